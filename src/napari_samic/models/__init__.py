@@ -1,0 +1,1 @@
+"""Segmenters and prompters, one room each."""
