@@ -291,8 +291,10 @@ class Segmenter(Protocol):
         """Masks and confidences for each object, in the order of `objects`."""
         ...
 
-    def segment(self, image: Image, objects: Sequence[Prompts]) -> Segmentation:
-        """The best mask of each object, joined."""
+    def segment(
+        self, image: Image, objects: Sequence[Prompts], *, settings: Any = None
+    ) -> Segmentation:
+        """The best mask of each object, joined; `settings` is a SegmentSettings."""
         ...
 
 

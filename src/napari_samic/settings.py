@@ -126,6 +126,37 @@ class PeakSettings(Settings):
 
 
 @dataclass(frozen=True)
+class PrompterSettings(Settings):
+    """What the prompter looks at. `PrompterSettings.paper()` is the literal paper."""
+
+    backbone: str = option(
+        "segmenter",
+        "Whose features are compared: the segmenter's own (one pass serves both), or resnet50 "
+        "(paper; its weights must be fetched).",
+        choices=("segmenter", "resnet50"),
+    )
+    mask_mode: str = option(
+        "faithful",
+        "How the heat map weighs the reference: faithful multiplies the features and then "
+        "normalises, which makes nearly a hard disc (paper's code); weighted keeps the weights.",
+        choices=("faithful", "weighted"),
+    )
+    centre: bool = option(
+        True,
+        "Subtract the references' mean feature first. Not in the paper; without it all "
+        "similarities of a self-trained encoder are near 1.",
+    )
+    shots: int = option(
+        5, "References kept in the prompter and averaged for each new image.", ge=1, le=64
+    )
+
+    @classmethod
+    def paper(cls) -> Self:
+        """ResNet-50, not centred."""
+        return cls(backbone="resnet50", centre=False)
+
+
+@dataclass(frozen=True)
 class TrainSettings(Settings):
     """How the prompter learns."""
 
@@ -161,9 +192,6 @@ class TrainSettings(Settings):
         ge=0.0,
         le=0.5,
     )
-    shots: int = option(
-        5, "References kept in the prompter and averaged for each new image.", ge=1, le=64
-    )
     seed: int = option(0, "Same seed, same machine, same result.", ge=0)
 
 
@@ -192,4 +220,7 @@ class SegmentSettings(Settings):
         "score", "Which of the segmenter's masks is taken.", choices=("score", "single")
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
+    duplicate_iou: float = option(
+        0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
+    )
     batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)

@@ -1,0 +1,51 @@
+# Each target does its own set-up in .venv, in any order; a second run sets up nothing anew.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+ifeq ($(shell uname),Linux)
+SCREEN := QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1280x1024x24"
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench venv window
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: .venv/.run ## Segment the packaged scenes from a few clicks; results in samic-demo/
+	$(BIN)/napari-samic demo --out samic-demo --overwrite
+
+test: .venv/.dev window ## Run all tests, the slow ones too, on a virtual screen
+	$(SCREEN) $(BIN)/pytest -m ""
+
+lint: .venv/.dev ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev ## Run every script in benchmarks/
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+venv: .venv/.dev
+
+window:
+	@.ci/debian.sh window
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  f"Python {sys.version.split()[0]} found, 3.11 or newer needed: make PYTHON=python3.12 ...")'
+	@PYTHON=$(PYTHON) .ci/debian.sh venv
+	$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml | .venv/bin/pip
+	@echo "Installing into .venv; the first time, torch takes some minutes and gigabytes."
+	@$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/pip
+	@echo "Installing into .venv; the first time, torch takes some minutes and gigabytes."
+	@$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e . --group dev
+	@touch .venv/.run $@

@@ -1,0 +1,297 @@
+"""Clicks to saliency heat map, and back to points.
+
+Source: SAMIC, sections 3.2 (Gaussians), 3.3 (mean of K maps) and 3.4 (contours and moments).
+Pure NumPy, SciPy: no torch, no SAM, no napari. Frame: (row, column), pixel centres at whole
+numbers; a pixel of the original image and one of the square network input meet at their centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_samic.contracts import HeatMap, Prompts
+from napari_samic.errors import InputError, PromptError, SettingsError
+from napari_samic.settings import HeatMapSettings, PeakSettings
+
+Values: TypeAlias = NDArray[np.float64]
+Points: TypeAlias = Values
+_EIGHT = np.ones((3, 3), dtype=bool)
+_THINNEST_PX = 0.02  # of sigma: below it the nearest pixel's value would underflow
+
+
+def from_points(
+    points_rc: ArrayLike, shape: tuple[int, int], *, sigma_frac: float = 0.02, combine: str = "sum"
+) -> HeatMap:
+    """Draw one Gaussian per point; divide their sum by its maximum.
+
+    Parameters
+    ----------
+    points_rc : (N, 2) float
+        Row and column in pixels of a map of `shape`; pixel centres are whole numbers.
+    shape : (H, W)
+    sigma_frac : float
+        Width as a fraction of each axis: `sigma_frac * H` pixels along rows, `* W` along columns.
+    combine : {"sum", "max"}
+        "sum" is the paper; "max" keeps a lone click as strong as a cluster.
+
+    Returns
+    -------
+    HeatMap
+        (H, W) float32 in [0, 1], with a maximum of exactly 1.
+
+    Raises
+    ------
+    PromptError
+        No point, a point outside the map, or one that is not finite.
+    InputError, SettingsError
+        A shape without pixels; `sigma_frac` not above 0; an unknown `combine`.
+
+    References
+    ----------
+    SAMIC, section 3.2.
+
+    Examples
+    --------
+    >>> heat_map = from_points([(10, 30)], (50, 100))
+    >>> [int(i) for i in np.unravel_index(heat_map.values.argmax(), (50, 100))]
+    [10, 30]
+    """
+    points = _checked_points(points_rc, shape)
+    if not 0 < sigma_frac < np.inf:
+        raise SettingsError(f"sigma_frac is {sigma_frac!r}, expected a number above 0.")
+    rows, columns = (_bells(points[:, i], shape[i], sigma_frac) for i in (0, 1))  # (N, H or W)
+    values = _joined(rows, columns, combine)  # (H, W)
+    return HeatMap((values / values.max()).astype(np.float32))
+
+
+def _checked_points(points_rc: ArrayLike, shape: tuple[int, int]) -> Points:
+    if min(shape) < 1:
+        raise InputError(f"a map of shape {tuple(shape)} has no pixels. Expected (rows, columns).")
+    points = np.asarray(points_rc, dtype=np.float64)
+    if points.size == 0:
+        raise PromptError("no point to draw. Click on at least one object.")
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise PromptError(f"points of shape {points.shape}, expected (N, 2): row and column.")
+    Prompts(points, np.ones(len(points), dtype=bool)).check_inside(shape, "heat map")
+    return points
+
+
+def _bells(centres: Values, length: int, sigma_frac: float) -> Values:
+    sigma = max(sigma_frac * length, _THINNEST_PX)
+    away = (np.arange(length) - centres[:, None]) / sigma  # (N, length)
+    return np.asarray(np.exp(-0.5 * away**2))
+
+
+def _joined(rows: Values, columns: Values, combine: str) -> Values:
+    if combine == "sum":
+        return np.asarray(rows.T @ columns)
+    if combine == "max":
+        values = np.zeros((rows.shape[1], columns.shape[1]))
+        for row, column in zip(rows, columns, strict=True):
+            np.maximum(values, np.outer(row, column), out=values)
+        return values
+    raise SettingsError(f"combine is {combine!r}, expected 'sum' or 'max'.")
+
+
+def from_prompts(
+    objects: Sequence[Prompts],
+    shape_original: tuple[int, int],
+    side_px: int,
+    settings: HeatMapSettings,
+) -> HeatMap:
+    """Draw the positive points of all objects on the square grid of the network.
+
+    An object without a positive point gives the centre of its box; negative points and objects
+    with neither are left out.
+
+    Parameters
+    ----------
+    objects : sequence of Prompts
+    shape_original : (H, W)
+        Of the image that the prompts were made on.
+    side_px : int
+        Side of the square map; `y' = (y + 0.5) * side_px / H - 0.5`, the same along columns.
+    settings : HeatMapSettings
+
+    Returns
+    -------
+    HeatMap
+        (side_px, side_px) float32 in [0, 1].
+
+    Raises
+    ------
+    PromptError
+        No object with a positive point or a box, or a prompt outside the image.
+
+    References
+    ----------
+    SAMIC, section 3.2.
+    """
+    for prompts in objects:
+        prompts.check_inside(shape_original)
+    points = np.concatenate([np.zeros((0, 2)), *(_anchors(prompts) for prompts in objects)])
+    if not len(points):
+        raise PromptError("no positive point and no box in this image. Click on an object.")
+    square = (side_px, side_px)
+    moved = np.clip(_moved(points, shape_original, square), -0.5, side_px - 0.5)  # rounding
+    return from_points(moved, square, **settings.to_dict())
+
+
+def _anchors(prompts: Prompts) -> Points:
+    if prompts.is_foreground.any() or prompts.box_rc is None:
+        return prompts.points_rc[prompts.is_foreground]
+    return np.asarray(prompts.box_rc.reshape(2, 2).mean(axis=0, keepdims=True))
+
+
+def _moved(points_rc: Points, source: tuple[int, int], target: tuple[int, int]) -> Points:
+    """Points of a grid of shape `source` on a grid of shape `target`, by pixel centres."""
+    return np.asarray((points_rc + 0.5) * np.divide(target, source) - 0.5)
+
+
+def combine_maps(maps: Sequence[HeatMap], *, weights: Sequence[float] | None = None) -> HeatMap:
+    """Mean of the maps that K references give for one image, not divided by its maximum.
+
+    Parameters
+    ----------
+    maps : sequence of HeatMap
+        K maps of one shape (H, W).
+    weights : sequence of float, optional
+        K numbers from 0, not all 0; without them it is the plain mean of the paper.
+
+    Returns
+    -------
+    HeatMap
+        (H, W) float32 in [0, 1].
+
+    Raises
+    ------
+    InputError
+        No map, maps of different shapes, a value that is not finite, or unfit weights.
+
+    References
+    ----------
+    SAMIC, section 3.3, K-shot.
+    """
+    shapes = sorted({m.values.shape for m in maps})
+    if len(shapes) != 1:
+        found = " and ".join(map(str, shapes)) or "none"
+        raise InputError(f"heat maps of shape {found}, expected at least one, all of one shape.")
+    shares = np.ones(len(maps)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if shares.shape != (len(maps),) or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
+        msg = f"weights {weights} for {len(maps)} maps. Give one for each, none below 0, one above."
+        raise InputError(msg)
+    stack = np.stack([_finite(m) for m in maps])  # (K, H, W)
+    return HeatMap(np.average(stack, axis=0, weights=shares).astype(np.float32))
+
+
+def to_points(
+    heat_map: HeatMap,
+    *,
+    threshold: float = 0.5,
+    normalise: bool = False,
+    floor: float = 0.0,
+    snap_to_peak: bool = False,
+    min_area_px: float = 0.0,
+) -> Points:
+    """Cut the map into regions; one point for each. The defaults are the paper to the letter.
+
+    A region is what an outer contour of the cut map encloses: holes are filled, what lies in a
+    hole belongs to the region around it, and pixels that touch at a corner are joined. Its
+    centroid is the mean of its pixels.
+
+    Parameters
+    ----------
+    heat_map : HeatMap
+    threshold : float
+        Pixels above it, not at it, are inside.
+    normalise, floor : bool, float
+        Divide the map by its maximum first; then a maximum below `floor` means no point.
+    snap_to_peak : bool
+        Move a centroid that falls on a pixel not above the threshold to the region's maximum.
+    min_area_px : float
+        Regions of fewer pixels are left out.
+
+    Returns
+    -------
+    (N, 2) float64
+        Row and column in the map's pixels, strongest maximum first. None for a constant map.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite.
+
+    References
+    ----------
+    SAMIC, section 3.4. Hu, "Visual pattern recognition by moment invariants", 1962.
+    """
+    values = _finite(heat_map)
+    peak = values.max(initial=0.0)
+    if peak <= 0 or peak == values.min() or (normalise and peak < floor):
+        return np.zeros((0, 2))
+    inside = values > (threshold * peak if normalise else threshold)
+    regions, count = ndimage.label(ndimage.binary_fill_holes(inside), structure=_EIGHT)
+    areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+    kept = 1 + np.flatnonzero(areas >= min_area_px)
+    if not len(kept):
+        return np.zeros((0, 2))
+    strongest = np.argsort(-ndimage.maximum(values, regions, kept), kind="stable")
+    points = np.reshape(ndimage.center_of_mass(regions > 0, regions, kept), (-1, 2))
+    if snap_to_peak:
+        summits = np.reshape(ndimage.maximum_position(values, regions, kept), (-1, 2))
+        at = tuple(np.rint(points).astype(int).T)
+        is_home = inside[at] & (regions[at] == kept)
+        points = np.where(is_home[:, None], points, summits)
+    return np.asarray(points[strongest], dtype=np.float64)
+
+
+def _finite(heat_map: HeatMap) -> Values:
+    values = heat_map.values.astype(np.float64)
+    bad = int((~np.isfinite(values)).sum())
+    if values.ndim != 2 or bad:
+        msg = f"heat map of {values.shape} with {bad} values not finite, expected (H, W) finite."
+        raise InputError(f"{msg} Train the prompter again, with a lower learning rate.")
+    return values
+
+
+def peaks(
+    heat_map: HeatMap, shape_original: tuple[int, int], settings: PeakSettings, sigma_frac: float
+) -> Points:
+    """Points of a predicted map, in pixels of the original image.
+
+    Parameters
+    ----------
+    heat_map : HeatMap
+        (h, w), the network's answer.
+    shape_original : (H, W)
+        `row = (y + 0.5) * H / h - 0.5`, the same along columns.
+    settings : PeakSettings
+        `min_area_frac` is a share of a click's disc, pi sigma^2, on the map.
+    sigma_frac : float
+        Width of the Gaussians that the network was trained on, as a fraction of each axis.
+
+    Returns
+    -------
+    (N, 2) float64
+        Row and column, strongest maximum first.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite.
+
+    References
+    ----------
+    SAMIC, section 3.4.
+    """
+    height, width = heat_map.values.shape
+    disc_px = np.pi * (sigma_frac * height) * (sigma_frac * width)
+    options = settings.to_dict()
+    min_area_px = options.pop("min_area_frac") * disc_px
+    points = to_points(heat_map, min_area_px=min_area_px, **options)
+    return _moved(points, (height, width), shape_original)

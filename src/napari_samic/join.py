@@ -1,0 +1,133 @@
+"""Masks of single objects to one label image. Pure NumPy: no torch, no model, no file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.contracts import BoolArray, FloatArray, HeatMap, Prompts, Segmentation
+from napari_samic.errors import InputError
+
+DUPLICATE_IOU = 0.8
+"""Two masks that overlap more than this are taken for the same object."""
+
+
+def join(
+    masks: Sequence[BoolArray] | BoolArray,
+    scores: Sequence[float] | FloatArray,
+    objects: Sequence[Prompts],
+    *,
+    shape: tuple[int, int] | None = None,
+    instances: bool = True,
+    min_score: float = 0.0,
+    duplicate_iou: float | None = None,
+    heat_map: HeatMap | None = None,
+) -> Segmentation:
+    """Join one mask for each object into a label image; where masks overlap, the higher score wins.
+
+    Parameters
+    ----------
+    masks : (N, H, W) bool, or N of (H, W)
+    scores : (N,) float
+        Of equal ones the earlier object wins.
+    objects : sequence of Prompts
+    shape : (int, int), optional
+        Rows and columns; only needed if there may be no mask at all.
+    instances : bool
+        Number the objects 1..N in their order; else every pixel gets its object's class.
+    min_score : float
+        Objects below this are dropped, in [0, 1].
+    duplicate_iou : float, optional
+        Of two masks with a larger IoU only the higher score is kept; None keeps both.
+    heat_map : HeatMap, optional
+        Passed on.
+
+    Returns
+    -------
+    Segmentation
+        An object that owns no pixel (empty, or hidden by others) is dropped from labels, scores and
+        objects alike, and the numbers stay consecutive.
+
+    Raises
+    ------
+    InputError
+        Unequal numbers of masks, scores and objects, or masks of another shape.
+    """
+    arrays, values = _checked(masks, scores, objects, shape)
+    kept = [i for i in range(len(arrays)) if values[i] >= min_score]
+    if duplicate_iou is not None:
+        kept = without_duplicates(arrays, values, kept, duplicate_iou)
+    owner = np.zeros(shape or arrays[0].shape, np.int32)  # 0: nobody, i + 1: object i
+    for i in sorted(kept, key=lambda i: (values[i], -i)):
+        owner[arrays[i]] = i + 1
+    visible = [int(i) for i in np.unique(owner) if i > 0]
+    table = np.zeros(len(arrays) + 1, np.int32)
+    table[visible] = (
+        range(1, len(visible) + 1) if instances else [objects[i - 1].label for i in visible]
+    )
+    winners = tuple(objects[i - 1] for i in visible)
+    return Segmentation(table[owner], values[[i - 1 for i in visible]], winners, heat_map)
+
+
+def _checked(
+    masks: Sequence[BoolArray] | BoolArray,
+    scores: Sequence[float] | FloatArray,
+    objects: Sequence[Prompts],
+    shape: tuple[int, int] | None,
+) -> tuple[list[BoolArray], FloatArray]:
+    arrays = [np.asarray(m, dtype=bool) for m in masks]
+    values = np.asarray(scores, dtype=np.float32).reshape(-1)
+    if not len(arrays) == len(values) == len(objects):
+        msg = (
+            f"{len(arrays)} masks, {len(values)} scores, {len(objects)} objects: expected as many."
+        )
+        raise InputError(msg)
+    if not arrays and shape is None:
+        raise InputError("no masks and no shape: say how large the label image is.")
+    expected = shape or arrays[0].shape
+    for i, array in enumerate(arrays):
+        if array.shape != tuple(expected) or array.ndim != 2:
+            raise InputError(f"mask {i + 1} has shape {array.shape}, expected {tuple(expected)}.")
+    return arrays, values
+
+
+def without_duplicates(
+    masks: Sequence[BoolArray], scores: FloatArray, among: Sequence[int], iou: float
+) -> list[int]:
+    """Indices of `among`, in order, that do not repeat a mask of higher score.
+
+    Parameters
+    ----------
+    masks : N of (H, W) bool
+    scores : (N,) float
+    among : sequence of int
+        Which masks take part.
+    iou : float
+        Masks that overlap more than this are the same object.
+    """
+    boxes = {i: _bounds(masks[i]) for i in among}
+    kept: list[int] = []
+    for i in sorted(among, key=lambda i: (-scores[i], i)):
+        if all(_iou(masks[i], masks[k], boxes[i], boxes[k]) <= iou for k in kept):
+            kept.append(i)
+    return sorted(kept)
+
+
+def _bounds(mask: BoolArray) -> NDArray[Any]:
+    """(4,) first row, first column, end row, end column; zeros if empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.zeros(4, int)
+    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+
+
+def _iou(a: BoolArray, b: BoolArray, box_a: NDArray[Any], box_b: NDArray[Any]) -> float:
+    start, end = np.maximum(box_a[:2], box_b[:2]), np.minimum(box_a[2:], box_b[2:])
+    if (end <= start).any():
+        return 0.0
+    row0, column0, row1, column1 = (int(v) for v in (*start, *end))
+    common = int((a[row0:row1, column0:column1] & b[row0:row1, column0:column1]).sum())
+    return common / (int(a.sum()) + int(b.sum()) - common)

@@ -1,0 +1,204 @@
+"""What the prompter learns from: KLD, CC, NSS and their sum, on (B, H, W) maps.
+
+Source: SAMIC, section 3.5; definitions of Bylinskii et al., "What do different evaluation metrics
+tell us about saliency models?", 2019, arXiv:1604.03605. All three ignore the level of the map,
+so a predicted map is divided by its maximum before it is cut (`settings.PeakSettings`).
+Arithmetic is float64 where the device has it; knows no network and no file.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_samic.errors import InputError
+
+EPS = 2.2204e-16
+"""In the logarithm and the denominators of KLD."""
+VARIANCE_EPS = 1e-12
+"""Added to variances: a constant map has a finite score, and a finite gradient."""
+
+
+def kld(pred: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the predicted from the true map, both of sum 1.
+
+    Parameters
+    ----------
+    pred, target : (B, H, W) float
+        Not negative.
+
+    Returns
+    -------
+    (B,) float
+        From 0, lower is better. 0 for an all-zero target.
+
+    Raises
+    ------
+    InputError
+        Not (B, H, W), or two shapes.
+
+    References
+    ----------
+    SAMIC, section 3.5; arXiv:1604.03605.
+    """
+    p, q = _flat(pred, target)  # (B, H*W)
+    p = p / (p.sum(dim=1, keepdim=True) + EPS)
+    q = q / (q.sum(dim=1, keepdim=True) + EPS)
+    return _back((q * torch.log(EPS + q / (p + EPS))).sum(dim=1), pred)
+
+
+def cc(pred: Tensor, target: Tensor) -> Tensor:
+    """Pearson's correlation of two maps.
+
+    Parameters
+    ----------
+    pred, target : (B, H, W) float
+
+    Returns
+    -------
+    (B,) float
+        In [-1, 1], higher is better; 0 if a map is constant.
+
+    Raises
+    ------
+    InputError
+        Not (B, H, W), or two shapes.
+
+    References
+    ----------
+    SAMIC, section 3.5; arXiv:1604.03605.
+    """
+    p, q = _flat(pred, target)  # (B, H*W)
+    p = p - p.mean(dim=1, keepdim=True)
+    q = q - q.mean(dim=1, keepdim=True)
+    spread = (p.square().mean(dim=1) + VARIANCE_EPS) * (q.square().mean(dim=1) + VARIANCE_EPS)
+    return _back((p * q).mean(dim=1) / spread.sqrt(), pred)
+
+
+def cc_loss(pred: Tensor, target: Tensor) -> Tensor:
+    """One minus the correlation: (B,) in [0, 2], lower is better. See `cc`."""
+    return 1 - cc(pred, target)
+
+
+def nss(pred: Tensor, fixations: Tensor) -> Tensor:
+    """Normalised scan-path saliency: the mean standard score of the map at the fixations.
+
+    Parameters
+    ----------
+    pred : (B, H, W) float
+    fixations : (B, H, W) bool or float
+        1 where somebody looked (clicked), 0 elsewhere.
+
+    Returns
+    -------
+    (B,) float
+        Higher is better; 0 for a constant map and where nothing is fixated.
+
+    Raises
+    ------
+    InputError
+        Not (B, H, W), or two shapes.
+
+    Notes
+    -----
+    The standard deviation is the unbiased one, as in public code.
+
+    References
+    ----------
+    SAMIC, section 3.5; Peters et al., "Components of bottom-up gaze allocation in natural
+    images", 2005.
+    """
+    p, f = _flat(pred, fixations)  # (B, H*W)
+    p = p - p.mean(dim=1, keepdim=True)
+    variance = p.square().sum(dim=1) / max(p.shape[1] - 1, 1)
+    at_fixations = (p * f).sum(dim=1) / f.sum(dim=1).clamp(min=1)
+    return _back(at_fixations / (variance + VARIANCE_EPS).sqrt(), pred)
+
+
+def nss_loss(pred: Tensor, fixations: Tensor) -> Tensor:
+    """What the fixation map itself would score, minus what the prediction scores.
+
+    Parameters
+    ----------
+    pred : (B, H, W) float
+    fixations : (B, H, W) bool or float
+        1 at fixations, 0 elsewhere.
+
+    Returns
+    -------
+    (B,) float
+        From 0, lower is better; its gradient is that of minus `nss`.
+
+    Raises
+    ------
+    InputError
+        Not (B, H, W), or two shapes.
+
+    References
+    ----------
+    SAMIC, section 3.5; Jia and Bruce, "EML-NET", 2020, arXiv:1805.01047.
+    """
+    ideal = nss(fixations.to(_score_dtype(pred)), fixations)
+    return ideal - nss(pred, fixations)
+
+
+def saliency_loss(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    kld_weight: float = 1.0,
+    cc_weight: float = 1.0,
+    nss_weight: float = 1.0,
+    fixation_threshold: float = 0.5,
+) -> Tensor:
+    """Weighted sum of `kld`, `cc_loss` and `nss_loss`, averaged over the batch.
+
+    Parameters
+    ----------
+    pred, target : (B, H, W) float
+        In [0, 1].
+    kld_weight, cc_weight, nss_weight : float
+        All 1 in the paper.
+    fixation_threshold : float
+        The target above this counts as fixated.
+
+    Returns
+    -------
+    () float
+        To be minimised; float32, or float64 for a float64 prediction.
+
+    Raises
+    ------
+    InputError
+        Not (B, H, W), or two shapes.
+
+    References
+    ----------
+    SAMIC, section 3.5.
+    """
+    fixations = target > fixation_threshold
+    total = (
+        kld_weight * kld(pred, target)
+        + cc_weight * cc_loss(pred, target)
+        + nss_weight * nss_loss(pred, fixations)
+    )
+    return total.mean()
+
+
+def _flat(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as (B, H*W), in the widest float that the device has."""
+    if pred.ndim != 3 or pred.shape != target.shape:
+        found = f"{tuple(pred.shape)} against {tuple(target.shape)}"
+        raise InputError(f"maps of {found}, expected two of one shape (B, H, W).")
+    # Apple's GPUs have no float64; EPS is safe in float32, too.
+    dtype = torch.float32 if pred.device.type == "mps" else torch.float64
+    return pred.to(dtype).flatten(1), target.to(dtype).flatten(1)
+
+
+def _score_dtype(pred: Tensor) -> torch.dtype:
+    """At least float32: a half-precision map has a float32 loss."""
+    return torch.promote_types(pred.dtype, torch.float32)
+
+
+def _back(scores: Tensor, pred: Tensor) -> Tensor:
+    return scores.to(_score_dtype(pred))

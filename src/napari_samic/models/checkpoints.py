@@ -1,0 +1,135 @@
+"""Weights files to state dicts, without ever running code from them; and whose they are.
+
+Must not know where files come from.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_samic.errors import FormatError, WeightsError
+
+State = dict[str, Tensor]
+VIT_ARCHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+_WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict")
+_PATCH = "image_encoder.patch_embed"
+
+
+def read(path: Path) -> Any:
+    """Load a file with `weights_only=True`.
+
+    Raises
+    ------
+    FormatError
+        Truncated, another kind of file, or a pickle that holds code.
+    WeightsError
+        The file can't be opened.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        code = re.search(
+            r"(?:Unsupported (?:global|class|operand)|GLOBAL)[: ]+(?:GLOBAL )?(\S+)", text
+        )
+        if code:
+            msg = f"{path.name}: holds code ({code[1]}), not only weights; it was not run. "
+            raise FormatError(msg + "Ask its author for a plain state dict.") from error
+        raise _damaged(path, error) from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise WeightsError(f"{path}: can't be opened ({error.strerror}).") from error
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FormatError:
+    first = (str(error).strip().splitlines() or [""])[0][:80]
+    reason = f"{type(error).__name__}: {first}"
+    return FormatError(f"{path.name}: truncated or not a weights file ({reason}). Fetch it again.")
+
+
+def state_dict(content: Any, name: str) -> State:
+    """Find the float32 state dict in what was read.
+
+    Parameters
+    ----------
+    content : object
+        A state dict, or one inside a training checkpoint; prefixes `module.` are taken off.
+    name : str
+        Of the file, for the message.
+
+    Raises
+    ------
+    FormatError
+        None in there.
+    """
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise FormatError(f"{name}: holds {type(content).__name__}, expected a state dict.")
+    if not all(isinstance(v, Tensor) for v in content.values()):
+        raise FormatError(f"{name}: holds more than tensors, expected a state dict.")
+    plain = {str(k).removeprefix("module."): v for k, v in content.items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in plain.items()}
+
+
+def guess_arch(content: Any, name: str) -> str:
+    """Tell the architecture from keys and shapes.
+
+    Returns
+    -------
+    str
+        Key of `catalogue.ARCHITECTURES`.
+
+    Raises
+    ------
+    FormatError
+        None that this package knows.
+    """
+    if isinstance(content, Mapping) and str(content.get("kind", "")).startswith(
+        "napari-samic/tiny"
+    ):
+        return "tiny"
+    state = state_dict(content, name)
+    if f"{_PATCH}.proj.weight" in state:
+        width = int(state[f"{_PATCH}.proj.weight"].shape[0])
+        if width in VIT_ARCHS:
+            return VIT_ARCHS[width]
+        raise FormatError(f"{name}: ViT of width {width}, expected one of {list(VIT_ARCHS)}.")
+    if f"{_PATCH}.seq.0.c.weight" in state:
+        return "mobile_sam"
+    if "layer4.2.conv3.weight" in state:
+        return "resnet50"
+    first = ", ".join(list(state)[:2])
+    raise FormatError(f"{name}: unknown architecture (begins with {first}). Expected a SAM.")
+
+
+def fill(network: nn.Module, state: State, name: str) -> None:
+    """Give a network its weights; all keys and shapes must fit. The tensors are taken, not copied.
+
+    Raises
+    ------
+    FormatError
+        Missing, unknown or misshapen keys; counts them and names the first.
+    """
+    own = network.state_dict()
+    missing = [k for k in own if k not in state]
+    unknown = [k for k in state if k not in own]
+    misfit = [k for k, v in own.items() if k in state and v.shape != state[k].shape]
+    if missing or unknown or misfit:
+        first = (missing + misfit + unknown)[0]
+        msg = (
+            f"{name}: does not fit: {len(missing)} keys missing, {len(unknown)} unknown, "
+            f"{len(misfit)} of another shape (first {first})."
+        )
+        raise FormatError(msg)
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False)

@@ -1,0 +1,203 @@
+"""What training needs of the references: views, pairs, features and which of them to keep.
+
+Knows no optimiser and no loss.
+
+Source: SAMIC, section 4.1; METHOD A2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_samic.contracts import Prompts, Reference
+from napari_samic.errors import TrainingError
+from napari_samic.models.backbones import Backbone, Levels
+from napari_samic.models.correlation import Prepared, prepare_reference, prepare_target
+from napari_samic.settings import PrompterSettings
+
+MEMORY_BYTES = 2_000_000_000
+"""Features kept in memory while training; what is over is asked of the backbone again."""
+
+
+class Looks(Protocol):
+    """What `Store` needs of a prompter."""
+
+    backbone: Backbone
+    settings: PrompterSettings
+    centre: Levels | None
+
+    def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
+        """Heat map of prompts, (1, S, S)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A reference, or a flipped copy of it."""
+
+    reference: Reference
+    source: int
+    labels: tuple[int, ...] = field(default=())
+
+
+def flipped(reference: Reference, *, rows: bool, columns: bool) -> Reference:
+    """Copy of a reference, upside down and/or left to right."""
+    height, width = reference.image.shape[:2]
+    steps = (slice(None, None, -1 if rows else 1), slice(None, None, -1 if columns else 1))
+
+    def moved(prompts: Prompts) -> Prompts:
+        points = prompts.points_rc.copy()
+        box = None if prompts.box_rc is None else prompts.box_rc.copy()
+        for axis, (turned, length) in enumerate(((rows, height), (columns, width))):
+            if turned:
+                points[:, axis] = length - 1 - points[:, axis]
+                if box is not None:
+                    box[[axis, axis + 2]] = length - 1 - box[[axis + 2, axis]]
+        return Prompts(points, prompts.is_foreground, box, prompts.label)
+
+    mask = None if reference.mask is None else reference.mask[steps]
+    objects = tuple(moved(p) for p in reference.objects)
+    return Reference(reference.name, np.ascontiguousarray(reference.image[steps]), objects, mask)
+
+
+def check_references(references: Sequence[Reference]) -> tuple[Reference, ...]:
+    """Those with a prompt; at least two of one class, none twice."""
+    usable = tuple(r for r in references if any(not p.is_empty for p in r.objects))
+    names = [r.name for r in usable]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise TrainingError(f"{', '.join(twice)}: listed twice. Give every reference once.")
+    counts: dict[int, int] = {}
+    for reference in usable:
+        for label in {p.label for p in reference.objects if not p.is_empty}:
+            counts[label] = counts.get(label, 0) + 1
+    if not counts or max(counts.values()) < 2:
+        msg = (
+            f"{len(usable)} reference(s) with prompts, training needs two of one class: each is "
+            "searched in another. Annotate one more image."
+        )
+        raise TrainingError(msg)
+    return usable
+
+
+def split(
+    references: Sequence[Reference], share: float, rng: np.random.Generator
+) -> tuple[list[Reference], list[Reference]]:
+    """References to learn from, and those kept aside (none below four)."""
+    count = max(1, round(share * len(references))) if len(references) >= 4 and share > 0 else 0
+    aside = set(rng.permutation(len(references))[:count].tolist())
+    return (
+        [r for i, r in enumerate(references) if i not in aside],
+        [r for i, r in enumerate(references) if i in aside],
+    )
+
+
+def views_of(references: Sequence[Reference], count: int) -> list[View]:
+    """Each reference and its flipped copies, `count` in all, the plain one first."""
+    turns = [(False, False), (False, True), (True, False), (True, True)][:count]
+    return [
+        View(
+            flipped(r, rows=rows, columns=columns) if rows or columns else r,
+            i,
+            tuple(sorted({p.label for p in r.objects if not p.is_empty})),
+        )
+        for i, r in enumerate(references)
+        for rows, columns in turns
+    ]
+
+
+class Store:
+    """Features of references in half precision, as many as fit."""
+
+    def __init__(self, prompter: Looks) -> None:
+        self.prompter = prompter
+        self._kept: dict[int, Levels] = {}
+        self._maps: dict[tuple[int, int], Tensor] = {}
+        self._bytes = 0
+
+    def levels(self, reference: Reference) -> Levels:
+        """Features of an image."""
+        if id(reference) not in self._kept:
+            fresh = self.prompter.backbone.features(reference.image)
+            small = [[block.half() for block in level] for level in fresh]
+            size = sum(b.numel() * 2 for level in small for b in level)
+            if self._bytes + size > MEMORY_BYTES:
+                return fresh
+            self._kept[id(reference)] = small
+            self._bytes += size
+        return [[block.float() for block in level] for level in self._kept[id(reference)]]
+
+    def map(self, reference: Reference, label: int) -> Tensor:
+        """Heat map of one class, (1, S, S)."""
+        key = (id(reference), label)
+        if key not in self._maps:
+            objects = [p for p in reference.objects if p.label == label]
+            self._maps[key] = self.prompter.map_of(objects, reference.image.shape).half()
+        return self._maps[key].float()
+
+    def target(self, reference: Reference) -> Prepared:
+        """Normalised, to be searched in."""
+        return prepare_target(self.levels(reference), self.prompter.centre)
+
+    def reference(self, reference: Reference, label: int) -> Prepared:
+        """Normalised under the heat map of one class, to be searched for."""
+        weighted = self.prompter.settings.mask_mode == "weighted"
+        return prepare_reference(
+            self.levels(reference),
+            self.map(reference, label),
+            self.prompter.centre,
+            mask_mode="weighted" if weighted else "faithful",
+        )
+
+    def centre(self, views: Sequence[View]) -> Levels:
+        """Mean of each channel over the images, padding left out."""
+        totals: list[list[Tensor]] = []
+        for view in views:
+            shape = view.reference.image.shape
+            frame = self.prompter.backbone.frame(shape)
+            parts = [
+                [_valid_mean(block, shape, frame) for block in level]
+                for level in self.levels(view.reference)
+            ]
+            if not totals:
+                totals = parts
+            else:
+                totals = [
+                    [a + b for a, b in zip(*z, strict=True)]
+                    for z in zip(totals, parts, strict=True)
+                ]
+        return [[total / len(views) for total in level] for level in totals]
+
+
+def _valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) -> Tensor:
+    rows, columns = (
+        max(1, round(cells * n / f))
+        for cells, n, f in zip(block.shape[-2:], shape[:2], frame, strict=True)
+    )
+    return block[..., :rows, :columns].mean((-2, -1), keepdim=True)
+
+
+def partners(views: list[View], view: View, label: int) -> list[View]:
+    """Other images of the class; flipped copies of the same image don't count."""
+    return [v for v in views if v.source != view.source and label in v.labels]
+
+
+def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[Reference, ...]:
+    """References that cover the others best: greedy farthest points of the mean coarse feature."""
+    if len(references) <= count:
+        return tuple(references)
+    vectors = torch.cat([store.levels(r)[2][-1].mean((-2, -1)) for r in references])  # (N, C)
+    vectors = vectors - vectors.mean(0)
+    vectors = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    chosen = [int((vectors @ vectors.T).mean(1).argmax())]
+    while len(chosen) < count:
+        nearest = (vectors @ vectors[chosen].T).amax(1)
+        nearest[chosen] = torch.inf
+        chosen.append(int(nearest.argmin()))
+    return tuple(references[i] for i in sorted(chosen))

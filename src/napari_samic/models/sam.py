@@ -1,0 +1,295 @@
+"""Segmenters of SAM's kind: encode an image once, then answer prompt after prompt.
+
+The packaged `tiny`, SAM ViT-B, L and H, MobileSAM, MedSAM and a user's own file; any network with
+segment-anything's three parts will do. (row, column) becomes (x, y) in `decode` and nowhere else.
+Must not know files of images, napari, or how points were found.
+
+Source: Kirillov et al., Segment Anything, ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+
+from napari_samic.cache import ArrayCache
+from napari_samic.contracts import (
+    Candidates,
+    FloatArray,
+    HeatMap,
+    Image,
+    Prompts,
+    Segmentation,
+    Segmenter,
+)
+from napari_samic.errors import ModelError, PluginError
+from napari_samic.join import join
+from napari_samic.models import decode, encode, registry
+from napari_samic.models.encode import Encoded, Taps
+from napari_samic.models.engine import Answer, Engine
+from napari_samic.settings import SegmentSettings
+
+__all__ = ["SamSegmenter", "Taps", "build", "load_segmenter"]
+
+
+class SamSegmenter:
+    """Prompts to masks, by any network of segment-anything's kind.
+
+    One lock guards it: threads may share it and wait for each other.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Or alike: `image_encoder`, `prompt_encoder`, `mask_decoder`, `pixel_mean`, `pixel_std`,
+        `mask_threshold`. Moved to `device` and set to eval mode. If the encoder has a method
+        `encode(x) -> (embedding, three lists of taps)`, that is used; else blocks of a ViT are
+        tapped on the way.
+    name : str
+    weights_sha256 : str
+        Part of the cache key.
+    device : str or torch.device
+        "auto": CUDA, else MPS, else CPU.
+    cache : ArrayCache, optional
+        Where encoded images are kept, in half precision. With a cache, fresh ones are rounded too,
+        so that an answer never depends on where its encoding came from.
+    batch_size : int
+        Prompts that `candidates` decodes at once (`segment` goes by its settings); halved for
+        good when memory runs out.
+
+    Raises
+    ------
+    ModelError
+        A device that this machine lacks.
+    """
+
+    def __init__(
+        self,
+        sam: Any,
+        *,
+        name: str,
+        weights_sha256: str = "",
+        device: str | torch.device = "auto",
+        cache: ArrayCache | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        self.name = name
+        self.weights_sha256 = weights_sha256
+        self._lock = threading.RLock()
+        self._engine = Engine(sam, name, weights_sha256, device, cache, batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes now; the CPU after the first device ran out of memory."""
+        return self._engine.device
+
+    @property
+    def side_px(self) -> int:
+        """Side of the network's square input."""
+        return int(self._engine.network.image_encoder.img_size)
+
+    def precompute(self, image: Image) -> None:
+        """Encode an image now, so that the first answer for it comes at once.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+
+        Raises
+        ------
+        InputError
+            Not such an image.
+        """
+        with self._lock:
+            self._engine.encoded(image)
+
+    def taps(self, image: Image) -> Taps:
+        """Features of three depths, from the same pass as the embedding.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+
+        Returns
+        -------
+        Taps
+            Fine to coarse, grids of 32, 16 and 8 over the padded square, on `device`.
+
+        Raises
+        ------
+        InputError
+            Not such an image.
+        """
+        with self._lock:
+            encoded = self._engine.encoded(image)
+        levels = [[t.clone() for t in level] for level in encoded.levels]  # autograd takes clones
+        rows, columns = encoded.input_hw
+        return Taps(levels, (rows / self.side_px, columns / self.side_px))
+
+    def candidates(
+        self,
+        image: Image,
+        objects: Sequence[Prompts],
+        *,
+        multimask: bool = True,
+        logits: Sequence[FloatArray | None] | None = None,
+    ) -> list[Candidates]:
+        """Masks and confidences for each object.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+        objects : sequence of Prompts
+            Rows and columns in pixels of `image`.
+        multimask : bool
+            Three masks for each object (for an ambiguous prompt), or one.
+        logits : sequence of (h, w) float32 or None, optional
+            For each object, one of the `logits` of an earlier answer.
+
+        Returns
+        -------
+        list of Candidates
+            In the order of `objects`; masks at the size of `image`, scores in [0, 1].
+
+        Raises
+        ------
+        InputError
+            Not such an image.
+        PromptError
+            An empty prompt, one outside the image, or logits of another number or shape.
+        """
+        with self._lock:
+            encoded, answers = self._answers(image, objects, logits, multimask=multimask)
+            return [
+                Candidates(self._engine.to_image(low, encoded), scores.numpy(), low.numpy())
+                for low, scores in answers
+            ]
+
+    def segment(
+        self,
+        image: Image,
+        objects: Sequence[Prompts],
+        *,
+        settings: SegmentSettings | None = None,
+        heat_map: HeatMap | None = None,
+    ) -> Segmentation:
+        """Best mask of each object, joined.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+        objects : sequence of Prompts
+            May be empty: then nothing is found.
+        settings : SegmentSettings, optional
+        heat_map : HeatMap, optional
+            Passed on to the result.
+
+        Returns
+        -------
+        Segmentation
+
+        Raises
+        ------
+        InputError, PromptError
+            As `candidates`.
+        """
+        chosen = settings or SegmentSettings()
+        encode.check_image(image)
+        masks: list[Any] = []
+        scores: list[float] = []
+        if objects:
+            with self._lock:
+                masks, scores = self._best(image, objects, chosen)
+        return join(
+            masks,
+            scores,
+            objects,
+            shape=(image.shape[0], image.shape[1]),
+            instances=chosen.instances,
+            min_score=chosen.min_score,
+            duplicate_iou=chosen.duplicate_iou,
+            heat_map=heat_map,
+        )
+
+    def _best(
+        self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
+    ) -> tuple[list[Any], list[float]]:
+        """Only the chosen masks are brought to the image's size: the others cost memory."""
+        multimask, size = settings.mask_choice == "score", settings.batch_size
+        encoded, answers = self._answers(image, objects, None, multimask=multimask, batch_size=size)
+        best = [(low, scores, int(scores.argmax())) for low, scores in answers]
+        masks = [self._engine.to_image(low[i : i + 1], encoded)[0] for low, _, i in best]
+        return masks, [float(scores[i]) for _, scores, i in best]
+
+    def _answers(
+        self,
+        image: Image,
+        objects: Sequence[Prompts],
+        logits: Sequence[FloatArray | None] | None,
+        *,
+        multimask: bool,
+        batch_size: int | None = None,
+    ) -> tuple[Encoded, list[Answer]]:
+        encode.check_image(image)
+        logits_hw = self._engine.network.prompt_encoder.mask_input_size
+        asked = decode.questions(objects, logits, image.shape[:2], tuple(logits_hw))
+        encoded = self._engine.encoded(image)
+        size = batch_size or self._engine.batch_size
+        return encoded, self._engine.answers(encoded, asked, multimask=multimask, batch_size=size)
+
+
+def build(
+    name: str = "tiny", *, device: str | torch.device = "auto", cache: ArrayCache | None = None
+) -> SamSegmenter:
+    """Make the segmenter of a registered model or of a file.
+
+    Parameters
+    ----------
+    name : str
+        As in `registry.spec`: of the table, of an imported file, or `path:FILE`.
+    device : str or torch.device
+    cache : ArrayCache, optional
+
+    Returns
+    -------
+    SamSegmenter
+
+    Raises
+    ------
+    ModelError
+        Unknown, not a segmenter, or a device that this machine lacks.
+    WeightsError
+        No weights, or others than the checksum says.
+    FormatError
+        A file that holds something else.
+    """
+    spec = registry.spec(name)
+    if spec.role != "segmenter":
+        raise ModelError(f"{name}: is a {spec.role}, not a segmenter.")
+    sha256 = registry.weights_sha256(name)
+    network = registry.builder(name)(registry.locate(name))
+    return SamSegmenter(network, name=name, weights_sha256=sha256, device=device, cache=cache)
+
+
+def load_segmenter(
+    name: str = "tiny", *, device: str | torch.device = "auto", cache: ArrayCache | None = None
+) -> Segmenter:
+    """Make a segmenter by name: ours as `build` does, else another package's class, called bare.
+
+    Raises
+    ------
+    ModelError, WeightsError, FormatError
+        As `build`.
+    PluginError
+        Another package's class that can't be imported or made, or lacks methods.
+    """
+    others = registry.plugins("segmenters")
+    if name not in others or name in {s.name for s in registry.specs()}:
+        return build(name, device=device, cache=cache)
+    made = others[name]
+    try:
+        return cast(Segmenter, made())
+    except Exception as error:  # a stranger's class may raise anything
+        raise PluginError(f"plugin {name}: can't be made ({error}).") from error

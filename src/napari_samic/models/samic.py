@@ -1,0 +1,191 @@
+"""The SAMIC prompter: where are the objects of these references in that image?
+
+Frozen features, hypercorrelation with each reference under its heat map, the learner's map, the
+mean over the references, peaks. Learning is in `training`, the file in `prompterfile`.
+
+Source: SAMIC, sections 3.2 to 3.4.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_samic import heatmaps
+from napari_samic.contracts import HeatMap, Image, Job, Prompts, Proposal, Reference
+from napari_samic.errors import PromptError
+from napari_samic.models import training
+from napari_samic.models.backbones import Backbone, Levels
+from napari_samic.models.correlation import (
+    Prepared,
+    correlate,
+    prepare_reference,
+    prepare_target,
+)
+from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.settings import (
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    TrainSettings,
+)
+
+
+class SamicPrompter:
+    """Proposes prompts by comparing an image with annotated references.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    settings : PrompterSettings, optional
+    heat : HeatMapSettings, optional
+    peaks : PeakSettings, optional
+    seed : int
+        Of the learner's first weights.
+
+    Attributes
+    ----------
+    learner : HyperCorrelationLearner
+    centre : list of list of (1, C, 1, 1) Tensor, or None
+        Mean feature of each block, subtracted before features are compared.
+    references : tuple of Reference
+        Used when `propose` is called without any.
+    normalisation : dict or None
+        How raw pixels of this data set became 8-bit RGB.
+    report : training.FitReport or None
+    """
+
+    name = "samic"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        settings: PrompterSettings | None = None,
+        heat: HeatMapSettings | None = None,
+        peaks: PeakSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.settings = settings or PrompterSettings()
+        self.heat = heat or HeatMapSettings()
+        self.peaks = peaks or PeakSettings()
+        blank = backbone.features(np.zeros((64, 64, 3), np.uint8))
+        inch = (len(blank[2]), len(blank[1]), len(blank[0]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.learner = HyperCorrelationLearner(inch).to(backbone.device).eval()
+        self.centre: Levels | None = None
+        self.references: tuple[Reference, ...] = ()
+        self.normalisation: dict[str, Any] | None = None
+        self.report: training.FitReport | None = None
+        self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
+
+    def fit(
+        self, references: Sequence[Reference], settings: TrainSettings | None = None
+    ) -> Job[training.FitReport]:
+        """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
+        return training.fit(self, references, settings or TrainSettings())
+
+    def forget_prepared(self) -> None:
+        """Drop what was computed for references: after `centre` changed."""
+        self._prepared.clear()
+
+    def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
+        """Heat map of prompts in the network's frame, (1, S, S) float32."""
+        drawn = heatmaps.from_prompts(
+            objects, self.backbone.frame(shape), self.backbone.map_px, self.heat
+        )
+        return torch.from_numpy(np.array(drawn.values))[None].to(self.backbone.device)
+
+    def prepare_target(self, image: Image) -> Prepared:
+        """Features of an image, normalised once for all its references."""
+        return prepare_target(self.backbone.features(image), self.centre)
+
+    def prepare_reference(self, reference: Reference, label: int) -> Prepared:
+        """Features of a reference under the heat map of one class; the last few are kept."""
+        key = (id(reference), label)
+        if key not in self._prepared:
+            objects = [p for p in reference.objects if p.label == label]
+            mode = self.settings.mask_mode
+            made = prepare_reference(
+                self.backbone.features(reference.image),
+                self.map_of(objects, reference.image.shape),
+                self.centre,
+                mask_mode="weighted" if mode == "weighted" else "faithful",
+            )
+            self._prepared[key] = (reference, made)  # holding it keeps its id its own
+            while len(self._prepared) > 4 * self.settings.shots:
+                self._prepared.popitem(last=False)
+        return self._prepared[key][1]
+
+    def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
+        """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
+        return self._mean_map(references, self.prepare_target(image), label)
+
+    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+        """Prompts for an image: one object for each peak.
+
+        Parameters
+        ----------
+        references : sequence of Reference
+            Empty: those of the training.
+        image : (H, W, 3) uint8
+
+        Returns
+        -------
+        Proposal
+            Objects in pixels of `image`; the heat map is the highest over the classes.
+
+        Raises
+        ------
+        PromptError
+            No reference at all.
+        """
+        references = tuple(references) or self.references
+        labels = sorted({p.label for r in references for p in r.objects if not p.is_empty})
+        if not labels:
+            raise PromptError("no reference with a prompt. Annotate an image, or train first.")
+        target = self.prepare_target(image)
+        objects: list[Prompts] = []
+        maps = []
+        for label in labels:
+            values = self._mean_map(references, target, label).cpu().numpy()
+            rows, columns = self._frame_part(image.shape)
+            values[rows:], values[:, columns:] = 0, 0
+            objects += self._peaks(values, image.shape, label)
+            maps.append(values[:rows, :columns])
+        highest = torch.from_numpy(np.max(maps, axis=0))[None, None]
+        size = (image.shape[0], image.shape[1])
+        full = F.interpolate(highest, size=size, mode="bilinear")[0, 0]
+        return Proposal(tuple(objects), HeatMap(full.numpy()))
+
+    def _mean_map(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
+        """Plain mean over the references of this class (SAMIC, K-shot): (S, S)."""
+        shown = [r for r in references if any(p.label == label for p in r.objects)]
+        size = (self.backbone.map_px, self.backbone.map_px)
+        with torch.inference_mode():
+            maps = [
+                self.learner.predict(correlate(target, self.prepare_reference(r, label)), size)[0]
+                for r in shown
+            ]
+        return torch.stack(maps).mean(0)
+
+    def _frame_part(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of the map that show the image, not padding."""
+        frame, side = self.backbone.frame(shape), self.backbone.map_px
+        rows, columns = (max(1, round(side * n / f)) for n, f in zip(shape[:2], frame, strict=True))
+        return rows, columns
+
+    def _peaks(self, values: Any, shape: tuple[int, ...], label: int) -> list[Prompts]:
+        points = heatmaps.peaks(
+            HeatMap(values), self.backbone.frame(shape), self.peaks, self.heat.sigma_frac
+        )
+        limit = np.array(shape[:2]) - 1
+        return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]

@@ -1,0 +1,53 @@
+"""Packaged first weights of the learner: a prompter that works before it is trained.
+
+They belong to the packaged segmenter; with any other frozen network the learner starts at random.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_samic.errors import FormatError
+from napari_samic.models.samic import SamicPrompter
+
+KIND = "napari-samic/learner"
+PATH = Path(__file__).parent / "weights" / "samic.pt"
+
+
+def pack(state: dict[str, Any], backbone_sha256: str) -> dict[str, Any]:
+    """What the file holds: half-precision weights and the frozen network they belong to."""
+    return {
+        "kind": KIND,
+        "backbone_sha256": backbone_sha256,
+        "learner": {k: v.half() for k, v in state.items()},
+    }
+
+
+def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
+    """Load the first weights into `prompter` if they were made for its backbone.
+
+    Returns
+    -------
+    bool
+        Whether they were.
+
+    Raises
+    ------
+    FormatError
+        The packaged file is damaged.
+    """
+    if not path.is_file():
+        return False
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["kind"] != KIND:
+            raise KeyError(content["kind"])
+        if content["backbone_sha256"] != prompter.backbone.weights_sha256:
+            return False
+        prompter.learner.load_state_dict({k: v.float() for k, v in content["learner"].items()})
+    except (KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise FormatError(f"{path.name}: damaged ({error}). Install the package again.") from error
+    return True

@@ -1,0 +1,384 @@
+"""The packaged small promptable model: a real `segment_anything` Sam around our own three modules.
+
+One encoder pass serves both sides: its pre-ReLU block outputs at strides 8, 16 and 32 feed the
+prompter's hypercorrelation, its stride-4 embedding feeds the mask decoder. The decoder is dense:
+prompts are drawn as maps beside the embedding and a small U-Net answers. (SAM's two-way
+transformer learned nothing in the same time: 0.12 against 0.40 mIoU after 4,800 samples.)
+Prompt encoder and mask decoder keep segment-anything's call signatures, so `SamPredictor` and all
+code written for SAM run them unchanged. Must not know files of images, settings or napari.
+
+Source: architecture ours; interface of Kirillov et al., Segment Anything, 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_samic.errors import FormatError
+
+KIND = "napari-samic/tiny"
+VERSION = 1
+STRIDE = 4
+PROMPT_MAPS = 10
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Sizes of the network; stored in the weights file."""
+
+    side_px: int = 256
+    widths: tuple[int, int, int, int] = (96, 192, 384, 768)
+    depths: tuple[int, int, int, int] = (2, 3, 5, 3)
+    embed: int = 64
+    unet: tuple[int, int, int, int] = (48, 80, 128, 192)
+
+
+def _conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(cout)
+    )
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with a shortcut; answers before the last ReLU."""
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        mid = cout // 4
+        self.reduce = _conv_bn(cin, mid, 1)
+        self.spatial = _conv_bn(mid, mid, 3, stride)
+        self.expand = _conv_bn(mid, cout, 1)
+        plain = stride == 1 and cin == cout
+        self.shortcut = nn.Identity() if plain else _conv_bn(cin, cout, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, h, w) to (B, cout, h / stride, w / stride), before the ReLU."""
+        y = F.relu(self.spatial(F.relu(self.reduce(x))))
+        return torch.as_tensor(self.expand(y) + self.shortcut(x))
+
+
+class TinyEncoder(nn.Module):
+    """Residual pyramid with a top-down neck.
+
+    `img_size` is what `segment_anything` asks for: the side of the square input in pixels.
+    """
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        self.img_size = config.side_px
+        self.stem = nn.Sequential(
+            _conv_bn(3, 32, 3, 2),
+            nn.ReLU(inplace=True),
+            _conv_bn(32, 32, 3, 2),
+            nn.ReLU(inplace=True),
+        )
+        stages, cin = [], 32
+        for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            strides = [1 if i == 0 else 2] + [1] * (depth - 1)
+            blocks = [Bottleneck(cin if j == 0 else width, width, s) for j, s in enumerate(strides)]
+            stages.append(nn.ModuleList(blocks))
+            cin = width
+        self.stages = nn.ModuleList(stages)
+        self.lateral = nn.ModuleList([nn.Conv2d(w, config.embed, 1) for w in config.widths])
+        self.smooth = nn.ModuleList(
+            [nn.Conv2d(config.embed, config.embed, 3, padding=1) for _ in config.widths]
+        )
+
+    def encode(self, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+        """Embedding and taps in one pass.
+
+        Parameters
+        ----------
+        x : (B, 3, S, S) float
+            Normalised image.
+
+        Returns
+        -------
+        embedding : (B, 64, S/4, S/4)
+        taps : three lists of (B, C, h, w)
+            Block outputs before the ReLU at strides 8, 16, 32: 3, 5 and 3 of them.
+        """
+        x = self.stem(x)  # (B, 32, S/4, S/4)
+        taps, ends = [], []
+        for blocks in self.stages:
+            level = []
+            for block in blocks:  # type: ignore[attr-defined]
+                tap = block(x)
+                x = F.relu(tap)
+                level.append(tap)
+            taps.append(level)
+            ends.append(x)
+        top = None
+        for end, lateral, smooth in reversed(
+            list(zip(ends, self.lateral, self.smooth, strict=True))
+        ):
+            here = lateral(end)
+            if top is not None:
+                here = here + F.interpolate(top, size=here.shape[-2:], mode="nearest")
+            top = F.relu(smooth(here))
+        if top is None:
+            raise FormatError("encoder without stages: the weights file's config is damaged.")
+        return top, taps[1:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) to the (B, 64, S/4, S/4) embedding."""
+        return self.encode(x)[0]
+
+
+class TinyPromptEncoder(nn.Module):
+    """Draws prompts as maps at stride 4; has no weights.
+
+    Same call and same outputs as segment-anything's: sparse (empty here) and dense embeddings.
+    """
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.embed_dim = PROMPT_MAPS
+        self.input_image_size = (side_px, side_px)
+        self.image_embedding_size = (side_px // STRIDE, side_px // STRIDE)
+        self.mask_input_size = self.image_embedding_size
+        self.register_buffer("_anchor", torch.zeros(1), persistent=False)
+
+    def get_dense_pe(self) -> Tensor:
+        """Position encoding: none is needed, the maps carry positions. (1, 0, h, w)."""
+        return self._anchor.new_zeros((1, 0, *self.image_embedding_size))  # type: ignore[operator]
+
+    def forward(
+        self,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw P prompts.
+
+        Parameters
+        ----------
+        points : ((P, N, 2) x and y in input pixels, (P, N) 1 positive, 0 negative, -1 nothing)
+        boxes : (P, 4) or (P, 1, 4)
+            x0, y0, x1, y1 in input pixels.
+        masks : (P, 1, S/4, S/4)
+            Logits of an earlier answer.
+
+        Returns
+        -------
+        sparse : (P, 0, 10)
+        dense : (P, 10, S/4, S/4)
+        """
+        given = [t for t in (points[0] if points else None, boxes, masks) if t is not None]
+        if not given:
+            raise FormatError("no points, no boxes and no mask: nothing to encode.")
+        prompts, device = given[0].shape[0], given[0].device
+        height, width = self.image_embedding_size
+        ys = (torch.arange(height, device=device) + 0.5) * STRIDE - 0.5
+        xs = (torch.arange(width, device=device) + 0.5) * STRIDE - 0.5
+        maps = torch.zeros((prompts, PROMPT_MAPS, height, width), device=device)
+        if points is not None:
+            self._draw_points(maps, points[0].float(), points[1], ys, xs)
+        if boxes is not None:
+            self._draw_boxes(maps, boxes.reshape(prompts, 4).float(), ys, xs)
+        if masks is not None:
+            maps[:, 8] = torch.tanh(masks[:, 0].float() / 4)
+            maps[:, 9] = 1.0
+        return maps.new_zeros((prompts, 0, PROMPT_MAPS)), maps
+
+    def _draw_points(self, maps: Tensor, xy: Tensor, sign: Tensor, ys: Tensor, xs: Tensor) -> None:
+        dx = xs[None, None, None, :] - xy[..., 0, None, None]
+        dy = ys[None, None, :, None] - xy[..., 1, None, None]
+        square = dx**2 + dy**2  # (P, N, h, w)
+        side = float(self.input_image_size[0])
+        for channel, value in ((0, 1), (3, 0)):
+            off = torch.where(sign == value, 0.0, 1e9)[..., None, None]
+            nearest = (square + off).amin(1).clamp(max=1e8)  # (P, h, w)
+            maps[:, channel] = torch.exp(-nearest / (2 * (0.016 * side) ** 2))
+            maps[:, channel + 1] = torch.exp(-nearest.sqrt() / (0.06 * side))
+            maps[:, channel + 2] = torch.exp(-nearest.sqrt() / (0.25 * side))
+
+    def _draw_boxes(self, maps: Tensor, boxes: Tensor, ys: Tensor, xs: Tensor) -> None:
+        x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
+        grid_x, grid_y = xs[None, None, :], ys[None, :, None]
+        inside = torch.minimum(
+            torch.minimum(grid_x - x0, x1 - grid_x), torch.minimum(grid_y - y0, y1 - grid_y)
+        )  # (P, h, w): pixels to the nearest side, negative outside
+        size = torch.minimum(x1 - x0, y1 - y0).clamp(min=1.0)
+        maps[:, 6] = torch.sigmoid(inside / 2)
+        maps[:, 7] = torch.clamp(2 * inside / size, -1, 1)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with group norm and a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(8, width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(8, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.body(x))
+
+
+class TinyMaskDecoder(nn.Module):
+    """U-Net over embedding and prompt maps: three masks for an ambiguous prompt, one for the rest.
+
+    Group norm throughout: box and point prompts differ in their statistics; batch norm broke on it.
+    """
+
+    num_mask_tokens = 4
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        w0, w1, w2, w3 = config.unet
+        self.from_image = nn.Conv2d(config.embed, w0, 3, padding=1)
+        self.from_prompt = nn.Conv2d(PROMPT_MAPS, w0, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, w0)
+        self.down = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(a, b, 3, 2, 1, bias=False),
+                    nn.GroupNorm(8, b),
+                    nn.ReLU(True),
+                    _Block(b),
+                )
+                for a, b in ((w0, w1), (w1, w2), (w2, w3))
+            ]
+        )
+        self.context = nn.Sequential(nn.Linear(w3, w3), nn.ReLU(True), nn.Linear(w3, w3))
+        self.narrow = nn.ModuleList([nn.Conv2d(a, b, 1) for a, b in ((w3, w2), (w2, w1), (w1, w0))])
+        self.up = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(w, w, 3, padding=1, bias=False), nn.GroupNorm(8, w), nn.ReLU(True)
+                )
+                for w in (w2, w1, w0)
+            ]
+        )
+        self.head = nn.Conv2d(w0, self.num_mask_tokens, 1)
+        self.confidence = nn.Sequential(
+            nn.Linear(2 * w1 + w3 + 5, 128), nn.ReLU(True), nn.Linear(128, 1)
+        )
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,  # noqa: ARG002 - part of segment-anything's signature
+        sparse_prompt_embeddings: Tensor,  # noqa: ARG002
+        dense_prompt_embeddings: Tensor,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks and confidences.
+
+        Parameters
+        ----------
+        image_embeddings : (1, 64, h, w)
+        dense_prompt_embeddings : (P, 10, h, w)
+        multimask_output : bool
+            Three masks (for one ambiguous prompt) or one.
+
+        Returns
+        -------
+        logits : (P, M, h, w)
+        scores : (P, M)
+            Expected IoU of each mask, in [0, 1].
+        """
+        logits, scores = self.all_masks(image_embeddings, dense_prompt_embeddings)
+        chosen = slice(1, None) if multimask_output else slice(0, 1)
+        return logits[:, chosen], scores[:, chosen]
+
+    def all_masks(self, embedding: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """All four masks and confidences; `embedding` is (1 or P, 64, h, w)."""
+        x = F.relu(self.norm(self.from_image(embedding) + self.from_prompt(maps)))
+        skips = [x]
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        bottom = self.context(x.mean((-2, -1)))  # (P, w3)
+        x = F.relu(skips.pop() + bottom[..., None, None])
+        for narrow, up in zip(self.narrow, self.up, strict=True):
+            skip = skips.pop()
+            x = F.interpolate(narrow(x), size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = up(x + skip)
+            if len(skips) == 1:
+                middle = x  # (P, w1, h/2, w/2)
+        logits = self.head(x)  # (P, 4, h, w)
+        return logits, self._scores(logits.detach(), middle, bottom)
+
+    def _scores(self, logits: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
+        soft = torch.sigmoid(logits.float())
+        area = soft.mean((-2, -1))  # (P, 4)
+        hard = (soft > 0.5).float()
+        certain = (soft * hard).sum((-2, -1)) / hard.sum((-2, -1)).clamp(min=1)
+        stable = (soft > 0.7).sum((-2, -1)) / (soft > 0.3).sum((-2, -1)).clamp(min=1)
+        unsure = (4 * soft * (1 - soft)).sum((-2, -1)) / soft.sum((-2, -1)).clamp(min=1)
+        empty = (hard.sum((-2, -1)) < 1).float()
+        facts = torch.stack([area.sqrt(), certain, stable, unsure, empty], -1)  # (P, 4, 5)
+        weight = F.adaptive_avg_pool2d(soft, (middle.shape[-2], middle.shape[-1])).flatten(
+            2
+        )  # (P, 4, n)
+        flat = middle.float().flatten(2).transpose(1, 2)  # (P, n, w1)
+        inner = weight @ flat / weight.sum(-1, keepdim=True).clamp(min=1e-3)
+        rim = weight * (1 - weight)
+        edge = rim @ flat / rim.sum(-1, keepdim=True).clamp(min=1e-3)
+        context = bottom.float()[:, None].expand(-1, logits.shape[1], -1)
+        joined = torch.cat([inner, edge, context, facts], -1)  # (P, 4, 2 w1 + w3 + 5)
+        return torch.sigmoid(self.confidence(joined)[..., 0])
+
+
+def build(config: TinyConfig | None = None) -> Sam:
+    """A Sam with fresh weights."""
+    config = config or TinyConfig()
+    return Sam(TinyEncoder(config), TinyPromptEncoder(config.side_px), TinyMaskDecoder(config))
+
+
+def pack(model: Sam, config: TinyConfig, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the weights file holds: kind, version, config and half-precision weights."""
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    plain = {k: list(v) if isinstance(v, Sequence) else v for k, v in asdict(config).items()}
+    return {"kind": KIND, "version": VERSION, "config": plain, "state": state, **(extra or {})}
+
+
+def unpack(content: Any, name: str) -> Sam:
+    """Rebuild the Sam from what `pack` made.
+
+    Raises
+    ------
+    FormatError
+        Another kind or version of file, or weights that do not fit its config.
+    """
+    kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    if kind != KIND or content.get("version") != VERSION:
+        found = f"{kind!r} version {content.get('version') if isinstance(content, dict) else None}"
+        raise FormatError(f"{name}: {found}, expected {KIND!r} version {VERSION}.")
+    try:
+        values = content["config"].items()
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
+        config = TinyConfig(**plain)
+        model = build(config)
+        state = content["state"].items()
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
+    except (KeyError, TypeError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise FormatError(f"{name}: damaged ({first}). Fetch or copy it again.") from error
+    return model.eval()
+
+
+def load(path: Path | str) -> Sam:
+    """Read a `tiny` weights file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise FormatError(
+            f"{Path(path).name}: not a weights file of ours ({type(error).__name__})."
+        ) from error
+    return unpack(content, Path(path).name)

@@ -1,0 +1,242 @@
+"""Raw pixels of any kind to the (H, W, 3) uint8 that the models take.
+
+Fixed once for a data set, never for an image: the same intensity looks the same everywhere, and
+a prompter keeps the scale it was trained with. Knows no file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.contracts import Image, Plane
+from napari_samic.errors import FormatError, InputError
+from napari_samic.formats import check_pixels
+
+_SAMPLE_PX = 65_536
+_COLOUR = (3, 4)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Which channels are shown, and what range of each becomes 0 to 255.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+        In units of the pixels, one for each entry of `channels`; high > low.
+    channels : tuple of int
+        One (grey), two (red and green) or three (red, green, blue) channel numbers, from 0.
+    channel_count : int
+        Channels of the data set that it was fitted to; 0: not known, any that has them will do.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    channels: tuple[int, ...]
+    channel_count: int = 0
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.low), len(self.high), len(self.channels)}
+        if len(lengths) != 1 or not lengths <= {1, 2, 3} or min(self.channels) < 0:
+            msg = (
+                f"normalisation with low {self.low}, high {self.high}, channels {self.channels}: "
+                "expected one low and high for each of one to three channels."
+            )
+            raise InputError(msg)
+        if not all(np.isfinite(self.low + self.high)) or any(
+            high <= low for low, high in zip(self.low, self.high, strict=True)
+        ):
+            msg = f"normalisation from {self.low} to {self.high}: expected high above low."
+            raise InputError(msg)
+
+    def apply(self, pixels: NDArray[Any], name: str = "image") -> Image:
+        """Turn raw pixels, (H, W) or (H, W, C), into (H, W, 3) uint8.
+
+        One channel becomes grey, two become red and green, three are red, green and blue.
+
+        Parameters
+        ----------
+        name : str
+            For the message.
+
+        Raises
+        ------
+        InputError
+            NaN, a side below 2 pixels, or channels that do not fit; a grey image among colour
+            images is accepted.
+        """
+        picked = self._picked(check_pixels(pixels, name), name)  # (H, W, len(channels))
+        if picked.dtype != np.uint8 or not self._is_identity:
+            picked = self._scaled(picked)
+        if len(self.channels) == 1:
+            return np.repeat(picked, 3, axis=2)
+        out = np.zeros((*picked.shape[:2], 3), np.uint8)
+        out[..., : len(self.channels)] = picked
+        return out
+
+    @property
+    def _is_identity(self) -> bool:
+        return set(self.low) == {0.0} and set(self.high) == {255.0}
+
+    def _picked(self, pixels: NDArray[Any], name: str) -> NDArray[Any]:
+        cube = pixels[..., None] if pixels.ndim == 2 else pixels
+        count, known = cube.shape[2], self.channel_count
+        if count == 1 and known in _COLOUR:
+            return np.repeat(cube, len(self.channels), axis=2)
+        same = known in (0, count) or (count in _COLOUR and known in _COLOUR)
+        if not same or max(self.channels) >= count:
+            wanted = known or f"at least {max(self.channels) + 1}"
+            msg = (
+                f"{name}: {count} channel{'s' * (count > 1)}, expected {wanted} as in the rest of "
+                "the data set. Leave it out or export it like the others."
+            )
+            raise InputError(msg)
+        return cube[..., list(self.channels)]
+
+    def _scaled(self, picked: NDArray[Any]) -> Image:
+        kind = np.float32 if picked.dtype.itemsize <= 2 or picked.dtype == np.float32 else float
+        low, high = np.array(self.low, kind), np.array(self.high, kind)
+        unit = np.clip((picked.astype(kind) - low) / (high - low), 0.0, 1.0)
+        return np.asarray(unit * 255.0 + 0.5, dtype=np.uint8)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "low": list(self.low),
+            "high": list(self.high),
+            "channels": list(self.channels),
+            "channel_count": self.channel_count,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from what `to_dict` gave.
+
+        Raises
+        ------
+        FormatError
+            A missing or senseless value.
+        """
+        try:
+            low, high = (tuple(float(v) for v in values[key]) for key in ("low", "high"))
+            channels = tuple(int(v) for v in values["channels"])
+            return cls(low, high, channels, int(values.get("channel_count", 0)))
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"normalisation: {type(error).__name__} {error}. The file is damaged."
+            raise FormatError(msg) from error
+
+
+def fit_normalisation(
+    planes: Sequence[Plane],
+    *,
+    channels: Sequence[int] | None = None,
+    percentiles: tuple[float, float] = (0.1, 99.9),
+    max_planes: int = 32,
+) -> Normalisation:
+    """Choose channels and range once, for a whole data set.
+
+    Colour images of 8 bits are kept as they are; all else is stretched between two percentiles,
+    taken over an evenly spaced sample of planes. Planes that can't be read are passed over.
+
+    Parameters
+    ----------
+    channels : sequence of int, optional
+        One to three channel numbers, from 0; needed above three channels (above four at 8 bits).
+    percentiles : (2,) float
+        Lower and upper, in percent.
+    max_planes : int
+        Size of the sample.
+
+    Raises
+    ------
+    InputError
+        No plane, no readable plane (the first plane's own error), or channels to be chosen.
+    """
+    if not planes:
+        raise InputError("no images to fit a normalisation to. Give at least one.")
+    samples, is_8bit = _sample(planes, max_planes)
+    count = _channel_count([s.shape[1] for s in samples])
+    chosen = _choose_channels(count, is_8bit, channels, planes[0].label)
+    if is_8bit and count in _COLOUR:
+        return Normalisation((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count)
+    fitting = [s for s in samples if s.shape[1] > max(chosen)]
+    ranges = [_range(np.concatenate([s[:, c] for s in fitting]), percentiles) for c in chosen]
+    low, high = zip(*ranges, strict=True)
+    return Normalisation(low, high, chosen, count)
+
+
+def _sample(planes: Sequence[Plane], max_planes: int) -> tuple[list[NDArray[Any]], bool]:
+    """Some pixels, (N, C), of each plane that can be read; whether all are of 8 bits."""
+    picks = np.linspace(0, len(planes) - 1, min(len(planes), max(1, max_planes)))
+    samples: list[NDArray[Any]] = []
+    problem: InputError | None = None
+    for number in np.unique(picks.round().astype(int)):
+        plane = planes[int(number)]
+        try:
+            pixels = check_pixels(plane.read(), plane.label)
+        except InputError as error:
+            problem = problem or error
+            continue
+        flat = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
+        if len(flat) > _SAMPLE_PX:
+            flat = flat[np.random.default_rng(0).integers(len(flat), size=_SAMPLE_PX)]
+        samples.append(flat)
+    if not samples and problem is not None:
+        raise problem
+    return samples, all(s.dtype == np.uint8 for s in samples)
+
+
+def _channel_count(counts: list[int]) -> int:
+    colour = [c for c in counts if c > 1]
+    return Counter(colour or counts).most_common(1)[0][0]
+
+
+def _choose_channels(
+    count: int, is_8bit: bool, channels: Sequence[int] | None, name: str
+) -> tuple[int, ...]:
+    if channels is None:
+        if count <= 3 or (count == 4 and is_8bit):
+            return tuple(range(min(count, 3)))
+        msg = (
+            f"{name}: {count} channels (0 to {count - 1}), which are not red, green and blue. "
+            "Choose one to three of them, for instance channels=(0, 1)."
+        )
+        raise InputError(msg)
+    chosen = tuple(int(c) for c in channels)
+    if not 1 <= len(chosen) <= 3 or not all(0 <= c < count for c in chosen):
+        msg = (
+            f"{name}: channels {chosen} asked for, but there are {count} "
+            f"(0 to {count - 1}). Choose one to three of them."
+        )
+        raise InputError(msg)
+    return chosen
+
+
+def _range(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+    if values.dtype == np.bool_:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(values.astype(np.float64), percentiles))
+    if high <= low:  # a few bright spots on an even ground
+        low, high = float(values.min()), float(values.max())
+    if high <= low:
+        high = low + max(1.0, abs(low) * 1e-6)
+    return low, high
+
+
+def read_rgb(plane: Plane, normalisation: Normalisation) -> Image:
+    """Read a plane, check it and turn it into (H, W, 3) uint8.
+
+    Raises
+    ------
+    ImageReadError
+        The file can't be read.
+    InputError
+        NaN, a side below 2 pixels, or channels that do not fit the data set.
+    """
+    return normalisation.apply(plane.read(), plane.label)

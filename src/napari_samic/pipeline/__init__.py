@@ -1,0 +1,13 @@
+"""The use cases as jobs: generators that yield Steps and return a result. One room a use case.
+
+The shell loops over them with a bar, the window relays them in a worker, a script calls `run(job)`.
+"""
+
+from napari_samic.pipeline.annotate import annotate
+from napari_samic.pipeline.common import Outcome
+from napari_samic.pipeline.demo import demo
+from napari_samic.pipeline.evaluate import evaluate
+from napari_samic.pipeline.segment import segment
+from napari_samic.pipeline.train import train
+
+__all__ = ["Outcome", "annotate", "demo", "evaluate", "segment", "train"]

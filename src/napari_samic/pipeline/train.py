@@ -1,0 +1,147 @@
+"""A few annotated images to a prompter file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_samic import atomic, sambox
+from napari_samic import masks as mask_files
+from napari_samic.contracts import Job, Plane, Prompts, Reference, Step
+from napari_samic.errors import InputError, OutputError, SamicError
+from napari_samic.images import open_images
+from napari_samic.models import backbones, prompterfile, starting
+from napari_samic.models.sam import load_segmenter
+from napari_samic.models.samic import SamicPrompter
+from napari_samic.normalise import Normalisation, read_rgb
+from napari_samic.pipeline import common
+from napari_samic.prompts import PromptFile, load_prompts
+from napari_samic.settings import (
+    AnnotateSettings,
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    TrainSettings,
+)
+
+
+def train(
+    images: Any,
+    *,
+    out: Path | str,
+    prompts: Path | str | None = None,
+    masks: Path | str | None = None,
+    model: str = "tiny",
+    device: str = "auto",
+    channels: Sequence[int] | None = None,
+    settings: TrainSettings | None = None,
+    prompter: PrompterSettings | None = None,
+    heat: HeatMapSettings | None = None,
+    peaks: PeakSettings | None = None,
+    overwrite: bool = False,
+) -> Job[common.Outcome]:
+    """Train a SAMIC prompter and write it to one file.
+
+    Parameters
+    ----------
+    images : path, glob, folder, list of those, or array
+        May hold more than the annotated ones.
+    out : Path
+        The prompter file.
+    prompts : Path, optional
+        SAMBOX prompt file.
+    masks : Path, optional
+        Folder of masks; each object gives one point, at its inner maximum.
+    model : str
+        Segmenter that the prompter will serve, and whose features it compares.
+    device : str
+    channels : sequence of int, optional
+    settings : TrainSettings, optional
+    prompter : PrompterSettings, optional
+    heat : HeatMapSettings, optional
+    peaks : PeakSettings, optional
+    overwrite : bool
+        Replace `out`.
+
+    Returns
+    -------
+    Job of Outcome
+        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`.
+
+    Raises
+    ------
+    InputError
+        Neither prompts nor masks, both, or nothing to read.
+    TrainingError
+        Fewer than two annotated images of a class.
+    OutputError
+        `out` exists, or can't be written.
+    """
+    if (prompts is None) == (masks is None):
+        raise InputError("give either a prompt file or a folder of masks.")
+    target = Path(out)
+    atomic.check_free(target, overwrite=overwrite)
+    if not target.resolve().parent.is_dir():
+        raise OutputError(f"{target.parent}: no such folder. Make it first.")
+    planes = open_images(images)
+    stored = load_prompts(prompts) if prompts is not None else None
+    planes, truth = _annotated(planes, stored, masks)
+    normalisation = common.normalisation_of(planes, stored, channels)
+    yield Step(0, 0, f"loading {model}")
+    cache = common.default_cache()
+    chosen = prompter or PrompterSettings()
+    segmenter = load_segmenter(model, device=device, cache=cache)
+    backbone = backbones.build(chosen.backbone, segmenter, device=device, cache=cache)
+    how = settings or TrainSettings()
+    learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
+    starting.give(learner)
+    learner.normalisation = {"model": model, **normalisation.to_dict()}
+    references, failures = _references(planes, stored, truth, normalisation)
+    report = yield from learner.fit(references, how)
+    prompterfile.save(learner, target, overwrite=overwrite)
+    figures = {
+        "epochs": len(report.losses),
+        "loss": min(report.losses),
+        "before": report.before,
+        "after": report.after,
+        "accepted": report.accepted,
+        "summary": report.summary,
+    }
+    return common.Outcome(target, tuple(r.name for r in references), (), failures, figures)
+
+
+def _annotated(
+    planes: list[Plane], stored: PromptFile | None, masks: Path | str | None
+) -> tuple[list[Plane], dict[str, Path]]:
+    """Planes that have prompts or a mask, and where the masks are."""
+    if stored is None:
+        truth = mask_files.match_by_stem(planes, str(masks), require_all=False)
+        return [p for p in planes if p.label in truth], truth
+    return common.named(planes, stored), {}
+
+
+def _references(
+    planes: Sequence[Plane],
+    stored: PromptFile | None,
+    truth: dict[str, Path],
+    normalisation: Normalisation,
+) -> tuple[list[Reference], dict[str, str]]:
+    """Readable ones, and why the others are not."""
+    by_name = {i.name: i for i in stored.images} if stored is not None else {}
+    references, failures = [], {}
+    for plane in planes:
+        try:
+            image = read_rgb(plane, normalisation)
+            objects: tuple[Prompts, ...]
+            mask = None
+            if stored is None:
+                mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
+                objects = sambox.prompts_of(mask, AnnotateSettings())
+            else:
+                common.check_same_image(by_name[plane.label], image)
+                objects = by_name[plane.label].objects
+            references.append(Reference(plane.label, image, objects, mask))
+        except SamicError as error:
+            failures[plane.label] = str(error)
+    return references, failures

@@ -1,0 +1,151 @@
+"""SAMBOX without a window: a simulated annotator that clicks as a user would.
+
+From a ground-truth mask it clicks the inner maximum of the largest error, looks at the segmenter's
+mask and confidence, and stops when the confidence saturates, the mask is good, or the clicks are
+used up. Objects are prompted one by one. Also turns masks into plain prompts without a segmenter.
+Knows the segmenter only as a protocol.
+
+Source: SAMIC, section 3.1; click placement as in interactive-segmentation benchmarks (RITM, 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_samic.contracts import BoolArray, Image, IntArray, Prompts, Segmenter
+from napari_samic.errors import PromptError
+from napari_samic.matching import as_instances
+from napari_samic.metrics import iou
+from napari_samic.settings import AnnotateSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One object after its clicks.
+
+    Attributes
+    ----------
+    prompts : Prompts
+    mask : (H, W) bool
+    scores, ious : tuple of float
+        The segmenter's confidence and the true IoU after each click.
+    """
+
+    prompts: Prompts
+    mask: BoolArray
+    scores: tuple[float, ...]
+    ious: tuple[float, ...]
+
+
+def objects_of(truth: ArrayLike, min_object_px: int = 1) -> Iterator[BoolArray]:
+    """Each object of a mask as (H, W) bool.
+
+    Instance ids give one object an id; a mask of one value gives one an 8-connected component.
+    """
+    labels = as_instances(truth)
+    values = np.unique(labels[labels > 0])
+    for value in values:
+        mask = labels == value
+        if mask.sum() >= min_object_px:
+            yield mask
+
+
+def inner_maximum(region: ArrayLike) -> NDArray[np.float64]:
+    """Pixel of a region that is farthest from its outline, (2,) row and column."""
+    inside = np.asarray(region, bool)
+    if not inside.any():
+        raise PromptError("an empty region has no inside to click on.")
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    return np.array(np.unravel_index(int(depth.argmax()), depth.shape), np.float64)
+
+
+def prompts_of(truth: ArrayLike, settings: AnnotateSettings | None = None) -> tuple[Prompts, ...]:
+    """One positive point an object, at its inner maximum; needs no segmenter.
+
+    Parameters
+    ----------
+    truth : (H, W) int
+        Instance ids, or one value.
+    """
+    least = (settings or AnnotateSettings()).min_object_px
+    return tuple(
+        Prompts(inner_maximum(mask)[None], np.array([True])) for mask in objects_of(truth, least)
+    )
+
+
+def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], bool] | None:
+    """Where a user would click now: (row, column) and whether it is positive; None if all is right.
+
+    The largest 8-connected error is clicked at its inner maximum.
+    """
+    best: BoolArray | None = None
+    positive = True
+    for error, sign in ((truth & ~mask, True), (mask & ~truth, False)):
+        parts, count = ndimage.label(error, structure=np.ones((3, 3)))
+        if count == 0:
+            continue
+        largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+        if best is None or largest.sum() > best.sum():
+            best, positive = largest, sign
+    return None if best is None else (inner_maximum(best), positive)
+
+
+def annotate_object(
+    segmenter: Segmenter, image: Image, truth: BoolArray, settings: AnnotateSettings
+) -> Annotation:
+    """Click one object until it is good, saturated, or the clicks are used up.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    image : (H, W, 3) uint8
+    truth : (H, W) bool
+    settings : AnnotateSettings
+    """
+    points, signs = [inner_maximum(truth)], [True]
+    scores: list[float] = []
+    ious: list[float] = []
+    logits = None
+    while True:
+        prompts = Prompts(np.array(points), np.array(signs))
+        answer = segmenter.candidates(
+            image, [prompts], multimask=len(points) == 1, logits=[logits]
+        )[0]
+        mask, logits = answer.masks[answer.best], answer.logits[answer.best]
+        scores.append(float(answer.scores[answer.best]))
+        ious.append(iou(mask, truth))
+        click = next_click(mask, truth)
+        if click is None or _is_enough(scores, ious[-1], settings):
+            return Annotation(prompts, mask, tuple(scores), tuple(ious))
+        points.append(click[0])
+        signs.append(click[1])
+
+
+def _is_enough(scores: list[float], now: float, settings: AnnotateSettings) -> bool:
+    saturated = len(scores) > 2 and max(np.abs(np.diff(scores[-3:]))) < settings.saturation
+    return saturated or now >= settings.target_iou or len(scores) >= settings.max_clicks
+
+
+def annotate_image(
+    segmenter: Segmenter, image: Image, truth: IntArray, settings: AnnotateSettings | None = None
+) -> list[Annotation]:
+    """Click every object of an image.
+
+    Raises
+    ------
+    PromptError
+        The mask shows no object of at least `min_object_px` pixels.
+    """
+    chosen = settings or AnnotateSettings()
+    done = [
+        annotate_object(segmenter, image, mask, chosen)
+        for mask in objects_of(truth, chosen.min_object_px)
+    ]
+    if not done:
+        raise PromptError(f"mask without an object of at least {chosen.min_object_px} pixels.")
+    return done

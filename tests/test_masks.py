@@ -1,0 +1,152 @@
+"""Reading masks, and pairing them with their images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PillowImage
+
+from napari_samic.contracts import Plane
+from napari_samic.errors import InputError
+from napari_samic.images import (
+    match_by_stem,
+    open_images,
+    read_labels,
+    read_mask,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def save_png(path: Path, array: np.ndarray | None = None) -> Path:
+    pixels = np.zeros((6, 7, 3), np.uint8) if array is None else array
+    PillowImage.fromarray(pixels).save(path)
+    return path
+
+
+def plane_of(array: np.ndarray, name: str = "image") -> Plane:
+    return Plane(name, (), lambda: array)
+
+
+IDS = np.arange(42).reshape(6, 7)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        pytest.param(((IDS % 2) * 255).astype(np.uint8), IDS % 2, id="black_and_white"),
+        pytest.param(((IDS % 2) * 65535).astype(np.uint16), IDS % 2, id="black_and_white_16"),
+        pytest.param(IDS.astype(np.uint8), IDS, id="numbers"),
+        pytest.param((IDS * 1000).astype(np.uint16), IDS * 1000, id="numbers_16"),
+        pytest.param(np.dstack([IDS] * 3).astype(np.uint8), IDS, id="equal_channels"),
+    ],
+)
+def test_png_masks(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> None:
+    labels = read_labels(save_png(tmp_path / "m.png", stored))
+    np.testing.assert_array_equal(labels, expected)
+    assert labels.dtype == np.int32
+
+
+def test_palette_mask_gives_numbers_not_colours(tmp_path: Path) -> None:
+    image = PillowImage.fromarray(IDS.astype(np.uint8)).convert("P")
+    image.putpalette([255 - i // 3 for i in range(768)])
+    image.putdata(IDS.ravel().tolist())
+    image.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), IDS)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "f4", "f8"])
+def test_tiff_masks_of_whole_numbers(tmp_path: Path, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", (IDS * 1000).astype(dtype))
+    np.testing.assert_array_equal(read_labels(tmp_path / "m.tif"), IDS * 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "message"),
+    [
+        pytest.param("m.tif", np.full((6, 7), 0.5), "value 0.5 in a mask", id="fractions"),
+        pytest.param("m.tif", IDS.astype("i4") - 1, "values from -1 to 40", id="negative"),
+        pytest.param("m.tif", IDS.astype("u4") + 2**31, "expected 0", id="too_large"),
+        pytest.param("m.tif", np.full((6, 7), np.nan), "NaN", id="nan"),
+        pytest.param("m.tif", np.zeros((2, 6, 7), "u1"), "stack of 2 planes", id="stack"),
+        pytest.param(
+            "m.png", np.dstack([IDS, IDS, IDS + 1]).astype("u1"), "3 different", id="colours"
+        ),
+        pytest.param("m.jpg", (IDS * 6).astype("u1"), "JPEG mask", id="jpeg"),
+    ],
+)
+def test_masks_that_are_no_labels_are_refused(
+    tmp_path: Path, name: str, stored: np.ndarray, message: str
+) -> None:
+    if name.endswith("tif"):
+        tifffile.imwrite(tmp_path / name, stored, photometric="minisblack")
+    else:
+        save_png(tmp_path / name, stored)
+    with pytest.raises(InputError, match=message):
+        read_labels(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask", "_masks", "_label", "_labels", "_seg", "_MASK"])
+def test_masks_are_found_by_stem(tmp_path: Path, suffix: str) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for stem in ("a", "b_1"):
+        save_png(images / f"{stem}.png")
+        tifffile.imwrite(masks / f"{stem}{suffix}.tif", IDS.astype(np.int32))
+    found = match_by_stem(open_images(images), masks)
+    assert {k: p.name for k, p in found.items()} == {
+        "a": f"a{suffix}.tif",
+        "b_1": f"b_1{suffix}.tif",
+    }
+
+
+def test_images_and_masks_may_share_a_folder(tmp_path: Path) -> None:
+    image = save_png(tmp_path / "a.png")
+    save_png(tmp_path / "a_mask.png")
+    assert match_by_stem(open_images(image), tmp_path)["a"].name == "a_mask.png"
+
+
+def test_missing_masks_are_named_at_once_up_to_five(tmp_path: Path) -> None:
+    save_png(tmp_path / "i0_mask.png")
+    planes = [Plane(f"i{n}", (), lambda: IDS) for n in range(8)]
+    with pytest.raises(InputError, match=r"no mask for i1, i2, i3, i4, i5 and 2 more\."):
+        match_by_stem(planes, tmp_path)
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path: Path) -> None:
+    for name in ("a_mask.png", "a_seg.png"):
+        save_png(tmp_path / name)
+    with pytest.raises(InputError, match=r"a_mask\.png and a_seg\.png are both masks of 'a'"):
+        match_by_stem([plane_of(IDS, "a")], tmp_path)
+
+
+def test_mask_stack_is_read_at_the_place_of_its_plane(tmp_path: Path) -> None:
+    masks = RNG.integers(0, 9, (2, 3, 6, 7)).astype(np.int32)
+    tifffile.imwrite(tmp_path / "image_mask.tif", masks, photometric="minisblack")
+    planes = open_images(np.zeros((2, 3, 6, 7)))
+    paths = match_by_stem(planes, tmp_path)
+    for plane in planes:
+        labels = read_mask(plane, paths[plane.label], shape=(6, 7))
+        np.testing.assert_array_equal(labels, masks[plane.index])
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "mask_shape", "message"),
+    [
+        pytest.param((3, 6, 7), (2, 6, 7), r"mask stack \(2,\) for an image stack", id="lengths"),
+        pytest.param((3, 6, 7), (6, 7), "one mask for the stack", id="one_for_many"),
+        pytest.param((6, 7), (2, 6, 7), "mask stack", id="many_for_one"),
+        pytest.param((6, 7), (5, 7), r"mask of \(5, 7\) for the image image", id="size"),
+    ],
+)
+def test_mask_of_another_shape_is_refused(
+    tmp_path: Path, image_shape: tuple[int, ...], mask_shape: tuple[int, ...], message: str
+) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros(mask_shape, np.int32))
+    plane = open_images(np.zeros(image_shape))[0]
+    with pytest.raises(InputError, match=message):
+        read_mask(plane, tmp_path / "image.tif", shape=(6, 7))

@@ -1,0 +1,110 @@
+import json
+from dataclasses import fields
+
+import pytest
+
+from napari_samic.errors import SettingsError
+from napari_samic.settings import (
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    Settings,
+    TrainSettings,
+)
+
+ALL = [k for k in Settings.__subclasses__() if k.__module__ == Settings.__module__]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_option_has_help_and_a_plain_type(kind):
+    for spec in fields(kind):
+        assert spec.metadata["help"].strip()
+        assert spec.type in ("int", "float", "bool", "str")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_defaults_survive_json(kind):
+    values = json.loads(json.dumps(kind().to_dict()))
+    assert kind.from_dict(values) == kind()
+
+
+def _plus(bound, step):
+    return None if bound is None else bound + step
+
+
+def beyond(spec):
+    """Values just outside the bounds of one option."""
+    ge, le, choices = (spec.metadata[key] for key in ("ge", "le", "choices"))
+    return [v for v in (_plus(ge, -1), _plus(le, 1), choices and "neither") if v is not None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        pytest.param(kind, spec.name, value, id=f"{spec.name}_{value}")
+        for kind in ALL
+        for spec in fields(kind)
+        for value in beyond(spec)
+    ],
+)
+def test_values_outside_their_bounds_are_refused(kind, name, value):
+    with pytest.raises(SettingsError, match=f"{kind.__name__}: {name} is .* expected"):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        pytest.param(TrainSettings, {"epochs": 3.0}, "epochs is 3.0, expected int", id="float"),
+        pytest.param(TrainSettings, {"epochs": True}, "epochs is True, expected int", id="bool"),
+        pytest.param(PeakSettings, {"normalise": 1}, "normalise is 1, expected bool", id="int"),
+        pytest.param(PeakSettings, {"threshold": "x"}, "'x', expected float", id="text"),
+        pytest.param(PeakSettings, {"threshold": float("nan")}, "nan, expected at least", id="nan"),
+        pytest.param(HeatMapSettings, {"combine": "mean"}, "one of sum, max", id="choice"),
+    ],
+)
+def test_values_of_another_kind_are_refused(kind, values, message):
+    with pytest.raises(SettingsError, match=message):
+        kind(**values)
+
+
+def test_whole_numbers_do_for_floats():
+    assert PeakSettings(threshold=1).threshold == 1
+
+
+def test_all_faults_are_named_at_once():
+    with pytest.raises(SettingsError, match=r"epochs is 0.*patience is 0.*seed is -1"):
+        TrainSettings(epochs=0, patience=0, seed=-1)
+
+
+def test_unknown_keys_are_refused_with_the_known_ones():
+    with pytest.raises(SettingsError, match=r"unknown ephocs\. Known: batch_size,.* epochs,"):
+        TrainSettings.from_dict({"ephocs": 3})
+
+
+def test_defaults_are_those_of_the_paper_where_it_speaks():
+    train = TrainSettings()
+    assert (train.epochs, train.patience, train.batch_size, train.learning_rate) == (
+        300,
+        10,
+        4,
+        1e-3,
+    )
+    assert (train.kld_weight, train.cc_weight, train.nss_weight) == (1, 1, 1)
+    assert HeatMapSettings() == HeatMapSettings(sigma_frac=0.02, combine="sum")
+    assert PeakSettings().threshold == 0.5
+
+
+def test_paper_peaks_switch_our_additions_off():
+    paper = PeakSettings.paper()
+    assert (paper.normalise, paper.snap_to_peak, paper.min_area_frac) == (False, False, 0.0)
+
+
+def test_paper_prompter_looks_through_resnet_and_does_not_centre():
+    paper = PrompterSettings.paper()
+    assert (paper.backbone, paper.mask_mode, paper.centre) == ("resnet50", "faithful", False)
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(AttributeError):
+        PeakSettings().threshold = 0.9
