@@ -19,7 +19,7 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
     {"contracts"},
     {"settings"},
     {"atomic", "cache", "export", "formats", "heatmaps", "images", "join", "listing", "losses",
-     "masks", "matching", "metrics", "normalise", "pictures", "planes", "project",
+     "masks", "matching", "metrics", "normalise", "peaks", "pictures", "planes", "project",
      "prompt_faults", "prompts", "sambox", "samples", "scenes"},
     {"models"},
     {"refine"},

@@ -1,7 +1,7 @@
-"""Clicks to saliency heat map, and back to points.
+"""Clicks to saliency heat map; the way back is in `peaks`.
 
-Source: SAMIC, sections 3.2 (Gaussians), 3.3 (mean of K maps) and 3.4 (contours and moments).
-Pure NumPy, SciPy: no torch, no SAM, no napari. Frame: (row, column), pixel centres at whole
+Source: SAMIC, sections 3.2 (Gaussians) and 3.3 (mean of K maps).
+Pure NumPy: no torch, no SAM, no napari. Frame: (row, column), pixel centres at whole
 numbers; a pixel of the original image and one of the square network input meet at their centres.
 """
 
@@ -12,15 +12,13 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from napari_samic.contracts import HeatMap, Prompts
 from napari_samic.errors import InputError, PromptError, SettingsError
-from napari_samic.settings import HeatMapSettings, PeakSettings
+from napari_samic.settings import HeatMapSettings
 
 Values: TypeAlias = NDArray[np.float64]
 Points: TypeAlias = Values
-_EIGHT = np.ones((3, 3), dtype=bool)
 _THINNEST_PX = 0.02  # of sigma: below it the nearest pixel's value would underflow
 
 
@@ -138,8 +136,8 @@ def from_prompts(
     if not len(points):
         raise PromptError("no positive point and no box in this image. Click on an object.")
     square = (side_px, side_px)
-    moved = np.clip(_moved(points, shape_original, square), -0.5, side_px - 0.5)  # rounding
-    return from_points(moved, square, **settings.to_dict())
+    inside = np.clip(moved(points, shape_original, square), -0.5, side_px - 0.5)  # rounding
+    return from_points(inside, square, **settings.to_dict())
 
 
 def _anchors(prompts: Prompts) -> Points:
@@ -148,7 +146,7 @@ def _anchors(prompts: Prompts) -> Points:
     return np.asarray(prompts.box_rc.reshape(2, 2).mean(axis=0, keepdims=True))
 
 
-def _moved(points_rc: Points, source: tuple[int, int], target: tuple[int, int]) -> Points:
+def moved(points_rc: Points, source: tuple[int, int], target: tuple[int, int]) -> Points:
     """Points of a grid of shape `source` on a grid of shape `target`, by pixel centres."""
     return np.asarray((points_rc + 0.5) * np.divide(target, source) - 0.5)
 
@@ -185,113 +183,15 @@ def combine_maps(maps: Sequence[HeatMap], *, weights: Sequence[float] | None = N
     if shares.shape != (len(maps),) or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
         msg = f"weights {weights} for {len(maps)} maps. Give one for each, none below 0, one above."
         raise InputError(msg)
-    stack = np.stack([_finite(m) for m in maps])  # (K, H, W)
+    stack = np.stack([finite(m) for m in maps])  # (K, H, W)
     return HeatMap(np.average(stack, axis=0, weights=shares).astype(np.float32))
 
 
-def to_points(
-    heat_map: HeatMap,
-    *,
-    threshold: float = 0.5,
-    normalise: bool = False,
-    floor: float = 0.0,
-    snap_to_peak: bool = False,
-    min_area_px: float = 0.0,
-) -> Points:
-    """Cut the map into regions; one point for each. The defaults are the paper to the letter.
-
-    A region is what an outer contour of the cut map encloses: holes are filled, what lies in a
-    hole belongs to the region around it, and pixels that touch at a corner are joined. Its
-    centroid is the mean of its pixels.
-
-    Parameters
-    ----------
-    heat_map : HeatMap
-    threshold : float
-        Pixels above it, not at it, are inside.
-    normalise, floor : bool, float
-        Divide the map by its maximum first; then a maximum below `floor` means no point.
-    snap_to_peak : bool
-        Move a centroid that falls on a pixel not above the threshold to the region's maximum.
-    min_area_px : float
-        Regions of fewer pixels are left out.
-
-    Returns
-    -------
-    (N, 2) float64
-        Row and column in the map's pixels, strongest maximum first. None for a constant map.
-
-    Raises
-    ------
-    InputError
-        A value that is not finite.
-
-    References
-    ----------
-    SAMIC, section 3.4. Hu, "Visual pattern recognition by moment invariants", 1962.
-    """
-    values = _finite(heat_map)
-    peak = values.max(initial=0.0)
-    if peak <= 0 or peak == values.min() or (normalise and peak < floor):
-        return np.zeros((0, 2))
-    inside = values > (threshold * peak if normalise else threshold)
-    regions, count = ndimage.label(ndimage.binary_fill_holes(inside), structure=_EIGHT)
-    areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
-    kept = 1 + np.flatnonzero(areas >= min_area_px)
-    if not len(kept):
-        return np.zeros((0, 2))
-    strongest = np.argsort(-ndimage.maximum(values, regions, kept), kind="stable")
-    points = np.reshape(ndimage.center_of_mass(regions > 0, regions, kept), (-1, 2))
-    if snap_to_peak:
-        summits = np.reshape(ndimage.maximum_position(values, regions, kept), (-1, 2))
-        at = tuple(np.rint(points).astype(int).T)
-        is_home = inside[at] & (regions[at] == kept)
-        points = np.where(is_home[:, None], points, summits)
-    return np.asarray(points[strongest], dtype=np.float64)
-
-
-def _finite(heat_map: HeatMap) -> Values:
+def finite(heat_map: HeatMap) -> Values:
+    """Values of a map as (H, W) float64; InputError if one is not finite."""
     values = heat_map.values.astype(np.float64)
     bad = int((~np.isfinite(values)).sum())
     if values.ndim != 2 or bad:
         msg = f"heat map of {values.shape} with {bad} values not finite, expected (H, W) finite."
         raise InputError(f"{msg} Train the prompter again, with a lower learning rate.")
     return values
-
-
-def peaks(
-    heat_map: HeatMap, shape_original: tuple[int, int], settings: PeakSettings, sigma_frac: float
-) -> Points:
-    """Points of a predicted map, in pixels of the original image.
-
-    Parameters
-    ----------
-    heat_map : HeatMap
-        (h, w), the network's answer.
-    shape_original : (H, W)
-        `row = (y + 0.5) * H / h - 0.5`, the same along columns.
-    settings : PeakSettings
-        `min_area_frac` is a share of a click's disc, pi sigma^2, on the map.
-    sigma_frac : float
-        Width of the Gaussians that the network was trained on, as a fraction of each axis.
-
-    Returns
-    -------
-    (N, 2) float64
-        Row and column, strongest maximum first.
-
-    Raises
-    ------
-    InputError
-        A value that is not finite.
-
-    References
-    ----------
-    SAMIC, section 3.4.
-    """
-    height, width = heat_map.values.shape
-    disc_px = np.pi * (sigma_frac * height) * (sigma_frac * width)
-    options = settings.to_dict()
-    min_area_px = options.pop("min_area_frac") * disc_px
-    points = to_points(heat_map, min_area_px=min_area_px, **options)
-    return _moved(points, (height, width), shape_original)

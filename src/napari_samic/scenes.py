@@ -8,7 +8,7 @@ scenes, which is what in-context segmentation is about. Pure NumPy, SciPy and Pi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from napari_samic.errors import InputError
 Rng = np.random.Generator
 Field = NDArray[Any]
 """(H, W) or (H, W, 3) float32, mostly in [0, 1]."""
+Ids = NDArray[np.int32]
+Place = tuple[slice, slice, Field]
+"""Rows and columns of a scene, and the part of an object that is there."""
 
 OUTLINES = ("blob", "ellipse", "polygon", "capsule", "star", "ring")
 TEXTURES = ("smooth", "fine", "coarse", "stripes", "spots", "gradient")
@@ -77,10 +80,10 @@ class Scene:
     """
 
     image: NDArray[np.uint8]
-    ids: NDArray[np.int32]
+    ids: Ids
     kinds: NDArray[np.int64]
 
-    def truth(self, kind: int = 0) -> NDArray[np.int32]:
+    def truth(self, kind: int = 0) -> Ids:
         """Instances of one kind, numbered from 1; all else is 0."""
         keep = np.zeros(len(self.kinds) + 1, np.int32)
         chosen = np.flatnonzero(self.kinds == kind) + 1
@@ -111,16 +114,17 @@ def texture(rng: Rng, kind: str, side: int, grain_px: float) -> Field:
     along = rows * np.sin(angle) + columns * np.cos(angle)
     if kind == "stripes":
         bend = grain_px * 2 * noise(rng, side, side / 4)
-        return np.asarray(0.5 + 0.5 * np.sin((along + bend) * 2 * np.pi / max(grain_px, 3.0)))
+        waves = np.sin((along + bend) * 2 * np.pi / max(grain_px, 3.0))
+        return np.asarray(0.5 + 0.5 * waves, np.float32)
     if kind == "spots":
         return (noise(rng, side, max(2.0, grain_px * 0.7)) > 0.66).astype(np.float32)
     if kind == "gradient":
-        return np.asarray(np.clip((along - along.min()) / np.ptp(along), 0, 1))
+        return np.asarray((along - along.min()) / np.ptp(along), np.float32)
     raise InputError(f"texture {kind!r}: expected one of {', '.join(TEXTURES)}.")
 
 
 def outline(rng: Rng, kind: str, radius_px: float) -> Field:
-    """One of OUTLINES, turned at random, as a (2r + 1, 2r + 1) float32 mask of 0 and 1."""
+    """One of OUTLINES, turned at random, as a square float32 mask of 0 and 1."""
     half = int(np.ceil(radius_px * 1.35)) + 1
     rows, columns = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
@@ -130,9 +134,7 @@ def outline(rng: Rng, kind: str, radius_px: float) -> Field:
     if kind == "blob":
         orders = np.arange(2, 6)
         size, phase = rng.normal(0, 0.22 / orders), rng.uniform(0, 2 * np.pi, 4)
-        waves = (
-            size[:, None, None] * np.cos(orders[:, None, None] * theta + phase[:, None, None])
-        ).sum(0)
+        waves = sum(a * np.cos(n * theta + b) for a, n, b in zip(size, orders, phase, strict=True))
         inside = radius < 0.95 + waves
     elif kind == "ellipse":
         inside = u**2 + (v / rng.uniform(0.55, 0.95)) ** 2 < 1
@@ -155,10 +157,10 @@ def outline(rng: Rng, kind: str, radius_px: float) -> Field:
 
 def _mix(field: Field, colour: Sequence[float], accent: Sequence[float]) -> Field:
     first, second = np.asarray(colour, np.float32), np.asarray(accent, np.float32)
-    return np.asarray(first + (second - first) * field[..., None], np.float32)  # (H, W, 3)
+    return np.asarray(first + (second - first) * field[..., None])  # (H, W, 3)
 
 
-def _window(centre: tuple[int, int], stamp: Field, side: int) -> tuple[slice, slice, Field]:
+def _window(centre: tuple[int, int], stamp: Field, side: int) -> Place:
     """Part of the scene and of the stamp that overlap."""
     half = stamp.shape[0] // 2
     row0, column0 = centre[0] - half, centre[1] - half
@@ -197,13 +199,12 @@ def draw(
     ----------
     rng : numpy Generator
     kinds, counts : sequences of the same length
-        How many objects of each kind are tried; one that would hide over `overlap` of itself or of
-        another behind it is left out.
+        How many objects of each kind are tried; one that finds no place is left out.
     ground : Ground
     side : int
         Pixels.
     overlap : float
-        Largest hidden share of an object.
+        Largest share of a new object that may lie over earlier ones, which it hides there.
     blur_px, noise_sd : float
         Of the whole picture; noise in units of the full range.
     shadow : float
@@ -213,41 +214,38 @@ def draw(
     -------
     Scene
     """
-    image = _mix(
-        texture(rng, ground.texture, side, ground.grain_frac * side), ground.colour, ground.accent
-    )
+    field = texture(rng, ground.texture, side, ground.grain_frac * side)
+    image = _mix(field, ground.colour, ground.accent)
     ids, present = np.zeros((side, side), np.int32), []
     order = rng.permutation(np.repeat(np.arange(len(kinds)), counts))
     for index in order:
         kind = kinds[index]
         radius = float(rng.uniform(*kind.radius_frac)) * side
         stamp = outline(rng, kind.outline, radius)
-        for _ in range(6):
-            centre = (int(rng.uniform(0.05, 0.95) * side), int(rng.uniform(0.05, 0.95) * side))
-            rows, columns, part = _window(centre, stamp, side)
-            if (
-                part.sum() > 0.4 * stamp.sum()
-                and (ids[rows, columns][part > 0] > 0).mean() <= overlap
-            ):
-                break
-        else:
-            continue
-        present.append(index)
-        _paint(rng, image, ids, kind, (rows, columns), part, len(present), shadow)
+        place = _place(rng, stamp, ids, overlap)
+        if place is not None:
+            present.append(index)
+            _paint(rng, image, ids, kind, place, len(present), shadow)
     return Scene(_shade(rng, image, blur_px, noise_sd), ids, np.asarray(present, np.int64))
 
 
+def _place(rng: Rng, stamp: Field, ids: Ids, overlap: float) -> Place | None:
+    """Somewhere with 40 % of the object in the picture; None if six tries found nothing."""
+    side = ids.shape[0]
+    for _ in range(6):
+        centre = (int(rng.uniform(0.05, 0.95) * side), int(rng.uniform(0.05, 0.95) * side))
+        rows, columns, part = _window(centre, stamp, side)
+        covered = ids[rows, columns][part > 0] > 0
+        if part.sum() > 0.4 * stamp.sum() and covered.mean() <= overlap:
+            return rows, columns, part
+    return None
+
+
 def _paint(
-    rng: Rng,
-    image: Field,
-    ids: NDArray[np.int32],
-    kind: Kind,
-    where: tuple[slice, slice],
-    part: Field,
-    number: int,
-    shadow: float,
+    rng: Rng, image: Field, ids: Ids, kind: Kind, place: Place, number: int, shadow: float
 ) -> None:
     """Lay one object over `image` and `ids`, both changed in place."""
+    where, part = place[:2], place[2]
     side = image.shape[0]
     extent = max(part.shape)
     grain = kind.grain_frac * side
@@ -288,15 +286,8 @@ def faint(kind: Kind, ground: Ground, contrast: float) -> Kind:
         mixed = [b + contrast * (a - b) for a, b in zip(own, other, strict=True)]
         return (mixed[0], mixed[1], mixed[2])
 
-    return Kind(
-        kind.outline,
-        kind.texture,
-        near(kind.colour, ground.colour),
-        near(kind.accent, ground.accent),
-        kind.radius_frac,
-        kind.grain_frac,
-        kind.edge_px,
-    )
+    colour, accent = near(kind.colour, ground.colour), near(kind.accent, ground.accent)
+    return replace(kind, colour=colour, accent=accent)
 
 
 def _colour(rng: Rng) -> tuple[float, float, float]:

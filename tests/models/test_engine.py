@@ -192,7 +192,10 @@ def test_threads_share_one_segmenter(network):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(np.array_equal(found[k], alone[k]) for k in range(6))
+    # Not bit by bit: numba, once napari has drawn labels, gives this thread more OpenMP threads
+    # than new ones have, and sums over more parts differ in the last digit (2e-7).
+    for k in range(6):
+        np.testing.assert_allclose(found[k], alone[k], atol=1e-5)
 
 
 def test_answering_leaves_gradients_on_and_hooks_alone(segmenter):

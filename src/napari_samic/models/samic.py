@@ -29,6 +29,7 @@ from napari_samic.models.correlation import (
     prepare_target,
 )
 from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.peaks import peaks
 from napari_samic.settings import (
     HeatMapSettings,
     PeakSettings,
@@ -158,9 +159,8 @@ class SamicPrompter:
         for label in labels:
             values = self._mean_map(references, target, label).cpu().numpy()
             rows, columns = self._frame_part(image.shape)
-            values[rows:], values[:, columns:] = 0, 0
-            objects += self._peaks(values, image.shape, label)
             maps.append(values[:rows, :columns])
+            objects += self._peaks(maps[-1], image.shape, label)
         highest = torch.from_numpy(np.max(maps, axis=0))[None, None]
         size = (image.shape[0], image.shape[1])
         full = F.interpolate(highest, size=size, mode="bilinear")[0, 0]
@@ -184,8 +184,7 @@ class SamicPrompter:
         return rows, columns
 
     def _peaks(self, values: Any, shape: tuple[int, ...], label: int) -> list[Prompts]:
-        points = heatmaps.peaks(
-            HeatMap(values), self.backbone.frame(shape), self.peaks, self.heat.sigma_frac
-        )
+        size = (shape[0], shape[1])
+        points = peaks(HeatMap(values), size, self.peaks, self.heat.sigma_frac)
         limit = np.array(shape[:2]) - 1
         return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]

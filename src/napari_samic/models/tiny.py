@@ -1,11 +1,12 @@
 """The packaged small promptable model: a real `segment_anything` Sam around our own three modules.
 
-One encoder pass serves both sides: its pre-ReLU block outputs at strides 8, 16 and 32 feed the
-prompter's hypercorrelation, its stride-4 embedding feeds the mask decoder. The decoder is dense:
-prompts are drawn as maps beside the embedding and a small U-Net answers. (SAM's two-way
-transformer learned nothing in the same time: 0.12 against 0.40 mIoU after 4,800 samples.)
-Prompt encoder and mask decoder keep segment-anything's call signatures, so `SamPredictor` and all
-code written for SAM run them unchanged. Must not know files of images, settings or napari.
+Here are prompt encoder, mask decoder and the file; the image encoder is in `tinyencoder`. One pass
+of it serves both sides: its pre-ReLU block outputs at strides 8, 16 and 32 feed the prompter's
+hypercorrelation, its stride-4 embedding feeds the mask decoder. The decoder is dense: prompts are
+drawn as maps beside the embedding and a small U-Net answers. (SAM's two-way transformer learned
+nothing in the same time: 0.12 against 0.40 mIoU after 4,800 samples.) Prompt encoder and mask
+decoder keep segment-anything's call signatures, so `SamPredictor` and all code written for SAM run
+them unchanged. Must not know files of images, settings or napari.
 
 Source: architecture ours; interface of Kirillov et al., Segment Anything, 2023.
 """
@@ -13,7 +14,7 @@ Source: architecture ours; interface of Kirillov et al., Segment Anything, 2023.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,115 +23,25 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.errors import FormatError
+from napari_samic.errors import FormatError, PromptError
+from napari_samic.models import checkpoints
+from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder
+
+__all__ = [
+    "TinyConfig",
+    "TinyEncoder",
+    "TinyMaskDecoder",
+    "TinyPromptEncoder",
+    "build",
+    "load",
+    "pack",
+    "unpack",
+]
 
 KIND = "napari-samic/tiny"
 VERSION = 1
 STRIDE = 4
 PROMPT_MAPS = 10
-
-
-@dataclass(frozen=True)
-class TinyConfig:
-    """Sizes of the network; stored in the weights file."""
-
-    side_px: int = 256
-    widths: tuple[int, int, int, int] = (96, 192, 384, 768)
-    depths: tuple[int, int, int, int] = (2, 3, 5, 3)
-    embed: int = 64
-    unet: tuple[int, int, int, int] = (48, 80, 128, 192)
-
-
-def _conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(cout)
-    )
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut; answers before the last ReLU."""
-
-    def __init__(self, cin: int, cout: int, stride: int) -> None:
-        super().__init__()
-        mid = cout // 4
-        self.reduce = _conv_bn(cin, mid, 1)
-        self.spatial = _conv_bn(mid, mid, 3, stride)
-        self.expand = _conv_bn(mid, cout, 1)
-        plain = stride == 1 and cin == cout
-        self.shortcut = nn.Identity() if plain else _conv_bn(cin, cout, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, cin, h, w) to (B, cout, h / stride, w / stride), before the ReLU."""
-        y = F.relu(self.spatial(F.relu(self.reduce(x))))
-        return torch.as_tensor(self.expand(y) + self.shortcut(x))
-
-
-class TinyEncoder(nn.Module):
-    """Residual pyramid with a top-down neck.
-
-    `img_size` is what `segment_anything` asks for: the side of the square input in pixels.
-    """
-
-    def __init__(self, config: TinyConfig) -> None:
-        super().__init__()
-        self.img_size = config.side_px
-        self.stem = nn.Sequential(
-            _conv_bn(3, 32, 3, 2),
-            nn.ReLU(inplace=True),
-            _conv_bn(32, 32, 3, 2),
-            nn.ReLU(inplace=True),
-        )
-        stages, cin = [], 32
-        for i, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
-            strides = [1 if i == 0 else 2] + [1] * (depth - 1)
-            blocks = [Bottleneck(cin if j == 0 else width, width, s) for j, s in enumerate(strides)]
-            stages.append(nn.ModuleList(blocks))
-            cin = width
-        self.stages = nn.ModuleList(stages)
-        self.lateral = nn.ModuleList([nn.Conv2d(w, config.embed, 1) for w in config.widths])
-        self.smooth = nn.ModuleList(
-            [nn.Conv2d(config.embed, config.embed, 3, padding=1) for _ in config.widths]
-        )
-
-    def encode(self, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-        """Embedding and taps in one pass.
-
-        Parameters
-        ----------
-        x : (B, 3, S, S) float
-            Normalised image.
-
-        Returns
-        -------
-        embedding : (B, 64, S/4, S/4)
-        taps : three lists of (B, C, h, w)
-            Block outputs before the ReLU at strides 8, 16, 32: 3, 5 and 3 of them.
-        """
-        x = self.stem(x)  # (B, 32, S/4, S/4)
-        taps, ends = [], []
-        for blocks in self.stages:
-            level = []
-            for block in blocks:  # type: ignore[attr-defined]
-                tap = block(x)
-                x = F.relu(tap)
-                level.append(tap)
-            taps.append(level)
-            ends.append(x)
-        top = None
-        for end, lateral, smooth in reversed(
-            list(zip(ends, self.lateral, self.smooth, strict=True))
-        ):
-            here = lateral(end)
-            if top is not None:
-                here = here + F.interpolate(top, size=here.shape[-2:], mode="nearest")
-            top = F.relu(smooth(here))
-        if top is None:
-            raise FormatError("encoder without stages: the weights file's config is damaged.")
-        return top, taps[1:]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) to the (B, 64, S/4, S/4) embedding."""
-        return self.encode(x)[0]
 
 
 class TinyPromptEncoder(nn.Module):
@@ -174,13 +85,13 @@ class TinyPromptEncoder(nn.Module):
         """
         given = [t for t in (points[0] if points else None, boxes, masks) if t is not None]
         if not given:
-            raise FormatError("no points, no boxes and no mask: nothing to encode.")
+            raise PromptError("no points, no boxes and no mask: nothing to encode.")
         prompts, device = given[0].shape[0], given[0].device
         height, width = self.image_embedding_size
         ys = (torch.arange(height, device=device) + 0.5) * STRIDE - 0.5
         xs = (torch.arange(width, device=device) + 0.5) * STRIDE - 0.5
         maps = torch.zeros((prompts, PROMPT_MAPS, height, width), device=device)
-        if points is not None:
+        if points is not None and points[0].shape[1]:
             self._draw_points(maps, points[0].float(), points[1], ys, xs)
         if boxes is not None:
             self._draw_boxes(maps, boxes.reshape(prompts, 4).float(), ys, xs)
@@ -345,7 +256,7 @@ def pack(model: Sam, config: TinyConfig, extra: dict[str, Any] | None = None) ->
     """What the weights file holds: kind, version, config and half-precision weights."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     plain = {k: list(v) if isinstance(v, Sequence) else v for k, v in asdict(config).items()}
-    return {"kind": KIND, "version": VERSION, "config": plain, "state": state, **(extra or {})}
+    return {**(extra or {}), "kind": KIND, "version": VERSION, "config": plain, "state": state}
 
 
 def unpack(content: Any, name: str) -> Sam:
@@ -367,18 +278,20 @@ def unpack(content: Any, name: str) -> Sam:
         model = build(config)
         state = content["state"].items()
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
-    except (KeyError, TypeError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise FormatError(f"{name}: damaged ({first}). Fetch or copy it again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise FormatError(f"{name}: damaged ({told}). Fetch or copy it again.") from error
     return model.eval()
 
 
 def load(path: Path | str) -> Sam:
-    """Read a `tiny` weights file."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise FormatError(
-            f"{Path(path).name}: not a weights file of ours ({type(error).__name__})."
-        ) from error
-    return unpack(content, Path(path).name)
+    """Read a `tiny` weights file.
+
+    Raises
+    ------
+    FormatError
+        As `unpack`; also truncated, or a pickle that holds code.
+    WeightsError
+        The file can't be opened.
+    """
+    return unpack(checkpoints.read(Path(path)), Path(path).name)

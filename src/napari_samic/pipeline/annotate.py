@@ -13,13 +13,14 @@ from napari_samic import masks as mask_files
 from napari_samic import sambox
 from napari_samic.contracts import Image, Job, Plane, Segmenter, Step
 from napari_samic.errors import InputError, PromptError
-from napari_samic.images import open_images
 from napari_samic.join import join
 from napari_samic.metrics import iou
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common
-from napari_samic.pipeline.loop import Answer, over_planes
-from napari_samic.prompts import PromptFile, load_prompts
+from napari_samic.pipeline.loop import Answer, Loop, Tally
+from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.sheet import Sheet
+from napari_samic.prompts import ImagePrompts, load_prompts
 from napari_samic.settings import AnnotateSettings, SegmentSettings
 
 
@@ -62,84 +63,100 @@ def annotate(
     Returns
     -------
     Job of Outcome
-        `figures`: `clicks_per_object`, `objects`, `mean_score`, `miou` where the truth is known.
+        `figures`: `clicks_per_object`, `objects` asked for, `hidden` ones that got no pixel,
+        `mean_score` of the others, `miou` where the truth is known.
 
     Raises
     ------
     InputError
         Neither prompts nor masks with `simulate`, both, or nothing to read.
+    OutputError
+        `out` is a file, can't be written, or holds results of another model or normalisation.
     """
-    chosen, how = settings or AnnotateSettings(), segment or SegmentSettings()
     if (prompts is None) == (masks is None) or (masks is not None) != simulate:
-        raise InputError("give either a prompt file, or masks together with simulate.")
-    planes = open_images(images)
+        msg = "give either a prompt file (--prompts), or masks to click from (--masks, --simulate)."
+        raise InputError(msg)
+    planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
     truth: dict[str, Path] = {}
     if stored is not None:
         planes = common.named(planes, stored)
     else:
         truth = mask_files.match_by_stem(planes, str(masks))
+    folder = common.results_folder(out, [*(p.path for p in planes), *truth.values()])
+    yield Step(0, len(planes), "looking at the images")
     normalisation = common.normalisation_of(planes, stored, channels)
-    folder = common.make_folder(out)
+    model = common.full_name(model)
+    records = Records(folder, model, normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
-    records = common.Records(folder, model, normalisation)
-    work = _Work(segmenter, stored, truth, chosen, how)
-    sheet = common.Sheet(folder / "overlay.png" if overlay else None)
-    outcome, answers = yield from over_planes(planes, work, records, sheet, overwrite=overwrite)
-    return replace(outcome, figures=_figures(answers))
+    entries = {i.name: i for i in stored.images} if stored is not None else {}
+    work = _Work(segmenter, entries, truth, settings, segment)
+    sheet = Sheet(folder / "overlay.png" if overlay else None)
+    loop = Loop(planes, work, records, sheet, overwrite)
+    outcome = yield from loop.run()
+    return replace(outcome, figures=_figures(loop.tallies))
 
 
-@dataclass(frozen=True, eq=False)
 class _Work:
     """How one image is answered."""
 
-    segmenter: Segmenter
-    stored: PromptFile | None
-    truth: dict[str, Path]
-    settings: AnnotateSettings
-    segment: SegmentSettings
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        entries: dict[str, ImagePrompts],
+        truth: dict[str, Path],
+        settings: AnnotateSettings | None,
+        segment: SegmentSettings | None,
+    ) -> None:
+        self.segmenter, self.entries, self.truth = segmenter, entries, truth
+        self.settings, self.segment = settings or AnnotateSettings(), segment or SegmentSettings()
 
     def __call__(self, plane: Plane, image: Image) -> Answer:
-        if self.stored is None:
+        """Answer of one plane, for the loop."""
+        if plane.label not in self.entries:
             return self._simulated(plane, image)
-        entry = next(i for i in self.stored.images if i.name == plane.label)
+        entry = self.entries[plane.label]
         common.check_same_image(entry, image)
         if not entry.objects:
             raise PromptError(f"{plane.label}: no prompts. Click on an object, or leave it out.")
         result = self.segmenter.segment(image, entry.objects, settings=self.segment)
         clicks = sum(len(p.points_rc) for p in entry.objects)
-        return Answer(result, f"{clicks} clicks", clicks=clicks)
+        numbered = self.segment.instances
+        caption = f"{clicks} clicks"
+        return Answer(result, caption, entry.objects, clicks=clicks, numbered=numbered)
 
     def _simulated(self, plane: Plane, image: Image) -> Answer:
         truth = mask_files.read_mask(plane, self.truth[plane.label], shape=image.shape)
         done = sambox.annotate_image(self.segmenter, image, truth, self.settings)
-        scores = [a.scores[-1] for a in done]
-        height, width = image.shape[:2]
+        objects = tuple(a.prompts for a in done)
         result = join(
             [a.mask for a in done],
-            scores,
-            [a.prompts for a in done],
-            shape=(height, width),
+            [a.scores[-1] for a in done],
+            objects,
+            shape=(image.shape[0], image.shape[1]),
             instances=self.segment.instances,
+            min_score=self.segment.min_score,
+            duplicate_iou=self.segment.duplicate_iou,
         )
-        clicks = [len(a.scores) for a in done]
-        rows = [
-            {"clicks": n, "iou": round(a.ious[-1], 4)} for n, a in zip(clicks, done, strict=True)
-        ]
-        extra = rows if len(rows) == len(result.scores) else []
+        extra = {
+            id(a.prompts): {"clicks": len(a.scores), "iou": round(a.ious[-1], 4)} for a in done
+        }
+        clicks = sum(len(a.scores) for a in done)
         found = iou(result.labels > 0, truth > 0)
-        caption = f"{sum(clicks)} clicks, IoU {found:.2f}"
-        return Answer(result, caption, extra, clicks=sum(clicks), iou=found)
+        caption = f"{clicks} clicks, IoU {found:.2f}"
+        numbered = self.segment.instances
+        return Answer(result, caption, objects, extra, clicks, found, truth, numbered)
 
 
-def _figures(answers: Sequence[Answer]) -> dict[str, Any]:
-    objects = sum(len(a.result.scores) for a in answers)
-    scores = np.concatenate([[], *(a.result.scores for a in answers)])
+def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
+    asked = sum(t.asked for t in tallies)
+    scores = [s for t in tallies for s in t.scores]
     out = {
-        "objects": objects,
-        "clicks_per_object": sum(a.clicks or 0 for a in answers) / max(objects, 1),
-        "mean_score": float(scores.mean()) if len(scores) else 0.0,
+        "objects": asked,
+        "hidden": asked - len(scores),
+        "clicks_per_object": sum(t.clicks or 0 for t in tallies) / max(asked, 1),
+        "mean_score": float(np.mean(scores)) if scores else 0.0,
     }
-    known = [a.iou for a in answers if a.iou is not None]
+    known = [t.iou for t in tallies if t.iou is not None]
     return out | ({"miou": float(np.mean(known))} if known else {})

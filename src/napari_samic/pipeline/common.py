@@ -1,26 +1,25 @@
-"""What the use cases share: opening, keeping records, writing labels plane by plane."""
+"""What the use cases share: opening, folders, normalisation, and checks of what is given."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_samic import atomic, export, pictures
+from napari_samic import atomic
 from napari_samic.cache import ArrayCache
-from napari_samic.contracts import Image, IntArray, Plane, Prompts, Segmentation
-from napari_samic.errors import InputError, OutputError, PromptError, SamicError
+from napari_samic.contracts import Image, Plane
+from napari_samic.errors import InputError, OutputError, PromptError
+from napari_samic.images import open_images
+from napari_samic.listing import check_stems, list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation
-from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
-
-SHEET_TILES = 24
+from napari_samic.prompts import ImagePrompts, PromptFile
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Outcome:
 
     Attributes
     ----------
-    out : Path
-        Folder or file that was written.
+    out : Path or None
+        Folder or file that was written; None if nothing was to be.
     done, skipped : tuple of str
         Images that were processed, and those that had been before.
     failures : dict of str to str
@@ -39,7 +38,7 @@ class Outcome:
         Numbers worth telling.
     """
 
-    out: Path
+    out: Path | None
     done: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
@@ -54,6 +53,39 @@ def default_cache() -> ArrayCache:
 def pixels_sha256(image: Image) -> str:
     """Of the 8-bit RGB pixels that were annotated."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def open_planes(images: Any) -> list[Plane]:
+    """As `open_images`, but a file among others that can't be opened raises when it is read.
+
+    Raises
+    ------
+    InputError
+        Nothing there, two files of one stem, or a lone file or array that can't be opened.
+    """
+    try:
+        return open_images(images)
+    except InputError:
+        sources = images if isinstance(images, list | tuple) else [images]
+        if not all(isinstance(s, str | Path) for s in sources):
+            raise
+        files = [path for source in sources for path in list_source(source)]
+        if len(files) < 2:
+            raise
+    check_stems([stem_of(path) for path in files], files)
+    return [plane for path in files for plane in planes_of(path)]
+
+
+def planes_of(path: Path) -> list[Plane]:
+    """Planes of one file; if it can't be opened, one that says why when it is read."""
+    try:
+        return open_images(path)
+    except InputError as error:
+        return [Plane(stem_of(path), (), partial(_raise, str(error)), path=path)]
+
+
+def _raise(message: str) -> NoReturn:
+    raise InputError(message)
 
 
 def groups(planes: Sequence[Plane]) -> Iterator[tuple[str, list[Plane]]]:
@@ -75,162 +107,34 @@ def make_folder(path: Path | str) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic.atomic_file(folder / ".napari-samic-probe", overwrite=True) as probe:
-            probe.write_bytes(b"")
-        (folder / ".napari-samic-probe").unlink()
-    except FileExistsError as error:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder}: is a file, expected a folder. Choose another.") from error
-    except SamicError:
-        raise
     except OSError as error:
         raise atomic.output_error(folder, error) from error
     return folder
 
 
-class Labels:
-    """Label files of one image or stack: written plane by plane, there only when complete.
+def results_folder(path: Path | str, sources: Iterable[Path | None]) -> Path:
+    """Make the folder for results; it may not be one that `sources` lie in.
 
-    Use in a ``with`` block, one for each file.
+    Raises
+    ------
+    InputError
+        Results would lie among the images or masks, which have the same names.
+    OutputError
+        As `make_folder`.
     """
-
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._path, self._overwrite = path, overwrite
-        self._stack = ExitStack()
-        self._writer: export.StackWriter | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: Any) -> bool | None:
-        return self._stack.__exit__(*exception)
-
-    def write(self, plane: Plane, labels: IntArray) -> None:
-        """Put one plane."""
-        if not plane.stack_shape:
-            export.write_labels(self._path, labels, overwrite=self._overwrite)
-            return
-        if self._writer is None:
-            height, width = labels.shape
-            self._writer = self._stack.enter_context(
-                export.StackWriter(
-                    self._path, plane.stack_shape, (height, width), overwrite=self._overwrite
-                )
+    target = Path(path).resolve()
+    for source in sources:
+        if source is not None and source.resolve().parent == target:
+            msg = (
+                f"{path}: holds {source.name}, which is given as input, and results have the names "
+                "of their images. Choose another folder for the results."
             )
-        self._writer.write(plane.index, labels)
-
-
-class Records:
-    """Prompts, scores and failures of a run, joined to those of earlier runs in the same folder.
-
-    `save` is called at the end, and also when a run is cancelled: what is done is kept.
-    """
-
-    def __init__(self, out: Path, model: str, normalisation: Normalisation) -> None:
-        self.out = out
-        self.failures: dict[str, str] = {}
-        self.model, self.normalisation = model, normalisation
-        self._images: dict[str, ImagePrompts] = {}
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        self._read_earlier()
-
-    def _read_earlier(self) -> None:
-        if (self.out / "prompts.json").exists():
-            for image in load_prompts(self.out / "prompts.json").images:
-                self._images[image.name] = image
-        if (self.out / "scores.csv").exists():
-            with (self.out / "scores.csv").open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    self._rows.setdefault(row["image"], []).append(dict(row))
-
-    def forget(self, names: Sequence[str]) -> None:
-        """Drop earlier records of images that are made anew."""
-        for name in names:
-            self._images.pop(name, None)
-            self._rows.pop(name, None)
-
-    def add(
-        self,
-        plane: Plane,
-        image: Image,
-        result: Segmentation,
-        *,
-        extra: Sequence[dict[str, Any]] = (),
-        clicks: int | None = None,
-        seconds: float | None = None,
-    ) -> None:
-        """Note one finished plane; `extra` are further columns for each of its objects."""
-        height, width = image.shape[:2]
-        self._images[plane.label] = ImagePrompts(
-            plane.label,
-            str(plane.path or ""),
-            (height, width),
-            pixels_sha256(image),
-            result.objects,
-            tuple(float(s) for s in result.scores),
-            clicks,
-            seconds,
-        )
-        areas = np.bincount(result.labels.ravel(), minlength=len(result.scores) + 1)
-        head = {"image": plane.label, "image_score": round(result.score, 4)}
-        rows = [
-            {
-                **head,
-                "object": i + 1,
-                "score": round(float(score), 4),
-                "area_px": int(areas[i + 1]),
-                **(extra[i] if extra else {}),
-            }
-            for i, score in enumerate(result.scores)
-        ]
-        self._rows[plane.label] = rows or [{**head, "object": 0}]
-
-    def fail(self, name: str, error: Exception) -> None:
-        """Note an image that could not be done."""
-        self.failures[name] = str(error)
-
-    def save(self) -> None:
-        """Write prompts.json, scores.csv, and failures.csv if there were any."""
-        images = tuple(self._images[k] for k in sorted(self._images))
-        content = PromptFile(images, self.model, self.normalisation.to_dict())
-        save_prompts(self.out / "prompts.json", content, overwrite=True)
-        rows = [row for name in sorted(self._rows) for row in self._rows[name]]
-        export.write_csv(self.out / "scores.csv", rows, overwrite=True)
-        target = self.out / "failures.csv"
-        if self.failures:
-            lost = [{"image": k, "reason": v} for k, v in self.failures.items()]
-            export.write_csv(target, lost, overwrite=True)
-        elif target.exists():
-            target.unlink()
-
-
-class Sheet:
-    """Overlays for a contact sheet, at most `SHEET_TILES`, small as they come."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._tiles: list[Image] = []
-        self._captions: list[str] = []
-
-    def add(
-        self,
-        name: str,
-        image: Image,
-        labels: IntArray,
-        objects: Sequence[Prompts],
-        caption: str,
-        truth: NDArray[Any] | None = None,
-    ) -> None:
-        """Draw one tile, if the sheet is wanted and has room."""
-        if self._path is None or len(self._tiles) >= SHEET_TILES:
-            return
-        self._tiles.append(pictures.overlay(image, labels, points=objects, truth=truth))
-        self._captions.append(f"{name}  {caption}")
-
-    def save(self) -> None:
-        """Write the sheet, if there is anything on it."""
-        if self._path is not None and self._tiles:
-            sheet = pictures.contact_sheet(self._tiles, self._captions, columns=6, tile_px=240)
-            export.write_png(self._path, sheet, overwrite=True)
+            raise InputError(msg)
+    return make_folder(path)
 
 
 def check_channels(text: str | None) -> tuple[int, ...] | None:
@@ -250,6 +154,12 @@ def check_channels(text: str | None) -> tuple[int, ...] | None:
         raise InputError(msg) from error
 
 
+def full_name(model: str) -> str:
+    """`path:FILE` with the whole path, so that it is found from any folder; others as they are."""
+    kind, found, file = model.partition("path:")
+    return f"path:{Path(file).expanduser().resolve()}" if found and not kind else model
+
+
 def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
     """Planes that a prompt file names, in its order.
 
@@ -257,7 +167,11 @@ def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
     ------
     InputError
         Named ones that are not there.
+    PromptError
+        None is named.
     """
+    if not stored.images:
+        raise PromptError("the prompt file names no image. Annotate one first.")
     by_label = {p.label: p for p in planes}
     missing = [i.name for i in stored.images if i.name not in by_label]
     if missing:
@@ -267,8 +181,6 @@ def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
             "they were annotated."
         )
         raise InputError(msg)
-    if not stored.images:
-        raise PromptError("the prompt file names no image. Annotate one first.")
     return [by_label[i.name] for i in stored.images]
 
 
@@ -291,7 +203,7 @@ def check_same_image(entry: ImagePrompts, image: Image) -> None:
         raise InputError(msg)
     if entry.sha256 and entry.sha256 != pixels_sha256(image):
         msg = (
-            f"{entry.name}: other pixels than those that were annotated. Restore the image, or "
-            "annotate it again."
+            f"{entry.name}: other pixels than those that were annotated. Restore the image (and "
+            "its channels), or annotate it again."
         )
         raise InputError(msg)

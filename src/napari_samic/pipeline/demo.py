@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from napari_samic import export, pictures, samples
+from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import OutputError
 from napari_samic.masks import read_labels
@@ -19,6 +22,7 @@ from napari_samic.pipeline.train import train
 from napari_samic.prompts import load_prompts
 from napari_samic.settings import TrainSettings
 
+PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
 SETTINGS = TrainSettings(epochs=30, patience=8, views=2)
 
@@ -50,8 +54,9 @@ def demo(
     figures: dict[str, Any] = {}
     tiles: list[Any] = []
     captions: list[str] = []
-    for name in samples.NAMES:
-        figures[name] = yield from _one_set(name, folder / name, model, device)
+    for i, name in enumerate(samples.NAMES):
+        scale = _Scale(i * len(PARTS), len(samples.NAMES) * len(PARTS))
+        figures[name] = yield from _one_set(name, folder / name, model, device, scale)
         _draw(name, folder / name, figures[name]["images"], tiles, captions)
     sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
     export.write_png(folder / "contact-sheet.png", sheet, overwrite=True)
@@ -61,18 +66,28 @@ def demo(
 
 def _prepare(folder: Path, *, overwrite: bool) -> Path:
     """An empty folder, or one of ours that may be written over."""
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         if not (folder / MARK).exists():
             msg = f"{folder}: holds files that no demo made. Choose another folder with --out."
             raise OutputError(msg)
         if not overwrite:
             raise OutputError(f"{folder}: holds an earlier demo. Add --overwrite to replace it.")
     made = common.make_folder(folder)
-    (made / MARK).touch()
+    with atomic_file(made / MARK, overwrite=True) as mark:
+        mark.touch()
     return made
 
 
-def _one_set(name: str, folder: Path, model: str, device: str) -> Job[dict[str, Any]]:
+@contextmanager
+def stored_prompts(name: str) -> Iterator[Path]:
+    """The packaged prompt file of a sample set."""
+    with as_file(files("napari_samic") / "data" / f"{name}.prompts.json") as path:
+        yield path
+
+
+def _one_set(
+    name: str, folder: Path, model: str, device: str, scale: _Scale
+) -> Job[dict[str, Any]]:
     started = time.monotonic()
     for sample in samples.sample_set(name):
         part = "references" if sample.is_reference else "images"
@@ -80,41 +95,55 @@ def _one_set(name: str, folder: Path, model: str, device: str) -> Job[dict[str, 
         if not sample.is_reference:
             target = folder / "truth" / f"{sample.name}.tif"
             export.write_labels(target, sample.truth, overwrite=True)
-    yield Step(0, 4, f"{name}: SAMBOX masks of the references")
-    with as_file(files("napari_samic") / "data" / f"{name}.prompts.json") as prompts:
-        yield from _scaled(
-            annotate(folder / "references", prompts=prompts, out=folder / "annotated",
-                     model=model, device=device, overlay=True, overwrite=True),
-            0, f"{name}: annotate",
-        )  # fmt: skip
-        training = yield from _scaled(
-            train(folder / "references", prompts=prompts, out=folder / "prompter.pt", model=model,
-                  device=device, settings=SETTINGS, overwrite=True),
-            1, f"{name}: train",
-        )  # fmt: skip
-    yield from _scaled(
-        segment(folder / "images", prompter=folder / "prompter.pt", out=folder / "labels",
-                device=device, heatmaps=True, overwrite=True),
-        2, f"{name}: segment",
-    )  # fmt: skip
-    scored = yield from _scaled(
-        evaluate(predictions=folder / "labels", truth=folder / "truth"), 3, f"{name}: evaluate"
-    )
-    seconds = round(time.monotonic() - started, 1)
-    return {**scored.figures, "training": training.figures["summary"], "seconds": seconds}
+    prompter = folder / "prompter.pt"
+    with stored_prompts(name) as prompts:
+        jobs = {
+            "annotate": annotate(
+                folder / "references", prompts=prompts, out=folder / "annotated", model=model,
+                device=device, overlay=True, overwrite=True,
+            ),
+            "train": train(
+                folder / "references", prompts=prompts, out=prompter, model=model, device=device,
+                settings=SETTINGS, overwrite=True,
+            ),
+            "segment": segment(
+                folder / "images", prompter=prompter, out=folder / "labels", device=device,
+                heatmaps=True, overwrite=True,
+            ),
+            "evaluate": evaluate(predictions=folder / "labels", truth=folder / "truth"),
+        }  # fmt: skip
+        done: dict[str, common.Outcome] = {}
+        for i, part in enumerate(PARTS):
+            done[part] = yield from scale.relay(jobs[part], i, f"{name}: {part}")
+    return {
+        **done["evaluate"].figures,
+        "training": done["train"].figures["summary"],
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
-def _scaled(job: Job[common.Outcome], part: int, title: str) -> Job[common.Outcome]:
-    """Relay a job's Steps as one quarter of a set's progress."""
-    try:
-        while True:
-            step = next(job)
-            share = step.done / step.total if step.total else 0.0
-            yield Step(int((part + share) * 1000), 4000, f"{title}: {step.message}", step.data)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        job.close()
+class _Scale:
+    """Relays the Steps of one set's parts as its stretch of the whole; never goes back."""
+
+    def __init__(self, first: int, parts: int) -> None:
+        self._first, self._parts = first, parts
+
+    def relay(self, job: Job[common.Outcome], part: int, title: str) -> Job[common.Outcome]:
+        """Drive a part's job."""
+        start, reached = self._first + part, 0.0
+        try:
+            while True:
+                step = next(job)
+                phase = step.data.get("phase")
+                if phase not in ("read", "load", "features"):  # short, and before the work
+                    reached = max(reached, step.done / step.total if step.total else 0.0)
+                done = int((start + reached) * 1000)
+                text = f"{title}: {step.message}"
+                yield Step(done, self._parts * 1000, text, {"phase": "demo"})
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        finally:
+            job.close()
 
 
 def _draw(

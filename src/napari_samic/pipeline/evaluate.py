@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samic import export, listing, masks
-from napari_samic.contracts import Job, Step
+from napari_samic import atomic, export, listing, masks
+from napari_samic.contracts import Job, Plane, Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores, summarise
 from napari_samic.pipeline import common
-from napari_samic.planes import planes_of_file
 
 
 def evaluate(
@@ -44,11 +43,13 @@ def evaluate(
     InputError
         No predictions, or none that has a truth.
     """
-    planes = [p for file in listing.list_source(str(predictions)) for p in planes_of_file(file)]
-    pairs = masks.match_by_stem(planes, str(truth), require_all=False)
+    target = Path(out) if out is not None else None
+    if target is not None:
+        atomic.check_free(target, overwrite=overwrite)
+    pairs, planes = _pairs(predictions, truth)
     rows: dict[str, dict[str, float]] = {}
     failures: dict[str, str] = {}
-    for i, plane in enumerate(p for p in planes if p.label in pairs):
+    for i, plane in enumerate(planes):
         try:
             found = masks.read_labels(plane)
             wanted = masks.read_mask(plane, pairs[plane.label], shape=found.shape)
@@ -56,18 +57,27 @@ def evaluate(
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
             failures[plane.label] = message = str(error)
-        yield Step(i + 1, len(pairs), message)
+        yield Step(i + 1, len(planes), message)
     if not rows:
         raise InputError(f"nothing scored: {next(iter(failures.values()))}")
     figures = {
         **summarise(list(rows.values())),
         "median_iou": float(np.median([r["iou"] for r in rows.values()])),
         "n": len(rows),
-        "unscored": len(listing.list_source(str(truth)))
-        - len({p.name for p in planes if p.label in pairs}),
+        "unscored": len(listing.list_source(str(truth))) - len({p.name for p in planes}),
         "images": rows,
     }
-    target = Path(out) if out is not None else Path(str(truth))
-    if out is not None:
+    if target is not None:
         export.write_json(target, figures, overwrite=overwrite)
     return common.Outcome(target, tuple(rows), (), failures, figures)
+
+
+def _pairs(predictions: Path | str, truth: Path | str) -> tuple[dict[str, Path], list[Plane]]:
+    """Truth of each prediction that has one; pictures among the predictions have none."""
+    files = listing.list_source(str(predictions))
+    planes = [p for path in files for p in common.planes_of(path)]
+    pairs = masks.match_by_stem(planes, str(truth), require_all=False)
+    scored = [p for p in planes if p.label in pairs]
+    used = sorted({p.path for p in scored if p.path is not None})
+    listing.check_stems([listing.stem_of(path) for path in used], used)
+    return pairs, scored

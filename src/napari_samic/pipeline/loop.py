@@ -7,109 +7,166 @@ when the job is cancelled or the disk fills up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from napari_samic import export
-from napari_samic.contracts import Image, Job, Plane, Segmentation, Step
+from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Segmentation, Step
 from napari_samic.errors import OutputError, SamicError
+from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
-from napari_samic.pipeline import common
+from napari_samic.pipeline.common import Outcome, groups, make_folder
+from napari_samic.pipeline.records import Labels, Record, Records, record_of
+from napari_samic.pipeline.sheet import Sheet
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Result of one plane, what to say about it, and further columns for each object."""
+    """Result of one plane, what to say about it, and what to record.
+
+    Attributes
+    ----------
+    objects : tuple of Prompts, optional
+        All that was asked for; default: what `result` shows.
+    extra : dict of int to dict
+        Further columns of the scores, by id() of the Prompts.
+    numbered : bool
+        Labels count objects; else they are classes.
+    """
 
     result: Segmentation
     caption: str
-    extra: Sequence[dict[str, Any]] = ()
+    objects: tuple[Prompts, ...] | None = None
+    extra: Mapping[int, dict[str, Any]] = field(default_factory=dict)
     clicks: int | None = None
     iou: float | None = None
+    truth: IntArray | None = None
+    numbered: bool = True
 
 
-def over_planes(
-    planes: Sequence[Plane],
-    work: Callable[[Plane, Image], Answer],
-    records: common.Records,
-    sheet: common.Sheet,
-    *,
-    overwrite: bool,
-    heatmaps: bool = False,
-) -> Job[tuple[common.Outcome, list[Answer]]]:
-    """Do every plane; yields a Step each.
+@dataclass(frozen=True)
+class Tally:
+    """What is kept of an answer for the figures; images would fill the memory."""
 
-    Raises
-    ------
-    OutputError
-        The disk refuses: the next image would meet the same.
-    """
-    done: list[str] = []
-    skipped: list[str] = []
-    answers: list[Answer] = []
-    try:
-        for name, members in common.groups(planes):
-            target = records.out / f"{name}.tif"
-            if target.exists() and not overwrite:
-                skipped += [p.label for p in members]
-                yield Step(len(done) + len(skipped), len(planes), f"{name}: done before")
-                continue
-            records.forget([p.label for p in members])
-            finished: dict[str, Answer] = {}
-            with common.Labels(target, overwrite=overwrite) as labels:
+    scores: tuple[float, ...]
+    asked: int
+    clicks: int | None
+    iou: float | None
+
+
+Work = Callable[[Plane, Image], Answer]
+
+
+@dataclass(eq=False)
+class Loop:
+    """One run over planes; `run` is the job."""
+
+    planes: Sequence[Plane]
+    work: Work
+    records: Records
+    sheet: Sheet
+    overwrite: bool
+    heatmaps: bool = False
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+
+    def run(self) -> Job[Outcome]:
+        """Do every plane; yields a Step each.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses: the next image would meet the same.
+        """
+        try:
+            for name, members in groups(self.planes):
+                target = self.records.out / f"{name}.tif"
+                if target.exists() and not self.overwrite:
+                    self._skip(members, target)
+                    yield self._step(f"{name}: done before")
+                else:
+                    yield from self._one_file(members, target)
+        finally:
+            self.records.save()
+            self.sheet.save()
+        records = self.records
+        return Outcome(records.out, tuple(self.done), tuple(self.skipped), records.failures)
+
+    def _step(self, message: str, more: int = 0) -> Step:
+        count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
+        return Step(count, len(self.planes), message)
+
+    def _skip(self, members: Sequence[Plane], target: Path) -> None:
+        self.skipped += self.records.recall(members)
+        for plane in members:
+            if not self.sheet.has_room:
+                return
+            with suppress(SamicError):  # what is on the sheet is a comfort
+                image = read_rgb(plane, self.records.normalisation)
+                labels = read_mask(plane, target, shape=image.shape)
+                objects = self.records.objects_of(plane.label)
+                self.sheet.add(image, labels, objects, f"{plane.label}  done before")
+
+    def _one_file(self, members: Sequence[Plane], target: Path) -> Job[None]:
+        made: dict[str, Record] = {}
+        tallies: list[Tally] = []
+        labels = Labels(target, overwrite=self.overwrite)
+        try:
+            with labels:
                 for plane in members:
                     try:
-                        answer = _one(plane, work, records, sheet, labels, heatmaps=heatmaps)
-                        finished[plane.label] = answer
+                        answer = self._one(plane, labels, made)
+                        tallies.append(_tally(answer))
                         message = f"{plane.label}: {answer.caption}"
                     except OutputError:
                         raise
-                    except SamicError as error:
-                        records.fail(plane.label, error)
-                        message = str(error)
-                    count = len(done) + len(skipped) + len(finished) + len(records.failures)
-                    yield Step(count, len(planes), message)
-            done += finished
-            answers += finished.values()
-    except BaseException:
-        records.forget([p.label for p in planes if not _is_written(records.out, p)])
-        raise
-    finally:
-        records.save()
-        sheet.save()
-    return common.Outcome(records.out, tuple(done), tuple(skipped), records.failures), answers
+                    except (SamicError, MemoryError, RuntimeError) as error:
+                        message = _reason(plane, error)
+                        made.pop(plane.label, None)
+                        self.records.fail(plane.label, message)
+                    yield self._step(message, len(made))
+        finally:
+            if labels.is_written:
+                self.records.commit(members, made)
+        self.done += made
+        self.tallies += tallies
+
+    def _one(self, plane: Plane, labels: Labels, made: dict[str, Record]) -> Answer:
+        """Labels come last: where they are, all else is too."""
+        started = time.monotonic()
+        image = read_rgb(plane, self.records.normalisation)
+        answer = self.work(plane, image)
+        result = answer.result
+        if self.heatmaps and result.heat_map is not None:
+            folder = make_folder(self.records.out / "heatmaps")
+            name = "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
+            export.write_heat_map(folder / f"{name}.tif", result.heat_map, overwrite=True)
+        seconds = round(time.monotonic() - started, 3)
+        made[plane.label] = record_of(
+            plane, image, result, objects=answer.objects, extra=answer.extra,
+            clicks=answer.clicks, seconds=seconds, numbered=answer.numbered,
+        )  # fmt: skip
+        labels.write(plane, result.labels)
+        caption = f"{plane.label}  {answer.caption}"
+        self.sheet.add(image, result.labels, result.objects, caption, answer.truth)
+        return answer
 
 
-def _is_written(out: Path, plane: Plane) -> bool:
-    return (out / f"{plane.name}.tif").exists()
+def _tally(answer: Answer) -> Tally:
+    scores = tuple(float(s) for s in answer.result.scores)
+    asked = len(scores) if answer.objects is None else len(answer.objects)
+    return Tally(scores, asked, answer.clicks, answer.iou)
 
 
-def _one(
-    plane: Plane,
-    work: Callable[[Plane, Image], Answer],
-    records: common.Records,
-    sheet: common.Sheet,
-    labels: common.Labels,
-    *,
-    heatmaps: bool,
-) -> Answer:
-    started = time.monotonic()
-    image = read_rgb(plane, records.normalisation)
-    answer = work(plane, image)
-    labels.write(plane, answer.result.labels)
-    if heatmaps and answer.result.heat_map is not None:
-        folder = common.make_folder(records.out / "heatmaps")
-        target = folder / f"{_file_name(plane)}.tif"
-        export.write_heat_map(target, answer.result.heat_map, overwrite=True)
-    seconds = round(time.monotonic() - started, 3)
-    records.add(
-        plane, image, answer.result, extra=answer.extra, clicks=answer.clicks, seconds=seconds
-    )
-    sheet.add(plane.label, image, answer.result.labels, answer.result.objects, answer.caption)
-    return answer
-
-
-def _file_name(plane: Plane) -> str:
-    return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
+def _reason(plane: Plane, error: Exception) -> str:
+    """One line that names the image; what is neither ours nor a full memory is a bug."""
+    if isinstance(error, SamicError):
+        text = str(error)
+        return text if text.startswith(plane.name) else f"{plane.label}: {text}"
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return f"{plane.label}: needs more memory than there is. Make it smaller, or cut it up."
+    raise error

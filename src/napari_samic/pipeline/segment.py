@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from napari_samic.contracts import Image, Job, Plane, Segmentation, Step
-from napari_samic.images import open_images
+from napari_samic.errors import FormatError, ModelError
 from napari_samic.models import backbones, prompterfile
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
-from napari_samic.pipeline.loop import Answer, over_planes
+from napari_samic.pipeline.loop import Answer, Loop, Tally
+from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.sheet import Sheet
 from napari_samic.settings import PeakSettings, SegmentSettings
 
 
@@ -25,6 +27,8 @@ def segment(
     *,
     prompter: Path | str,
     out: Path | str,
+    model: str | None = None,
+    backbone: str | None = None,
     device: str = "auto",
     settings: SegmentSettings | None = None,
     peaks: PeakSettings | None = None,
@@ -41,6 +45,8 @@ def segment(
         File of `train`; names the segmenter and the normalisation to use.
     out : Path
         Folder for one label TIFF an image, `prompts.json`, `scores.csv`.
+    model, backbone : str, optional
+        Where the networks of the training are now, if not where they were: a name or path:FILE.
     device : str
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
@@ -62,26 +68,76 @@ def segment(
     ModelError
         A segmenter with other weights than at training.
     """
-    planes = open_images(images)
-    header = prompterfile.describe(prompter)
-    folder = common.make_folder(out)
-    stored = dict(header["normalisation"])
-    model = str(stored.pop("model"))
-    yield Step(0, len(planes), f"loading {model}")
+    planes = common.open_planes(images)
+    plan = _Plan.of(prompter)
+    folder = common.results_folder(out, [p.path for p in planes])
+    name = common.full_name(model or plan.model)
+    records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
+    yield Step(0, len(planes), f"loading {name}")
     cache = common.default_cache()
-    segmenter = load_segmenter(model, device=device, cache=cache)
-    kind = header["backbone"]["kind"]
-    backbone = backbones.build(kind, segmenter, device=device, cache=cache)
-    trained = prompterfile.load(prompter, backbone)
+    segmenter = load_segmenter(name, device=device, cache=cache)
+    plan.check(segmenter)
+    kind = common.full_name(backbone or plan.backbone)
+    eyes = backbones.build(kind, segmenter, device=device, cache=cache)
+    trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    records = common.Records(folder, model, Normalisation.from_dict(stored))
-    sheet = common.Sheet(folder / "overlay.png" if overlay else None)
+    sheet = Sheet(folder / "overlay.png" if overlay else None)
     work = Worker(trained, segmenter, settings or SegmentSettings())
-    outcome, answers = yield from over_planes(
-        planes, work, records, sheet, overwrite=overwrite, heatmaps=heatmaps
-    )
-    return replace(outcome, figures=_figures(answers))
+    loop = Loop(planes, work, records, sheet, overwrite, heatmaps)
+    outcome = yield from loop.run()
+    return replace(outcome, figures=_figures(loop.tallies))
+
+
+def stored_peaks(prompter: Path | str) -> PeakSettings:
+    """The peak settings of a prompter file, to change some of them.
+
+    Raises
+    ------
+    FormatError
+        A damaged or foreign prompter file.
+    """
+    return _Plan.of(prompter).peaks
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a prompter file asks for."""
+
+    file: str
+    model: str
+    model_sha256: str
+    backbone: str
+    normalisation: Normalisation
+    peaks: PeakSettings
+
+    @classmethod
+    def of(cls, prompter: Path | str) -> _Plan:
+        name = Path(prompter).name
+        try:
+            header = prompterfile.describe(prompter)
+            data = header["normalisation"]
+            return cls(
+                name,
+                str(data["model"]),
+                str(data.get("model_sha256", "")),
+                str(header["backbone"]["kind"]),
+                Normalisation.from_dict(data),
+                PeakSettings.from_dict(header["settings"]["peaks"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"{name}: lacks what segmenting needs ({error}). Train again with `train`."
+            raise FormatError(msg) from error
+
+    def check(self, segmenter: Any) -> None:
+        """Raise ModelError unless this is the network that the prompter was trained for."""
+        found = str(getattr(segmenter, "weights_sha256", ""))
+        if self.model_sha256 and found != self.model_sha256:
+            msg = (
+                f"{self.file}: trained for {self.model} ({self.model_sha256[:12]}), this machine's "
+                f"{segmenter.name} is {found[:12]}. Train again, or give that file with --model."
+            )
+            raise ModelError(msg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +153,7 @@ class Worker:
         result = self.segment(image)
         count = len(result.scores)
         caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-        return Answer(result, caption)
+        return Answer(result, caption, numbered=self.settings.instances)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment one image, (H, W, 3) uint8."""
@@ -108,10 +164,10 @@ class Worker:
         return replace(result, heat_map=proposal.heat_map)
 
 
-def _figures(answers: Sequence[Answer]) -> dict[str, Any]:
-    scores = np.concatenate([np.zeros(0), *(a.result.scores for a in answers)])
+def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
+    scores = [s for t in tallies for s in t.scores]
     return {
         "objects": len(scores),
-        "mean_score": float(scores.mean()) if len(scores) else 0.0,
-        "empty": sum(not len(a.result.scores) for a in answers),
+        "mean_score": float(np.mean(scores)) if scores else 0.0,
+        "empty": sum(not t.scores for t in tallies),
     }

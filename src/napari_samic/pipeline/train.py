@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_samic import atomic, sambox
 from napari_samic import masks as mask_files
-from napari_samic.contracts import Job, Plane, Prompts, Reference, Step
-from napari_samic.errors import InputError, OutputError, SamicError
-from napari_samic.images import open_images
+from napari_samic.contracts import IntArray, Job, Plane, Prompts, Reference, Step
+from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
@@ -79,26 +79,32 @@ def train(
         `out` exists, or can't be written.
     """
     if (prompts is None) == (masks is None):
-        raise InputError("give either a prompt file or a folder of masks.")
+        raise InputError("give either a prompt file (--prompts) or a folder of masks (--masks).")
     target = Path(out)
     atomic.check_free(target, overwrite=overwrite)
-    if not target.resolve().parent.is_dir():
-        raise OutputError(f"{target.parent}: no such folder. Make it first.")
-    planes = open_images(images)
+    common.make_folder(target.parent)
+    planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
     planes, truth = _annotated(planes, stored, masks)
+    yield Step(0, len(planes), "looking at the images", {"phase": "read"})
     normalisation = common.normalisation_of(planes, stored, channels)
-    yield Step(0, 0, f"loading {model}")
+    references, failures = yield from _references(planes, stored, truth, normalisation)
+    model = common.full_name(model)
+    yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
     chosen = prompter or PrompterSettings()
+    chosen = replace(chosen, backbone=common.full_name(chosen.backbone))
+    how = settings or TrainSettings()
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.backbone, segmenter, device=device, cache=cache)
-    how = settings or TrainSettings()
     learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
     starting.give(learner)
-    learner.normalisation = {"model": model, **normalisation.to_dict()}
-    references, failures = _references(planes, stored, truth, normalisation)
-    report = yield from learner.fit(references, how)
+    sha256 = str(getattr(segmenter, "weights_sha256", ""))
+    learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
+    try:
+        report = yield from learner.fit(references, how)
+    except TrainingError as error:
+        raise _with_reason(error, failures) from error
     prompterfile.save(learner, target, overwrite=overwrite)
     figures = {
         "epochs": len(report.losses),
@@ -109,6 +115,14 @@ def train(
         "summary": report.summary,
     }
     return common.Outcome(target, tuple(r.name for r in references), (), failures, figures)
+
+
+def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingError:
+    """Too few references is often because some could not be read: say so."""
+    if not failures:
+        return error
+    first = next(iter(failures.values()))
+    return TrainingError(f"{error} {len(failures)} could not be used, the first because: {first}")
 
 
 def _annotated(
@@ -126,22 +140,27 @@ def _references(
     stored: PromptFile | None,
     truth: dict[str, Path],
     normalisation: Normalisation,
-) -> tuple[list[Reference], dict[str, str]]:
-    """Readable ones, and why the others are not."""
-    by_name = {i.name: i for i in stored.images} if stored is not None else {}
-    references, failures = [], {}
-    for plane in planes:
+) -> Job[tuple[list[Reference], dict[str, str]]]:
+    """Readable ones, and why the others are not; yields a Step each."""
+    entries = {i.name: i for i in stored.images} if stored is not None else {}
+    references: list[Reference] = []
+    failures: dict[str, str] = {}
+    for i, plane in enumerate(planes):
         try:
             image = read_rgb(plane, normalisation)
-            objects: tuple[Prompts, ...]
-            mask = None
-            if stored is None:
-                mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
-                objects = sambox.prompts_of(mask, AnnotateSettings())
+            if plane.label in entries:
+                entry = entries[plane.label]
+                common.check_same_image(entry, image)
+                reference = Reference(plane.label, image, entry.objects)
             else:
-                common.check_same_image(by_name[plane.label], image)
-                objects = by_name[plane.label].objects
-            references.append(Reference(plane.label, image, objects, mask))
+                mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
+                reference = Reference(plane.label, image, _prompts_of(mask), mask)
+            references.append(reference)
         except SamicError as error:
             failures[plane.label] = str(error)
+        yield Step(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
     return references, failures
+
+
+def _prompts_of(mask: IntArray) -> tuple[Prompts, ...]:
+    return sambox.prompts_of(mask, AnnotateSettings())
