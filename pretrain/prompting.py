@@ -79,7 +79,7 @@ def noisy_box(rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
 
 
 def correction(rng: np.random.Generator, target: np.ndarray, answer: np.ndarray):
-    """The next click, at the interior of the larger error: (x, y, sign), or None if none is left."""
+    """The next click, inside the larger error: (x, y, sign), or None if none is left."""
     missed, extra = target & ~answer, answer & ~target
     sign = int(missed.sum() >= extra.sum())
     region = missed if sign else extra

@@ -212,7 +212,7 @@ class Trainer:
         prompts = [prompting.first_prompt(self.rng, t) for _, t in jobs]
         ambiguous = torch.tensor([p[2] for p in prompts])
         previous, report = None, {}
-        rounds = 2 if self.rng.random() < 0.6 else 1
+        rounds = 2 if self.rng.random() < 0.8 else 1
         for turn in range(rounds):
             maps = draw_prompts(self.model, prompts, previous)
             with torch.autocast("cpu", torch.bfloat16):
@@ -224,10 +224,10 @@ class Trainer:
             best = each[:, 1:].amin(1)
             use = torch.where(
                 ambiguous,
-                best + 0.1 * each[:, 0] + 0.05 * each[:, 1:].mean(1),
+                best + 0.4 * each[:, 0] + 0.05 * each[:, 1:].mean(1),
                 each[:, 0] + 0.3 * best,
             )
-            loss = loss + (use.mean() + 2 * error) * (1.0 if turn == 0 else 0.7)
+            loss = loss + (use.mean() + 2 * error) * (0.8 if turn == 0 else 1.0)
             chosen = torch.where(ambiguous, 1 + scores[:, 1:].argmax(1), 0)
             rows = torch.arange(len(jobs))
             report[f"iou{turn}"] = float(iou[rows, chosen].mean())

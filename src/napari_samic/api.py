@@ -11,6 +11,7 @@ job from there and give it to `napari_samic.run(job, on_step)`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -27,6 +28,9 @@ def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return run(job(*args, **kwargs))
 
+    own = inspect.signature(job).replace(return_annotation=pipeline.Outcome)
+    call.__signature__ = own  # type: ignore[attr-defined]
+    call.__doc__ = (job.__doc__ or "").replace("Job of Outcome", "Outcome")
     return call
 
 

@@ -38,7 +38,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise output_error(path, IsADirectoryError(errno.EISDIR, ""))
     if path.exists() and not overwrite:
-        msg = f"{path}: exists already. Choose another name, or allow overwriting."
+        msg = f"{path}: exists already. Choose another name, or overwrite it (--overwrite)."
         raise OutputError(msg)
 
 

@@ -34,12 +34,15 @@ class Annotation:
     mask : (H, W) bool
     scores, ious : tuple of float
         The segmenter's confidence and the true IoU after each click.
+    kept : int
+        Clicks that were not undone; `prompts` and `mask` are those after the last of them.
     """
 
     prompts: Prompts
     mask: BoolArray
     scores: tuple[float, ...]
     ious: tuple[float, ...]
+    kept: int
 
 
 def objects_of(truth: ArrayLike, min_object_px: int = 1) -> Iterator[BoolArray]:
@@ -100,6 +103,9 @@ def annotate_object(
 ) -> Annotation:
     """Click one object until it is good, saturated, or the clicks are used up.
 
+    Saturated: two clicks in a row changed the confidence by less than `settings.saturation`.
+    In the end the clicks after the best mask are undone, as a user undoes what made it worse.
+
     Parameters
     ----------
     segmenter : Segmenter
@@ -110,20 +116,25 @@ def annotate_object(
     points, signs = [inner_maximum(truth)], [True]
     scores: list[float] = []
     ious: list[float] = []
+    masks: list[BoolArray] = []
     logits = None
     while True:
         prompts = Prompts(np.array(points), np.array(signs))
         answer = segmenter.candidates(
             image, [prompts], multimask=len(points) == 1, logits=[logits]
         )[0]
-        mask, logits = answer.masks[answer.best], answer.logits[answer.best]
+        masks.append(answer.masks[answer.best])
+        logits = answer.logits[answer.best]
         scores.append(float(answer.scores[answer.best]))
-        ious.append(iou(mask, truth))
-        click = next_click(mask, truth)
+        ious.append(iou(masks[-1], truth))
+        click = next_click(masks[-1], truth)
         if click is None or _is_enough(scores, ious[-1], settings):
-            return Annotation(prompts, mask, tuple(scores), tuple(ious))
+            break
         points.append(click[0])
         signs.append(click[1])
+    kept = max(range(1, len(ious) + 1), key=lambda n: (ious[n - 1], n))
+    prompts = Prompts(np.array(points[:kept]), np.array(signs[:kept]))
+    return Annotation(prompts, masks[kept - 1], tuple(scores), tuple(ious), kept)
 
 
 def _is_enough(scores: list[float], now: float, settings: AnnotateSettings) -> bool:

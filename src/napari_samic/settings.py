@@ -147,9 +147,8 @@ class PrompterSettings(Settings):
 
     backbone: str = option(
         "segmenter",
-        "Whose features are compared: the segmenter's own (one pass serves both), or resnet50 "
-        "(paper; its weights must be fetched).",
-        choices=("segmenter", "resnet50"),
+        "Whose features are compared: segmenter, its own (one pass serves both), or resnet50 "
+        "(paper; its weights must be fetched), an imported one by name, or path:FILE.",
     )
     mask_mode: str = option(
         "faithful",

@@ -89,14 +89,28 @@ class SegmenterBackbone:
 
 
 class ResNetBackbone:
-    """Blocks of ResNet-50 at 224 pixels, as the paper has it; the image is squeezed to a square."""
+    """Blocks of ResNet-50 at 224 pixels, as the paper has it; the image is squeezed to a square.
+
+    Parameters
+    ----------
+    name : str
+        resnet50, an imported backbone, or path:FILE with torchvision's ResNet-50.
+    device : str or torch.device
+    cache : ArrayCache, optional
+    """
 
     map_px = 224
     input_px = 224
-    name = "resnet50"
 
-    def __init__(self, *, device: str | torch.device = "auto", cache: ArrayCache | None = None):
-        self.weights_sha256 = registry.weights_sha256(self.name)
+    def __init__(
+        self,
+        name: str = "resnet50",
+        *,
+        device: str | torch.device = "auto",
+        cache: ArrayCache | None = None,
+    ) -> None:
+        self.name = name
+        self.weights_sha256 = registry.weights_sha256(name)
         self._device = pick(device)
         self._network = ResNet50Taps.load(registry.locate(self.name)).to(self._device)
         self._cache = cache
@@ -138,17 +152,25 @@ def build(
     device: str | torch.device = "auto",
     cache: ArrayCache | None = None,
 ) -> Backbone:
-    """Make the backbone of a setting: `segmenter` or `resnet50`.
+    """Make the backbone of a setting.
+
+    Parameters
+    ----------
+    kind : str
+        "segmenter", or a ResNet-50: its name, or path:FILE.
 
     Raises
     ------
     ModelError
-        Unknown, or a segmenter without features.
+        Unknown, no backbone, or a segmenter without features.
     WeightsError
         ResNet-50's weights are not on this machine.
     """
     if kind == "segmenter":
         return SegmenterBackbone(segmenter)
-    if kind == "resnet50":
-        return ResNetBackbone(device=device, cache=cache)
-    raise ModelError(f"backbone {kind!r}: expected segmenter or resnet50.")
+    role = registry.spec(kind).role
+    if role != "backbone" and not kind.startswith(registry.PATH_PREFIX):
+        known = ", ".join(s.name for s in registry.specs() if s.role == "backbone")
+        msg = f"backbone {kind!r}: is a {role}. Give segmenter, {known}, or path:FILE."
+        raise ModelError(msg)
+    return ResNetBackbone(kind, device=device, cache=cache)

@@ -7,6 +7,7 @@ Source: SAMIC, section 4.1; METHOD A2.8.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,6 +24,7 @@ from napari_samic.settings import PrompterSettings
 
 MEMORY_BYTES = 2_000_000_000
 """Features kept in memory while training; what is over is asked of the backbone again."""
+HALF_MAX = 65504.0
 
 
 class Looks(Protocol):
@@ -44,6 +46,11 @@ class View:
     reference: Reference
     source: int
     labels: tuple[int, ...] = field(default=())
+
+
+def labels_of(reference: Reference) -> tuple[int, ...]:
+    """Classes that a reference shows: those of prompts that say where an object is."""
+    return tuple(sorted({p.label for p in reference.objects if not p.is_empty}))
 
 
 def flipped(reference: Reference, *, rows: bool, columns: bool) -> Reference:
@@ -68,16 +75,12 @@ def flipped(reference: Reference, *, rows: bool, columns: bool) -> Reference:
 
 def check_references(references: Sequence[Reference]) -> tuple[Reference, ...]:
     """Those with a prompt; at least two of one class, none twice."""
-    usable = tuple(r for r in references if any(not p.is_empty for p in r.objects))
+    usable = tuple(r for r in references if labels_of(r))
     names = [r.name for r in usable]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise TrainingError(f"{', '.join(twice)}: listed twice. Give every reference once.")
-    counts: dict[int, int] = {}
-    for reference in usable:
-        for label in {p.label for p in reference.objects if not p.is_empty}:
-            counts[label] = counts.get(label, 0) + 1
-    if not counts or max(counts.values()) < 2:
+    if max(_counts(usable).values(), default=0) < 2:
         msg = (
             f"{len(usable)} reference(s) with prompts, training needs two of one class: each is "
             "searched in another. Annotate one more image."
@@ -86,12 +89,27 @@ def check_references(references: Sequence[Reference]) -> tuple[Reference, ...]:
     return usable
 
 
+def _counts(references: Sequence[Reference]) -> Counter[int]:
+    """In how many references each class is."""
+    return Counter(label for r in references for label in labels_of(r))
+
+
 def split(
     references: Sequence[Reference], share: float, rng: np.random.Generator
 ) -> tuple[list[Reference], list[Reference]]:
-    """References to learn from, and those kept aside (none below four)."""
+    """References to learn from, and those kept aside.
+
+    None is kept aside below four, nor one that leaves fewer than two of a class of its own: that
+    class could not be learned any more.
+    """
     count = max(1, round(share * len(references))) if len(references) >= 4 and share > 0 else 0
-    aside = set(rng.permutation(len(references))[:count].tolist())
+    left = _counts(references)
+    aside: set[int] = set()
+    for i in rng.permutation(len(references)).tolist():
+        labels = labels_of(references[i])
+        if len(aside) < count and all(left[label] > 2 for label in labels):
+            aside.add(i)
+            left.subtract(labels)
     return (
         [r for i, r in enumerate(references) if i not in aside],
         [r for i, r in enumerate(references) if i in aside],
@@ -105,7 +123,7 @@ def views_of(references: Sequence[Reference], count: int) -> list[View]:
         View(
             flipped(r, rows=rows, columns=columns) if rows or columns else r,
             i,
-            tuple(sorted({p.label for p in r.objects if not p.is_empty})),
+            labels_of(r),
         )
         for i, r in enumerate(references)
         for rows, columns in turns
@@ -125,7 +143,7 @@ class Store:
         """Features of an image."""
         if id(reference) not in self._kept:
             fresh = self.prompter.backbone.features(reference.image)
-            small = [[block.half() for block in level] for level in fresh]
+            small = [[block.clamp(-HALF_MAX, HALF_MAX).half() for block in x] for x in fresh]
             size = sum(b.numel() * 2 for level in small for b in level)
             if self._bytes + size > MEMORY_BYTES:
                 return fresh
@@ -189,7 +207,10 @@ def partners(views: list[View], view: View, label: int) -> list[View]:
 
 
 def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[Reference, ...]:
-    """References that cover the others best: greedy farthest points of the mean coarse feature."""
+    """References that cover the others best, and every class if `count` allows.
+
+    Greedy farthest points of the mean coarse feature; those that show a new class come first.
+    """
     if len(references) <= count:
         return tuple(references)
     vectors = torch.cat([store.levels(r)[2][-1].mean((-2, -1)) for r in references])  # (N, C)
@@ -197,7 +218,10 @@ def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[R
     vectors = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-6)
     chosen = [int((vectors @ vectors.T).mean(1).argmax())]
     while len(chosen) < count:
-        nearest = (vectors @ vectors[chosen].T).amax(1)
+        nearest = (vectors @ vectors[chosen].T).amax(1)  # (N,) cosines
+        shown = {label for i in chosen for label in labels_of(references[i])}
+        new = [i for i, r in enumerate(references) if not shown.issuperset(labels_of(r))]
+        nearest[new] -= 3.0
         nearest[chosen] = torch.inf
         chosen.append(int(nearest.argmin()))
     return tuple(references[i] for i in sorted(chosen))

@@ -8,6 +8,7 @@ network, which is not in it. Read with `weights_only=True`: a file can't run cod
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSetting
 
 KIND = "napari-samic/prompter"
 VERSION = 1
+PARTS = frozenset(
+    ("backbone", "settings", "normalisation", "learner", "centre", "references", "report")
+)
 
 
 def save(prompter: SamicPrompter, path: Path | str, *, overwrite: bool = False) -> None:
@@ -37,14 +41,15 @@ def save(prompter: SamicPrompter, path: Path | str, *, overwrite: bool = False) 
     OutputError
         The file exists and `overwrite` is off, or the disk refuses.
     """
-    with atomic_file(path, overwrite=overwrite) as temporary:
-        torch.save(pack(prompter), temporary)
+    content = pack(prompter)
+    with atomic_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # through a file of ours a full disk is an OSError
 
 
 def pack(prompter: SamicPrompter) -> dict[str, Any]:
     """Plain values and tensors of a prompter."""
     backbone = prompter.backbone
-    return {
+    header = {
         "kind": KIND,
         "version": VERSION,
         "backbone": {
@@ -58,11 +63,19 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
             "peaks": prompter.peaks.to_dict(),
         },
         "normalisation": prompter.normalisation,
+        "report": prompter.report and asdict(prompter.report),
+    }
+    return {
+        **_plain(header),
         "learner": {k: v.cpu() for k, v in prompter.learner.state_dict().items()},
         "centre": prompter.centre and [[c.cpu() for c in level] for level in prompter.centre],
         "references": [_reference_tree(r, backbone) for r in prompter.references],
-        "report": prompter.report and _report_tree(prompter.report),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy become Python's: with `weights_only=True` a file of others can't be read."""
+    return json.loads(json.dumps(value, default=lambda number: number.item()))
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -100,9 +113,9 @@ def load(path: Path | str, backbone: Backbone) -> SamicPrompter:
         return _rebuild(content, backbone)
     except SamicError as error:
         raise FormatError(f"{path.name}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        first = str(error).splitlines()[0]
-        raise FormatError(f"{path.name}: damaged ({first}). Train again.") from error
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise FormatError(f"{path.name}: damaged ({told}). Train again.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -119,13 +132,20 @@ def _read(path: Path) -> dict[str, Any]:
     if kind != KIND:
         msg = f"{path.name}: holds {kind!r}, expected {KIND!r}. Give the file of `train --out`."
         raise FormatError(msg)
-    missing = {"backbone", "settings", "learner", "references", "version"} - set(content)
-    if missing:
-        raise FormatError(f"{path.name}: lacks {', '.join(sorted(missing))}. Train again.")
-    if content["version"] != VERSION:
-        msg = f"{path.name}: version {content['version']}, expected {VERSION}. Train again."
-        raise FormatError(msg)
+    if content.get("version") != VERSION:
+        found = content.get("version")
+        raise FormatError(f"{path.name}: version {found}, expected {VERSION}. Train again.")
+    _check_parts(content, path.name)
     return content  # type: ignore[no-any-return]
+
+
+def _check_parts(content: dict[str, Any], name: str) -> None:
+    missing = set(PARTS) - set(content)
+    backbone = content.get("backbone")
+    if not isinstance(backbone, dict) or not {"name", "sha256", "kind"} <= set(backbone):
+        missing.add("backbone")
+    if missing:
+        raise FormatError(f"{name}: lacks {', '.join(sorted(missing))}. Train again.")
 
 
 def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
@@ -150,14 +170,10 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     return prompter
 
 
-def _report_tree(report: FitReport) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(report).items()}
-
-
 def _reference_tree(reference: Reference, backbone: Backbone) -> dict[str, Any]:
-    small = shrink(reference, backbone.input_px)
+    small = shrink(reference, backbone)
     return {
-        "name": reference.name,
+        "name": str(reference.name),
         "sha256": hashlib.sha256(np.ascontiguousarray(reference.image).tobytes()).hexdigest(),
         "image": torch.from_numpy(np.array(small.image)),
         "objects": [
@@ -165,7 +181,7 @@ def _reference_tree(reference: Reference, backbone: Backbone) -> dict[str, Any]:
                 "points_rc": torch.tensor(p.points_rc),
                 "is_foreground": torch.tensor(p.is_foreground),
                 "box_rc": None if p.box_rc is None else torch.tensor(p.box_rc),
-                "label": p.label,
+                "label": int(p.label),
             }
             for p in small.objects
         ],
@@ -183,27 +199,33 @@ def _reference(tree: dict[str, Any]) -> Reference:
     return Reference(tree["name"], plain(tree["image"]), objects)
 
 
-def shrink(reference: Reference, side_px: int) -> Reference:
-    """The reference at the network's size, prompts moved along; its mask is dropped."""
+def shrink(reference: Reference, backbone: Backbone) -> Reference:
+    """The reference as the frozen network sees it, prompts moved along; its mask is dropped.
+
+    The network's features and the heat map of the result are those of the original.
+    """
     height, width = reference.image.shape[:2]
-    scale = side_px / max(height, width)
-    if scale >= 1:
+    factor = np.divide(backbone.input_px, backbone.frame(reference.image.shape))  # (2,)
+    if (factor >= 1).all():
         return replace(reference, mask=None)
-    rows, columns = (max(1, int(n * scale + 0.5)) for n in (height, width))
+    rows, columns = (max(1, int(n * f + 0.5)) for n, f in zip((height, width), factor, strict=True))
     picture = PilImage.fromarray(reference.image).resize(
         (columns, rows), PilImage.Resampling.BILINEAR
     )
-    factor = np.array([rows / height, columns / width])
+    edge = np.array([rows, columns]) - 0.5
 
     def moved(points: Any) -> Any:
-        high = np.array([rows, columns]) - 0.5
-        return np.clip((np.reshape(points, (-1, 2)) + 0.5) * factor - 0.5, -0.5, high)
+        return np.clip((np.reshape(points, (-1, 2)) + 0.5) * factor - 0.5, -0.5, edge)
+
+    def moved_box(box_rc: Any) -> Any:
+        low, high = moved(box_rc)
+        return np.concatenate([np.minimum(low, high - 1e-3), high])  # not flat at the edge
 
     objects = tuple(
         Prompts(
             moved(p.points_rc),
             p.is_foreground,
-            None if p.box_rc is None else moved(p.box_rc).ravel(),
+            None if p.box_rc is None else moved_box(p.box_rc),
             p.label,
         )
         for p in reference.objects

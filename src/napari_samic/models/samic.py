@@ -28,6 +28,7 @@ from napari_samic.models.correlation import (
     prepare_reference,
     prepare_target,
 )
+from napari_samic.models.episodes import labels_of
 from napari_samic.models.hsnet import HyperCorrelationLearner
 from napari_samic.peaks import peaks
 from napari_samic.settings import (
@@ -124,6 +125,7 @@ class SamicPrompter:
             self._prepared[key] = (reference, made)  # holding it keeps its id its own
             while len(self._prepared) > 4 * self.settings.shots:
                 self._prepared.popitem(last=False)
+        self._prepared.move_to_end(key)
         return self._prepared[key][1]
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
@@ -150,7 +152,7 @@ class SamicPrompter:
             No reference at all.
         """
         references = tuple(references) or self.references
-        labels = sorted({p.label for r in references for p in r.objects if not p.is_empty})
+        labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
         target = self.prepare_target(image)
@@ -168,7 +170,9 @@ class SamicPrompter:
 
     def _mean_map(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
         """Plain mean over the references of this class (SAMIC, K-shot): (S, S)."""
-        shown = [r for r in references if any(p.label == label for p in r.objects)]
+        shown = [r for r in references if label in labels_of(r)]
+        if not shown:
+            raise PromptError(f"no reference shows class {label}. Annotate one that does.")
         size = (self.backbone.map_px, self.backbone.map_px)
         with torch.inference_mode():
             maps = [
@@ -184,7 +188,8 @@ class SamicPrompter:
         return rows, columns
 
     def _peaks(self, values: Any, shape: tuple[int, ...], label: int) -> list[Prompts]:
-        size = (shape[0], shape[1])
-        points = peaks(HeatMap(values), size, self.peaks, self.heat.sigma_frac)
+        size, side = (shape[0], shape[1]), self.backbone.map_px
+        sigma_frac = self.heat.sigma_frac * side / values.size**0.5  # of the part without padding
+        points = peaks(HeatMap(values), size, self.peaks, sigma_frac)
         limit = np.array(shape[:2]) - 1
         return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]

@@ -5,6 +5,7 @@ They belong to the packaged segmenter; with any other frozen network the learner
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,13 @@ def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["kind"] != KIND:
-            raise KeyError(content["kind"])
+            raise ValueError(f"holds {content['kind']!r}, expected {KIND!r}")
         if content["backbone_sha256"] != prompter.backbone.weights_sha256:
             return False
-        prompter.learner.load_state_dict({k: v.float() for k, v in content["learner"].items()})
-    except (KeyError, TypeError, RuntimeError, EOFError) as error:
-        raise FormatError(f"{path.name}: damaged ({error}). Install the package again.") from error
+        weights = {k: v.float() for k, v in content["learner"].items()}
+        copy.deepcopy(prompter.learner).load_state_dict(weights)  # all or nothing
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        told = " ".join(str(error).split())[:120]
+        raise FormatError(f"{path.name}: damaged ({told}). Install the package again.") from error
+    prompter.learner.load_state_dict(weights)
     return True

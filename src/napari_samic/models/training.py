@@ -30,6 +30,7 @@ from napari_samic.models.episodes import (
     View,
     check_references,
     choose,
+    labels_of,
     partners,
     split,
     views_of,
@@ -96,12 +97,14 @@ class Trainee(Looks, Protocol):
 def fit(
     prompter: Trainee, references: Sequence[Reference], settings: TrainSettings
 ) -> Job[FitReport]:
-    """Train the prompter's learner; yields a Step an epoch and one an image before that.
+    """Train the prompter's learner; a Step an image, then one a batch and one an epoch.
+
+    Cancelled or failed, it leaves the prompter as it was.
 
     Raises
     ------
     TrainingError
-        No two references of any class, or a loss that is not finite.
+        No two references of any class, one listed twice, or a loss that is not finite.
     """
     started = time.monotonic()
     references = check_references(references)
@@ -111,24 +114,20 @@ def fit(
     store = Store(prompter)
     yield from _encode_all(store, [*views, *held])
     old = _State.of(prompter)
-    if prompter.settings.centre:
-        prompter.centre = store.centre(views[:: settings.views])
-        prompter.forget_prepared()
-    before = _score(prompter, kept, held)
     try:
-        curve, stopped = yield from _epochs(prompter, store, views, settings, rng)
-    except BaseException:  # cancelled or failed: leave the prompter as it was
+        optimiser = torch.optim.Adam(prompter.learner.parameters(), lr=settings.learning_rate)
+        course = _Course(prompter, store, views, settings, rng, optimiser)
+        outcome = yield from _judged(course, kept, held, old)
+        chosen = choose(store, references, prompter.settings.shots)
+    except BaseException:
         old.restore(prompter)
         raise
-    after = _score(prompter, kept, held)
-    accepted = before is None or after is None or after >= before
-    if not accepted:
-        old.restore_weights(prompter)
-    prompter.references = choose(store, references, prompter.settings.shots)
-    seconds = time.monotonic() - started
-    names = tuple(r.name for r in held)
+    finally:
+        prompter.learner.zero_grad(set_to_none=True)
+    names, seconds = tuple(r.name for r in held), time.monotonic() - started
+    curve, before, after, accepted, stopped = outcome
     report = FitReport(curve, before, after, accepted, names, len(views), seconds, stopped)
-    prompter.report = report
+    prompter.references, prompter.report = chosen, report
     return report
 
 
@@ -152,90 +151,123 @@ class _State:
         weights = copy.deepcopy(prompter.learner.state_dict())
         return _State(weights, prompter.centre, prompter.references)
 
-    def restore_weights(self, prompter: Trainee) -> None:
-        prompter.learner.load_state_dict(self.weights)
-
     def restore(self, prompter: Trainee) -> None:
-        self.restore_weights(prompter)
+        prompter.learner.load_state_dict(self.weights)
         prompter.learner.eval()
-        prompter.centre, prompter.references = self.centre, self.references
-        prompter.forget_prepared()
+        prompter.references = self.references
+        _recentre(prompter, self.centre)
 
 
-def _epochs(
-    prompter: Trainee,
-    store: Store,
-    views: list[View],
-    settings: TrainSettings,
-    rng: np.random.Generator,
-) -> Job[tuple[tuple[float, ...], str]]:
-    """Returns the loss curve and why it stopped; the best weights are in the learner."""
-    learner = prompter.learner
-    optimiser = torch.optim.Adam(learner.parameters(), lr=settings.learning_rate)
-    best, since, curve = float("inf"), 0, []
-    best_weights = copy.deepcopy(learner.state_dict())
-    episodes = [(v, label) for v in views for label in v.labels if partners(views, v, label)]
-    for epoch in range(settings.epochs):
-        learner.train()
-        order, total = rng.permutation(len(episodes)), 0.0
-        for start in range(0, len(order), settings.batch_size):
-            batch = [episodes[i] for i in order[start : start + settings.batch_size]]
-            total += _step(prompter, store, views, batch, optimiser, settings, rng) * len(batch)
-            data = {"phase": "batch", "epoch": epoch + 1}
-            done = epoch + (start + len(batch)) / len(order)
-            yield Step(int(done * 1000), settings.epochs * 1000, f"epoch {epoch + 1}", data)
-        curve.append(total / len(order))
-        if curve[-1] < best - settings.min_delta:
-            best, since = curve[-1], 0
-            best_weights = copy.deepcopy(learner.state_dict())
+def _recentre(prompter: Trainee, centre: Levels | None) -> None:
+    prompter.centre = centre
+    prompter.forget_prepared()
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """What every step of one training needs."""
+
+    prompter: Trainee
+    store: Store
+    views: list[View]
+    settings: TrainSettings
+    rng: np.random.Generator
+    optimiser: torch.optim.Optimizer
+
+
+def _judged(
+    course: _Course, kept: Sequence[Reference], held: Sequence[Reference], old: _State
+) -> Job[tuple[tuple[float, ...], float | None, float | None, bool, str]]:
+    """Train; go back if the references kept aside are found worse than with the old state.
+
+    First weights have no centre of their own, so they are judged, and kept, with the new one.
+    """
+    prompter, centre = course.prompter, None
+    if prompter.settings.centre:
+        centre = course.store.centre(course.views[:: course.settings.views])
+    fallback = centre if old.centre is None else old.centre
+    _recentre(prompter, fallback)
+    before = _score(prompter, kept, held)
+    _recentre(prompter, centre)
+    curve, stopped = yield from _epochs(course)
+    after = _score(prompter, kept, held)
+    accepted = before is None or after is None or after >= before
+    if not accepted:
+        old.restore(prompter)
+        _recentre(prompter, fallback)
+    return curve, before, after, accepted, stopped
+
+
+class _Best:
+    """Weights of the lowest loss so far, and for how many epochs nothing was better."""
+
+    def __init__(self) -> None:
+        self.loss, self.since = float("inf"), 0
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, loss: float, learner: HyperCorrelationLearner, min_delta: float) -> None:
+        if loss < self.loss - min_delta:
+            self.loss, self.since = loss, 0
+            self.weights = copy.deepcopy(learner.state_dict())
         else:
-            since += 1
-        data = {"phase": "epoch", "epoch": epoch + 1, "loss": curve[-1]}
-        message = f"epoch {epoch + 1}: loss {curve[-1]:.3f}"
-        yield Step((epoch + 1) * 1000, settings.epochs * 1000, message, data)
-        if since >= settings.patience:
+            self.since += 1
+
+
+def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
+    """Returns the loss curve and why it stopped; the best weights are in the learner."""
+    learner, settings = course.prompter.learner, course.settings
+    best, curve, stopped = _Best(), [], "all done"
+    for epoch in range(1, settings.epochs + 1):
+        learner.train()
+        curve.append((yield from _epoch(course, epoch)))
+        if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):
+            raise TrainingError("weights are not finite any more. Train with a lower rate.")
+        best.see(curve[-1], learner, settings.min_delta)
+        data = {"phase": "epoch", "epoch": epoch, "loss": curve[-1]}
+        message = f"epoch {epoch}: loss {curve[-1]:.3f}"
+        yield Step(epoch * 1000, settings.epochs * 1000, message, data)
+        if best.since >= settings.patience:
+            stopped = f"no better loss for {settings.patience} epochs"
             break
-    learner.load_state_dict(best_weights)
+    learner.load_state_dict(best.weights)
     learner.eval()
-    ended = (
-        f"no better loss for {settings.patience} epochs"
-        if since >= settings.patience
-        else "all done"
-    )
-    return tuple(curve), ended
+    return tuple(curve), stopped
 
 
-def _step(
-    prompter: Trainee,
-    store: Store,
-    views: list[View],
-    batch: Sequence[tuple[View, int]],
-    optimiser: torch.optim.Optimizer,
-    settings: TrainSettings,
-    rng: np.random.Generator,
-) -> float:
+def _epoch(course: _Course, epoch: int) -> Job[float]:
+    """Every target once, in a new order; returns the mean loss."""
+    settings, views = course.settings, course.views
+    episodes = [(v, label) for v in views for label in v.labels if partners(views, v, label)]
+    order, total = course.rng.permutation(len(episodes)), 0.0
+    for start in range(0, len(order), settings.batch_size):
+        batch = [episodes[i] for i in order[start : start + settings.batch_size]]
+        total += _step(course, batch) * len(batch)
+        done = epoch - 1 + (start + len(batch)) / len(order)
+        data = {"phase": "batch", "epoch": epoch}
+        yield Step(int(done * 1000), settings.epochs * 1000, f"epoch {epoch}", data)
+    return total / len(order)
+
+
+@torch.inference_mode(False)  # whatever mode the consumer of the job is in
+def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
+    store, settings = course.store, course.settings
     targets, references, truth = [], [], []
     for view, label in batch:
-        others = partners(views, view, label)
-        partner = others[int(rng.integers(len(others)))]
+        others = partners(course.views, view, label)
+        partner = others[int(course.rng.integers(len(others)))]
         targets.append(store.target(view.reference))
         references.append(store.reference(partner.reference, label))
         truth.append(store.map(view.reference, label))
     pyramid = correlate(Prepared.join(targets), Prepared.join(references))
     wanted = torch.cat(truth)  # (B, S, S)
-    predicted = prompter.learner.predict(pyramid, (wanted.shape[1], wanted.shape[2]))
-    loss = losses.saliency_loss(
-        predicted,
-        wanted,
-        kld_weight=settings.kld_weight,
-        cc_weight=settings.cc_weight,
-        nss_weight=settings.nss_weight,
-    )
+    predicted = course.prompter.learner.predict(pyramid, (wanted.shape[1], wanted.shape[2]))
+    weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}
+    loss = losses.saliency_loss(predicted, wanted, **weights)
     if not bool(torch.isfinite(loss)):
         raise TrainingError("the loss is not finite any more. Train with a lower learning rate.")
-    optimiser.zero_grad(set_to_none=True)
+    course.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    course.optimiser.step()
     return float(loss.detach())
 
 
@@ -243,13 +275,10 @@ def _score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Referenc
     """Mean correlation of predicted and true map on `held`, with up to `shots` of `kept`."""
     values = []
     for target in held:
-        for label in sorted({p.label for p in target.objects if not p.is_empty}):
-            shown = [r for r in kept if any(p.label == label for p in r.objects)]
-            if not shown:
-                continue
-            predicted = prompter.network_map(shown[: prompter.settings.shots], target.image, label)
-            wanted = prompter.map_of(
-                [p for p in target.objects if p.label == label], target.image.shape
-            )
+        for label in labels_of(target):
+            shown = [r for r in kept if label in labels_of(r)][: prompter.settings.shots]
+            predicted = prompter.network_map(shown, target.image, label)
+            objects = [p for p in target.objects if p.label == label]
+            wanted = prompter.map_of(objects, target.image.shape)
             values.append(float(losses.cc(predicted[None], wanted)))
     return float(np.mean(values)) if values else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class _Work:
         objects = tuple(a.prompts for a in done)
         result = join(
             [a.mask for a in done],
-            [a.scores[-1] for a in done],
+            [a.scores[a.kept - 1] for a in done],
             objects,
             shape=(image.shape[0], image.shape[1]),
             instances=self.segment.instances,
@@ -140,7 +140,8 @@ class _Work:
             duplicate_iou=self.segment.duplicate_iou,
         )
         extra = {
-            id(a.prompts): {"clicks": len(a.scores), "iou": round(a.ious[-1], 4)} for a in done
+            id(a.prompts): {"clicks": len(a.scores), "iou": round(a.ious[a.kept - 1], 4)}
+            for a in done
         }
         clicks = sum(len(a.scores) for a in done)
         found = iou(result.labels > 0, truth > 0)

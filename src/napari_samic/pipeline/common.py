@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,18 @@ def check_channels(text: str | None) -> tuple[int, ...] | None:
     except ValueError as error:
         msg = f"channels {text!r}: expected one to three numbers from 0, as 2,0,1."
         raise InputError(msg) from error
+
+
+def reason(plane: Plane, error: Exception) -> str:
+    """One line that says which image it is, unless the error does so itself.
+
+    >>> plane = Plane("cell", (), lambda: None)
+    >>> reason(plane, InputError("cell.png: can't be read.")), reason(plane, InputError("odd."))
+    ("cell.png: can't be read.", 'cell: odd.')
+    """
+    text = str(error)
+    is_named = re.match(rf"{re.escape(plane.name)}[^ ]*: ", text)
+    return text if is_named else f"{plane.label}: {text}"
 
 
 def full_name(model: str) -> str:

@@ -123,7 +123,7 @@ def _one_set(
 
 
 class _Scale:
-    """Relays the Steps of one set's parts as its stretch of the whole; never goes back."""
+    """Relays the Steps of one set's parts as its stretch of the whole."""
 
     def __init__(self, first: int, parts: int) -> None:
         self._first, self._parts = first, parts
@@ -135,8 +135,8 @@ class _Scale:
             while True:
                 step = next(job)
                 phase = step.data.get("phase")
-                if phase not in ("read", "load", "features"):  # short, and before the work
-                    reached = max(reached, step.done / step.total if step.total else 0.0)
+                if phase not in ("read", "load", "features") and step.total:  # those are short
+                    reached = step.done / step.total
                 done = int((start + reached) * 1000)
                 text = f"{title}: {step.message}"
                 yield Step(done, self._parts * 1000, text, {"phase": "demo"})

@@ -56,7 +56,7 @@ def evaluate(
             rows[plane.label] = image_scores(found, as_instances(wanted))
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
-            failures[plane.label] = message = str(error)
+            failures[plane.label] = message = common.reason(plane, error)
         yield Step(i + 1, len(planes), message)
     if not rows:
         raise InputError(f"nothing scored: {next(iter(failures.values()))}")

@@ -18,7 +18,7 @@ from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Segment
 from napari_samic.errors import OutputError, SamicError
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
-from napari_samic.pipeline.common import Outcome, groups, make_folder
+from napari_samic.pipeline.common import Outcome, groups, make_folder, reason
 from napari_samic.pipeline.records import Labels, Record, Records, record_of
 from napari_samic.pipeline.sheet import Sheet
 
@@ -165,8 +165,7 @@ def _tally(answer: Answer) -> Tally:
 def _reason(plane: Plane, error: Exception) -> str:
     """One line that names the image; what is neither ours nor a full memory is a bug."""
     if isinstance(error, SamicError):
-        text = str(error)
-        return text if text.startswith(plane.name) else f"{plane.label}: {text}"
+        return reason(plane, error)
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return f"{plane.label}: needs more memory than there is. Make it smaller, or cut it up."
     raise error

@@ -157,7 +157,7 @@ def _references(
                 reference = Reference(plane.label, image, _prompts_of(mask), mask)
             references.append(reference)
         except SamicError as error:
-            failures[plane.label] = str(error)
+            failures[plane.label] = common.reason(plane, error)
         yield Step(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
     return references, failures
 

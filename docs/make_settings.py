@@ -1,0 +1,51 @@
+"""Write docs/settings.md from the settings dataclasses.
+
+    python docs/make_settings.py
+
+A test fails when the page is older than the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from napari_samic import settings
+
+PAGE = Path(__file__).with_name("settings.md")
+HEAD = """# Settings
+
+Made by `python docs/make_settings.py` from `src/napari_samic/settings.py`; every one is an option
+of the shell (`--sigma-frac 0.03`) and a field for scripts (`HeatMapSettings(sigma_frac=0.03)`).
+The literal paper is `PeakSettings.paper()` and `PrompterSettings.paper()`.
+"""
+
+
+def page() -> str:
+    """Text of the page."""
+    parts = [HEAD]
+    for kind in settings.Settings.__subclasses__():
+        parts.append(f"\n## {kind.__name__}\n\n{(kind.__doc__ or '').splitlines()[0]}\n")
+        parts.append("| setting | default | range | meaning |\n|---|---|---|---|")
+        parts += [_row(spec) for spec in fields(kind)]
+    return "\n".join(parts) + "\n"
+
+
+def _row(spec) -> str:
+    meta = spec.metadata
+    low, high = meta["ge"], meta["le"]
+    if meta["choices"]:
+        span = ", ".join(map(str, meta["choices"]))
+    elif low is not None and high is not None:
+        span = f"{low:g} to {high:g}"
+    else:
+        span = f"at least {low:g}" if low is not None else "on, off"
+    unit = f" In {meta['unit']}." if meta["unit"] else ""
+    default = spec.default
+    if isinstance(default, bool):
+        default = "on" if default else "off"
+    return f"| `{spec.name}` | {default} | {span} | {meta['help']}{unit} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,5 @@
+"""`python -m napari_samic`: the shell."""
+
+from napari_samic.cli import main
+
+main()

@@ -1,0 +1,229 @@
+"""The commands of the shell: each reads its options, drives one job and says what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_samic import __version__
+from napari_samic.cli.models import models_app
+from napari_samic.cli.options import (
+    AsJson,
+    Changes,
+    Channels,
+    Device,
+    Images,
+    Model,
+    Out,
+    Overlay,
+    Overwrite,
+    with_settings,
+)
+from napari_samic.cli.progress import counts, drive, report
+from napari_samic.settings import (
+    AnnotateSettings,
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    SegmentSettings,
+    TrainSettings,
+)
+
+app = typer.Typer(
+    help="Click on five images, get five hundred: in-context segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(models_app, name="models")
+
+
+@app.command()
+def demo(
+    out: Out = Path("samic-demo"),
+    model: Model = "tiny",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+) -> None:
+    """Annotate, train, segment and evaluate the packaged sample sets; needs no download."""
+    from napari_samic import pipeline
+
+    outcome = drive(
+        pipeline.demo(out=out, model=model, device=device, overwrite=overwrite), as_json=json_
+    )
+    lines = []
+    for name, found in outcome.figures.items():
+        lines.append(f"{name}: {found['training']}")
+        for image, row in found["images"].items():
+            counts = f"{row['n_matched']:.0f} of {row['n_true']:.0f} objects found"
+            extra = row["n_predicted"] - row["n_matched"]
+            lines.append(f"  {image}  IoU {row['iou']:.3f}  {counts}, {extra:.0f} false")
+        lines.append(
+            f"{name}: mIoU {found['miou']:.3f}  Dice {found['dice']:.3f}  "
+            f"object F1 {found['object_f1']:.3f}  ({found['seconds']} s)"
+        )
+    lines.append(f"look at {out / 'contact-sheet.png'}")
+    report(outcome, lines, as_json=json_)
+
+
+@app.command()
+@with_settings(settings=AnnotateSettings, segment=SegmentSettings)
+def annotate(
+    images: Images,
+    *,
+    out: Out,
+    prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of ground-truth masks.")] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Click as a user would, from the masks.")
+    ] = False,
+    model: Model = "tiny",
+    device: Device = "auto",
+    channels: Channels = None,
+    overlay: Overlay = False,
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+    settings: AnnotateSettings,
+    segment: SegmentSettings,
+) -> None:
+    """Turn prompts, or simulated clicks, into masks and a prompt file."""
+    from napari_samic import pipeline
+    from napari_samic.pipeline.common import check_channels
+
+    job = pipeline.annotate(
+        images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
+        device=device, channels=check_channels(channels), settings=settings, segment=segment,
+        overlay=overlay, overwrite=overwrite,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    found = outcome.figures
+    line = (
+        f"{found['objects']} objects, {found['clicks_per_object']:.1f} clicks each, "
+        f"mean confidence {found['mean_score']:.2f}"
+    )
+    if found["hidden"]:
+        line += f", {found['hidden']} hidden by others"
+    if "miou" in found:
+        line += f", mIoU {found['miou']:.3f} against the masks"
+    report(outcome, [line] * bool(outcome.done) + [counts(outcome)], as_json=json_)
+
+
+@app.command()
+@with_settings(
+    settings=TrainSettings, prompter=PrompterSettings, heat=HeatMapSettings, peaks=PeakSettings
+)
+def train(
+    images: Annotated[
+        list[str], typer.Option("--images", help="Folder of the images; may hold others too.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Prompter file to write.")],
+    prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
+    model: Model = "tiny",
+    device: Device = "auto",
+    channels: Channels = None,
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+    settings: TrainSettings,
+    prompter: PrompterSettings,
+    heat: HeatMapSettings,
+    peaks: PeakSettings,
+) -> None:
+    """Train a prompter from a few annotated images."""
+    from napari_samic import pipeline
+    from napari_samic.pipeline.common import check_channels
+
+    job = pipeline.train(
+        images, out=out, prompts=prompts, masks=masks, model=model, device=device,
+        channels=check_channels(channels), settings=settings, prompter=prompter, heat=heat,
+        peaks=peaks, overwrite=overwrite,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    lines = [
+        f"{len(outcome.done)} references: {outcome.figures['summary']}",
+        f"wrote {outcome.out}",
+    ]
+    report(outcome, lines, as_json=json_)
+
+
+@app.command()
+@with_settings(settings=SegmentSettings, peaks=Changes(PeakSettings))
+def segment(
+    images: Images,
+    *,
+    prompter: Annotated[Path, typer.Option(help="Prompter file of `train`.")],
+    out: Out,
+    model: Annotated[
+        str | None, typer.Option(help="Where the segmenter of the training is now, if it moved.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Where the backbone of the training is now, if it moved.")
+    ] = None,
+    device: Device = "auto",
+    heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
+    overlay: Overlay = False,
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+    settings: SegmentSettings,
+    peaks: dict[str, Any],
+) -> None:
+    """Segment images with a trained prompter."""
+    from napari_samic import pipeline
+    from napari_samic.pipeline.segment import stored_peaks
+
+    job = pipeline.segment(
+        images, prompter=prompter, out=out, model=model, backbone=backbone, device=device,
+        settings=settings, peaks=replace(stored_peaks(prompter), **peaks) if peaks else None,
+        heatmaps=heatmaps, overlay=overlay, overwrite=overwrite,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    found = outcome.figures
+    line = f"{found['objects']} objects, mean confidence {found['mean_score']:.2f}"
+    if found["empty"]:
+        line += f", {found['empty']} images without any"
+    report(outcome, [line] * bool(outcome.done) + [counts(outcome)], as_json=json_)
+
+
+@app.command()
+def evaluate(
+    *,
+    predictions: Annotated[Path, typer.Option(help="Folder of label files.")],
+    truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks, same stems.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+) -> None:
+    """Score label files against ground truth."""
+    from napari_samic import pipeline
+
+    job = pipeline.evaluate(predictions=predictions, truth=truth, out=out, overwrite=overwrite)
+    outcome = drive(job, as_json=json_)
+    found = outcome.figures
+    line = (
+        f"{found['n']} images: mIoU {found['miou']:.3f}, Dice {found['dice']:.3f}, "
+        f"boundary F {found['boundary_f']:.3f}; objects: precision "
+        f"{found['object_precision']:.3f}, recall {found['object_recall']:.3f}, "
+        f"F1 {found['object_f1']:.3f}"
+    )
+    report(outcome, [line], as_json=json_)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        print(f"napari-samic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version

@@ -1,0 +1,285 @@
+"""The packaged architecture under segment-anything's own callers, and its file."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from toy_sam import picture
+
+from napari_samic.errors import FormatError, PromptError, WeightsError
+from napari_samic.models import tiny
+
+SMALL = tiny.TinyConfig(
+    side_px=64, widths=(32, 32, 48, 64), depths=(1, 1, 2, 1), embed=16, unet=(16, 24, 32, 40)
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return tiny.build(SMALL).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def predictor(network):
+    predictor = SamPredictor(network)
+    predictor.set_image(picture((48, 80)))
+    return predictor
+
+
+def embedding(network, seed=0):
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+    return network.image_encoder(x)
+
+
+PROMPTS = [
+    pytest.param({"point_coords": [[20, 10]], "point_labels": [1]}, id="point"),
+    pytest.param({"point_coords": [[20, 10], [70, 40]], "point_labels": [1, 0]}, id="two_points"),
+    pytest.param({"box": [5, 6, 40, 30]}, id="box"),
+    pytest.param({"point_coords": [[9, 9]], "point_labels": [1], "box": [5, 6, 40, 30]}, id="both"),
+]
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_sam_predictor_runs_it_unchanged(predictor, prompt, multimask):
+    asked = {k: np.array(v) for k, v in prompt.items()}
+    masks, scores, low = predictor.predict(**asked, multimask_output=multimask)
+    count = 3 if multimask else 1
+    assert masks.shape == (count, 48, 80)
+    assert masks.dtype == bool
+    assert low.shape == (count, 16, 16)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    _, _, again = predictor.predict(**asked, mask_input=5 * low[:1], multimask_output=multimask)
+    assert np.abs(again - low).max() > 1e-3  # the earlier answer is heard
+
+
+def test_single_answer_is_another_than_the_three(predictor):
+    ask = {"point_coords": np.array([[20, 10]]), "point_labels": np.array([1])}
+    _, _, one = predictor.predict(**ask, multimask_output=False)
+    _, _, three = predictor.predict(**ask, multimask_output=True)
+    assert all(np.abs(one[0] - low).max() > 1e-3 for low in three)
+
+
+def test_several_boxes_at_once_equal_one_by_one(predictor):
+    boxes = torch.tensor([[5.0, 6, 40, 30], [0, 0, 20, 20], [30, 10, 60, 40]])
+    masks, scores, low = predictor.predict_torch(None, None, boxes, multimask_output=True)
+    assert masks.shape == (3, 3, 48, 80)
+    for i in range(3):
+        _, score, alone = predictor.predict_torch(None, None, boxes[i : i + 1])
+        torch.testing.assert_close(low[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(scores[i : i + 1], score, atol=1e-5, rtol=1e-5)
+
+
+def test_automatic_mask_generator_runs_it_unchanged(network):
+    generator = SamAutomaticMaskGenerator(
+        network, points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0
+    )
+    masks = generator.generate(picture((48, 80)))
+    assert masks
+    assert all(m["segmentation"].shape == (48, 80) for m in masks)
+
+
+def test_prompts_of_a_batch_do_not_hear_each_other(network):
+    points = torch.tensor([[[10.0, 12]], [[50, 40]], [[30, 60]]])
+    signs = torch.tensor([[1], [1], [1]])
+    _, maps = network.prompt_encoder((points, signs), None, None)
+    together, scores = network.mask_decoder.all_masks(embedding(network), maps)
+    other = maps.clone()
+    other[1:] = 5.0
+    beside, scores_beside = network.mask_decoder.all_masks(embedding(network), other)
+    torch.testing.assert_close(together[0], beside[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scores[0], scores_beside[0], atol=1e-5, rtol=1e-5)
+    assert (together[1] - beside[1]).abs().max() > 1e-2
+
+
+def test_decoder_takes_one_embedding_for_each_prompt(network):
+    _, maps = network.prompt_encoder((torch.full((2, 1, 2), 9.0), torch.ones(2, 1)), None, None)
+    both = torch.cat([embedding(network, 0), embedding(network, 1)])
+    logits, _ = network.mask_decoder.all_masks(both, maps)
+    for i in range(2):
+        alone, _ = network.mask_decoder.all_masks(both[i : i + 1], maps[i : i + 1])
+        torch.testing.assert_close(logits[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def encode(points=None, boxes=None, masks=None):
+    sparse, maps = tiny.TinyPromptEncoder(64)(points, boxes, masks)
+    assert sparse.shape == (len(maps), 0, tiny.PROMPT_MAPS)
+    return maps
+
+
+def point(*rows):
+    return torch.tensor([[r[:2] for r in rows]]).float(), torch.tensor([[r[2] for r in rows]])
+
+
+def test_points_are_drawn_where_they_are_with_their_sign():
+    maps = encode(point((17.5, 41.5, 1), (49.5, 5.5, 0)))[0]
+    for channel in (0, 1, 2):
+        assert divmod(int(maps[channel].argmax()), 16) == (10, 4)
+        assert divmod(int(maps[channel + 3].argmax()), 16) == (1, 12)
+    assert torch.equal(maps[6:], torch.zeros(4, 16, 16))
+
+
+def test_label_of_nothing_draws_nothing():
+    with_padding = encode(point((17.5, 41.5, 1), (3.0, 3.0, -1)))
+    assert torch.equal(with_padding, encode(point((17.5, 41.5, 1))))
+
+
+def test_no_points_draw_nothing():
+    box = torch.tensor([[4.0, 4, 30, 20]])
+    maps = encode((torch.zeros(1, 0, 2), torch.zeros(1, 0)), box)
+    assert torch.equal(maps, encode(boxes=box))
+
+
+def test_box_is_positive_inside_and_negative_outside():
+    boxes = torch.tensor([[16.0, 8, 48, 40]])
+    maps = encode(boxes=boxes)[0]
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[2:10, 4:12] = True  # rows from y, columns from x
+    assert ((maps[6] > 0.5) == inside).all()
+    assert ((maps[7] > 0) == inside).all()
+    assert torch.equal(maps, encode(boxes=boxes[:, None])[0])
+
+
+def test_earlier_logits_are_passed_on_and_flagged():
+    maps = encode(masks=torch.full((1, 1, 16, 16), 4.0))[0]
+    torch.testing.assert_close(maps[8], torch.full((16, 16), float(np.tanh(1))))
+    assert (maps[9] == 1).all()
+    assert (encode(point((1, 1, 1)))[0, 9] == 0).all()
+
+
+def test_nothing_to_encode_is_refused():
+    with pytest.raises(PromptError, match="nothing to encode"):
+        encode()
+
+
+def test_one_pass_gives_embedding_and_taps(network):
+    x = torch.randn(1, 3, 64, 64)
+    found, taps = network.image_encoder.encode(x)
+    torch.testing.assert_close(found, network.image_encoder(x))
+    assert found.shape == (1, 16, 16, 16)
+    assert [[tuple(t.shape) for t in level] for level in taps] == [
+        [(1, 32, 8, 8)],
+        [(1, 48, 4, 4)] * 2,
+        [(1, 64, 2, 2)],
+    ]
+    assert all((t < 0).any() for level in taps for t in level)  # before the ReLU
+
+
+def through_disk(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_unpacked_network_is_the_packed_one_in_half_precision(network):
+    content = through_disk(tiny.pack(network, SMALL, {"note": "n", "kind": "not mine"}))
+    assert (content["kind"], content["version"], content["note"]) == ("napari-samic/tiny", 1, "n")
+    again = tiny.unpack(content, "x.pt")
+    assert not again.training
+    rounded = copy.deepcopy(network)
+    rounded.load_state_dict({k: v.half() for k, v in network.state_dict().items()})
+    for name, value in again.state_dict().items():
+        assert value.dtype == network.state_dict()[name].dtype
+        assert torch.equal(value, rounded.state_dict()[name]), name
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(again.image_encoder(x), rounded.image_encoder(x))
+    torch.testing.assert_close(
+        again.image_encoder(x), network.image_encoder(x), atol=0.02, rtol=0.02
+    )
+
+
+def test_file_format_has_not_moved():
+    """Weights of earlier days must load: names and shapes of the default network."""
+    state = tiny.build().state_dict()
+    assert (len(state), sum(v.numel() for v in state.values())) == (343, 5_220_130)
+    for name in (
+        "image_encoder.stem.0.0.weight",
+        "image_encoder.stages.3.2.expand.1.running_var",
+        "image_encoder.lateral.3.weight",
+        "image_encoder.smooth.0.bias",
+        "mask_decoder.from_prompt.weight",
+        "mask_decoder.down.2.3.body.3.weight",
+        "mask_decoder.context.2.weight",
+        "mask_decoder.narrow.2.bias",
+        "mask_decoder.up.0.1.weight",
+        "mask_decoder.head.weight",
+        "mask_decoder.confidence.2.weight",
+    ):
+        assert name in state
+    assert not any(name.startswith("prompt_encoder") for name in state)
+
+
+def changed(network, **changes):
+    content = tiny.pack(network, SMALL)
+    content.update(changes)
+    return {k: v for k, v in content.items() if v is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        pytest.param(
+            {"kind": "other"}, "'other' version 1, expected 'napari-samic/tiny'", id="kind"
+        ),
+        pytest.param({"version": 2}, "version 2, expected .* version 1", id="version"),
+        pytest.param({"config": None}, "damaged", id="no_config"),
+        pytest.param({"config": {"depth": 3}}, "damaged .*depth", id="unknown_size"),
+        pytest.param({"config": {"widths": [32, 32]}}, "damaged", id="too_few_sizes"),
+        pytest.param({"config": [64]}, "damaged", id="config_is_a_list"),
+        pytest.param({"config": {"side_px": 64}}, "damaged", id="other_sizes"),
+        pytest.param({"state": {}}, "damaged .*[Mm]issing key", id="no_weights"),
+        pytest.param({"state": {"a": 1}}, "damaged", id="weights_are_numbers"),
+        pytest.param({"state": None}, "damaged", id="no_state"),
+    ],
+)
+def test_content_of_another_kind_is_one_line(network, changes, match):
+    with pytest.raises(FormatError, match=match) as caught:
+        tiny.unpack(changed(network, **changes), "x.pt")
+    assert str(caught.value).startswith("x.pt: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_content_that_is_no_dict_is_refused():
+    with pytest.raises(FormatError, match=r"x\.pt: 'list' version None"):
+        tiny.unpack([1, 2], "x.pt")
+
+
+def test_file_is_read_back(tmp_path, network):
+    torch.save(tiny.pack(network, SMALL), tmp_path / "tiny.pt")
+    again = tiny.load(tmp_path / "tiny.pt")
+    assert again.image_encoder.img_size == 64
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("boom",)
+
+
+def damage(path, how):
+    if how == "code":
+        torch.save({"kind": "napari-samic/tiny", "config": Bomb()}, path)
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-2000])
+    else:
+        path.write_bytes(how)
+
+
+@pytest.mark.parametrize("how", ["code", "truncated", b"", b"no weights"])
+def test_damaged_file_is_one_line_and_runs_no_code(tmp_path, network, how, capsys):
+    path = tmp_path / "tiny.pt"
+    torch.save(tiny.pack(network, SMALL), path)
+    damage(path, how)
+    with pytest.raises(FormatError, match=r"^tiny\.pt: ") as caught:
+        tiny.load(path)
+    assert "\n" not in str(caught.value)
+    assert "boom" not in capsys.readouterr().out
+
+
+def test_absent_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"none\.pt: can't be opened"):
+        tiny.load(tmp_path / "none.pt")

@@ -1,0 +1,105 @@
+"""Predictions against ground truth."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_samic import pipeline
+from napari_samic.contracts import run
+from napari_samic.errors import InputError, OutputError
+from napari_samic.export import write_labels
+from toys import scene, write_image, write_scenes
+
+
+def evaluate(**options):
+    return run(pipeline.evaluate(**options))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Truth of three images; predictions of two, one perfect, one with one of two objects."""
+    write_scenes(tmp_path, 3)
+    write_labels(tmp_path / "out" / "p0.tif", scene(0)[1])
+    write_labels(tmp_path / "out" / "p1.tif", scene(1)[1] == 1)
+    return tmp_path
+
+
+def test_figures_have_the_promised_keys(folder):
+    outcome = evaluate(
+        predictions=folder / "out", truth=folder / "masks", out=folder / "metrics.json"
+    )
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures == json.loads(json.dumps(outcome.figures))
+    assert (figures["n"], figures["unscored"]) == (2, 1)
+    assert figures["miou"] == pytest.approx((1 + 0.5) / 2, abs=0.01)
+    assert figures["dice"] == pytest.approx((1 + 2 / 3) / 2, abs=0.01)
+    assert (figures["object_precision"], figures["object_recall"]) == (1, 0.75)
+    assert figures["object_f1"] == pytest.approx(6 / 7)
+    assert set(figures["images"]) == {"p0", "p1"}
+
+
+def test_nothing_is_written_without_a_name(folder):
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.out is None
+    assert sorted(p.name for p in folder.iterdir()) == ["images", "masks", "out"]
+
+
+def test_binary_truth_falls_into_components(folder):
+    write_image(folder / "masks" / "p0.png", (scene(0)[1] > 0).astype(np.uint8) * 255)
+    figures = evaluate(predictions=folder / "out", truth=folder / "masks").figures
+    assert figures["images"]["p0"]["n_true"] == 2
+    assert figures["images"]["p0"]["n_matched"] == 2
+
+
+def test_pictures_among_the_predictions_are_left_out(folder):
+    write_image(folder / "out" / "overlay.png", scene(0)[0])
+    (folder / "out" / "scores.csv").write_text("image\n")
+    assert evaluate(predictions=folder / "out", truth=folder / "masks").figures["n"] == 2
+
+
+def test_stack_is_scored_plane_by_plane(tmp_path):
+    pages = np.stack([scene(i)[1] for i in range(3)])
+    write_labels(tmp_path / "out" / "t.tif", pages.astype(np.int32))
+    (tmp_path / "truth").mkdir()
+    tifffile.imwrite(tmp_path / "truth" / "t_mask.tif", pages, photometric="minisblack")
+    figures = evaluate(predictions=tmp_path / "out", truth=tmp_path / "truth").figures
+    assert (list(figures["images"]), figures["miou"]) == (["t[0]", "t[1]", "t[2]"], 1.0)
+
+
+def test_image_that_does_not_fit_is_told_and_the_others_scored(folder):
+    write_labels(folder / "out" / "p2.tif", np.zeros((5, 5), np.int32))
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.figures["n"] == 2
+    assert outcome.failures["p2"].startswith("p2.png: mask of (48, 60) for the image p2 of (5, 5)")
+
+
+def test_two_predictions_of_one_name_are_refused(folder):
+    write_image(folder / "out" / "p0.png", scene(0)[1])
+    with pytest.raises(InputError, match="both called 'p0'"):
+        evaluate(predictions=folder / "out", truth=folder / "masks")
+
+
+def test_nothing_in_common_is_told(folder):
+    write_labels(folder / "others" / "z.tif", scene(0)[1])
+    with pytest.raises(InputError, match="no mask for z"):
+        evaluate(predictions=folder / "others", truth=folder / "masks")
+
+
+def test_all_bad_is_an_error_with_its_reason(folder):
+    (folder / "bad").mkdir()
+    (folder / "bad" / "p0.tif").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"nothing scored: p0\.tif: can't be read"):
+        evaluate(predictions=folder / "bad", truth=folder / "masks")
+
+
+def test_existing_figures_are_kept_and_nothing_is_computed(folder):
+    out = folder / "metrics.json"
+    out.write_text("mine")
+    job = pipeline.evaluate(predictions=folder / "out", truth=folder / "masks", out=out)
+    with pytest.raises(OutputError, match="exists already"):
+        next(job)
+    assert out.read_text() == "mine"
+    evaluate(predictions=folder / "out", truth=folder / "masks", out=out, overwrite=True)
+    assert json.loads(out.read_text())["n"] == 2

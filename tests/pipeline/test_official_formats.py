@@ -1,0 +1,116 @@
+"""ResNet-50 and SAM ViT-B by files of the official formats, random weights: the whole way."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_samic.models import builders, prompterfile, resnet50
+from toys import SHAPE, write_scenes
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A home of its own, and two pictures with masks."""
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    return write_scenes(tmp_path, 2)
+
+
+def save(state, path):
+    torch.save(state, path)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return path, digest.hexdigest()
+
+
+def resnet_file(folder):
+    """As torchvision's resnet50-0676ba61.pth: a plain state dict, with the classifier."""
+    torch.manual_seed(0)
+    state = resnet50.ResNet50Taps().body.state_dict()
+    return save(
+        {**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
+        folder / "resnet50.pth",
+    )
+
+
+def sam_file(folder, side_px=1024):
+    """As sam_vit_b_01ec64.pth: a plain state dict of image encoder, prompt encoder, decoder."""
+    torch.manual_seed(0)
+    encoder = builders._vit("vit_b", side_px)
+    prompts, masks = builders._decoding_side(side_px)
+    parts = {"image_encoder": encoder, "prompt_encoder": prompts, "mask_decoder": masks}
+    state = {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
+    return save(state, folder / "sam_vit_b.pth")
+
+
+def whole_way(shell, world, model, *options):
+    """Annotate, train for an epoch, segment; all must end with 0. The prompter file."""
+    images, out = world / "images", world / "out"
+    for command in (
+        ["annotate", images, "--masks", world / "masks", "--simulate", "--max-clicks", "1",
+         "--out", out / "a", "--model", model],
+        ["train", "--images", images, "--prompts", out / "a" / "prompts.json", "--epochs", "1",
+         "--views", "1", "--out", out / "p.pt", "--model", model, *options],
+        ["segment", images, "--prompter", out / "p.pt", "--out", out / "s", "--heatmaps"],
+    ):  # fmt: skip
+        ran = shell(*command)
+        assert (ran.code, ran.err) == (0, ""), command
+    for name in ("p0", "p1"):
+        labels = tifffile.imread(out / "s" / f"{name}.tif")
+        assert (labels.dtype, labels.shape) == (np.int32, SHAPE)
+        assert tifffile.imread(out / "s" / "heatmaps" / f"{name}.tif").shape == SHAPE
+    return out / "p.pt"
+
+
+def test_resnet50_imported_by_path_with_its_hash(shell, world, toy):
+    path, sha256 = resnet_file(world)
+    ran = shell("models", "import", path, "--name", "mynet", "--arch", "resnet50",
+                "--sha256", sha256)  # fmt: skip
+    assert (ran.code, ran.out) == (0, f"mynet: imported as backbone, sha256 {sha256}\n")
+    made = whole_way(shell, world, toy, "--backbone", "mynet")
+    header = prompterfile.describe(made)["backbone"]
+    assert (header["kind"], header["sha256"]) == ("mynet", sha256)
+
+
+def test_resnet50_by_path_moved_and_then_changed(shell, world, toy):
+    path, sha256 = resnet_file(world)
+    made = whole_way(shell, world, toy, "--backbone", f"path:{path}")
+    assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
+    moved = path.rename(world / "moved.pth")
+    line = ["segment", world / "images", "--prompter", made, "--out", world / "again"]
+    ran = shell(*line)
+    assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+    assert "resnet50.pth: no such weights file" in ran.err
+    assert shell(*line, "--backbone", f"path:{moved}").code == 0
+    state = torch.load(moved, weights_only=True)
+    torch.save({**state, "conv1.weight": state["conv1.weight"] + 1}, moved)
+    ran = shell(*line, "--backbone", f"path:{moved}")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "p.pt: trained on " in ran.err
+
+
+@pytest.mark.parametrize(
+    "side_px",
+    [pytest.param(128, id="128px"), pytest.param(1024, id="1024px", marks=pytest.mark.slow)],
+)
+def test_vit_b_imported_by_path_with_its_hash(shell, world, side_px):
+    path, sha256 = sam_file(world, side_px)
+    try:
+        ran = shell("models", "import", path, "--name", "mysam", "--arch", "vit_b",
+                    "--sha256", sha256)  # fmt: skip
+        assert (ran.code, ran.out) == (0, f"mysam: imported as segmenter, sha256 {sha256}\n")
+        made = whole_way(shell, world, "mysam")
+        header = prompterfile.describe(made)
+        assert (header["backbone"]["kind"], header["backbone"]["sha256"]) == ("segmenter", sha256)
+        assert header["normalisation"]["model"] == "mysam"
+        tables = json.loads((world / "out" / "s" / "prompts.json").read_text())
+        assert tables["model"] == "mysam"
+    finally:  # 375 MB each
+        path.unlink()
+        for copy in (world / "home" / "models").glob("mysam*"):
+            copy.unlink()

@@ -1,0 +1,179 @@
+"""The other images: prompter file to labels."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_samic import pipeline
+from napari_samic.contracts import HeatMap, Prompts, Proposal, run
+from napari_samic.errors import FormatError, ModelError, WeightsError
+from napari_samic.models import samic
+from napari_samic.pipeline.segment import stored_peaks
+from napari_samic.prompts import load_prompts
+from napari_samic.settings import PeakSettings, SegmentSettings, TrainSettings
+from toys import SHAPE, hidden_files, scene, write_image, write_scenes, write_toy
+
+
+def segment(images, **options):
+    return run(pipeline.segment(images, device="cpu", **options))
+
+
+@pytest.fixture
+def two_points(monkeypatch):
+    """A prompter that always finds the two discs of scene 0, and keeps what it was shown."""
+    shown = []
+
+    def propose(self, references, image):
+        shown.append(image)
+        points = [Prompts([p], [True]) for p in ((12, 14), (32, 40))]
+        return Proposal(tuple(points), HeatMap(np.full(image.shape[:2], 0.5)))
+
+    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    return shown
+
+
+def test_trained_prompter_answers_every_image(prompter, scenes, tmp_path):
+    outcome = segment(
+        scenes / "images", prompter=prompter, out=tmp_path, heatmaps=True, overlay=True
+    )
+    assert outcome.done == ("p0", "p1", "p2", "p3")
+    assert set(outcome.figures) == {"objects", "mean_score", "empty"}
+    for name in outcome.done:
+        labels = tifffile.imread(tmp_path / f"{name}.tif")
+        heat = tifffile.imread(tmp_path / "heatmaps" / f"{name}.tif")
+        assert (labels.dtype, labels.shape) == (np.int32, SHAPE)
+        assert (heat.dtype, heat.shape) == (np.float32, SHAPE)
+        assert 0 <= heat.min() <= heat.max() <= 1
+    assert (tmp_path / "overlay.png").exists()
+    assert not hidden_files(tmp_path)
+
+
+def test_points_become_objects_and_are_recorded(prompter, scenes, tmp_path, two_points):
+    outcome = segment(scenes / "images" / "p0.png", prompter=prompter, out=tmp_path)
+    assert outcome.figures["objects"] == 2
+    assert set(np.unique(tifffile.imread(tmp_path / "p0.tif"))) == {0, 1, 2}
+    (image,) = load_prompts(tmp_path / "prompts.json").images
+    assert [tuple(p.points_rc[0]) for p in image.objects] == [(12, 14), (32, 40)]
+    assert not (tmp_path / "heatmaps").exists()
+
+
+def test_union_and_confidence_are_settings(prompter, scenes, tmp_path, two_points):
+    options = {"prompter": prompter}
+    image = scenes / "images" / "p0.png"
+    segment(image, out=tmp_path / "a", settings=SegmentSettings(instances=False), **options)
+    assert set(np.unique(tifffile.imread(tmp_path / "a" / "p0.tif"))) == {0, 1}
+    none = segment(image, out=tmp_path / "b", settings=SegmentSettings(min_score=0.9), **options)
+    assert (none.figures["objects"], none.figures["empty"]) == (0, 1)
+
+
+def test_second_run_skips_and_asks_no_network(prompter, scenes, tmp_path, two_points):
+    segment(scenes / "images", prompter=prompter, out=tmp_path)
+    seen = len(two_points)
+    again = segment(scenes / "images", prompter=prompter, out=tmp_path)
+    assert (again.done, len(again.skipped), len(two_points)) == ((), 4, seen)
+    assert len(load_prompts(tmp_path / "prompts.json").images) == 4
+
+
+def test_stack_gives_a_stack(prompter, tmp_path, two_points):
+    pages = np.stack([scene(i)[0] for i in range(3)])
+    tifffile.imwrite(tmp_path / "t.tif", pages, photometric="rgb")
+    segment(tmp_path / "t.tif", prompter=prompter, out=tmp_path / "out")
+    assert tifffile.imread(tmp_path / "out" / "t.tif").shape == (3, *SHAPE)
+
+
+def test_range_and_channels_of_the_training_are_used(toy, tmp_path, two_points):
+    images = tmp_path / "images"
+    for i in range(2):
+        pixels, labels = scene(i, scale=100)
+        many = np.concatenate([pixels[..., ::-1], pixels], axis=2)  # (H, W, 6)
+        images.mkdir(exist_ok=True)
+        tifffile.imwrite(
+            images / f"p{i}.ome.tif", many.transpose(2, 0, 1), metadata={"axes": "CYX"}
+        )
+        write_image(tmp_path / "masks" / f"p{i}.png", labels)
+    run(
+        pipeline.train(
+            images, masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
+            channels=(3, 4, 5), settings=TrainSettings(epochs=1, views=1),
+        )
+    )  # fmt: skip
+    dim = tmp_path / "dim" / "q.ome.tif"
+    dim.parent.mkdir()
+    tifffile.imwrite(dim, (many // 2).transpose(2, 0, 1), metadata={"axes": "CYX"})
+    segment(dim, prompter=tmp_path / "p.pt", out=tmp_path / "out")
+    red, green, blue = (int(v) for v in two_points[-1][14, 14])  # inside a disc
+    assert red > blue > green  # channels 3, 4, 5 of the file
+    assert two_points[-1].max() < 130  # fitted to itself, its maximum would be 255
+
+
+def test_some_peak_settings_can_be_changed(prompter):
+    assert stored_peaks(prompter) == PeakSettings(floor=0.0)
+
+
+def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, monkeypatch):
+    used = []
+
+    def propose(self, references, image):
+        used.append(self.peaks)
+        return Proposal(())
+
+    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    image = scenes / "images" / "p0.png"
+    segment(image, prompter=prompter, out=tmp_path / "a")
+    segment(image, prompter=prompter, out=tmp_path / "b", peaks=PeakSettings(threshold=0.2))
+    assert used == [PeakSettings(floor=0.0), PeakSettings(threshold=0.2)]
+
+
+def test_moved_model_is_given_anew(prompter, scenes, toy, tmp_path):
+    moved = tmp_path / "moved.pt"
+    shutil.copy(toy.removeprefix("path:"), moved)
+    outcome = segment(
+        scenes / "images", prompter=prompter, out=tmp_path / "out", model=f"path:{moved}"
+    )
+    assert len(outcome.done) == 4
+
+
+def test_other_weights_are_refused(prompter, scenes, tmp_path):
+    other = write_toy(tmp_path / "other.pt", side=96)
+    with pytest.raises(ModelError, match=r"prompter\.pt: trained for path:.* Train again"):
+        segment(scenes / "images", prompter=prompter, out=tmp_path / "o", model=f"path:{other}")
+
+
+def test_lost_model_is_told(prompter, scenes, tmp_path):
+    changed = torch.load(prompter, weights_only=True)
+    changed["normalisation"]["model"] = "path:/nowhere/toy.pt"
+    torch.save(changed, tmp_path / "p.pt")
+    with pytest.raises(WeightsError, match=r"/nowhere/toy\.pt: no such weights file"):
+        segment(scenes / "images", prompter=tmp_path / "p.pt", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("lost", ["normalisation", "settings", "backbone"])
+def test_prompter_file_without_a_part_is_refused(prompter, scenes, tmp_path, lost):
+    changed = torch.load(prompter, weights_only=True)
+    changed[lost] = None
+    torch.save(changed, tmp_path / "p.pt")
+    with pytest.raises(FormatError, match=r"p\.pt: "):
+        segment(scenes / "images", prompter=tmp_path / "p.pt", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cancel_keeps_what_is_done(prompter, scenes, tmp_path):
+    job = pipeline.segment(scenes / "images", prompter=prompter, out=tmp_path, device="cpu")
+    for _ in range(3):
+        next(job)
+    job.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "p0.tif", "p1.tif", "prompts.json", "scores.csv",
+    ]  # fmt: skip
+    again = segment(scenes / "images", prompter=prompter, out=tmp_path)
+    assert (again.done, again.skipped) == (("p2", "p3"), ("p0", "p1"))
+
+
+def test_two_folders_of_images_are_one_run(prompter, tmp_path, two_points):
+    a, b = write_scenes(tmp_path / "a", 1), tmp_path / "b"
+    write_image(b / "q.png", scene(1)[0])
+    outcome = segment([a / "images", b], prompter=prompter, out=tmp_path / "out")
+    assert outcome.done == ("p0", "q")

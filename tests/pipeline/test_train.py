@@ -1,0 +1,183 @@
+"""A few annotated images to a prompter file."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_samic import pipeline
+from napari_samic.contracts import run
+from napari_samic.errors import InputError, OutputError, TrainingError
+from napari_samic.models import prompterfile
+from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings, TrainSettings
+from toys import SHAPE, hidden_files, scene, write_image, write_prompts, write_scenes
+
+QUICK = TrainSettings(epochs=1, views=1)
+CENTRES = [(12, 14)], [(32, 40)]
+
+
+def train(images, **options):
+    return run(pipeline.train(images, device="cpu", settings=options.pop("how", QUICK), **options))
+
+
+def content(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_prompter_file_holds_what_segmenting_needs(prompter, toy):
+    header = prompterfile.describe(prompter)
+    assert header["backbone"]["kind"] == "segmenter"
+    assert header["normalisation"]["model"] == toy
+    assert len(header["normalisation"]["model_sha256"]) == 64
+    assert header["settings"]["peaks"]["floor"] == 0
+    assert not hidden_files(prompter.parent)
+
+
+def test_masks_of_some_of_the_images_are_used(toy, tmp_path):
+    folder = write_scenes(tmp_path, 4)
+    (folder / "masks" / "p1.png").unlink()
+    outcome = train(folder / "images", masks=folder / "masks", out=tmp_path / "p.pt", model=toy)
+    assert outcome.done == ("p0", "p2", "p3")
+    assert outcome.figures["epochs"] == 1
+    assert "1 epochs" in outcome.figures["summary"]
+
+
+def test_prompts_of_annotate_are_accepted(scenes, toy, tmp_path):
+    run(
+        pipeline.annotate(
+            scenes / "images", masks=scenes / "masks", simulate=True, model=toy, out=tmp_path,
+            device="cpu",
+        )
+    )  # fmt: skip
+    outcome = train(
+        scenes / "images", prompts=tmp_path / "prompts.json", out=tmp_path / "p.pt", model=toy
+    )
+    assert outcome.done == ("p0", "p1", "p2", "p3")
+    assert outcome.failures == {}
+
+
+def test_settings_reach_the_file(scenes, toy, tmp_path):
+    out = tmp_path / "p.pt"
+    train(
+        scenes / "images", masks=scenes / "masks", out=out, model=toy,
+        prompter=PrompterSettings(shots=2, centre=False), heat=HeatMapSettings(combine="max"),
+        peaks=PeakSettings(threshold=0.3), how=TrainSettings(epochs=2, views=1),
+    )  # fmt: skip
+    stored = content(out)
+    assert stored["settings"]["prompter"]["shots"] == 2
+    assert stored["settings"]["heat"]["combine"] == "max"
+    assert stored["settings"]["peaks"]["threshold"] == 0.3
+    assert (len(stored["references"]), stored["centre"]) == (2, None)
+    assert len(stored["report"]["losses"]) == 2
+
+
+def test_same_seed_gives_the_same_weights(scenes, toy, tmp_path):
+    for name in ("a.pt", "b.pt"):
+        train(scenes / "images", masks=scenes / "masks", out=tmp_path / name, model=toy)
+    a, b = (content(tmp_path / n)["learner"] for n in ("a.pt", "b.pt"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_file_is_not_written_over(scenes, toy, tmp_path):
+    out = tmp_path / "p.pt"
+    out.write_text("mine")
+    job = pipeline.train(scenes / "images", masks=scenes / "masks", out=out, model=toy)
+    with pytest.raises(OutputError, match=r"p\.pt: exists already"):
+        next(job)  # before any work
+    assert out.read_text() == "mine"
+    train(scenes / "images", masks=scenes / "masks", out=out, model=toy, overwrite=True)
+    assert prompterfile.describe(out)
+
+
+@pytest.mark.parametrize("after", [3, 12])
+def test_cancel_leaves_nothing(scenes, toy, tmp_path, after):
+    job = pipeline.train(
+        scenes / "images", masks=scenes / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
+        settings=TrainSettings(epochs=50, views=1),
+    )  # fmt: skip
+    for _ in range(after):
+        next(job)
+    job.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_tell_reading_features_and_epochs(scenes, toy, tmp_path):
+    steps = list(
+        pipeline.train(
+            scenes / "images", masks=scenes / "masks", out=tmp_path / "p.pt", model=toy,
+            device="cpu", settings=QUICK,
+        )
+    )  # fmt: skip
+    phases = list(dict.fromkeys(s.data.get("phase") for s in steps))
+    assert phases == ["read", "load", "features", "batch", "epoch"]
+
+
+def test_unusable_references_are_told_and_the_others_used(toy, tmp_path):
+    folder = write_scenes(tmp_path, 3)
+    write_image(folder / "masks" / "p1.png", np.zeros((5, 5), np.uint8))
+    (folder / "images" / "p2.png").write_bytes(b"no image")
+    with pytest.raises(
+        TrainingError, match=r"2 could not be used, the first because: p1\.png: mask"
+    ):
+        train(folder / "images", masks=folder / "masks", out=tmp_path / "p.pt", model=toy)
+    write_image(folder / "images" / "p2.png", scene(2)[0])
+    outcome = train(folder / "images", masks=folder / "masks", out=tmp_path / "p.pt", model=toy)
+    assert (outcome.done, list(outcome.failures)) == (("p0", "p2"), ["p1"])
+
+
+def test_changed_pixels_are_refused(toy, tmp_path):
+    folder = write_scenes(tmp_path, 3)
+    run(
+        pipeline.annotate(
+            folder / "images", masks=folder / "masks", simulate=True, model=toy, device="cpu",
+            out=tmp_path / "a",
+        )
+    )  # fmt: skip
+    write_image(folder / "images" / "p1.png", 255 - scene(1)[0])
+    outcome = train(
+        folder / "images", prompts=tmp_path / "a" / "prompts.json", out=tmp_path / "p.pt", model=toy
+    )
+    assert outcome.failures["p1"].startswith("p1: other pixels than those that were annotated")
+
+
+def test_model_path_is_found_from_another_folder(scenes, tmp_path, toy, monkeypatch):
+    shutil.copy(toy.removeprefix("path:"), tmp_path / "toy.pt")
+    monkeypatch.chdir(tmp_path)
+    train(scenes / "images", masks=scenes / "masks", out="p.pt", model="path:toy.pt")
+    stored = prompterfile.describe("p.pt")["normalisation"]["model"]
+    assert stored == f"path:{(tmp_path / 'toy.pt').resolve()}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({}, "give either a prompt file", id="nothing"),
+        pytest.param({"prompts": "a", "masks": "b"}, "give either a prompt file", id="both"),
+        pytest.param({"masks": "nowhere"}, "no such file or folder", id="no_masks"),
+    ],
+)
+def test_one_source_of_references_is_needed(scenes, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train(scenes / "images", out=tmp_path / "p.pt", **options)
+
+
+def test_one_reference_is_too_few(scenes, toy, tmp_path):
+    prompts = write_prompts(tmp_path / "p.json", [("p0", SHAPE, CENTRES)])
+    with pytest.raises(TrainingError, match=r"1 reference\(s\) with prompts"):
+        train(scenes / "images", prompts=prompts, out=tmp_path / "p.pt", model=toy)
+    assert not (tmp_path / "p.pt").exists()
+
+
+def test_16_bit_range_is_stored(toy, tmp_path):
+    for i in range(2):
+        image, labels = scene(i, scale=150)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"p{i}.tif", image, photometric="rgb")
+        write_image(tmp_path / "masks" / f"p{i}.png", labels)
+    train(tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy)
+    stored = prompterfile.describe(tmp_path / "p.pt")["normalisation"]
+    assert 10_000 < max(stored["high"]) < 31_000
+    json.dumps(stored)

@@ -1,0 +1,61 @@
+"""The jobs as plain calls."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import napari_samic
+from napari_samic import api, pipeline
+from napari_samic.contracts import Step
+from napari_samic.errors import InputError
+from napari_samic.settings import TrainSettings
+
+NAMES = ("annotate", "train", "segment", "evaluate", "demo")
+
+
+def test_the_whole_way_in_a_script(scenes, toy, tmp_path):
+    images, masks = scenes / "images", scenes / "masks"
+    annotated = napari_samic.annotate(
+        images, out=tmp_path / "a", masks=masks, simulate=True, model=toy
+    )
+    trained = napari_samic.train(
+        images, out=tmp_path / "p.pt", prompts=tmp_path / "a" / "prompts.json", model=toy,
+        settings=TrainSettings(epochs=1, views=1),
+    )  # fmt: skip
+    array = np.zeros((40, 50), np.uint8)
+    segmented = napari_samic.segment(array, prompter=tmp_path / "p.pt", out=tmp_path / "s")
+    scored = napari_samic.evaluate(predictions=tmp_path / "a", truth=masks)
+    assert [o.done for o in (annotated, trained)] == [("p0", "p1", "p2", "p3")] * 2
+    assert segmented.done == ("image",)
+    assert 0 <= scored.figures["miou"] <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_calls_have_the_parameters_of_their_jobs(name):
+    call, job = getattr(napari_samic, name), getattr(pipeline, name)
+    assert call is getattr(api, name)
+    assert inspect.signature(call).parameters == inspect.signature(job).parameters
+    assert inspect.signature(call).return_annotation is pipeline.Outcome
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_calls_are_documented_as_what_they_return(name):
+    text = getattr(napari_samic, name).__doc__
+    assert "Parameters\n" in text
+    assert "Job of" not in text
+
+
+def test_error_is_ours_and_the_builtin(tmp_path):
+    with pytest.raises(ValueError, match="no image in this folder") as caught:
+        napari_samic.segment(tmp_path, prompter="p.pt", out=tmp_path / "o")
+    assert isinstance(caught.value, InputError)
+
+
+def test_job_can_be_driven_with_its_steps(scenes, prompter, tmp_path):
+    steps = []
+    job = pipeline.segment(scenes / "images", prompter=prompter, out=tmp_path)
+    outcome = napari_samic.run(job, steps.append)
+    assert len(outcome.done) == 4
+    assert all(isinstance(s, Step) for s in steps)
+    assert steps[-1].done == steps[-1].total == 4
