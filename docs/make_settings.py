@@ -17,7 +17,8 @@ HEAD = """# Settings
 
 Made by `python docs/make_settings.py` from `src/napari_samic/settings.py`; every one is an option
 of the shell (`--sigma-frac 0.03`) and a field for scripts (`HeatMapSettings(sigma_frac=0.03)`).
-The literal paper is `PeakSettings.paper()` and `PrompterSettings.paper()`.
+The literal paper is `HeatMapSettings.paper()`, `PeakSettings.paper()` and
+`PrompterSettings.paper()`.
 """
 
 

@@ -135,9 +135,15 @@ class Trainer:
         last = args.out / "last.pt"
         if last.exists():
             self.restore(torch.load(last, weights_only=True))
+        elif args.start:
+            self.model.load_state_dict(tiny.load(args.start).state_dict())
+            self.average.load_state_dict(self.model.state_dict())
+        if args.freeze:
+            for part in (self.model.image_encoder.stem, self.model.image_encoder.stages):
+                part.requires_grad_(False)
 
     def parameters(self):
-        return [*self.model.parameters(), *self.semantic.parameters()]
+        return [p for m in (self.model, self.semantic) for p in m.parameters() if p.requires_grad]
 
     def restore(self, state) -> None:
         self.model.load_state_dict(state["model"])
@@ -169,6 +175,8 @@ class Trainer:
 
     def train_step(self, pool: Pool) -> dict[str, float]:
         image, maps = pool.draw(self.rng, self.args.batch)
+        if self.args.freeze:  # batch norms, too, so that the taps stay as they are
+            self.model.image_encoder.eval()
         small = downsample(maps)
         jobs = []  # (image index, target)
         for i in range(len(image)):
@@ -309,6 +317,10 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights file to start from")
+    parser.add_argument(
+        "--freeze", action="store_true", help="train neck and decoder only: the taps stay the same"
+    )
     args = parser.parse_args()
     pool, held = Pool(args.pool, held_back=False), Pool(args.pool, held_back=True)
     trainer, start, recent = Trainer(args), time.time(), []

@@ -147,13 +147,13 @@ def test_first_click_is_the_objects_deepest_point():
     assert done.scores == pytest.approx((0.9,))
 
 
-def test_later_clicks_correct_the_surest_mask_and_give_its_logits_back():
+def test_later_clicks_correct_the_mask_and_give_its_logits_back():
     truth, half = box(10, 10, 21, 31), box(10, 10, 21, 20)
-    segmenter = Scripted(([box(0, 0, 1, 1), half, truth], [0.2, 0.8, 0.5]), ([truth], [0.9]))
+    segmenter = Scripted(([half], [0.8]), ([truth], [0.9]))
     done = annotate(segmenter, truth)
     (_, ambiguous, nothing), (second, multimask, logits) = segmenter.asked
-    assert (ambiguous, nothing, multimask) == (True, None, False)
-    assert logits.item() == 11  # of the second mask of the first answer
+    assert (ambiguous, nothing, multimask) == (False, None, False)
+    assert logits.item() == 10  # of the first answer
     assert second.is_foreground.tolist() == [True, True]
     assert second.points_rc[1, 1] in (25, 26)
     assert done.ious == pytest.approx((110 / 231, 1.0))

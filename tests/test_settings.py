@@ -91,13 +91,18 @@ def test_defaults_are_those_of_the_paper_where_it_speaks():
         1e-3,
     )
     assert (train.kld_weight, train.cc_weight, train.nss_weight) == (1, 1, 1)
-    assert HeatMapSettings() == HeatMapSettings(sigma_frac=0.02, combine="sum")
-    assert PeakSettings().threshold == 0.5
+    assert HeatMapSettings().sigma_frac == 0.02
+
+
+def test_paper_maps_add_their_gaussians_up():
+    assert HeatMapSettings.paper() == HeatMapSettings(sigma_frac=0.02, combine="sum")
 
 
 def test_paper_peaks_switch_our_additions_off():
     paper = PeakSettings.paper()
-    assert (paper.normalise, paper.snap_to_peak, paper.min_area_frac) == (False, False, 0.0)
+    assert (paper.threshold, paper.min_area_frac) == (0.5, 0.0)
+    additions = (paper.normalise, paper.subtract_background, paper.split_peaks, paper.snap_to_peak)
+    assert not any(additions)
 
 
 def test_paper_prompter_looks_through_resnet_and_does_not_centre():

@@ -120,9 +120,7 @@ def annotate_object(
     logits = None
     while True:
         prompts = Prompts(np.array(points), np.array(signs))
-        answer = segmenter.candidates(
-            image, [prompts], multimask=len(points) == 1, logits=[logits]
-        )[0]
+        answer = segmenter.candidates(image, [prompts], multimask=False, logits=[logits])[0]
         masks.append(answer.masks[answer.best])
         logits = answer.logits[answer.best]
         scores.append(float(answer.scores[answer.best]))
