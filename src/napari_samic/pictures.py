@@ -34,7 +34,7 @@ def label_colour(label: int) -> tuple[int, int, int]:
     >>> label_colour(1) == label_colour(1) != label_colour(2)
     True
     """
-    hue = (0.02 + (label - 1) * _GOLDEN) % 1.0
+    hue = (0.52 + (label - 1) * _GOLDEN) % 1.0
     value = 1.0 if label % 2 else 0.85
     red, green, blue = (round(255 * v) for v in colorsys.hsv_to_rgb(hue, 0.85, value))
     return red, green, blue

@@ -63,8 +63,16 @@ def inner_maximum(region: ArrayLike) -> NDArray[np.float64]:
     inside = np.asarray(region, bool)
     if not inside.any():
         raise PromptError("an empty region has no inside to click on.")
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-    return np.array(np.unravel_index(int(depth.argmax()), depth.shape), np.float64)
+    box = _bounds(inside)  # what is outside can't matter, and large images are slow
+    depth = ndimage.distance_transform_edt(np.pad(inside[box], 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([row + box[0].start, column + box[1].start], np.float64)
+
+
+def _bounds(inside: BoolArray) -> tuple[slice, slice]:
+    """Smallest window around the True pixels; the whole image if there is none."""
+    found = ndimage.find_objects(inside.astype(np.uint8))
+    return found[0] if found else (slice(0, inside.shape[0]), slice(0, inside.shape[1]))
 
 
 def prompts_of(truth: ArrayLike, settings: AnnotateSettings | None = None) -> tuple[Prompts, ...]:
@@ -86,6 +94,8 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
 
     The largest 8-connected error is clicked at its inner maximum.
     """
+    box = _bounds(mask | truth)
+    mask, truth = mask[box], truth[box]
     best: BoolArray | None = None
     positive = True
     for error, sign in ((truth & ~mask, True), (mask & ~truth, False)):
@@ -95,7 +105,9 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
         largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
         if best is None or largest.sum() > best.sum():
             best, positive = largest, sign
-    return None if best is None else (inner_maximum(best), positive)
+    if best is None:
+        return None
+    return inner_maximum(best) + [box[0].start, box[1].start], positive
 
 
 def annotate_object(

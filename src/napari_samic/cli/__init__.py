@@ -8,6 +8,7 @@ is missing or refuses (weights, network, disk); 130 Ctrl-C.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["app", "main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the shell; an error of ours is one line, a bug is a traceback."""
+    # Read when torch is first imported: waiting threads sleep instead of spinning, without which
+    # two jobs on one machine slow each other down many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a bad file is told once, by us
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
