@@ -107,7 +107,8 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
             best, positive = largest, sign
     if best is None:
         return None
-    return inner_maximum(best) + [box[0].start, box[1].start], positive
+    corner = np.array([box[0].start, box[1].start])
+    return inner_maximum(best) + corner, positive
 
 
 def annotate_object(
