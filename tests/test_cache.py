@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -159,20 +159,26 @@ def test_objects_are_told_not_pickled(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-def put_and_get(folder: Path, value: int) -> bool:
-    """Work of one process of the next test."""
-    cache = ArrayCache(folder, max_bytes=100_000)
-    good = True
-    for turn in range(20):
-        cache.put(KEYS[turn % 3], {"a": np.full(2000, value)})
-        arrays = cache.get(KEYS[(turn + 1) % 3])
-        good &= arrays is None or len(np.unique(arrays["a"])) == 1
-    return good and cache.last_problem == ""
+BUSY = """
+import sys
+import numpy as np
+from napari_samic.cache import ArrayCache
+
+folder, value, *keys = sys.argv[1:]
+cache = ArrayCache(folder, max_bytes=100_000)
+for turn in range(20):
+    cache.put(keys[turn % 3], {"a": np.full(2000, int(value))})
+    arrays = cache.get(keys[(turn + 1) % 3])
+    if arrays is not None and len(np.unique(arrays["a"])) != 1:
+        sys.exit("half a file")
+sys.exit(cache.last_problem or 0)
+"""
 
 
 def test_two_processes_never_see_half_a_file(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        assert all(pool.map(put_and_get, [tmp_path, tmp_path], [1, 2]))
+    command = [sys.executable, "-c", BUSY, str(tmp_path)]
+    workers = [subprocess.Popen([*command, value, *KEYS[:3]]) for value in ("1", "2")]
+    assert [worker.wait() for worker in workers] == [0, 0]
     assert all(path.name.endswith(".samic.npz") for path in tmp_path.iterdir())
 
 

@@ -88,7 +88,7 @@ def test_header_is_read_without_a_network(tmp_path):
     header = prompterfile.describe(tmp_path / "p.samic")
     assert header["backbone"]["name"] == "colours"
     assert header["backbone"]["sha256"] == ColourBackbone().weights_sha256
-    assert header["settings"]["heat"] == {"sigma_frac": 0.08, "combine": "sum"}
+    assert header["settings"]["heat"] == {"sigma_frac": 0.08, "combine": "max"}
     assert header["normalisation"] == {"model": "tiny"}
     assert header["report"] is None
 

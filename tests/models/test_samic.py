@@ -96,7 +96,9 @@ def test_specks_are_measured_against_a_click_whatever_the_shape(shape):
     region_px = int((made.learner.predict(None, None) > 0.5).sum())
     for share, count in ((0.9, 1), (1.1, 0)):
         made.peaks = PeakSettings(
-            min_area_frac=share * region_px / disc_px, subtract_background=False
+            threshold=0.5,
+            min_area_frac=share * region_px / disc_px,
+            subtract_background=False,
         )
         assert len(made.propose(references(1), discs([], shape)).objects) == count
 
