@@ -119,8 +119,9 @@ class PeakSettings(Settings):
         "stayed at 0.49 of 0.93 after 14 epochs, and the cut took in the whole image.",
     )
     floor: float = option(
-        0.1,
-        "A map whose maximum is below this has no object; only used with normalise.",
+        0.03,
+        "A map whose maximum is below this has no object; only used with normalise. Many objects "
+        "share one sum and make low maps: 0.1 silenced 8 of 20 pictures full of nuclei.",
         ge=0.0,
         le=1.0,
     )
