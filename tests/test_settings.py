@@ -73,8 +73,8 @@ def test_whole_numbers_do_for_floats():
 
 
 def test_all_faults_are_named_at_once():
-    with pytest.raises(SettingsError, match=r"epochs is 0.*patience is 0.*seed is -1"):
-        TrainSettings(epochs=0, patience=0, seed=-1)
+    with pytest.raises(SettingsError, match=r"epochs is -1.*patience is 0.*seed is -1"):
+        TrainSettings(epochs=-1, patience=0, seed=-1)
 
 
 def test_unknown_keys_are_refused_with_the_known_ones():

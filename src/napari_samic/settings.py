@@ -186,7 +186,13 @@ class PrompterSettings(Settings):
 class TrainSettings(Settings):
     """How the prompter learns."""
 
-    epochs: int = option(300, "At most this many (paper: 300).", ge=1, le=100_000)
+    epochs: int = option(
+        300,
+        "At most this many (paper: 300). 0: no training; the packaged first weights look for the "
+        "references as they are, and one reference is enough.",
+        ge=0,
+        le=100_000,
+    )
     patience: int = option(
         10, "Stop after this many epochs without a better loss (paper: 10).", ge=1
     )
@@ -210,6 +216,13 @@ class TrainSettings(Settings):
         "Flipped copies of each reference that are used too (1: none, 2: left-right, "
         "4: up-down as well). Features are cached once for each.",
         choices=(1, 2, 4),
+    )
+    shift_frac: float = option(
+        0.25,
+        "Targets are moved by up to this share of the side while learning (paper: 0), so that the "
+        "usual place of an object in the picture is not learned instead of its look.",
+        ge=0.0,
+        le=0.5,
     )
     holdout_frac: float = option(
         0.15,

@@ -8,7 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from napari_samic.errors import InputError
-from napari_samic.models.correlation import Prepared, correlate, prepare_reference, prepare_target
+from napari_samic.models.correlation import (
+    Prepared,
+    correlate,
+    prepare_reference,
+    prepare_target,
+)
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "hsnet_golden.npz"
 

@@ -8,7 +8,8 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 from napari_samic.contracts import Prompts, Reference
 from napari_samic.errors import TrainingError
 from napari_samic.models import episodes
-from napari_samic.models.episodes import Store
+from napari_samic.models.correlation import prepare_target
+from napari_samic.models.episodes import Store, moved, shifted, slid
 
 TURNS = [(False, True), (True, False), (True, True)]
 
@@ -214,3 +215,51 @@ def test_choice_keeps_a_class_that_only_one_reference_shows():
         chosen = episodes.choose(store(), mixed, 3)
         assert len(chosen) == 3
         assert "rare" in {r.name for r in chosen}
+
+
+def test_targets_are_moved_with_their_maps():
+    made = prompter()
+    store, rng = Store(made), np.random.default_rng(0)
+    target, wanted = store.target(references(1)[0]), torch.zeros(1, 64, 64)
+    wanted[0, 32, 32] = 1
+    found = set()
+    for _ in range(20):
+        there, answer = shifted(target, wanted, 0.5, rng)
+        row, column = divmod(int(answer[0].argmax()), 64)
+        found.add((row, column))
+        grid = target.grids[-1]
+        shift = ((row - 32) * grid[0] // 64, (column - 32) * grid[1] // 64)
+        expected = moved(target, shift)
+        assert torch.equal(there.vectors[0][-1], expected.vectors[0][-1])
+    assert len(found) > 3
+
+
+def test_a_move_that_loses_the_object_is_not_made():
+    store, rng = Store(prompter()), np.random.default_rng(0)
+    target, wanted = store.target(references(1)[0]), torch.zeros(1, 64, 64)
+    wanted[0, 0, 0] = 1
+    for _ in range(20):
+        assert float(shifted(target, wanted, 0.5, rng)[1].max()) == 1
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, -1), (-1, 1)])
+def test_moved_target_correlates_where_it_went(shift):
+    torch.manual_seed(0)
+    levels = [[torch.randn(1, 3, 8, 8)], [torch.randn(1, 3, 4, 4)], [torch.randn(1, 3, 2, 2)]]
+    plain = prepare_target(levels)
+    there = moved(plain, shift)
+    by_hand = prepare_target(
+        [
+            [slid(block, shift[0] * block.shape[-2] // 2, shift[1] * block.shape[-1] // 2)]
+            for (block,) in levels
+        ]
+    )
+    for a, b in zip(there.vectors[0], by_hand.vectors[0], strict=True):
+        assert torch.allclose(a, b)
+    assert there.grids == plain.grids
+
+
+def test_slid_brings_zeros_in():
+    x = torch.arange(1.0, 7).reshape(2, 3)
+    assert slid(x, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0]]
+    assert slid(x, -1, 1).tolist() == [[0, 4, 5], [0, 0, 0]]

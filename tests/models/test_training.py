@@ -103,6 +103,23 @@ def test_prompter_is_left_ready_to_answer():
     assert [r.name for r in made.references] == ["r0", "r1", "r2"]
 
 
+def test_no_epochs_keeps_the_weights_and_takes_one_reference():
+    made = prompter()
+    before = weights(made)
+    report = run(made.fit(references(1), quick(epochs=0)))
+    assert same(weights(made), before)
+    assert made.centre is not None
+    assert [r.name for r in made.references] == ["r0"]
+    assert report.summary == "not trained: first weights, 1 reference(s)"
+    assert made.propose((), references(1)[0].image).heat_map.values.max() > 0
+
+
+def test_no_epochs_without_a_prompt_is_refused():
+    bare = reference("bare", [(14, 14, 1)], asked=())
+    with pytest.raises(TrainingError, match="0 reference"):
+        run(prompter().fit([bare], quick(epochs=0)))
+
+
 def test_without_centring_there_is_no_centre():
     made = prompter(centre=False)
     run(made.fit(references(2), quick(epochs=1)))

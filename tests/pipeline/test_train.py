@@ -45,6 +45,26 @@ def test_masks_of_some_of_the_images_are_used(toy, tmp_path):
     assert "1 epochs" in outcome.figures["summary"]
 
 
+def test_no_epochs_with_the_packaged_model_needs_one_image(tmp_path):
+    folder = write_scenes(tmp_path, 1)
+    out = tmp_path / "p.pt"
+    how = TrainSettings(epochs=0)
+    outcome = train(folder / "images", masks=folder / "masks", out=out, model="tiny", how=how)
+    assert outcome.figures["epochs"] == 0
+    assert outcome.figures["loss"] is None
+    assert outcome.figures["summary"] == "not trained: first weights, 1 reference(s)"
+    segmented = run(
+        pipeline.segment(folder / "images", prompter=out, out=tmp_path / "out", device="cpu")
+    )
+    assert segmented.done == ("p0",)
+
+
+def test_no_epochs_without_first_weights_says_that_they_are_missing(scenes, toy, tmp_path):
+    how = TrainSettings(epochs=0)
+    with pytest.raises(TrainingError, match=r"no first weights come for it\. Train for at least"):
+        train(scenes / "images", masks=scenes / "masks", out=tmp_path / "p", model=toy, how=how)
+
+
 def test_prompts_of_annotate_are_accepted(scenes, toy, tmp_path):
     run(
         pipeline.annotate(

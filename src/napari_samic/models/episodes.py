@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_samic.contracts import Prompts, Reference
 from napari_samic.errors import TrainingError
 from napari_samic.models.backbones import Backbone, Levels
-from napari_samic.models.correlation import Prepared, prepare_reference, prepare_target
+from napari_samic.models.correlation import Grid, Prepared, prepare_reference, prepare_target
 from napari_samic.settings import PrompterSettings
 
 MEMORY_BYTES = 2_000_000_000
@@ -73,13 +73,17 @@ def flipped(reference: Reference, *, rows: bool, columns: bool) -> Reference:
     return Reference(reference.name, np.ascontiguousarray(reference.image[steps]), objects, mask)
 
 
-def check_references(references: Sequence[Reference]) -> tuple[Reference, ...]:
-    """Those with a prompt; at least two of one class, none twice."""
+def check_references(
+    references: Sequence[Reference], *, to_learn: bool = True
+) -> tuple[Reference, ...]:
+    """Those with a prompt, none twice; at least one, or two of one class to learn from."""
     usable = tuple(r for r in references if labels_of(r))
     names = [r.name for r in usable]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise TrainingError(f"{', '.join(twice)}: listed twice. Give every reference once.")
+    if not to_learn and usable:
+        return usable
     if max(_counts(usable).values(), default=0) < 2:
         msg = (
             f"{len(usable)} reference(s) with prompts, training needs two of one class: each is "
@@ -204,6 +208,58 @@ def _valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) -
 def partners(views: list[View], view: View, label: int) -> list[View]:
     """Other images of the class; flipped copies of the same image don't count."""
     return [v for v in views if v.source != view.source and label in v.labels]
+
+
+def shifted(
+    target: Prepared, wanted: Tensor, share: float, rng: np.random.Generator
+) -> tuple[Prepared, Tensor]:
+    """Move target and map by a random number of cells, unless no object would be left."""
+    grid, side = target.grids[-1], wanted.shape[-1]
+    most = [int(share * g) for g in grid]
+    shift = tuple(int(rng.integers(-m, m + 1)) for m in most)
+    if shift == (0, 0):
+        return target, wanted
+    steps = [round(s * side / g) for s, g in zip(shift, grid, strict=True)]
+    there = slid(wanted, steps[0], steps[1])
+    if float(there.max()) < 0.5 * float(wanted.max()):
+        return target, wanted
+    return moved(target, (shift[0], shift[1])), there
+
+
+def moved(prepared: Prepared, shift: Grid) -> Prepared:
+    """Move what the images show by whole cells of the coarsest grid; blank cells come in.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        With all cells, as targets have.
+    shift : (int, int)
+        Cells down and to the right.
+    """
+    coarsest = prepared.grids[-1]
+    images = []
+    for image in prepared.vectors:
+        levels = []
+        for vectors, grid in zip(image, prepared.grids, strict=True):
+            steps = [round(s * g / c) for s, g, c in zip(shift, grid, coarsest, strict=True)]
+            levels.append(
+                slid(vectors.reshape(*vectors.shape[:2], *grid), steps[0], steps[1]).flatten(2)
+            )
+        images.append(tuple(levels))
+    return Prepared(prepared.grids, tuple(images), prepared.cells)
+
+
+def slid(x: Tensor, down: int, right: int) -> Tensor:
+    """Move the last two axes; zeros come in."""
+    height, width = x.shape[-2:]
+    out = torch.zeros_like(x)
+    rows = slice(max(down, 0), height + min(down, 0)), slice(max(-down, 0), height - max(down, 0))
+    columns = (
+        slice(max(right, 0), width + min(right, 0)),
+        slice(max(-right, 0), width - max(right, 0)),
+    )
+    out[..., rows[0], columns[0]] = x[..., rows[1], columns[1]]
+    return out
 
 
 def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[Reference, ...]:

@@ -32,6 +32,7 @@ from napari_samic.models.episodes import (
     choose,
     labels_of,
     partners,
+    shifted,
     split,
     views_of,
 )
@@ -71,6 +72,8 @@ class FitReport:
     @property
     def summary(self) -> str:
         """One line for people."""
+        if not self.losses:
+            return f"not trained: first weights, {self.pairs} reference(s)"
         line = f"{len(self.losses)} epochs in {self.seconds:.0f} s ({self.stopped})"
         if self.before is None or self.after is None:
             return f"{line}; fewer than 4 references, so none was kept aside to judge it"
@@ -99,7 +102,8 @@ def fit(
 ) -> Job[FitReport]:
     """Train the prompter's learner; a Step an image, then one a batch and one an epoch.
 
-    Cancelled or failed, it leaves the prompter as it was.
+    Cancelled or failed, it leaves the prompter as it was. With no epochs the weights stay, and
+    only the references and their mean feature are taken.
 
     Raises
     ------
@@ -107,7 +111,9 @@ def fit(
         No two references of any class, one listed twice, or a loss that is not finite.
     """
     started = time.monotonic()
-    references = check_references(references)
+    references = check_references(references, to_learn=settings.epochs > 0)
+    if settings.epochs == 0:
+        return (yield from _adopt(prompter, references, started))
     rng = np.random.default_rng(settings.seed)
     kept, held = split(references, settings.holdout_frac, rng)
     views = views_of(kept, settings.views)
@@ -127,6 +133,18 @@ def fit(
     names, seconds = tuple(r.name for r in held), time.monotonic() - started
     curve, before, after, accepted, stopped = outcome
     report = FitReport(curve, before, after, accepted, names, len(views), seconds, stopped)
+    prompter.references, prompter.report = chosen, report
+    return report
+
+
+def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -> Job[FitReport]:
+    store = Store(prompter)
+    yield from _encode_all(store, references)
+    chosen = choose(store, references, prompter.settings.shots)
+    if prompter.settings.centre:
+        _recentre(prompter, store.centre(views_of(references, 1)))
+    seconds = time.monotonic() - started
+    report = FitReport((), None, None, True, (), len(references), seconds, "no epochs")
     prompter.references, prompter.report = chosen, report
     return report
 
@@ -255,14 +273,16 @@ def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
     for view, label in batch:
         others = partners(course.views, view, label)
         partner = others[int(course.rng.integers(len(others)))]
-        targets.append(store.target(view.reference))
         references.append(store.reference(partner.reference, label))
-        truth.append(store.map(view.reference, label))
+        target, wanted = store.target(view.reference), store.map(view.reference, label)
+        target, wanted = shifted(target, wanted, settings.shift_frac, course.rng)
+        targets.append(target)
+        truth.append(wanted)
     pyramid = correlate(Prepared.join(targets), Prepared.join(references))
-    wanted = torch.cat(truth)  # (B, S, S)
-    predicted = course.prompter.learner.predict(pyramid, (wanted.shape[1], wanted.shape[2]))
+    joined = torch.cat(truth)  # (B, S, S)
+    predicted = course.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
     weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}
-    loss = losses.saliency_loss(predicted, wanted, **weights)
+    loss = losses.saliency_loss(predicted, joined, **weights)
     if not bool(torch.isfinite(loss)):
         raise TrainingError("the loss is not finite any more. Train with a lower learning rate.")
     course.optimiser.zero_grad(set_to_none=True)

@@ -98,7 +98,9 @@ def train(
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.backbone, segmenter, device=device, cache=cache)
     learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
-    starting.give(learner)
+    if not starting.give(learner) and how.epochs == 0:
+        msg = f"{backbone.name}: no first weights come for it. Train for at least one epoch."
+        raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
     try:
@@ -108,7 +110,7 @@ def train(
     prompterfile.save(learner, target, overwrite=overwrite)
     figures = {
         "epochs": len(report.losses),
-        "loss": min(report.losses),
+        "loss": min(report.losses, default=None),
         "before": report.before,
         "after": report.after,
         "accepted": report.accepted,
