@@ -6,9 +6,12 @@ All on the stride-4 grid of the network input, so that a batch costs a few milli
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy import ndimage
 
-STRIDE = 4
+from napari_samic.models import tiny
+
+STRIDE = tiny.STRIDE
 
 
 def pick_target(
@@ -47,11 +50,11 @@ def to_pixels(rng: np.random.Generator, cell: tuple[int, int]) -> tuple[float, f
 
 
 def first_prompt(rng: np.random.Generator, target: np.ndarray):
-    """Points [(x, y, sign)], box (4,) or None, and whether the prompt is ambiguous."""
+    """Points [(x, y, sign)], box (4,) or None, whether it is ambiguous, and a mask or None."""
     kind = rng.random()
     points: list[tuple[float, float, int]] = []
     if kind < 0.25:
-        return points, noisy_box(rng, target), False
+        return points, noisy_box(rng, target), False, None
     count = 1 if kind < 0.65 else int(rng.integers(2, 5))
     rest = target.copy()
     for _ in range(count):
@@ -67,7 +70,22 @@ def first_prompt(rng: np.random.Generator, target: np.ndarray):
         if outside.any():
             cell = interior_point(rng, outside)
             points.append((*to_pixels(rng, cell), 0))
-    return points, None, count == 1
+    hint = None
+    if count > 1 and rng.random() < 0.25:
+        hint = blobs(rng, points, target.shape)
+    return points, None, count == 1, hint
+
+
+def blobs(rng: np.random.Generator, points, shape: tuple[int, int]) -> np.ndarray:
+    """Gaussians at the positive points as logits: a heat map given as mask prompt, (h, w)."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    sigma = max(shape) * rng.uniform(0.015, 0.08)
+    heat = np.zeros(shape)
+    for x, y, sign in points:
+        if sign:
+            square = (columns - x / STRIDE) ** 2 + (rows - y / STRIDE) ** 2
+            heat = np.maximum(heat, np.exp(-square / (2 * sigma**2)))
+    return (8 * heat - 4).astype(np.float32)
 
 
 def noisy_box(rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
@@ -89,3 +107,41 @@ def correction(rng: np.random.Generator, target: np.ndarray, answer: np.ndarray)
     if count > 1:
         region = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     return (*to_pixels(rng, interior_point(rng, region, at_maximum=True)), sign)
+
+
+def correct(rng: np.random.Generator, prompts, targets, previous) -> None:
+    """Add to each prompt the next click, given the logits of its last answer."""
+    wanted, answers = (targets[:, 0] > 0.5).numpy(), (previous[:, 0] > 0).numpy()
+    for prompt, target, answer in zip(prompts, wanted, answers, strict=True):
+        click = correction(rng, target, answer)
+        if click:
+            prompt[0].append(click)
+
+
+def hints(prompts, shape) -> torch.Tensor | None:
+    """Masks of the prompts that have one, as logits (P, 1, h, w); None if none has."""
+    if not any(p[3] is not None for p in prompts):
+        return None
+    none = np.full(shape[-2:], np.nan, np.float32)
+    return torch.from_numpy(np.stack([none if p[3] is None else p[3] for p in prompts])[:, None])
+
+
+def draw(side: int, prompts, previous: torch.Tensor | None) -> torch.Tensor:
+    """Prompt maps of a mixed list of prompts, (P, 10, side / 4, side / 4).
+
+    A map of `previous` that is NaN stands for none.
+    """
+    encoder = tiny.TinyPromptEncoder(side)
+    longest = max(1, max(len(p[0]) for p in prompts))
+    xy, sign = torch.zeros(len(prompts), longest, 2), -torch.ones(len(prompts), longest)
+    for i, (points, *_) in enumerate(prompts):
+        for j, (x, y, s) in enumerate(points):
+            xy[i, j], sign[i, j] = torch.tensor([x, y]), s
+    maps = encoder((xy, sign), None, previous)[1].nan_to_num(0.0)
+    if previous is not None:
+        maps[:, 9] *= ~previous[:, 0].isnan()
+    boxed = [i for i, p in enumerate(prompts) if p[1] is not None]
+    if boxed:
+        boxes = torch.tensor(np.stack([prompts[i][1] for i in boxed]), dtype=torch.float32)
+        maps[boxed, 6:8] = encoder(None, boxes, None)[1][:, 6:8]
+    return maps.contiguous(memory_format=torch.channels_last)

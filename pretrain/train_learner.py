@@ -1,11 +1,10 @@
 """Episodic pretraining of the prompter's learner on top of the frozen packaged segmenter.
 
-    python -m pretrain.train_learner --weights src/napari_samic/models/weights/tiny.pt \
+    python -m pretrain.train_learner --weights pretrain/runs/tiny/tiny.pt \
         --pool pretrain/runs/pool --out pretrain/runs/learner --steps 1200
 
-An episode is a reference and a target of one class: two pictures of one real set, or two scenes of
-one family (same kinds of object on the same kind of ground; one kind is asked for, the others
-distract). Features are taken once.
+An episode is a reference and a target that show one kind: two pictures of one real set, or of one
+procedural family (other kinds in it distract). Features are taken once.
 """
 
 from __future__ import annotations
@@ -18,16 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pretrain.data import SIDE
+from pretrain.batches import Pool
+from pretrain.checks import encode as encode_picture
 from torch.nn import functional as F
 
-from napari_samic import heatmaps, losses, sambox, scenes
+from napari_samic import heatmaps, losses, sambox
 from napari_samic.models import starting, tiny
 from napari_samic.models.correlation import Prepared, correlate, prepare_reference, prepare_target
 from napari_samic.models.encode import GRIDS
 from napari_samic.models.hsnet import HyperCorrelationLearner
 
 MAP = 256
+WITHOUT = ("chasedb1-retina",)
+"""One connected tree a picture: a click does not say what it is."""
+KINDS = {"ccp-clothing": 25, "shapes": 70, "endoscopy": 60, "em": 10, "histology": 12}
+PICTURES = {"ccp-clothing": 20}
 
 
 class Family:
@@ -56,74 +60,35 @@ class Family:
         return out
 
 
+@torch.inference_mode()
 def encode(network, image: np.ndarray) -> list[list[torch.Tensor]]:
     """Taps on grids of 32, 16 and 8, in half precision."""
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
-    with torch.inference_mode():
-        _, taps = network.image_encoder.encode((x - network.pixel_mean) / network.pixel_std)
+    _, taps = encode_picture(network, image, network.image_encoder.img_size)
     return [
         [F.adaptive_avg_pool2d(t, min(g, t.shape[-1])).half() for t in level]
         for level, g in zip(taps, GRIDS, strict=True)
     ]
 
 
-def real_families(network, pool: Path, per_set: int, rng) -> dict[str, Family]:
-    """One family a real set (its most common class where there are several)."""
-    rows = json.loads((pool / "rows.json").read_text())
-    images, ids, classes = (
-        np.load(pool / f"{n}.npy", mmap_mode="r") for n in ("images", "ids", "classes")
-    )
-    found: dict[str, Family] = {}
-    order = rng.permutation(len(rows))
-    for i in order:
-        name = rows[i]["set"]
-        if rows[i]["held_back"] or name in ("scenes", "chasedb1-retina"):
+def families(network, pool: Pool, rng: np.random.Generator) -> dict[str, Family]:
+    """Pictures of one kind each: the kinds with the most pictures, and some of their pictures."""
+    found = {}
+    for name, kinds in pool.sets.items():
+        if name in WITHOUT:
             continue
-        present = [int(c) for c in np.unique(classes[i]) if c > 0]
-        if name == "ccp-clothing":
-            present = [c for c in present if (classes[i] == c).mean() > 0.01]
-        for code in present[:3]:
-            key = name if name != "ccp-clothing" else f"{name}-{code}"
-            family = found.setdefault(key, Family())
-            if len(family.truth) >= (per_set if name != "ccp-clothing" else 25):
-                continue
-            family.levels.append(encode(network, images[i]))
-            family.truth.append(np.where(classes[i] == code, ids[i], 0).astype(np.int32))
-    return {k: v for k, v in found.items() if len(v.truth) >= 4}
-
-
-def scene_families(network, count: int, seed: int) -> dict[str, Family]:
-    """Scenes of shared kinds, five a family."""
-    out = {}
-    for k in range(count):
-        rng = np.random.default_rng([seed, k])
-        ground = scenes.random_ground(rng)
-        kinds = [
-            scenes.random_kind(rng, small=rng.random() < 0.25) for _ in range(rng.integers(1, 4))
-        ]
-        if rng.random() < 0.4:
-            kinds = [scenes.faint(x, ground, rng.uniform(0.35, 0.8)) for x in kinds]
-        family = Family()
-        for _ in range(5):
-            counts = [int(rng.integers(1, 9)), *(int(rng.integers(0, 5)) for _ in kinds[1:])]
-            scene = scenes.draw(
-                rng,
-                kinds,
-                counts,
-                ground,
-                side=SIDE,
-                overlap=0.15,
-                blur_px=rng.uniform(0, 1.2),
-                noise_sd=rng.uniform(0, 0.05),
-                shadow=rng.uniform(0, 0.4),
-            )
-            truth = scene.truth(0)
-            if truth.max() > 0:
-                family.levels.append(encode(network, scene.image))
-                family.truth.append(truth)
-        if len(family.truth) >= 2:
-            out[f"scenes-{k}"] = family
-    return out
+        often = sorted(kinds, key=lambda k: -len(kinds[k]))[: KINDS.get(name, 25)]
+        for kind in often:
+            family = Family()
+            for row in rng.permutation(kinds[kind])[: PICTURES.get(name, 90)]:
+                wanted = np.flatnonzero(pool.codes(int(row), kind) == 1)
+                truth = np.array(pool.ids[row])[::2, ::2].astype(np.int32)
+                truth = np.where(np.isin(truth, wanted), truth, 0)
+                if truth.any():
+                    family.levels.append(encode(network, pool.images[row]))
+                    family.truth.append(truth)
+            if len(family.truth) >= 2:
+                found[kind] = family
+    return found
 
 
 def heat_map(truth: np.ndarray, rng) -> torch.Tensor | None:
@@ -136,7 +101,7 @@ def heat_map(truth: np.ndarray, rng) -> torch.Tensor | None:
             points.append(inside[rng.integers(len(inside))])
     if not points:
         return None
-    points = np.clip(np.array(points), 0, SIDE - 1)
+    points = np.clip(np.array(points), 0, MAP - 1)
     return torch.from_numpy(np.array(heatmaps.from_points(points, (MAP, MAP)).values))
 
 
@@ -155,8 +120,6 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, default=Path("pretrain/runs/pool"))
     parser.add_argument("--out", type=Path, default=Path("pretrain/runs/learner"))
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--families", type=int, default=220)
-    parser.add_argument("--per-set", type=int, default=120)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -165,20 +128,12 @@ def main() -> None:
     torch.manual_seed(args.seed)
     network = tiny.load(args.weights)
     sha256 = hashlib.sha256(args.weights.read_bytes()).hexdigest()
-    families = {
-        **real_families(network, args.pool, args.per_set, rng),
-        **scene_families(network, args.families, args.seed),
-    }
-    names = list(families)
-    share = np.array([len(f.truth) ** 0.5 for f in families.values()])
+    shown_kinds = families(network, Pool(args.pool, held_back=False), rng)
+    names = list(shown_kinds)
+    share = np.array([len(f.truth) ** 0.5 for f in shown_kinds.values()])
     share /= share.sum()
-    print(
-        len(names),
-        "families,",
-        sum(len(f.truth) for f in families.values()),
-        "pictures",
-        flush=True,
-    )
+    pictures = sum(len(f.truth) for f in shown_kinds.values())
+    print(f"{len(names)} kinds, {pictures} pictures", flush=True)
     learner = HyperCorrelationLearner((3, 5, 3))
     optimiser = torch.optim.Adam(learner.parameters(), lr=args.rate)
     average = {k: v.clone() for k, v in learner.state_dict().items()}
@@ -188,7 +143,7 @@ def main() -> None:
             group["lr"] = args.rate * 0.5 * (1 + np.cos(np.pi * step / args.steps))
         targets, references, wanted = [], [], []
         while len(targets) < 4:
-            family = families[rng.choice(names, p=share)]
+            family = shown_kinds[str(rng.choice(names, p=share))]
             a, b = rng.choice(len(family.truth), 2, replace=False)
             shown = rng.choice(
                 len(family.truth), min(len(family.truth), int(rng.integers(1, 6))), replace=False

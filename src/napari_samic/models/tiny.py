@@ -42,6 +42,8 @@ KIND = "napari-samic/tiny"
 VERSION = 1
 STRIDE = 4
 PROMPT_MAPS = 10
+DISC_PX, NEAR_PX, FAR_PX = 4.1, 15.4, 64.0
+"""Widths of a point's three maps in pixels of the input, whatever its side."""
 
 
 class TinyPromptEncoder(nn.Module):
@@ -104,13 +106,12 @@ class TinyPromptEncoder(nn.Module):
         dx = xs[None, None, None, :] - xy[..., 0, None, None]
         dy = ys[None, None, :, None] - xy[..., 1, None, None]
         square = dx**2 + dy**2  # (P, N, h, w)
-        side = float(self.input_image_size[0])
         for channel, value in ((0, 1), (3, 0)):
             off = torch.where(sign == value, 0.0, 1e9)[..., None, None]
             nearest = (square + off).amin(1).clamp(max=1e8)  # (P, h, w)
-            maps[:, channel] = torch.exp(-nearest / (2 * (0.016 * side) ** 2))
-            maps[:, channel + 1] = torch.exp(-nearest.sqrt() / (0.06 * side))
-            maps[:, channel + 2] = torch.exp(-nearest.sqrt() / (0.25 * side))
+            maps[:, channel] = torch.exp(-nearest / (2 * DISC_PX**2))
+            maps[:, channel + 1] = torch.exp(-nearest.sqrt() / NEAR_PX)
+            maps[:, channel + 2] = torch.exp(-nearest.sqrt() / FAR_PX)
 
     def _draw_boxes(self, maps: Tensor, boxes: Tensor, ys: Tensor, xs: Tensor) -> None:
         x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
@@ -207,9 +208,22 @@ class TinyMaskDecoder(nn.Module):
         chosen = slice(1, None) if multimask_output else slice(0, 1)
         return logits[:, chosen], scores[:, chosen]
 
-    def all_masks(self, embedding: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """All four masks and confidences; `embedding` is (1 or P, 64, h, w)."""
-        x = F.relu(self.norm(self.from_image(embedding) + self.from_prompt(maps)))
+    def all_masks(
+        self, embedding: Tensor, maps: Tensor, owners: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All four masks and confidences of P prompts.
+
+        Parameters
+        ----------
+        embedding : (1, P or B, 64, h, w)
+        maps : (P, 10, h, w)
+        owners : (P,) int64, optional
+            Which of B images each prompt is on.
+        """
+        image = self.from_image(embedding)
+        if owners is not None:
+            image = image[owners]
+        x = F.relu(self.norm(image + self.from_prompt(maps)))
         skips = [x]
         for down in self.down:
             x = down(x)
