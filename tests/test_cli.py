@@ -9,6 +9,7 @@ import re
 import signal
 import warnings
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import requests
@@ -441,9 +442,11 @@ def test_models_are_listed(shell, home):
     assert ran.code == 0
     for name in ("tiny", "vit_b", "mobile_sam", "resnet50"):
         assert name in ran.out
-    assert {r["name"]: r["status"] for r in shell("models", "list", "--json").json}["vit_b"] == (
-        "missing"
-    )
+    rows = {r["name"]: r for r in shell("models", "list", "--json").json}
+    assert rows["vit_b"]["status"] == "missing"
+    card = Path(rows["tiny"]["card"])
+    assert card.read_text().startswith("# Model card: `tiny`")
+    assert str(card) in ran.out
 
 
 def test_model_is_imported_used_and_verified(shell, home, toy, scenes, tmp_path):

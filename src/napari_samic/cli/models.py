@@ -23,15 +23,21 @@ def models_list(json_: AsJson = False) -> None:
     from napari_samic.models import registry
 
     states = {name: status for name, status, _ in registry.verify(quick=True)}
-    rows = [(s.name, s.role, states.get(s.name, ""), s.licence) for s in registry.specs()]
+    rows = [
+        (s.name, s.role, states.get(s.name, ""), s.licence, str(registry.card(s) or ""))
+        for s in registry.specs()
+    ]
     if json_:
-        keys = ("name", "role", "status", "licence")
+        keys = ("name", "role", "status", "licence", "card")
         print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
     table = Table("name", "role", "status", "licence")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row[:4])
     Console().print(table)
+    for name, *_, card in rows:
+        if card:
+            print(f"model card of {name}: {card}")
 
 
 class _Download:

@@ -41,7 +41,8 @@ class ModelSpec:
     side : int or None
         Side of the network's square input in pixels; None if the file itself says.
     extra : mapping
-        `file`: name of the file on disk; `arch`: which architecture; `path`: where, if fixed.
+        `file`: name of the file on disk; `arch`: which architecture; `path`: where, if fixed;
+        `card`: its model card.
     """
 
     name: str
@@ -104,9 +105,9 @@ OFFICIAL: tuple[ModelSpec, ...] = (
         name="tiny",
         role="segmenter",
         build="napari_samic.models.tiny:load",
-        licence="BSD-3-Clause",
+        licence="CC-BY-SA-4.0",
         cite="napari-samic, this package",
-        extra={"file": "tiny.pt", "packaged": True},
+        extra={"file": "tiny.pt", "packaged": True, "card": "README.md"},
     ),
     _sam(
         "vit_b",

@@ -118,6 +118,12 @@ def locate(name: str) -> Path:
     raise WeightsError(f"{name}: {model.file} is not in {path.parent} {_by_hand(model)}")
 
 
+def card(model: ModelSpec) -> Path | None:
+    """The packaged model card: data, recipe, figures, limits; None if there is none."""
+    name = model.extra.get("card")
+    return _PACKAGED / str(name) if name else None
+
+
 def _by_hand(model: ModelSpec) -> str:
     return (
         f"(there: {store.present()}). Run `napari-samic models fetch {model.name}`, or get "
