@@ -323,7 +323,8 @@ def segmenter_of(name: str, side_px: int | None, device: str) -> sam.SamSegmente
         content = checkpoints.read(registry.locate(name))
         if isinstance(content, dict) and content.get("kind") == tiny.KIND:
             content["config"]["side_px"] = side_px
-            network, sha = tiny.unpack(content, name), registry.weights_sha256(name)
+            network = tiny.ready(tiny.unpack(content, name))
+            sha = registry.weights_sha256(name)
             return sam.SamSegmenter(network, name=name, weights_sha256=sha, device=device)
     return sam.build(name, device=device)
 

@@ -24,7 +24,7 @@ from pretrain import batches, checks, matching, prompting
 from torch import distributed
 from torch.nn import functional as F
 
-from napari_samic.models import tiny
+from napari_samic.models import checkpoints, tiny
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -66,7 +66,8 @@ class Trainer:
         if last.exists():
             self.restore(torch.load(last, weights_only=True))
         elif args.weights:
-            self.model.load_state_dict(tiny.load(args.weights).state_dict())
+            started = tiny.unpack(checkpoints.read(args.weights), args.weights.name)
+            self.model.load_state_dict(started.state_dict())
             self.average.load_state_dict(self.model.state_dict())
         self.rng = np.random.default_rng([args.seed, self.step, RANK])
 

@@ -193,6 +193,25 @@ def test_unpacked_network_is_the_packed_one_in_half_precision(network):
     )
 
 
+def test_ready_network_gives_the_same_taps_and_embedding():
+    torch.manual_seed(0)
+    network = tiny.build(SMALL)
+    for module in network.modules():  # running figures as after a training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    network.eval()
+    x = torch.randn(1, 3, 64, 64)
+    embedding, taps = network.image_encoder.encode(x)
+    ready = tiny.ready(network)
+    again, others = ready.image_encoder.encode(x)
+    torch.testing.assert_close(again, embedding, atol=1e-4, rtol=1e-4)
+    for level, other in zip(taps, others, strict=True):
+        for block, same in zip(level, other, strict=True):
+            torch.testing.assert_close(same, block, atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in ready.modules())
+
+
 def test_file_format_has_not_moved():
     """Weights of earlier days must load: names and shapes of the default network."""
     state = tiny.build().state_dict()

@@ -87,7 +87,7 @@ def _build(path: Path, wanted: str | None) -> Any:
     if found == "tiny":
         from napari_samic.models import tiny
 
-        return tiny.unpack(content, path.name)
+        return tiny.ready(tiny.unpack(content, path.name))
     if found not in (*VIT, "mobile_sam"):
         raise FormatError(f"{path.name}: holds {found}, which is no segmenter.")
     return assemble(found, checkpoints.state_dict(content, path.name), path.name)
