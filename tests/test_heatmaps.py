@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_samic import heatmaps
-from napari_samic.contracts import HeatMap, Prompts
+from napari_samic.contracts import Prompts
 from napari_samic.errors import InputError, PromptError, SettingsError
-from napari_samic.heatmaps import combine_maps, from_points, from_prompts
+from napari_samic.heatmaps import from_points, from_prompts
 from napari_samic.settings import HeatMapSettings
 
 
@@ -146,30 +146,3 @@ def test_click_on_the_very_edge_is_not_lost_to_rounding(side):
 def test_prompts_without_a_place_are_refused(objects, message):
     with pytest.raises(PromptError, match=message):
         from_prompts(objects, (50, 50), 56, HeatMapSettings())
-
-
-def test_k_maps_join_by_their_plain_mean():
-    maps = [HeatMap(np.full((2, 3), v)) for v in (0.1, 0.2, 0.9)]
-    np.testing.assert_allclose(combine_maps(maps).values, 0.4, rtol=1e-6)
-
-
-def test_weights_shift_the_mean():
-    maps = [HeatMap(np.full((2, 3), v)) for v in (0.0, 1.0)]
-    np.testing.assert_allclose(combine_maps(maps, weights=[1, 3]).values, 0.75)
-
-
-@pytest.mark.parametrize(
-    ("maps", "weights", "message"),
-    [
-        pytest.param([], None, "shape none", id="no_map"),
-        pytest.param([np.ones((2, 2)), np.ones((2, 3))], None, r"\(2, 2\) and \(2, 3\)", id="mix"),
-        pytest.param([np.full((2, 2), np.nan)], None, "4 values not finite", id="nan"),
-        pytest.param([np.ones((2, 2))], [0.0], "weights .* for 1 maps", id="zero_weight"),
-        pytest.param([np.ones((2, 2))], [1.0, 2.0], "weights .* for 1 maps", id="two_weights"),
-        pytest.param([np.ones((2, 2))] * 2, [2.0, -1.0], "none below 0", id="negative_weight"),
-        pytest.param([np.ones((2, 2))], [np.nan], "weights", id="nan_weight"),
-    ],
-)
-def test_maps_that_cannot_be_joined_are_refused(maps, weights, message):
-    with pytest.raises(InputError, match=message):
-        combine_maps([HeatMap(m) for m in maps], weights=weights)

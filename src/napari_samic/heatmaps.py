@@ -151,42 +151,6 @@ def moved(points_rc: Points, source: tuple[int, int], target: tuple[int, int]) -
     return np.asarray((points_rc + 0.5) * np.divide(target, source) - 0.5)
 
 
-def combine_maps(maps: Sequence[HeatMap], *, weights: Sequence[float] | None = None) -> HeatMap:
-    """Mean of the maps that K references give for one image, not divided by its maximum.
-
-    Parameters
-    ----------
-    maps : sequence of HeatMap
-        K maps of one shape (H, W).
-    weights : sequence of float, optional
-        K numbers from 0, not all 0; without them it is the plain mean of the paper.
-
-    Returns
-    -------
-    HeatMap
-        (H, W) float32 in [0, 1].
-
-    Raises
-    ------
-    InputError
-        No map, maps of different shapes, a value that is not finite, or unfit weights.
-
-    References
-    ----------
-    SAMIC, section 3.3, K-shot.
-    """
-    shapes = sorted({m.values.shape for m in maps})
-    if len(shapes) != 1:
-        found = " and ".join(map(str, shapes)) or "none"
-        raise InputError(f"heat maps of shape {found}, expected at least one, all of one shape.")
-    shares = np.ones(len(maps)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if shares.shape != (len(maps),) or not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
-        msg = f"weights {weights} for {len(maps)} maps. Give one for each, none below 0, one above."
-        raise InputError(msg)
-    stack = np.stack([finite(m) for m in maps])  # (K, H, W)
-    return HeatMap(np.average(stack, axis=0, weights=shares).astype(np.float32))
-
-
 def finite(heat_map: HeatMap) -> Values:
     """Values of a map as (H, W) float64; InputError if one is not finite."""
     values = heat_map.values.astype(np.float64)
