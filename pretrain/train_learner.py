@@ -10,6 +10,7 @@ procedural family (other kinds in it distract). Features are taken once.
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import time
@@ -25,6 +26,7 @@ from napari_samic import heatmaps, losses, sambox
 from napari_samic.models import starting, tiny
 from napari_samic.models.correlation import Prepared, correlate, prepare_reference, prepare_target
 from napari_samic.models.encode import GRIDS
+from napari_samic.models.episodes import shifted
 from napari_samic.models.hsnet import HyperCorrelationLearner
 
 MAP = 256
@@ -70,8 +72,8 @@ def encode(network, image: np.ndarray) -> list[list[torch.Tensor]]:
     ]
 
 
-def families(network, pool: Pool, rng: np.random.Generator) -> dict[str, Family]:
-    """Pictures of one kind each: the kinds with the most pictures, and some of their pictures."""
+def families(network, pool: Pool, rng: np.random.Generator, most: int = 90) -> dict[str, Family]:
+    """Pictures of one kind each: the kinds with the most pictures, and `most` of their pictures."""
     found = {}
     for name, kinds in pool.sets.items():
         if name in WITHOUT:
@@ -79,7 +81,7 @@ def families(network, pool: Pool, rng: np.random.Generator) -> dict[str, Family]
         often = sorted(kinds, key=lambda k: -len(kinds[k]))[: KINDS.get(name, 25)]
         for kind in often:
             family = Family()
-            for row in rng.permutation(kinds[kind])[: PICTURES.get(name, 90)]:
+            for row in rng.permutation(kinds[kind])[: min(most, PICTURES.get(name, most))]:
                 wanted = np.flatnonzero(pool.codes(int(row), kind) == 1)
                 truth = np.array(pool.ids[row])[::2, ::2].astype(np.int32)
                 truth = np.where(np.isin(truth, wanted), truth, 0)
@@ -114,6 +116,55 @@ def flip(levels, truth, code: int):
     return levels, np.ascontiguousarray(truth)
 
 
+def episode(family: Family, rng: np.random.Generator, *, plain: bool = False):
+    """Prepared target, prepared reference and the target's map; None if one shows nothing."""
+    a, b = rng.choice(len(family.truth), 2, replace=False)
+    shown = rng.choice(
+        len(family.truth), min(len(family.truth), int(rng.integers(1, 6))), replace=False
+    )
+    centre = family.centre(sorted({int(b), *map(int, shown)}))
+    pair = []
+    for row in (a, b):
+        levels = [[t.float() for t in v] for v in family.levels[row]]
+        levels, truth = flip(levels, family.truth[row], 0 if plain else int(rng.integers(4)))
+        pair.append((levels, heat_map(truth, rng)))
+    if pair[0][1] is None or pair[1][1] is None:
+        return None
+    target, wanted = prepare_target(pair[0][0], centre), pair[0][1][None]
+    if not plain:
+        target, wanted = shifted(target, wanted, 0.3, rng)
+    return target, prepare_reference(pair[1][0], pair[1][1][None], centre), wanted
+
+
+def batch_of(shown_kinds: dict[str, Family], rng: np.random.Generator, count: int):
+    """Hypercorrelation and true maps of `count` episodes."""
+    names = list(shown_kinds)
+    share = np.array([len(f.truth) ** 0.5 for f in shown_kinds.values()])
+    drawn = []
+    while len(drawn) < count:
+        kind = str(rng.choice(names, p=share / share.sum()))
+        one = episode(shown_kinds[kind], rng)
+        if one is not None:
+            drawn.append(one)
+    targets, references, wanted = zip(*drawn, strict=True)
+    return correlate(Prepared.join(targets), Prepared.join(references)), torch.cat(wanted)
+
+
+@torch.no_grad()
+def validate(learner, state, held: dict[str, Family]) -> float:
+    """Mean correlation of map and truth on kinds and pictures that were held back."""
+    judge, rng = copy.deepcopy(learner).eval(), np.random.default_rng(5)
+    judge.load_state_dict(state)
+    values = []
+    for family in held.values():
+        for _ in range(4):
+            one = episode(family, rng, plain=True)
+            if one is not None:
+                predicted = judge.predict(correlate(one[0], one[1]), (MAP, MAP))
+                values.append(float(losses.cc(predicted, one[2]).mean()))
+    return float(np.mean(values))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
@@ -129,11 +180,9 @@ def main() -> None:
     network = tiny.load(args.weights)
     sha256 = hashlib.sha256(args.weights.read_bytes()).hexdigest()
     shown_kinds = families(network, Pool(args.pool, held_back=False), rng)
-    names = list(shown_kinds)
-    share = np.array([len(f.truth) ** 0.5 for f in shown_kinds.values()])
-    share /= share.sum()
+    held = families(network, Pool(args.pool, held_back=True), rng, most=8)
     pictures = sum(len(f.truth) for f in shown_kinds.values())
-    print(f"{len(names)} kinds, {pictures} pictures", flush=True)
+    print(f"{len(shown_kinds)} kinds, {pictures} pictures; {len(held)} held back", flush=True)
     learner = HyperCorrelationLearner((3, 5, 3))
     optimiser = torch.optim.Adam(learner.parameters(), lr=args.rate)
     average = {k: v.clone() for k, v in learner.state_dict().items()}
@@ -141,26 +190,7 @@ def main() -> None:
     for step in range(1, args.steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = args.rate * 0.5 * (1 + np.cos(np.pi * step / args.steps))
-        targets, references, wanted = [], [], []
-        while len(targets) < 4:
-            family = shown_kinds[str(rng.choice(names, p=share))]
-            a, b = rng.choice(len(family.truth), 2, replace=False)
-            shown = rng.choice(
-                len(family.truth), min(len(family.truth), int(rng.integers(1, 6))), replace=False
-            )
-            centre = family.centre(sorted({int(b), *map(int, shown)}))
-            pair = []
-            for row in (a, b):
-                levels = [[t.float() for t in v] for v in family.levels[row]]
-                levels, truth = flip(levels, family.truth[row], int(rng.integers(4)))
-                pair.append((levels, heat_map(truth, rng)))
-            if pair[0][1] is None or pair[1][1] is None:
-                continue
-            targets.append(prepare_target(pair[0][0], centre))
-            references.append(prepare_reference(pair[1][0], pair[1][1][None], centre))
-            wanted.append(pair[0][1])
-        pyramid = correlate(Prepared.join(targets), Prepared.join(references))
-        truth = torch.stack(wanted)
+        pyramid, truth = batch_of(shown_kinds, rng, 4)
         predicted = learner.predict(pyramid, (MAP, MAP))
         loss = losses.saliency_loss(predicted, truth, cc_weight=0.5, nss_weight=0.2)
         optimiser.zero_grad(set_to_none=True)
@@ -179,6 +209,8 @@ def main() -> None:
                 "cc": round(float(np.mean([r[1] for r in recent])), 4),
             }
             recent = []
+            if step % 300 == 0 or step == args.steps:
+                line["held_back_cc"] = round(validate(learner, average, held), 4)
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)

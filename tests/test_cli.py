@@ -145,8 +145,8 @@ def test_bounds_are_told_with_the_option(shell, asked, command, spec, value, bou
 
 
 def test_all_faults_are_told_at_once(shell):
-    ran = shell(*given("train", "--epochs", "0", "--batch-size", "0"))
-    assert "--epochs is 0, expected at least 1; --batch-size is 0" in ran.err
+    ran = shell(*given("train", "--epochs", "-1", "--batch-size", "0"))
+    assert "--epochs is -1, expected at least 0; --batch-size is 0" in ran.err
 
 
 def test_peaks_that_are_not_given_stay_those_of_the_prompter(shell, asked):

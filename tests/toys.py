@@ -28,7 +28,7 @@ def write_toy(path, side=64):
             part.weight.zero_()
             if part.bias is not None:
                 part.bias.zero_()
-        decoder.from_prompt.weight[0, 1, 1, 1] = 1.0  # nearness of a positive click
+        decoder.from_prompt.weight[0, 0, 1, 1] = 1.0  # disc around a positive click
         decoder.from_prompt.weight[1, 6, 1, 1] = 1.0  # inside of the box
         for channel in range(8):
             decoder.up[2][0].weight[channel, channel, 1, 1] = 1.0
