@@ -1,8 +1,10 @@
 """Recipes: what was done, step by step, in a small YAML file that can be run again.
 
-Knows no shell and no window. Loads no torch.
+`job` makes a job of the pipeline that records itself.
+Built on the jobs alone: knows no shell and no window. Loads no torch before a step begins.
 """
 
 from napari_samic.recipes.recipefile import Recipe, RecipeStep, append_step, load_recipe
+from napari_samic.recipes.recording import job
 
-__all__ = ["Recipe", "RecipeStep", "append_step", "load_recipe"]
+__all__ = ["Recipe", "RecipeStep", "append_step", "job", "load_recipe"]
