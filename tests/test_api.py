@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import napari_samic
-from napari_samic import api, pipeline
+from napari_samic import api, pipeline, recipes
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError
 from napari_samic.settings import TrainSettings
 
 JOBS = {n: getattr(pipeline, n) for n in ("annotate", "train", "segment", "evaluate", "demo")}
+JOBS["run_recipe"] = recipes.replay
 RECORDED = ("annotate", "train", "segment", "evaluate")
 
 

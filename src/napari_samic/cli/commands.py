@@ -24,6 +24,7 @@ from napari_samic.cli.options import (
     with_settings,
 )
 from napari_samic.cli.progress import counts, drive, report
+from napari_samic.cli.recipes import run
 from napari_samic.settings import (
     AnnotateSettings,
     HeatMapSettings,
@@ -41,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(models_app, name="models")
+app.command("run")(run)
 
 
 @app.command()
