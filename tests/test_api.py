@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 import napari_samic
-from napari_samic import api, pipeline
+from napari_samic import api, pipeline, recipes
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError
 from napari_samic.settings import TrainSettings
 
-NAMES = ("annotate", "train", "segment", "evaluate", "demo")
+JOBS = {n: getattr(pipeline, n) for n in ("annotate", "train", "segment", "evaluate", "demo")}
+JOBS["run_recipe"] = recipes.replay
+RECORDED = ("annotate", "train", "segment", "evaluate")
 
 
 def test_the_whole_way_in_a_script(scenes, toy, tmp_path):
@@ -31,19 +33,24 @@ def test_the_whole_way_in_a_script(scenes, toy, tmp_path):
     assert 0 <= scored.figures["miou"] <= 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", JOBS)
 def test_calls_have_the_parameters_of_their_jobs(name):
-    call, job = getattr(napari_samic, name), getattr(pipeline, name)
+    call, job = getattr(napari_samic, name), JOBS[name]
     assert call is getattr(api, name)
-    assert inspect.signature(call).parameters == inspect.signature(job).parameters
+    own = list(inspect.signature(call).parameters.values())
+    if name in RECORDED:
+        last = own.pop()
+        assert (last.name, last.default, last.kind) == ("record", None, last.KEYWORD_ONLY)
+    assert own == list(inspect.signature(job).parameters.values())
     assert inspect.signature(call).return_annotation is pipeline.Outcome
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", JOBS)
 def test_calls_are_documented_as_what_they_return(name):
     text = getattr(napari_samic, name).__doc__
     assert "Parameters\n" in text
     assert "Job of" not in text
+    assert text.count("    record : Path, optional") == (name in RECORDED)
 
 
 def test_error_is_ours_and_the_builtin(tmp_path):

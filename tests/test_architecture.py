@@ -82,6 +82,7 @@ def test_only_the_gui_knows_the_window(module: str) -> None:
     [
         pytest.param("napari_samic", WINDOW | {"torch", "dask", "numpy", "scipy"}, id="package"),
         pytest.param("napari_samic.models.registry", WINDOW | {"torch", "dask"}, id="registry"),
+        pytest.param("napari_samic.recipes", WINDOW | {"torch", "dask"}, id="recipes"),
     ],
 )
 def test_light_doors_load_nothing_heavy(module: str, heavy: set[str]) -> None:

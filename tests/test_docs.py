@@ -1,6 +1,16 @@
 import importlib.util
+import re
+import shlex
+import shutil
+import textwrap
 from pathlib import Path
 
+import pytest
+
+from napari_samic import recipes
+from toys import scene, write_image, write_scenes
+
+README = Path(__file__).resolve().parents[1] / "README.md"
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -10,3 +20,37 @@ def test_settings_page_says_what_the_code_does():
     spec.loader.exec_module(make_settings)
     found = (DOCS / "settings.md").read_text(encoding="utf-8")
     assert found == make_settings.page(), "run: python docs/make_settings.py"
+
+
+@pytest.fixture
+def readme_recipes(tmp_path, monkeypatch):
+    """The section's blocks, in a folder that has what they name."""
+    write_scenes(tmp_path, 3)
+    for i, folder in ((3, "more"), (4, "others")):
+        write_image(tmp_path / folder / f"q{i}.png", scene(i)[0])
+    monkeypatch.chdir(tmp_path)
+    section = README.read_text(encoding="utf-8").partition("## Recipes\n")[2].partition("\n## ")[0]
+    return [textwrap.dedent(b) for b in re.findall(r"(?:^    .*\n)+", section, flags=re.MULTILINE)]
+
+
+def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme_recipes, toy):
+    record, run, recipe = readme_recipes
+    less = {"--epochs 30": "--epochs 1 --views 1", "--simulate": f"--simulate --model {toy}"}
+    for old, new in {**less, "--images images": f"--images images --model {toy}"}.items():
+        assert old in record
+        record = record.replace(old, new)
+    run = run.replace("train.epochs=20", "train.epochs=2")
+    for line in [*record.splitlines(), *run.splitlines()]:
+        ran = shell(*shlex.split(line)[1:])
+        assert (ran.code, ran.err) == (0, ""), line
+    Path("written.yaml").write_text(recipe, encoding="utf-8")
+    written, recorded = (recipes.load_recipe(p).steps for p in ("written.yaml", "recipe.yaml"))
+    assert [(s.do, s.inputs, s.out) for s in written] == [(s.do, s.inputs, s.out) for s in recorded]
+    assert [s.settings for s in written] == [
+        {"simulate": True}, {"epochs": 30}, {"threshold": 0.4}]  # fmt: skip
+    shutil.rmtree("labels")
+    ran = shell("run", "written.yaml", "--out", "by-hand", "--set", "epochs=1", "--set", "views=1",
+                "--set", f"model={toy}")  # fmt: skip
+    assert (ran.code, ran.err) == (0, "")
+    for found in Path("again/labels").glob("*.tif"):
+        assert (Path("by-hand/labels") / found.name).read_bytes() == found.read_bytes()

@@ -5,8 +5,9 @@
 >>> outcome.figures["objects"]  # doctest: +SKIP
 512
 
-Parameters are those of the jobs in `napari_samic.pipeline`; for progress or cancelling, take the
-job from there and give it to `napari_samic.run(job, on_step)`.
+Parameters are those of the jobs in `napari_samic.pipeline`, and `record`, which adds the call to a
+recipe; for progress or cancelling, take the job from there (`recipes.job` for one that is recorded)
+and give it to `napari_samic.run(job, on_step)`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from napari_samic import pipeline
+from napari_samic import pipeline, recipes
 from napari_samic.contracts import Job, run
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+RECORD = """    record : Path, optional
+        Recipe (YAML) to add this call to when it is done; made if need be.
+
+    Returns
+"""
 
 
 def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
@@ -28,14 +36,33 @@ def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return run(job(*args, **kwargs))
 
-    own = inspect.signature(job).replace(return_annotation=pipeline.Outcome)
-    call.__signature__ = own  # type: ignore[attr-defined]
+    own = inspect.signature(job)
+    return _documented(call, job, own)
+
+
+def _recorded(job: Callable[..., Job[pipeline.Outcome]]) -> Callable[..., pipeline.Outcome]:
+    @wraps(job)
+    def call(*args: Any, record: Path | str | None = None, **kwargs: Any) -> pipeline.Outcome:
+        return run(recipes.job(job.__name__, *args, record=record, **kwargs))
+
+    own = inspect.signature(job)
+    record = inspect.signature(call, follow_wrapped=False).parameters["record"]
+    documented = _documented(call, job, own.replace(parameters=[*own.parameters.values(), record]))
+    documented.__doc__ = str(documented.__doc__).replace("\n    Returns\n", RECORD, 1)
+    return documented
+
+
+def _documented(call: Callable[P, R], job: Any, own: inspect.Signature) -> Callable[P, R]:
+    """Give a call the parameters and the text of its job."""
+    signature = own.replace(return_annotation=pipeline.Outcome)
+    call.__signature__ = signature  # type: ignore[attr-defined]
     call.__doc__ = (job.__doc__ or "").replace("Job of Outcome", "Outcome")
     return call
 
 
-annotate = _blocking(pipeline.annotate)
-train = _blocking(pipeline.train)
-segment = _blocking(pipeline.segment)
-evaluate = _blocking(pipeline.evaluate)
+annotate = _recorded(pipeline.annotate)
+train = _recorded(pipeline.train)
+segment = _recorded(pipeline.segment)
+evaluate = _recorded(pipeline.evaluate)
 demo = _blocking(pipeline.demo)
+run_recipe = _blocking(recipes.replay)

@@ -20,9 +20,11 @@ from napari_samic.cli.options import (
     Out,
     Overlay,
     Overwrite,
+    Record,
     with_settings,
 )
 from napari_samic.cli.progress import counts, drive, report
+from napari_samic.cli.recipes import run
 from napari_samic.settings import (
     AnnotateSettings,
     HeatMapSettings,
@@ -40,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(models_app, name="models")
+app.command("run")(run)
 
 
 @app.command()
@@ -87,18 +90,19 @@ def annotate(
     channels: Channels = None,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
+    record: Record = None,
     json_: AsJson = False,
     settings: AnnotateSettings,
     segment: SegmentSettings,
 ) -> None:
     """Turn prompts, or simulated clicks, into masks and a prompt file."""
-    from napari_samic import pipeline
+    from napari_samic import recipes
     from napari_samic.pipeline.common import check_channels
 
-    job = pipeline.annotate(
-        images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
+    job = recipes.job(
+        "annotate", images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
         device=device, channels=check_channels(channels), settings=settings, segment=segment,
-        overlay=overlay, overwrite=overwrite,
+        overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -129,6 +133,7 @@ def train(
     device: Device = "auto",
     channels: Channels = None,
     overwrite: Overwrite = False,
+    record: Record = None,
     json_: AsJson = False,
     settings: TrainSettings,
     prompter: PrompterSettings,
@@ -136,13 +141,13 @@ def train(
     peaks: PeakSettings,
 ) -> None:
     """Train a prompter from a few annotated images."""
-    from napari_samic import pipeline
+    from napari_samic import recipes
     from napari_samic.pipeline.common import check_channels
 
-    job = pipeline.train(
-        images, out=out, prompts=prompts, masks=masks, model=model, device=device,
+    job = recipes.job(
+        "train", images, out=out, prompts=prompts, masks=masks, model=model, device=device,
         channels=check_channels(channels), settings=settings, prompter=prompter, heat=heat,
-        peaks=peaks, overwrite=overwrite,
+        peaks=peaks, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     lines = [
@@ -169,18 +174,20 @@ def segment(
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
+    record: Record = None,
     json_: AsJson = False,
     settings: SegmentSettings,
     peaks: dict[str, Any],
 ) -> None:
     """Segment images with a trained prompter."""
-    from napari_samic import pipeline
+    from napari_samic import recipes
     from napari_samic.pipeline.segment import stored_peaks
 
-    job = pipeline.segment(
-        images, prompter=prompter, out=out, model=model, backbone=backbone, device=device,
-        settings=settings, peaks=replace(stored_peaks(prompter), **peaks) if peaks else None,
-        heatmaps=heatmaps, overlay=overlay, overwrite=overwrite,
+    job = recipes.job(
+        "segment", images, prompter=prompter, out=out, model=model, backbone=backbone,
+        device=device, settings=settings,
+        peaks=replace(stored_peaks(prompter), **peaks) if peaks else None,
+        heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -197,12 +204,16 @@ def evaluate(
     truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks, same stems.")],
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,
+    record: Record = None,
     json_: AsJson = False,
 ) -> None:
     """Score label files against ground truth."""
-    from napari_samic import pipeline
+    from napari_samic import recipes
 
-    job = pipeline.evaluate(predictions=predictions, truth=truth, out=out, overwrite=overwrite)
+    job = recipes.job(
+        "evaluate", predictions=predictions, truth=truth, out=out, overwrite=overwrite,
+        record=record,
+    )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
     line = (

@@ -25,6 +25,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier re
 Overlay = Annotated[
     bool, typer.Option("--overlay", help="Also draw the first images on a contact sheet.")
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(help="Recipe (YAML) to add this command to when it is done; see `run`."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
 
 

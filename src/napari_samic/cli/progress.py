@@ -33,7 +33,13 @@ SHOWN = 5
 """Failures that are told on the shell; the others stand in failures.csv."""
 
 # Phase of a Step: what one unit is called, and how many of its counts make one unit.
-_UNITS = {"batch": ("epoch", 1000), "epoch": ("epoch", 1000), "load": ("", 1), "demo": ("", 1)}
+_UNITS = {
+    "batch": ("epoch", 1000),
+    "epoch": ("epoch", 1000),
+    "load": ("", 1),
+    "demo": ("", 1),
+    "hash": ("file", 1),
+}
 
 
 class _Rate(ProgressColumn):
@@ -76,6 +82,7 @@ class Board:
         phase = str(step.data.get("phase", ""))
         unit, scale = _UNITS.get(phase, ("image", 1))
         phase = "epoch" if phase == "batch" else phase
+        phase += f" {step.data.get('step', '')}"  # of a recipe
         if self._task is None or phase != self._phase:
             self._close()
             self._task = self.bar.add_task(step.message, total=None, unit=unit)

@@ -1,0 +1,105 @@
+"""The shell's `run`: a recipe replayed, or what would happen told step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_samic.cli.options import AsJson, Overwrite
+from napari_samic.cli.progress import drive, report
+from napari_samic.errors import InputError
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML file that --record made.")],
+    *,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[STEP.]KEY=VALUE",
+            help="Change a setting, path or model: epochs=20 in every step that has it, "
+            "train.epochs=20 in those that train, 2.epochs=20 in the second. May be repeated.",
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Instead of the recorded images of every `segment` step; those of `annotate` and "
+            "`train` stay. `evaluate` steps of their labels are left out, unless "
+            "--set evaluate.truth=FOLDER. Needs --out. May be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all results, instead of where they were.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, tell what would happen, and write nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse if data, models or the version have changed.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json_: AsJson = False,
+) -> None:
+    """Replay a recipe: the same commands, the same labels."""
+    from napari_samic import recipes
+
+    job = recipes.replay(
+        recipe, set=_changes(set_ or []), images=images or None, out=out, overwrite=overwrite,
+        strict=strict, dry_run=dry_run,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    tell = _would if dry_run else _did
+    lines = [line for row in outcome.figures["steps"] for line in tell(row)]
+    report(outcome, [*lines, *(["nothing was written"] * dry_run)], as_json=json_)
+
+
+def _changes(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    faulty = [repr(word) for word, (key, sign, _) in zip(words, pairs, strict=True)
+              if not (key and sign)]  # fmt: skip
+    if faulty:
+        raise InputError(f"--set {', '.join(faulty)}: expected KEY=VALUE, as train.epochs=20.")
+    return {key: value for key, _, value in pairs}
+
+
+def _head(row: dict[str, Any]) -> str:
+    return f"{row['step']} {row['do']}"
+
+
+def _would(row: dict[str, Any]) -> list[str]:
+    """What a step would do."""
+    if "left_out" in row:
+        return [f"{_head(row)}: left out: {row['left_out']}"]
+    lines = [f"{_head(row)}:"]
+    for key, found in row["inputs"].items():
+        paths = found["path"] if isinstance(found["path"], str) else ", ".join(found["path"])
+        made = f"from step {found['from_step']}"
+        what = made if found["from_step"] else f"{found['files']} file{'s' * (found['files'] != 1)}"
+        lines.append(f"    {key}: {paths} ({what})")
+    if row["model"]:
+        lines.append(f"    model: {row['model']}")
+    if row["settings"]:
+        lines.append(f"    settings: {', '.join(f'{k}={v}' for k, v in row['settings'].items())}")
+    return [*lines, f"    to: {row['out']}"] if row["out"] else lines
+
+
+def _did(row: dict[str, Any]) -> list[str]:
+    """What a step did."""
+    if "left_out" in row:
+        return [f"{_head(row)}: left out: {row['left_out']}"]
+    line = f"{_head(row)}: {row['done']} done"
+    if row["skipped"]:
+        line += f", {row['skipped']} done before (add --overwrite to do them again)"
+    if row["failures"]:
+        line += f", {row['failures']} failed"
+    if "miou" in row["figures"]:
+        line += f", mIoU {row['figures']['miou']:.3f}"
+    if row["same_labels"] is not None:
+        line += (
+            ", same labels as recorded" if row["same_labels"] else ", OTHER labels than recorded"
+        )
+    return [line + (f"; results in {row['out']}" if row["out"] else "")]

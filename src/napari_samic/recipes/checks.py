@@ -1,0 +1,124 @@
+"""Whether a plan can be carried out, and whether its data and models are those of the recording.
+
+Everything is looked at before the first step begins, and all that is wrong is told at once.
+Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from napari_samic import __version__
+from napari_samic.atomic import check_free
+from napari_samic.contracts import Job
+from napari_samic.errors import InputError, OutputError, SamicError
+from napari_samic.recipes.fingerprint import Fingerprint, files_of, fingerprint
+from napari_samic.recipes.kinds import KINDS
+from napari_samic.recipes.plan import Planned
+from napari_samic.recipes.recording import sha256_of
+
+
+@dataclass
+class Findings:
+    """What a check found.
+
+    Attributes
+    ----------
+    errors : list of SamicError
+        Why the plan can't be carried out.
+    differences : list of str
+        What is other than when it was recorded.
+    files : dict of (int, str) to int
+        How many files each input of each step means; inputs that are yet to be made are not there.
+    """
+
+    errors: list[SamicError] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    files: dict[tuple[int, str], int] = field(default_factory=dict)
+
+    def refuse(self, name: str, *, strict: bool) -> None:
+        """Raise what was found, of the kind of the first; with `strict` differences too.
+
+        Raises
+        ------
+        SamicError
+        """
+        told = [*map(str, self.errors), *(self.differences if strict else ())]
+        if told:
+            kind = type(self.errors[0]) if self.errors else InputError
+            raise kind(f"{name}: {' '.join(told)}")
+
+
+def check(plan: Sequence[Planned], *, overwrite: bool) -> Job[Findings]:
+    """Look at inputs, models and places for results; a job, as it hashes."""
+    found = Findings()
+    found.differences += _versions(plan)
+    for planned in plan:
+        if planned.left_out:
+            continue
+        yield from _check_inputs(planned, found)
+        for look in (_check_model, _check_out):
+            try:
+                found.differences += look(planned, overwrite)
+            except SamicError as error:
+                found.errors.append(_placed(planned, error))
+    return found
+
+
+def _placed(planned: Planned, error: SamicError) -> SamicError:
+    return type(error)(f"{planned.place}: {error}")
+
+
+def _versions(plan: Sequence[Planned]) -> Iterator[str]:
+    others = sorted({p.step.package for p in plan} - {"", __version__})
+    if others:
+        yield (
+            f"recorded with napari-samic {', '.join(others)}, this is {__version__}: settings that "
+            "are not in the recipe have the defaults of this one."
+        )
+
+
+def _check_inputs(planned: Planned, found: Findings) -> Job[None]:
+    for key, value in planned.step.inputs.items():
+        if key in planned.made_by:
+            continue
+        try:
+            sources = [value] if isinstance(value, str) else value
+            files = [file for source in sources for file in files_of(source)]
+        except SamicError as error:
+            found.errors.append(type(error)(f"{planned.place}, {key}: {error}"))
+            continue
+        found.files[planned.number, key] = len(files)
+        if key in planned.step.data:
+            wanted = planned.step.data[key]
+            now = yield from fingerprint(files, hashed=wanted.hashed)
+            if now != wanted:
+                found.differences.append(f"{planned.place}: {key} {_difference(now, wanted)}")
+
+
+def _difference(now: Fingerprint, wanted: Fingerprint) -> str:
+    if now.files != wanted.files:
+        return f"has {now.files} files, {wanted.files} when it was recorded."
+    return "has other contents or names than when it was recorded."
+
+
+def _check_model(planned: Planned, overwrite: bool) -> list[str]:  # noqa: ARG001
+    step = planned.step
+    now, wanted = sha256_of(step.model), step.model_sha256
+    if not wanted or now == wanted:
+        return []
+    return [
+        f"{planned.place}: model {step.model} is {now[:12]}, {wanted[:12]} when it was recorded."
+    ]
+
+
+def _check_out(planned: Planned, overwrite: bool) -> list[str]:
+    if planned.out is None:
+        return []
+    if KINDS[planned.step.do].is_file:
+        may = planned.replaces(overwrite=overwrite) or planned.made_before
+        check_free(planned.out, overwrite=may)
+    elif planned.out.is_file():
+        raise OutputError(f"{planned.out}: is a file, expected a folder. Choose another.")
+    return []
