@@ -129,6 +129,18 @@ def test_each_image_keeps_its_own_objects(desk):
     assert desk.item.points == ((10, 12, True),)
 
 
+def test_objects_of_an_image_of_another_size_are_set_aside_not_lost(desk):
+    desk.click(10, 12)
+    desk.state.open_page("a", (20, 20))
+    assert desk.item is None
+    assert desk.state.pages["a, 40 x 50"].items
+    desk.click(5, 5)
+    assert desk.labels.shape == (20, 20)
+    desk.state.open_page("a", SHAPE)
+    assert desk.item.points == ((10, 12, True),)
+    assert sorted(desk.state.pages) == ["a", "a, 20 x 20"]
+
+
 def test_new_object_takes_the_next_click(desk):
     desk.click(10, 12)
     desk.state.new_object()

@@ -201,6 +201,16 @@ def test_slices_layers_and_images_come_and_go(story):
     assert s.shown[30, 40] == 1
     assert all(layer in s.viewer.layers for layer in s.layers.values())
 
+    s.image.data = np.zeros((2, 30, 30), np.uint8)  # other pixels, another size
+    s.settle()
+    assert s.state.page.shape == (30, 30)
+    s.image.data = IMAGE
+    s.settle()
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    assert s.dock.stage.pixels.shape == (48, 64)
+    assert s.state.page.items
+
     s.viewer.dims.ndisplay = 3
     s.settle()
     assert "2-D view" in s.dock.panel.guide.text()
@@ -218,6 +228,13 @@ def test_slices_layers_and_images_come_and_go(story):
     assert s.layers["clicks"].scale.tolist() == [2, 2]
     s.click(5, 6)
     assert s.shown[5, 6] == 1
+    for name in ("renamed", "other"):
+        s.dock.panel.image.setCurrentIndex(s.dock.panel.image.findText(name))
+        s.dock._choose_image()
+        s.settle()
+    assert s.shown[5, 6] == 1
+    kinds = [type(layer) for layer in s.viewer.layers]
+    assert (kinds.count(Points), kinds.count(Shapes)) == (1, 1)  # none is left from before
 
     s.layers["clicks"].add((9, 9))  # an answer is under way when its image goes
     s.viewer.layers.remove(other)
@@ -268,8 +285,8 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s.runner.jobs[-1].advance()
     desk: Desk = s.dock.desk
     s.viewer.close()
-    s.dock.release()
-    s.settle()
+    s.qtbot.waitUntil(lambda: not desk.listeners)  # Qt destroyed the dock, which ended the work
+    s.runner.settle()
     assert desk.state.pages["cells[1]"].items
     assert not s.runner.errors
 

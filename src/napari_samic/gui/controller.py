@@ -24,10 +24,17 @@ class Annotator(Acting):
     # --- images
 
     def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> Page:
-        """Show an image; one that was annotated before comes back with all its objects."""
+        """Show an image; one that was annotated before comes back with all its objects.
+
+        Objects of an image that had this name but another size are set aside under "name, H x W".
+        """
         page = self.pages.get(name)
-        if page is None or (page.shape != shape and not page.items):
-            page = self.pages[name] = Page(name, shape, file)
+        if page is not None and page.shape != shape:
+            page.name = f"{name}, {page.shape[0]} x {page.shape[1]}"
+            self.pages[page.name], page = page, None
+        if page is None:
+            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or Page(name, shape)
+            page.name, self.pages[name] = name, page
         page.file = file or page.file
         self.page = page
         self._last_act = None

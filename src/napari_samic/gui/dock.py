@@ -159,7 +159,7 @@ class SamicDock(QWidget):
             self.chooser.fill_colours(layer)
         self._refresh()
 
-    def _choose_colours(self) -> None:
+    def _choose_colours(self, _event: Any = None) -> None:
         layers = self.panel.channels.currentData()
         if self.stage is not None and layers:
             self._enter(self.stage.image, layers)
@@ -175,16 +175,18 @@ class SamicDock(QWidget):
             self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
         )
         self.stage.on_new = self._bind
+        image.events.data.connect(self._choose_colours)  # other pixels: begin anew
         self.stage.ensure()
         self.panel.show_tool("positive")
         self._slice_changed()
 
-    def _leave(self) -> None:
-        if self.stage is not None:
+    def _leave(self, *, remove: bool = True) -> None:
+        stage, self.stage = self.stage, None  # first: removing layers comes back here
+        if stage is not None:
+            stage.image.events.data.disconnect(self._choose_colours)
             keys.release(self._bound)
             self._bound.clear()
-            self.stage.release()
-            self.stage = None
+            stage.release(remove=remove)
             self.desk.leave()
 
     # --- viewer to state
@@ -195,7 +197,7 @@ class SamicDock(QWidget):
         self.panel.image.activated.connect(lambda _: self._choose_image())
         self.panel.channels.activated.connect(lambda _: self._choose_colours())
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
-        self._wires = [
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
             (layers.inserted, self._inserted),
             (layers.removed, self._fill_images),
             (layers.reordered, self._fill_images),
@@ -207,7 +209,7 @@ class SamicDock(QWidget):
             event.connect(slot)
         for layer in self.viewer.layers:
             layer.events.name.connect(self._fill_images)
-        self.destroyed.connect(_closer(self.desk))
+        self.destroyed.connect(_closer(self.desk, self._wires))
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
@@ -300,7 +302,7 @@ class SamicDock(QWidget):
         """Let go of the viewer: no key, no callback, no job of ours is left."""
         if self._closed:
             return
-        self._leave()
+        self._leave(remove=False)
         self._closed = True
         for event, slot in self._wires:
             event.disconnect(slot)
@@ -309,10 +311,12 @@ class SamicDock(QWidget):
         self.desk.close()
 
 
-def _closer(desk: Desk) -> Callable[..., None]:
+def _closer(desk: Desk, wires: list[tuple[Any, Callable[..., None]]]) -> Callable[..., None]:
     """Ends the work when Qt destroys the dock, without touching the dock."""
 
     def close(*_: Any) -> None:
+        for event, slot in wires:
+            event.disconnect(slot)
         desk.close()
 
     return close

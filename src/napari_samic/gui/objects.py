@@ -50,6 +50,8 @@ class ObjectTable(QTableWidget):
             self.clearSelection()
         elif self.currentRow() != selected or not self.selectedItems():
             self.selectRow(selected)
+            if (cell := self.item(selected, 0)) is not None:
+                self.scrollToItem(cell)
 
     def _show_row(self, row: int, item: Item, page: Page, classes: Classes) -> None:
         effort, style = page.effort(item.number), classes.style(item.label)

@@ -92,7 +92,7 @@ class AnnotatePanel(QWidget):
 
     def _guide(self) -> QWidget:
         self.guide = _wrapped()
-        self.guide.setMinimumHeight(62)
+        self.guide.setMinimumHeight(84)
         self.guide.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.guide.setStyleSheet(
             "QLabel { background: rgba(53, 184, 255, 40); border-radius: 4px; padding: 6px; }"
@@ -105,8 +105,8 @@ class AnnotatePanel(QWidget):
     def _tools(self) -> QWidget:
         self.tools = {
             "positive": self._tool("Positive", "positive", "sign", _dot(POSITIVE)),
-            "negative": self._tool("Negative", "negative", "sign", _dot(NEGATIVE)),
-            "draw": self._tool("Box", "draw", "box", _dot(POSITIVE, square=True)),
+            "negative": self._tool("Negative (Q)", "negative", "sign", _dot(NEGATIVE)),
+            "draw": self._tool("Box (W)", "draw", "box", _dot(POSITIVE, square=True)),
         }
         self._exclusive = QButtonGroup(self)
         part = QWidget()
@@ -115,7 +115,7 @@ class AnnotatePanel(QWidget):
         for column, button in enumerate(self.tools.values()):
             self._exclusive.addButton(button)
             grid.addWidget(button, 0, column)
-        self.hint = self._tool("Hints", "hint", "hint")
+        self.hint = self._tool("Hints (H)", "hint", "hint")
         for column, button in enumerate(
             (self._button("Undo", "undo"), self._button("Redo", "redo"), self.hint)
         ):
@@ -139,7 +139,7 @@ class AnnotatePanel(QWidget):
         self.table = ObjectTable(self.verbs["select"])
         grid.addWidget(self.table, 0, 0, 1, 4)
         for column, (name, verb) in enumerate(
-            (("New", "new"), ("Previous", "previous"), ("Next", "next"), ("Delete", "delete"))
+            (("New", "new"), ("Prev", "previous"), ("Next", "next"), ("Delete", "delete"))
         ):
             grid.addWidget(self._button(name, verb), 1, column)
         self.totals = QLabel()
@@ -188,10 +188,10 @@ class AnnotatePanel(QWidget):
         return part
 
     def _button(self, name: str, verb: str) -> QPushButton:
-        key = f" ({keys.text(verb)})" if verb in keys.KEYS else ""
-        button = QPushButton(name)
+        key = keys.text(verb) if verb in keys.KEYS else ""
+        button = QPushButton(f"{name} ({key})" if len(key) == 1 else name)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.setToolTip(name + key)
+        button.setToolTip(f"{keys.KEYS[verb][1]} ({key})" if key else name)
         button.clicked.connect(lambda: self.verbs[verb]())
         return button
 
@@ -226,15 +226,15 @@ class AnnotatePanel(QWidget):
             None if item is None else item.score, () if item is None else item.scores, saturated
         )
         masks = len(item.answer.masks) if item is not None and item.answer is not None else 0
-        shown = f" {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
-        self.cycle.setText(f"Other mask{shown and ' (shown:' + shown + ')'}")
+        shown = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
+        self.cycle.setText(f"Other mask (C){shown}")
         self.cycle.setEnabled(masks > 1)
         self.table.show_page(page, state.classes)
         self._show_classes(state, item.label if item is not None else state.label)
         self.reference.setChecked(page is not None and page.is_reference)
         count = len(state.references)
         marked = f" ({count} so far)" if count else ""
-        self.reference.setText(f"Use as reference{marked}")
+        self.reference.setText(f"Use as reference (U){marked}")
         self.totals.setText(_totals(state))
 
     def _show_classes(self, state: Annotator, label: int) -> None:

@@ -8,7 +8,7 @@ deletes is made again when it is needed. Must not know jobs, models or what a ve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.work import Hint
 
 OURS = "napari-samic"
-"""In the metadata of image layers that are not to be annotated."""
+"""Marks layers in their metadata: images that are not to be annotated, masks to be used again."""
 _SYMBOLS = {True: "disc", False: "cross"}
 
 
@@ -85,7 +85,8 @@ class Stage:
         for kind in made:
             layer = getattr(self, f"_make_{kind}")()
             self.layers[kind] = layer
-            self.viewer.add_layer(layer)
+            if layer not in self.viewer.layers:
+                self.viewer.add_layer(layer)
             if kind in self._heard:
                 layer.events.data.connect(self._on_data)
             self.on_new(layer)
@@ -99,10 +100,15 @@ class Stage:
         from napari.layers import Labels
 
         shape = (*self.pixels.stack_shape, *self.pixels.shape)
+        mark = {OURS: self.pixels.name}
+        for known in self.viewer.layers:  # of the time before the user looked at another image
+            if known.metadata.get(OURS) == self.pixels.name and known.data.shape == shape:
+                return known
         layer = Labels(
             drawing.sparse(shape),
             name=f"{self.pixels.name} masks",
             opacity=0.55,
+            metadata=mark,
             **drawing.frame(self.image, self.pixels.factor),
         )
         layer.editable = False
@@ -302,12 +308,15 @@ class Stage:
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
 
-    def release(self) -> None:
-        """Let go of the layers; clicks, boxes and masks stay in the viewer as they are."""
+    def release(self, *, remove: bool) -> None:
+        """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
         self._quiet = True
-        for kind, layer in self.layers.items():
-            with suppress(RuntimeError, ValueError, TypeError):
-                if kind in self._heard:
-                    layer.events.data.disconnect(self._on_data)
-                    layer.mode = "pan_zoom"
         self.show_hint(None)
+        for kind in self._heard:
+            if self._lost(kind):
+                continue
+            layer = self.layers[kind]
+            layer.events.data.disconnect(self._on_data)
+            layer.mode = "pan_zoom"
+            if remove:
+                self.viewer.layers.remove(layer)
