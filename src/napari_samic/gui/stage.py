@@ -137,10 +137,10 @@ class Stage:
         return Points(
             np.zeros((0, len(self._index) + 2)),
             name=f"{self.pixels.name} clicks",
-            size=max(3.0, max(self.pixels.shape) / 60),
-            canvas_size_limits=(10, 22),
+            size=max(3.0, max(self.pixels.shape) / 45),
+            canvas_size_limits=(2, 24),  # a lower limit above 2 turns all to border
             border_color="#101010",
-            border_width=0.12,
+            border_width=0.1,
             features={"object": np.zeros(0, int), "positive": np.zeros(0, bool)},
             **drawing.frame(self.image, self.pixels.factor),
         )
