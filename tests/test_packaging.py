@@ -30,6 +30,7 @@ def test_every_manifest_command_is_used() -> None:
     offers = npe2.PluginManifest.from_file(ROOT / "napari.yaml").contributions
     groups = (offers.sample_data, offers.readers, offers.writers, offers.widgets)
     used = {offer.command for group in groups for offer in group or ()}
+    used |= {entry.command for menu in (offers.menus or {}).values() for entry in menu}
     assert {command.id for command in offers.commands} == used
 
 

@@ -10,7 +10,7 @@ Source: SAMIC, section 3.1; click placement as in interactive-segmentation bench
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,8 +148,17 @@ def annotate_object(
     return Annotation(prompts, masks[kept - 1], tuple(scores), tuple(ious), kept)
 
 
+def is_saturated(scores: Sequence[float], threshold: float) -> bool:
+    """Two clicks in a row changed the confidence by less than `threshold`.
+
+    >>> is_saturated([0.5, 0.801, 0.8, 0.803], 0.01), is_saturated([0.8, 0.8], 0.01)
+    (True, False)
+    """
+    return len(scores) > 2 and bool(np.abs(np.diff(scores[-3:])).max() < threshold)
+
+
 def _is_enough(scores: list[float], now: float, settings: AnnotateSettings) -> bool:
-    saturated = len(scores) > 2 and max(np.abs(np.diff(scores[-3:]))) < settings.saturation
+    saturated = is_saturated(scores, settings.saturation)
     return saturated or now >= settings.target_iou or len(scores) >= settings.max_clicks
 
 

@@ -69,6 +69,18 @@ def test_answers_equal_segment_anythings_predictor(network, segmenter, shape, mu
         assert got.masks.shape == (3 if multimask else 1, *shape)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_embedding_comes_without_the_padding(network, segmenter, shape):
+    values = segmenter.embedding(picture(shape))
+    predictor = SamPredictor(network)
+    predictor.set_image(picture(shape))
+    _, rows, columns = values.shape
+    whole = predictor.get_image_embedding()[0].numpy()
+    np.testing.assert_allclose(values, whole[:, :rows, :columns], atol=1e-5)
+    sides = [max(1, round(4 * n / max(shape))) for n in shape]
+    assert [rows, columns] == sides
+
+
 def test_mask_prompt_equals_the_predictors(network, segmenter):
     image, prompts = picture(), point(10, 20)
     [first] = segmenter.candidates(image, [prompts])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.contracts import Image
+from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import InputError
 
 VERSION = "sam-1"
@@ -69,6 +69,15 @@ class Encoded:
         """Same, on `device`."""
         levels = [[t.to(device) for t in level] for level in self.levels]
         return Encoded(self.embedding.to(device), levels, self.input_hw, self.image_hw)
+
+    def seen(self, side_px: int) -> FloatArray:
+        """Embedding without the padding, (D, h, w) float32, of a square input of `side_px`."""
+        values = self.embedding[0].float().cpu().numpy()
+        rows, columns = (
+            max(1, round(cells * pixels / side_px))
+            for cells, pixels in zip(values.shape[1:], self.input_hw, strict=True)
+        )
+        return np.array(values[:, :rows, :columns], np.float32)
 
 
 def check_image(image: Image) -> None:

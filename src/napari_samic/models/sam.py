@@ -128,6 +128,11 @@ class SamSegmenter:
         rows, columns = encoded.input_hw
         return Taps(levels, (rows / self.side_px, columns / self.side_px))
 
+    def embedding(self, image: Image) -> FloatArray:
+        """What the encoder made of an image, (D, h, w) float32 without the padding."""
+        with self._lock:
+            return self._engine.encoded(image).seen(self.side_px)
+
     def candidates(
         self,
         image: Image,

@@ -1,0 +1,87 @@
+"""The boxes in which image, colours and model are chosen: fills them, and says what was chosen.
+
+Must not know what happens then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox
+
+from napari_samic.gui import picking
+from napari_samic.gui.panel import AnnotatePanel
+
+DEFAULT_MODEL = "tiny"
+FILE_CHOICE = "a weights file ..."
+
+
+class Chooser:
+    """See the module.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    panel : AnnotatePanel
+        Its boxes `image`, `channels` and `model` are filled.
+    """
+
+    def __init__(self, viewer: Any, panel: AnnotatePanel) -> None:
+        self.viewer, self.panel = viewer, panel
+
+    def fill_images(self, chosen: Any | None) -> bool:
+        """List the image layers, keep the chosen one; False if that is gone."""
+        box, found = self.panel.image, picking.image_layers(self.viewer)
+        _refill(box, [(str(layer.name), layer) for layer in found])
+        box.setCurrentIndex(found.index(chosen) if chosen in found else -1)
+        self.fill_colours(chosen if chosen in found else None)
+        return chosen is None or chosen in found
+
+    def fill_colours(self, image: Any | None) -> None:
+        """List how the image may be seen; the box is hidden if there is but one way."""
+        box, before = self.panel.channels, self.panel.channels.currentText()
+        options = [] if image is None else picking.colour_choices(self.viewer, image)
+        _refill(box, options)
+        box.setCurrentIndex(max(0, box.findText(before)))
+        self.panel.choices.setRowVisible(box, len(options) > 1)
+
+    def image(self) -> Any | None:
+        """The chosen image layer; a good first one if none is."""
+        found = picking.image_layers(self.viewer)
+        layer = self.panel.image.currentData() or picking.first_choice(self.viewer)
+        if layer in found:
+            self.panel.image.setCurrentIndex(found.index(layer))
+        return layer
+
+    def fill_models(self) -> None:
+        """List the segmenters; those that are not on this machine are grey and say why."""
+        box = self.panel.model
+        for row, (name, problem) in enumerate(picking.models()):
+            box.addItem(f"{name}  (not fetched)" if problem else name, name)
+            box.setItemData(row, problem or name, Qt.ItemDataRole.ToolTipRole)
+            if problem:
+                box.setItemData(row, 0, Qt.ItemDataRole.UserRole - 1)  # Qt's own way to grey it out
+        box.addItem(FILE_CHOICE, "")
+        box.setCurrentIndex(box.findData(DEFAULT_MODEL))
+
+    def model(self, ask_file: Callable[[str], Any], before: str) -> str:
+        """The chosen model; for a file of the user's, ask which."""
+        box = self.panel.model
+        name = str(box.currentData())
+        if not name:
+            path = ask_file("Weights of a segmenter")
+            name = f"path:{path}" if path else before
+            if box.findData(name) < 0:
+                box.insertItem(box.count() - 1, getattr(path, "name", name), name)
+        box.setCurrentIndex(box.findData(name))
+        return name
+
+
+def _refill(box: QComboBox, entries: list[tuple[str, Any]]) -> None:
+    box.blockSignals(True)
+    box.clear()
+    for text, data in entries:
+        box.addItem(text, data)
+    box.blockSignals(False)

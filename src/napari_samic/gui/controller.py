@@ -1,0 +1,221 @@
+"""Annotate (SAMBOX): the state and its verbs, in plain Python.
+
+Pages (images) hold objects, objects hold prompts and answers. Masks are asked for through a port,
+so that a test drives all of it without threads. Late answers are dropped: each question carries a
+generation (see `asking`), and only the newest of an object counts. Must not know Qt, napari,
+torch or files.
+
+Source: SAMIC, section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari_samic.gui.acting import Acting
+from napari_samic.gui.asking import Question
+from napari_samic.gui.items import Answer
+from napari_samic.gui.pages import Page
+
+
+class Annotator(Acting):
+    """Images, objects, classes and answers; verbs of prompts are in `Acting`."""
+
+    # --- images
+
+    def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> Page:
+        """Show an image; one that was annotated before comes back with all its objects.
+
+        Objects of an image that had this name but another size are set aside under "name, H x W".
+        """
+        page = self.pages.get(name)
+        if page is not None and page.shape != shape:
+            page.name = f"{name}, {page.shape[0]} x {page.shape[1]}"
+            self.pages[page.name], page = page, None
+        if page is None:
+            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or Page(name, shape)
+            page.name, self.pages[name] = name, page
+        page.file = file or page.file
+        self.page = page
+        self._last_act = None
+        self.refresh()
+        return page
+
+    def close_page(self) -> None:
+        """Show no image; what was annotated stays."""
+        self.page = None
+        self.tell("page")
+
+    def refresh(self) -> None:
+        """Pages were changed from outside: tell, and ask for what has no answer."""
+        self.tell("page")
+        self.ask_missing()
+
+    def use_as_reference(self, on: bool) -> None:
+        """Mark the shown image as one to learn from."""
+        if self.page is not None:
+            self.page.is_reference = on
+            self.tell("prompts")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the images to learn from: marked, and with at least one object."""
+        return tuple(p.name for p in self.pages.values() if p.is_reference and p.items)
+
+    # --- objects
+
+    def new_object(self) -> None:
+        """Let the next click begin another object."""
+        if self.page is not None and self.page.item() is not None:
+            self.page.current = self.page.next_number
+            self.touch(0)
+            self.tell("prompts")
+
+    def select(self, number: int) -> None:
+        """Make an object the current one."""
+        if self.page is not None and self.page.item(number) is not None:
+            self.page.current = number
+            self.label = next(i.label for i in self.page.items if i.number == number)
+            self.tell("prompts")
+
+    def step_object(self, by: int) -> None:
+        """Go to the next (+1) or previous (-1) object, round and round."""
+        if self.page is None or not self.page.items:
+            return
+        numbers = [item.number for item in self.page.items]
+        if self.page.current in numbers:
+            place = (numbers.index(self.page.current) + by) % len(numbers)
+        else:
+            place = 0 if by > 0 else len(numbers) - 1
+        self.select(numbers[place])
+
+    def delete_object(self, number: int | None = None) -> None:
+        """Remove an object with all its prompts; undo brings it back."""
+        item = self.found(number)
+        if self.page is None or item is None:
+            return
+        rest = [i for i in self.page.items if i is not item]
+        later = [i.number for i in rest if i.number > item.number]
+        nearest = later[0] if later else (rest[-1].number if rest else self.page.next_number)
+        self.touch(item.number, clicks=0)
+        self.page.commit(rest, nearest)
+        self.tell("prompts")
+
+    @property
+    def class_here(self) -> int:
+        """Class of the current object, or of the one to come."""
+        item = self.found(None)
+        return self.label if item is None else item.label
+
+    def set_class(self, label: int) -> None:
+        """Give the current object, and those to come, a class."""
+        self.label = label
+        self.classes.take({}, {label})
+        if self.page is not None:
+            self.page.relabel(label)
+        self.tell("classes")
+
+    def add_class(self, name: str = "") -> int:
+        """Make a class and use it from now on."""
+        self.label = self.classes.add(name)
+        self.tell("classes")
+        return self.label
+
+    def style_class(
+        self, label: int, *, name: str | None = None, colour: str | None = None
+    ) -> None:
+        """Rename or recolour a class.
+
+        Raises
+        ------
+        SettingsError
+            A name that is empty or taken.
+        """
+        if name is not None:
+            self.classes.rename(label, name)
+        if colour is not None:
+            self.classes.recolour(label, colour)
+        self.tell("classes")
+
+    def cycle_mask(self) -> None:
+        """Show the next of the masks that the model offers for the current object."""
+        item = self.found(None)
+        if self.page is not None and item is not None and item.answer is not None:
+            choice = (item.choice + 1) % len(item.answer.masks)
+            self.page.amend(replace(item, choice=choice))
+            self.touch(item.number, clicks=0)
+            self.tell("answer")
+
+    def undo(self) -> None:
+        """Take the last change of prompts, objects or classes of this image back."""
+        self._travel(self.page is not None and self.page.undo())
+
+    def redo(self) -> None:
+        """Take the last undo back."""
+        self._travel(self.page is not None and self.page.redo())
+
+    # --- answers
+
+    @property
+    def model(self) -> str:
+        """Whose answers count."""
+        return self.asking.model
+
+    def set_model(self, name: str) -> None:
+        """Let another model answer; prompts stay, confidences begin anew."""
+        if name != self.asking.model:
+            self.asking.model = name
+            self.asking.forget_all()
+            self.ask_missing()
+
+    def ask_missing(self) -> None:
+        """Ask for every object of the shown image that the model has not answered."""
+        if self.page is not None:
+            self.asking.missing(self.page)
+
+    def is_wanted(self, question: Question) -> bool:
+        """Whether an answer would still count, and be seen."""
+        shown = self.page is not None and self.page.name == question.page
+        return shown and self.asking.counts(question)
+
+    def receive(self, question: Question, answer: Answer, *, final: bool = True) -> bool:
+        """Take an answer, unless it comes late.
+
+        Parameters
+        ----------
+        final : bool
+            False for a first part, to which candidates will be added.
+
+        Returns
+        -------
+        bool
+            Whether it was taken.
+        """
+        page = self.pages.get(question.page)
+        item = page.item(question.number) if page is not None else None
+        if page is None or item is None or not self.asking.counts(question):
+            return False
+        page.amend(self.asking.answered(item, answer))
+        if final:
+            self.asking.close(question)
+        if page is self.page:
+            self.tell("answer")
+        return True
+
+    def refuse(self, question: Question) -> None:
+        """Give a question up that failed; the next change of its prompts asks anew."""
+        self.asking.close(question)
+        self.tell("answer")
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the current object has no answer yet but will get one."""
+        return self.page is not None and self.asking.is_open(self.page, self.page.current)
+
+    def _travel(self, moved: bool) -> None:
+        if moved and self.page is not None:
+            for item in self.page.items:
+                self.asking.forget(self.page, item.number)
+            self.touch(self.page.current, clicks=0)
+            self.tell("prompts")
+            self.ask_missing()

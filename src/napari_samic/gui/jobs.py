@@ -1,0 +1,164 @@
+"""One generator job in one napari worker: progress, cancel, errors.
+
+A job's steps and result arrive in the main thread. Errors of ours become one short notification,
+bugs keep their traceback. Must not know what a job does.
+
+napari's worker (0.9) leaves work to us, measured: it never closes the generator it quits, reports
+an error twice, and drops a RuntimeError (all of torch's are) with neither an error nor an end. So
+the relay below catches everything itself, and the end of the worker closes the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from napari_samic.contracts import Job, Step
+from napari_samic.errors import SamicError
+from napari_samic.gui import torch_once
+
+
+class Handle(Protocol):
+    """A job under way."""
+
+    def cancel(self) -> None:
+        """Close the job at its next step; none of its callbacks but `on_end` comes any more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What is called in the main thread.
+
+    Attributes
+    ----------
+    on_step, on_done : callable
+        With each Step; with the result.
+    on_error : callable
+        With an error; by default it is shown. Shown also if this returns False.
+    on_end : callable
+        Once, whatever happened, also after a cancel.
+    """
+
+    on_step: Callable[[Step], None] | None = None
+    on_done: Callable[[Any], None] | None = None
+    on_error: Callable[[Exception], bool] | None = None
+    on_end: Callable[[], None] | None = None
+
+
+class Runner(Protocol):
+    """Who runs jobs: workers here, the caller's own thread in tests."""
+
+    def start(self, job: Job[Any], calls: Calls | None = None, *, title: str = "") -> Handle:
+        """Begin a job; with a title it shows in napari's activity dock."""
+        ...
+
+    def close(self) -> None:
+        """Cancel everything; nothing is called back after this."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: Exception
+
+
+class Jobs:
+    """Runs each job in a napari worker of its own."""
+
+    def __init__(self) -> None:
+        self._running: set[_Running] = set()
+
+    def start(self, job: Job[Any], calls: Calls | None = None, *, title: str = "") -> Handle:
+        """See `Runner`."""
+        running = _Running(job, calls or Calls(), self._running, title)
+        running.worker.start()
+        return running
+
+    def close(self) -> None:
+        """See `Runner`."""
+        for running in list(self._running):
+            running.calls = Calls()
+            running.cancel()
+
+    @property
+    def count(self) -> int:
+        """Jobs that have not ended."""
+        return len(self._running)
+
+
+class _Running:
+    """A job, its worker and its bar."""
+
+    def __init__(self, job: Job[Any], calls: Calls, group: set[_Running], title: str) -> None:
+        from napari.qt.threading import create_worker
+
+        self.job, self.calls, self.group, self.title = job, calls, group, title
+        self.cancelled = False
+        self.worker = create_worker(
+            _relay, job, _start_thread=False, _progress={"desc": title} if title else None
+        )
+        self.worker.yielded.connect(self._stepped)
+        self.worker.returned.connect(self._returned)
+        self.worker.finished.connect(self._finished)
+        group.add(self)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.worker.quit()
+
+    def _stepped(self, step: Step) -> None:
+        if self.cancelled:
+            return
+        bar = getattr(self.worker, "pbar", None)
+        if bar is not None:
+            _show_progress(bar, step, self.title)
+        if self.calls.on_step is not None:
+            self.calls.on_step(step)
+
+    def _returned(self, result: Any) -> None:
+        if self.cancelled:
+            return
+        if isinstance(result, _Failed):
+            taken = self.calls.on_error is not None and self.calls.on_error(result.error)
+            if not taken:
+                show(result.error)
+        elif self.calls.on_done is not None:
+            try:
+                self.calls.on_done(result)
+            except SamicError as error:
+                show(error)
+
+    def _finished(self) -> None:
+        self.job.close()
+        self.group.discard(self)
+        if self.calls.on_end is not None:
+            self.calls.on_end()
+
+
+def _relay(job: Job[Any]) -> Generator[Step, None, Any]:
+    torch_once.load()
+    try:
+        return (yield from job)
+    except Exception as error:  # a RuntimeError would be lost in the worker
+        return _Failed(error)
+
+
+def _show_progress(bar: Any, step: Step, title: str) -> None:
+    with suppress(RuntimeError):  # its widget may be gone with the window
+        if step.total and bar.total != step.total:
+            bar.total = step.total
+        bar.set_description(f"{title}: {step.message}" if step.message else title)
+        bar.update(max(0, step.done - bar.n))
+
+
+def show(error: Exception) -> None:
+    """Tell the user: ours in one line, a bug with its traceback."""
+    from napari.utils import notifications
+
+    if isinstance(error, SamicError):
+        notifications.show_error(str(error))
+    else:
+        notifications.notification_manager.receive_error(type(error), error, error.__traceback__)

@@ -1,0 +1,181 @@
+"""Pixels of the chosen image layer, slice by slice, as models take them.
+
+Reads from what the layer showed when it was chosen, so a layer deleted in the middle of a job does
+no harm. One normalisation for the whole stack, fitted once. Threads may share it. Must not know Qt;
+sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` and `source`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.contracts import Image, Plane
+from napari_samic.errors import InputError
+from napari_samic.listing import stem_of
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+
+KEPT = 6
+"""RGB images that are kept in memory."""
+LARGEST_PX = 4096 * 4096
+"""Of a multiscale image, the finest level with planes up to this is annotated."""
+SAMPLED = 8
+"""Planes that the normalisation is fitted to."""
+
+
+class Pixels:
+    """See the module.
+
+    Parameters
+    ----------
+    layers : sequence of image layers
+        One; or two or three of one shape, which become red, green and blue.
+    name : str, optional
+        Of the image in prompt files; the default is the file's stem, else the layer's name.
+
+    Attributes
+    ----------
+    stack_shape : tuple of int
+        () for a lone image.
+    shape : (H, W)
+    factor : float
+        Pixels of the finest level along one of ours; 1 unless multiscale.
+
+    Raises
+    ------
+    InputError
+        Not an image of two or more dimensions, or layers of different shapes.
+    """
+
+    def __init__(self, layers: Sequence[Any], name: str = "") -> None:
+        first = layers[0]
+        self.file = _file_of(first)
+        self.name = name or (stem_of(Path(self.file)) if self.file else str(first.name))
+        self._rgb = bool(first.rgb)
+        levels = [_level(layer) for layer in layers]
+        self._arrays = [array for array, _ in levels]
+        self.factor = levels[0][1]
+        shapes = {tuple(array.shape) for array in self._arrays}
+        if len(shapes) > 1 or (len(layers) > 1 and self._rgb):
+            raise InputError(
+                f"{self.name}: channels of different shapes, or RGB ones. Pick others."
+            )
+        shape = shapes.pop()
+        spatial = shape[:-1] if self._rgb else shape
+        if len(spatial) < 2:
+            raise InputError(f"{self.name}: shape {shape}, expected at least rows and columns.")
+        self.stack_shape = tuple(int(n) for n in spatial[:-2])
+        self.shape = (int(spatial[-2]), int(spatial[-1]))
+        self._lock = threading.Lock()
+        self._normalisation: Normalisation | None = None
+        self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
+
+    def label(self, index: tuple[int, ...]) -> str:
+        """Name of a slice, as `Plane.label`."""
+        return self.plane(index).label
+
+    def plane(self, index: tuple[int, ...]) -> Plane:
+        """One slice, not read yet."""
+        path = Path(self.file) if self.file else None
+        return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
+
+    def _raw(self, index: tuple[int, ...]) -> NDArray[Any]:
+        parts = [np.asarray(array[index]) for array in self._arrays]
+        return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
+
+    def normalisation(self) -> Normalisation:
+        """How pixels become RGB; reads some slices the first time."""
+        with self._lock:
+            if self._normalisation is None:
+                self._normalisation = fit_normalisation([self.plane(i) for i in self._sample()])
+            return self._normalisation
+
+    def _sample(self) -> list[tuple[int, ...]]:
+        count = math.prod(self.stack_shape)
+        picks = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).round().astype(int))
+        return [tuple(int(i) for i in np.unravel_index(p, self.stack_shape or (1,)))[
+            : len(self.stack_shape)
+        ] for p in picks]  # fmt: skip
+
+    def image(self, index: tuple[int, ...]) -> Image:
+        """(H, W, 3) uint8 of a slice; read once, then kept for a while.
+
+        Raises
+        ------
+        InputError
+            It can't be read or normalised.
+        """
+        normalisation = self.normalisation()
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        image = read_rgb(self.plane(index), normalisation)
+        with self._lock:
+            self._kept[index] = image
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return image
+
+    def forget(self) -> None:
+        """The layer's pixels changed: read them anew."""
+        with self._lock:
+            self._kept.clear()
+            self._normalisation = None
+
+    def after(self, index: tuple[int, ...], count: int = 2) -> list[tuple[int, ...]]:
+        """The next slices along the last axis of the stack."""
+        if not index:
+            return []
+        last = range(index[-1] + 1, min(index[-1] + 1 + count, self.stack_shape[-1]))
+        return [(*index[:-1], i) for i in last]
+
+    def indices(self) -> list[tuple[int, ...]]:
+        """Every slice, in order."""
+        return list(product(*(range(n) for n in self.stack_shape)))
+
+
+class Names:
+    """A name for each layer, fixed when first asked for: no two share their prompts."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Any, str]] = []
+
+    def of(self, layer: Any) -> str:
+        """The name; "stem (2)" if another layer has the stem."""
+        for known, name in self._known:
+            if known is layer:
+                return name
+        wanted, taken = Pixels((layer,)).name, {name for _, name in self._known}
+        name, number = wanted, 2
+        while name in taken:
+            name, number = f"{wanted} ({number})", number + 1
+        self._known.append((layer, name))
+        return name
+
+
+def _file_of(layer: Any) -> str:
+    path = getattr(getattr(layer, "source", None), "path", None)
+    return str(path) if path and "://" not in str(path) else ""
+
+
+def _level(layer: Any) -> tuple[Any, float]:
+    """The array to annotate, and how many pixels of the finest level one of its pixels is."""
+    if not getattr(layer, "multiscale", False):
+        return layer.data, 1.0
+    levels = list(layer.data)
+    axis = -2 if layer.rgb else -1
+    for level in levels:
+        height, width = (int(n) for n in level.shape[axis - 1 : axis + 1 or None])
+        if height * width <= LARGEST_PX:
+            return level, levels[0].shape[axis] / level.shape[axis]
+    return levels[-1], levels[0].shape[axis] / levels[-1].shape[axis]

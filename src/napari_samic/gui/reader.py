@@ -1,0 +1,75 @@
+"""Opens a SAMBOX prompt file in napari: its clicks and boxes as layers, image by image.
+
+napari asks by name only ("*prompts.json"), so the content's kind is checked before anything is
+claimed. Speaks napari's layer tuples: needs no viewer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic.prompt_faults import FORMAT
+from napari_samic.prompts import ImagePrompts, load_prompts
+
+_PEEK_BYTES = 4096
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Any]] | None:
+    """The reader, if this is one of our prompt files; None for any other JSON."""
+    if not isinstance(path, str) or not _is_ours(Path(path)):
+        return None
+    return read
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file's first bytes name our format."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PEEK_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    return json.dumps(FORMAT) in start and start.lstrip().startswith("{")
+
+
+def read(path: str | Sequence[str]) -> list[LayerTuple]:
+    """Clicks and boxes of each image as Points and Shapes layers.
+
+    Raises
+    ------
+    FormatError, PromptError
+        A damaged file; all its faults are named.
+    """
+    source = path if isinstance(path, str) else path[0]
+    layers = [layer for image in load_prompts(source).images for layer in _layers(image)]
+    return layers or [(np.zeros((0, 2)), {"name": f"{Path(source).stem}, empty"}, "points")]
+
+
+def _layers(image: ImagePrompts) -> list[LayerTuple]:
+    numbers = [n for n, one in enumerate(image.objects, 1) for _ in one.points_rc]
+    signs = [bool(s) for one in image.objects for s in one.is_foreground]
+    points = [row for one in image.objects for row in one.points_rc.tolist()]
+    boxes = [_corners(one.box_rc.tolist()) for one in image.objects if one.box_rc is not None]
+    of_points = {
+        "name": f"{image.name} clicks",
+        "features": {"object": numbers, "positive": signs},
+        "face_color": ["#2ee66b" if sign else "#ff4060" for sign in signs],
+        "metadata": {"shape": image.shape},
+    }
+    out: list[LayerTuple] = []
+    if points:
+        out.append((np.array(points), of_points, "points"))
+    if boxes:
+        of_boxes = {"name": f"{image.name} boxes", "face_color": "transparent"}
+        out.append((boxes, of_boxes | {"edge_color": "#2ee66b"}, "shapes"))
+    return out
+
+
+def _corners(box: list[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    row0, column0, row1, column1 = box
+    return np.array([(row0, column0), (row0, column1), (row1, column1), (row1, column0)])

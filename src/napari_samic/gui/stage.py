@@ -1,0 +1,322 @@
+"""Our own layers over the chosen image: clicks, boxes, masks, hints; drawn from a page, read back.
+
+The page is the truth: layers show the current slice of it, and what the user does to them is read
+as a whole, so that dragging, deleting and pasting need no code of their own. A layer that the user
+deletes is made again when it is needed. Must not know jobs, models or what a verb does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from napari_samic.gui import drawing
+from napari_samic.gui.classes import Classes
+from napari_samic.gui.drawing import NEGATIVE, POSITIVE
+from napari_samic.gui.items import Box, Point
+from napari_samic.gui.pages import Page
+from napari_samic.gui.pixels import Pixels
+from napari_samic.gui.work import Hint
+
+OURS = "napari-samic"
+"""Marks layers in their metadata: images that are not to be annotated, masks to be used again."""
+_SYMBOLS = {True: "disc", False: "cross"}
+
+
+class Stage:
+    """See the module.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image : napari.layers.Image
+    pixels : Pixels
+        Of `image`.
+    on_points, on_boxes : callable
+        Called when the user changed the points or boxes.
+
+    Attributes
+    ----------
+    sign : bool
+        Of the next click.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        image: Any,
+        pixels: Pixels,
+        *,
+        on_points: Callable[[], None],
+        on_boxes: Callable[[], None],
+    ) -> None:
+        self.viewer, self.image, self.pixels = viewer, image, pixels
+        self.sign = True
+        self.layers: dict[str, Any] = {}
+        self.on_new: Callable[[Any], None] = lambda _layer: None
+        self._heard = {"clicks": on_points, "boxes": on_boxes}
+        self._quiet = False
+        self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
+        self._colours: dict[int, str] = {}
+        self._tints: tuple[str, ...] = ()
+        self._painted: tuple[Any, ...] = ()
+
+    # --- where
+
+    def index(self) -> tuple[int, ...] | None:
+        """The slice on the screen; None if it is not the last two axes, flat, of this image."""
+        dims, ndim = self.viewer.dims, self.viewer.dims.ndim
+        if dims.ndisplay != 2 or tuple(dims.displayed) != (ndim - 2, ndim - 1):
+            return None
+        place = np.round(self.image.world_to_data(dims.point)[:-2]).astype(int)
+        found = tuple(int(i) for i in place)
+        stack = self.pixels.stack_shape
+        inside = all(0 <= i < n for i, n in zip(found, stack, strict=True))
+        return found if inside else None
+
+    # --- layers
+
+    def ensure(self) -> None:
+        """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
+        made = [kind for kind in ("masks", "boxes", "clicks") if self._lost(kind)]
+        for kind in made:
+            layer = getattr(self, f"_make_{kind}")()
+            self.layers[kind] = layer
+            if layer not in self.viewer.layers:
+                self.viewer.add_layer(layer)
+            if kind in self._heard:
+                layer.events.data.connect(self._on_data)
+            self.on_new(layer)
+        if "clicks" in made:
+            self.use_points(self.sign)
+
+    def _lost(self, kind: str) -> bool:
+        return kind not in self.layers or self.layers[kind] not in self.viewer.layers
+
+    def _make_masks(self) -> Any:
+        from napari.layers import Labels
+
+        shape = (*self.pixels.stack_shape, *self.pixels.shape)
+        mark = {OURS: self.pixels.name}
+        for known in self.viewer.layers:  # of the time before the user looked at another image
+            if known.metadata.get(OURS) == self.pixels.name and known.data.shape == shape:
+                return known
+        layer = Labels(
+            drawing.sparse(shape),
+            name=f"{self.pixels.name} masks",
+            opacity=0.55,
+            metadata=mark,
+            **drawing.frame(self.image, self.pixels.factor),
+        )
+        layer.editable = False
+        self._colours, self._painted = drawing.palette({}, Classes()), ()
+        layer.colormap = drawing.colormap(self._colours)  # compiles napari's painter now, not later
+        return layer
+
+    def _make_boxes(self) -> Any:
+        from napari.layers import Shapes
+
+        width = max(1.0, max(self.pixels.shape) / 200)
+        return Shapes(
+            ndim=len(self._index) + 2,
+            name=f"{self.pixels.name} boxes",
+            edge_color=POSITIVE,
+            face_color="transparent",
+            edge_width=width,
+            opacity=0.9,
+            features={"object": np.zeros(0, int)},
+            **drawing.frame(self.image, self.pixels.factor),
+        )
+
+    def _make_clicks(self) -> Any:
+        from napari.layers import Points
+
+        return Points(
+            np.zeros((0, len(self._index) + 2)),
+            name=f"{self.pixels.name} clicks",
+            size=max(3.0, max(self.pixels.shape) / 45),
+            canvas_size_limits=(2, 24),  # a lower limit above 2 turns all to border
+            border_color="#101010",
+            border_width=0.1,
+            features={"object": np.zeros(0, int), "positive": np.zeros(0, bool)},
+            **drawing.frame(self.image, self.pixels.factor),
+        )
+
+    # --- to the layers
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def show(self, page: Page, index: tuple[int, ...], classes: Classes) -> None:
+        """Draw everything of a page that is not drawn already."""
+        self._index = index
+        self.show_prompts(page, classes)
+        self.show_masks(page, classes)
+
+    def show_prompts(self, page: Page, classes: Classes) -> None:
+        """Draw clicks and boxes; the current object's are bright."""
+        with self._silent():
+            if not self._lost("clicks"):
+                self._draw_points(self.layers["clicks"], page)
+            if not self._lost("boxes"):
+                self._draw_boxes(self.layers["boxes"], page, classes)
+
+    def _draw_points(self, layer: Any, page: Page) -> None:
+        rows = [(item.number, point) for item in page.items for point in item.points]
+        coordinates = np.array([(*self._index, p[0], p[1]) for _, p in rows], float)
+        coordinates = coordinates.reshape(-1, len(self._index) + 2)
+        numbers = np.array([n for n, _ in rows], int)
+        signs = np.array([p[2] for _, p in rows], bool)
+        if layer.selected_data:
+            layer.selected_data = set()
+        if not np.array_equal(layer.data, coordinates):
+            layer.data = coordinates
+        table = layer.features  # each setter below draws the layer anew, so only what changed
+        same = np.array_equal(table["object"], numbers) and np.array_equal(table["positive"], signs)
+        if not same:
+            layer.features = {"object": numbers, "positive": signs}
+            if len(rows):
+                layer.symbol = [_SYMBOLS[bool(s)] for s in signs]
+        faces = drawing.faces(numbers == page.current, signs)
+        if len(rows) and not np.allclose(layer.face_color, faces, atol=0.01):
+            layer.face_color = faces
+        self._next_point(layer, page.current)
+
+    def _next_point(self, layer: Any, number: int | None = None) -> None:
+        """What a new point will be."""
+        defaults = dict(layer.feature_defaults.iloc[0])
+        current = int(defaults["object"]) if number is None else number
+        if (int(defaults["object"]), bool(defaults["positive"])) != (current, self.sign):
+            layer.feature_defaults = {"object": current, "positive": self.sign}
+        symbol, colour = _SYMBOLS[self.sign], POSITIVE if self.sign else NEGATIVE
+        if str(layer.current_symbol) != symbol or layer.current_face_color != colour:
+            layer.current_symbol, layer.current_face_color = symbol, colour
+
+    def _draw_boxes(self, layer: Any, page: Page, classes: Classes) -> None:
+        items = [item for item in page.items if item.box is not None]
+        wanted = [drawing.corners(item.box, self._index) for item in items if item.box is not None]
+        tints = tuple(drawing.tint(item.number, item.label, classes) for item in items)
+        numbers = [item.number for item in items]
+        same = len(wanted) == layer.nshapes and all(
+            np.array_equal(a, b) for a, b in zip(wanted, layer.data, strict=True)
+        )
+        if int(layer.feature_defaults["object"].iloc[0]) != page.current:
+            layer.feature_defaults = {"object": page.current}
+        if same and self._tints == tints and list(layer.features["object"]) == numbers:
+            return
+        self._tints = tints
+        if not same:
+            layer.selected_data = set()
+            layer.data = []
+            if wanted:
+                layer.add_rectangles(wanted)
+        layer.features = {"object": np.array(numbers, int)}
+        if items:
+            layer.edge_color = list(tints)
+            layer.face_color = [(0.0, 0.0, 0.0, 0.0)] * len(items)
+        layer.selected_data = set()
+
+    def show_masks(self, page: Page, classes: Classes) -> None:
+        """Paint the masks of the current slice, each in the colour of its class."""
+        if self._lost("masks"):
+            return
+        layer = self.layers["masks"]
+        colours = drawing.palette({item.number: item.label for item in page.items}, classes)
+        if colours != self._colours:
+            self._colours = colours
+            layer.colormap = drawing.colormap(colours)
+        masks = [(item.number, item.mask, item.score) for item in page.items]
+        if self._painted != (self._index, masks):  # cutouts compare by identity
+            self._painted = (self._index, masks)
+            layer.data[self._index] = page.labels()
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def show_hint(self, hint: Hint | None) -> None:
+        """Show or remove the overlay of what the encoder sees, with a dot at the next click."""
+        if hint is None:
+            if not self._lost("hints"):
+                self.viewer.layers.remove(self.layers["hints"])
+            self.layers.pop("hints", None)
+            return
+        picture = drawing.with_dot(hint)
+        if not self._lost("hints"):
+            self.layers["hints"].data = picture
+            return
+        from napari.layers import Image
+
+        frame = drawing.frame(self.image, self.pixels.factor)
+        flat = {"scale": frame["scale"][-2:], "translate": frame["translate"][-2:]}
+        name = f"{self.pixels.name} hints"
+        layer = Image(picture, rgb=True, name=name, opacity=0.6, metadata={OURS: True}, **flat)
+        self.layers["hints"] = layer
+        active = self.viewer.layers.selection.active
+        place = self.viewer.layers.index(self.image) + 1 if self.image in self.viewer.layers else 0
+        self.viewer.layers.insert(place, layer)
+        self.viewer.layers.selection.active = active
+
+    # --- from the layers
+
+    def _on_data(self, event: Any) -> None:
+        action = getattr(event, "action", "")
+        if self._quiet or str(getattr(action, "value", action)) not in (
+            "added", "removed", "changed",
+        ):  # fmt: skip
+            return
+        for kind, heard in self._heard.items():
+            if self.layers.get(kind) is event.source:
+                heard()
+
+    def points(self) -> list[tuple[int, Point]]:
+        """What the clicks layer holds: the object's number and the point."""
+        layer = self.layers["clicks"]
+        rows = zip(layer.data, layer.features["object"], layer.features["positive"], strict=True)
+        return [(int(n), (float(at[-2]), float(at[-1]), bool(sign))) for at, n, sign in rows]
+
+    def boxes(self) -> list[tuple[int, Box]]:
+        """What the boxes layer holds; of any shape its bounds."""
+        layer = self.layers["boxes"]
+        out: list[tuple[int, Box]] = []
+        for corners, number in zip(layer.data, layer.features["object"], strict=True):
+            flat = np.asarray(corners, float)[:, -2:]
+            (r0, c0), (r1, c1) = flat.min(0), flat.max(0)
+            out.append((int(number), (float(r0), float(c0), float(r1), float(c1))))
+        return out
+
+    # --- tools
+
+    def use_points(self, sign: bool) -> None:
+        """Let the next click be a positive or negative point."""
+        self.sign = sign
+        layer = self.layers["clicks"]
+        with self._silent():
+            layer.selected_data = set()
+            self._next_point(layer)
+            self.viewer.layers.selection.active = layer
+            layer.mode = "add"
+
+    def use_boxes(self) -> None:
+        """Let the next drag be a box."""
+        layer = self.layers["boxes"]
+        self.viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+
+    def release(self, *, remove: bool) -> None:
+        """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
+        self._quiet = True
+        self.show_hint(None)
+        for kind in self._heard:
+            if self._lost(kind):
+                continue
+            layer = self.layers[kind]
+            layer.events.data.disconnect(self._on_data)
+            layer.mode = "pan_zoom"
+            if remove:
+                self.viewer.layers.remove(layer)

@@ -1,0 +1,325 @@
+"""The dock in a real viewer. Viewers are slow to make, so each test tells a whole story."""
+
+import os
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("qtpy")
+from discs import Discs, Inline
+from napari.layers import Labels, Points, Shapes
+
+from napari_samic.gui import recovery, work
+from napari_samic.gui.desk import Desk
+from napari_samic.gui.dock import SamicDock
+from napari_samic.gui.layers import sample_scenes
+from napari_samic.prompts import load_prompts
+from napari_samic.samples import sample_set
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (3, 48, 64), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def discs(monkeypatch):
+    made = Discs()
+
+    def open_model(name):
+        yield work.Step(0, 0)
+        return made
+
+    monkeypatch.setattr(work, "open_model", open_model)
+    return made
+
+
+class Story:
+    """A viewer with an image and the dock on it, its jobs run in this thread."""
+
+    def __init__(self, viewer, qtbot, data=IMAGE, runner=None, **image):
+        self.viewer, self.qtbot = viewer, qtbot
+        self.image = viewer.add_image(data, name="cells", **image)
+        self.runner = runner or Inline()
+        self.dock = SamicDock(viewer, self.runner)
+        self.docked = viewer.window.add_dock_widget(self.dock, name="SAMIC")
+        self.settle()
+
+    def settle(self):
+        from qtpy.QtWidgets import QApplication
+
+        for _ in range(3):
+            self.runner.settle()
+            QApplication.processEvents()
+
+    @property
+    def state(self):
+        return self.dock.desk.state
+
+    @property
+    def layers(self):
+        return self.dock.stage.layers
+
+    @property
+    def shown(self):
+        return self.layers["masks"].data[self.dock.desk.index]
+
+    def click(self, row, column):
+        self.layers["clicks"].add((*self.dock.desk.index, row, column))
+        self.settle()
+
+    def press(self, verb):
+        self.dock.panel.verbs[verb]()
+        self.settle()
+
+
+@pytest.fixture
+def story(make_napari_viewer, qtbot, discs):
+    def tell(data=IMAGE, **image):
+        return Story(make_napari_viewer(), qtbot, data, **image)
+
+    return tell
+
+
+def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch):
+    s = story()
+    panel, clicks = s.dock.panel, s.layers["clicks"]
+    assert s.dock.desk.index == (1,)
+    assert "Click on an object" in panel.guide.text()
+    assert s.viewer.layers.selection.active is clicks
+    assert clicks.mode == "add"
+    assert [type(s.layers[k]) for k in ("masks", "boxes", "clicks")] == [Labels, Shapes, Points]
+
+    s.click(10, 12)
+    assert s.shown[10, 12] == 1
+    assert panel.confidence.value == pytest.approx(0.6)
+    assert panel.table.item(0, 2).text() == "0.60"
+    assert s.layers["masks"].data[0].max() == 0
+
+    s.press("sign")
+    assert panel.tools["negative"].isChecked()
+    s.click(12, 12)
+    assert s.state.page.item().points == ((10, 12, True), (12, 12, False))
+    np.testing.assert_allclose(clicks.face_color[1], [1, 0.25, 0.376, 1], atol=0.01)
+    assert [str(v) for v in clicks.symbol] == ["disc", "cross"]
+
+    s.press("sign")
+    s.press("new")
+    s.click(30, 40)
+    assert (s.shown[30, 40], len(s.state.page.items)) == (2, 2)
+    assert clicks.face_color[0][3] < clicks.face_color[2][3] == 1.0  # the current one is bright
+
+    s.press("undo")
+    assert len(clicks.data) == 2
+    assert s.shown[30, 40] == 0
+    s.press("redo")
+    assert len(clicks.data) == 3
+    assert s.shown[30, 40] == 2
+
+    nucleus = s.state.add_class("nucleus")
+    s.press("class")
+    s.dock.panel.verbs["classed"](nucleus)
+    s.settle()
+    assert panel.table.item(1, 1).text() == "nucleus"
+    assert panel.classes.currentText() == "nucleus"
+
+    s.press("box")
+    assert s.layers["boxes"].mode == "add_rectangle"
+    s.layers["boxes"].add_rectangles(np.array([[1, 20, 30], [1, 20, 50], [1, 40, 50], [1, 40, 30]]))
+    s.settle()
+    assert s.state.page.item(2).box == (20, 30, 40, 50)
+    assert s.shown[22, 48] == 2
+
+    s.press("cycle")
+    assert "2 of 4" in panel.cycle.text()
+    s.press("reference")
+    assert "(1 so far)" in panel.reference.text()
+    s.press("hint")
+    assert "cells hints" in s.viewer.layers
+    s.press("hint")
+    assert "cells hints" not in s.viewer.layers
+
+    monkeypatch.setattr(s.dock.dialogs, "ask_folder", lambda _title: tmp_path / "out")
+    s.press("save")
+    saved = load_prompts(tmp_path / "out" / "prompts.json")
+    assert saved.images[0].name == "cells[1]"
+    assert [one.label for one in saved.images[0].objects] == [1, 2]
+    assert "Saved 2 files" in panel.status.text()
+
+    s.press("delete")
+    s.press("delete")
+    assert len(clicks.data) == s.layers["boxes"].nshapes == s.shown.max() == 0
+    s.dock.desk.keeper.load(tmp_path / "out" / "prompts.json")
+    s.settle()
+    assert len(clicks.data) == 3
+    assert s.layers["boxes"].nshapes == 1
+    assert s.shown.max() > 0
+
+
+def test_slices_layers_and_images_come_and_go(story):
+    s = story()
+    s.click(10, 12)
+    s.viewer.dims.set_point(0, 2)
+    s.settle()
+    assert s.state.page.name == "cells[2]"
+    assert len(s.layers["clicks"].data) == 0
+    s.click(20, 20)
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    np.testing.assert_array_equal(s.layers["clicks"].data, [[1, 10, 12]])
+    assert s.layers["masks"].data[2, 20, 20] == 1
+
+    s.layers["clicks"].data[0, 1:] = (30, 40)  # as napari does while a point is dragged
+    s.layers["clicks"].events.data(
+        value=s.layers["clicks"].data, action="changed", data_indices=(0,), vertex_indices=((),)
+    )
+    s.settle()
+    assert s.state.page.item().points == ((30, 40, True),)
+    assert s.shown[30, 40] == 1
+
+    s.layers["clicks"].selected_data = {0}
+    s.layers["clicks"].remove_selected()
+    s.settle()
+    assert not s.state.page.items
+    s.press("undo")
+    assert len(s.layers["clicks"].data) == 1
+
+    s.image.name = "renamed"
+    assert s.dock.panel.image.currentText() == "renamed"
+    assert s.state.page.name == "cells[1]"
+
+    for kind in ("clicks", "masks", "boxes"):
+        s.viewer.layers.remove(s.layers[kind])
+    s.settle()
+    assert s.state.page.items
+    s.dock.use_tool("positive")
+    s.settle()
+    assert len(s.layers["clicks"].data) == 1
+    assert s.shown[30, 40] == 1
+    assert all(layer in s.viewer.layers for layer in s.layers.values())
+
+    s.image.data = np.zeros((2, 30, 30), np.uint8)  # other pixels, another size
+    s.settle()
+    assert s.state.page.shape == (30, 30)
+    s.image.data = IMAGE
+    s.settle()
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    assert s.dock.stage.pixels.shape == (48, 64)
+    assert s.state.page.items
+
+    s.viewer.dims.ndisplay = 3
+    s.settle()
+    assert "2-D view" in s.dock.panel.guide.text()
+    s.viewer.dims.ndisplay = 2
+    s.settle()
+
+    other = s.viewer.add_image(
+        np.zeros((20, 30, 3), np.uint8), rgb=True, name="other", scale=(2, 2)
+    )
+    assert s.dock.panel.image.currentText() == "renamed"
+    s.dock.panel.image.setCurrentIndex(s.dock.panel.image.findText("other"))
+    s.dock._choose_image()
+    s.settle()
+    assert s.state.page.name == "other"
+    assert s.layers["clicks"].scale.tolist() == [2, 2]
+    s.click(5, 6)
+    assert s.shown[5, 6] == 1
+    for name in ("renamed", "other"):
+        s.dock.panel.image.setCurrentIndex(s.dock.panel.image.findText(name))
+        s.dock._choose_image()
+        s.settle()
+    assert s.shown[5, 6] == 1
+    kinds = [type(layer) for layer in s.viewer.layers]
+    assert (kinds.count(Points), kinds.count(Shapes)) == (1, 1)  # none is left from before
+
+    s.layers["clicks"].add((9, 9))  # an answer is under way when its image goes
+    s.viewer.layers.remove(other)
+    s.settle()
+    assert s.dock.stage is None
+    assert s.state.pages["other"].items
+    s.viewer.layers.remove(s.image)
+    s.settle()
+    assert "Open an image" in s.dock.panel.guide.text()
+    assert not s.runner.errors
+
+
+def test_closing_leaves_no_key_and_no_callback(story):
+    s = story()
+    keys_before = {id(layer): dict(type(layer).class_keymap) for layer in s.viewer.layers}
+    assert dict(s.viewer.keymap) == {}
+    clicks, image = s.layers["clicks"], s.image
+    assert len(clicks.keymap) == 12
+    assert not image.keymap
+    taken = {str(key) for kind in (Points, Shapes) for key in kind.class_keymap}
+    assert not taken & {str(key) for key in clicks.keymap}
+    s.click(10, 12)
+    s.viewer.window.remove_dock_widget(s.docked)
+    s.settle()
+    assert not any(layer.keymap for layer in s.viewer.layers)
+    assert dict(s.viewer.keymap) == {}
+    assert {id(x): dict(type(x).class_keymap) for x in s.viewer.layers} == keys_before
+    steps = len(s.state.pages["cells[1]"].past)
+    clicks.add((1, 20, 20))
+    s.viewer.dims.set_point(0, 2)
+    s.image.name = "renamed"
+    s.settle()
+    assert len(s.state.pages["cells[1]"].past) == steps
+    (left,) = recovery.leftovers()  # nothing was saved: offered again
+
+    again = SamicDock(s.viewer, s.runner)
+    s.viewer.window.add_dock_widget(again, name="SAMIC again")
+    assert not again.panel.recovery.isHidden()
+    again.panel.verbs["restore"]()
+    s.settle()
+    assert again.desk.state.pages["cells[1]"].items
+    assert not left.path.exists()
+
+
+def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
+    s = story()
+    s.layers["clicks"].add((1, 10, 12))
+    s.runner.jobs[-1].advance()
+    desk: Desk = s.dock.desk
+    s.viewer.close()
+    s.qtbot.waitUntil(lambda: not desk.listeners)  # Qt destroyed the dock, which ended the work
+    s.runner.settle()
+    assert desk.state.pages["cells[1]"].items
+    assert not s.runner.errors
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param([np.zeros((64, 80), np.uint8), np.zeros((32, 40), np.uint8)], id="multiscale"),
+        pytest.param(np.zeros((2, 3, 32, 40), np.uint16), id="four_axes"),
+    ],
+)
+def test_other_kinds_of_images_are_annotated(story, data):
+    s = story(data)
+    s.click(10, 12)
+    assert s.shown[10, 12] == 1
+    assert not s.runner.errors
+
+
+@pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")
+def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    data, options, _ = sample_scenes()[0]
+    viewer.add_image(data, **options)
+    dock = SamicDock(viewer)
+    viewer.window.add_dock_widget(dock, name="SAMIC")
+    qtbot.waitUntil(lambda: dock.desk.status.startswith("Ready: tiny"), timeout=60_000)
+    index = dock.desk.index
+    truth = sample_set()[index[0]].truth
+    rows, columns = np.nonzero(truth == truth[truth > 0][0])
+    place = rows.mean().round(), columns.mean().round()
+    dock.stage.layers["clicks"].add((*index, *place))
+    qtbot.waitUntil(lambda: dock.panel.confidence.value is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.desk.state.is_waiting, timeout=30_000)
+    assert dock.stage.layers["masks"].data[index].max() == 1
+    qtbot.waitUntil(lambda: dock.desk.runner.count == 0, timeout=30_000)
+    dock.release()

@@ -1,0 +1,175 @@
+"""Jobs in napari's worker: steps, results, cancel, errors; no viewer."""
+
+import sys
+import threading
+
+import pytest
+
+pytest.importorskip("napari")
+from napari_samic.contracts import Step
+from napari_samic.errors import InputError, TrainingError
+from napari_samic.gui import jobs as room
+from napari_samic.gui import torch_once
+from napari_samic.gui.jobs import Calls, Jobs
+
+
+@pytest.fixture(autouse=True)
+def no_torch(monkeypatch):
+    monkeypatch.setattr(torch_once, "load", lambda: None)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    seen = []
+    monkeypatch.setattr(room, "show", seen.append)
+    return seen
+
+
+class Heard:
+    """Records calls and the thread they came in."""
+
+    def __init__(self, **more):
+        self.events, self.threads = [], set()
+        self.calls = Calls(
+            on_step=lambda step: self.hear(step.done), on_done=lambda r: self.hear(("done", r)),
+            on_end=lambda: self.hear("end"), **more,
+        )  # fmt: skip
+
+    def hear(self, what):
+        self.events.append(what)
+        self.threads.add(threading.current_thread())
+
+    @property
+    def ended(self):
+        return "end" in self.events
+
+
+def count_to(n):
+    for i in range(n):
+        yield Step(i, n)
+    return n
+
+
+def test_steps_and_result_arrive_in_order_in_the_main_thread(qtbot):
+    heard, jobs = Heard(), Jobs()
+    jobs.start(count_to(3), heard.calls)
+    qtbot.waitUntil(lambda: heard.ended)
+    assert heard.events == [0, 1, 2, ("done", 3), "end"]
+    assert heard.threads == {threading.main_thread()}
+    assert jobs.count == 0
+
+
+def test_job_runs_in_another_thread(qtbot):
+    threads = []
+
+    def job():
+        threads.append(threading.current_thread())
+        yield Step(0, 1)
+
+    heard = Heard()
+    Jobs().start(job(), heard.calls)
+    qtbot.waitUntil(lambda: heard.ended)
+    assert threads[0] is not threading.main_thread()
+
+
+def test_cancel_closes_the_generator_and_calls_nothing_but_the_end(qtbot):
+    closed = []
+    go_on = threading.Event()
+
+    def job():
+        try:
+            yield Step(0, 2)
+            go_on.wait(10)
+            yield Step(1, 2)
+            yield Step(2, 2)
+        finally:
+            closed.append(True)
+
+    heard, jobs = Heard(), Jobs()
+    handle = jobs.start(job(), heard.calls)
+    qtbot.waitUntil(lambda: heard.events == [0])
+    handle.cancel()
+    go_on.set()
+    qtbot.waitUntil(lambda: heard.ended)
+    assert closed == [True]
+    assert heard.events == [0, "end"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(InputError("no such image."), id="ours"),
+        pytest.param(TrainingError("it diverged."), id="ours_and_a_runtime_error"),
+        pytest.param(RuntimeError("mat1 and mat2"), id="torch"),
+        pytest.param(ZeroDivisionError("a bug"), id="bug"),
+    ],
+)
+def test_error_is_shown_once_and_the_job_ends(qtbot, shown, error):
+    def job():
+        yield Step(0, 1)
+        raise error
+
+    heard = Heard()
+    Jobs().start(job(), heard.calls)
+    qtbot.waitUntil(lambda: heard.ended)
+    assert shown == [error]
+    assert heard.events == [0, "end"]
+
+
+def test_error_that_is_dealt_with_is_not_shown(qtbot, shown):
+    dealt = []
+
+    def job():
+        yield Step(0, 1)
+        raise InputError("no such image.")
+
+    heard = Heard(on_error=lambda error: dealt.append(error) or True)
+    Jobs().start(job(), heard.calls)
+    qtbot.waitUntil(lambda: heard.ended)
+    assert len(dealt) == 1
+    assert not shown
+
+
+def test_nothing_is_called_after_close(qtbot):
+    go_on = threading.Event()
+    over = []
+
+    def job():
+        try:
+            go_on.wait(10)
+            yield Step(0, 1)
+        finally:
+            over.append(True)
+
+    heard, jobs = Heard(), Jobs()
+    jobs.start(job(), heard.calls)
+    jobs.close()
+    go_on.set()
+    qtbot.waitUntil(lambda: jobs.count == 0)
+    assert heard.events == []
+
+
+def test_error_of_ours_is_a_line_and_a_bug_has_its_traceback(monkeypatch):
+    from napari.utils import notifications
+
+    lines, bugs = [], []
+    monkeypatch.setattr(notifications, "show_error", lines.append)
+    monkeypatch.setattr(
+        notifications.notification_manager, "receive_error", lambda *parts: bugs.append(parts)
+    )
+    room.show(InputError("cell.tif: can't be read."))
+    assert (lines, bugs) == (["cell.tif: can't be read."], [])
+    try:
+        raise ZeroDivisionError("a bug")
+    except ZeroDivisionError as error:
+        room.show(error)
+    assert bugs[0][0] is ZeroDivisionError
+    assert bugs[0][2] is not None
+
+
+def test_hidden_module_is_not_found_and_comes_back():
+    with torch_once._without("colorsys_that_nobody_has"):
+        assert sys.modules["colorsys_that_nobody_has"] is None
+    assert "colorsys_that_nobody_has" not in sys.modules
+    with torch_once._without("sys"):
+        assert sys.modules["sys"] is sys
