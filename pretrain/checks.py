@@ -43,8 +43,9 @@ def validate(model, pool: batches.Pool, *, side: int, per_set: int = 8) -> dict[
 
 def _prompted(rng, model, pool, row: int, kind: str, side: int, found) -> None:
     embedding, _ = encode(model, pool.images[row], side)
-    step = pool.ids.shape[1] * prompting.STRIDE // side
-    ids = np.array(pool.ids[row])[step // 2 :: step, step // 2 :: step].astype(int)
+    middles = (np.arange(side // prompting.STRIDE) + 0.5) * prompting.STRIDE / side
+    cells = (middles * pool.ids.shape[1]).astype(int)
+    ids = np.array(pool.ids[row])[np.ix_(cells, cells)].astype(int)
     classes = pool.codes(row, kind)[ids]
     target = prompting.pick_target(rng, ids, classes)
     if target is None:
@@ -67,6 +68,7 @@ def _prompted(rng, model, pool, row: int, kind: str, side: int, found) -> None:
         keep("error", abs(scores[0] - iou[0]))
         if turn == 0:
             keep("click1", iou[0])
+            keep("surest", iou[1 + int(scores[1:].argmax())])
             keep("best3", iou[1:].max())
         previous = logits[:, :1]
         click = prompting.correction(rng, target, (previous[0, 0] > 0).numpy())
