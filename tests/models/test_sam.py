@@ -183,7 +183,7 @@ def test_reversed_and_read_only_images_are_taken(segmenter):
 def test_segment_takes_the_best_mask_of_each_object(segmenter):
     image, objects = picture(), [point(10, 20), box(4, 5, 30, 40)]
     answers = segmenter.candidates(image, objects)
-    for settings, multimask in ((None, False), (SegmentSettings(mask_choice="score"), True)):
+    for settings, multimask in ((None, True), (SegmentSettings(mask_choice="single"), False)):
         answers = segmenter.candidates(image, objects, multimask=multimask)
         found = segmenter.segment(image, objects, settings=settings)
         for k, prompts in enumerate(found.objects):
