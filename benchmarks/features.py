@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_samic.images import open_images
 from napari_samic.masks import match_by_stem, read_mask
+from napari_samic.metrics import auc
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 
 SETS = {"kvasir": "kvasir-seg-train880", "nuclei": "coelho2009-nuclei", "cvc": "cvc-clinicdb"}
@@ -149,16 +149,6 @@ def cosines(look: Look, wanted: Sequence[Tensor], centre: Sequence[Tensor]) -> l
     grid = look.last[0].shape[-2:]
     maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(centre), strict=True)]
     return [upsampled(m[None], grid)[0] for m in maps]
-
-
-def auc(score: Any, truth: Any) -> float:
-    """Chance that an object's cell scores above one of the background; NaN without both."""
-    inside = np.asarray(truth, bool).ravel()
-    yes, no = int(inside.sum()), int((~inside).sum())
-    if not yes or not no:
-        return float("nan")
-    ranks = rankdata(np.asarray(score).ravel())
-    return float((ranks[inside].sum() - yes * (yes + 1) / 2) / (yes * no))
 
 
 def interval(values: Sequence[float], seed: int = 0) -> str:

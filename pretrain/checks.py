@@ -7,6 +7,8 @@ import torch
 from pretrain import batches, prompting
 from torch.nn import functional as F
 
+from napari_samic.metrics import auc
+
 
 def true_iou(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(P, M) from logits (P, M, h, w) and (P, 1, h, w)."""
@@ -92,11 +94,4 @@ def _matched(model, pool, rows, kind: str, side: int) -> list[float]:
         cosine = (x[1:] * front).sum(1, keepdim=True)
         total = total + F.interpolate(cosine, size=levels[0][0][-1].shape[-2:], mode="bilinear")
     truth = F.adaptive_avg_pool2d(masks[1], total.shape[-2:]).flatten() > 0.5
-    return [area_under_curve(total.flatten(), truth)] if 0 < truth.sum() < truth.numel() else []
-
-
-def area_under_curve(score: torch.Tensor, truth: torch.Tensor) -> float:
-    """Chance that a cell of the kind scores above another."""
-    rank = score.argsort().argsort().double() + 1
-    yes = truth.sum().double()
-    return float((rank[truth].sum() - yes * (yes + 1) / 2) / (yes * (len(truth) - yes)))
+    return [auc(total.flatten(), truth)] if 0 < truth.sum() < truth.numel() else []

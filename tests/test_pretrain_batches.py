@@ -9,8 +9,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository root, where pretrain lies
-from pretrain import batches, checks, matching, prompting
+from pretrain import batches, matching, prompting
 from pretrain.data import objects
+
+from napari_samic.metrics import auc
 
 SIDE = 128
 
@@ -105,9 +107,9 @@ def test_pair_without_the_kind_teaches_nothing():
 
 def test_area_under_curve():
     truth = torch.tensor([True, False, True, False])
-    assert checks.area_under_curve(torch.tensor([4.0, 1, 3, 2]), truth) == 1
-    assert checks.area_under_curve(torch.tensor([1.0, 4, 2, 3]), truth) == 0
-    assert checks.area_under_curve(torch.tensor([4.0, 3, 1, 2]), truth) == 0.5
+    assert auc(torch.tensor([4.0, 1, 3, 2]), truth) == 1
+    assert auc(torch.tensor([1.0, 4, 2, 3]), truth) == 0
+    assert auc(torch.tensor([4.0, 3, 1, 2]), truth) == 0.5
 
 
 def test_prompts_without_a_mask_are_drawn_without_one():
