@@ -69,9 +69,6 @@ class Trainer:
             started = tiny.unpack(checkpoints.read(args.weights), args.weights.name)
             self.model.load_state_dict(started.state_dict())
             self.average.load_state_dict(self.model.state_dict())
-        if args.freeze:
-            for part in (self.model.image_encoder.stem, self.model.image_encoder.stages):
-                part.requires_grad_(False)
         self.rng = np.random.default_rng([args.seed, self.step, RANK])
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -117,16 +114,14 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         # A batch of one pair says little about the mean of a channel: known ones serve there.
-        self.model.image_encoder.train(len(batch.images) > 2 and not self.args.freeze)
+        self.model.image_encoder.train(len(batch.images) > 2)
         x = (batch.images - self.model.pixel_mean) / self.model.pixel_std
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             embedding, taps = self.model.image_encoder.encode(x)
         loss, report = self.decode(embedding, batch)
-        match = torch.zeros(())
-        if not self.args.freeze:
-            match = self.matcher(self.rng, taps, batch.same)
-            loss = loss + self.args.match * match
+        match = self.matcher(self.rng, taps, batch.same)
+        loss = loss + self.args.match * match
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.share()
@@ -191,9 +186,6 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=200)
     parser.add_argument("--side", type=int, default=256, help="what the file says")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--freeze", action="store_true", help="train neck and decoder only: the taps stay the same"
-    )
     parser.add_argument("--weights", type=Path, help="weights file to start from")
     args = parser.parse_args()
     if WORLD > 1:
