@@ -130,8 +130,9 @@ class SamSegmenter:
 
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
+        visible = getattr(self._engine.network.image_encoder, "visible", None)
         with self._lock:
-            return self._engine.encoded(image).seen(self.side_px)
+            return self._engine.encoded(image).seen(self.side_px)[:visible]
 
     def candidates(
         self,
