@@ -1,7 +1,7 @@
 """Episodic pretraining of the prompter's learner on top of the frozen packaged segmenter.
 
     python -m pretrain.train_learner --weights pretrain/runs/tiny/tiny.pt \
-        --pool pretrain/runs/pool --out pretrain/runs/learner --steps 1200
+        --pool pretrain/runs/pool --out pretrain/runs/learner --steps 1600
 
 An episode is a reference and a target that show one kind: two pictures of one real set, or of one
 procedural family (other kinds in it distract). Features are taken once.
@@ -170,8 +170,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--pool", type=Path, default=Path("pretrain/runs/pool"))
     parser.add_argument("--out", type=Path, default=Path("pretrain/runs/learner"))
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=8, help="episodes a step")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--start", type=Path, help="learner file to go on from")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -184,13 +186,16 @@ def main() -> None:
     pictures = sum(len(f.truth) for f in shown_kinds.values())
     print(f"{len(shown_kinds)} kinds, {pictures} pictures; {len(held)} held back", flush=True)
     learner = HyperCorrelationLearner((3, 5, 3))
+    if args.start:
+        known = torch.load(args.start, weights_only=True)["learner"]
+        learner.load_state_dict({k: v.float() for k, v in known.items()})
     optimiser = torch.optim.Adam(learner.parameters(), lr=args.rate)
     average = {k: v.clone() for k, v in learner.state_dict().items()}
     start, recent = time.time(), []
     for step in range(1, args.steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = args.rate * 0.5 * (1 + np.cos(np.pi * step / args.steps))
-        pyramid, truth = batch_of(shown_kinds, rng, 4)
+        pyramid, truth = batch_of(shown_kinds, rng, args.batch)
         predicted = learner.predict(pyramid, (MAP, MAP))
         loss = losses.saliency_loss(predicted, truth, cc_weight=0.5, nss_weight=0.2)
         optimiser.zero_grad(set_to_none=True)

@@ -90,7 +90,7 @@ def ready(model: Sam) -> Sam:
     """Fastest form of the same network, changed in place; it can't be trained any more."""
     model.image_encoder = folded(model.image_encoder)
     if isinstance(model.image_encoder, tinyscales.TwoScaleEncoder):
-        tinyscales.quicken(model)
+        tinyscales.quicken(model.image_encoder, model.mask_decoder)
     return model.eval().to(memory_format=torch.channels_last)
 
 

@@ -108,15 +108,16 @@ class TwoScaleMaskDecoder(nn.Module):
         super().__init__()
         self.one = TinyMaskDecoder(config)
         self.split = [config.embed, config.embed // 4]
+        last = nn.Linear(64, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.judge = nn.Sequential(
             nn.Linear(self.one.facts + 2 * SLOTS + 12, 128),
             nn.ReLU(True),
             nn.Linear(128, 64),
             nn.ReLU(True),
-            nn.Linear(64, 1),
+            last,
         )
-        nn.init.zeros_(self.judge[-1].weight)
-        nn.init.zeros_(self.judge[-1].bias)
         self.quick = False
 
     def forward(
@@ -141,7 +142,7 @@ class TwoScaleMaskDecoder(nn.Module):
         scores : (P, M)
             Expected IoU of each mask, in [0, 1].
         """
-        fine, packed = image_embeddings.split(self.split, 1)
+        fine, packed = torch.split(image_embeddings, self.split, 1)
         maps, small = dense_prompt_embeddings.chunk(2, 1)
         coarse = F.pixel_unshuffle(packed, 2)
         logits, scores, same = self.all_masks(fine, coarse, maps, small[..., ::2, ::2])
@@ -230,7 +231,7 @@ def _distinct(scores: Tensor, same: Tensor, count: int) -> Tensor:
     return torch.stack(chosen, 1)
 
 
-def quicken(model: nn.Module) -> None:
-    """Let a two-scale model use sixteen bits where the processor is made for them."""
-    for part in (model.image_encoder, model.mask_decoder):
+def quicken(*parts: TwoScaleEncoder | TwoScaleMaskDecoder) -> None:
+    """Let them use sixteen bits where the processor is made for that."""
+    for part in parts:
         part.quick = _has_fast_half()
