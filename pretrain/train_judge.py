@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from torch.nn import functional as F
 from napari_samic.models import checkpoints, tiny
 
 SIDE = 512
+WORKERS = 2
 TURNS = 4
 """First prompt and correction clicks."""
 
@@ -55,9 +59,20 @@ def drawn(prompts, previous: torch.Tensor | None) -> tuple[torch.Tensor, torch.T
     return prompting.draw(SIDE, prompts, previous), prompting.draw(SIDE // 2, small, half)
 
 
+def collect(weights: Path, folder: Path, pictures: int, *, seed: int, plain: bool):
+    """Facts (N, 8, F), true IoU (N, 8) and turn (N,) of every mask of every prompt; two workers."""
+    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as workers:
+        share = partial(_collect, weights, folder, pictures // WORKERS, plain)
+        parts = list(workers.map(share, [(seed, k) for k in range(WORKERS)]))
+    return tuple(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+
+
 @torch.inference_mode()
-def collect(model, pool, rng, pictures: int, *, plain: bool):
-    """Facts (N, 8, F), true IoU (N, 8) and turn (N,) of every mask of every prompt."""
+def _collect(weights: Path, folder: Path, pictures: int, plain: bool, seed: tuple[int, int]):
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    model = tiny.ready(two_scales(weights)[0])
+    pool = batches.Pool(folder, held_back=plain)
     facts, truths, turns = [], [], []
     for _ in range(pictures):
         batch = batches.draw(rng, pool, pairs=1, targets=4, side=SIDE) if not plain else None
@@ -82,7 +97,7 @@ def collect(model, pool, rng, pictures: int, *, plain: bool):
                 best = model.mask_decoder.judged(known).argmax(1)
                 previous = logits[torch.arange(len(rows)), best][:, None]
                 prompting.correct(rng, prompts, batch.targets[rows], previous)
-    return torch.cat(facts), torch.cat(truths), torch.tensor(turns)
+    return torch.cat(facts).numpy(), torch.cat(truths).numpy(), np.array(turns)
 
 
 def held_back(rng: np.random.Generator, pool: batches.Pool) -> batches.Batch:
@@ -137,7 +152,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="of one scale")
     parser.add_argument("--pool", type=Path, default=Path("pretrain/runs/pool"))
     parser.add_argument("--out", type=Path, default=Path("pretrain/runs/judge"))
-    parser.add_argument("--pictures", type=int, default=1200, help="pairs of pictures")
+    parser.add_argument("--pictures", type=int, default=400, help="pairs of pictures")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--choice", type=float, default=0.1, help="weight of choosing well")
@@ -145,13 +160,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     model, config = two_scales(args.weights)
-    quick = tiny.ready(two_scales(args.weights)[0])
-    shown = collect(
-        quick, batches.Pool(args.pool, held_back=False), rng, args.pictures, plain=False
-    )
-    held = collect(quick, batches.Pool(args.pool, held_back=True), rng, 300, plain=True)
+    shown = collect(args.weights, args.pool, args.pictures, seed=args.seed, plain=False)
+    held = collect(args.weights, args.pool, 300, seed=args.seed, plain=True)
     decoder = model.mask_decoder
     lines = [{"masks": shown[1].numel(), **report(torch.sigmoid(held[0][..., -1]), *held[1:])}]
     fit(decoder.judge, *shown[:2], epochs=args.epochs, rate=args.rate, choice=args.choice)

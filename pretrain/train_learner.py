@@ -23,11 +23,13 @@ from pretrain.checks import encode as encode_picture
 from torch.nn import functional as F
 
 from napari_samic import heatmaps, losses, sambox
+from napari_samic.metrics import auc
 from napari_samic.models import starting, tiny
 from napari_samic.models.correlation import Prepared, correlate, prepare_reference, prepare_target
 from napari_samic.models.encode import GRIDS
 from napari_samic.models.episodes import shifted
 from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.settings import PrompterSettings
 
 MAP = 256
 WITHOUT = ("chasedb1-retina",)
@@ -117,23 +119,26 @@ def flip(levels, truth, code: int):
 
 
 def episode(family: Family, rng: np.random.Generator, *, plain: bool = False):
-    """Prepared target, prepared reference and the target's map; None if one shows nothing."""
+    """Prepared target and reference, the target's map and mask; None if one shows nothing."""
     a, b = rng.choice(len(family.truth), 2, replace=False)
     shown = rng.choice(
         len(family.truth), min(len(family.truth), int(rng.integers(1, 6))), replace=False
     )
     centre = family.centre(sorted({int(b), *map(int, shown)}))
-    pair = []
+    pair, truths = [], []
     for row in (a, b):
         levels = [[t.float() for t in v] for v in family.levels[row]]
         levels, truth = flip(levels, family.truth[row], 0 if plain else int(rng.integers(4)))
         pair.append((levels, heat_map(truth, rng)))
+        truths.append(truth > 0)
     if pair[0][1] is None or pair[1][1] is None:
         return None
     target, wanted = prepare_target(pair[0][0], centre), pair[0][1][None]
     if not plain:
         target, wanted = shifted(target, wanted, 0.3, rng)
-    return target, prepare_reference(pair[1][0], pair[1][1][None], centre), wanted
+    mode = PrompterSettings().mask_mode
+    shown = prepare_reference(pair[1][0], pair[1][1][None], centre, mask_mode=mode)
+    return target, shown, wanted, truths[0]
 
 
 def batch_of(shown_kinds: dict[str, Family], rng: np.random.Generator, count: int):
@@ -146,23 +151,27 @@ def batch_of(shown_kinds: dict[str, Family], rng: np.random.Generator, count: in
         one = episode(shown_kinds[kind], rng)
         if one is not None:
             drawn.append(one)
-    targets, references, wanted = zip(*drawn, strict=True)
+    targets, references, wanted, _ = zip(*drawn, strict=True)
     return correlate(Prepared.join(targets), Prepared.join(references)), torch.cat(wanted)
 
 
 @torch.no_grad()
-def validate(learner, state, held: dict[str, Family]) -> float:
-    """Mean correlation of map and truth on kinds and pictures that were held back."""
+def validate(learner, state, held: dict[str, Family]) -> dict[str, float]:
+    """On kinds and pictures that were held back: correlation with the true map, AUC of the mask."""
     judge, rng = copy.deepcopy(learner).eval(), np.random.default_rng(5)
     judge.load_state_dict(state)
-    values = []
+    alike, ranked = [], []
     for family in held.values():
         for _ in range(4):
             one = episode(family, rng, plain=True)
             if one is not None:
                 predicted = judge.predict(correlate(one[0], one[1]), (MAP, MAP))
-                values.append(float(losses.cc(predicted, one[2]).mean()))
-    return float(np.mean(values))
+                alike.append(float(losses.cc(predicted, one[2]).mean()))
+                ranked.append(auc(predicted.flatten(), torch.from_numpy(one[3]).flatten()))
+    return {
+        "held_back_cc": round(float(np.mean(alike)), 4),
+        "held_back_auc": round(float(np.mean(ranked)), 4),
+    }
 
 
 def main() -> None:
@@ -215,7 +224,7 @@ def main() -> None:
             }
             recent = []
             if step % 300 == 0 or step == args.steps:
-                line["held_back_cc"] = round(validate(learner, average, held), 4)
+                line |= validate(learner, average, held)
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)

@@ -12,6 +12,10 @@ def disc(label=1):
     return Prompts(np.array([[1.0, 1.0]]), np.array([True]), label=label)
 
 
+def click(row, column):
+    return Prompts(np.array([[row, column]], float), np.array([True]))
+
+
 def block(rows, columns, shape=(6, 8)):
     mask = np.zeros(shape, bool)
     mask[slice(*rows), slice(*columns)] = True
@@ -127,3 +131,25 @@ def test_heat_map_is_passed_on_and_arguments_are_left_alone():
 def test_what_does_not_belong_together_is_refused(masks, scores, objects, shape, match):
     with pytest.raises(InputError, match=match):
         join(masks, scores, objects, shape=shape)
+
+
+def test_click_inside_a_surer_mask_is_dropped():
+    masks = np.zeros((3, 6, 6), bool)
+    masks[0, :, :3] = True
+    masks[1, 2, 2:5] = True  # clicked at (2, 2), inside the first
+    masks[2, 4:, 4:] = True
+    objects = [click(1, 1), click(2, 2), click(5, 5)]
+    joined = join(masks, [0.9, 0.5, 0.4], objects, drop_covered=True)
+    assert [o.points_rc.tolist() for o in joined.objects] == [[[1, 1]], [[5, 5]]]
+    assert joined.labels[2, 4] == 0
+    assert len(join(masks, [0.9, 0.5, 0.4], objects).objects) == 3
+    assert len(join(masks, [0.4, 0.5, 0.9], objects, drop_covered=True).objects) == 3
+
+
+def test_object_with_a_click_outside_a_surer_mask_stays():
+    masks = np.zeros((2, 6, 6), bool)
+    masks[0, :, :3] = True
+    masks[1, 2, 2:5] = True
+    both = Prompts(np.array([[2.0, 2.0], [2.0, 4.0]]), np.array([True, True]))
+    joined = join(masks, [0.9, 0.5], [click(1, 1), both], drop_covered=True)
+    assert len(joined.objects) == 2

@@ -24,6 +24,7 @@ def join(
     instances: bool = True,
     min_score: float = 0.0,
     duplicate_iou: float | None = None,
+    drop_covered: bool = False,
     heat_map: HeatMap | None = None,
 ) -> Segmentation:
     """Join one mask for each object into a label image; where masks overlap, the higher score wins.
@@ -42,6 +43,8 @@ def join(
         Objects below this are dropped, in [0, 1].
     duplicate_iou : float, optional
         Of two masks with a larger IoU only the higher score is kept; None keeps both.
+    drop_covered : bool
+        Drop an object whose clicks all lie in the mask of one of higher score.
     heat_map : HeatMap, optional
         Passed on.
 
@@ -60,6 +63,8 @@ def join(
     kept = [i for i in range(len(arrays)) if values[i] >= min_score]
     if duplicate_iou is not None:
         kept = without_duplicates(arrays, values, kept, duplicate_iou)
+    if drop_covered:
+        kept = without_covered(arrays, values, objects, kept)
     owner = np.zeros(shape or arrays[0].shape, np.int32)  # 0: nobody, i + 1: object i
     for i in sorted(kept, key=lambda i: (values[i], -i)):
         owner[arrays[i]] = i + 1
@@ -112,6 +117,32 @@ def without_duplicates(
     kept: list[int] = []
     for i in sorted(among, key=lambda i: (-scores[i], i)):
         if all(_iou(masks[i], masks[k], boxes[i], boxes[k]) <= iou for k in kept):
+            kept.append(i)
+    return sorted(kept)
+
+
+def without_covered(
+    masks: Sequence[BoolArray],
+    scores: FloatArray,
+    objects: Sequence[Prompts],
+    among: Sequence[int],
+) -> list[int]:
+    """Indices of `among`, in order, without those that were clicked inside a surer object.
+
+    Parameters
+    ----------
+    masks : N of (H, W) bool
+    scores : (N,) float
+    objects : N Prompts
+        An object without a positive click is never dropped.
+    among : sequence of int
+        Which masks take part.
+    """
+    kept: list[int] = []
+    for i in sorted(among, key=lambda i: (-scores[i], i)):
+        clicks = objects[i].points_rc[objects[i].is_foreground]
+        at = tuple(np.clip(np.rint(clicks).astype(int), 0, np.array(masks[i].shape) - 1).T)
+        if not len(clicks) or not any(masks[k][at].all() for k in kept):
             kept.append(i)
     return sorted(kept)
 

@@ -162,9 +162,10 @@ class PrompterSettings(Settings):
         "(paper; its weights must be fetched), an imported one by name, or path:FILE.",
     )
     mask_mode: str = option(
-        "faithful",
+        "weighted",
         "How the heat map weighs the reference: faithful multiplies the features and then "
-        "normalises, which makes nearly a hard disc (paper's code); weighted keeps the weights.",
+        "normalises, which makes nearly a hard disc of a fifth of the side (paper's code), so that "
+        "a click on a small object shows mostly ground; weighted keeps the weights.",
         choices=("faithful", "weighted"),
     )
     centre: bool = option(
@@ -178,8 +179,8 @@ class PrompterSettings(Settings):
 
     @classmethod
     def paper(cls) -> Self:
-        """ResNet-50, not centred."""
-        return cls(backbone="resnet50", centre=False)
+        """ResNet-50, hard discs, not centred."""
+        return cls(backbone="resnet50", mask_mode="faithful", centre=False)
 
 
 @dataclass(frozen=True)
@@ -265,5 +266,10 @@ class SegmentSettings(Settings):
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
     duplicate_iou: float = option(
         0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
+    )
+    drop_covered: bool = option(
+        True,
+        "Drop a predicted point that lies in the mask of a surer one: the map often has two peaks "
+        "on one object. What you clicked yourself is never dropped.",
     )
     batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)

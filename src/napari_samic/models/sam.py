@@ -216,6 +216,7 @@ class SamSegmenter:
             instances=chosen.instances,
             min_score=chosen.min_score,
             duplicate_iou=chosen.duplicate_iou,
+            drop_covered=chosen.drop_covered,
             heat_map=heat_map,
         )
 

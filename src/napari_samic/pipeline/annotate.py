@@ -120,7 +120,8 @@ class _Work:
         common.check_same_image(entry, image)
         if not entry.objects:
             raise PromptError(f"{plane.label}: no prompts. Click on an object, or leave it out.")
-        result = self.segmenter.segment(image, entry.objects, settings=self.segment)
+        all_stay = replace(self.segment, drop_covered=False)  # what was clicked was meant
+        result = self.segmenter.segment(image, entry.objects, settings=all_stay)
         clicks = sum(len(p.points_rc) for p in entry.objects)
         numbered = self.segment.instances
         caption = f"{clicks} clicks"
