@@ -97,6 +97,11 @@ class SamicDock(QWidget):
             self.bench.project.notes["step"] = title
             self.bench.desk.keeper.note()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it let go of the viewer."""
+        return self._closed
+
     def _bench_changed(self, what: str) -> None:
         if what == "project" and self.bench.project is not None:
             self.line.show_project(self.bench.project)
