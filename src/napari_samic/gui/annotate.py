@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, memory, opening, picking
+from napari_samic.gui import guide, jobs, keys, memory, origins, picking
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
@@ -306,7 +306,7 @@ class AnnotateStep:
     def _bring_back(self, project: Project) -> None:
         """Open the project's images; one without images takes those that are here."""
         try:
-            layer = opening.bring_back(self.viewer, self.bench.names, project)
+            layer = origins.bring_back(self.viewer, self.bench.names, project)
         except SamicError as error:
             jobs.show(error)
             return
@@ -316,7 +316,7 @@ class AnnotateStep:
 
     def _note_images(self, project: Project) -> None:
         known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
-        opening.note_images(project.notes, known, self.bench.layer)
+        origins.note_images(project.notes, known, self.bench.layer)
         self.desk.keeper.note()
 
     def _bind(self, layer: Any) -> None:
