@@ -159,6 +159,13 @@ class Bench:
         found = sources.references(self.desk.state, self._find)
         return sources.references_as_files(found, self.desk.state, project)
 
+    def references(self) -> list[sources.Found]:
+        """The images to learn from, and the open slices that they are; none if none is annotated."""
+        try:
+            return sources.references(self.desk.state, self._find)
+        except InputError:
+            return []
+
     # --- the screen
 
     def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:

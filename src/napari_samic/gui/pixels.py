@@ -89,7 +89,14 @@ class Pixels:
 
     def index_of(self, label: str) -> tuple[int, ...] | None:
         """The slice of that name; None if there is none."""
-        return next((i for i in self.indices() if self.label(i) == label), None)
+        match = re.fullmatch(re.escape(self.name) + r"((?:\[\d+\])*)", label)
+        if match is None:
+            return None
+        index = tuple(int(i) for i in re.findall(r"\d+", match[1]))
+        is_inside = len(index) == len(self.stack_shape) and all(
+            i < n for i, n in zip(index, self.stack_shape, strict=True)
+        )
+        return index if is_inside and self.label(index) == label else None
 
     def plane(self, index: tuple[int, ...]) -> Plane:
         """One slice, not read yet."""
