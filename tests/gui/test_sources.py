@@ -13,7 +13,7 @@ from napari_samic.contracts import run
 from napari_samic.errors import InputError
 from napari_samic.gui import sources, work
 from napari_samic.gui.bench import Bench
-from napari_samic.gui.pixels import Pixels
+from napari_samic.gui.pixels import Names, Pixels
 from napari_samic.gui.project import Project
 from napari_samic.images import open_images
 from napari_samic.prompts import load_prompts
@@ -108,6 +108,42 @@ def test_image_that_can_not_be_read_is_left_to_the_job_that_reports_it(tmp_path)
     (tmp_path / "a.png").write_bytes(b"no image")
     made = Pixels([layer(np.ones((9, 8), np.uint8), path=tmp_path / "a.png")])
     assert run(sources.as_files(made, [()], tmp_path / "images")) == [tmp_path / "a.png"]
+
+
+# --- folders
+
+
+def write_folder(folder, count=12):
+    stack = RNG.integers(0, 255, (count, 9, 8), np.uint8)
+    folder.mkdir()
+    for number, pixels in enumerate(stack):
+        Image.fromarray(pixels).save(folder / f"im{number}.png")
+    return stack
+
+
+def test_folder_that_napari_stacked_is_its_files(tmp_path):
+    stack = write_folder(tmp_path / "day")
+    made = Names().open(layer(stack, "day", path=tmp_path / "day"))
+    assert (made.label((2,)), made.label((11,))) == ("im2", "im11")
+    assert made.index_of("im11") == (11,)
+    paths = run(sources.as_files(made, made.indices(), tmp_path / "images"))
+    assert [p.name for p in paths] == [f"im{number}.png" for number in range(12)]
+    assert not (tmp_path / "images").exists()
+
+
+def test_folder_with_another_count_of_images_is_one_stack(tmp_path):
+    stack = write_folder(tmp_path / "day")
+    made = Names().open(layer(stack[:5], "day", path=tmp_path / "day"))
+    assert made.label((2,)) == "day[2]"
+
+
+def test_two_folders_with_files_of_the_same_names_share_no_prompts(tmp_path):
+    names = Names()
+    layers = [
+        layer(write_folder(tmp_path / day), day, path=tmp_path / day) for day in ("one", "two")
+    ]
+    assert [names.open(one).label((0,)) for one in layers] == ["im0", "two[0]"]
+    assert names.open(layers[0]).label((1,)) == "im1"
 
 
 # --- references

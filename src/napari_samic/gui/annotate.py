@@ -19,7 +19,6 @@ from napari_samic.gui.chooser import DEFAULT_MODEL, Chooser
 from napari_samic.gui.dialogs import Dialogs
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.panel import AnnotatePanel
-from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.stage import Stage
 
 _PAUSE_MS = 60
@@ -175,7 +174,7 @@ class AnnotateStep:
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
         try:
-            pixels = Pixels(layers, self.bench.names.of(image))
+            pixels = self.bench.names.open(image, layers)
         except SamicError as error:
             jobs.show(error)
             return

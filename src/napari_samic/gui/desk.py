@@ -103,7 +103,8 @@ class Desk:
             self._facts.clear()
         self._stop_looking()
         self.pixels, self.index = pixels, index
-        self._note(self.state.open_page(pixels.label(index), pixels.shape, pixels.file))
+        plane = pixels.plane(index)
+        self._note(self.state.open_page(plane.label, pixels.shape, str(plane.path or "")))
 
     def leave(self) -> None:
         """No image is on the screen that can be annotated."""
