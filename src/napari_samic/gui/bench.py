@@ -160,7 +160,7 @@ class Bench:
         return sources.references_as_files(found, self.desk.state, project)
 
     def references(self) -> list[sources.Found]:
-        """The images to learn from, and the open slices that they are; none if none is annotated."""
+        """The images to learn from and their open slices; none if nothing is annotated."""
         try:
             return sources.references(self.desk.state, self._find)
         except InputError:
@@ -178,6 +178,11 @@ class Bench:
             if pixels is not None and (index := pixels.index_of(name)) is not None:
                 return layer, pixels, index
         return None
+
+    def layer_of(self, name: str) -> Any | None:
+        """The open layer that an image belongs to."""
+        found = self._find(name)
+        return None if found is None else found[0]
 
     def show_image(self, name: str) -> None:
         """Bring an image on the screen.
