@@ -116,7 +116,8 @@ class TrainPanel(QWidget):
 
     def _verdict(self) -> QWidget:
         self.verdict = QFrame()
-        self.verdict.setFrameShape(QFrame.Shape.StyledPanel)
+        self.verdict.setObjectName("verdict")
+        self.verdict.setStyleSheet("#verdict { background: rgba(255, 178, 36, 45); }")
         self.verdict_text = _wrapped()
         self.new = self._button("Use the new one", "new", "The old one is kept under a number")
         self.old = self._button("Keep the old one", "old", "The new one is kept under a number")
@@ -202,8 +203,11 @@ def told(verdict: Verdict) -> str:
         lines.append("Below four references none is kept aside to judge them by.")
     else:
         names = html.escape(", ".join(verdict.held_out[:3]))
-        which = "worse" if verdict.is_worse else "not worse"
+        which = "as good" if verdict.old == verdict.new else "better"
+        which = "worse" if verdict.is_worse else which
         lines.append(f"The new one is {which}: map correlation on {names}, kept aside.")
+    if not verdict.helped:
+        lines.append("Training did not help, so the new one has the weights it began with.")
     return " ".join(lines)
 
 

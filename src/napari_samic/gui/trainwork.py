@@ -92,6 +92,8 @@ class Verdict:
         Why the old one has no score, if it should have.
     has_old : bool
         Whether there is one in use.
+    helped : bool
+        False: the weights before the training were better, so the new one has those.
     """
 
     old: float | None = None
@@ -100,6 +102,7 @@ class Verdict:
     summary: str = ""
     why: str = ""
     has_old: bool = False
+    helped: bool = True
 
     @property
     def is_worse(self) -> bool:
@@ -141,7 +144,7 @@ def train(order: Order) -> Job[Verdict]:
     figures = outcome.figures
     verdict = Verdict(None, figures["after"], (), figures["summary"])
     if not figures["accepted"]:
-        verdict = replace(verdict, new=figures["before"])
+        verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
         return verdict
     return (yield from _compared(project, images, replace(verdict, has_old=True)))
