@@ -8,6 +8,7 @@ Knows nothing of who uses it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Self, get_type_hints
 
 from napari_samic.errors import SettingsError
@@ -32,7 +33,7 @@ class Settings:
     """Parent: checks types, bounds and choices, and names all faults at once."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = hints_of(type(self))
         faults = [
             f for spec in fields(self) if (f := _fault(spec, hints, getattr(self, spec.name)))
         ]
@@ -54,6 +55,12 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Types of a class's fields; slow to find, and asked for at each key stroke in a form."""
+    return get_type_hints(kind)
 
 
 def _fault(spec: Any, hints: dict[str, Any], value: Any) -> str:
