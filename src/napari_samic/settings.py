@@ -274,3 +274,30 @@ class SegmentSettings(Settings):
         0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
     )
     batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)
+
+
+@dataclass(frozen=True)
+class ExportSettings(Settings):
+    """Which files are written from results, and how."""
+
+    tiff: bool = option(True, "Label TIFFs: one number for each object, 0 is background.")
+    png: bool = option(
+        False, "Label PNGs: indexed colours up to 254 objects, 16 bits above; one for each plane."
+    )
+    ome_zarr: bool = option(False, "OME-Zarr 0.5 label images.")
+    coco: bool = option(False, "One COCO file, coco.json, of all objects.")
+    geojson: bool = option(False, "GeoJSON: outlines with holes, one file for each plane.")
+    table: bool = option(
+        False, "measurements.csv: class, confidence, place, size and shape of each object."
+    )
+    prompt_file: bool = option(False, "prompts.json: the points and boxes of each object.")
+    coco_masks: str = option(
+        "rle",
+        "How COCO holds masks: rle is exact; polygons are what some tools want, and lose holes.",
+        choices=("rle", "polygons"),
+    )
+    pixel_height: float = option(
+        1.0, "For the table and OME-Zarr; the distance of two rows.", unit="the unit", ge=1e-12
+    )
+    pixel_width: float = option(1.0, "The distance of two columns.", unit="the unit", ge=1e-12)
+    unit: str = option("", "Of the pixel's size, as micrometer; without one, lengths are pixels.")

@@ -13,12 +13,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, memory, picking
+from napari_samic.gui import guide, jobs, keys, memory, origins, picking
 from napari_samic.gui.bench import Bench
-from napari_samic.gui.chooser import DEFAULT_MODEL, Chooser
+from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.panel import AnnotatePanel
+from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
 
 _PAUSE_MS = 60
@@ -54,7 +55,7 @@ class AnnotateStep:
         self.dialogs.offer_recovery(self.panel)
         self._fill_images()
         self._choose_image()
-        self.desk.choose_model(DEFAULT_MODEL)
+        self.desk.choose_model(str(self.panel.model.currentData()))
 
     def _lay_out(self) -> None:
         self._scroll.setWidget(self.panel)
@@ -292,11 +293,31 @@ class AnnotateStep:
         )
 
     def _bench_changed(self, what: str) -> None:
-        if what == "project":
-            name = memory.model_of(self.bench.need_project().notes)
+        project = self.bench.project
+        if what == "project" and project is not None:
+            name = memory.model_of(project.notes)
             if name and name != self.desk.state.model and self.chooser.offers(name):
                 self.desk.choose_model(name)
+            self._bring_back(project)
             self._redraw()
+        if what == "image" and project is not None:
+            self._note_images(project)
+
+    def _bring_back(self, project: Project) -> None:
+        """Open the project's images; one without images takes those that are here."""
+        try:
+            layer = origins.bring_back(self.viewer, self.bench.names, project)
+        except SamicError as error:
+            jobs.show(error)
+            return
+        if layer is not None and layer is not self.bench.layer:
+            self.choose_layer(layer)
+        self._note_images(project)
+
+    def _note_images(self, project: Project) -> None:
+        known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
+        origins.note_images(project.notes, known, self.bench.layer)
+        self.desk.keeper.note()
 
     def _bind(self, layer: Any) -> None:
         keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})
