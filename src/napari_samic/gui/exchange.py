@@ -112,6 +112,7 @@ def take(state: Annotator, data: PromptFile) -> int:
         page.commit(items, items[0].number if items else page.next_number)
         page.efforts[0] = Effort(image.clicks or 0, image.seconds or 0.0)
         page.sha256 = page.sha256 or image.sha256
+        page.normalisation = page.normalisation or data.normalisation
     state.refresh()
     return len(data.images)
 

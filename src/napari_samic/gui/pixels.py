@@ -8,6 +8,7 @@ sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` a
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ class Pixels:
     shape : (H, W)
     factor : float
         Pixels of the finest level along one of ours; 1 unless multiscale.
+    filed : dict of index to Path
+        Slices of which `sources` knows a file with the same pixels.
 
     Raises
     ------
@@ -59,7 +62,8 @@ class Pixels:
     def __init__(self, layers: Sequence[Any], name: str = "") -> None:
         first = layers[0]
         self.file = _file_of(first)
-        self.name = name or (stem_of(Path(self.file)) if self.file else str(first.name))
+        self.name = name or (stem_of(Path(self.file)) if self.file else _tame(str(first.name)))
+        self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
         levels = [_level(layer) for layer in layers]
         self._arrays = [array for array, _ in levels]
@@ -82,6 +86,10 @@ class Pixels:
     def label(self, index: tuple[int, ...]) -> str:
         """Name of a slice, as `Plane.label`."""
         return self.plane(index).label
+
+    def index_of(self, label: str) -> tuple[int, ...] | None:
+        """The slice of that name; None if there is none."""
+        return next((i for i in self.indices() if self.label(i) == label), None)
 
     def plane(self, index: tuple[int, ...]) -> Plane:
         """One slice, not read yet."""
@@ -131,6 +139,7 @@ class Pixels:
         with self._lock:
             self._kept.clear()
             self._normalisation = None
+            self.filed.clear()
 
     def after(self, index: tuple[int, ...], count: int = 2) -> list[tuple[int, ...]]:
         """The next slices along the last axis of the stack."""
@@ -166,6 +175,11 @@ class Names:
 def _file_of(layer: Any) -> str:
     path = getattr(getattr(layer, "source", None), "path", None)
     return str(path) if path and "://" not in str(path) else ""
+
+
+def _tame(name: str) -> str:
+    """A layer's name as a file can have it, so that its slices can be files of that name."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "image"
 
 
 def _level(layer: Any) -> tuple[Any, float]:
