@@ -157,7 +157,7 @@ class Propagator:
         """Let the project keep something."""
         if (project := self.bench.project) is not None:
             project.notes[NOTES] = self.notes | values
-            self.bench.runner.start(work.save_notes(project))
+            self.bench.desk.keeper.note()
 
     # --- the preview
 

@@ -195,16 +195,6 @@ def _is_foreign(results: Results, prompter: Path) -> bool:
     return not same or earlier.model != header["model"]
 
 
-def save_notes(project: Any) -> Job[None]:
-    """Keep the notes of a project as they are now."""
-    return _write_notes(project, project.snapshot())
-
-
-def _write_notes(project: Any, snapshot: Any) -> Job[None]:
-    yield Step(0, 1)
-    project.write(snapshot)
-
-
 @dataclass(frozen=True, eq=False)
 class Page:
     """An image of a folder with its labels."""

@@ -1,7 +1,8 @@
 """The results of a project: what `segment` made, what was painted over it, and what is protected.
 
-    results/NAME.tif          made by `segment`, or an edit that was accepted
-    results/edits/NAME.tif    painted by hand, not accepted yet; shown instead of the one above
+    results/NAME.tif          made by `segment`, by nobody else
+    results/edits/NAME.tif    painted by hand; shown instead of the one above
+    results/before/           what the last run that did all again replaced
 
 NAME is the label of the image, `cells[3]`: of its file, or of the TIFF that `Bench.images` made of a
 slice. An image with an edit, and one that was accepted, is protected: propagating passes it over. Plain Python: knows no Qt and no napari.
@@ -106,21 +107,6 @@ class Results:
         """The same at once, for the end of a session."""
         self.edit(name).parent.mkdir(parents=True, exist_ok=True)
         write_labels(self.edit(name), labels, overwrite=True)
-
-    def accept(self, name: str) -> None:
-        """Let the edit, if there is one, take the place of the result; protect the image."""
-        if self.edit(name).is_file():
-            _move(self.edit(name), self.file(name))
-        names = self.notes.setdefault("review", {}).setdefault(ACCEPTED, [])
-        if name not in names:
-            names.append(name)
-
-    def revert(self, name: str) -> None:
-        """Go back to what the prompter made: drop the edit, and the protection."""
-        self.edit(name).unlink(missing_ok=True)
-        names = self.notes.get("review", {}).get(ACCEPTED, [])
-        if name in names:
-            names.remove(name)
 
     def set_aside(self, names: Iterable[str], *, tables: bool = False) -> None:
         """Move results to `before/`, to be made anew; those that lie there are replaced.

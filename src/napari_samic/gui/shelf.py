@@ -47,6 +47,7 @@ class Shelf:
         self.stack: LabelStack | None = None
         self._pixels: Pixels | None = None
         self._writing = False
+        self._found: bool | None = None
         self.open()
 
     def need_results(self) -> Results:
@@ -67,7 +68,7 @@ class Shelf:
         self.keep_now()
         project, pixels = self.bench.project, self.bench.pixels
         self.results = Results(project.results_folder, project.notes) if project else None
-        self._pixels, self.stack = pixels, None
+        self._pixels, self.stack, self._found = pixels, None, None
         if self.results is not None and pixels is not None:
             read = partial(_read, self.results, pixels)
             self.stack = LabelStack(pixels.stack_shape, pixels.shape, read, self._painted)
@@ -77,21 +78,28 @@ class Shelf:
         """Files changed: look at them again."""
         if self.stack is not None:
             self.stack.forget()
+            self._found = None
             self._tell("result")
 
     @property
-    def shown(self) -> bool:
-        """Whether the slice on the screen has labels to show."""
-        index, pixels = self.bench.desk.index, self._pixels
-        if self.stack is None or self.results is None or pixels is None:
+    def any_here(self) -> bool:
+        """Whether any image of the chosen layer has labels to show."""
+        if self._found is None:
+            self._found = self._look_for_any()
+        return self._found
+
+    def _look_for_any(self) -> bool:
+        if self.stack is None or self.results is None or self._pixels is None:
             return False
-        return index in self.stack.painted or self.results.has(pixels.label(index))
+        names = self.results.made() | self.results.protected()
+        return any(self._pixels.label(index) in names for index in self._pixels.indices())
 
     def made(self, label: str, labels: IntArray) -> None:
         """A run has made the labels of an image; an edit goes on being shown."""
         index = self._pixels.index_of(label) if self._pixels is not None else None
         if index is None or self.stack is None or self.results is None:
             return
+        self._found = True
         if index in self.stack.painted or self.results.edit(label).is_file():
             return
         if index == self.bench.desk.index and labels.shape == self.stack.plane_shape:
