@@ -46,9 +46,8 @@ class AnnotateStep:
         self.panel = AnnotatePanel(self._verbs())
         self.chooser = Chooser(self.viewer, self.panel)
         self._lay_out()
-        self._pause = QTimer(self.widget)
-        self._pause.setSingleShot(True)
-        self._pause.timeout.connect(self.desk.look)
+        self._pause = self._timer(_PAUSE_MS, self.desk.look)
+        self._soon = self._timer(0, self._redraw)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -62,6 +61,14 @@ class AnnotateStep:
         self.widget.setWidgetResizable(True)
         self.widget.setFrameShape(QScrollArea.Shape.NoFrame)
         self.widget.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
+        """Calls once, later, unless the widget is gone by then."""
+        timer = QTimer(self.widget)
+        timer.setSingleShot(True)
+        timer.setInterval(wait_ms)
+        timer.timeout.connect(act)
+        return timer
 
     def enter(self) -> None:
         """Let clicks make prompts."""
@@ -229,7 +236,7 @@ class AnnotateStep:
             self.desk.leave()
         elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
             self.desk.show(self.stage.pixels, index)
-            self._pause.start(_PAUSE_MS)
+            self._pause.start()
         self._refresh()
 
     def _on_points(self) -> None:
@@ -247,7 +254,7 @@ class AnnotateStep:
             self._show_masks()
             self._refresh()
         else:  # napari may be in the middle of adding a point: draw once it is done
-            QTimer.singleShot(0, self._redraw)
+            self._soon.start()
 
     def _redraw(self) -> None:
         page = self.desk.state.page

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_samic.gui import jobs
@@ -54,6 +54,8 @@ class SamicDock(QWidget):
         self.bench.ask_project = self.line.ask
         self.bench.listeners.append(self._bench_changed)
         self.destroyed.connect(_closer(self.bench, self.annotate.disconnect))
+        if (window := getattr(napari_viewer.window, "_qt_window", None)) is not None:
+            window.installEventFilter(self)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
@@ -110,6 +112,16 @@ class SamicDock(QWidget):
             elif self._was_docked:
                 self.release()
         return bool(super().event(event))
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Let go while the window closes: after it, the widgets of the steps are no more."""
+        closing = event is not None and event.type() == QEvent.Type.Close
+        if event is None or watched is None or not closing or self._closed:
+            return False
+        watched.event(event)  # may ask the user, who may say no
+        if event.isAccepted():
+            self.release()
+        return True
 
     def release(self) -> None:
         """Let go of the viewer: no key, no callback, no job of ours is left."""
