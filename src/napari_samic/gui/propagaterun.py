@@ -15,6 +15,7 @@ from napari_samic.errors import InputError
 from napari_samic.gui import propagatework as work
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.meter import Meter, Progress
+from napari_samic.listing import stem_of
 
 if TYPE_CHECKING:
     from napari_samic.gui.propagate import Propagator
@@ -138,6 +139,8 @@ class Run:
 
     def _stepped(self, step: Step) -> None:
         data = step.data
+        if self.state != "running":
+            return
         if "plane" in data or "skipped" in data:
             self._one(step)
         elif step.message:
@@ -180,8 +183,15 @@ class Run:
         if self._handle is None:
             return
         self._handle, self.state = None, "idle"
-        progress = self.progress
         if self.stopped and not self._unfinished:
-            self.status = f"Stopped: {progress.done} of {progress.total} images are done."
+            self.status = self._told_stop()
         self.of.bench.tell("results")
         self._tell("state")
+
+    def _told_stop(self) -> str:
+        """By the files: the image that was being done while the user cancelled was finished."""
+        results = self.of.shelf.results
+        names = {stem_of(path) for path in self.paths}
+        if results is None or not names:
+            return "Stopped before the first image."
+        return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."
