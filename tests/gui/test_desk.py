@@ -118,6 +118,13 @@ def test_what_was_read_is_noted_for_the_prompt_file(desk):
     assert desk.state.page.normalisation["channels"] == [0]
 
 
+def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(desk):
+    ready(desk)
+    desk.show(desk.pixels, (2,))
+    assert len(desk.state.page.sha256) == 64
+    assert desk.state.page.normalisation["channels"] == [0]
+
+
 def test_answer_for_a_slice_that_was_left_is_dropped(desk):
     ready(desk)
     desk.state.add_point(10, 12)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
 from napari_samic.gui import guide, jobs, keys, memory, picking
@@ -19,7 +19,6 @@ from napari_samic.gui.chooser import DEFAULT_MODEL, Chooser
 from napari_samic.gui.dialogs import Dialogs
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.panel import AnnotatePanel
-from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.stage import Stage
 
 _PAUSE_MS = 60
@@ -41,7 +40,8 @@ class AnnotateStep:
         self.stage: Stage | None = None
         self._bound: list[Any] = []
         self._closed = self._hinted = False
-        self.widget = QScrollArea()
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
         self.dialogs = Dialogs(self.widget, self.desk)
         self.panel = AnnotatePanel(self._verbs())
         self.chooser = Chooser(self.viewer, self.panel)
@@ -57,10 +57,10 @@ class AnnotateStep:
         self.desk.choose_model(DEFAULT_MODEL)
 
     def _lay_out(self) -> None:
-        self.widget.setWidget(self.panel)
-        self.widget.setWidgetResizable(True)
-        self.widget.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.widget.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(self.panel)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
         """Calls once, later, unless the widget is gone by then."""
@@ -174,7 +174,7 @@ class AnnotateStep:
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
         try:
-            pixels = Pixels(layers, self.bench.names.of(image))
+            pixels = self.bench.names.open(image, layers)
         except SamicError as error:
             jobs.show(error)
             return

@@ -167,7 +167,7 @@ class Bench:
             if layer is None:
                 continue
             chosen = layer is self.layer and self.pixels is not None
-            pixels = self.pixels if chosen else Pixels((layer,), self.names.of(layer))
+            pixels = self.pixels if chosen else self.names.open(layer)
             if pixels is not None and (index := pixels.index_of(name)) is not None:
                 return layer, pixels, index
         return None

@@ -174,7 +174,7 @@ class Keeper:
         self.runner.start(work.read_prompts(path), Calls(on_done=read))
 
     def close(self) -> None:
-        """The session ends: what is not saved goes into the project, or stays to be offered again."""
+        """The session ends: what is not saved goes into the project, or is offered again."""
         keep = self.unsaved and self.has_prompts
         if keep:
             try:
