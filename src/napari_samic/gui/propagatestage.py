@@ -82,7 +82,8 @@ class PropagateStage:
             return
         from napari.layers import Labels
 
-        layer = Labels(np.array(found.labels), opacity=0.5, metadata={OURS: True}, **flat)
+        layer = Labels(np.array(found.labels), opacity=0.9, metadata={OURS: True}, **flat)
+        layer.contour = 2  # the heat map below stays to be seen
         layer.editable = False
         self._add("preview masks", image, layer)
 

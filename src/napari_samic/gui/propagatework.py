@@ -170,17 +170,33 @@ def propagate(images: Job[list[Path]], results: Results, order: Order) -> Job[Ou
     if order.anew:
         results.set_aside([stem_of(path) for path in todo], tables=foreign)
     return (
-        yield from recipes.job(
-            "segment",
-            todo,
-            prompter=order.prompter,
-            out=results.folder,
-            settings=order.settings,
-            peaks=order.peaks,
-            heatmaps=True,
-            record=order.recipe,
+        yield from _brief(
+            recipes.job(
+                "segment",
+                todo,
+                prompter=order.prompter,
+                out=results.folder,
+                settings=order.settings,
+                peaks=order.peaks,
+                heatmaps=True,
+                record=order.recipe,
+            )
         )
     )
+
+
+def _brief(job: Job[Outcome]) -> Job[Outcome]:
+    """Without what is said of each image: it would push rate and time left out of napari's bar."""
+    try:
+        while True:
+            step = next(job)
+            told = "plane" in step.data or "skipped" in step.data
+            yield replace(step, message="") if told else step
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+    finally:
+        job.close()
 
 
 def _is_foreign(results: Results, prompter: Path) -> bool:
