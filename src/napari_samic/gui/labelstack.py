@@ -118,12 +118,9 @@ class LabelStack:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         lead, rest = self._split(key)
-        if all(isinstance(k, int | np.integer) for k in lead):
-            index = tuple(int(k) % n for k, n in zip(lead, self.stack_shape, strict=True))
-            self._paint(index, rest, value)
+        if not any(isinstance(k, np.ndarray | list) for k in lead):
+            self._paint_block(lead, rest, value)
             return
-        if any(isinstance(k, slice) for k in (*lead, *rest)):
-            raise IndexError("paint one plane, or name the places of all pixels.")
         arrays = np.broadcast_arrays(*(np.asarray(k) for k in (*lead, *rest)))
         values = np.broadcast_to(value, arrays[0].shape)
         for index, where in self._planes_in(arrays):
@@ -152,18 +149,30 @@ class LabelStack:
             found.append((tuple(int(v) for v in row), where))
         return found
 
+    def _paint_block(self, lead: tuple[Any, ...], rest: tuple[Any, ...], value: Any) -> None:
+        axes = self._axes(lead)
+        ranges = tuple(len(a) for a, k in zip(axes, lead, strict=True) if isinstance(k, slice))
+        inside = np.broadcast_to(np.int32(0), self.plane_shape)[rest].shape
+        values = np.broadcast_to(value, (*ranges, *inside))
+        flat = values.reshape(-1, *inside)  # one entry a plane
+        for place, index in enumerate(product(*axes)):
+            self._paint(tuple(int(i) for i in index), rest, flat[place])
+
     def _paint(self, index: Index, inside: Any, values: Any) -> None:
         plane = np.array(self.plane(index))
         plane[inside] = values
         self.painted[index] = plane
         self.on_edit(index)
 
-    def _block(self, lead: tuple[Any, ...]) -> NDArray[np.int32]:
-        """Several planes at once: for a 3-D view, or a script that asks for all."""
-        axes = [
-            np.arange(n)[k] if isinstance(k, slice) else np.array([k])
+    def _axes(self, lead: tuple[Any, ...]) -> list[NDArray[Any]]:
+        return [
+            np.arange(n)[k] if isinstance(k, slice) else np.array([k % n])
             for k, n in zip(lead, self.stack_shape, strict=True)
         ]
+
+    def _block(self, lead: tuple[Any, ...]) -> NDArray[np.int32]:
+        """Several planes at once: for a 3-D view, or a script that asks for all."""
+        axes = self._axes(lead)
         shape = tuple(len(a) for a in axes)
         planes = [self.plane(tuple(int(i) for i in index)) for index in product(*axes)]
         block = np.stack(planes).reshape(*shape, *self.plane_shape)
