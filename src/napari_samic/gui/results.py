@@ -4,13 +4,13 @@
     results/edits/NAME.tif    painted by hand; shown instead of the one above
     results/before/           what the last run that did all again replaced
 
-NAME is the label of the image, `cells[3]`: of its file, or of the TIFF that `Bench.images` made of a
-slice. An image with an edit, and one that was accepted, is protected: propagating passes it over. Plain Python: knows no Qt and no napari.
+NAME is the label of the image, `cells[3]`: the stem of its file, or of the TIFF that
+`Bench.images` made of a slice. An image with an edit, and one that was accepted, is protected:
+propagating passes it over. Plain Python: knows no Qt and no napari.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -153,6 +153,6 @@ def _same(one: Path, other: Path) -> bool:
 def _move(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+        source.replace(target)
     except OSError as error:
         raise atomic.output_error(target, error) from error
