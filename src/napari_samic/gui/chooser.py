@@ -12,10 +12,9 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_samic.gui import picking
+from napari_samic.gui import picking, preferences
 from napari_samic.gui.panel import AnnotatePanel
 
-DEFAULT_MODEL = "tiny"
 FILE_CHOICE = "a weights file ..."
 
 
@@ -65,7 +64,8 @@ class Chooser:
             if problem:
                 box.setItemData(row, 0, Qt.ItemDataRole.UserRole - 1)  # Qt's own way to grey it out
         box.addItem(FILE_CHOICE, "")
-        box.setCurrentIndex(box.findData(DEFAULT_MODEL))
+        if not self.offers(preferences.model()):
+            self.offers(preferences.DEFAULT_MODEL)
 
     def offers(self, name: str) -> bool:
         """Whether a model can be used here; if so, show it as the chosen one."""

@@ -54,8 +54,6 @@ class SamicDock(QWidget):
         self.bench.ask_project = self.line.ask
         self.bench.listeners.append(self._bench_changed)
         self.destroyed.connect(_closer(self.bench, self.annotate.disconnect))
-        if (window := getattr(napari_viewer.window, "_qt_window", None)) is not None:
-            window.installEventFilter(self)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
@@ -97,6 +95,11 @@ class SamicDock(QWidget):
             self.bench.project.notes["step"] = title
             self.bench.desk.keeper.note()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it let go of the viewer."""
+        return self._closed
+
     def _bench_changed(self, what: str) -> None:
         if what == "project" and self.bench.project is not None:
             self.line.show_project(self.bench.project)
@@ -109,9 +112,18 @@ class SamicDock(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._was_docked = True
+                self._watch_window()
             elif self._was_docked:
                 self.release()
         return bool(super().event(event))
+
+    def _watch_window(self) -> None:
+        """Hear of it when napari's window closes."""
+        top: QObject = self
+        while (above := top.parent()) is not None:
+            top = above
+        if top is not self:
+            top.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Let go while the window closes: after it, the widgets of the steps are no more."""

@@ -42,6 +42,7 @@ class SettingField:
 
     def __init__(self, entry: Entry, edited: Callable[[], None]) -> None:
         self.entry, self._edited = entry, edited
+        self._fault: tuple[Any, str] = entry.default, ""
         self.editor, self._get, self._set = _editor(entry, self._heard)
         self.editor.setToolTip(_tooltip(entry))
         self.error = QLabel()
@@ -67,9 +68,11 @@ class SettingField:
         """The value, and what is wrong with it ("": nothing); the field shows it."""
         try:
             value = self._get()
-            fault = fault_of(self.entry, value)
         except SettingsError as error:
             value, fault = None, str(error)
+        else:
+            fault = self._fault[1] if value == self._fault[0] else fault_of(self.entry, value)
+            self._fault = value, fault
         if fault != self.error.text():
             self.error.setText(fault)
             self.error.setVisible(bool(fault))

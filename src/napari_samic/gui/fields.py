@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from napari_samic.errors import SettingsError
-from napari_samic.settings import Settings
+from napari_samic.settings import Settings, hints_of
 
 TITLES = {
     "sigma_frac": "Click width",
@@ -88,7 +88,7 @@ class Entry:
 
 def entries(kind: type[Settings]) -> Iterator[Entry]:
     """Every setting of a dataclass, in its order."""
-    hints = get_type_hints(kind)
+    hints = hints_of(kind)
     for spec in fields(kind):
         meta = spec.metadata
         yield Entry(

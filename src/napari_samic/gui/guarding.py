@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from napari_samic.errors import SamicError
 from napari_samic.gui import jobs
 
 
-def shown(act: Callable[..., None]) -> Callable[..., None]:
+def shown(act: Callable[..., object]) -> Callable[..., None]:
     """Let an error of ours become a notification."""
 
+    @wraps(act)
     def guarded(*args: Any) -> None:
         try:
             act(*args)

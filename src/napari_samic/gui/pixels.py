@@ -104,8 +104,8 @@ class Pixels:
         """One slice, not read yet."""
         if self.files:
             place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
-            path = self.files[place]
-            return Plane(stem_of(path), (), partial(self._raw, index), (), path)
+            file = self.files[place]
+            return Plane(stem_of(file), (), partial(self._raw, index), (), file)
         path = Path(self.file) if self.file else None
         return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
 
@@ -171,6 +171,11 @@ class Names:
 
     def __init__(self) -> None:
         self._known: list[tuple[Any, str, tuple[str, ...]]] = []
+
+    @property
+    def layers(self) -> list[Any]:
+        """Those that were asked for, in that order."""
+        return [layer for layer, _, _ in self._known]
 
     def of(self, layer: Any) -> str:
         """The name; "stem (2)" if another layer has the stem."""

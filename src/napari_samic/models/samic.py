@@ -29,7 +29,9 @@ from napari_samic.models.correlation import (
     prepare_target,
 )
 from napari_samic.models.episodes import labels_of
+from napari_samic.models.fitreport import FitReport
 from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.models.watch import Watch
 from napari_samic.peaks import peaks
 from napari_samic.settings import (
     HeatMapSettings,
@@ -60,7 +62,7 @@ class SamicPrompter:
         Used when `propose` is called without any.
     normalisation : dict or None
         How raw pixels of this data set became 8-bit RGB.
-    report : training.FitReport or None
+    report : FitReport or None
     """
 
     name = "samic"
@@ -86,14 +88,17 @@ class SamicPrompter:
         self.centre: Levels | None = None
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None
-        self.report: training.FitReport | None = None
+        self.report: FitReport | None = None
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
 
     def fit(
-        self, references: Sequence[Reference], settings: TrainSettings | None = None
-    ) -> Job[training.FitReport]:
+        self,
+        references: Sequence[Reference],
+        settings: TrainSettings | None = None,
+        watch: Watch | None = None,
+    ) -> Job[FitReport]:
         """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
-        return training.fit(self, references, settings or TrainSettings())
+        return training.fit(self, references, settings or TrainSettings(), watch)
 
     def forget_prepared(self) -> None:
         """Drop what was computed for references: after `centre` changed."""

@@ -6,7 +6,7 @@ A step is added at the end of the text, so that comments stay. Knows no network 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +139,12 @@ def _with(text: str, target: Path, step: RecipeStep) -> str:
         if _parsed(joined, target)[0].steps == wanted:
             return joined
     # Written by hand in a way that can't be added to: write all of it anew.
-    return HEAD + dumped([_step_tree(one) for one in wanted])
+    return text_of(wanted)
+
+
+def text_of(steps: Sequence[RecipeStep]) -> str:
+    """The text of a recipe with these steps."""
+    return HEAD + dumped([_step_tree(one) for one in steps])
 
 
 def _step_tree(step: RecipeStep) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def replay(
         step, `{"epochs": 20}` for every step that has it.
     images : path, glob, folder or list of those, optional
         Instead of the recorded images of every `segment` step; those of `annotate` and `train`
-        stay. `evaluate` steps of their labels are left out unless `set` names another truth.
+        stay. `evaluate` and `accept` steps of their labels are left out unless `set` names another
+        truth or review.
         Needs `out`.
     out : Path, optional
         Folder for all results, instead of where they were.
