@@ -68,7 +68,7 @@ def test_every_command_is_in_the_palette_or_serves_files(viewer):
     manifest = npe2.PluginManager.instance().get_manifest("napari-samic")
     offers = manifest.contributions
     of_files = {o.command for o in (*offers.readers, *offers.writers)}
-    named = {o.command: f"napari-samic:{o.key}" for o in offers.sample_data}
+    named = {o.command: f"napari-samic.{o.key}" for o in offers.sample_data}
     for command in offers.commands:
         found = offered[named.get(command.id, command.id)]
         usable = found.enablement is None or found.enablement.eval({})
