@@ -8,7 +8,6 @@ Knows nothing of who uses it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from typing import Any, Self, get_type_hints
 
 from napari_samic.errors import SettingsError
@@ -57,10 +56,14 @@ class Settings:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-@cache
 def hints_of(kind: type) -> dict[str, Any]:
     """Types of a class's fields; slow to find, and asked for at each key stroke in a form."""
-    return get_type_hints(kind)
+    if kind not in _hints:
+        _hints[kind] = get_type_hints(kind)
+    return _hints[kind]
+
+
+_hints: dict[type, dict[str, Any]] = {}
 
 
 def _fault(spec: Any, hints: dict[str, Any], value: Any) -> str:

@@ -221,7 +221,7 @@ def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_pa
     bench.desk.keeper.project = Project.create(tmp_path / "other")
     bench.tell("project")
     bench.runner.settle()
-    assert (trainer.phase, trainer.verdict) == (IDLE, None)
+    assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, Curves())
     assert trainwork.new_file(first).exists()
     assert not bench.project.prompter_file.exists()
 

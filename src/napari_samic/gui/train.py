@@ -95,6 +95,7 @@ class Trainer:
         self._asked = threading.Event()
         self._handle: Handle | None = None
         self._first, self._deciding = 0, False
+        self._trains: Project | None = None
         bench.listeners.append(self._bench_changed)
         self.open_project()
 
@@ -170,7 +171,7 @@ class Trainer:
             self.curves = Curves()
         self._first = len(self.curves.losses)
         self.pace = Pace(self.of(TrainSettings).epochs, self._clock)
-        self.phase, self.verdict, self.news = RUNNING, None, ""
+        self._trains, self.phase, self.verdict, self.news = project, RUNNING, None, ""
         calls = Calls(
             on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
             on_end=self._ended,
@@ -228,12 +229,14 @@ class Trainer:
         return False
 
     def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
+        if project is not self.bench.project:
+            return
         verdict = self.verdict or Verdict()
         other = f" The other one is kept as {kept.name}." if kept is not None else ""
         self.news = f"{_sentence(verdict.summary)}{other}" if new else f"Nothing changed.{other}"
         self.phase, self.verdict = IDLE, None
         self._note("verdict", None)
-        if new and project is self.bench.project:
+        if new:
             self.bench.tell("prompter")
 
     def _decided(self) -> None:
@@ -243,6 +246,8 @@ class Trainer:
     def _ended(self) -> None:
         if self.phase != CHOOSING:
             self.phase = IDLE
+        if self._trains is not self.bench.project:  # another was opened meanwhile
+            self.open_project()
         self._tell("state")
 
     # --- project

@@ -5,6 +5,7 @@ Must not decide or compute.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ class TrainStep:
         self.trainer = Trainer(bench)
         self.gallery = Gallery(bench, self._heat)
         self.layer = HeatLayer(bench.viewer)
-        verbs = {
+        verbs: dict[str, Callable[..., None]] = {
             "start": partial(self._start, resume=False),
             "resume": partial(self._start, resume=True),
             "stop": self.trainer.stop,
