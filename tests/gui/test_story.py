@@ -113,7 +113,9 @@ def test_session_in_the_window_is_replayed_by_the_shell_label_for_label(
     project = session.project
     made = hashes(project.results_folder)
     assert sorted(made) == [f"SAMIC samples[{n}].tif" for n in range(SLICES)]
-    shown = next(layer for layer in session.viewer.layers if layer.name == "SAMIC samples results [SAMIC]")
+    shown = next(
+        layer for layer in session.viewer.layers if layer.name == "SAMIC samples results [SAMIC]"
+    )
     for number in range(SLICES):
         stored = tifffile.imread(project.results_folder / f"SAMIC samples[{number}].tif")
         np.testing.assert_array_equal(np.asarray(shown.data[number]), stored)
@@ -129,8 +131,6 @@ def test_session_in_the_window_is_replayed_by_the_shell_label_for_label(
     for scene in sample_set()[SLICES : SLICES + 2]:
         tifffile.imwrite(others / f"{scene.name}.tif", scene.image, photometric="rgb")
     shell("run", project.recipe, "--images", others, "--out", tmp_path / "there")
-    direct = napari_samic.segment(
-        others, prompter=project.prompter_file, out=tmp_path / "direct"
-    )
+    direct = napari_samic.segment(others, prompter=project.prompter_file, out=tmp_path / "direct")
     assert len(direct.done) == 2
     assert hashes(tmp_path / "there" / "results") == hashes(tmp_path / "direct")
