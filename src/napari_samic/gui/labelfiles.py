@@ -27,12 +27,12 @@ from napari_samic.listing import stem_of
 from napari_samic.masks import read_labels, read_mask
 from napari_samic.prompts import PromptFile, load_prompts
 
-ACCEPTED = "accepted"
-"""Key in `Project.notes["review"]`: names of images whose result the user has accepted."""
+KEPT = ("accepted", "edited")
+"""Verdicts of Review on results that stay as they are."""
 EDITS, BEFORE = "edits", "before"
 
 
-class Results:
+class LabelFiles:
     """See the module.
 
     Parameters
@@ -82,7 +82,7 @@ class Results:
     def protected(self) -> set[str]:
         """Names of images that propagating may not touch."""
         edits = {p.stem for p in (self.folder / EDITS).glob("*.tif")}
-        return edits | {str(n) for n in self.notes.get("review", {}).get(ACCEPTED, ())}
+        return edits | _judged(self.notes.get("review"))
 
     def made(self) -> set[str]:
         """Names of images with a result."""
@@ -134,6 +134,16 @@ class Results:
                     f"({other}). Use another project for this folder."
                 )
                 raise InputError(msg)
+
+
+def _judged(notes: Any) -> set[str]:
+    """Names that the Review step noted as accepted or edited."""
+    opinions = notes.get("opinions") if isinstance(notes, dict) else None
+    return {
+        str(name)
+        for name, one in (opinions.items() if isinstance(opinions, dict) else ())
+        if isinstance(one, dict) and (one.get("verdict") in KEPT or one.get("edit"))
+    }
 
 
 def plain(label: str) -> str:
