@@ -32,7 +32,7 @@ class Settings:
     """Parent: checks types, bounds and choices, and names all faults at once."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = hints_of(type(self))
         faults = [
             f for spec in fields(self) if (f := _fault(spec, hints, getattr(self, spec.name)))
         ]
@@ -54,6 +54,16 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def hints_of(kind: type) -> dict[str, Any]:
+    """Types of a class's fields; slow to find, and asked for at each key stroke in a form."""
+    if kind not in _hints:
+        _hints[kind] = get_type_hints(kind)
+    return _hints[kind]
+
+
+_hints: dict[type, dict[str, Any]] = {}
 
 
 def _fault(spec: Any, hints: dict[str, Any], value: Any) -> str:

@@ -13,20 +13,20 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, memory, opening, picking
+from napari_samic.gui import guide, jobs, keys, memory, origins, picking
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
-from napari_samic.gui.guarding import shown
 from napari_samic.gui.panel import AnnotatePanel
 from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
+from napari_samic.gui.tools import Tools
 
 _PAUSE_MS = 60
 """A slice is encoded once it was shown for so long."""
 
 
-class AnnotateStep:
+class AnnotateStep(Tools):
     """Annotate with a segment-anything model: click, look, go on.
 
     Parameters
@@ -40,15 +40,15 @@ class AnnotateStep:
         self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
         self.stage: Stage | None = None
         self._bound: list[Any] = []
-        self._closed = self._hinted = False
+        self._closed = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.dialogs = Dialogs(self.widget, self.desk)
-        self.panel = AnnotatePanel(self._verbs())
+        self.panel = AnnotatePanel(self.verbs())
         self.chooser = Chooser(self.viewer, self.panel)
         self._lay_out()
         self._pause = self._timer(_PAUSE_MS, self.desk.look)
-        self._soon = self._timer(0, self._redraw)
+        self._soon = self._timer(0, self.redraw)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -77,68 +77,6 @@ class AnnotateStep:
 
     def leave(self) -> None:
         """Nothing to do: layers stay, and answers under way still come."""
-
-    # --- verbs
-
-    def _verbs(self) -> dict[str, Callable[..., None]]:
-        state = self.desk.state
-        plain: dict[str, Callable[..., None]] = {
-            "new": state.new_object,
-            "previous": lambda: state.step_object(-1),
-            "next": lambda: state.step_object(+1),
-            "delete": state.delete_object,
-            "cycle": state.cycle_mask,
-            "class": lambda: state.set_class(state.classes.after(state.class_here)),
-            "undo": state.undo,
-            "redo": state.redo,
-            "select": state.select,
-            "classed": state.set_class,
-            "reference": self._toggle_reference,
-            "sign": self.toggle_sign,
-            "box": self.toggle_box,
-            "positive": lambda: self.use_tool("positive"),
-            "negative": lambda: self.use_tool("negative"),
-            "draw": lambda: self.use_tool("draw"),
-            "hint": self.toggle_hint,
-        }
-        plain |= self.dialogs.verbs()
-        return {name: shown(act) for name, act in plain.items()}
-
-    def use_tool(self, tool: str) -> None:
-        """Choose what the next click or drag does: "positive", "negative" or "draw"."""
-        if self.stage is None:
-            return
-        self.stage.ensure()
-        self._redraw()
-        if tool == "draw":
-            self.stage.use_boxes()
-        else:
-            self.stage.use_points(tool == "positive")
-        self.panel.show_tool(tool)
-
-    def toggle_sign(self) -> None:
-        """From positive to negative clicks and back; from boxes to clicks."""
-        if self.stage is not None:
-            drawing = self.panel.tools["draw"].isChecked()
-            positive = self.stage.sign if drawing else not self.stage.sign
-            self.use_tool("positive" if positive else "negative")
-
-    def toggle_box(self) -> None:
-        """From clicks to boxes and back."""
-        if self.stage is not None:
-            drawing = self.panel.tools["draw"].isChecked()
-            self.use_tool(("positive" if self.stage.sign else "negative") if drawing else "draw")
-
-    def toggle_hint(self) -> None:
-        """Show or hide what the encoder sees."""
-        self._hinted = not self._hinted
-        self.panel.hint.setChecked(self._hinted)
-        self.desk.show_hint(self._hinted)
-
-    def _toggle_reference(self) -> None:
-        page = self.desk.state.page
-        if page is not None:
-            self.desk.state.use_as_reference(not page.is_reference)
 
     # --- choosing
 
@@ -257,7 +195,8 @@ class AnnotateStep:
         else:  # napari may be in the middle of adding a point: draw once it is done
             self._soon.start()
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
+        """Draw the shown image's page, and all of the panel."""
         page = self.desk.state.page
         if self._closed:
             return
@@ -299,14 +238,14 @@ class AnnotateStep:
             if name and name != self.desk.state.model and self.chooser.offers(name):
                 self.desk.choose_model(name)
             self._bring_back(project)
-            self._redraw()
+            self.redraw()
         if what == "image" and project is not None:
             self._note_images(project)
 
     def _bring_back(self, project: Project) -> None:
         """Open the project's images; one without images takes those that are here."""
         try:
-            layer = opening.bring_back(self.viewer, self.bench.names, project)
+            layer = origins.bring_back(self.viewer, self.bench.names, project)
         except SamicError as error:
             jobs.show(error)
             return
@@ -316,7 +255,7 @@ class AnnotateStep:
 
     def _note_images(self, project: Project) -> None:
         known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
-        opening.note_images(project.notes, known, self.bench.layer)
+        origins.note_images(project.notes, known, self.bench.layer)
         self.desk.keeper.note()
 
     def _bind(self, layer: Any) -> None:

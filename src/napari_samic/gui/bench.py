@@ -162,6 +162,13 @@ class Bench:
         found = sources.references(self.desk.state, self._find)
         return sources.references_as_files(found, self.desk.state, project)
 
+    def references(self) -> list[sources.Found]:
+        """The images to learn from and their open slices; none if nothing is annotated."""
+        try:
+            return sources.references(self.desk.state, self._find)
+        except InputError:
+            return []
+
     # --- the screen
 
     def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:
@@ -174,6 +181,11 @@ class Bench:
             if pixels is not None and (index := pixels.index_of(name)) is not None:
                 return layer, pixels, index
         return None
+
+    def layer_of(self, name: str) -> Any | None:
+        """The open layer that an image belongs to."""
+        found = self._find(name)
+        return None if found is None else found[0]
 
     def show_image(self, name: str) -> None:
         """Bring an image on the screen.

@@ -1,6 +1,6 @@
-"""The pages Export and Recipe as the user sees them.
+"""The page Export as the user sees it.
 
-Views: they decide nothing. Must not know jobs, layers or models.
+A view: it decides nothing. Must not know jobs, layers or models.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -20,7 +19,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPlainTextEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -30,7 +28,6 @@ from qtpy.QtWidgets import (
 
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
 from napari_samic.gui.guarding import shown
-from napari_samic.gui.replayer import Replayer
 from napari_samic.settings import ExportSettings
 
 NAMES = {
@@ -42,7 +39,6 @@ NAMES = {
     "table": "CSV of measurements",
     "prompt_file": "Prompts JSON",
 }
-KINDS = "Recipes (*.yaml *.yml)"
 
 
 class ExportView(QWidget):
@@ -186,90 +182,6 @@ class ExportView(QWidget):
         self.stop.setVisible(running)
         self.button.setEnabled(not running)
         self.bar.setValue(round(100 * (self.finisher.progress or 0.0)))
-
-
-class RecipeView(QWidget):
-    """What was done, to be read, saved and run again.
-
-    Parameters
-    ----------
-    replayer : Replayer
-    """
-
-    def __init__(self, replayer: Replayer) -> None:
-        super().__init__()
-        self.replayer = replayer
-        replayer.on_change = self.refresh
-        self.text = QPlainTextEdit()
-        self.text.setReadOnly(True)
-        self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self.text.setPlaceholderText("Nothing was recorded yet.")
-        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 6)
-        layout.addWidget(self.text, 1)
-        layout.addWidget(self._buttons())
-        layout.addWidget(self.status)
-
-    def _buttons(self) -> QWidget:
-        part = QWidget()
-        grid = QGridLayout(part)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setSpacing(4)
-        self.buttons: dict[str, QPushButton] = {}
-        for number, (name, act, tip) in enumerate((
-            ("Save as ...", self.save, "A copy whose paths hold where it lies"),
-            ("Stop", self.replayer.stop, "End the replay; what is done stays"),
-            ("Replay ...", self.replay, "Run all steps again, into another folder"),
-            ("Replay on others ...", self.replay_on, "Run it on another folder of images"),
-        )):  # fmt: skip
-            button = self.buttons[name] = _button(name, act, tip)
-            grid.addWidget(button, number // 2, number % 2)
-        return part
-
-    def refresh(self) -> None:
-        """Show the recipe as it is now."""
-        shown(self._show_text)()
-        self.status.setText(self.replayer.status)
-        known, running = bool(self.text.toPlainText()), self.replayer.is_running
-        for name, button in self.buttons.items():
-            button.setEnabled(running if name == "Stop" else known and not running)
-
-    def _show_text(self) -> None:
-        text = self.replayer.text()
-        if text != self.text.toPlainText():
-            self.text.setPlainText(text)
-
-    # --- questions
-
-    def ask_target(self) -> Path | None:
-        """Where to save, or None."""
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the recipe", "recipe.yaml", KINDS)
-        return Path(chosen) if chosen else None
-
-    def ask_folder(self, title: str) -> Path | None:
-        """A folder, or None."""
-        chosen = QFileDialog.getExistingDirectory(self, title)
-        return Path(chosen) if chosen else None
-
-    def save(self) -> None:
-        """Save a copy."""
-        if path := self.ask_target():
-            self.replayer.save_as(path)
-
-    def replay(self) -> None:
-        """Run it again."""
-        if out := self.ask_folder("Empty folder for the results"):
-            self.replayer.replay(out)
-
-    def replay_on(self) -> None:
-        """Run it again on other images."""
-        if images := self.ask_folder("Folder of other images"):
-            out = self.ask_folder("Empty folder for the results")
-            if out is not None:
-                self.replayer.replay(out, images=images)
 
 
 def _form(part: QWidget) -> QFormLayout:

@@ -58,7 +58,7 @@ def sample_kvasir() -> list[LayerData]:
 def kvasir_layers() -> list[LayerData]:
     """Images and masks of the set that was fetched."""
     from napari_samic import kvasir
-    from napari_samic.gui.opening import stack
+    from napari_samic.gui.origins import stack
     from napari_samic.gui.pixels import FILES
 
     images, masks = zip(*kvasir.pairs(), strict=True)

@@ -73,7 +73,7 @@ def read_project(path: str | Sequence[str]) -> list[Any]:
 
 def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
     """The images of a folder as one lazy stack that knows its files."""
-    from napari_samic.gui.opening import stack
+    from napari_samic.gui.origins import stack
 
     folder = Path(path if isinstance(path, str) else path[0])
     return [stack(list_source(folder), folder.name)]

@@ -16,10 +16,11 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QMessageBox, QScrollArea, QTabWidget, QWidget
 
 from napari_samic.gui.bench import Bench
-from napari_samic.gui.exportview import ExportView, RecipeView
+from napari_samic.gui.exportview import ExportView
 from napari_samic.gui.finishing import Finisher
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.queueview import KEYS, QueueView
+from napari_samic.gui.recipeview import RecipeView
 from napari_samic.gui.replayer import Replayer
 from napari_samic.gui.review import Reviewer
 from napari_samic.gui.reviewstage import ReviewStage
@@ -79,6 +80,11 @@ class ReviewStep:
             event.connect(slot)
         self.queue.show_queue()
         self._show_choices()
+
+    def load_recipe(self) -> None:
+        """Show the page Recipe, and ask for one."""
+        self.tabs.setCurrentIndex(2)
+        self.recipe.load()
 
     # --- verbs
 

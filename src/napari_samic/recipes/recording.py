@@ -70,7 +70,8 @@ def _recorded(make: Any, name: str, arguments: dict[str, Any], path: Path) -> Jo
     step = yield from describe(name, arguments, Recipe(path, ()).folder)
     outcome: Outcome = yield from make(**arguments)
     results = yield from results_of(name, outcome)
-    append_step(path, replace(step, results=results))
+    settings = {**step.settings, **plain(outcome.settled)}
+    append_step(path, replace(step, settings=settings, results=results))
     return outcome
 
 
