@@ -136,6 +136,8 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     story.step.tabs.setCurrentIndex(1)
     exports.place.setText(str(tmp_path / "out"))
     exports.boxes["coco"].setChecked(True)
+    story.step.tabs.setCurrentIndex(0)
+    story.step.tabs.setCurrentIndex(1)  # what was chosen stays
     exports.button.click()
     story.settle()
     assert story.runner.errors == []

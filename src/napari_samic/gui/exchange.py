@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_samic.contracts import Prompts
 from napari_samic.errors import InputError
-from napari_samic.export.objects import About
+from napari_samic.export.objects import About, cutouts
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.items import Answer, Box, Cutout, Effort, Item, Point
 from napari_samic.gui.pages import Page
@@ -143,8 +143,10 @@ def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
     if page.shape != shape:
         raise InputError(f"{sheet.name}: {page.shape} pixels here, its labels have {shape}.")
     state.pages[sheet.name] = page
-    start = page.next_number
-    items = [_reviewed(full, v, n, state.model) for n, v in enumerate(full.values, start=start)]
+    items = [
+        _reviewed(full, Cutout(shape, cut.corner_rc, cut.inside), cut.value, number, state.model)
+        for number, cut in enumerate(cutouts(sheet.labels), start=page.next_number)
+    ]
     state.classes.take({}, {item.label for item in items})
     page.commit(items, items[0].number if items else page.next_number)
     page.is_reference = True
@@ -152,9 +154,9 @@ def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
     state.tell("prompts")
 
 
-def _reviewed(sheet: Sheet, value: int, number: int, model: str) -> Item:
+def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -> Item:
     about = sheet.about.get(value, About())
-    answer = Answer((Cutout.of(sheet.labels == value),), (about.score or 1.0,), model)
+    answer = Answer((mask,), (about.score or 1.0,), model)
     return Item(number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer)
 
 

@@ -159,10 +159,8 @@ class ExportView(QWidget):
         for name, field in self.pixel.items():
             field.setValue(getattr(settings, name))
         self.unit.setText(settings.unit)
-        if folder is not None and not self.place.text():
-            self.place.setText(str(folder))
-            self.place.setCursorPosition(0)
-            self.place.setToolTip(str(folder))
+        self.place.setText("" if folder is None else str(folder))
+        self.place.setCursorPosition(0)
 
     def export(self) -> None:
         """Do it."""

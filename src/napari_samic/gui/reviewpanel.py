@@ -57,7 +57,7 @@ class ReviewStep:
         for name, page in pages.items():
             self.tabs.addTab(_scrolled(page), name)
         self.tabs.setDocumentMode(True)
-        self.tabs.currentChanged.connect(lambda _: self._refresh_pages())
+        self.tabs.currentChanged.connect(lambda _: self.recipe.refresh())
         self.widget: QWidget = self.tabs
         self._rest = self._timer(PAUSE_MS, self._take_labels)
         self._soon = self._timer(0, self._take_points)
@@ -79,6 +79,7 @@ class ReviewStep:
         for event, slot in self._wires:
             event.connect(slot)
         self.queue.show_queue()
+        self._show_choices()
 
     def load_recipe(self) -> None:
         """Show the page Recipe, and ask for one."""
@@ -225,7 +226,7 @@ class ReviewStep:
         if what == "project":
             self.review.forget()
             self.stage.clear()
-            self._refresh_pages()
+            self._show_choices()
         if what in ("project", "results") and self._visible:
             self.review.look()
 
@@ -234,9 +235,8 @@ class ReviewStep:
         if what == "page" and self._visible and page is not None:
             self.review.follow(page.name)
 
-    def _refresh_pages(self) -> None:
+    def _show_choices(self) -> None:
         self.exports.show_settings(self.finisher.settings, self.finisher.folder)
-        self.recipe.refresh()
 
     # --- coming and going
 
@@ -245,7 +245,7 @@ class ReviewStep:
         self._visible = True
         self.stage.hide_others()
         self._fill_truths()
-        self._refresh_pages()
+        self.recipe.refresh()
         self.review.look()
 
     def leave(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import IntArray, Prompts
-from napari_samic.export.objects import About
+from napari_samic.export.objects import About, cutouts
 from napari_samic.gui.items import Box, Point
 from napari_samic.gui.opinions import Placed
 from napari_samic.sambox import inner_maximum
@@ -156,8 +156,8 @@ def painted(sheet: Sheet, labels: NDArray[Any], label: int = 1) -> Sheet:
 def with_points(sheet: Sheet) -> Sheet:
     """With a point in the middle of every object that has none: for a reference."""
     more = []
-    for value in sheet.values:
-        if not sheet.is_askable(value):
-            row, column = inner_maximum(sheet.labels == value)
-            more.append((value, (float(row), float(column), True)))
+    for cut in cutouts(sheet.labels):
+        if not sheet.is_askable(cut.value):
+            row, column = inner_maximum(cut.inside) + cut.corner_rc
+            more.append((cut.value, (float(row), float(column), True)))
     return replace(sheet, points=(*sheet.points, *more))
