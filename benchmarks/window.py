@@ -211,36 +211,34 @@ class Window:
             shown = self.viewer.add_image(data, **options)
             self.bench.choose_layer(shown)
             self.idle()
-        return counted.count, len(data)
+        return len(counted.seen), len(data)
 
 
 class ReadCounter:
-    """Counts pixels read from files, in planes."""
+    """Counts the planes of files of which pixels are read, each once."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.seen: set[str] = set()
 
     def __enter__(self) -> ReadCounter:
-        from napari_samic import contracts
+        from napari_samic.contracts import Plane
 
-        self._before = contracts.Plane.__init__
-        before, counter = self._before, self
+        self._before, seen = Plane.__init__, self.seen
 
-        def counting(plane: Any, name: str, index: Any, read: Any, *args: Any, **kw: Any) -> None:
-            def read_and_count() -> Any:
-                if kw.get("path") is not None or len(args) > 1:
-                    counter.count += 1
+        def counting(plane: Plane, name: str, index: Any, read: Any, *more: Any, **kw: Any) -> None:
+            def noted() -> Any:
+                seen.add(plane.label)
                 return read()
 
-            before(plane, name, index, read_and_count, *args, **kw)
+            self._before(plane, name, index, noted, *more, **kw)
 
-        contracts.Plane.__init__ = counting  # type: ignore[method-assign, assignment]
+        Plane.__init__ = counting  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
-        from napari_samic import contracts
+        from napari_samic.contracts import Plane
 
-        contracts.Plane.__init__ = self._before  # type: ignore[method-assign]
+        Plane.__init__ = self._before  # type: ignore[method-assign]
 
 
 def train(window: Window, epochs: int) -> Ticker:

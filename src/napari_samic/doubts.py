@@ -82,7 +82,8 @@ def doubts(results: Sequence[Facts]) -> list[Doubt]:
     >>> doubts(some)[0].name, doubts(some)[0].text
     ('c', '2 objects, others have 30')
     """
-    found = [_doubt(one, _Usual.of(results)) for one in results]
+    usual = _Usual.of(results)
+    found = [_doubt(one, usual) for one in results]
     return sorted(found, key=lambda doubt: -doubt.value)
 
 

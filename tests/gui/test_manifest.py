@@ -18,7 +18,7 @@ from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.header import ProjectLine
 from napari_samic.gui.opening import dock_of
 from napari_samic.gui.project import Project
-from napari_samic.gui.recipedialog import RecipeDialog
+from napari_samic.gui.recipeview import RecipeView
 
 
 @pytest.fixture(autouse=True)
@@ -117,11 +117,12 @@ def test_project_is_begun_and_opened_from_the_menu(viewer, tmp_path, monkeypatch
 def test_recipe_is_loaded_from_the_menu(viewer, tmp_path, monkeypatch):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("format: napari-samic/recipe\nversion: 1\nsteps:\n")
-    monkeypatch.setattr(RecipeDialog, "ask_file", lambda *_: recipe)
+    monkeypatch.setattr(RecipeView, "ask_file", lambda *_: recipe)
     run("replay")
     (dock,) = docks(viewer)
-    assert dock.line.dialog.place.text() == str(recipe)
-    assert "steps:" in dock.line.dialog.text.toPlainText()
+    assert dock.step is dock.review
+    assert dock.review.recipe.place.toolTip() == str(recipe)
+    assert "steps:" in dock.review.recipe.text.toPlainText()
 
 
 def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_path):

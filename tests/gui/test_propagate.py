@@ -11,6 +11,7 @@ from discs import Inline
 
 import napari_samic
 from napari_samic.errors import InputError
+from napari_samic.gui import labelstack
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.project import Project
@@ -300,6 +301,31 @@ def test_shown_slice_gets_its_labels_while_the_run_goes_on(of, bench):
     np.testing.assert_array_equal(of.shelf.stack[0], tifffile.imread(results(of) / "cells[0].tif"))
 
 
+def test_only_results_of_the_shown_slice_draw_it_anew(of, bench):
+    bench.desk.show(bench.pixels, (2,))
+    of.heard.clear()
+    begin(of, 2)
+    assert of.heard.count("result") == 1  # the first: its layer comes
+    while len(of.run.made) < COUNT:
+        bench.runner.jobs[-1].advance()
+    assert of.heard.count("result") == 2
+
+
+def test_large_labels_are_read_in_a_job(of, bench, monkeypatch):
+    of.change(SegmentSettings(), LOW)
+    whole(of)
+    bench.desk.show(bench.pixels, (1,))
+    monkeypatch.setattr(labelstack, "LARGE_PX", 100)
+    bench.tell("image")
+    assert of.shelf.stack[1].max() == 0
+    of.heard.clear()
+    bench.runner.settle()
+    assert of.heard.count("result") == 1
+    file = results(of) / "cells[1].tif"
+    np.testing.assert_array_equal(of.shelf.stack[1], tifffile.imread(file))
+    assert not bench.runner.jobs
+
+
 def test_what_was_painted_survives_every_run_and_session(of, bench):
     whole(of)
     ours = digest(results(of) / "cells[2].tif")
@@ -334,12 +360,13 @@ def test_painting_on_a_slice_that_a_run_is_about_to_do_is_kept(of, bench):
 def test_accepted_images_are_passed_over(of, bench):
     whole(of)
     stamp = (results(of) / "cells[1].tif").stat().st_mtime_ns
-    bench.project.notes["review"] = {"accepted": ["cells[1]"]}
+    judged = {"cells[1]": {"verdict": "accepted"}, "cells[2]": {"verdict": "rejected"}}
+    bench.project.notes["review"] = {"opinions": judged}
     of.run.again(True)
     whole(of)
-    assert "cells[1]" not in of.run.made
+    assert list(of.run.made) == ["cells[0]", "cells[2]", "cells[3]"]
     assert (results(of) / "cells[1].tif").stat().st_mtime_ns == stamp
-    bench.project.notes["review"]["accepted"] = [f"cells[{i}]" for i in range(COUNT)]
+    judged |= {f"cells[{i}]": {"verdict": "edited"} for i in (0, 2, 3)}
     whole(of)
     assert "nothing is left" in of.run.status
 
@@ -355,6 +382,22 @@ def test_doing_all_again_can_be_stopped_and_resumed(of, bench):
     assert not of.run.anew  # else the first would be done a third time
     whole(of)
     assert list(of.run.made) == ["cells[1]", "cells[2]", "cells[3]"]
+
+
+def test_another_project_in_the_middle_of_a_run_gets_nothing_of_it(of, bench, tmp_path):
+    of.change(SegmentSettings(), LOW)
+    job = begin(of, 1)
+    before = results(of)
+    bench.desk.keeper.begin_project(Project.create(tmp_path / "other"))
+    assert of.run.state == "stopping"
+    job.cancelled = False  # a step was on its way
+    job.advance()
+    job.cancelled = True
+    bench.runner.settle()
+    assert not results(of).exists()
+    assert of.shelf.stack[1].max() == 0
+    assert (of.run.state, of.run.made, of.run.can_resume) == ("idle", {}, False)
+    assert len(list(before.glob("*.tif"))) == 2
 
 
 def test_closing_leaves_no_listener_and_no_job(of, bench):

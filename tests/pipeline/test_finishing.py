@@ -193,6 +193,17 @@ def test_label_file_that_no_table_names_is_left_out(results):
     assert [one.label for one in read_results(results).images] == ["a", "b", "c"]
 
 
+def test_results_without_any_object_are_exported(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", np.zeros(SHAPE, np.int32))
+    (folder / "scores.csv").write_text("image,image_score,object\na,0.0,0\n")
+    how = ExportSettings(coco=True, geojson=True, png=True, ome_zarr=True, table=True)
+    outcome = run(pipeline.export(folder, out=tmp_path / "o", settings=how))
+    assert (outcome.done, outcome.figures["objects"]) == (("a",), 0)
+    assert read_results(folder).images[0].score == 0.0
+
+
 # --- accept
 
 
@@ -327,6 +338,15 @@ def test_edit_of_another_size_is_refused(results, tmp_path):
 def test_reviews_of_other_results_are_refused(results, tmp_path, verdicts, message):
     save_review(tmp_path / "r.json", verdicts)
     refused(accept(results, tmp_path / "r.json", tmp_path), InputError, message)
+
+
+def test_slice_that_is_a_file_of_its_own_goes_when_it_is_rejected(tmp_path):
+    results = write_results(tmp_path / "results", ("s[0]", "s[1]"))
+    for number, verdict in enumerate(("accepted", "rejected")):
+        path = tmp_path / f"{number}.json"
+        save_review(path, {"s[0]": Verdict(verdict), "s[1]": Verdict("accepted")})
+        run(pipeline.accept(results, review=path, out=tmp_path / "kept", overwrite=True))
+    assert [p.name for p in (tmp_path / "kept").glob("*.tif")] == ["s[1].tif"]
 
 
 def test_second_review_replaces_the_first_only_when_told(results, review, tmp_path):

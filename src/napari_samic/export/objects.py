@@ -60,10 +60,7 @@ class Labelled:
 
     def cutouts(self) -> Iterator[Cutout]:
         """Every object that is there, by its value."""
-        for value, place in enumerate(ndimage.find_objects(self.labels), start=1):
-            if place is not None:
-                corner = (int(place[0].start), int(place[1].start))
-                yield Cutout(value, corner, np.asarray(self.labels[place] == value))
+        return cutouts(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,3 +77,11 @@ class Cutout:
         (row, column), (height, width) = self.corner_rc, self.inside.shape
         out[row : row + height, column : column + width] = self.inside
         return out
+
+
+def cutouts(labels: IntArray) -> Iterator[Cutout]:
+    """Every object of a label image, by its value."""
+    for value, place in enumerate(ndimage.find_objects(labels), start=1):
+        if place is not None:
+            corner = (int(place[0].start), int(place[1].start))
+            yield Cutout(value, corner, np.asarray(labels[place] == value))

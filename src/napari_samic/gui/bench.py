@@ -73,6 +73,8 @@ class Bench:
         Lets the user choose a project; None where nobody can be asked.
     choose_layer : callable
         Makes an image layer the chosen one; the Annotate step sets it.
+    go_to : callable
+        Shows a step by its title; the dock sets it.
     """
 
     def __init__(self, viewer: Any, runner: Runner) -> None:
@@ -84,6 +86,7 @@ class Bench:
         self.listeners: list[Callable[[str], None]] = []
         self.ask_project: Callable[[], None] | None = None
         self.choose_layer: Callable[[Any], None] = lambda _layer: None
+        self.go_to: Callable[[str], None] = lambda _title: None
         self.desk.keeper.on_project = lambda: self.tell("project")
 
     @property

@@ -69,5 +69,5 @@ def open_project() -> None:
 
 @shown
 def replay_recipe() -> None:
-    """Ask for a recipe and run it again."""
-    _dock().line.replay()
+    """Ask for a recipe and show it, ready to be run again."""
+    _to("Review").review.load_recipe()

@@ -6,9 +6,7 @@ Lets all go when the dock or the viewer closes.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject
@@ -18,16 +16,12 @@ from napari_samic.gui import jobs
 from napari_samic.gui.annotate import AnnotateStep
 from napari_samic.gui.bench import Bench, Step
 from napari_samic.gui.header import ProjectLine, StepBar
+from napari_samic.gui.propagatepanel import PropagateStep
+from napari_samic.gui.reviewpanel import ReviewStep
+from napari_samic.gui.trainpanel import TrainStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
-
-LATER = (
-    ("napari_samic.gui.trainpanel", "TrainStep"),
-    ("napari_samic.gui.propagatepanel", "PropagateStep"),
-    ("napari_samic.gui.reviewpanel", "ReviewStep"),
-)
-"""The steps after Annotate, made when the dock opens."""
 
 
 class SamicDock(QWidget):
@@ -46,22 +40,21 @@ class SamicDock(QWidget):
         self.bench = Bench(napari_viewer, runner or jobs.Jobs())
         self._was_docked = self._closed = False
         self.annotate = AnnotateStep(self.bench)
-        self.steps: list[Step] = [self.annotate, *self._later()]
+        self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
+        self.review = ReviewStep(self.bench)
+        self.steps: list[Step] = [self.annotate, self.train, self.propagate, self.review]
         self.line = ProjectLine(self, self.bench)
         self.bar = StepBar([step.title for step in self.steps], self.go_to)
         self.pages = QStackedWidget()
         self._lay_out()
         self.bench.ask_project = self.line.ask
+        self.bench.go_to = self.go_to
         self.bench.listeners.append(self._bench_changed)
         self.destroyed.connect(_closer(self.bench, self.annotate.disconnect))
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
         self.steps[0].enter()
-
-    def _later(self) -> list[Step]:
-        found = [m for m in LATER if importlib.util.find_spec(m[0]) is not None]
-        return [getattr(import_module(module), name)(self.bench) for module, name in found]
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)

@@ -20,8 +20,6 @@ from qtpy.QtWidgets import (
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.project import Project, is_project
-from napari_samic.gui.recipedialog import RecipeDialog
-from napari_samic.gui.replayer import Replayer
 
 NO_PROJECT = "no project yet"
 
@@ -48,11 +46,8 @@ class ProjectLine(QWidget):
         row.addWidget(self.name, 1)
         self.new = self._button("New", "Begin a project in an empty folder", self.begin)
         self.open = self._button("Open", "Open the folder of a project", self.choose)
-        self.recipe = self._button("Recipe", "What was done, to be run again", self.show_recipe)
-        for button in (self.new, self.open, self.recipe):
-            row.addWidget(button)
-        self.replayer = Replayer(bench.runner, lambda: bench.project)
-        self.dialog: RecipeDialog | None = None
+        row.addWidget(self.new)
+        row.addWidget(self.open)
 
     def _button(self, text: str, tip: str, act: Callable[[], object]) -> QToolButton:
         button = QToolButton()
@@ -80,19 +75,6 @@ class ProjectLine(QWidget):
         """Ask for the folder of a project and open it."""
         if folder := self.ask_folder("Folder of the project"):
             self.bench.desk.keeper.open_project(Project.open(folder))
-
-    def show_recipe(self) -> RecipeDialog:
-        """Open the window of the recipe."""
-        if self.dialog is None:
-            self.dialog = RecipeDialog(self, self.replayer)
-        self.dialog.refresh()
-        self.dialog.show()
-        self.dialog.raise_()
-        return self.dialog
-
-    def replay(self) -> None:
-        """Ask for a recipe, and show it, ready to be run again."""
-        self.show_recipe().load()
 
     def ask(self) -> None:
         """A project is needed: an empty folder begins one, that of a project is opened."""

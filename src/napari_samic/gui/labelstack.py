@@ -20,6 +20,8 @@ from napari_samic.contracts import IntArray
 
 KEPT = 8
 """Planes that are kept in memory."""
+LARGE_PX = 1024 * 1024
+"""A plane above this takes longer to read than the window may wait."""
 Index = tuple[int, ...]
 
 
@@ -35,6 +37,8 @@ class LabelStack:
         Labels of a plane, (H, W) int32, or None if there are none yet. May come from any thread.
     on_edit : callable
         Called with the index of a plane after its pixels were set.
+    later : callable, optional
+        Asked to call `plane` in a job when a large plane is looked at, which is blank until then.
 
     Attributes
     ----------
@@ -52,11 +56,12 @@ class LabelStack:
         shape: tuple[int, int],
         read: Callable[[Index], IntArray | None],
         on_edit: Callable[[Index], None] = lambda _index: None,
+        later: Callable[[Index], None] | None = None,
     ) -> None:
         self.stack_shape, self.plane_shape = stack_shape, shape
         self.shape = (*stack_shape, *shape)
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
-        self.on_edit = on_edit
+        self.on_edit, self._later = on_edit, later
         self._read = read
         self._kept: OrderedDict[Index, NDArray[np.int32]] = OrderedDict()
         self.painted: dict[Index, NDArray[np.int32]] = {}
@@ -77,6 +82,14 @@ class LabelStack:
         fresh = np.zeros(self.plane_shape, np.int32) if found is None else np.array(found)
         self.put(index, fresh)
         return fresh
+
+    def _looked_at(self, index: Index) -> NDArray[np.int32]:
+        with self._lock:
+            here = index in self.painted or index in self._kept
+        if here or self._later is None or math.prod(self.plane_shape) <= LARGE_PX:
+            return self.plane(index)
+        self._later(index)
+        return np.broadcast_to(np.int32(0), self.plane_shape)
 
     def put(self, index: Index, labels: IntArray) -> None:
         """A plane was made anew: show these labels."""
@@ -106,7 +119,7 @@ class LabelStack:
         lead, rest = self._split(key)
         if all(isinstance(k, int | np.integer) for k in lead):
             index = tuple(int(k) % n for k, n in zip(lead, self.stack_shape, strict=True))
-            return np.array(self.plane(index)[rest])
+            return np.array(self._looked_at(index)[rest])
         if any(isinstance(k, np.ndarray | list) for k in lead):
             arrays = np.broadcast_arrays(*(np.asarray(k) for k in (*lead, *rest)))
             out = np.zeros(arrays[0].shape, np.int32)

@@ -50,7 +50,7 @@ class Propagator:
     run : Run
         The run over all images.
     shelf : Shelf
-        Results of the chosen image layer, and what is painted on them.
+        LabelFiles of the chosen image layer, and what is painted on them.
     page : Page or None
         An image of a folder that is shown with its labels.
     listeners : list of callable
@@ -60,7 +60,8 @@ class Propagator:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.listeners: list[Callable[[str], None]] = []
-        self.settings, self.peaks = SegmentSettings(), None
+        self.settings = SegmentSettings()
+        self.peaks: PeakSettings | None = None
         self.stored: PeakSettings | None = None
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None
@@ -100,6 +101,7 @@ class Propagator:
 
     def _heard(self, what: str) -> None:
         if what == "project":
+            self.run.leave_project()
             self._take_notes()
         if what in ("project", "prompter"):
             self._read_prompter()

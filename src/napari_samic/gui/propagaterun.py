@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError
@@ -18,9 +18,24 @@ from napari_samic.gui.meter import Meter, Progress
 from napari_samic.listing import stem_of
 
 if TYPE_CHECKING:
-    from napari_samic.gui.propagate import Propagator
+    from napari_samic.gui.bench import Bench
+    from napari_samic.gui.shelf import Shelf
+    from napari_samic.settings import PeakSettings, SegmentSettings
 
 TITLE = "SAMIC: propagating"
+
+
+class Owner(Protocol):
+    """What a run is made with; `propagate.Propagator` is one."""
+
+    bench: Bench
+    shelf: Shelf
+    settings: SegmentSettings
+    peaks: PeakSettings | None
+
+    def need_prompter(self) -> Path:
+        """The prompter's file; InputError if there is none."""
+        ...
 
 
 class Run:
@@ -28,7 +43,7 @@ class Run:
 
     Parameters
     ----------
-    of : Propagator
+    of : Owner
         Whose settings and prompter are used.
     tell : callable
         Takes "state" or "result".
@@ -51,7 +66,7 @@ class Run:
         Images of the run, once they are known.
     """
 
-    def __init__(self, of: Propagator, tell: Callable[[str], None]) -> None:
+    def __init__(self, of: Owner, tell: Callable[[str], None]) -> None:
         self.of, self._tell = of, tell
         self.folder: Path | None = None
         self.anew = False
@@ -135,6 +150,16 @@ class Run:
             self._handle.cancel()
             self._tell("state")
 
+    def leave_project(self) -> None:
+        """Another project is open: what is done stays in the one before."""
+        self.cancel()
+        self.folder, self.anew, self.stopped = None, False, False
+        self.failures, self.made, self.paths = {}, {}, []
+        self._meter = Meter()
+        if self.state == "idle":
+            self.status = ""
+        self._tell("state")
+
     # --- the job
 
     def _stepped(self, step: Step) -> None:
@@ -163,7 +188,6 @@ class Run:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
                 self.of.shelf.made(label, result.labels)
-            self._tell("result")
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)

@@ -23,7 +23,7 @@ from napari_samic.contracts import (
     Step,
 )
 from napari_samic.errors import InputError
-from napari_samic.gui.results import Results, plain, read_result
+from napari_samic.gui.labelfiles import LabelFiles, plain, read_result
 from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 from napari_samic.settings import PeakSettings, SegmentSettings
@@ -139,14 +139,14 @@ def of_folder(folder: Path) -> Job[list[Path]]:
     return list_source(folder)
 
 
-def propagate(images: Job[list[Path]], results: Results, order: Order) -> Job[Outcome]:
+def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:
     """Segment all images but those that have a result, and those that are protected.
 
     Parameters
     ----------
     images : Job of list of Path
         As `Bench.images` and `of_folder` make it.
-    results : Results
+    results : LabelFiles
     order : Order
         With `anew`, results that are not protected are set aside first.
 
@@ -199,7 +199,7 @@ def _brief(job: Job[Outcome]) -> Job[Outcome]:
         job.close()
 
 
-def _is_foreign(results: Results, prompter: Path) -> bool:
+def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
     """Whether `segment` would refuse to add to the earlier results."""
     from napari_samic.models import prompterfile
 
@@ -220,7 +220,7 @@ class Page:
     labels: IntArray
 
 
-def open_page(paths: Sequence[Path], label: str, results: Results) -> Job[Page]:
+def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Page]:
     """Read one image of a folder, and what is shown of its results.
 
     Raises

@@ -1,6 +1,6 @@
-"""Results of the chosen image layer: which file each slice shows, and what is painted on them.
+"""LabelFiles of the chosen image layer: which file each slice shows, and what is painted on them.
 
-What is painted is kept in a file of its own (`results.Results.edit`) a moment later, and never lost
+What is painted is kept in a file of its own (`LabelFiles.edit`) a moment later, and never lost
 to a run. Plain Python: must not know Qt or napari.
 """
 
@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_samic.contracts import IntArray
+from napari_samic.contracts import IntArray, Job, Step
 from napari_samic.errors import SamicError
 from napari_samic.gui.jobs import Calls
+from napari_samic.gui.labelfiles import LabelFiles
 from napari_samic.gui.labelstack import Index, LabelStack
-from napari_samic.gui.results import Results
 
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
@@ -35,7 +35,7 @@ class Shelf:
 
     Attributes
     ----------
-    results : Results or None
+    results : LabelFiles or None
         Of the project.
     stack : LabelStack or None
         Labels of the chosen layer; None without project or image.
@@ -43,14 +43,15 @@ class Shelf:
 
     def __init__(self, bench: Bench, tell: Callable[[str], None]) -> None:
         self.bench, self._tell = bench, tell
-        self.results: Results | None = None
+        self.results: LabelFiles | None = None
         self.stack: LabelStack | None = None
         self._pixels: Pixels | None = None
         self._writing = False
         self._found: bool | None = None
+        self._reading: set[Index] = set()
         self.open()
 
-    def need_results(self) -> Results:
+    def need_results(self) -> LabelFiles:
         """Of the open project.
 
         Raises
@@ -61,17 +62,18 @@ class Shelf:
         project = self.bench.need_project()
         if self.results is None or self.results.folder != project.results_folder:
             self.open()
-        return self.results or Results(project.results_folder, project.notes)
+        return self.results or LabelFiles(project.results_folder, project.notes)
 
     def open(self) -> None:
         """Another project or layer: keep what was painted, and show its results."""
         self.keep_now()
         project, pixels = self.bench.project, self.bench.pixels
-        self.results = Results(project.results_folder, project.notes) if project else None
+        self.results = LabelFiles(project.results_folder, project.notes) if project else None
         self._pixels, self.stack, self._found = pixels, None, None
         if self.results is not None and pixels is not None:
             read = partial(_read, self.results, pixels)
-            self.stack = LabelStack(pixels.stack_shape, pixels.shape, read, self._painted)
+            shape, later = pixels.shape, self._read_later
+            self.stack = LabelStack(pixels.stack_shape, shape, read, self._painted, later)
         self._tell("shelf")
 
     def reread(self) -> None:
@@ -94,16 +96,36 @@ class Shelf:
         names = self.results.made() | self.results.protected()
         return any(self._pixels.label(index) in names for index in self._pixels.indices())
 
+    def _read_later(self, index: Index) -> None:
+        """Read a large plane in a job; then it is shown."""
+        if (stack := self.stack) is None or index in self._reading:
+            return
+        self._reading.add(index)
+
+        def read() -> Job[None]:
+            yield Step(0, 1)
+            stack.plane(index)
+
+        def ended() -> None:
+            self._reading.discard(index)
+            if stack is self.stack and index == self.bench.desk.index:
+                self._tell("result")
+
+        self.bench.runner.start(read(), Calls(on_end=ended))
+
     def made(self, label: str, labels: IntArray) -> None:
         """A run has made the labels of an image; an edit goes on being shown."""
         index = self._pixels.index_of(label) if self._pixels is not None else None
         if index is None or self.stack is None or self.results is None:
             return
-        self._found = True
+        if not self._found:
+            self._found = True
+            self._tell("result")  # the first: the layer comes
         if index in self.stack.painted or self.results.edit(label).is_file():
             return
         if index == self.bench.desk.index and labels.shape == self.stack.plane_shape:
             self.stack.put(index, labels)
+            self._tell("result")
         else:
             self.stack.forget(index)
 
@@ -147,7 +169,7 @@ class Shelf:
         self.keep_now()
 
 
-def _read(results: Results, pixels: Pixels, index: Index) -> IntArray | None:
+def _read(results: LabelFiles, pixels: Pixels, index: Index) -> IntArray | None:
     """Labels of a slice; one that can't be read shows nothing: `Review` says why."""
     with suppress(SamicError):
         return results.labels(pixels.label(index), pixels.shape)

@@ -181,9 +181,8 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
         return
     with suppress(FormatError, InputError):
         for label in load_earlier(folder / REVIEW):
-            stale = folder / f"{label.partition('[')[0]}.tif"
-            if stale.name not in names:
-                _remove(stale)
+            for stale in {f"{label}.tif", f"{label.partition('[')[0]}.tif"} - set(names):
+                _remove(folder / stale)
 
 
 def _remove(path: Path) -> None:

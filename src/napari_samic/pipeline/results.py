@@ -72,7 +72,9 @@ class Result:
 
     def labelled(self) -> Labelled:
         """The label image with all that is known of its objects."""
-        about = {int(r["object"]): About(int(r["class"]), _number(r["score"])) for r in self.rows}
+        about = {
+            int(r["object"]): About(int(r["class"]), _number(r.get("score"))) for r in self.rows
+        }
         file = Path(self.image_file).name if self.image_file else ""
         return Labelled(
             self.label,
@@ -163,8 +165,8 @@ def _scores(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                checked = {**row, "object": int(row["object"]), "class": int(row["class"] or 1)}
-                _number(row["score"])
+                checked = {**row, "object": int(row["object"]), "class": int(row.get("class") or 1)}
+                _number(row.get("score"))
                 found.setdefault(row["image"], []).append(checked)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         msg = f"{path}: not a table of ours ({error}). Segment the images again."

@@ -1,4 +1,7 @@
-"""The recipe in a window of its own: read it, save it, load one, run it again. A view."""
+"""The page Recipe as the user sees it: read it, save it, load one, run it again.
+
+A view: it decides nothing. Must not know jobs, layers or models.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from pathlib import Path
 
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
-    QDialog,
     QFileDialog,
     QGridLayout,
     QLabel,
@@ -24,65 +26,70 @@ from napari_samic.gui.replayer import Replayer
 KINDS = "Recipes (*.yaml *.yml)"
 
 
-class RecipeDialog(QDialog):
-    """See the module.
+class RecipeView(QWidget):
+    """What was done, to be read, saved and run again.
 
     Parameters
     ----------
-    parent : QWidget
     replayer : Replayer
     """
 
-    def __init__(self, parent: QWidget, replayer: Replayer) -> None:
-        super().__init__(parent)
+    def __init__(self, replayer: Replayer) -> None:
+        super().__init__()
         self.replayer = replayer
-        self.setWindowTitle("Recipe")
-        self.resize(560, 520)
-        self.place, self.status = QLabel(), QLabel()
-        for label in (self.place, self.status):
-            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        replayer.on_change = self.refresh
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
+        self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.text.setPlaceholderText("Nothing was recorded yet.")
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.place, self.status = QLabel(), QLabel()
+        self.place.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.status.setWordWrap(True)
         layout = QVBoxLayout(self)
-        for part in (self.place, self.text, self._buttons(), self.status):
-            layout.addWidget(part)
-        replayer.on_change = self.refresh
-        self.refresh()
+        layout.setContentsMargins(8, 8, 8, 6)
+        layout.addWidget(self.place)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(self._buttons())
+        layout.addWidget(self.status)
 
     def _buttons(self) -> QWidget:
         part = QWidget()
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
-        self.buttons = {}
-        for column, (name, act, tip) in enumerate(
-            (
-                ("Load ...", self.load, "Show another recipe"),
-                ("Save as ...", self.save_as, "A copy whose paths hold where it lies"),
-                ("Replay ...", self.replay, "Run all steps again, into another folder"),
-                ("On other images ...", self.replay_on, "Replay it on another folder of images"),
-                ("Stop", self.replayer.stop, "End the replay; what is done stays"),
-            )
-        ):
-            self.buttons[name] = _button(name, act, tip)
-            grid.addWidget(self.buttons[name], 0, column)
+        grid.setSpacing(4)
+        self.buttons: dict[str, QPushButton] = {}
+        for number, (name, act, tip) in enumerate((
+            ("Load ...", self.load, "Show another recipe"),
+            ("Save as ...", self.save, "A copy whose paths hold where it lies"),
+            ("Replay ...", self.replay, "Run all steps again, into another folder"),
+            ("Replay on others ...", self.replay_on, "Run it on another folder of images"),
+            ("Stop", self.replayer.stop, "End the replay; what is done stays"),
+            ("Of the project", self.back, "Show the project's own recipe again"),
+        )):  # fmt: skip
+            button = self.buttons[name] = _button(name, act, tip)
+            grid.addWidget(button, number // 2, number % 2)
         return part
 
     def refresh(self) -> None:
-        """Show the recipe and what is going on."""
-        path = self.replayer.shown
-        self.place.setText(str(path or "No project is open."))
+        """Show the recipe as it is now."""
         shown(self._show_text)()
+        path = self.replayer.shown
+        self.place.setText(path.name if path is not None else "No project is open.")
+        self.place.setToolTip(str(path or ""))
         self.status.setText(self.replayer.status)
-        running, known = self.replayer.is_running, bool(self.text.toPlainText())
+        known, running = bool(self.text.toPlainText()), self.replayer.is_running
+        own = {"Stop": running, "Load ...": not running, "Of the project": self._is_other}
         for name, button in self.buttons.items():
-            is_stop = name == "Stop"
-            button.setEnabled(running if is_stop else not running and (known or name[0] == "L"))
+            button.setEnabled(own.get(name, known and not running))
+
+    @property
+    def _is_other(self) -> bool:
+        return self.replayer.path is not None and not self.replayer.is_running
 
     def _show_text(self) -> None:
         text = self.replayer.text()
-        if text != self.text.toPlainText():  # so that a reader keeps the place
+        if text != self.text.toPlainText():
             self.text.setPlainText(text)
 
     # --- questions
@@ -93,7 +100,7 @@ class RecipeDialog(QDialog):
         return Path(chosen) if chosen else None
 
     def ask_target(self) -> Path | None:
-        """Where to save a recipe, or None."""
+        """Where to save, or None."""
         chosen, _ = QFileDialog.getSaveFileName(self, "Save the recipe", "recipe.yaml", KINDS)
         return Path(chosen) if chosen else None
 
@@ -107,7 +114,11 @@ class RecipeDialog(QDialog):
         if path := self.ask_file():
             self.replayer.load(path)
 
-    def save_as(self) -> None:
+    def back(self) -> None:
+        """Show that of the project."""
+        self.replayer.load(None)
+
+    def save(self) -> None:
         """Save a copy."""
         if path := self.ask_target():
             self.replayer.save_as(path)
@@ -128,6 +139,6 @@ class RecipeDialog(QDialog):
 def _button(name: str, act: Callable[[], None], tip: str) -> QPushButton:
     button = QPushButton(name)
     button.setToolTip(tip)
-    button.setAutoDefault(False)
+    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     button.clicked.connect(lambda: shown(act)())
     return button
