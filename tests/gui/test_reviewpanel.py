@@ -130,7 +130,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     story.step.ask = lambda question: asked.append(question) or True
     story.do("accept_above")
     assert asked == ["Accept 1 result with a score from 0.80?"]
-    assert "1 accepted, 2 edited, 1 rejected; 0 to do" in story.queue.summary.text()
+    assert story.queue.summary.text() == "4 results: ✓ 1  ✎ 2  ✗ 1, 0 to do"
 
     exports = story.step.exports
     story.step.tabs.setCurrentIndex(1)
@@ -167,7 +167,7 @@ def test_everything_is_let_go_and_comes_back(story):
     assert story.queue.truth.itemText(1) == "gt"
     story.queue.truth.setCurrentIndex(1)
     story.do("score")
-    assert "Mean of 3: IoU 1.000" in story.queue.scores.text()
+    assert "Mean of 3: IoU 1.00" in story.queue.scores.text()
     story.viewer.layers.remove(truth)
 
     story.do("reference")

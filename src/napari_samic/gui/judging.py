@@ -47,6 +47,7 @@ class Judging:
         self.opinions: dict[str, Opinion] = {}
         self.status = "No results yet: propagate first."
         self.listeners: list[Callable[[str], None]] = []
+        self._kept: dict[str, tuple[Opinion, dict[str, Any]]] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,7 +105,11 @@ class Judging:
 
     def remember(self) -> None:
         """Keep the opinions, and tell."""
-        self.note(opinions=to_notes(self.opinions))
+        for name, one in self.opinions.items():
+            if self._kept.get(name, (None,))[0] is not one:
+                self._kept[name] = (one, to_notes({name: one}))
+        trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
+        self.note(opinions=trees)
         self.tell("verdicts")
         self.bench.tell("review")
 

@@ -113,7 +113,8 @@ class QueueView(QWidget):
     def _head(self) -> QWidget:
         self.summary = QLabel()
         self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.again = self._button("Read again", "look", "Read the results of the project anew")
+        self.again = self._button("↻", "look", "Read the results of the project anew")
+        self.again.setFixedWidth(32)
         return _row(self.summary, self.again, stretch=0)
 
     def _table(self) -> QWidget:
@@ -142,11 +143,16 @@ class QueueView(QWidget):
         self.verbs["go"](self.review.order[index.row()].name)
 
     def _why(self) -> QWidget:
-        self.why = QLabel()
-        self.why.setWordWrap(True)
+        self.why, self.status = QLabel(), QLabel()
+        part = QWidget()
+        column = QVBoxLayout(part)
+        column.setContentsMargins(0, 0, 0, 0)
+        for label in (self.why, self.status):
+            label.setWordWrap(True)
+            column.addWidget(label)
         self.why.setMinimumHeight(34)
         self.why.setAlignment(Qt.AlignmentFlag.AlignTop)
-        return self.why
+        return part
 
     def _verdicts(self) -> QWidget:
         names = (("◀", "previous"), ("Accept", "accept"), ("Reject", "reject"), ("▶", "next"))
@@ -203,19 +209,19 @@ class QueueView(QWidget):
         return _row(QLabel("Truth"), self.truth, stretch=1)
 
     def _foot(self) -> QWidget:
-        self.scores, self.status = QLabel(), QLabel()
+        self.scores = QLabel()
+        self.scores.setToolTip("F1 is of objects: found where the IoU is at least 0.5")
         words = (f"{key} {verb}" for verb, (key, _) in KEYS.items())
         self.keys = QLabel(" · ".join(words))
         self.keys.setEnabled(False)
         self.keys.setToolTip("These keys act while a layer of Review is the active one")
-        for label in (self.scores, self.status, self.keys):
+        for label in (self.scores, self.keys):
             label.setWordWrap(True)
         self.scores.hide()
         part = QWidget()
         column = QVBoxLayout(part)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.scores)
-        column.addWidget(self.status)
         column.addWidget(self.keys)
         return part
 
@@ -239,10 +245,16 @@ class QueueView(QWidget):
         """Show other verdicts."""
         self.model.renew_marks()
         counts, total = self.review.counts, len(self.review.order)
-        words = [f"{counts[v]} {v}" for v in ("accepted", "edited", "rejected") if counts[v]]
+        given = [v for v in ("accepted", "edited", "rejected") if counts[v]]
         text = f"{total} result{'s' * (total != 1)}"
-        text += f": {', '.join(words)}; {counts['']} to do" if words else ""
-        self.summary.setText(text if total else "No results yet")
+        marks = "  ".join(f"{MARKS[v]} {counts[v]}" for v in given)
+        self.summary.setText(f"{text}: {marks}, {counts['']} to do" if given else text)
+        self.summary.setToolTip(", ".join(f"{counts[v]} {v}" for v in given))
+
+    def show_status(self, text: str) -> None:
+        """Say what is going on; "" takes no room."""
+        self.status.setText(text)
+        self.status.setVisible(bool(text))
 
     def show_current(self, name: str = "") -> None:
         """Show which result is on the screen, and why it is doubtful."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_samic.doubts import Doubt, doubts
+from napari_samic.doubts import Doubt
 from napari_samic.errors import InputError
 from napari_samic.gui import exchange, reviewwork
 from napari_samic.gui.jobs import Calls, Handle
@@ -57,6 +57,7 @@ class Reviewer(Judging):
         self._looking: Handle | None = None
         self._going: Handle | None = None
         self._generation = 0
+        self._is_moving = False
 
     # --- the queue
 
@@ -78,7 +79,7 @@ class Reviewer(Judging):
     def _looked(self, looked: Looked) -> None:
         self._looking = None
         self.looked = looked
-        self.order = doubts(list(looked.facts.values()))
+        self.order = list(looked.order)
         outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
         for name in outdated:
             self.opinions[name] = replace(self.opinions[name], verdict="", of="")
@@ -138,7 +139,11 @@ class Reviewer(Judging):
         read = self._reader(name)
         is_open = self.bench._find(name) is not None
         if is_open:
-            self.bench.show_image(name)
+            self._is_moving = True
+            try:
+                self.bench.show_image(name)
+            finally:
+                self._is_moving = False
         edit = self.opinion(name).edit
         folder = self.bench.project.folder / "review"
         job = reviewwork.fetch(found, edit, folder, None if is_open else read)
@@ -180,8 +185,8 @@ class Reviewer(Judging):
         return None if project is None else LabelFiles(project.results_folder, project.notes)
 
     def follow(self, name: str) -> None:
-        """The user moved to another slice."""
-        if name != self.current and self._result(name) is not None:
+        """The user moved to another slice, unless it was us."""
+        if not self._is_moving and name != self.current and self._result(name) is not None:
             self.go(name)
 
     def _result(self, name: str) -> Any:

@@ -220,7 +220,7 @@ class ReviewStep:
             self.stage.draw_points(sheet)
         self.queue.show_current(self.review.current)
         self._show_scores()
-        self.queue.status.setText(self.review.status)
+        self.queue.show_status(self.review.status)
 
     def _bench_changed(self, what: str) -> None:
         if what == "project":
@@ -300,7 +300,7 @@ def _plane(data: Any, index: tuple[int, ...]) -> Any:
 
 
 def _figures(iou: float, row: dict[str, float]) -> str:
-    return f"IoU {iou:.3f}, Dice {row['dice']:.3f}, object F1 {row['object_f1']:.3f}"
+    return f"IoU {iou:.2f}, Dice {row['dice']:.2f}, F1 {row['object_f1']:.2f}"
 
 
 def _scrolled(page: QWidget) -> QScrollArea:

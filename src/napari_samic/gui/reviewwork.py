@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import Image, IntArray, Job, Prompts, Segmenter, Step
-from napari_samic.doubts import Facts, doubts, suggest
+from napari_samic.doubts import Doubt, Facts, doubts, suggest
 from napari_samic.errors import InputError, SamicError
 from napari_samic.export import write_labels
 from napari_samic.gui.opinions import Edit, Opinion
@@ -38,11 +38,14 @@ class Looked:
         By name; images that can't be read are not there.
     hashes : dict of str to str
         Of the label files.
+    order : tuple of Doubt
+        The most doubtful first.
     """
 
     results: Any
     facts: Mapping[str, Facts]
     hashes: Mapping[str, str]
+    order: tuple[Doubt, ...] = ()
 
 
 def look(folder: Path) -> Job[Looked]:
@@ -63,7 +66,7 @@ def look(folder: Path) -> Job[Looked]:
             hashes[one.label] = files.get(path, "") if path is not None else ""
         except SamicError:
             continue
-    return Looked(results, facts, hashes)
+    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()))))
 
 
 def _facts(one: Any) -> Facts:

@@ -127,11 +127,14 @@ def without(sheet: Sheet, numbers: Sequence[int]) -> Sheet:
 
 def answered(sheet: Sheet, number: int, mask: NDArray[Any], score: float) -> Sheet:
     """With another mask of an object; where it meets others, the surer one has the pixels."""
-    labels = without(sheet, [number]).labels.copy()
-    for value in np.unique(labels[mask]):
-        rival = sheet.about.get(int(value), About()).score
+    labels = sheet.labels.copy()
+    labels[labels == number] = 0
+    flat, inside = labels.reshape(-1), np.flatnonzero(mask)
+    below = flat[inside]  # what is there now
+    for value in map(int, np.unique(below)):
+        rival = sheet.about.get(value, About()).score
         if value == 0 or (rival is not None and rival < score):
-            labels[mask & (labels == value)] = number
+            flat[inside[below == value]] = number
     label = sheet.about.get(number, About()).label
     about = {**sheet.about, number: About(label, round(float(score), 4))}
     return replace(sheet, labels=labels, about=about)
