@@ -83,19 +83,40 @@ class Session:
         assert not step.presenter.run.failures
         return step
 
+    def review(self):
+        """Reject the most doubtful, accept the others, and export."""
+        step = self.step("Review")
+        self.rest()
+        step.queue.verbs["reject"]()
+        self.rest()
+        while any(not step.review.opinion(one.name).verdict for one in step.review.order):
+            step.queue.verbs["accept"]()
+            self.rest()
+        for name in ("tiff", "coco", "geojson", "table"):
+            step.exports.boxes[name].setChecked(True)
+        step.exports.button.click()
+        self.rest()
+        return step
+
 
 def hashes(folder):
+    """Of every file below a folder, so that a figure or an outline counts too."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("*.tif"))
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".tif", ".geojson", ".csv") or path.name == "coco.json"
     }
 
 
+def labels(folder):
+    return {name: value for name, value in hashes(folder).items() if name.endswith(".tif")}
+
+
 def shell(*arguments):
-    """The command in a process of its own, as a user's shell starts it."""
+    """The command in a process of its own; its torch has another number of threads by itself."""
     done = subprocess.run(
         [sys.executable, "-m", "napari_samic", *map(str, arguments)],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "2"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -110,22 +131,26 @@ def test_session_in_the_window_is_replayed_by_the_shell_label_for_label(
     for number in range(REFERENCES):
         session.annotate(number)
     session.train()
-    step = session.propagate()
+    session.propagate()
     project = session.project
-    made = hashes(project.results_folder)
+    made = labels(project.results_folder)
     assert sorted(made) == [f"SAMIC samples[{n}].tif" for n in range(SLICES)]
-    shown = next(
-        layer for layer in session.viewer.layers if layer.name == "SAMIC samples results [SAMIC]"
-    )
+    shown = session.viewer.layers["SAMIC samples results [SAMIC]"]
     for number in range(SLICES):
         stored = tifffile.imread(project.results_folder / f"SAMIC samples[{number}].tif")
         np.testing.assert_array_equal(np.asarray(shown.data[number]), stored)
-    assert [one.do for one in load_recipe(project.recipe).steps] == ["annotate", "train", "segment"]
-    del step
+    step = session.review()
+    rejected = step.review.order[0].name
+    exported = hashes(project.exports_folder)
+    assert len(labels(project.exports_folder)) == SLICES - 1
+    assert not any(rejected in name for name in exported)
+    jobs = [one.do for one in load_recipe(project.recipe).steps]
+    assert jobs == ["annotate", "train", "segment", "accept", "export"]
     session.dock.release()
 
     shell("run", project.recipe, "--out", tmp_path / "again")
-    assert hashes(tmp_path / "again" / "results") == made
+    assert labels(tmp_path / "again" / "results") == made
+    assert hashes(tmp_path / "again" / "exports") == exported
 
     others = tmp_path / "others"
     others.mkdir()
@@ -134,4 +159,6 @@ def test_session_in_the_window_is_replayed_by_the_shell_label_for_label(
     shell("run", project.recipe, "--images", others, "--out", tmp_path / "there")
     direct = napari_samic.segment(others, prompter=project.prompter_file, out=tmp_path / "direct")
     assert len(direct.done) == 2
-    assert hashes(tmp_path / "there" / "results") == hashes(tmp_path / "direct")
+    found = labels(tmp_path / "there" / "results")
+    assert sorted(found) == [f"{name}.tif" for name in direct.done]
+    assert found == labels(tmp_path / "direct")

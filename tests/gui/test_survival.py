@@ -82,6 +82,8 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
         story.dock.go_to(title)
         story.settle()
         assert story.project.notes["step"] == title
+        modes = [one.mode for one in story.viewer.layers if one.name.endswith("clicks")]
+        assert modes == (["add"] if title == "Annotate" else ["pan_zoom"]), title
         story.image.name = f"cells in {title}"
         story.viewer.dims.ndisplay = 3
         story.settle()
@@ -101,6 +103,7 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
 
     before = story.state.pages["cells[1]"].items[0].points
     story.dock.go_to("Annotate")
+    assert story.dock.annotate.stage.layers["clicks"].mode == "add"
     story.viewer.dims.set_point(0, 1)
     story.dock.bench.desk.choose_model("vit_b")
     story.settle()

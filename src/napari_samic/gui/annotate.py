@@ -40,7 +40,7 @@ class AnnotateStep(Tools):
         self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
         self.stage: Stage | None = None
         self._bound: list[Any] = []
-        self._closed = False
+        self._closed = self._left = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.dialogs = Dialogs(self.widget, self.desk)
@@ -74,9 +74,17 @@ class AnnotateStep(Tools):
     def enter(self) -> None:
         """Let clicks make prompts."""
         self._slice_changed()
+        self._left, was_left = False, self._left
+        if self.stage is not None and was_left:
+            self.stage.rest(False)
+            tools = self.panel.tools.items()
+            self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
 
     def leave(self) -> None:
-        """Nothing to do: layers stay, and answers under way still come."""
+        """Clicks make no prompts now; layers stay, and answers under way still come."""
+        self._left = True
+        if self.stage is not None:
+            self.stage.rest(True)
 
     # --- choosing
 
@@ -122,6 +130,7 @@ class AnnotateStep(Tools):
         )
         self.bench.layer, self.bench.pixels = image, pixels
         self.stage.on_new = self._bind
+        self.stage.rest(self._left)
         image.events.data.connect(self._choose_colours)  # other pixels: begin anew
         self.stage.ensure()
         self.panel.show_tool("positive")

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QWidget,
 )
 
@@ -49,9 +48,9 @@ class ProjectLine(QWidget):
         row.addWidget(self.new)
         row.addWidget(self.open)
 
-    def _button(self, text: str, tip: str, act: Callable[[], object]) -> QToolButton:
-        button = QToolButton()
-        button.setText(text)
+    def _button(self, text: str, tip: str, act: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         button.setToolTip(tip)
         button.clicked.connect(lambda: shown(act)())
         return button
