@@ -55,7 +55,6 @@ class Reviewer(Judging):
         self.reviser.listeners.append(self.tell)
         self._looking: Handle | None = None
         self._going: Handle | None = None
-        self._generation = 0
         self._is_moving = False
 
     # --- the queue
@@ -131,7 +130,6 @@ class Reviewer(Judging):
         found = self._result(name)
         if found is None or self.bench.project is None:
             return
-        self._generation += 1
         self.current, self.picture = name, None
         self.note(current=name)
         self.tell("current")
@@ -146,17 +144,16 @@ class Reviewer(Judging):
         edit = self.opinion(name).edit
         folder = self.bench.project.folder / "review"
         job = reviewwork.fetch(found, edit, folder, None if is_open else read)
-        calls = Calls(on_done=partial(self._came, self._generation, read))
+        calls = Calls(on_done=partial(self._came, read))
         if self._going is not None:
-            self._going.cancel()
+            self._going.cancel()  # what it would bring is of a result that is left
         self._going = self.bench.runner.start(job, calls)
 
-    def _came(self, generation: int, read: Read | None, found: tuple[Sheet, Any]) -> None:
-        if generation == self._generation:
-            self._going = None
-            sheet, self.picture = found
-            self.reviser.label = self.bench.desk.state.label
-            self.reviser.show(sheet, read)
+    def _came(self, read: Read | None, found: tuple[Sheet, Any]) -> None:
+        self._going = None
+        sheet, self.picture = found
+        self.reviser.label = self.bench.desk.state.label
+        self.reviser.show(sheet, read)
 
     def follow(self, name: str) -> None:
         """The user moved to another slice, unless it was us."""
