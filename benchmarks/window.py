@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-SIDE, SLICES, FILES = 512, 200, 500
+SIDE = 512
 
 
 class Ticker:
@@ -156,17 +156,17 @@ def picture(number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return np.roll(grey, 3 * number, axis=1), np.roll(truth, 3 * number, axis=1)
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, slices: int, files: int) -> None:
     """A stack file, a folder of files, and three references with masks."""
     import tifffile
 
     for name in ("many", "references", "masks"):
         (folder / name).mkdir(parents=True)
     with tifffile.TiffWriter(folder / "stack.tif") as file:
-        pages = (picture(i)[0] for i in range(SLICES))
-        file.write(pages, shape=(SLICES, SIDE, SIDE), dtype="uint8", photometric="minisblack")
-    for i in range(FILES):
-        grey = picture(i + SLICES)[0]
+        pages = (picture(i)[0] for i in range(slices))
+        file.write(pages, shape=(slices, SIDE, SIDE), dtype="uint8", photometric="minisblack")
+    for i in range(files):
+        grey = picture(i + slices)[0]
         tifffile.imwrite(folder / "many" / f"image_{i:03d}.tif", grey, photometric="minisblack")
     for i in range(3):
         grey, truth = picture(i)
@@ -314,7 +314,7 @@ def click(window: Window, rng: np.random.Generator) -> float:
 def measure(args: argparse.Namespace, folder: Path) -> list[list[str]]:
     from qtpy.QtWidgets import QApplication
 
-    write_data(folder)
+    write_data(folder, args.slices, args.files)
     window = Window(folder)
     rows: list[list[str]] = []
 
@@ -358,6 +358,8 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=10, help="of the training")
     parser.add_argument("--out", type=Path, help="folder for window.json")
     parser.add_argument("--clicks", type=int, default=30)
+    parser.add_argument("--slices", type=int, default=200, help="of the stack")
+    parser.add_argument("--files", type=int, default=500, help="of the folder")
     args = parser.parse_args()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         print("needs a screen: see the first lines of this file for xvfb-run.")

@@ -17,6 +17,7 @@ from napari_samic.export.objects import About
 from napari_samic.gui import reviewwork, sheets
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
+from napari_samic.gui.labelfiles import LabelFiles
 from napari_samic.gui.opinions import Edit, Opinion, from_notes, to_notes
 from napari_samic.gui.project import Project
 from napari_samic.gui.review import Reviewer
@@ -24,7 +25,7 @@ from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
 from napari_samic.masks import read_labels
 from napari_samic.prompts import load_prompts
-from napari_samic.reviews import load_review, sha256_of
+from napari_samic.reviews import EDITED, load_review, sha256_of
 from napari_samic.settings import ExportSettings
 
 
@@ -245,6 +246,24 @@ def test_painted_labels_are_kept_as_a_file_with_its_hash(world):
     assert edit.sha256 == sha256_of(path)
     assert edit.objects[9] == About(1)
     assert edit.objects[1] == About(1, 0.9)
+
+
+def test_what_was_painted_in_propagate_becomes_an_edit(world):
+    files = LabelFiles(world.project.results_folder, world.project.notes)
+    labels = labels_of("b")
+    labels[0:3, 0:3] = 9
+    files.keep("b", labels)
+    assert "b" in files.protected()
+    world.look().go("b")
+    assert world.review.reviser.sheet.labels[1, 1] == 9
+    assert world.review.opinion("b").verdict == EDITED
+    assert not files.edit("b").exists()
+    assert files.shown("b") == world.project.folder / "review" / "b.tif"
+    np.testing.assert_array_equal(read_labels(files.shown("b")), labels)
+    assert "b" in files.protected()
+    world.review.revert()
+    world.runner.settle()
+    assert files.shown("b") == world.project.results_folder / "b.tif"
 
 
 def test_confidence_of_what_was_painted_over_is_not_known_any_more(world):

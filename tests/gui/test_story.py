@@ -34,6 +34,7 @@ class Session:
         image = viewer.layers["SAMIC samples"]
         image.data = image.data[:SLICES]  # all 24 tell the same and take four times as long
         viewer.layers["SAMIC samples, truth"].data = viewer.layers[-1].data[:SLICES]
+        viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
         self.bench = self.dock.bench
         self.wait(lambda: self.bench.desk.status.startswith("Ready"), 900)

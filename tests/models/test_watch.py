@@ -1,12 +1,13 @@
 """A training that is ended early keeps its best, and goes on as if it had never stopped."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from toy_backbone import prompter, quick, references
 
-from napari_samic.contracts import run
+from napari_samic.contracts import Prompts, run
 from napari_samic.errors import FormatError, OutputError, TrainingError
 from napari_samic.models import training
 from napari_samic.models.watch import Watch, load_mark, save_mark
@@ -14,6 +15,12 @@ from napari_samic.models.watch import Watch, load_mark, save_mark
 
 def weights(made):
     return copy.deepcopy(made.learner.state_dict())
+
+
+def clicked(reference):
+    """With a click more."""
+    more = Prompts(reference.objects[0].points_rc + 1, [True])
+    return replace(reference, objects=(*reference.objects, more))
 
 
 def same(a, b):
@@ -97,6 +104,8 @@ def test_ended_training_goes_on_with_more_epochs_and_patience(straight):
 @pytest.mark.parametrize("change", [
     pytest.param({"learning_rate": 1e-3}, id="settings"),
     pytest.param({"given": references(5, seed=3)}, id="references"),
+    pytest.param({"given": [replace(r, image=255 - r.image) for r in references(5)]}, id="pixels"),
+    pytest.param({"given": [*references(5)[:4], clicked(references(5)[4])]}, id="prompts"),
     pytest.param({"made": prompter(seed=4)}, id="first_weights"),
     pytest.param({"made": prompter(mask_mode="weighted")}, id="prompter"),
 ])  # fmt: skip

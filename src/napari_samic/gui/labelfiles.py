@@ -1,7 +1,9 @@
 """The results of a project: what `segment` made, what was painted over it, and what is protected.
 
     results/NAME.tif          made by `segment`, by nobody else
-    results/edits/NAME.tif    painted by hand; shown instead of the one above
+    review/NAME.tif           what Review has made of it; shown instead, if its opinion says so
+    results/edits/NAME.tif    painted on a result that is shown by Propagate; shown instead of both,
+                              until Review is shown the image and takes it over
     results/before/           what the last run that did all again replaced
 
 NAME is the label of the image, `cells[3]`: the stem of its file, or of the TIFF that
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from napari_samic.prompts import PromptFile, load_prompts
 
 KEPT = ("accepted", "edited")
 """Verdicts of Review on results that stay as they are."""
-EDITS, BEFORE = "edits", "before"
+EDITS, BEFORE, REVIEW = "edits", "before", "review"
 
 
 class LabelFiles:
@@ -55,8 +58,14 @@ class LabelFiles:
         return self.folder / EDITS / f"{name}.tif"
 
     def shown(self, name: str) -> Path | None:
-        """The file to be shown: the edit, else the result; None if there is neither."""
-        return next((p for p in (self.edit(name), self.file(name)) if p.is_file()), None)
+        """The file to be shown: the newest edit, else the result; None if there is nothing."""
+        reviewed = [self.folder.parent / REVIEW / f"{name}.tif"] if self._is_edited(name) else []
+        files = (self.edit(name), *reviewed, self.file(name))
+        return next((path for path in files if path.is_file()), None)
+
+    def _is_edited(self, name: str) -> bool:
+        one = _opinions(self.notes).get(name)
+        return isinstance(one, dict) and bool(one.get("edit"))
 
     def has(self, name: str) -> bool:
         """Whether there is a result or an edit."""
@@ -82,7 +91,7 @@ class LabelFiles:
     def protected(self) -> set[str]:
         """Names of images that propagating may not touch."""
         edits = {p.stem for p in (self.folder / EDITS).glob("*.tif")}
-        return edits | _judged(self.notes.get("review"))
+        return edits | _judged(_opinions(self.notes))
 
     def made(self) -> set[str]:
         """Names of images with a result."""
@@ -107,6 +116,11 @@ class LabelFiles:
         """The same at once, for the end of a session."""
         self.edit(name).parent.mkdir(parents=True, exist_ok=True)
         write_labels(self.edit(name), labels, overwrite=True)
+
+    def taken_over(self, name: str) -> None:
+        """What was painted is an edit of Review now."""
+        with suppress(OSError):
+            self.edit(name).unlink(missing_ok=True)
 
     def set_aside(self, names: Iterable[str], *, tables: bool = False) -> None:
         """Move results to `before/`, to be made anew; those that lie there are replaced.
@@ -136,12 +150,18 @@ class LabelFiles:
                 raise InputError(msg)
 
 
-def _judged(notes: Any) -> set[str]:
-    """Names that the Review step noted as accepted or edited."""
-    opinions = notes.get("opinions") if isinstance(notes, dict) else None
+def _opinions(notes: dict[str, Any]) -> dict[str, Any]:
+    """What the Review step noted of each image."""
+    review = notes.get(REVIEW)
+    found = review.get("opinions") if isinstance(review, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _judged(opinions: dict[str, Any]) -> set[str]:
+    """Names that are accepted or edited."""
     return {
-        str(name)
-        for name, one in (opinions.items() if isinstance(opinions, dict) else ())
+        name
+        for name, one in opinions.items()
         if isinstance(one, dict) and (one.get("verdict") in KEPT or one.get("edit"))
     }
 

@@ -60,7 +60,8 @@ class Propagator:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.listeners: list[Callable[[str], None]] = []
-        self.settings, self.peaks = SegmentSettings(), None
+        self.settings = SegmentSettings()
+        self.peaks: PeakSettings | None = None
         self.stored: PeakSettings | None = None
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QScrollArea
+from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 
 from napari_samic.errors import SettingsError
 from napari_samic.gui.bench import Bench
@@ -41,7 +41,8 @@ class PropagateStep:
     def __init__(self, bench: Bench) -> None:
         self.bench, self.viewer = bench, bench.viewer
         self._closed = False
-        self.widget = QScrollArea()
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
         self.presenter = Propagator(bench)
         self.stage = PropagateStage(bench.viewer, self._stroked)
         self.panel = PropagatePanel(self._verbs())
@@ -56,10 +57,10 @@ class PropagateStep:
         self._refresh_all()
 
     def _lay_out(self) -> None:
-        self.widget.setWidget(self.panel)
-        self.widget.setWidgetResizable(True)
-        self.widget.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.widget.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setWidget(self.panel)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
         """Calls once, later, unless the widget is gone by then."""

@@ -16,7 +16,8 @@ from napari_samic.errors import InputError
 from napari_samic.gui import exchange, reviewwork
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
-from napari_samic.gui.opinions import from_notes
+from napari_samic.gui.labelfiles import LabelFiles
+from napari_samic.gui.opinions import Edit, from_notes
 from napari_samic.gui.reviewwork import Looked, Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
@@ -154,6 +155,31 @@ class Reviewer(Judging):
         sheet, self.picture = found
         self.reviser.label = self.bench.desk.state.label
         self.reviser.show(sheet, read)
+        self._look_for_painted(sheet.name)
+
+    def _look_for_painted(self, name: str) -> None:
+        """What was painted on it in the Propagate step becomes an edit."""
+        files = self._files()
+        if files is not None and files.edit(name).is_file():
+            calls = Calls(on_done=partial(self._painted, name))
+            self.bench.runner.start(reviewwork.read_painted(files.edit(name)), calls)
+
+    def _painted(self, name: str, labels: Any) -> None:
+        sheet = self.reviser.sheet
+        if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
+            self.reviser.take_labels(labels)
+
+    def keep(self, name: str, edit: Edit) -> None:
+        """The labels of a result were changed, and written once the edit has a hash."""
+        super().keep(name, edit)
+        files = self._files()
+        if files is not None and edit.sha256 and self.opinion(name).edit == edit:
+            files.taken_over(name)
+            self.bench.tell("review")
+
+    def _files(self) -> LabelFiles | None:
+        project = self.bench.project
+        return None if project is None else LabelFiles(project.results_folder, project.notes)
 
     def follow(self, name: str) -> None:
         """The user moved to another slice, unless it was us."""

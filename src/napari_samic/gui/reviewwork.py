@@ -110,6 +110,14 @@ def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tu
     return kept, image
 
 
+def read_painted(path: Path) -> Job[Any]:
+    """Read labels that were painted in the Propagate step."""
+    from napari_samic import masks
+
+    yield Step(0, 1, path.stem)
+    return masks.read_labels(path)
+
+
 def read_file(one: Any, stored: PromptFile | None) -> Image:
     """The image of a result from its file, (H, W, 3) uint8.
 

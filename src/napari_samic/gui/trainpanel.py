@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea
+from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
 
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.gallery import Gallery
@@ -46,11 +46,12 @@ class TrainStep:
             "glow": self.gallery.show_glow,
         }
         self.panel = TrainPanel(verbs)
-        self.widget = QScrollArea()
-        self.widget.setWidget(self.panel)
-        self.widget.setWidgetResizable(True)
-        self.widget.setFrameShape(QFrame.Shape.NoFrame)
-        self.widget.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
+        self._scroll.setWidget(self.panel)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._fill_form()
         self._connect()
 

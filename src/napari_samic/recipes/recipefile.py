@@ -52,6 +52,8 @@ class RecipeStep:
         Of the label files that came out.
     package : str
         Version that ran it, whose defaults held.
+    threads : int
+        Of the processor: sums in another order differ in the last digit. 0: not known.
     """
 
     do: str
@@ -63,6 +65,7 @@ class RecipeStep:
     data: Mapping[str, Fingerprint] = field(default_factory=dict)
     results: Fingerprint | None = None
     package: str = ""
+    threads: int = 0
 
     def is_same_command(self, other: RecipeStep) -> bool:
         """Whether both ask for the same, whatever the files held."""
@@ -152,6 +155,7 @@ def _step_tree(step: RecipeStep) -> dict[str, Any]:
     tree = {
         "do": step.do,
         "package": step.package,
+        "threads": step.threads,
         "inputs": {k: list(v) if isinstance(v, tuple) else v for k, v in step.inputs.items()},
         "out": step.out,
         "model": {k: v for k, v in model.items() if v},
@@ -223,4 +227,5 @@ def _step(tree: dict[str, Any]) -> RecipeStep:
         data={k: Fingerprint(**v) for k, v in tree.get("data", {}).items()},
         results=Fingerprint(**tree["results"]) if tree.get("results") else None,
         package=tree.get("package", ""),
+        threads=tree.get("threads", 0),
     )

@@ -106,7 +106,14 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
         settings=settings,
         data=data,
         package=__version__,
+        threads=_threads() if kind.has_model else 0,
     )
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _paths(key: str, value: Any, folder: Path) -> PathText:
