@@ -94,6 +94,9 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
 
+    late = story.viewer.add_labels(np.ones((4, 4), int), name="results [SAMIC]")
+    assert not late.visible  # another step's would cover what is edited here
+
     story.do("reject")
     assert (story.review.current, story.cells(0)[0]) == ("b", "✗")
     np.testing.assert_array_equal(story.layer("labels").data, labels_of("b"))

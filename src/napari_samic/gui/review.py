@@ -56,7 +56,6 @@ class Reviewer(Judging):
         self.reviser.listeners.append(self.tell)
         self._looking: Handle | None = None
         self._going: Handle | None = None
-        self._generation = 0
         self._is_moving = False
 
     # --- the queue
@@ -132,7 +131,6 @@ class Reviewer(Judging):
         found = self._result(name)
         if found is None or self.bench.project is None:
             return
-        self._generation += 1
         self.current, self.picture = name, None
         self.note(current=name)
         self.tell("current")
@@ -147,29 +145,28 @@ class Reviewer(Judging):
         edit = self.opinion(name).edit
         folder = self.bench.project.folder / "review"
         job = reviewwork.fetch(found, edit, folder, None if is_open else read)
-        calls = Calls(on_done=partial(self._came, self._generation, read))
+        calls = Calls(on_done=partial(self._came, read))
         if self._going is not None:
-            self._going.cancel()
+            self._going.cancel()  # what it would bring is of a result that is left
         self._going = self.bench.runner.start(job, calls)
 
-    def _came(self, generation: int, read: Read | None, found: tuple[Sheet, Any]) -> None:
-        if generation == self._generation:
-            self._going = None
-            sheet, self.picture = found
-            self.reviser.label = self.bench.desk.state.label
-            self.reviser.show(sheet, read)
-            self._look_for_painted(generation, sheet.name)
+    def _came(self, read: Read | None, found: tuple[Sheet, Any]) -> None:
+        self._going = None
+        sheet, self.picture = found
+        self.reviser.label = self.bench.desk.state.label
+        self.reviser.show(sheet, read)
+        self._look_for_painted(sheet.name)
 
-    def _look_for_painted(self, generation: int, name: str) -> None:
+    def _look_for_painted(self, name: str) -> None:
         """What was painted on it in the Propagate step becomes an edit."""
         files = self._files()
         if files is not None and files.edit(name).is_file():
-            calls = Calls(on_done=partial(self._painted, generation))
+            calls = Calls(on_done=partial(self._painted, name))
             self.bench.runner.start(reviewwork.read_painted(files.edit(name)), calls)
 
-    def _painted(self, generation: int, labels: Any) -> None:
+    def _painted(self, name: str, labels: Any) -> None:
         sheet = self.reviser.sheet
-        if generation == self._generation and sheet and labels.shape == sheet.labels.shape:
+        if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
             self.reviser.take_labels(labels)
 
     def keep(self, name: str, edit: Edit) -> None:

@@ -75,7 +75,7 @@ class ReviewStep:
         self.bench.listeners.append(self._bench_changed)
         self.bench.desk.state.listeners.append(self._state_changed)
         events = self.bench.viewer.layers.events
-        self._wires = [(events.inserted, self._fill_truths), (events.removed, self._fill_truths)]
+        self._wires = [(events.inserted, self._inserted), (events.removed, self._fill_truths)]
         for event, slot in self._wires:
             event.connect(slot)
         self.queue.show_queue()
@@ -155,6 +155,11 @@ class ReviewStep:
             for layer in self.bench.viewer.layers
             if isinstance(layer, Labels) and not layer.metadata.get(OURS)
         ]
+
+    def _inserted(self, _event: Any = None) -> None:
+        self._fill_truths()
+        if self._visible:  # results that another step draws would cover what is edited here
+            self.stage.hide_others()
 
     def _fill_truths(self, _event: Any = None) -> None:
         if not self._closed:
