@@ -180,8 +180,7 @@ class PropagatePanel(QWidget):
         self.again.setEnabled(idle)
         self.again.setChecked(run.anew)
         progress = run.progress
-        busy = not idle and not progress.total
-        self.bar.setRange(0, 0 if busy else max(1, progress.total))
+        self.bar.setRange(0, max(1, progress.total))  # never 0: a moving bar draws all anew
         self.bar.setValue(progress.done)
         self.bar.setVisible(not idle or progress.total > 0)
         self.status.setText(run.status)
