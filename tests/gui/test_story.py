@@ -109,7 +109,8 @@ def hashes(folder):
 
 
 def labels(folder):
-    return {name: value for name, value in hashes(folder).items() if name.endswith(".tif")}
+    """Of the label images alone, which lie at the top."""
+    return {k: v for k, v in hashes(folder).items() if k.endswith(".tif") and "/" not in k}
 
 
 def shell(*arguments):
