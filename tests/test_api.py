@@ -11,9 +11,9 @@ from napari_samic.contracts import Step
 from napari_samic.errors import InputError
 from napari_samic.settings import TrainSettings
 
-JOBS = {n: getattr(pipeline, n) for n in ("annotate", "train", "segment", "evaluate", "demo")}
-JOBS["run_recipe"] = recipes.replay
-RECORDED = ("annotate", "train", "segment", "evaluate")
+RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
+JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "demo")}
+JOBS |= {"export_results": pipeline.export, "run_recipe": recipes.replay}
 
 
 def test_the_whole_way_in_a_script(scenes, toy, tmp_path):

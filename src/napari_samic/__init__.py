@@ -15,7 +15,16 @@ except PackageNotFoundError:  # a source tree that was never installed
 _ROOMS = {
     "napari_samic.contracts": ("Prompts", "Reference", "Segmentation", "Step", "run"),
     "napari_samic.errors": ("SamicError",),
-    "napari_samic.api": ("annotate", "train", "segment", "evaluate", "demo", "run_recipe"),
+    "napari_samic.api": (
+        "annotate",
+        "train",
+        "segment",
+        "evaluate",
+        "accept",
+        "export_results",
+        "demo",
+        "run_recipe",
+    ),
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [*_WHERE, "__version__"]

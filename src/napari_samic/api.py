@@ -64,5 +64,7 @@ annotate = _recorded(pipeline.annotate)
 train = _recorded(pipeline.train)
 segment = _recorded(pipeline.segment)
 evaluate = _recorded(pipeline.evaluate)
+accept = _recorded(pipeline.accept)
+export_results = _recorded(pipeline.export)  # `export` is the room of the writers
 demo = _blocking(pipeline.demo)
 run_recipe = _blocking(recipes.replay)

@@ -32,7 +32,7 @@ class Settings:
     """Parent: checks types, bounds and choices, and names all faults at once."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = hints_of(type(self))
         faults = [
             f for spec in fields(self) if (f := _fault(spec, hints, getattr(self, spec.name)))
         ]
@@ -54,6 +54,16 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def hints_of(kind: type) -> dict[str, Any]:
+    """Types of a class's fields; slow to find, and asked for at each key stroke in a form."""
+    if kind not in _hints:
+        _hints[kind] = get_type_hints(kind)
+    return _hints[kind]
+
+
+_hints: dict[type, dict[str, Any]] = {}
 
 
 def _fault(spec: Any, hints: dict[str, Any], value: Any) -> str:
@@ -273,3 +283,30 @@ class SegmentSettings(Settings):
         "on one object. What you clicked yourself is never dropped.",
     )
     batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)
+
+
+@dataclass(frozen=True)
+class ExportSettings(Settings):
+    """Which files are written from results, and how."""
+
+    tiff: bool = option(True, "Label TIFFs: one number for each object, 0 is background.")
+    png: bool = option(
+        False, "Label PNGs: indexed colours up to 254 objects, 16 bits above; one for each plane."
+    )
+    ome_zarr: bool = option(False, "OME-Zarr 0.5 label images.")
+    coco: bool = option(False, "One COCO file, coco.json, of all objects.")
+    geojson: bool = option(False, "GeoJSON: outlines with holes, one file for each plane.")
+    table: bool = option(
+        False, "measurements.csv: class, confidence, place, size and shape of each object."
+    )
+    prompt_file: bool = option(False, "prompts.json: the points and boxes of each object.")
+    coco_masks: str = option(
+        "rle",
+        "How COCO holds masks: rle is exact; polygons are what some tools want, and lose holes.",
+        choices=("rle", "polygons"),
+    )
+    pixel_height: float = option(
+        1.0, "For the table and OME-Zarr; the distance of two rows.", unit="the unit", ge=1e-12
+    )
+    pixel_width: float = option(1.0, "The distance of two columns.", unit="the unit", ge=1e-12)
+    unit: str = option("", "Of the pixel's size, as micrometer; without one, lengths are pixels.")

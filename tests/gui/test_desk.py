@@ -8,9 +8,11 @@ import pytest
 from discs import Discs, Inline
 
 from napari_samic.errors import InputError, OutputError
-from napari_samic.gui import recovery, work
+from napari_samic.gui import memory, recovery, work
+from napari_samic.gui.classes import ClassStyle
 from napari_samic.gui.desk import Desk
 from napari_samic.gui.pixels import Pixels
+from napari_samic.gui.project import Project
 from napari_samic.prompts import load_prompts
 
 
@@ -112,6 +114,13 @@ def test_click_stops_encoding_ahead_which_goes_on_later(desk):
 
 def test_what_was_read_is_noted_for_the_prompt_file(desk):
     ready(desk)
+    assert len(desk.state.page.sha256) == 64
+    assert desk.state.page.normalisation["channels"] == [0]
+
+
+def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(desk):
+    ready(desk)
+    desk.show(desk.pixels, (2,))
     assert len(desk.state.page.sha256) == 64
     assert desk.state.page.normalisation["channels"] == [0]
 
@@ -250,26 +259,63 @@ def test_nothing_to_save_is_said(desk, tmp_path):
 
 def test_project_is_saved_at_each_change_and_opened_again(desk, tmp_path):
     ready(desk)
-    desk.keeper.choose_project(tmp_path)
+    desk.keeper.begin_project(Project.create(tmp_path / "project"))
     desk.state.add_point(10, 12)
+    desk.state.use_as_reference(True)
+    nucleus = desk.state.add_class("nucleus")
+    desk.state.style_class(nucleus, colour="#102030")
     desk.runner.settle()
-    assert len(load_prompts(tmp_path / "prompts.json").images) == 1
+    assert len(load_prompts(tmp_path / "project" / "prompts.json").images) == 1
     assert not desk.keeper.unsaved
     other = Desk(Inline())
-    other.keeper.choose_project(tmp_path)
+    other.keeper.open_project(Project.open(tmp_path / "project"))
     other.runner.settle()
-    assert other.state.pages["cells[1]"].items
+    state = other.state
+    assert state.pages["cells[1]"].items
+    assert state.pages["cells[1]"].normalisation == desk.state.page.normalisation
+    assert state.references == ("cells[1]",)
+    assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
+    assert memory.model_of(other.keeper.project.notes) == "discs"
     other.close()
 
 
-def test_project_of_others_is_not_overwritten(desk, tmp_path):
-    (tmp_path / "prompts.json").write_text("theirs")
+def test_another_project_begins_without_what_the_first_one_has(desk, tmp_path):
+    ready(desk)
+    first, second = (Project.create(tmp_path / name) for name in ("first", "second"))
+    desk.state.add_point(10, 12)
+    desk.keeper.begin_project(first)
+    desk.runner.settle()
+    desk.keeper.begin_project(second)
+    desk.runner.settle()
+    assert not desk.state.page.items
+    assert load_prompts(second.prompts_file).images == ()
+    desk.state.add_point(20, 12)
+    desk.runner.settle()
+    desk.keeper.open_project(Project.open(first.folder))
+    desk.runner.settle()
+    assert desk.state.page.items[0].points == ((10, 12, True),)
+    assert load_prompts(second.prompts_file).images[0].objects[0].points_rc.tolist() == [[20, 12]]
+    assert load_prompts(first.prompts_file).images[0].objects[0].points_rc.tolist() == [[10, 12]]
+
+
+def test_prompts_that_no_project_has_are_not_lost_to_another(desk, tmp_path):
+    project = Project.create(tmp_path / "project")
     ready(desk)
     desk.state.add_point(10, 12)
     desk.runner.settle()
-    with pytest.raises(OutputError, match=r"prompts\.json: exists already"):
-        desk.keeper.choose_project(tmp_path)
-    assert (tmp_path / "prompts.json").read_text() == "theirs"
+    with pytest.raises(OutputError, match="prompts that were not saved"):
+        desk.keeper.open_project(project)
+    assert desk.state.page.items
+
+
+def test_last_click_is_in_the_project_when_the_window_closes_at_once(desk, tmp_path):
+    ready(desk)
+    project = Project.create(tmp_path / "project")
+    desk.keeper.begin_project(project)
+    desk.state.add_point(10, 12)
+    desk.close()
+    assert len(load_prompts(project.prompts_file).images) == 1
+    assert recovery.leftovers() == []
 
 
 # --- pixels

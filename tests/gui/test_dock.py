@@ -56,23 +56,31 @@ class Story:
             QApplication.processEvents()
 
     @property
+    def step(self):
+        return self.dock.annotate
+
+    @property
+    def desk(self):
+        return self.dock.bench.desk
+
+    @property
     def state(self):
-        return self.dock.desk.state
+        return self.desk.state
 
     @property
     def layers(self):
-        return self.dock.stage.layers
+        return self.step.stage.layers
 
     @property
     def shown(self):
-        return self.layers["masks"].data[self.dock.desk.index]
+        return self.layers["masks"].data[self.desk.index]
 
     def click(self, row, column):
-        self.layers["clicks"].add((*self.dock.desk.index, row, column))
+        self.layers["clicks"].add((*self.desk.index, row, column))
         self.settle()
 
     def press(self, verb):
-        self.dock.panel.verbs[verb]()
+        self.step.panel.verbs[verb]()
         self.settle()
 
 
@@ -86,8 +94,8 @@ def story(make_napari_viewer, qtbot, discs):
 
 def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch):
     s = story()
-    panel, clicks = s.dock.panel, s.layers["clicks"]
-    assert s.dock.desk.index == (1,)
+    panel, clicks = s.step.panel, s.layers["clicks"]
+    assert s.desk.index == (1,)
     assert "Click on an object" in panel.guide.text()
     assert s.viewer.layers.selection.active is clicks
     assert clicks.mode == "add"
@@ -121,7 +129,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
 
     nucleus = s.state.add_class("nucleus")
     s.press("class")
-    s.dock.panel.verbs["classed"](nucleus)
+    s.step.panel.verbs["classed"](nucleus)
     s.settle()
     assert panel.table.item(1, 1).text() == "nucleus"
     assert panel.classes.currentText() == "nucleus"
@@ -142,7 +150,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     s.press("hint")
     assert "cells hints" not in s.viewer.layers
 
-    monkeypatch.setattr(s.dock.dialogs, "ask_folder", lambda _title: tmp_path / "out")
+    monkeypatch.setattr(s.step.dialogs, "ask_folder", lambda _title: tmp_path / "out")
     s.press("save")
     saved = load_prompts(tmp_path / "out" / "prompts.json")
     assert saved.images[0].name == "cells[1]"
@@ -152,7 +160,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     s.press("delete")
     s.press("delete")
     assert len(clicks.data) == s.layers["boxes"].nshapes == s.shown.max() == 0
-    s.dock.desk.keeper.load(tmp_path / "out" / "prompts.json")
+    s.desk.keeper.load(tmp_path / "out" / "prompts.json")
     s.settle()
     assert len(clicks.data) == 3
     assert s.layers["boxes"].nshapes == 1
@@ -188,14 +196,14 @@ def test_slices_layers_and_images_come_and_go(story):
     assert len(s.layers["clicks"].data) == 1
 
     s.image.name = "renamed"
-    assert s.dock.panel.image.currentText() == "renamed"
+    assert s.step.panel.image.currentText() == "renamed"
     assert s.state.page.name == "cells[1]"
 
     for kind in ("clicks", "masks", "boxes"):
         s.viewer.layers.remove(s.layers[kind])
     s.settle()
     assert s.state.page.items
-    s.dock.use_tool("positive")
+    s.step.use_tool("positive")
     s.settle()
     assert len(s.layers["clicks"].data) == 1
     assert s.shown[30, 40] == 1
@@ -208,29 +216,29 @@ def test_slices_layers_and_images_come_and_go(story):
     s.settle()
     s.viewer.dims.set_point(0, 1)
     s.settle()
-    assert s.dock.stage.pixels.shape == (48, 64)
+    assert s.step.stage.pixels.shape == (48, 64)
     assert s.state.page.items
 
     s.viewer.dims.ndisplay = 3
     s.settle()
-    assert "2-D view" in s.dock.panel.guide.text()
+    assert "2-D view" in s.step.panel.guide.text()
     s.viewer.dims.ndisplay = 2
     s.settle()
 
     other = s.viewer.add_image(
         np.zeros((20, 30, 3), np.uint8), rgb=True, name="other", scale=(2, 2)
     )
-    assert s.dock.panel.image.currentText() == "renamed"
-    s.dock.panel.image.setCurrentIndex(s.dock.panel.image.findText("other"))
-    s.dock._choose_image()
+    assert s.step.panel.image.currentText() == "renamed"
+    s.step.panel.image.setCurrentIndex(s.step.panel.image.findText("other"))
+    s.step._choose_image()
     s.settle()
     assert s.state.page.name == "other"
     assert s.layers["clicks"].scale.tolist() == [2, 2]
     s.click(5, 6)
     assert s.shown[5, 6] == 1
     for name in ("renamed", "other"):
-        s.dock.panel.image.setCurrentIndex(s.dock.panel.image.findText(name))
-        s.dock._choose_image()
+        s.step.panel.image.setCurrentIndex(s.step.panel.image.findText(name))
+        s.step._choose_image()
         s.settle()
     assert s.shown[5, 6] == 1
     kinds = [type(layer) for layer in s.viewer.layers]
@@ -239,11 +247,11 @@ def test_slices_layers_and_images_come_and_go(story):
     s.layers["clicks"].add((9, 9))  # an answer is under way when its image goes
     s.viewer.layers.remove(other)
     s.settle()
-    assert s.dock.stage is None
+    assert s.step.stage is None
     assert s.state.pages["other"].items
     s.viewer.layers.remove(s.image)
     s.settle()
-    assert "Open an image" in s.dock.panel.guide.text()
+    assert "Open an image" in s.step.panel.guide.text()
     assert not s.runner.errors
 
 
@@ -272,10 +280,10 @@ def test_closing_leaves_no_key_and_no_callback(story):
 
     again = SamicDock(s.viewer, s.runner)
     s.viewer.window.add_dock_widget(again, name="SAMIC again")
-    assert not again.panel.recovery.isHidden()
-    again.panel.verbs["restore"]()
+    assert not again.annotate.panel.recovery.isHidden()
+    again.annotate.panel.verbs["restore"]()
     s.settle()
-    assert again.desk.state.pages["cells[1]"].items
+    assert again.bench.desk.state.pages["cells[1]"].items
     assert not left.path.exists()
 
 
@@ -283,7 +291,7 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s = story()
     s.layers["clicks"].add((1, 10, 12))
     s.runner.jobs[-1].advance()
-    desk: Desk = s.dock.desk
+    desk: Desk = s.desk
     s.viewer.close()
     s.qtbot.waitUntil(lambda: not desk.listeners)  # Qt destroyed the dock, which ended the work
     s.runner.settle()
@@ -312,14 +320,14 @@ def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot)
     viewer.add_image(data, **options)
     dock = SamicDock(viewer)
     viewer.window.add_dock_widget(dock, name="SAMIC")
-    qtbot.waitUntil(lambda: dock.desk.status.startswith("Ready: tiny"), timeout=60_000)
-    index = dock.desk.index
+    qtbot.waitUntil(lambda: dock.bench.desk.status.startswith("Ready: tiny"), timeout=60_000)
+    index = dock.bench.desk.index
     truth = sample_set()[index[0]].truth
     rows, columns = np.nonzero(truth == truth[truth > 0][0])
     place = rows.mean().round(), columns.mean().round()
-    dock.stage.layers["clicks"].add((*index, *place))
-    qtbot.waitUntil(lambda: dock.panel.confidence.value is not None, timeout=30_000)
-    qtbot.waitUntil(lambda: not dock.desk.state.is_waiting, timeout=30_000)
-    assert dock.stage.layers["masks"].data[index].max() == 1
-    qtbot.waitUntil(lambda: dock.desk.runner.count == 0, timeout=30_000)
+    dock.annotate.stage.layers["clicks"].add((*index, *place))
+    qtbot.waitUntil(lambda: dock.annotate.panel.confidence.value is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.bench.desk.state.is_waiting, timeout=30_000)
+    assert dock.annotate.stage.layers["masks"].data[index].max() == 1
+    qtbot.waitUntil(lambda: dock.bench.desk.runner.count == 0, timeout=30_000)
     dock.release()

@@ -173,3 +173,75 @@ def test_hidden_module_is_not_found_and_comes_back():
     assert "colorsys_that_nobody_has" not in sys.modules
     with torch_once._without("sys"):
         assert sys.modules["sys"] is sys
+
+
+def test_cancelled_job_tidies_up_in_its_own_thread(qtbot):
+    """What it writes then, tables of many images, would hold the window up."""
+    heard, jobs, where = Heard(), Jobs(), []
+    gate = threading.Event()
+
+    def job():
+        try:
+            yield Step(0, 2)
+            gate.wait()
+            yield Step(1, 2)
+        finally:
+            where.append(threading.current_thread())
+
+    handle = jobs.start(job(), heard.calls)
+    qtbot.waitUntil(lambda: heard.events == [0])
+    handle.cancel()
+    gate.set()
+    qtbot.waitUntil(lambda: heard.ended)
+    assert len(where) == 1
+    assert where[0] is not threading.main_thread()
+    assert heard.events == [0, "end"]
+
+
+def test_error_while_a_cancelled_job_tidies_up_is_shown(qtbot, shown):
+    heard, jobs = Heard(), Jobs()
+
+    def job():
+        try:
+            while True:
+                yield Step(0, 2)
+        finally:
+            raise InputError("disk full.")
+
+    handle = jobs.start(job(), heard.calls)
+    qtbot.waitUntil(lambda: len(heard.events) > 1)
+    handle.cancel()
+    qtbot.waitUntil(lambda: heard.ended)
+    assert [str(error) for error in shown] == ["disk full."]
+
+
+def test_bar_begins_anew_with_each_part_of_a_job():
+    from napari.utils import progress
+
+    bar = progress(total=0)
+    for done, total in ((0, 3), (2, 3), (0, 5), (1, 5)):
+        room._show_progress(bar, Step(done, total, "part"), "job")
+        assert (bar.n, bar.total) == (done, total)
+    bar.close()
+
+
+def test_click_does_not_wait_for_jobs_on_every_core(qtbot, monkeypatch):
+    from qtpy.QtCore import QThreadPool
+
+    pool, before = QThreadPool.globalInstance(), QThreadPool.globalInstance().maxThreadCount()
+    pool.setMaxThreadCount(2)
+    jobs, gate, quick = Jobs(), threading.Event(), Heard()
+
+    def long():
+        yield Step(0, 1)
+        gate.wait(30)
+
+    for _ in range(3):
+        jobs.start(long())
+    jobs.start(count_to(1), quick.calls)
+    try:
+        qtbot.waitUntil(lambda: quick.ended, timeout=5000)
+    finally:
+        gate.set()
+        qtbot.waitUntil(lambda: jobs.count == 0)
+        pool.setMaxThreadCount(before)

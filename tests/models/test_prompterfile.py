@@ -8,7 +8,7 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 from napari_samic.contracts import Prompts, Reference
 from napari_samic.errors import FormatError, ModelError, OutputError
 from napari_samic.models import prompterfile
-from napari_samic.models.training import FitReport
+from napari_samic.models.fitreport import FitReport
 from napari_samic.settings import HeatMapSettings, PeakSettings
 
 

@@ -202,3 +202,17 @@ def test_first_weights_leave_the_global_random_numbers_alone():
     torch.manual_seed(2)
     prompter(seed=3)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_maps_are_made_once_for_many_peak_settings():
+    made, image = prompter(), discs([])
+    seeing(made, (8, 8, 0.9), (20, 20, 0.5))
+    maps = made.maps(references(1), image)
+    whole = made.propose(references(1), image)
+    same = made.proposal(maps, image.shape)
+    assert [p.points_rc.tolist() for p in same.objects] == [
+        p.points_rc.tolist() for p in whole.objects
+    ]
+    np.testing.assert_array_equal(same.heat_map.values, whole.heat_map.values)
+    fewer = made.proposal(maps, image.shape, PeakSettings(threshold=0.6))
+    assert (len(whole.objects), len(fewer.objects)) == (2, 1)

@@ -11,7 +11,7 @@ from toy_backbone import prompter, quick, reference, references
 from napari_samic.contracts import run
 from napari_samic.errors import TrainingError
 from napari_samic.models import training
-from napari_samic.models.training import FitReport
+from napari_samic.models.fitreport import FitReport
 
 
 def weights(made):
@@ -183,7 +183,7 @@ def test_worse_result_is_refused_and_the_old_weights_kept(monkeypatch):
     made = prompter()
     before = weights(made)
     monkeypatch.setattr(
-        training, "_score", lambda p, kept, held: 0.8 if same(weights(p), before) else 0.3
+        training, "score", lambda p, kept, held: 0.8 if same(weights(p), before) else 0.3
     )
     scripted(monkeypatch, [5, 4], ruin)
     report = run(made.fit(references(4), quick(epochs=2)))
@@ -214,7 +214,7 @@ def test_old_weights_are_judged_with_their_own_centre(monkeypatch):
     made = prompter()
     run(made.fit(references(4), quick(epochs=1)))
     old, seen = made.centre, []
-    monkeypatch.setattr(training, "_score", lambda p, *_: seen.append(p.centre) or float(len(seen)))
+    monkeypatch.setattr(training, "score", lambda p, *_: seen.append(p.centre) or float(len(seen)))
     run(made.fit(references(4, seed=5), quick(epochs=1)))
     assert seen[0] is old
     assert seen[1] is made.centre is not old
@@ -260,7 +260,7 @@ def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh):
         assert np.array_equal(again, proposed)
 
 
-@pytest.mark.parametrize("failing", ["_step", "_score"])
+@pytest.mark.parametrize("failing", ["_step", "score"])
 def test_failed_it_leaves_the_prompter_as_it_was(monkeypatch, failing):
     made = prompter()
     before = state(made)

@@ -374,3 +374,15 @@ def test_plane_without_a_file_is_done(tmp_path):
     records = Records(tmp_path, "toy", GREY)
     run(Loop([plane], answer, records, Sheet(None), False).run())
     assert (tmp_path / "image.tif").exists()
+
+
+def test_steps_bring_results_failures_and_what_was_done_before(folder):
+    (folder / "images" / "p5.png").write_bytes(b"no image")
+    run(make(folder, source=folder / "images" / "p4.png").run())
+    steps = []
+    run(make(folder).run(), steps.append)
+    assert steps[0].data == {"skipped": 1}
+    assert steps[1].data["plane"] == "p5"
+    assert steps[1].data["failure"].startswith("p5.png: ")
+    assert steps[2].data["plane"] == "p6"
+    assert steps[2].data["result"].labels.max() == 1

@@ -8,9 +8,9 @@ import pytest
 import tifffile
 import torch
 
-from napari_samic import pipeline
+from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
-from napari_samic.errors import InputError, OutputError, TrainingError
+from napari_samic.errors import FormatError, InputError, OutputError, TrainingError
 from napari_samic.models import prompterfile
 from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings, TrainSettings
 from toys import SHAPE, hidden_files, scene, write_image, write_prompts, write_scenes
@@ -201,3 +201,40 @@ def test_16_bit_range_is_stored(toy, tmp_path):
     stored = prompterfile.describe(tmp_path / "p.pt")["normalisation"]
     assert 10_000 < max(stored["high"]) < 31_000
     json.dumps(stored)
+
+
+def after_one_epoch():
+    """Asked for the first time after the first epoch."""
+    return True
+
+
+def test_stopped_training_is_recorded_as_the_epochs_it_did_and_goes_on(toy, tmp_path):
+    folder = write_scenes(tmp_path, 4)
+    how, mark = TrainSettings(epochs=3, views=1), tmp_path / "mark"
+
+    def job(name, **more):
+        return run(recipes.job(
+            "train", folder / "images", masks=folder / "masks", out=tmp_path / name, model=toy,
+            device="cpu", settings=how, record=tmp_path / f"{name}.yaml", **more,
+        ))  # fmt: skip
+
+    stopped = job("stopped.pt", stop=after_one_epoch, resume=mark)
+    assert stopped.figures["epochs"] == 1
+    (step,) = recipes.load_recipe(tmp_path / "stopped.pt.yaml").steps
+    assert step.settings["epochs"] == 1
+    on = job("on.pt", resume=mark)
+    (step,) = recipes.load_recipe(tmp_path / "on.pt.yaml").steps
+    assert (on.figures["epochs"], step.settings["epochs"]) == (3, 3)
+    straight = job("straight.pt")
+    assert on.figures["after"] == straight.figures["after"]
+    for name, found in content(tmp_path / "straight.pt")["learner"].items():
+        assert torch.equal(content(tmp_path / "on.pt")["learner"][name], found)
+
+
+def test_file_of_the_user_is_no_place_to_keep_where_a_training_ended(toy, tmp_path):
+    folder = write_scenes(tmp_path, 2)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FormatError, match=r"mine\.txt: no training to go on with"):
+        train(folder / "images", masks=folder / "masks", out=tmp_path / "p.pt", model=toy,
+              resume=tmp_path / "mine.txt")  # fmt: skip
+    assert (tmp_path / "mine.txt").read_text() == "mine"

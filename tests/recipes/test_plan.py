@@ -25,11 +25,14 @@ STEPS = (
     RecipeStep("evaluate", {"predictions": "a/*.tif", "truth": "masks"}),
 )  # fmt: skip
 RECIPE = Recipe(Path("/data/r.yaml"), STEPS)
+WATCHING = ("stop", "resume")  # when a training is ended is recorded as its epochs
 
 
 def test_table_of_jobs_is_that_of_the_pipeline():
     for job, kind in KINDS.items():
-        parameters = signature(getattr(pipeline, job)).parameters
+        parameters = dict(signature(getattr(pipeline, job)).parameters)
+        for name in WATCHING:
+            parameters.pop(name, None)
         model = {"model"} if kind.has_model else set()
         assert {*kind.inputs, "out", *model, *kind.options, *kind.groups} == set(parameters)
         for option in kind.options:

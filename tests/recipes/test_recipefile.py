@@ -20,6 +20,7 @@ TRAIN = recipes.RecipeStep(
     settings={"learning_rate": 1e-5, "epochs": 3, "channels": [2, 0, 1], "centre": False},
     data={"images": Fingerprint(5, HASH, "ends"), "masks": Fingerprint(1, "1" * 64)},
     package="0.10",
+    threads=3,
 )
 SEGMENT = recipes.RecipeStep("segment", {"images": "été", "prompter": "p.pt"}, out="labels")
 HEAD = "format: napari-samic/recipe\nversion: 1\n"
@@ -119,8 +120,16 @@ BAD = [
     ("do: train", "do: trian", "line 4, step 1: do is 'trian', expected one of annotate, train, s"),
     ("do: train", "doo: train", "line 4, step 1: do is None, expected one of"),
     ("do: segment", "do: [segment]", "line 7, step 2: do is ['segment'], expected one of"),
-    ("- do: train", "- 5\n- do: train", "line 4, step 1: is 5, expected a mapping of do, package"),
-    ("out: p.pt", "out: p.pt\n  note: x", f"{STEP}unknown note. Known: do, package, inputs, out,"),
+    (
+        "- do: train",
+        "- 5\n- do: train",
+        "line 4, step 1: is 5, expected a mapping of do, package, threads",
+    ),
+    (
+        "out: p.pt",
+        "out: p.pt\n  note: x",
+        f"{STEP}unknown note. Known: do, package, threads, inputs, out,",
+    ),
     ("  out: p.pt\n", "", f"{STEP}out is missing, expected a path."),
     ("  out: p.pt", "  out: 5", f"{STEP}out is 5, expected a path (in quotes if need be)."),
     ("images: images, ", "", f"{STEP}images is missing, expected a path in inputs"),
@@ -145,6 +154,8 @@ ADDED = [
     ("model: tiny", "model is 'tiny', expected a mapping"),
     ("model: {names: tiny}", "unknown names in model. Known: name, sha256; " + STEP + "name of"),
     ("model: {name: tiny, sha256: abc}", "sha256 of model is 'abc', expected 64 digits 0-9a-f"),
+    ("threads: 0", "threads is 0, expected a whole number from 1 to 1024"),
+    ("threads: true", "threads is True, expected a whole number from 1 to 1024"),
     ("package: 0.1", "package is 0.1, expected a text; put it in quotes"),
     ("data: {mask: {}}", "unknown mask in data. Known: images, prompts, masks"),
     ("data: {masks: 3}", "data of masks is 3, expected a mapping of files, sha256, hashed"),

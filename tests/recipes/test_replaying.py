@@ -5,9 +5,10 @@ import re
 import shutil
 
 import pytest
+import torch
 
 import napari_samic
-from napari_samic import recipes
+from napari_samic import pipeline, recipes
 from napari_samic.errors import FormatError, InputError, ModelError, OutputError, WeightsError
 from toys import hidden_files, scene, write_image, write_toy
 
@@ -222,3 +223,19 @@ def test_error_of_a_step_names_it(project):
 def test_what_is_no_recipe_is_refused(project):
     with pytest.raises(FormatError, match=r"p0\.png: not a text"):
         napari_samic.run_recipe(project / "images" / "p0.png")
+
+
+def test_steps_compute_with_the_threads_they_were_recorded_with(project, monkeypatch):
+    before, used = torch.get_num_threads(), []
+    recipe = project / "recipe.yaml"
+    recipe.write_text(re.sub("threads: .*", f"threads: {before + 2}", recipe.read_text()))
+    original = pipeline.annotate
+
+    def annotate(*args, **kwargs):
+        used.append(torch.get_num_threads())
+        return (yield from original(*args, **kwargs))
+
+    monkeypatch.setattr(pipeline, "annotate", annotate)
+    replay(project)
+    assert used == [before + 2]
+    assert torch.get_num_threads() == before

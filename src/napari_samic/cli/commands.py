@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_samic import __version__
+from napari_samic.cli.finishing import accept, export
 from napari_samic.cli.models import models_app
 from napari_samic.cli.options import (
     AsJson,
@@ -223,6 +224,10 @@ def evaluate(
         f"F1 {found['object_f1']:.3f}"
     )
     report(outcome, [line], as_json=json_)
+
+
+app.command()(accept)
+app.command()(export)
 
 
 def _version(shown: bool) -> None:

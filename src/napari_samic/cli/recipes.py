@@ -28,8 +28,8 @@ def run(
         list[str] | None,
         typer.Option(
             help="Instead of the recorded images of every `segment` step; those of `annotate` and "
-            "`train` stay. `evaluate` steps of their labels are left out, unless "
-            "--set evaluate.truth=FOLDER. Needs --out. May be repeated."
+            "`train` stay. `evaluate` and `accept` steps of their labels are left out, unless "
+            "--set evaluate.truth=FOLDER or accept.review=FILE. Needs --out. May be repeated."
         ),
     ] = None,
     out: Annotated[

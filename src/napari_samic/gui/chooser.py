@@ -6,15 +6,15 @@ Must not know what happens then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_samic.gui import picking
+from napari_samic.gui import picking, preferences
 from napari_samic.gui.panel import AnnotatePanel
 
-DEFAULT_MODEL = "tiny"
 FILE_CHOICE = "a weights file ..."
 
 
@@ -64,7 +64,18 @@ class Chooser:
             if problem:
                 box.setItemData(row, 0, Qt.ItemDataRole.UserRole - 1)  # Qt's own way to grey it out
         box.addItem(FILE_CHOICE, "")
-        box.setCurrentIndex(box.findData(DEFAULT_MODEL))
+        if not self.offers(preferences.model()):
+            self.offers(preferences.DEFAULT_MODEL)
+
+    def offers(self, name: str) -> bool:
+        """Whether a model can be used here; if so, show it as the chosen one."""
+        box, problems = self.panel.model, dict(picking.models())
+        if problems.get(name, "?") and not Path(name.removeprefix("path:")).is_file():
+            return False
+        if box.findData(name) < 0:
+            box.insertItem(box.count() - 1, Path(name.removeprefix("path:")).name, name)
+        box.setCurrentIndex(box.findData(name))
+        return True
 
     def model(self, ask_file: Callable[[str], Any], before: str) -> str:
         """The chosen model; for a file of the user's, ask which."""

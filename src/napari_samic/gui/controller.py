@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from napari_samic.gui.acting import Acting
 from napari_samic.gui.asking import Question
+from napari_samic.gui.classes import Classes
 from napari_samic.gui.items import Answer
 from napari_samic.gui.pages import Page
 
@@ -45,6 +46,17 @@ class Annotator(Acting):
         """Show no image; what was annotated stays."""
         self.page = None
         self.tell("page")
+
+    def forget(self) -> None:
+        """Drop all images and classes, for another project; the shown image stays, empty."""
+        page = self.page
+        self.asking.forget_all()
+        self.pages.clear()
+        self.classes, self.label = Classes(), 1
+        if page is not None:
+            self.open_page(page.name, page.shape, page.file)
+            self.pages[page.name].sha256 = page.sha256
+            self.pages[page.name].normalisation = page.normalisation
 
     def refresh(self) -> None:
         """Pages were changed from outside: tell, and ask for what has no answer."""

@@ -15,6 +15,7 @@ from napari_samic.gui.asking import Question
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.items import Answer
 from napari_samic.gui.jobs import Calls, Handle, Runner
+from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.saving import Keeper
 from napari_samic.gui.work import Hint, Seen
@@ -61,6 +62,7 @@ class Desk:
         self._ahead: Handle | None = None
         self._loading: Handle | None = None
         self._seen: set[str] = set()
+        self._facts: dict[str, Seen] = {}
         self._hinting: Handle | None = None
         self._wants_hint = False
 
@@ -98,9 +100,11 @@ class Desk:
         """A slice of an image layer is on the screen; `look` encodes it."""
         if pixels is not self.pixels:
             self._seen.clear()
+            self._facts.clear()
         self._stop_looking()
         self.pixels, self.index = pixels, index
-        self.state.open_page(pixels.label(index), pixels.shape, pixels.file)
+        plane = pixels.plane(index)
+        self._note(self.state.open_page(plane.label, pixels.shape, str(plane.path or "")))
 
     def leave(self) -> None:
         """No image is on the screen that can be annotated."""
@@ -133,11 +137,16 @@ class Desk:
         name = pixels.label(seen.index)
         if segmenter is not None and segmenter is self.segmenter:
             self._seen.add(name)
-        page = self.state.pages.get(name)
-        if page is not None:
-            page.sha256, page.normalisation = seen.sha256, seen.normalisation
+        self._facts[name] = seen
+        if (page := self.state.pages.get(name)) is not None:
+            self._note(page)
         if seen.index == self.index:
             self._say(self._ready())
+
+    def _note(self, page: Page) -> None:
+        """Let an image have what is known of its pixels, also if that was before it was shown."""
+        if (seen := self._facts.get(page.name)) is not None:
+            page.sha256, page.normalisation = seen.sha256, seen.normalisation
 
     def _stop_looking(self) -> None:
         if self._ahead is not None:

@@ -38,7 +38,6 @@ class Dialogs:
             "recolour": self.recolour_class,
             "save": self.save,
             "load": self.load,
-            "project": self.project,
             "restore": self.restore,
             "discard": self.discard,
         }
@@ -80,11 +79,6 @@ class Dialogs:
         """Prompts and labels, into a folder."""
         if folder := self.ask_folder("Folder for prompts and labels"):
             self.desk.keeper.save(folder)
-
-    def project(self) -> None:
-        """A folder to be saved into at each change."""
-        if folder := self.ask_folder("Folder of the project"):
-            self.desk.keeper.choose_project(folder)
 
     def load(self) -> None:
         """A prompt file."""

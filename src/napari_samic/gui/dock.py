@@ -1,7 +1,7 @@
-"""The dock of napari: the Annotate step on its viewer. Wiring only.
+"""The dock of napari: the project, and the steps from left to right. A host: it knows no step's
+work.
 
-Viewer and layers on one side, state and jobs on the other: this room connects them, and lets all
-go when the dock or the viewer closes. Must not decide or compute.
+Lets all go when the dock or the viewer closes.
 """
 
 from __future__ import annotations
@@ -9,32 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import (
-    QApplication,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
-from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, picking
-from napari_samic.gui.chooser import DEFAULT_MODEL, Chooser
-from napari_samic.gui.desk import Desk
-from napari_samic.gui.dialogs import Dialogs
-from napari_samic.gui.panel import AnnotatePanel
-from napari_samic.gui.pixels import Names, Pixels
-from napari_samic.gui.stage import Stage
+from napari_samic.gui import jobs
+from napari_samic.gui.annotate import AnnotateStep
+from napari_samic.gui.bench import Bench, Step
+from napari_samic.gui.header import ProjectLine, StepBar
+from napari_samic.gui.propagatepanel import PropagateStep
+from napari_samic.gui.reviewpanel import ReviewStep
+from napari_samic.gui.trainpanel import TrainStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-_PAUSE_MS = 60
-"""A slice is encoded once it was shown for so long."""
-
 
 class SamicDock(QWidget):
-    """Annotate with a segment-anything model: click, look, go on.
+    """From a few clicks to all labels: Annotate, Train, Propagate, Review.
 
     Parameters
     ----------
@@ -46,246 +37,66 @@ class SamicDock(QWidget):
     def __init__(self, napari_viewer: Viewer, runner: jobs.Runner | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.desk = Desk(runner or jobs.Jobs())
-        self.stage: Stage | None = None
-        self._bound: list[Any] = []
-        self._names = Names()
-        self._was_docked = self._closed = self._hinted = False
-        self.dialogs = Dialogs(self, self.desk)
-        self.panel = AnnotatePanel(self._verbs())
-        self.chooser = Chooser(napari_viewer, self.panel)
+        self.bench = Bench(napari_viewer, runner or jobs.Jobs())
+        self._was_docked = self._closed = False
+        self.annotate = AnnotateStep(self.bench)
+        self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
+        self.review = ReviewStep(self.bench)
+        self.steps: list[Step] = [self.annotate, self.train, self.propagate, self.review]
+        self.line = ProjectLine(self, self.bench)
+        self.bar = StepBar([step.title for step in self.steps], self.go_to)
+        self.pages = QStackedWidget()
         self._lay_out()
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.timeout.connect(self.desk.look)
-        self._connect()
-        self.chooser.fill_models()
-        self.panel.model.activated.connect(self._choose_model)
-        self.dialogs.offer_recovery(self.panel)
-        self._fill_images()
-        self._choose_image()
-        self.desk.choose_model(DEFAULT_MODEL)
-
-    def _lay_out(self) -> None:
-        scroll = QScrollArea()
-        scroll.setWidget(self.panel)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scroll)
-        self.setMinimumWidth(300)
-
-    # --- verbs
-
-    def _verbs(self) -> dict[str, Callable[..., None]]:
-        state = self.desk.state
-        plain: dict[str, Callable[..., None]] = {
-            "new": state.new_object,
-            "previous": lambda: state.step_object(-1),
-            "next": lambda: state.step_object(+1),
-            "delete": state.delete_object,
-            "cycle": state.cycle_mask,
-            "class": lambda: state.set_class(state.classes.after(state.class_here)),
-            "undo": state.undo,
-            "redo": state.redo,
-            "select": state.select,
-            "classed": state.set_class,
-            "reference": self._toggle_reference,
-            "sign": self.toggle_sign,
-            "box": self.toggle_box,
-            "positive": lambda: self.use_tool("positive"),
-            "negative": lambda: self.use_tool("negative"),
-            "draw": lambda: self.use_tool("draw"),
-            "hint": self.toggle_hint,
-        }
-        plain |= self.dialogs.verbs()
-        return {name: _shown(act) for name, act in plain.items()}
-
-    def use_tool(self, tool: str) -> None:
-        """Choose what the next click or drag does: "positive", "negative" or "draw"."""
-        if self.stage is None:
-            return
-        self.stage.ensure()
-        self._redraw()
-        if tool == "draw":
-            self.stage.use_boxes()
-        else:
-            self.stage.use_points(tool == "positive")
-        self.panel.show_tool(tool)
-
-    def toggle_sign(self) -> None:
-        """From positive to negative clicks and back; from boxes to clicks."""
-        if self.stage is not None:
-            drawing = self.panel.tools["draw"].isChecked()
-            positive = self.stage.sign if drawing else not self.stage.sign
-            self.use_tool("positive" if positive else "negative")
-
-    def toggle_box(self) -> None:
-        """From clicks to boxes and back."""
-        if self.stage is not None:
-            drawing = self.panel.tools["draw"].isChecked()
-            self.use_tool(("positive" if self.stage.sign else "negative") if drawing else "draw")
-
-    def toggle_hint(self) -> None:
-        """Show or hide what the encoder sees."""
-        self._hinted = not self._hinted
-        self.panel.hint.setChecked(self._hinted)
-        self.desk.show_hint(self._hinted)
-
-    def _toggle_reference(self) -> None:
-        page = self.desk.state.page
-        if page is not None:
-            self.desk.state.use_as_reference(not page.is_reference)
-
-    # --- choosing
-
-    def _choose_model(self) -> None:
-        if name := self.chooser.model(self.dialogs.ask_file, self.desk.state.model):
-            self.desk.choose_model(name)
-
-    def _fill_images(self, _event: Any = None) -> None:
-        """List the image layers; if the chosen one is gone, let it go."""
-        if self._closed:
-            return
-        if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
-            self._leave()
-            self._refresh()
-
-    def _choose_image(self) -> None:
-        if (layer := self.chooser.image()) is not None:
-            self._enter(layer, (layer,))
-            self.chooser.fill_colours(layer)
-        self._refresh()
-
-    def _choose_colours(self, _event: Any = None) -> None:
-        layers = self.panel.channels.currentData()
-        if self.stage is not None and layers:
-            self._enter(self.stage.image, layers)
-
-    def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
-        self._leave()
-        try:
-            pixels = Pixels(layers, self._names.of(image))
-        except SamicError as error:
-            jobs.show(error)
-            return
-        self.stage = Stage(
-            self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
-        )
-        self.stage.on_new = self._bind
-        image.events.data.connect(self._choose_colours)  # other pixels: begin anew
-        self.stage.ensure()
-        self.panel.show_tool("positive")
-        self._slice_changed()
-
-    def _leave(self, *, remove: bool = True) -> None:
-        stage, self.stage = self.stage, None  # first: removing layers comes back here
-        if stage is not None:
-            stage.image.events.data.disconnect(self._choose_colours)
-            keys.release(self._bound)
-            self._bound.clear()
-            stage.release(remove=remove)
-            self.desk.leave()
-
-    # --- viewer to state
-
-    def _connect(self) -> None:
-        self.desk.state.listeners.append(self._state_changed)
-        self.desk.listeners.append(self._desk_changed)
-        self.panel.image.activated.connect(lambda _: self._choose_image())
-        self.panel.channels.activated.connect(lambda _: self._choose_colours())
-        layers, dims = self.viewer.layers.events, self.viewer.dims.events
-        self._wires: list[tuple[Any, Callable[..., None]]] = [
-            (layers.inserted, self._inserted),
-            (layers.removed, self._fill_images),
-            (layers.reordered, self._fill_images),
-            (dims.point, self._slice_changed),
-            (dims.ndisplay, self._slice_changed),
-            (dims.order, self._slice_changed),
-        ]
-        for event, slot in self._wires:
-            event.connect(slot)
-        for layer in self.viewer.layers:
-            layer.events.name.connect(self._fill_images)
-        self.destroyed.connect(_closer(self.desk, self._wires))
+        self.bench.ask_project = self.line.ask
+        self.bench.go_to = self.go_to
+        self.bench.listeners.append(self._bench_changed)
+        self.destroyed.connect(_closer(self.bench, self.annotate.disconnect))
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
+        self.steps[0].enter()
 
-    def _inserted(self, event: Any) -> None:
-        event.value.events.name.connect(self._fill_images)
-        self._fill_images()
-        if self.stage is None and not self._closed and picking.image_layers(self.viewer):
-            self._choose_image()
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.line)
+        layout.addWidget(self.bar)
+        for step in self.steps:
+            self.pages.addWidget(step.widget)
+        layout.addWidget(self.pages, 1)
+        self.setMinimumWidth(300)
 
-    def _slice_changed(self, _event: Any = None) -> None:
-        if self.stage is None or self._closed:
+    # --- steps
+
+    @property
+    def step(self) -> Step:
+        """The step that is shown."""
+        return self.steps[self.pages.currentIndex()]
+
+    def go_to(self, title: str) -> None:
+        """Show a step by its title; the project remembers which."""
+        wanted = next((step for step in self.steps if step.title == title), None)
+        if wanted is None or self._closed:
             return
-        index = self.stage.index()
-        if index is None:
-            self.desk.leave()
-        elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
-            self.desk.show(self.stage.pixels, index)
-            self._pause.start(_PAUSE_MS)
-        self._refresh()
+        if wanted is not self.step:
+            self.step.leave()
+            self.pages.setCurrentIndex(self.steps.index(wanted))
+            wanted.enter()
+        self.bar.show_step(title)
+        if self.bench.project is not None and self.bench.project.notes.get("step") != title:
+            self.bench.project.notes["step"] = title
+            self.bench.desk.keeper.note()
 
-    def _on_points(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
-            self.desk.state.replace_points(self.stage.points())
+    @property
+    def is_closed(self) -> bool:
+        """Whether it let go of the viewer."""
+        return self._closed
 
-    def _on_boxes(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
-            self.desk.state.replace_boxes(self.stage.boxes())
-
-    # --- state to viewer
-
-    def _state_changed(self, what: str) -> None:
-        if what == "answer":
-            self._show_masks()
-            self._refresh()
-        else:  # napari may be in the middle of adding a point: draw once it is done
-            QTimer.singleShot(0, self._redraw)
-
-    def _redraw(self) -> None:
-        page = self.desk.state.page
-        if self._closed:
-            return
-        if self.stage is not None and page is not None:
-            self.stage.show(page, self.desk.index, self.desk.state.classes)
-        self._refresh()
-
-    def _show_masks(self) -> None:
-        page = self.desk.state.page
-        if self.stage is not None and page is not None:
-            self.stage.ensure()
-            self.stage.show_masks(page, self.desk.state.classes)
-
-    def _desk_changed(self, what: str) -> None:
-        if what == "hint" and self.stage is not None:
-            self.stage.show_hint(self.desk.hint)
-        self._refresh()
-
-    def _refresh(self) -> None:
-        if self._closed:
-            return
-        state, stage = self.desk.state, self.stage
-        self.panel.show_state(state)
-        self.panel.status.setText(self.desk.status)
-        self.panel.hint.setEnabled(self.desk.can_hint)
-        self.panel.guide.setText(
-            guide.what_next(
-                state,
-                has_image=stage is not None,
-                is_flat=stage is not None and stage.index() is not None,
-                has_model=self.desk.segmenter is not None,
-            )
-        )
-
-    def _bind(self, layer: Any) -> None:
-        keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})
-        self._bound.append(layer)
+    def _bench_changed(self, what: str) -> None:
+        if what == "project" and self.bench.project is not None:
+            self.line.show_project(self.bench.project)
+            self.go_to(str(self.bench.project.notes.get("step", self.step.title)))
 
     # --- the end
 
@@ -294,41 +105,45 @@ class SamicDock(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._was_docked = True
+                self._watch_window()
             elif self._was_docked:
                 self.release()
         return bool(super().event(event))
+
+    def _watch_window(self) -> None:
+        """Hear of it when napari's window closes."""
+        top: QObject = self
+        while (above := top.parent()) is not None:
+            top = above
+        if top is not self:
+            top.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Let go while the window closes: after it, the widgets of the steps are no more."""
+        closing = event is not None and event.type() == QEvent.Type.Close
+        if event is None or watched is None or not closing or self._closed:
+            return False
+        watched.event(event)  # may ask the user, who may say no
+        if event.isAccepted():
+            self.release()
+        return True
 
     def release(self) -> None:
         """Let go of the viewer: no key, no callback, no job of ours is left."""
         if self._closed:
             return
-        self._leave(remove=False)
         self._closed = True
-        for event, slot in self._wires:
-            event.disconnect(slot)
-        for layer in self.viewer.layers:
-            layer.events.name.disconnect(self._fill_images)
-        self.desk.close()
+        self.step.leave()
+        for step in reversed(self.steps):
+            step.release()
+        self.bench.close()
 
 
-def _closer(desk: Desk, wires: list[tuple[Any, Callable[..., None]]]) -> Callable[..., None]:
+def _closer(bench: Bench, disconnect: Callable[[], None]) -> Callable[..., None]:
     """Ends the work when Qt destroys the dock, without touching the dock."""
 
     def close(*_: Any) -> None:
-        for event, slot in wires:
-            event.disconnect(slot)
-        desk.close()
+        disconnect()
+        bench.close()
 
     return close
-
-
-def _shown(act: Callable[..., None]) -> Callable[..., None]:
-    """Let an error of ours become a notification."""
-
-    def guarded(*args: Any) -> None:
-        try:
-            act(*args)
-        except SamicError as error:
-            jobs.show(error)
-
-    return guarded

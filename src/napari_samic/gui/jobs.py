@@ -5,7 +5,8 @@ bugs keep their traceback. Must not know what a job does.
 
 napari's worker (0.9) leaves work to us, measured: it never closes the generator it quits, reports
 an error twice, and drops a RuntimeError (all of torch's are) with neither an error nor an end. So
-the relay below catches everything itself, and the end of the worker closes the job.
+the relay below catches everything itself, and closes the job where it ran: what a job tidies up,
+such as tables of 500 images, would else hold the window up.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Runner(Protocol):
 @dataclass(frozen=True)
 class _Failed:
     error: Exception
+    closing: bool = False
 
 
 class Jobs:
@@ -74,6 +76,7 @@ class Jobs:
     def start(self, job: Job[Any], calls: Calls | None = None, *, title: str = "") -> Handle:
         """See `Runner`."""
         running = _Running(job, calls or Calls(), self._running, title)
+        _make_room(len(self._running) + 1)
         running.worker.start()
         return running
 
@@ -98,7 +101,7 @@ class _Running:
         self.job, self.calls, self.group, self.title = job, calls, group, title
         self.cancelled = False
         self.worker = create_worker(
-            _relay, job, _start_thread=False, _progress={"desc": title} if title else None
+            self._relay, _start_thread=False, _progress={"desc": title} if title else None
         )
         self.worker.yielded.connect(self._stepped)
         self.worker.returned.connect(self._returned)
@@ -107,7 +110,23 @@ class _Running:
 
     def cancel(self) -> None:
         self.cancelled = True
-        self.worker.quit()
+
+    def _relay(self) -> Generator[Step, None, Any]:
+        """In the worker: the job's steps, until its end or until it is cancelled."""
+        try:
+            if not self.cancelled:
+                torch_once.load()
+            while not self.cancelled:
+                yield next(self.job)
+        except StopIteration as stop:
+            return stop.value
+        except Exception as error:  # a RuntimeError would be lost in the worker
+            return _Failed(error)
+        try:
+            self.job.close()
+        except Exception as error:
+            return _Failed(error, closing=True)
+        return None
 
     def _stepped(self, step: Step) -> None:
         if self.cancelled:
@@ -115,10 +134,13 @@ class _Running:
         bar = getattr(self.worker, "pbar", None)
         if bar is not None:
             _show_progress(bar, step, self.title)
+            _hold_spinner_still()  # now: napari starts it once the worker has begun
         if self.calls.on_step is not None:
             self.calls.on_step(step)
 
     def _returned(self, result: Any) -> None:
+        if isinstance(result, _Failed) and result.closing:
+            show(result.error)
         if self.cancelled:
             return
         if isinstance(result, _Failed):
@@ -138,16 +160,32 @@ class _Running:
             self.calls.on_end()
 
 
-def _relay(job: Job[Any]) -> Generator[Step, None, Any]:
-    torch_once.load()
-    try:
-        return (yield from job)
-    except Exception as error:  # a RuntimeError would be lost in the worker
-        return _Failed(error)
+def _hold_spinner_still() -> None:
+    """Stop napari's moving picture of work: 33 times a second it has the whole window drawn anew.
+
+    Where OpenGL is software that took 97 % of the main thread while a run was under way. The
+    picture stays to be seen, and the bars move.
+    """
+    from napari import current_viewer
+
+    with suppress(AttributeError, RuntimeError):  # not for plugins, so it may look otherwise
+        window = current_viewer().window._qt_window  # type: ignore[union-attr]
+        window._activity_dialog._toggleButton._inProgressIndicator.movie().setPaused(True)
+
+
+def _make_room(count: int) -> None:
+    """Let so many jobs run: Qt allows one a core, so a click would wait for a training to end."""
+    from qtpy.QtCore import QThreadPool
+
+    pool = QThreadPool.globalInstance()
+    if pool is not None and pool.maxThreadCount() < count:
+        pool.setMaxThreadCount(count)
 
 
 def _show_progress(bar: Any, step: Step, title: str) -> None:
     with suppress(RuntimeError):  # its widget may be gone with the window
+        if step.done < bar.n:  # another part of the job has begun
+            bar.reset(step.total)
         if step.total and bar.total != step.total:
             bar.total = step.total
         bar.set_description(f"{title}: {step.message}" if step.message else title)

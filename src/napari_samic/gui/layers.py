@@ -1,12 +1,12 @@
-"""Contracts to napari layers and back.
+"""Sample data as napari's layers.
 
-Speaks napari's layer tuples, so that it needs no viewer. napari imports this to list the sample
-data: whatever is heavy is imported inside the functions.
+Speaks napari's layer tuples, so that most of it needs no viewer. napari imports this to list the
+sample data: whatever is heavy is imported inside the functions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,3 +31,56 @@ def sample_scenes() -> list[LayerData]:
     of_images = {"name": "SAMIC samples", "rgb": True, "metadata": {"names": names}}
     of_truth = {"name": "SAMIC samples, truth", "visible": False, "metadata": {"names": names}}
     return [(images, of_images, "image"), (truth, of_truth, "labels")]
+
+
+def sample_coins() -> list[LayerData]:
+    """Open the six windows of a photograph of coins, each an image of its own with its truth."""
+    from napari_samic.samples import sample_set
+
+    out: list[LayerData] = []
+    for scene in reversed(sample_set("coins")):  # the first on top
+        of_truth = {"name": f"{scene.name}, truth", "visible": False}
+        of_image = {"name": scene.name, "rgb": True, "visible": scene.name.endswith("-0")}
+        out += [(scene.image, of_image, "image"), (scene.truth, of_truth, "labels")]
+    return out
+
+
+def sample_kvasir() -> list[LayerData]:
+    """Open the Kvasir-SEG images of one size as a lazy stack; fetch the set first, if need be."""
+    from napari_samic import kvasir
+
+    if not kvasir.is_here():
+        _fetch_then_open()
+        return []
+    return kvasir_layers()
+
+
+def kvasir_layers() -> list[LayerData]:
+    """Images and masks of the set that was fetched."""
+    from napari_samic import kvasir
+    from napari_samic.gui.origins import stack
+    from napari_samic.gui.pixels import FILES
+
+    images, masks = zip(*kvasir.pairs(), strict=True)
+    pictures = stack(images, "Kvasir-SEG")
+    truth, options, _ = stack(masks, "Kvasir-SEG, truth")
+    outlines = truth.max(axis=-1) if options["rgb"] else truth  # JPEG: black and white, blurred
+    of_truth = {"name": options["name"], "visible": False}
+    of_truth["metadata"] = {key: v for key, v in options["metadata"].items() if key != FILES}
+    return [pictures, ((outlines > 127).astype(np.uint8), of_truth, "labels")]
+
+
+def _fetch_then_open(jobs: Any = None) -> None:
+    """Fetch in a worker; the layers come when it is done."""
+    import napari
+
+    from napari_samic import kvasir
+    from napari_samic.gui.jobs import Calls, Jobs
+
+    viewer = napari.current_viewer()
+
+    def opened(_folder: Any) -> None:
+        if viewer is not None:
+            viewer.open_sample("napari-samic", "kvasir")
+
+    (jobs or Jobs()).start(kvasir.fetch(), Calls(on_done=opened), title="SAMIC: Kvasir-SEG")

@@ -40,7 +40,7 @@ class AnnotatePanel(QWidget):
     ----------
     verbs : mapping of str to callable
         Those of `keys.KEYS`, and: positive, negative, draw, select, classed, new_class, style,
-        save, load, project, restore, discard.
+        save, load, restore, discard.
     """
 
     def __init__(self, verbs: Verbs) -> None:
@@ -174,12 +174,11 @@ class AnnotatePanel(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         self.reference = self._tool("Use as reference", "reference", "reference")
         self.reference.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        grid.addWidget(self.reference, 0, 0, 1, 3)
+        grid.addWidget(self.reference, 0, 0, 1, 2)
         for column, (name, verb, tip) in enumerate(
             (
                 ("Save ...", "save", "Prompts and label images, into a folder; replaces nothing"),
                 ("Load ...", "load", "A prompt file (JSON)"),
-                ("Project ...", "project", "Keep the prompts in a folder, saved at each change"),
             )
         ):
             button = self._button(name, verb)

@@ -8,9 +8,11 @@ sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` a
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,9 +23,11 @@ from numpy.typing import NDArray
 
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError
-from napari_samic.listing import stem_of
+from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 
+FILES = "napari-samic files"
+"""Metadata of a layer that was read from several files: their paths, slice by slice."""
 KEPT = 6
 """RGB images that are kept in memory."""
 LARGEST_PX = 4096 * 4096
@@ -41,6 +45,8 @@ class Pixels:
         One; or two or three of one shape, which become red, green and blue.
     name : str, optional
         Of the image in prompt files; the default is the file's stem, else the layer's name.
+    by_file : bool
+        A layer of several files, such as a folder: each slice is called by its file.
 
     Attributes
     ----------
@@ -49,6 +55,8 @@ class Pixels:
     shape : (H, W)
     factor : float
         Pixels of the finest level along one of ours; 1 unless multiscale.
+    filed : dict of index to Path
+        Slices of which `sources` knows a file with the same pixels.
 
     Raises
     ------
@@ -56,10 +64,11 @@ class Pixels:
         Not an image of two or more dimensions, or layers of different shapes.
     """
 
-    def __init__(self, layers: Sequence[Any], name: str = "") -> None:
+    def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
         first = layers[0]
         self.file = _file_of(first)
-        self.name = name or (stem_of(Path(self.file)) if self.file else str(first.name))
+        self.name = name or (stem_of(Path(self.file)) if self.file else _tame(str(first.name)))
+        self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
         levels = [_level(layer) for layer in layers]
         self._arrays = [array for array, _ in levels]
@@ -75,6 +84,8 @@ class Pixels:
             raise InputError(f"{self.name}: shape {shape}, expected at least rows and columns.")
         self.stack_shape = tuple(int(n) for n in spatial[:-2])
         self.shape = (int(spatial[-2]), int(spatial[-1]))
+        self.files = _files_of(first, self.file, math.prod(self.stack_shape)) if by_file else ()
+        self._by_label: dict[str, tuple[int, ...]] = {}
         self._lock = threading.Lock()
         self._normalisation: Normalisation | None = None
         self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
@@ -83,8 +94,18 @@ class Pixels:
         """Name of a slice, as `Plane.label`."""
         return self.plane(index).label
 
+    def index_of(self, label: str) -> tuple[int, ...] | None:
+        """The slice of that name; None if there is none."""
+        if not self._by_label:
+            self._by_label = {self.label(i): i for i in self.indices()}
+        return self._by_label.get(label)
+
     def plane(self, index: tuple[int, ...]) -> Plane:
         """One slice, not read yet."""
+        if self.files:
+            place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
+            file = self.files[place]
+            return Plane(stem_of(file), (), partial(self._raw, index), (), file)
         path = Path(self.file) if self.file else None
         return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
 
@@ -131,6 +152,7 @@ class Pixels:
         with self._lock:
             self._kept.clear()
             self._normalisation = None
+            self.filed.clear()
 
     def after(self, index: tuple[int, ...], count: int = 2) -> list[tuple[int, ...]]:
         """The next slices along the last axis of the stack."""
@@ -148,24 +170,57 @@ class Names:
     """A name for each layer, fixed when first asked for: no two share their prompts."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Any, str]] = []
+        self._known: list[tuple[Any, str, tuple[str, ...]]] = []
+
+    @property
+    def layers(self) -> list[Any]:
+        """Those that were asked for, in that order."""
+        return [layer for layer, _, _ in self._known]
 
     def of(self, layer: Any) -> str:
         """The name; "stem (2)" if another layer has the stem."""
-        for known, name in self._known:
+        return self._entry(layer)[0]
+
+    def open(self, layer: Any, layers: Sequence[Any] = ()) -> Pixels:
+        """Pixels of a layer, or of several as its colours, under its name."""
+        name, labels = self._entry(layer)
+        layers = layers or (layer,)
+        return Pixels(layers, name, by_file=bool(labels))
+
+    def _entry(self, layer: Any) -> tuple[str, tuple[str, ...]]:
+        for known, name, labels in self._known:
             if known is layer:
-                return name
-        wanted, taken = Pixels((layer,)).name, {name for _, name in self._known}
-        name, number = wanted, 2
+                return name, labels
+        pixels = Pixels((layer,))
+        taken = {n for _, name, labels in self._known for n in (name, *labels)}
+        labels = tuple(stem_of(path) for path in pixels.files)
+        labels = () if taken.intersection(labels) else labels
+        name, number = pixels.name, 2
         while name in taken:
-            name, number = f"{wanted} ({number})", number + 1
-        self._known.append((layer, name))
-        return name
+            name, number = f"{pixels.name} ({number})", number + 1
+        self._known.append((layer, name, labels))
+        return name, labels
 
 
 def _file_of(layer: Any) -> str:
     path = getattr(getattr(layer, "source", None), "path", None)
     return str(path) if path and "://" not in str(path) else ""
+
+
+def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:
+    """The files of a layer that was read from several, one for each slice; () if not known."""
+    listed = getattr(layer, "metadata", {}).get(FILES)
+    if listed is None and path and Path(path).is_dir() and count > 1:
+        with suppress(InputError):  # a folder that napari stacked, in the order it counts in
+            listed = list_source(path)
+    files = tuple(Path(one) for one in listed or ())
+    stems = {stem_of(one) for one in files}
+    return files if len(files) == count == len(stems) else ()
+
+
+def _tame(name: str) -> str:
+    """A layer's name as a file can have it, so that its slices can be files of that name."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "image"
 
 
 def _level(layer: Any) -> tuple[Any, float]:

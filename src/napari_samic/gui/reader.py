@@ -1,7 +1,7 @@
-"""Opens a SAMBOX prompt file in napari: its clicks and boxes as layers, image by image.
+"""Opens our files in napari: prompt files as layers, projects in the dock, folders as stacks.
 
-napari asks by name only ("*prompts.json"), so the content's kind is checked before anything is
-claimed. Speaks napari's layer tuples: needs no viewer.
+napari asks by name only ("*prompts.json", any folder), so the content's kind is checked before
+anything is claimed. Speaks napari's layer tuples; only a project needs a viewer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_samic.errors import InputError
+from napari_samic.gui.project import FILE, is_project
+from napari_samic.listing import list_source
 from napari_samic.prompt_faults import FORMAT
 from napari_samic.prompts import ImagePrompts, load_prompts
 
@@ -25,6 +28,55 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     if not isinstance(path, str) or not _is_ours(Path(path)):
         return None
     return read
+
+
+def get_project_reader(
+    path: str | Sequence[str],
+) -> Callable[[str | Sequence[str]], list[Any]] | None:
+    """The reader of a project's folder or `project.json`, or of a plain folder of images."""
+    if not isinstance(path, str):
+        return None
+    place = Path(path)
+    if is_project(place) or (place.name == FILE and is_project(place.parent)):
+        return read_project
+    return read_folder if place.is_dir() and _images_in(place) else None
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return list_source(folder)
+    except InputError:
+        return []
+
+
+def read_project(path: str | Sequence[str]) -> list[Any]:
+    """Open a project in the dock, which brings its images; no layer comes from here.
+
+    Raises
+    ------
+    InputError
+        No napari window is open.
+    """
+    from napari import current_viewer
+    from qtpy.QtCore import QTimer
+
+    from napari_samic.gui.guarding import shown
+    from napari_samic.gui.opening import open_project
+
+    place, viewer = path if isinstance(path, str) else path[0], current_viewer()
+    if viewer is None:
+        raise InputError(f"{place}: a project opens in napari's window. Start napari first.")
+    # napari is still reading: it would take the layers made meanwhile for those of this path
+    QTimer.singleShot(0, lambda: shown(open_project)(viewer, place))
+    return [(None,)]
+
+
+def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
+    """The images of a folder as one lazy stack that knows its files."""
+    from napari_samic.gui.origins import stack
+
+    folder = Path(path if isinstance(path, str) else path[0])
+    return [stack(list_source(folder), folder.name)]
 
 
 def _is_ours(path: Path) -> bool:

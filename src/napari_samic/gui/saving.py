@@ -1,7 +1,8 @@
 """Keeps the prompts: after each change in a recovery file or the project's folder; saves, loads.
 
 No file of the user is replaced unasked: only our recovery file, and the prompt file of a project
-that this session began or opened. Knows no Qt and no napari.
+that this session began or opened, which also keeps what prompt files have no place for (see
+`memory`). Knows no Qt and no napari.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_samic.contracts import run
+from napari_samic.contracts import Job, run
 from napari_samic.errors import InputError, OutputError, SamicError
-from napari_samic.gui import exchange, recovery, work
+from napari_samic.gui import exchange, memory, recovery, work
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.jobs import Calls, Runner
+from napari_samic.gui.project import Project
 from napari_samic.prompts import PromptFile
-
-PROJECT_FILE = "prompts.json"
 
 
 class Keeper:
@@ -33,8 +33,10 @@ class Keeper:
 
     Attributes
     ----------
-    project : Path or None
-        Folder in which prompts are saved as they change.
+    project : Project or None
+        Where everything is saved as it changes.
+    on_project : callable
+        Called when a project was begun or opened.
     unsaved : bool
         Whether there are prompts that no file of the user's has.
     """
@@ -47,7 +49,8 @@ class Keeper:
         is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state, self.runner, self._say, self._is_busy = state, runner, say, is_busy
-        self.project: Path | None = None
+        self.project: Project | None = None
+        self.on_project: Callable[[], None] = lambda: None
         self.unsaved = False
         self.recovery = recovery.begin()
         self._inherited: list[Path] = []
@@ -66,15 +69,18 @@ class Keeper:
             if not self._is_busy():
                 self.flush()
 
+    def note(self) -> None:
+        """Notes of the project changed: write them with the prompts."""
+        if self.project is not None:
+            self._dirty = True
+            self.flush()
+
     def flush(self) -> None:
         """Write the newest prompts, if they are not written; one write at a time."""
         if self._writing or not self._dirty:
             return
         self._writing, self._dirty = True, False
-        data = exchange.to_file(self.state, all_items=True)
-        target = self.recovery if self.project is None else self.project / PROJECT_FILE
-        calls = Calls(on_done=self._written, on_end=self._ended)
-        self.runner.start(work.write_prompts(target, data), calls)
+        self.runner.start(self._newest(), Calls(on_done=self._written, on_end=self._ended))
 
     def _written(self, path: Path) -> None:
         if path != self.recovery and not self._dirty:
@@ -86,27 +92,47 @@ class Keeper:
         self._writing = False
         self.flush()
 
-    def choose_project(self, folder: Path) -> None:
-        """Keep the prompts in a folder from now on; open those that are there.
+    def begin_project(self, project: Project) -> None:
+        """Keep everything in a new project; prompts that have no project yet go into it."""
+        if self.project is not None:
+            self.state.forget()
+        self._enter(project)
+
+    def open_project(self, project: Project) -> None:
+        """Take over what a project holds, and keep everything there from now on.
 
         Raises
         ------
         OutputError
-            The folder has prompts and so have we: none is overwritten.
+            There are prompts that no project has: none is lost.
         """
-        target = folder / PROJECT_FILE
-        if target.exists() and self.has_prompts:
-            msg = f"{target}: exists already. Choose an empty folder, or load that file first."
+        if self.has_prompts and self.project is None:
+            msg = "there are prompts that were not saved. Save them, or begin a new project first."
             raise OutputError(msg)
-        if target.exists():
-            self._read_then(target, lambda: self._enter(folder))
-        else:
-            self._enter(folder)
+        if not project.prompts_file.exists():
+            self._begin_anew(project)
+            return
+        self._say(f"Opening {project.folder.name} ...")
 
-    def _enter(self, folder: Path) -> None:
-        self.project = folder
+        def read(data: PromptFile) -> None:
+            self._begin_anew(project, data)
+
+        self.runner.start(work.read_prompts(project.prompts_file), Calls(on_done=read))
+
+    def _begin_anew(self, project: Project, data: PromptFile | None = None) -> None:
+        self.project = None  # what is taken back belongs to no project before it is complete
+        self.state.forget()
+        if data is not None:
+            exchange.take(self.state, data)
+        memory.recall(self.state, project.notes)
+        self._enter(project)
+        self._say(f"Opened {project.folder.name}.")
+
+    def _enter(self, project: Project) -> None:
+        self.project = project
         self._dirty = True
         self.flush()
+        self.on_project()
 
     def save(self, folder: Path) -> None:
         """Write prompts and label images into a folder; nothing there is replaced.
@@ -148,11 +174,20 @@ class Keeper:
         self.runner.start(work.read_prompts(path), Calls(on_done=read))
 
     def close(self) -> None:
-        """The session ends: what is not saved stays in the recovery file, to be offered again."""
+        """The session ends: what is not saved goes into the project, or is offered again."""
         keep = self.unsaved and self.has_prompts
         if keep:
             try:
-                run(work.write_prompts(self.recovery, exchange.to_file(self.state, all_items=True)))
+                run(self._newest())
+                keep = self.project is None
             except SamicError:
                 keep = self.recovery.exists()
         recovery.end(self.recovery, keep=keep)
+
+    def _newest(self) -> Job[Path]:
+        """Writes everything as it is now."""
+        data = exchange.to_file(self.state, all_items=True)
+        if self.project is None:
+            return work.write_prompts(self.recovery, data)
+        memory.remember(self.state, self.project.notes)
+        return work.write_project(self.project, data)

@@ -58,7 +58,7 @@ class Stage:
         self.layers: dict[str, Any] = {}
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._heard = {"clicks": on_points, "boxes": on_boxes}
-        self._quiet = False
+        self._quiet = self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._colours: dict[int, str] = {}
         self._tints: tuple[str, ...] = ()
@@ -82,6 +82,7 @@ class Stage:
     def ensure(self) -> None:
         """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
         made = [kind for kind in ("masks", "boxes", "clicks") if self._lost(kind)]
+        active = self.viewer.layers.selection.active
         for kind in made:
             layer = getattr(self, f"_make_{kind}")()
             self.layers[kind] = layer
@@ -92,6 +93,8 @@ class Stage:
             self.on_new(layer)
         if "clicks" in made:
             self.use_points(self.sign)
+        if made and self._resting and active in self.viewer.layers:
+            self.viewer.layers.selection.active = active
 
     def _lost(self, kind: str) -> bool:
         return kind not in self.layers or self.layers[kind] not in self.viewer.layers
@@ -299,14 +302,22 @@ class Stage:
         with self._silent():
             layer.selected_data = set()
             self._next_point(layer)
-            self.viewer.layers.selection.active = layer
-            layer.mode = "add"
+            if not self._resting:
+                self.viewer.layers.selection.active = layer
+                layer.mode = "add"
 
     def use_boxes(self) -> None:
         """Let the next drag be a box."""
         layer = self.layers["boxes"]
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
+
+    def rest(self, on: bool) -> None:
+        """While another step is shown, clicks on the image make no prompts."""
+        self._resting = on
+        for kind in self._heard:
+            if on and not self._lost(kind):
+                self.layers[kind].mode = "pan_zoom"
 
     def release(self, *, remove: bool) -> None:
         """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_samic.contracts import Image, Job, Prompts, Segmenter, Step
 from napari_samic.gui.items import Answer, Cutout
 from napari_samic.gui.pixels import Pixels
+from napari_samic.gui.project import Project
 from napari_samic.prompts import PromptFile, load_prompts, save_prompts
 
 
@@ -121,6 +122,15 @@ def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
     yield Step(0, 1, path.name)
     save_prompts(path, data, overwrite=True)
     return path
+
+
+def write_project(project: Project, data: PromptFile) -> Job[Path]:
+    """Save the prompts and notes of a project over its earlier ones."""
+    snapshot = project.snapshot()
+    yield Step(0, 1, project.folder.name)
+    save_prompts(project.prompts_file, data, overwrite=True)
+    project.write(snapshot)
+    return project.prompts_file
 
 
 def read_prompts(path: Path) -> Job[PromptFile]:

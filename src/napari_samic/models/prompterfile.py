@@ -22,8 +22,8 @@ from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Image, Prompts, Reference
 from napari_samic.errors import FormatError, ModelError, SamicError
 from napari_samic.models.backbones import Backbone
+from napari_samic.models.fitreport import FitReport
 from napari_samic.models.samic import SamicPrompter
-from napari_samic.models.training import FitReport
 from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings
 
 KIND = "napari-samic/prompter"

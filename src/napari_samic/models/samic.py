@@ -9,7 +9,7 @@ Source: SAMIC, sections 3.2 to 3.4.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_samic import heatmaps
-from napari_samic.contracts import HeatMap, Image, Job, Prompts, Proposal, Reference
+from napari_samic.contracts import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
 from napari_samic.errors import PromptError
 from napari_samic.models import training
 from napari_samic.models.backbones import Backbone, Levels
@@ -29,7 +29,9 @@ from napari_samic.models.correlation import (
     prepare_target,
 )
 from napari_samic.models.episodes import labels_of
+from napari_samic.models.fitreport import FitReport
 from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.models.watch import Watch
 from napari_samic.peaks import peaks
 from napari_samic.settings import (
     HeatMapSettings,
@@ -60,7 +62,7 @@ class SamicPrompter:
         Used when `propose` is called without any.
     normalisation : dict or None
         How raw pixels of this data set became 8-bit RGB.
-    report : training.FitReport or None
+    report : FitReport or None
     """
 
     name = "samic"
@@ -86,14 +88,17 @@ class SamicPrompter:
         self.centre: Levels | None = None
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None
-        self.report: training.FitReport | None = None
+        self.report: FitReport | None = None
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
 
     def fit(
-        self, references: Sequence[Reference], settings: TrainSettings | None = None
-    ) -> Job[training.FitReport]:
+        self,
+        references: Sequence[Reference],
+        settings: TrainSettings | None = None,
+        watch: Watch | None = None,
+    ) -> Job[FitReport]:
         """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
-        return training.fit(self, references, settings or TrainSettings())
+        return training.fit(self, references, settings or TrainSettings(), watch)
 
     def forget_prepared(self) -> None:
         """Drop what was computed for references: after `centre` changed."""
@@ -151,21 +156,56 @@ class SamicPrompter:
         PromptError
             No reference at all.
         """
+        return self.proposal(self.maps(references, image), image.shape)
+
+    def maps(self, references: Sequence[Reference], image: Image) -> dict[int, FloatArray]:
+        """The part of `propose` that takes long: a map of each class.
+
+        Returns
+        -------
+        dict of int to (h, w) float32
+            By class; the part of the network's frame that shows the image.
+
+        Raises
+        ------
+        PromptError
+            No reference at all.
+        """
         references = tuple(references) or self.references
         labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
         target = self.prepare_target(image)
-        objects: list[Prompts] = []
-        maps = []
-        for label in labels:
-            values = self._mean_map(references, target, label).cpu().numpy()
-            rows, columns = self._frame_part(image.shape)
-            maps.append(values[:rows, :columns])
-            objects += self._peaks(maps[-1], image.shape, label)
-        highest = torch.from_numpy(np.max(maps, axis=0))[None, None]
-        size = (image.shape[0], image.shape[1])
-        full = F.interpolate(highest, size=size, mode="bilinear")[0, 0]
+        rows, columns = self._frame_part(image.shape)
+        return {
+            label: self._mean_map(references, target, label).cpu().numpy()[:rows, :columns]
+            for label in labels
+        }
+
+    def proposal(
+        self,
+        maps: Mapping[int, FloatArray],
+        shape: tuple[int, ...],
+        settings: PeakSettings | None = None,
+    ) -> Proposal:
+        """Prompts out of the `maps` of an image of `shape`: the part of `propose` that is quick.
+
+        Parameters
+        ----------
+        maps : dict of int to (h, w) float32
+        shape : tuple of int
+            (H, W, ...) of the image.
+        settings : PeakSettings, optional
+            Default: `peaks`.
+        """
+        chosen = settings or self.peaks
+        objects = [
+            prompts
+            for label, values in maps.items()
+            for prompts in self._peaks(values, shape, label, chosen)
+        ]
+        highest = torch.from_numpy(np.max(list(maps.values()), axis=0))[None, None]
+        full = F.interpolate(highest, size=(shape[0], shape[1]), mode="bilinear")[0, 0]
         return Proposal(tuple(objects), HeatMap(full.numpy()))
 
     def _mean_map(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
@@ -187,9 +227,11 @@ class SamicPrompter:
         rows, columns = (max(1, round(side * n / f)) for n, f in zip(shape[:2], frame, strict=True))
         return rows, columns
 
-    def _peaks(self, values: Any, shape: tuple[int, ...], label: int) -> list[Prompts]:
+    def _peaks(
+        self, values: Any, shape: tuple[int, ...], label: int, settings: PeakSettings
+    ) -> list[Prompts]:
         size, side = (shape[0], shape[1]), self.backbone.map_px
         sigma_frac = self.heat.sigma_frac * side / values.size**0.5  # of the part without padding
-        points = peaks(HeatMap(values), size, self.peaks, sigma_frac)
+        points = peaks(HeatMap(values), size, settings, sigma_frac)
         limit = np.array(shape[:2]) - 1
         return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]

@@ -3,6 +3,7 @@
 Every annotated image is the target once an epoch, with another one of its class as reference
 (METHOD A2.8). Features are frozen and taken once an image and view. Some references are kept aside;
 if the new weights do worse on them than the old ones did, the old ones stay and the report says so.
+An onlooker may end it early; see `watch`.
 
 Source: SAMIC, section 3.5 and 4.1.
 """
@@ -36,55 +37,17 @@ from napari_samic.models.episodes import (
     split,
     views_of,
 )
+from napari_samic.models.fitreport import FitReport
 from napari_samic.models.hsnet import HyperCorrelationLearner
-from napari_samic.settings import TrainSettings
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What a training did.
-
-    Attributes
-    ----------
-    losses : tuple of float
-        Mean training loss of each epoch.
-    before, after : float or None
-        Correlation of predicted and true heat map on the references kept aside, at most 1.
-    accepted : bool
-        False: training made it worse and the old weights were kept.
-    held_out : tuple of str
-    pairs : int
-        Target views an epoch.
-    seconds : float
-    stopped : str
-        Why it ended.
-    """
-
-    losses: tuple[float, ...]
-    before: float | None
-    after: float | None
-    accepted: bool
-    held_out: tuple[str, ...]
-    pairs: int
-    seconds: float
-    stopped: str
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        if not self.losses:
-            return f"not trained: first weights, {self.pairs} reference(s)"
-        line = f"{len(self.losses)} epochs in {self.seconds:.0f} s ({self.stopped})"
-        if self.before is None or self.after is None:
-            return f"{line}; fewer than 4 references, so none was kept aside to judge it"
-        line += f"; held-out map correlation {self.before:.3f} before, {self.after:.3f} after"
-        return line if self.accepted else f"{line}: worse, so the old weights were kept"
+from napari_samic.models.watch import Best, Mark, Watch, key_of
+from napari_samic.settings import HeatMapSettings, TrainSettings
 
 
 class Trainee(Looks, Protocol):
     """What `fit` needs of a prompter; `samic.SamicPrompter` is one."""
 
     learner: HyperCorrelationLearner
+    heat: HeatMapSettings
     references: tuple[Reference, ...]
     report: FitReport | None
 
@@ -98,17 +61,22 @@ class Trainee(Looks, Protocol):
 
 
 def fit(
-    prompter: Trainee, references: Sequence[Reference], settings: TrainSettings
+    prompter: Trainee,
+    references: Sequence[Reference],
+    settings: TrainSettings,
+    watch: Watch | None = None,
 ) -> Job[FitReport]:
     """Train the prompter's learner; a Step an image, then one a batch and one an epoch.
 
     Cancelled or failed, it leaves the prompter as it was. With no epochs the weights stay, and
-    only the references and their mean feature are taken.
+    only the references and their mean feature are taken. `watch` ends it early and keeps the best
+    so far, or goes on with one that was ended.
 
     Raises
     ------
     TrainingError
-        No two references of any class, one listed twice, or a loss that is not finite.
+        No two references of any class, one listed twice, a loss that is not finite, or a mark of
+        another training.
     """
     started = time.monotonic()
     references = check_references(references, to_learn=settings.epochs > 0)
@@ -122,8 +90,11 @@ def fit(
     old = _State.of(prompter)
     try:
         optimiser = torch.optim.Adam(prompter.learner.parameters(), lr=settings.learning_rate)
-        course = _Course(prompter, store, views, settings, rng, optimiser)
-        outcome = yield from _judged(course, kept, held, old)
+        looks = (settings, prompter.settings, prompter.heat)
+        key = key_of(references, old.weights, looks, prompter.backbone.weights_sha256)
+        watch = watch or Watch(marks=False)
+        course = _Course(prompter, store, views, kept, held, settings, rng, optimiser, watch, key)
+        outcome = yield from _judged(course, old)
         chosen = choose(store, references, prompter.settings.shots)
     except BaseException:
         old.restore(prompter)
@@ -188,13 +159,39 @@ class _Course:
     prompter: Trainee
     store: Store
     views: list[View]
+    kept: Sequence[Reference]
+    held: Sequence[Reference]
     settings: TrainSettings
     rng: np.random.Generator
     optimiser: torch.optim.Optimizer
+    watch: Watch
+    key: str
+
+    def score(self) -> float | None:
+        """On the references kept aside, with the weights as they are."""
+        self.prompter.learner.eval()
+        return score(self.prompter, self.kept, self.held)
+
+    def mark(self, best: Best, curve: Sequence[float]) -> Mark:
+        """Where it is now."""
+        learner, optimiser = self.prompter.learner.state_dict(), self.optimiser.state_dict()
+        states = copy.deepcopy((learner, optimiser))
+        rng = dict(self.rng.bit_generator.state)
+        return Mark(self.key, tuple(curve), copy.copy(best), *states, rng)
+
+    def resume(self) -> tuple[Best, list[float]]:
+        """Go to where the watch's mark is; the best so far, and the losses."""
+        mark = self.watch.fits(self.key)
+        if mark is None:
+            return Best(), []
+        self.prompter.learner.load_state_dict(mark.weights)
+        self.optimiser.load_state_dict(copy.deepcopy(mark.optimiser))
+        self.rng.bit_generator.state = mark.rng
+        return copy.copy(mark.best), list(mark.losses)
 
 
 def _judged(
-    course: _Course, kept: Sequence[Reference], held: Sequence[Reference], old: _State
+    course: _Course, old: _State
 ) -> Job[tuple[tuple[float, ...], float | None, float | None, bool, str]]:
     """Train; go back if the references kept aside are found worse than with the old state.
 
@@ -205,10 +202,10 @@ def _judged(
         centre = course.store.centre(course.views[:: course.settings.views])
     fallback = centre if old.centre is None else old.centre
     _recentre(prompter, fallback)
-    before = _score(prompter, kept, held)
+    before = course.score()
     _recentre(prompter, centre)
     curve, stopped = yield from _epochs(course)
-    after = _score(prompter, kept, held)
+    after = course.score()
     accepted = before is None or after is None or after >= before
     if not accepted:
         old.restore(prompter)
@@ -216,48 +213,49 @@ def _judged(
     return curve, before, after, accepted, stopped
 
 
-class _Best:
-    """Weights of the lowest loss so far, and for how many epochs nothing was better."""
-
-    def __init__(self) -> None:
-        self.loss, self.since = float("inf"), 0
-        self.weights: dict[str, Tensor] = {}
-
-    def see(self, loss: float, learner: HyperCorrelationLearner, min_delta: float) -> None:
-        if loss < self.loss - min_delta:
-            self.loss, self.since = loss, 0
-            self.weights = copy.deepcopy(learner.state_dict())
-        else:
-            self.since += 1
-
-
 def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
     """Returns the loss curve and why it stopped; the best weights are in the learner."""
     learner, settings = course.prompter.learner, course.settings
-    best, curve, stopped = _Best(), [], "all done"
-    for epoch in range(1, settings.epochs + 1):
+    best, curve = course.resume()
+    while not (stopped := _why_stop(course, best, len(curve))):
         learner.train()
-        curve.append((yield from _epoch(course, epoch)))
+        epoch = len(curve) + 1
+        loss = yield from _epoch(course, epoch)
+        if loss is None:
+            continue
         if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):
             raise TrainingError("weights are not finite any more. Train with a lower rate.")
-        best.see(curve[-1], learner, settings.min_delta)
-        data = {"phase": "epoch", "epoch": epoch, "loss": curve[-1]}
-        message = f"epoch {epoch}: loss {curve[-1]:.3f}"
-        yield Step(epoch * 1000, settings.epochs * 1000, message, data)
-        if best.since >= settings.patience:
-            stopped = f"no better loss for {settings.patience} epochs"
-            break
+        curve.append(loss)
+        best.see(loss, learner, settings.min_delta)
+        if course.watch.marks:
+            course.watch.mark = course.mark(best, curve)
+        data = {"phase": "epoch", "epoch": epoch, "loss": loss}
+        if (held_out := course.watch.timed(course.score)) is not None:
+            data["held_out"] = held_out
+        yield Step(epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data)
     learner.load_state_dict(best.weights)
     learner.eval()
     return tuple(curve), stopped
 
 
-def _epoch(course: _Course, epoch: int) -> Job[float]:
-    """Every target once, in a new order; returns the mean loss."""
+def _why_stop(course: _Course, best: Best, epochs: int) -> str:
+    """Why there is no further epoch; "" if there is one."""
+    settings = course.settings
+    if best.since >= settings.patience:
+        return f"no better loss for {settings.patience} epochs"
+    if epochs >= settings.epochs:
+        return "all done"
+    return "stopped by hand" if epochs and course.watch.is_over else ""
+
+
+def _epoch(course: _Course, epoch: int) -> Job[float | None]:
+    """Every target once, in a new order; returns the mean loss, None if it was ended early."""
     settings, views = course.settings, course.views
     episodes = [(v, label) for v in views for label in v.labels if partners(views, v, label)]
     order, total = course.rng.permutation(len(episodes)), 0.0
     for start in range(0, len(order), settings.batch_size):
+        if epoch > 1 and course.watch.is_over:
+            return None
         batch = [episodes[i] for i in order[start : start + settings.batch_size]]
         total += _step(course, batch) * len(batch)
         done = epoch - 1 + (start + len(batch)) / len(order)
@@ -291,7 +289,7 @@ def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
     return float(loss.detach())
 
 
-def _score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]) -> float | None:
+def score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]) -> float | None:
     """Mean correlation of predicted and true map on `held`, with up to `shots` of `kept`."""
     values = []
     for target in held:

@@ -3,11 +3,13 @@
 The shell loops over them with a bar, the window relays them in a worker, a script calls `run(job)`.
 """
 
+from napari_samic.pipeline.accept import accept
 from napari_samic.pipeline.annotate import annotate
 from napari_samic.pipeline.common import Outcome
 from napari_samic.pipeline.demo import demo
 from napari_samic.pipeline.evaluate import evaluate
+from napari_samic.pipeline.export import export
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
 
-__all__ = ["Outcome", "annotate", "demo", "evaluate", "segment", "train"]
+__all__ = ["Outcome", "accept", "annotate", "demo", "evaluate", "export", "segment", "train"]

@@ -37,6 +37,9 @@ class Outcome:
         Image and the line that says why.
     figures : dict
         Numbers worth telling.
+    settled : dict
+        Settings that lead to this result by themselves, where those that were asked for don't:
+        the epochs of a training that was stopped by hand.
     """
 
     out: Path | None
@@ -44,6 +47,7 @@ class Outcome:
     skipped: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    settled: dict[str, Any] = field(default_factory=dict)
 
 
 def default_cache() -> ArrayCache:

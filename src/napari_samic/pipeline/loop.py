@@ -62,7 +62,12 @@ Work = Callable[[Plane, Image], Answer]
 
 @dataclass(eq=False)
 class Loop:
-    """One run over planes; `run` is the job."""
+    """One run over planes; `run` is the job.
+
+    The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
+    why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
+    number of its planes.
+    """
 
     planes: Sequence[Plane]
     work: Work
@@ -87,7 +92,7 @@ class Loop:
                 target = self.records.out / f"{name}.tif"
                 if target.exists() and not self.overwrite:
                     self._skip(members, target)
-                    yield self._step(f"{name}: done before")
+                    yield self._step(f"{name}: done before", data={"skipped": len(members)})
                 else:
                     yield from self._one_file(members, target)
         finally:
@@ -96,9 +101,9 @@ class Loop:
         records = self.records
         return Outcome(records.out, tuple(self.done), tuple(self.skipped), records.failures)
 
-    def _step(self, message: str, more: int = 0) -> Step:
+    def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> Step:
         count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
-        return Step(count, len(self.planes), message)
+        return Step(count, len(self.planes), message, data or {})
 
     def _skip(self, members: Sequence[Plane], target: Path) -> None:
         self.skipped += self.records.recall(members)
@@ -122,13 +127,15 @@ class Loop:
                         answer = self._one(plane, labels, made)
                         tallies.append(_tally(answer))
                         message = f"{plane.label}: {answer.caption}"
+                        data: dict[str, Any] = {"result": answer.result}
                     except OutputError:
                         raise
                     except (SamicError, MemoryError, RuntimeError) as error:
                         message = _reason(plane, error)
                         made.pop(plane.label, None)
                         self.records.fail(plane.label, message)
-                    yield self._step(message, len(made))
+                        data = {"failure": message}
+                    yield self._step(message, len(made), {"plane": plane.label, **data})
         finally:
             if labels.is_written:
                 self.records.commit(members, made)

@@ -74,7 +74,26 @@ def segment(
     name = common.full_name(model or plan.model)
     records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {name}")
+    sheet = Sheet(folder / "overlay.png" if overlay else None)
+    work = open_worker(prompter, model=model, backbone=backbone, device=device, peaks=peaks)
+    work = replace(work, settings=settings or work.settings)
+    loop = Loop(planes, work, records, sheet, overwrite, heatmaps)
+    outcome = yield from loop.run()
+    return replace(outcome, figures=_figures(loop.tallies))
+
+
+def open_worker(
+    prompter: Path | str,
+    *,
+    model: str | None = None,
+    backbone: str | None = None,
+    device: str = "auto",
+    peaks: PeakSettings | None = None,
+) -> Worker:
+    """Load all that segments one image; parameters and errors are those of `segment`."""
+    plan = _Plan.of(prompter)
     cache = common.default_cache()
+    name = common.full_name(model or plan.model)
     segmenter = load_segmenter(name, device=device, cache=cache)
     plan.check(segmenter)
     kind = common.full_name(backbone or plan.backbone)
@@ -82,11 +101,7 @@ def segment(
     trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    sheet = Sheet(folder / "overlay.png" if overlay else None)
-    work = Worker(trained, segmenter, settings or SegmentSettings())
-    loop = Loop(planes, work, records, sheet, overwrite, heatmaps)
-    outcome = yield from loop.run()
-    return replace(outcome, figures=_figures(loop.tallies))
+    return Worker(trained, segmenter, SegmentSettings())
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:
@@ -147,6 +162,11 @@ class Worker:
     prompter: SamicPrompter
     segmenter: Any
     settings: SegmentSettings
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the pixels that the prompter was trained on."""
+        return Normalisation.from_dict(self.prompter.normalisation or {})
 
     def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
         """Result of one plane, for the loop."""

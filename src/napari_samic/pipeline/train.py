@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
+from napari_samic.models.watch import Watch, load_mark, save_mark
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.prompts import PromptFile, load_prompts
@@ -40,6 +41,8 @@ def train(
     heat: HeatMapSettings | None = None,
     peaks: PeakSettings | None = None,
     overwrite: bool = False,
+    stop: Callable[[], bool] | None = None,
+    resume: Path | str | None = None,
 ) -> Job[common.Outcome]:
     """Train a SAMIC prompter and write it to one file.
 
@@ -63,11 +66,17 @@ def train(
     peaks : PeakSettings, optional
     overwrite : bool
         Replace `out`.
+    stop : callable, optional
+        Asked before each batch; True ends the training with the best so far, once an epoch is done.
+    resume : Path, optional
+        File that keeps where the training ended. If it is there, go on from it: the result is that
+        of a training that was never stopped.
 
     Returns
     -------
     Job of Outcome
-        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`.
+        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`. With `stop` or
+        `resume`, Steps of epochs tell `held_out` now and then, the score so far.
 
     Raises
     ------
@@ -75,6 +84,8 @@ def train(
         Neither prompts nor masks, both, or nothing to read.
     TrainingError
         Fewer than two annotated images of a class.
+    FormatError
+        `resume` is some other file.
     OutputError
         `out` exists, or can't be written.
     """
@@ -83,12 +94,13 @@ def train(
     target = Path(out)
     atomic.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
+    watch = _watch(stop, resume)
     planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
     planes, truth = _annotated(planes, stored, masks)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
     normalisation = common.normalisation_of(planes, stored, channels)
-    references, failures = yield from _references(planes, stored, truth, normalisation)
+    references, failures = yield from read_references(planes, stored, truth, normalisation)
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
@@ -104,10 +116,12 @@ def train(
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
     try:
-        report = yield from learner.fit(references, how)
+        report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
     prompterfile.save(learner, target, overwrite=overwrite)
+    if resume is not None and watch is not None and watch.mark is not None:
+        save_mark(Path(resume), watch.mark)
     figures = {
         "epochs": len(report.losses),
         "loss": min(report.losses, default=None),
@@ -116,7 +130,17 @@ def train(
         "accepted": report.accepted,
         "summary": report.summary,
     }
-    return common.Outcome(target, tuple(r.name for r in references), (), failures, figures)
+    settled = {"epochs": len(report.losses)} if watch is not None and watch.is_over else {}
+    names = tuple(r.name for r in references)
+    return common.Outcome(target, names, (), failures, figures, settled)
+
+
+def _watch(stop: Callable[[], bool] | None, resume: Path | str | None) -> Watch | None:
+    if stop is None and resume is None:
+        return None
+    is_there = resume is not None and Path(resume).exists()
+    mark = load_mark(Path(resume)) if is_there and resume is not None else None
+    return Watch(stop or (lambda: False), scores=True, mark=mark, marks=resume is not None)
 
 
 def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingError:
@@ -137,7 +161,7 @@ def _annotated(
     return common.named(planes, stored), {}
 
 
-def _references(
+def read_references(
     planes: Sequence[Plane],
     stored: PromptFile | None,
     truth: dict[str, Path],

@@ -15,7 +15,10 @@ from napari_samic.recipes.kinds import KINDS, Kind, faults_of_settings
 FORMAT = "napari-samic/recipe"
 VERSION = 1
 FILE_KEYS = ("format", "version", "steps")
-STEP_KEYS = ("do", "package", "inputs", "out", "model", "settings", "data", "results")
+MOST_THREADS = 1024
+STEP_KEYS = (
+    "do", "package", "threads", "inputs", "out", "model", "settings", "data", "results",
+)  # fmt: skip
 MODEL_KEYS = ("name", "sha256")
 PRINT_KEYS = ("files", "sha256", "hashed")
 
@@ -83,6 +86,9 @@ def step_faults(step: Any) -> Iterator[str]:
     yield from _unknown(step, STEP_KEYS)
     if not isinstance(step.get("package", ""), str):
         yield f"package is {_shown(step['package'])}, expected a text; put it in quotes"
+    threads = step.get("threads", 1)
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        yield f"threads is {_shown(threads)}, expected a whole number from 1 to {MOST_THREADS}"
     yield from _path_faults(step, kind)
     yield from _mapping(step, "model", _model_faults if kind.has_model else _no_model)
     yield from _mapping(step, "settings", lambda found: faults_of_settings(job, found))

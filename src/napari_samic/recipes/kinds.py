@@ -16,6 +16,7 @@ import yaml
 from napari_samic.errors import SettingsError
 from napari_samic.settings import (
     AnnotateSettings,
+    ExportSettings,
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
@@ -52,6 +53,8 @@ class Kind:
         The result is one file, else a folder.
     model : str or None
         The segmenter if none is named; None if the inputs say which.
+    of_recorded : str
+        The input that tells of the recorded images only: with other images the step is left out.
     """
 
     inputs: tuple[str, ...]
@@ -61,6 +64,7 @@ class Kind:
     is_file: bool = False
     has_model: bool = True
     model: str | None = None
+    of_recorded: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -109,6 +113,22 @@ KINDS = {
         ("overwrite",),
         {},
         is_file=True,
+        has_model=False,
+        of_recorded="truth",
+    ),
+    "accept": Kind(
+        ("results", "review", "edits", "prompts"),
+        ("results", "review", "out"),
+        ("overwrite",),
+        {},
+        has_model=False,
+        of_recorded="review",
+    ),
+    "export": Kind(
+        ("results", "classes"),
+        ("results", "out"),
+        ("overwrite",),
+        {"settings": ExportSettings},
         has_model=False,
     ),
 }

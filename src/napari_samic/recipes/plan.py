@@ -17,7 +17,13 @@ from napari_samic.recipes.kinds import KINDS, faults_of_settings, value_of
 from napari_samic.recipes.places import absolute, absolute_model
 from napari_samic.recipes.recipefile import PathText, Recipe, RecipeStep
 
-TRUTH = "its truth is of the recorded images; name another with --set evaluate.truth=FOLDER"
+ASTRAY = {
+    "evaluate": "its truth is of the recorded images; name another with --set "
+    "evaluate.truth=FOLDER",
+    "accept": "its review is of the recorded images; later steps take the labels as they are, or "
+    "name another with --set accept.review=FILE",
+}
+"""Why a step is left out when there are other images."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +140,20 @@ class _Planner:
         if is_replaced and target == old:
             raise InputError(_needs_out(place_of(number, {"do": step.do})))
         is_again = any(one.new == target for one in self.made)
-        if target:
+        why = self._left_out(step.do, made_by, change)
+        if why and step.do == "accept":  # what comes after it reads what it would have read
+            self.made.append(_Made(old, str(whole.inputs["results"]), made_by["results"], False))
+        elif target:
             self.made.append(_Made(old or target, target, number, KINDS[step.do].is_file))
-        is_astray = made_by.get("predictions") in self.replaced and "truth" not in change
-        why = TRUTH if step.do == "evaluate" and is_astray else ""
         return Planned(number, replace(whole, out=target), made_by, is_again, why)
+
+    def _left_out(self, do: str, made_by: Mapping[str, int], change: Mapping[str, Any]) -> str:
+        """Why a step is not done: it tells of the recorded images, and there are others."""
+        kind = KINDS[do]
+        is_astray = made_by.get(kind.inputs[0]) in self.replaced
+        return (
+            ASTRAY[do] if kind.of_recorded and is_astray and kind.of_recorded not in change else ""
+        )
 
     def _moved(self, old: str, number: int) -> str:
         """Where a result goes if nothing else is said: into the folder for all, under its name."""

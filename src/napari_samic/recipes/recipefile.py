@@ -6,7 +6,7 @@ A step is added at the end of the text, so that comments stay. Knows no network 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,8 @@ class RecipeStep:
         Of the label files that came out.
     package : str
         Version that ran it, whose defaults held.
+    threads : int
+        Of the processor: sums in another order differ in the last digit. 0: not known.
     """
 
     do: str
@@ -63,6 +65,7 @@ class RecipeStep:
     data: Mapping[str, Fingerprint] = field(default_factory=dict)
     results: Fingerprint | None = None
     package: str = ""
+    threads: int = 0
 
     def is_same_command(self, other: RecipeStep) -> bool:
         """Whether both ask for the same, whatever the files held."""
@@ -139,7 +142,12 @@ def _with(text: str, target: Path, step: RecipeStep) -> str:
         if _parsed(joined, target)[0].steps == wanted:
             return joined
     # Written by hand in a way that can't be added to: write all of it anew.
-    return HEAD + dumped([_step_tree(one) for one in wanted])
+    return text_of(wanted)
+
+
+def text_of(steps: Sequence[RecipeStep]) -> str:
+    """The text of a recipe with these steps."""
+    return HEAD + dumped([_step_tree(one) for one in steps])
 
 
 def _step_tree(step: RecipeStep) -> dict[str, Any]:
@@ -147,6 +155,7 @@ def _step_tree(step: RecipeStep) -> dict[str, Any]:
     tree = {
         "do": step.do,
         "package": step.package,
+        "threads": step.threads,
         "inputs": {k: list(v) if isinstance(v, tuple) else v for k, v in step.inputs.items()},
         "out": step.out,
         "model": {k: v for k, v in model.items() if v},
@@ -218,4 +227,5 @@ def _step(tree: dict[str, Any]) -> RecipeStep:
         data={k: Fingerprint(**v) for k, v in tree.get("data", {}).items()},
         results=Fingerprint(**tree["results"]) if tree.get("results") else None,
         package=tree.get("package", ""),
+        threads=tree.get("threads", 0),
     )

@@ -34,7 +34,7 @@ def job(name: str, /, *args: Any, record: Path | str | None = None, **kwargs: An
     Parameters
     ----------
     name : str
-        annotate, train, segment or evaluate.
+        annotate, train, segment, evaluate, accept or export.
     record : Path, optional
         Recipe to add the step to when it is done; made if need be.
 
@@ -70,7 +70,8 @@ def _recorded(make: Any, name: str, arguments: dict[str, Any], path: Path) -> Jo
     step = yield from describe(name, arguments, Recipe(path, ()).folder)
     outcome: Outcome = yield from make(**arguments)
     results = yield from results_of(name, outcome)
-    append_step(path, replace(step, results=results))
+    settings = {**step.settings, **plain(outcome.settled)}
+    append_step(path, replace(step, settings=settings, results=results))
     return outcome
 
 
@@ -105,7 +106,14 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
         settings=settings,
         data=data,
         package=__version__,
+        threads=_threads() if kind.has_model else 0,
     )
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _paths(key: str, value: Any, folder: Path) -> PathText:
@@ -165,11 +173,25 @@ def sha256_of(model: str) -> str:
 
 
 def results_of(name: str, outcome: Outcome) -> Job[Fingerprint | None]:
-    """Hash the label files that a job made; None if it makes none."""
+    """Hash the label files that a job made; None if it makes none.
+
+    Of `export` all files, but not the prompts: they name the folder of the images.
+    """
     if outcome.out is None or KINDS[name].is_file:
         return None
+    if name == "export":
+        made = [f for one in outcome.figures["files"] for f in _files_in(outcome.out, one)]
+        made = [(name, path) for name, path in made if name != "prompts.json"]
+        return (yield from fingerprint(sorted(made)))
     labels = [*outcome.done, *outcome.skipped]
     stems = {s for label in labels for s in (label, re.sub(r"(\[\d+\])+$", "", label))}
     files = {f"{stem}.tif": outcome.out / f"{stem}.tif" for stem in stems}
     found = yield from fingerprint(sorted((k, p) for k, p in files.items() if p.is_file()))
     return found
+
+
+def _files_in(folder: Path, name: str) -> list[tuple[str, Path]]:
+    """A file, or all files of a zarr folder, by their names in `folder`."""
+    path = folder / name
+    inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(p.relative_to(folder).as_posix(), p) for p in inside if p.is_file()]

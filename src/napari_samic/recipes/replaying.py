@@ -6,7 +6,8 @@ Imports the jobs when the first step begins: they bring torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,8 @@ def replay(
         step, `{"epochs": 20}` for every step that has it.
     images : path, glob, folder or list of those, optional
         Instead of the recorded images of every `segment` step; those of `annotate` and `train`
-        stay. `evaluate` steps of their labels are left out unless `set` names another truth.
+        stay. `evaluate` and `accept` steps of their labels are left out unless `set` names another
+        truth or review.
         Needs `out`.
     out : Path, optional
         Folder for all results, instead of where they were.
@@ -125,17 +127,31 @@ def _one(planned: Planned, count: int, overwrite: bool) -> Job[Outcome]:
     yield Step(0, 0, f"{title}: begins", {"phase": "load", "step": planned.number})
     try:
         job = getattr(pipeline, planned.step.do)(**_arguments(planned, overwrite))
-        try:
+        with _threads(planned.step.threads), closing(job):
             while True:
                 step = next(job)
                 data = {**step.data, "step": planned.number}
                 yield replace(step, message=f"{title}: {step.message}", data=data)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        finally:
-            job.close()
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
     except SamicError as error:
         raise type(error)(f"{planned.place}: {error}") from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use as many threads as when it was recorded, so that its sums are the same."""
+    if not count:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _arguments(planned: Planned, overwrite: bool) -> dict[str, Any]:

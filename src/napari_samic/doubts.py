@@ -1,0 +1,208 @@
+"""Which results are doubtful, and why, in words; and which image would teach most.
+
+Numbers in, numbers and words out: knows no file, no model and no window. What is usual is the
+median of all results; a result is doubtful by its confidence, by having no object or an unusual
+number or size of them, and by references that disagree about it.
+
+Source of the suggestion: k-center greedy of Sener and Savarese, "Active learning for convolutional
+neural networks: a core-set approach", ICLR 2018. That distances are weighted with the doubt is
+ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FAR = 1.0
+"""Of the number or size of objects: doublings away from the usual at which it is told."""
+LOW = 0.1
+"""Confidence this far below the usual is told."""
+_EMPTY = 0.9
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one result.
+
+    Attributes
+    ----------
+    name : str
+    score : float or None
+        Confidence of the image.
+    count : int
+        Objects.
+    size_px : float
+        Median area of the objects; 0 if there is none.
+    agreement : float or None
+        Of the references' heat maps, in [0, 1]; None if it was not recorded.
+    """
+
+    name: str
+    score: float | None
+    count: int
+    size_px: float
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """How doubtful a result is, in [0, 1], and the reasons, the weightiest first."""
+
+    name: str
+    value: float
+    reasons: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The reasons in one line; never empty."""
+        return "; ".join(self.reasons) or "nothing unusual"
+
+
+def doubts(results: Sequence[Facts]) -> list[Doubt]:
+    """Put results in order, the most doubtful first.
+
+    Parts are joined as independent chances of a fault: 1 - (1 - a) (1 - b) ...
+
+    Parameters
+    ----------
+    results : sequence of Facts
+
+    Returns
+    -------
+    list of Doubt
+        One for each; equal ones keep their order.
+
+    Examples
+    --------
+    >>> some = [Facts("a", 0.9, 30, 50.0), Facts("b", 0.9, 32, 50.0), Facts("c", 0.9, 2, 50.0)]
+    >>> doubts(some)[0].name, doubts(some)[0].text
+    ('c', '2 objects, others have 30')
+    """
+    usual = _Usual.of(results)
+    found = [_doubt(one, usual) for one in results]
+    return sorted(found, key=lambda doubt: -doubt.value)
+
+
+@dataclass(frozen=True)
+class _Usual:
+    score: float | None
+    count: float
+    size_px: float
+
+    @classmethod
+    def of(cls, results: Sequence[Facts]) -> _Usual:
+        scores = [r.score for r in results if r.score is not None and r.count]
+        sizes = [r.size_px for r in results if r.count]
+        return cls(
+            float(np.median(scores)) if scores else None,
+            float(np.median([r.count for r in results])) if results else 0.0,
+            float(np.median(sizes)) if sizes else 0.0,
+        )
+
+
+def _doubt(one: Facts, usual: _Usual) -> Doubt:
+    parts = [p for p in (_of_score(one, usual), _of_count(one, usual), _of_size(one, usual),
+                         _of_agreement(one)) if p is not None]  # fmt: skip
+    value = 1 - float(np.prod([1 - weight for weight, _ in parts]))
+    told = sorted((p for p in parts if p[1]), key=lambda part: -part[0])
+    return Doubt(one.name, value, tuple(words for _, words in told))
+
+
+Part = tuple[float, str]
+
+
+def _of_score(one: Facts, usual: _Usual) -> Part | None:
+    if one.score is None or not one.count:
+        return None
+    weight = min(1.0, max(0.0, 1 - one.score))
+    low = usual.score is not None and one.score < usual.score - LOW
+    return weight, f"confidence {one.score:.2f}, others have {usual.score:.2f}" if low else ""
+
+
+def _of_count(one: Facts, usual: _Usual) -> Part | None:
+    if not one.count:
+        others = f", others have {usual.count:.0f}" if usual.count >= 0.5 else ""
+        return (_EMPTY if usual.count else 0.5), f"no object{others}"
+    away = abs(float(np.log2((one.count + 1) / (usual.count + 1))))
+    if away < FAR:
+        return None
+    plural = "s" * (one.count != 1)
+    return _weight(away), f"{one.count} object{plural}, others have {usual.count:.0f}"
+
+
+def _of_size(one: Facts, usual: _Usual) -> Part | None:
+    if not one.count or not usual.size_px:
+        return None
+    away = abs(float(np.log2(max(one.size_px, 1) / usual.size_px)))
+    if away < FAR:
+        return None
+    return _weight(away), f"objects of {one.size_px:.0f} px, others have {usual.size_px:.0f} px"
+
+
+def _of_agreement(one: Facts) -> Part | None:
+    if one.agreement is None:
+        return None
+    weight = min(1.0, max(0.0, 1 - one.agreement))
+    return weight, f"references disagree ({one.agreement:.2f})" if weight > 0.5 else ""
+
+
+def _weight(doublings: float) -> float:
+    """Twice or half as much: 0.3; four times: 0.5; on towards 1."""
+    return float(1 - 0.7**doublings)
+
+
+def suggest(
+    features: NDArray[np.floating],
+    known: NDArray[np.floating],
+    doubt: Sequence[float],
+    *,
+    count: int = 1,
+) -> list[int]:
+    """Which images would teach most: least like the known ones, and doubtful.
+
+    Greedy: take the image with the largest distance to its nearest known one, weighted with its
+    doubt; then it counts as known.
+
+    Parameters
+    ----------
+    features : (N, D) float
+        Of the images to choose from; compared by their direction (cosine distance).
+    known : (M, D) float
+        Of the references; may be empty.
+    doubt : sequence of N float
+        In [0, 1]; an image without doubt counts half of one that is all doubt.
+    count : int
+
+    Returns
+    -------
+    list of int
+        Places in `features`, best first; no more than there are.
+
+    References
+    ----------
+    Sener and Savarese, ICLR 2018, algorithm 1.
+    """
+    if not len(features):
+        return []
+    own = _unit(features)
+    weight = 0.5 + 0.5 * np.asarray(doubt, float)
+    nearest = np.full(len(own), 2.0)  # the largest cosine distance there is
+    for one in _unit(known.reshape(-1, own.shape[1])):
+        nearest = np.minimum(nearest, 1 - own @ one)
+    chosen: list[int] = []
+    for _ in range(min(count, len(own))):
+        worth = np.where(np.isin(np.arange(len(own)), chosen), -1.0, nearest * weight)
+        best = int(np.argmax(worth))
+        chosen.append(best)
+        nearest = np.minimum(nearest, 1 - own @ own[best])
+    return chosen
+
+
+def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    rows = np.asarray(rows, np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 1e-12))

@@ -1,0 +1,50 @@
+"""Label images as PNG: indexed colours up to 254 objects, 16 bits above.
+
+In an indexed PNG the numbers are the labels and the colours are for the eye; `masks.read_labels`
+reads the numbers of both. Knows no model and no napari.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.atomic import atomic_file
+from napari_samic.errors import InputError
+from napari_samic.pictures import label_colour
+
+LARGEST_INDEXED, LARGEST = 254, 65534
+"""One below the white of 8 and 16 bits: an image of black and white alone is read as 0 and 1."""
+
+
+def write_label_png(path: str | Path, labels: NDArray[Any], *, overwrite: bool = False) -> None:
+    """Write a label image, (H, W).
+
+    Raises
+    ------
+    InputError
+        Not (H, W) whole numbers from 0 to `LARGEST`.
+    OutputError
+        Disk full, read-only, or a file in the way.
+    """
+    from PIL import Image
+
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
+        msg = f"{path}: {labels.dtype} {labels.shape}, expected whole numbers (H, W)."
+        raise InputError(msg)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > LARGEST:
+        raise InputError(
+            f"{path}: labels from {low} to {high}, PNG holds 0 to {LARGEST}. Use TIFF."
+        )
+    if high <= LARGEST_INDEXED:
+        height, width = labels.shape
+        picture = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
+        picture.putpalette([0, 0, 0, *(v for k in range(1, 256) for v in label_colour(k))])
+    else:
+        picture = Image.fromarray(np.asarray(labels, np.uint16))
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        picture.save(temporary, format="PNG")

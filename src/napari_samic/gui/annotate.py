@@ -1,0 +1,289 @@
+"""The Annotate step on its viewer: wiring only.
+
+Viewer and layers on one side, state and jobs on the other: this room connects them, and lets all
+go when the dock or the viewer closes. Must not decide or compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QScrollArea, QWidget
+
+from napari_samic.errors import SamicError
+from napari_samic.gui import guide, jobs, keys, memory, origins, picking
+from napari_samic.gui.bench import Bench
+from napari_samic.gui.chooser import Chooser
+from napari_samic.gui.dialogs import Dialogs
+from napari_samic.gui.panel import AnnotatePanel
+from napari_samic.gui.project import Project
+from napari_samic.gui.stage import Stage
+from napari_samic.gui.tools import Tools
+
+_PAUSE_MS = 60
+"""A slice is encoded once it was shown for so long."""
+
+
+class AnnotateStep(Tools):
+    """Annotate with a segment-anything model: click, look, go on.
+
+    Parameters
+    ----------
+    bench : Bench
+    """
+
+    title = "Annotate"
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
+        self.stage: Stage | None = None
+        self._bound: list[Any] = []
+        self._closed = self._left = False
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
+        self.dialogs = Dialogs(self.widget, self.desk)
+        self.panel = AnnotatePanel(self.verbs())
+        self.chooser = Chooser(self.viewer, self.panel)
+        self._lay_out()
+        self._pause = self._timer(_PAUSE_MS, self.desk.look)
+        self._soon = self._timer(0, self.redraw)
+        self._connect()
+        self.chooser.fill_models()
+        self.panel.model.activated.connect(self._choose_model)
+        self.dialogs.offer_recovery(self.panel)
+        self._fill_images()
+        self._choose_image()
+        self.desk.choose_model(str(self.panel.model.currentData()))
+
+    def _lay_out(self) -> None:
+        self._scroll.setWidget(self.panel)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
+        """Calls once, later, unless the widget is gone by then."""
+        timer = QTimer(self.widget)
+        timer.setSingleShot(True)
+        timer.setInterval(wait_ms)
+        timer.timeout.connect(act)
+        return timer
+
+    def enter(self) -> None:
+        """Let clicks make prompts."""
+        self._slice_changed()
+        self._left, was_left = False, self._left
+        if self.stage is not None and was_left:
+            self.stage.rest(False)
+            tools = self.panel.tools.items()
+            self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
+
+    def leave(self) -> None:
+        """Clicks make no prompts now; layers stay, and answers under way still come."""
+        self._left = True
+        if self.stage is not None:
+            self.stage.rest(True)
+
+    # --- choosing
+
+    def _choose_model(self) -> None:
+        if name := self.chooser.model(self.dialogs.ask_file, self.desk.state.model):
+            self.desk.choose_model(name)
+
+    def _fill_images(self, _event: Any = None) -> None:
+        """List the image layers; if the chosen one is gone, let it go."""
+        if self._closed:
+            return
+        if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
+            self._leave()
+            self._refresh()
+            self.bench.tell("image")
+
+    def choose_layer(self, layer: Any) -> None:
+        """Make an image layer the one that is annotated."""
+        self._enter(layer, (layer,))
+        self.chooser.fill_images(layer)
+        self._refresh()
+
+    def _choose_image(self) -> None:
+        if (layer := self.chooser.image()) is not None:
+            self._enter(layer, (layer,))
+            self.chooser.fill_colours(layer)
+        self._refresh()
+
+    def _choose_colours(self, _event: Any = None) -> None:
+        layers = self.panel.channels.currentData()
+        if self.stage is not None and layers:
+            self._enter(self.stage.image, layers)
+
+    def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
+        self._leave()
+        try:
+            pixels = self.bench.names.open(image, layers)
+        except SamicError as error:
+            jobs.show(error)
+            return
+        self.stage = Stage(
+            self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
+        )
+        self.bench.layer, self.bench.pixels = image, pixels
+        self.stage.on_new = self._bind
+        self.stage.rest(self._left)
+        image.events.data.connect(self._choose_colours)  # other pixels: begin anew
+        self.stage.ensure()
+        self.panel.show_tool("positive")
+        self._slice_changed()
+        self.bench.tell("image")
+
+    def _leave(self, *, remove: bool = True) -> None:
+        stage, self.stage = self.stage, None  # first: removing layers comes back here
+        if stage is not None:
+            stage.image.events.data.disconnect(self._choose_colours)
+            keys.release(self._bound)
+            self._bound.clear()
+            stage.release(remove=remove)
+            self.desk.leave()
+            self.bench.layer = self.bench.pixels = None
+
+    # --- viewer to state
+
+    def _connect(self) -> None:
+        self.desk.state.listeners.append(self._state_changed)
+        self.desk.listeners.append(self._desk_changed)
+        self.panel.image.activated.connect(lambda _: self._choose_image())
+        self.panel.channels.activated.connect(lambda _: self._choose_colours())
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
+            (layers.inserted, self._inserted),
+            (layers.removed, self._fill_images),
+            (layers.reordered, self._fill_images),
+            (dims.point, self._slice_changed),
+            (dims.ndisplay, self._slice_changed),
+            (dims.order, self._slice_changed),
+        ]
+        for event, slot in self._wires:
+            event.connect(slot)
+        for layer in self.viewer.layers:
+            layer.events.name.connect(self._fill_images)
+        self.bench.choose_layer = self.choose_layer
+        self.bench.listeners.append(self._bench_changed)
+
+    def _inserted(self, event: Any) -> None:
+        event.value.events.name.connect(self._fill_images)
+        self._fill_images()
+        if self.stage is None and not self._closed and picking.image_layers(self.viewer):
+            self._choose_image()
+
+    def _slice_changed(self, _event: Any = None) -> None:
+        if self.stage is None or self._closed:
+            return
+        index = self.stage.index()
+        if index is None:
+            self.desk.leave()
+        elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
+            self.desk.show(self.stage.pixels, index)
+            self._pause.start()
+        self._refresh()
+
+    def _on_points(self) -> None:
+        if self.stage is not None and self.desk.pixels is not None:
+            self.desk.state.replace_points(self.stage.points())
+
+    def _on_boxes(self) -> None:
+        if self.stage is not None and self.desk.pixels is not None:
+            self.desk.state.replace_boxes(self.stage.boxes())
+
+    # --- state to viewer
+
+    def _state_changed(self, what: str) -> None:
+        if what == "answer":
+            self._show_masks()
+            self._refresh()
+        else:  # napari may be in the middle of adding a point: draw once it is done
+            self._soon.start()
+
+    def redraw(self) -> None:
+        """Draw the shown image's page, and all of the panel."""
+        page = self.desk.state.page
+        if self._closed:
+            return
+        if self.stage is not None and page is not None:
+            self.stage.show(page, self.desk.index, self.desk.state.classes)
+        self._refresh()
+
+    def _show_masks(self) -> None:
+        page = self.desk.state.page
+        if self.stage is not None and page is not None:
+            self.stage.ensure()
+            self.stage.show_masks(page, self.desk.state.classes)
+
+    def _desk_changed(self, what: str) -> None:
+        if what == "hint" and self.stage is not None:
+            self.stage.show_hint(self.desk.hint)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._closed:
+            return
+        state, stage = self.desk.state, self.stage
+        self.panel.show_state(state)
+        self.panel.status.setText(self.desk.status)
+        self.panel.hint.setEnabled(self.desk.can_hint)
+        self.panel.guide.setText(
+            guide.what_next(
+                state,
+                has_image=stage is not None,
+                is_flat=stage is not None and stage.index() is not None,
+                has_model=self.desk.segmenter is not None,
+            )
+        )
+
+    def _bench_changed(self, what: str) -> None:
+        project = self.bench.project
+        if what == "project" and project is not None:
+            name = memory.model_of(project.notes)
+            if name and name != self.desk.state.model and self.chooser.offers(name):
+                self.desk.choose_model(name)
+            self._bring_back(project)
+            self.redraw()
+        if what == "image" and project is not None:
+            self._note_images(project)
+
+    def _bring_back(self, project: Project) -> None:
+        """Open the project's images; one without images takes those that are here."""
+        try:
+            layer = origins.bring_back(self.viewer, self.bench.names, project)
+        except SamicError as error:
+            jobs.show(error)
+            return
+        if layer is not None and layer is not self.bench.layer:
+            self.choose_layer(layer)
+        self._note_images(project)
+
+    def _note_images(self, project: Project) -> None:
+        known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
+        origins.note_images(project.notes, known, self.bench.layer)
+        self.desk.keeper.note()
+
+    def _bind(self, layer: Any) -> None:
+        keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})
+        self._bound.append(layer)
+
+    # --- the end
+
+    def release(self) -> None:
+        """Let go of the viewer: no key and no callback of ours is left."""
+        if self._closed:
+            return
+        self._leave(remove=False)
+        self._closed = True
+        self.disconnect()
+        for layer in self.viewer.layers:
+            layer.events.name.disconnect(self._fill_images)
+
+    def disconnect(self) -> None:
+        """Take our callbacks off the viewer, without touching any widget."""
+        for event, slot in self._wires:
+            event.disconnect(slot)

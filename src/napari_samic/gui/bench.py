@@ -1,0 +1,219 @@
+"""What the steps of the dock share: viewer, project, chosen image, jobs; and what a step is.
+
+Brings no widget of its own and must not know any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_samic.errors import InputError
+from napari_samic.gui import picking, sources
+from napari_samic.gui.desk import Desk
+from napari_samic.gui.jobs import Runner
+from napari_samic.gui.pixels import Names, Pixels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qtpy.QtWidgets import QWidget
+
+    from napari_samic.contracts import Job
+    from napari_samic.gui.project import Project
+
+
+class Step(Protocol):
+    """One of the steps in the dock's bar.
+
+    Attributes
+    ----------
+    title : str
+        For the bar.
+    widget : QWidget
+    """
+
+    title: str
+    widget: QWidget
+
+    def enter(self) -> None:
+        """The step became visible."""
+        ...
+
+    def leave(self) -> None:
+        """Another step is shown, or the dock closes."""
+        ...
+
+    def release(self) -> None:
+        """The dock or the viewer closes: no key, callback or job of the step is left."""
+        ...
+
+
+class Bench:
+    """See the module.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    runner : Runner
+
+    Attributes
+    ----------
+    desk : Desk
+        Annotations, model and the jobs that answer clicks.
+    layer : napari.layers.Image or None
+        The chosen image.
+    pixels : Pixels or None
+        Of `layer`.
+    listeners : list of callable
+        Told "project", "image", "prompter", "results" or "review".
+    ask_project : callable or None
+        Lets the user choose a project; None where nobody can be asked.
+    choose_layer : callable
+        Makes an image layer the chosen one; the Annotate step sets it.
+    go_to : callable
+        Shows a step by its title; the dock sets it.
+    """
+
+    def __init__(self, viewer: Any, runner: Runner) -> None:
+        self.viewer, self.runner = viewer, runner
+        self.desk = Desk(runner)
+        self.names = Names()
+        self.layer: Any | None = None
+        self.pixels: Pixels | None = None
+        self.listeners: list[Callable[[str], None]] = []
+        self.ask_project: Callable[[], None] | None = None
+        self.choose_layer: Callable[[Any], None] = lambda _layer: None
+        self.go_to: Callable[[str], None] = lambda _title: None
+        self.desk.keeper.on_project = lambda: self.tell("project")
+
+    @property
+    def project(self) -> Project | None:
+        """The open project."""
+        return self.desk.keeper.project
+
+    def tell(self, what: str) -> None:
+        """Let the listeners know what changed."""
+        for listener in list(self.listeners):
+            listener(what)
+
+    def need_project(self) -> Project:
+        """The open project; if there is none, the user is asked for one.
+
+        Raises
+        ------
+        InputError
+            There is still none.
+        """
+        if self.project is None and self.ask_project is not None:
+            self.ask_project()
+        if self.project is None:
+            raise InputError("Choose a project folder first: New or Open at the top of the dock.")
+        return self.project
+
+    def need_pixels(self) -> Pixels:
+        """Pixels of the chosen image.
+
+        Raises
+        ------
+        InputError
+            None is chosen.
+        """
+        if self.pixels is None:
+            raise InputError("Choose an image first, in the Annotate step.")
+        return self.pixels
+
+    # --- files for the pipeline
+
+    def images(self) -> Job[list[Path]]:
+        """Make files of all images of the chosen layer: their own, or TIFFs in the project.
+
+        Returns
+        -------
+        Job of list of Path
+            In the order of the slices.
+
+        Raises
+        ------
+        InputError
+            No project or no image, here; while it runs: an image that can't be read, or another
+            of its name in the project.
+        """
+        pixels, project = self.need_pixels(), self.need_project()
+        return sources.as_files(pixels, pixels.indices(), project.images_folder)
+
+    def reference_images(self) -> Job[list[Path]]:
+        """Make files of the images to learn from, and of their prompts (`references_file`).
+
+        These are the annotated images that are marked as references, or all if none is.
+
+        Returns
+        -------
+        Job of list of Path
+
+        Raises
+        ------
+        InputError
+            As `images`; or nothing is annotated, or a reference is neither open nor in the project.
+        """
+        project = self.need_project()
+        found = sources.references(self.desk.state, self._find)
+        return sources.references_as_files(found, self.desk.state, project)
+
+    def references(self) -> list[sources.Found]:
+        """The images to learn from and their open slices; none if nothing is annotated."""
+        try:
+            return sources.references(self.desk.state, self._find)
+        except InputError:
+            return []
+
+    # --- the screen
+
+    def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:
+        """The open image of that name: its layer, its pixels, and which slice."""
+        for layer in [self.layer, *picking.image_layers(self.viewer)]:
+            if layer is None:
+                continue
+            chosen = layer is self.layer and self.pixels is not None
+            pixels = self.pixels if chosen else self.names.open(layer)
+            if pixels is not None and (index := pixels.index_of(name)) is not None:
+                return layer, pixels, index
+        return None
+
+    def layer_of(self, name: str) -> Any | None:
+        """The open layer that an image belongs to."""
+        found = self._find(name)
+        return None if found is None else found[0]
+
+    def show_image(self, name: str) -> None:
+        """Bring an image on the screen.
+
+        Parameters
+        ----------
+        name : str
+            As `Plane.label`.
+
+        Raises
+        ------
+        InputError
+            No open layer has it.
+        """
+        found = self._find(name)
+        if found is None:
+            raise InputError(f"{name}: not open in napari. Open the image it belongs to.")
+        layer, _, index = found
+        if layer is not self.layer:
+            self.choose_layer(layer)
+        world = layer.data_to_world((*index, *np.zeros(layer.ndim - len(index))))
+        first = self.viewer.dims.ndim - layer.ndim
+        for axis in range(len(index)):
+            self.viewer.dims.set_point(first + axis, world[axis])
+
+    # --- the end
+
+    def close(self) -> None:
+        """Stop all work; what is not saved is saved, or kept to be offered again."""
+        self.listeners.clear()
+        self.desk.close()

@@ -1,0 +1,168 @@
+"""The references as the Train step shows them: thumbnails, and one heat map on the image.
+
+Plain Python over jobs: knows no Qt and no napari. What was asked for earlier and comes late is
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from napari_samic.contracts import FloatArray, Job, Step
+from napari_samic.gui import saliency
+from napari_samic.gui.jobs import Calls, Handle, Runner
+from napari_samic.gui.saliency import Thumb
+from napari_samic.gui.sources import Found
+from napari_samic.settings import HeatMapSettings
+
+
+class Shelf(Protocol):
+    """What of the bench is needed; `bench.Bench` is one."""
+
+    runner: Runner
+
+    def references(self) -> list[Found]:
+        """The images to learn from."""
+        ...
+
+    def show_image(self, name: str) -> None:
+        """Bring an image on the screen."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Glow:
+    """The heat map of a reference, (h, w) in [0, 1], and where it belongs."""
+
+    found: Found
+    values: FloatArray
+
+
+class Gallery:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+    heat : callable
+        The heat map settings as they are now, and whether the prompter squeezes images.
+
+    Attributes
+    ----------
+    thumbs : list of Thumb
+    name : str
+        The reference that was chosen last; "" if none was.
+    glow : Glow or None
+        While it is wanted, and known.
+    listeners : list of callable
+        Called with "thumbs" or "glow".
+    """
+
+    def __init__(self, bench: Shelf, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
+        self.bench, self._heat = bench, heat
+        self.thumbs: list[Thumb] = []
+        self.name, self.glow = "", None
+        self.listeners: list[Callable[[str], None]] = []
+        self.is_open = self.wants_glow = False
+        self._known: dict[str, tuple[Any, Thumb]] = {}
+        self._drawing: Handle | None = None
+        self._stale = False
+        self._asked = 0
+
+    glow: Glow | None
+
+    def open(self) -> None:
+        """The references became visible: draw them, and from now on whenever they change."""
+        self.is_open = True
+        self.refresh()
+
+    def close(self) -> None:
+        """They are not visible any more."""
+        self.is_open = False
+        self.show_glow(False)
+
+    # --- thumbnails
+
+    def refresh(self) -> None:
+        """References, prompts or settings changed: draw again; one job at a time."""
+        if not self.is_open:
+            return
+        if self._drawing is not None:
+            self._stale = True
+            return
+        found, self._stale = self.bench.references(), False
+        heat, squeeze = self._heat()
+        known = {
+            one.page.name: thumb
+            for one in found
+            if (kept := self._known.get(one.page.name)) and kept[0] is one.pixels
+            for thumb in kept[1:]
+        }
+        job = saliency.draw(found, heat, known, squeeze=squeeze)
+        calls = Calls(on_done=partial(self._drawn, found), on_end=self._ended)
+        self._drawing = self.bench.runner.start(job, calls)
+        self._glow_again()
+
+    def _drawn(self, found: list[Found], thumbs: list[Thumb]) -> None:
+        pairs = zip(found, thumbs, strict=True)
+        self._known = {t.name: (one.pixels, t) for one, t in pairs}
+        if not self._stale:
+            self.thumbs = thumbs
+            self._tell("thumbs")
+
+    def _ended(self) -> None:
+        self._drawing = None
+        if self._stale:
+            self.refresh()
+
+    # --- one of them
+
+    def select(self, name: str) -> None:
+        """Bring a reference on the screen, and its heat map if that is wanted.
+
+        Raises
+        ------
+        InputError
+            It is not open.
+        """
+        self.name = name
+        self.bench.show_image(name)
+        self._glow_again()
+
+    def show_glow(self, on: bool, name: str = "") -> None:
+        """Show or hide the heat map of a reference: of `name`, or of the one chosen last."""
+        self.wants_glow, self.name = on, name or self.name
+        self._glow_again()
+
+    def _glow_again(self) -> None:
+        self._asked += 1
+        found = self.bench.references() if self.wants_glow else []
+        chosen = [one for one in found if one.page.name == self.name and one.pixels is not None]
+        chosen = chosen or [one for one in found if one.pixels is not None][:1]
+        if not chosen:
+            self._glown(self._asked, None)
+            return
+        heat, squeeze = self._heat()
+        job = glow(chosen[0], heat, squeeze=squeeze)
+        self.bench.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
+
+    def _glown(self, asked: int, glow: Glow | None) -> None:
+        if asked == self._asked and glow is not self.glow:
+            self.glow = glow
+            self._tell("glow")
+
+    def _tell(self, what: str) -> None:
+        for listener in list(self.listeners):
+            listener(what)
+
+
+def glow(found: Found, heat: HeatMapSettings, *, squeeze: bool) -> Job[Glow]:
+    """Draw the heat map of one reference."""
+    yield Step(0, 1, found.page.name)
+    side = min(saliency.MAP_PX, max(found.page.shape))
+    objects = saliency.objects_of(found)
+    values = saliency.heat_map(objects, found.page.shape, side, heat, squeeze=squeeze)
+    return Glow(found, values)

@@ -1,0 +1,118 @@
+"""The top of the dock: the project, and the bar of steps. Views, and the questions for a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
+
+from napari_samic.gui.bench import Bench
+from napari_samic.gui.guarding import shown
+from napari_samic.gui.project import Project, is_project
+
+NO_PROJECT = "no project yet"
+
+
+class ProjectLine(QWidget):
+    """Name of the project, and the buttons that begin or open one.
+
+    Parameters
+    ----------
+    parent : QWidget
+    bench : Bench
+    """
+
+    def __init__(self, parent: QWidget, bench: Bench) -> None:
+        super().__init__(parent)
+        self.bench = bench
+        row = QHBoxLayout(self)
+        row.setContentsMargins(8, 0, 8, 0)
+        row.setSpacing(4)
+        self.name = QLabel(NO_PROJECT)
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.name.setToolTip("A project keeps prompts, prompter, results and recipe in one folder.")
+        row.addWidget(QLabel("Project"))
+        row.addWidget(self.name, 1)
+        self.new = self._button("New", "Begin a project in an empty folder", self.begin)
+        self.open = self._button("Open", "Open the folder of a project", self.choose)
+        row.addWidget(self.new)
+        row.addWidget(self.open)
+
+    def _button(self, text: str, tip: str, act: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda: shown(act)())
+        return button
+
+    def show_project(self, project: Project) -> None:
+        """Show its name."""
+        self.name.setText(project.folder.name)
+        self.name.setToolTip(str(project.folder))
+
+    def ask_folder(self, title: str) -> Path | None:
+        """A folder, or None."""
+        chosen = QFileDialog.getExistingDirectory(self, title)
+        return Path(chosen) if chosen else None
+
+    def begin(self) -> None:
+        """Ask for an empty folder and begin a project there."""
+        if folder := self.ask_folder("Empty folder for the new project"):
+            self.bench.desk.keeper.begin_project(Project.create(folder))
+
+    def choose(self) -> None:
+        """Ask for the folder of a project and open it."""
+        if folder := self.ask_folder("Folder of the project"):
+            self.bench.desk.keeper.open_project(Project.open(folder))
+
+    def ask(self) -> None:
+        """A project is needed: an empty folder begins one, that of a project is opened."""
+        folder = self.ask_folder("A project is needed: choose an empty folder, or a project")
+        if folder is not None and is_project(folder):
+            self.bench.desk.keeper.open_project(Project.open(folder))
+        elif folder is not None:
+            self.bench.desk.keeper.begin_project(Project.create(folder))
+
+
+class StepBar(QWidget):
+    """The steps from left to right; Tab and the arrow keys reach them.
+
+    Parameters
+    ----------
+    titles : sequence of str
+    go_to : callable
+        Takes the title of a step.
+    """
+
+    def __init__(self, titles: Sequence[str], go_to: Callable[[str], None]) -> None:
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(8, 0, 8, 0)
+        row.setSpacing(2)
+        self._group = QButtonGroup(self)
+        self.buttons: dict[str, QPushButton] = {}
+        for number, title in enumerate(titles, start=1):
+            button = QPushButton(title)
+            button.setCheckable(True)
+            button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            button.setToolTip(f"Step {number} of {len(titles)}")
+            button.clicked.connect(lambda _=False, title=title: go_to(title))
+            self._group.addButton(button)
+            self.buttons[title] = button
+            row.addWidget(button)
+        self.show_step(titles[0])
+
+    def show_step(self, title: str) -> None:
+        """Mark the step that is shown."""
+        self.buttons[title].setChecked(True)

@@ -1,0 +1,221 @@
+"""The run over all images of a layer or a folder: begins, stops, goes on, and what came of it.
+
+A run that was stopped is over only once its job has closed its files. Plain Python: must not know
+Qt or napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_samic.contracts import Job, Step
+from napari_samic.errors import InputError
+from napari_samic.gui import propagatework as work
+from napari_samic.gui.jobs import Calls, Handle
+from napari_samic.gui.meter import Meter, Progress
+from napari_samic.listing import stem_of
+
+if TYPE_CHECKING:
+    from napari_samic.gui.bench import Bench
+    from napari_samic.gui.shelf import Shelf
+    from napari_samic.settings import PeakSettings, SegmentSettings
+
+TITLE = "SAMIC: propagating"
+
+
+class Owner(Protocol):
+    """What a run is made with; `propagate.Propagator` is one."""
+
+    bench: Bench
+    shelf: Shelf
+    settings: SegmentSettings
+    peaks: PeakSettings | None
+
+    def need_prompter(self) -> Path:
+        """The prompter's file; InputError if there is none."""
+        ...
+
+
+class Run:
+    """See the module.
+
+    Parameters
+    ----------
+    of : Owner
+        Whose settings and prompter are used.
+    tell : callable
+        Takes "state" or "result".
+
+    Attributes
+    ----------
+    folder : Path or None
+        Images of this folder; None: all slices of the chosen layer.
+    anew : bool
+        Do again what has a result but was neither accepted nor edited.
+    state : str
+        "idle", "running" or "stopping".
+    status : str
+        What is going on, or what came of it.
+    failures : dict of str to str
+        Image, and the line that says why.
+    made : dict of str to str
+        Image, and what was found, in the order of the run.
+    paths : list of Path
+        Images of the run, once they are known.
+    """
+
+    def __init__(self, of: Owner, tell: Callable[[str], None]) -> None:
+        self.of, self._tell = of, tell
+        self.folder: Path | None = None
+        self.anew = False
+        self.state, self.status = "idle", ""
+        self.failures: dict[str, str] = {}
+        self.made: dict[str, str] = {}
+        self.paths: list[Path] = []
+        self.stopped = False
+        self._meter = Meter()
+        self._handle: Handle | None = None
+        self._unfinished = ""
+
+    @property
+    def progress(self) -> Progress:
+        """How far, how fast, how long."""
+        return self._meter.progress
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the last run was stopped before its end."""
+        return self.state == "idle" and self.stopped
+
+    # --- verbs
+
+    def choose(self, folder: Path | None) -> None:
+        """Propagate to a folder, or (None) to the slices of the chosen layer."""
+        if self.state == "idle" and folder != self.folder:
+            self.folder, self.stopped, self.status = folder, False, ""
+            self.failures, self.made = {}, {}
+            self._meter = Meter()
+            self._tell("state")
+
+    def again(self, on: bool) -> None:
+        """Do results again that were neither accepted nor edited, or leave them."""
+        self.anew = on
+        self._tell("state")
+
+    def start(self) -> None:
+        """Begin, or go on where the last run was stopped.
+
+        Raises
+        ------
+        InputError
+            No project, prompter or image; or a run is under way.
+        """
+        if self.state != "idle":
+            raise InputError("A run is under way. Wait for its end, or cancel it.")
+        prompter, project = self.of.need_prompter(), self.of.bench.need_project()
+        images = self._images()
+        results = self.of.shelf.need_results()
+        order = work.Order(
+            prompter, project.recipe, self.of.settings, self.of.peaks, anew=self.anew
+        )
+        self._begin(work.propagate(self._known(images), results, order))
+
+    def _images(self) -> Job[list[Path]]:
+        if self.folder is not None:
+            return work.of_folder(self.folder)
+        return self.of.bench.images()
+
+    def _known(self, images: Job[list[Path]]) -> Job[list[Path]]:
+        self.paths = yield from images
+        return self.paths
+
+    def _begin(self, job: Job[Any]) -> None:
+        self.state, self.stopped, self._unfinished = "running", False, ""
+        self.status = "Preparing ..."
+        self.failures, self.made = {}, {}
+        self._meter = Meter()
+        calls = Calls(
+            on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
+        )
+        self._handle = self.of.bench.runner.start(job, calls, title=TITLE)
+        self._tell("state")
+
+    def cancel(self) -> None:
+        """Stop after the image that is being done; what is done stays."""
+        if self.state == "running" and self._handle is not None:
+            self.state, self.stopped = "stopping", True
+            self.status = "Stopping after this image ..."
+            self._handle.cancel()
+            self._tell("state")
+
+    def leave_project(self) -> None:
+        """Another project is open: what is done stays in the one before."""
+        self.cancel()
+        self.folder, self.anew, self.stopped = None, False, False
+        self.failures, self.made, self.paths = {}, {}, []
+        self._meter = Meter()
+        if self.state == "idle":
+            self.status = ""
+        self._tell("state")
+
+    # --- the job
+
+    def _stepped(self, step: Step) -> None:
+        data = step.data
+        if self.state != "running":
+            return
+        if "plane" in data or "skipped" in data:
+            self._one(step)
+        elif step.message:
+            of = f" ({step.done} of {step.total})" if step.total > 1 and step.done else ""
+            self.status = f"{step.message.capitalize()}{of} ..."
+        self._tell("state")
+
+    def _one(self, step: Step) -> None:
+        data, label = step.data, step.data.get("plane", "")
+        skipped, failed = int(data.get("skipped", 0)), int("failure" in data)
+        self._meter.count(step.done, step.total, skipped=skipped, failed=failed)
+        self.status = self.progress.text
+        if failed:
+            self.failures[label] = data["failure"]
+        elif label:
+            result = data["result"]
+            count = len(result.scores)
+            self.made[label] = f"{count} object{'s' * (count != 1)}, score {result.score:.2f}"
+            if self.anew:
+                self.anew = False  # they are set aside: to go on is to do the rest
+            if self.folder is None:
+                self.of.shelf.made(label, result.labels)
+
+    def _done(self, outcome: Any) -> None:
+        self.failures = dict(outcome.failures)
+        new, before, bad = len(outcome.done), len(outcome.skipped), len(self.failures)
+        parts = [f"{new} image{'s' * (new != 1)} done"]
+        parts += [f"{before} had a result"] if before else []
+        parts += [f"{bad} failed"] if bad else []
+        self.status = ", ".join(parts) + "."
+        self._unfinished = self.status
+
+    def _failed(self, error: Exception) -> bool:
+        self.stopped = self.progress.done > 0
+        self.status = self._unfinished = f"Stopped: {error}"
+        return False
+
+    def _ended(self) -> None:
+        if self._handle is None:
+            return
+        self._handle, self.state = None, "idle"
+        if self.stopped and not self._unfinished:
+            self.status = self._told_stop()
+        self.of.bench.tell("results")
+        self._tell("state")
+
+    def _told_stop(self) -> str:
+        """By the files: the image that was being done while the user cancelled was finished."""
+        results = self.of.shelf.results
+        names = {stem_of(path) for path in self.paths}
+        if results is None or not names:
+            return "Stopped before the first image."
+        return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."

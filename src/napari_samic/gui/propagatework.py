@@ -1,0 +1,240 @@
+"""The jobs of the Propagate step: a slice as a preview, then all the others.
+
+The same `pipeline.segment` does both, so the masks are those of `napari-samic segment`. Must not
+know Qt or napari. torch is imported inside, so in the worker.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_samic import recipes
+from napari_samic.contracts import (
+    FloatArray,
+    Image,
+    IntArray,
+    Job,
+    Plane,
+    Segmentation,
+    Step,
+)
+from napari_samic.errors import InputError
+from napari_samic.gui.labelfiles import LabelFiles, plain, read_result
+from napari_samic.listing import list_source, stem_of
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.settings import PeakSettings, SegmentSettings
+
+if TYPE_CHECKING:
+    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline.segment import Worker
+
+Stamp = tuple[str, int, int]
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """Tells one prompter from the next; None if there is no file."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return str(file), stat.st_mtime_ns, stat.st_size
+
+
+@dataclass(frozen=True, eq=False)
+class Eyes:
+    """A prompter that is loaded, with its segmenter; one thread at a time may use it."""
+
+    stamp: Stamp
+    worker: Worker
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a prompter sees in an image: all that takes long, whatever the settings are."""
+
+    label: str
+    image: Image
+    maps: Mapping[int, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What `segment` would make of one slice.
+
+    Attributes
+    ----------
+    result : Segmentation
+        With the heat map and, as `objects`, the predicted points.
+    """
+
+    label: str
+    result: Segmentation
+
+
+def read_peaks(file: Path) -> Job[PeakSettings]:
+    """The peak settings that a prompter was trained with."""
+    yield Step(0, 1, file.name)
+    from napari_samic.pipeline.segment import stored_peaks
+
+    return stored_peaks(file)
+
+
+def preview(
+    file: Path,
+    plane: Plane,
+    settings: SegmentSettings,
+    peaks: PeakSettings | None,
+    *,
+    eyes: Eyes | None = None,
+    look: Look | None = None,
+) -> Job[Preview]:
+    """Segment one slice; brings `eyes`, `look` and `heat` as steps, to be given back next time."""
+    yield Step(0, 3, "loading the prompter" if eyes is None else "")
+    if eyes is None:
+        eyes = _open(file)
+        yield Step(0, 3, "looking at the slice", {"eyes": eyes})
+    if look is None:
+        look = _look(eyes, plane)
+    proposal = eyes.worker.prompter.proposal(look.maps, look.image.shape, peaks)
+    yield Step(1, 3, "drawing masks", {"look": look, "heat": proposal.heat_map})
+    with eyes.lock:
+        result = eyes.worker.segmenter.segment(look.image, proposal.objects, settings=settings)
+    return Preview(plane.label, replace(result, heat_map=proposal.heat_map))
+
+
+def _open(file: Path) -> Eyes:
+    from napari_samic.pipeline.segment import open_worker
+
+    stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
+    if stamp is None:
+        raise InputError(f"{file}: no prompter. Train one first.")
+    return Eyes(stamp, open_worker(file))
+
+
+def _look(eyes: Eyes, plane: Plane) -> Look:
+    image = read_rgb(plane, eyes.worker.normalisation)
+    with eyes.lock:
+        return Look(plane.label, image, eyes.worker.prompter.maps((), image))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done, whichever images it is done to."""
+
+    prompter: Path
+    recipe: Path
+    settings: SegmentSettings
+    peaks: PeakSettings | None
+    anew: bool = False
+
+
+def of_folder(folder: Path) -> Job[list[Path]]:
+    """Images of a folder."""
+    yield Step(0, 0, f"looking into {folder.name}", {"phase": "files"})
+    return list_source(folder)
+
+
+def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:
+    """Segment all images but those that have a result, and those that are protected.
+
+    Parameters
+    ----------
+    images : Job of list of Path
+        As `Bench.images` and `of_folder` make it.
+    results : LabelFiles
+    order : Order
+        With `anew`, results that are not protected are set aside first.
+
+    Raises
+    ------
+    InputError
+        Nothing is left to be done; a result of the same name is of another image; or earlier
+        results are of another model or normalisation, and `anew` is off.
+    """
+    paths = yield from images
+    keep = results.protected()
+    todo = [p for p in paths if stem_of(p) not in keep]
+    if not todo:
+        raise InputError("every image is accepted or edited: nothing is left to propagate to.")
+    yield Step(0, len(todo), "", {"phase": "files", "protected": len(paths) - len(todo)})
+    results.check_names(todo)
+    foreign = _is_foreign(results, order.prompter)
+    if foreign and not order.anew:
+        msg = "the results are of another model or other colours. Let them be done again."
+        raise InputError(msg)
+    if order.anew:
+        results.set_aside([stem_of(path) for path in todo], tables=foreign)
+    return (
+        yield from _brief(
+            recipes.job(
+                "segment",
+                todo,
+                prompter=order.prompter,
+                out=results.folder,
+                settings=order.settings,
+                peaks=order.peaks,
+                heatmaps=True,
+                record=order.recipe,
+            )
+        )
+    )
+
+
+def _brief(job: Job[Outcome]) -> Job[Outcome]:
+    """Without what is said of each image: it would push rate and time left out of napari's bar."""
+    try:
+        while True:
+            step = next(job)
+            told = "plane" in step.data or "skipped" in step.data
+            yield replace(step, message="") if told else step
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+    finally:
+        job.close()
+
+
+def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
+    """Whether `segment` would refuse to add to the earlier results."""
+    from napari_samic.models import prompterfile
+
+    earlier = results.tables()
+    header = prompterfile.describe(prompter)["normalisation"] or {}
+    if earlier is None or "model" not in header:
+        return False  # a prompter that lacks something: `segment` says so
+    same = earlier.normalisation == Normalisation.from_dict(header).to_dict()
+    return not same or earlier.model != header["model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """An image of a folder with its labels."""
+
+    label: str
+    image: Image
+    labels: IntArray
+
+
+def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Page]:
+    """Read one image of a folder, and what is shown of its results.
+
+    Raises
+    ------
+    InputError
+        An image or a result that can't be read.
+    """
+    from napari_samic.pipeline.common import planes_of
+
+    yield Step(0, 1, label)
+    path = next((p for p in paths if stem_of(p) in (label, plain(label))), None)
+    planes = [] if path is None else [p for p in planes_of(path) if p.label == label]
+    if path is None or not planes:
+        raise InputError(f"{label}: no longer in its folder.")
+    image: Any = read_rgb(planes[0], fit_normalisation(planes))
+    shown = results.shown(stem_of(path)) or results.file(stem_of(path))
+    return Page(label, image, read_result(shown, planes[0], image.shape))

@@ -1,0 +1,288 @@
+"""Review: the queue of results, most doubtful first; showing, judging and using them.
+
+Verdicts are in `judging`, changes of what is shown in `revising`. Plain Python: must not know Qt;
+sees napari only through the bench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari_samic.doubts import Doubt
+from napari_samic.errors import InputError
+from napari_samic.gui import exchange, reviewwork
+from napari_samic.gui.jobs import Calls, Handle
+from napari_samic.gui.judging import Judging
+from napari_samic.gui.labelfiles import LabelFiles
+from napari_samic.gui.opinions import Edit, from_notes
+from napari_samic.gui.reviewwork import Looked, Read
+from napari_samic.gui.revising import Reviser
+from napari_samic.gui.sheets import Sheet
+from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
+
+if TYPE_CHECKING:
+    from napari_samic.gui.bench import Bench
+
+
+class Reviewer(Judging):
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    current : str
+        Name of the result that is shown; "" if none.
+    picture : array or None
+        Its image, if that is not open in napari.
+    reviser : Reviser
+        The result on the screen, and its edits.
+    scores : dict of str to dict
+        Against ground truth, by image; `total` of all.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.current = ""
+        self.picture: Any = None
+        self.scores: dict[str, dict[str, float]] = {}
+        self.total: dict[str, float] = {}
+        self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
+        self.reviser.listeners.append(self.tell)
+        self._looking: Handle | None = None
+        self._going: Handle | None = None
+        self._is_moving = False
+
+    # --- the queue
+
+    def look(self) -> None:
+        """Read the results of the project anew."""
+        project = self.bench.project
+        if project is None or not project.results_folder.is_dir():
+            self.say("No results yet: propagate first.")
+            return
+        if self._looking is not None:
+            self._looking.cancel()
+        self.opinions = self.opinions or from_notes(self.notes().get("opinions"))
+        self.reviser.folder = project.folder / "review"
+        self.say("Reading the results ...")
+        calls = Calls(on_done=self._looked, on_error=self._not_looked)
+        job = reviewwork.look(project.results_folder)
+        self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
+
+    def _looked(self, looked: Looked) -> None:
+        self._looking = None
+        self.looked = looked
+        self.order = list(looked.order)
+        outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
+        for name in outdated:
+            self.opinions[name] = replace(self.opinions[name], verdict="", of="")
+        self.say(_told_of(outdated) if outdated else "")
+        self.tell("queue")
+        wanted = self.current or str(self.notes().get("current", ""))
+        if wanted in looked.facts:
+            self.go(wanted)
+        elif self.order:
+            self.go(self.order[0].name)
+
+    def _not_looked(self, error: Exception) -> bool:
+        self._looking = None
+        self.say(str(error))
+        return isinstance(error, InputError)
+
+    def forget(self) -> None:
+        """Another project: nothing of the one before is left."""
+        self.looked, self.order, self.opinions, self.current = None, [], {}, ""
+        self.scores, self.total, self.picture = {}, {}, None
+        self.reviser.show(None)
+        self.tell("queue")
+
+    def doubt(self) -> Doubt | None:
+        """Of the result that is shown."""
+        return next((one for one in self.order if one.name == self.current), None)
+
+    # --- going
+
+    def step(self, by: int) -> None:
+        """To the next (+1) or previous (-1) of the queue."""
+        names = [one.name for one in self.order]
+        if self.current in names:
+            place = names.index(self.current) + by
+            if 0 <= place < len(names):
+                self.go(names[place])
+
+    def go_on(self) -> None:
+        """To the most doubtful result after this one that has no verdict, else the first such."""
+        names = [one.name for one in self.order]
+        place = names.index(self.current) if self.current in names else -1
+        for name in names[place + 1 :] + names[: max(place, 0)]:
+            if not self.opinion(name).verdict:
+                self.go(name)
+                return
+        self.say("Every result has a verdict. Export them.")
+
+    def go(self, name: str) -> None:
+        """Show a result: its image, its labels, its points."""
+        found = self._result(name)
+        if found is None or self.bench.project is None:
+            return
+        self.current, self.picture = name, None
+        self.note(current=name)
+        self.tell("current")
+        read = self._reader(name)
+        is_open = self.bench._find(name) is not None
+        if is_open:
+            self._is_moving = True
+            try:
+                self.bench.show_image(name)
+            finally:
+                self._is_moving = False
+        edit = self.opinion(name).edit
+        folder = self.bench.project.folder / "review"
+        job = reviewwork.fetch(found, edit, folder, None if is_open else read)
+        calls = Calls(on_done=partial(self._came, read))
+        if self._going is not None:
+            self._going.cancel()  # what it would bring is of a result that is left
+        self._going = self.bench.runner.start(job, calls)
+
+    def _came(self, read: Read | None, found: tuple[Sheet, Any]) -> None:
+        self._going = None
+        sheet, self.picture = found
+        self.reviser.label = self.bench.desk.state.label
+        self.reviser.show(sheet, read)
+        self._look_for_painted(sheet.name)
+
+    def _look_for_painted(self, name: str) -> None:
+        """What was painted on it in the Propagate step becomes an edit."""
+        files = self._files()
+        if files is not None and files.edit(name).is_file():
+            calls = Calls(on_done=partial(self._painted, name))
+            self.bench.runner.start(reviewwork.read_painted(files.edit(name)), calls)
+
+    def _painted(self, name: str, labels: Any) -> None:
+        sheet = self.reviser.sheet
+        if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
+            self.reviser.take_labels(labels)
+
+    def keep(self, name: str, edit: Edit) -> None:
+        """The labels of a result were changed, and written once the edit has a hash."""
+        super().keep(name, edit)
+        files = self._files()
+        if files is not None and edit.sha256 and self.opinion(name).edit == edit:
+            files.taken_over(name)
+            self.bench.tell("review")
+
+    def _files(self) -> LabelFiles | None:
+        project = self.bench.project
+        return None if project is None else LabelFiles(project.results_folder, project.notes)
+
+    def follow(self, name: str) -> None:
+        """The user moved to another slice, unless it was us."""
+        if not self._is_moving and name != self.current and self._result(name) is not None:
+            self.go(name)
+
+    def _result(self, name: str) -> Any:
+        images = self.looked.results.images if self.looked is not None else ()
+        return next((one for one in images if one.label == name), None)
+
+    def _reader(self, name: str) -> Read | None:
+        """How to get the image: from an open layer, else from its file."""
+        found = self.bench._find(name)
+        if found is not None:
+            _, pixels, index = found
+            return partial(pixels.image, index)
+        one = self._result(name)
+        if self.looked is None or one is None or not one.image_file:
+            return None
+        return partial(reviewwork.read_file, one, self.looked.results.stored)
+
+    # --- verdicts
+
+    def accept(self) -> None:
+        """Keep the labels that are shown, as predicted or as edited."""
+        if self.current:
+            edited = self.opinion(self.current).edit is not None
+            self.judge(self.current, EDITED if edited else ACCEPTED)
+            self.go_on()
+
+    def reject(self, reason: str = "") -> None:
+        """Leave the result out."""
+        if self.current:
+            self.judge(self.current, REJECTED, reason)
+            self.go_on()
+
+    def revert(self) -> None:
+        """Take edits and verdict back: the labels are as predicted."""
+        if self.current:
+            self.reviser.forget(self.current)
+            self.opinions.pop(self.current, None)
+            self.remember()
+            self.go(self.current)
+
+    # --- more
+
+    def make_reference(self) -> None:
+        """Give the shown result's points and masks to the annotated images, marked as reference.
+
+        Raises
+        ------
+        InputError
+            Nothing is shown, or it has no object.
+        """
+        sheet, one = self.reviser.sheet, self._result(self.current)
+        if sheet is None or one is None or not sheet.values or not sheet.numbered:
+            raise InputError("this result has no object to learn from. Click on one first.")
+        exchange.take_sheet(self.bench.desk.state, sheet, one.image_file)
+        self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
+
+    def score_against(self, truths: Mapping[str, Any]) -> None:
+        """Score all results against label images, by name."""
+        if self.looked is None or self.bench.project is None:
+            raise InputError("there are no results to score. Propagate first.")
+        folder = self.bench.project.folder / "review"
+        job = reviewwork.score(self.looked, truths, dict(self.opinions), folder)
+        calls = Calls(on_done=self._scored)
+        self.bench.runner.start(job, calls, title="SAMIC: scoring")
+
+    def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float]]) -> None:
+        self.scores, self.total = found
+        self.tell("scores")
+
+    def suggest(self) -> None:
+        """Show the image that would teach most; the next to annotate.
+
+        Raises
+        ------
+        InputError
+            No results, or no model.
+        """
+        segmenter = self.bench.desk.segmenter
+        if self.looked is None or segmenter is None:
+            raise InputError("results and a model are needed. Propagate first.")
+        readers = {n: r for n in self.looked.facts if (r := self._reader(n)) is not None}
+        pages = self.bench.desk.state.pages
+        known = [name for name, page in pages.items() if page.items]
+        extra = {n: r for n in known if n not in readers and (r := self._reader(n)) is not None}
+        facts = list(self.looked.facts.values())
+        job = reviewwork.advise(segmenter, {**readers, **extra}, known, facts)
+        calls = Calls(on_done=self._suggested)
+        self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
+
+    def _suggested(self, name: str) -> None:
+        self.say(f"Annotate {name} next: doubtful, and least like the references.")
+        self.go(name)
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+        self.listeners.clear()
+        self.reviser.listeners.clear()
+
+
+def _told_of(outdated: list[str]) -> str:
+    count = len(outdated)
+    return f"{count} result{'s' * (count != 1)} changed since the review: look at them again."

@@ -1,0 +1,274 @@
+"""Layers of Review over an image: the labels, which can be painted, and their points.
+
+Layers show the sheet, and what the user does to them is read back as a whole. Other layers of ours
+are hidden meanwhile. Must not know jobs, models or verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.gui import drawing
+from napari_samic.gui.drawing import NEGATIVE, POSITIVE
+from napari_samic.gui.opinions import Placed
+from napari_samic.gui.sheets import NEW, Sheet
+from napari_samic.gui.stage import OURS
+
+SUFFIX = "[SAMIC]"
+_SYMBOLS = {True: "disc", False: "cross"}
+
+
+class ReviewStage:
+    """See the module.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    on_points, on_labels : callable
+        Called when the user changed them.
+
+    Attributes
+    ----------
+    sign : bool
+        Of the next point.
+    layers : dict of str to layer
+        "picture", "labels" and "points".
+    on_new : callable
+        Called with every layer that is made, to bind keys.
+    """
+
+    def __init__(
+        self, viewer: Any, *, on_points: Callable[[], None], on_labels: Callable[[], None]
+    ) -> None:
+        self.viewer = viewer
+        self.sign = True
+        self.layers: dict[str, Any] = {}
+        self.on_new: Callable[[Any], None] = lambda _layer: None
+        self._on_points, self._on_labels = on_points, on_labels
+        self._quiet = False
+        self._hidden: list[Any] = []
+
+    # --- to the layers
+
+    def show(self, sheet: Sheet, found: tuple[Any, Any, Any] | None, picture: Any) -> None:
+        """Show a result.
+
+        Parameters
+        ----------
+        found : (layer, Pixels, index) or None
+            Where its image is, if it is open.
+        picture : (H, W, 3) uint8 or None
+            The image, if it is not.
+        """
+        frame = _frame(found)
+        with self._silent():
+            self._show_picture(picture)
+            self._show_labels(sheet, frame)
+            self._show_points(sheet, frame)
+
+    def _show_picture(self, picture: Any) -> None:
+        from napari.layers import Image
+
+        layer = self._get("picture")
+        if picture is None:
+            if layer is not None:
+                self.viewer.layers.remove(layer)
+        elif layer is not None:
+            layer.data = picture
+        else:
+            made = Image(picture, rgb=True, name=f"review image {SUFFIX}", metadata={OURS: True})
+            self._add("picture", made)
+
+    def _show_labels(self, sheet: Sheet, frame: dict[str, Any]) -> None:
+        from napari.layers import Labels
+
+        layer, labels = self._get("labels"), np.array(sheet.labels)
+        if layer is None:
+            made = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
+                          metadata={OURS: True}, **frame)  # fmt: skip
+            made.events.labels_update.connect(self._painted)
+            made.events.paint.connect(self._painted)
+            self._add("labels", made)
+            return
+        layer.data = labels
+        _place(layer, frame)
+
+    def _show_points(self, sheet: Sheet, frame: dict[str, Any]) -> None:
+        from napari.layers import Points
+
+        layer = self._get("points")
+        if layer is None:
+            layer = Points(
+                np.zeros((0, 2)), name=f"review points {SUFFIX}", metadata={OURS: True},
+                canvas_size_limits=(2, 24), border_color="#101010", border_width=0.1,
+                features={"object": np.zeros(0, int), "positive": np.zeros(0, bool)}, **frame,
+            )  # fmt: skip
+            layer.events.data.connect(self._moved)
+            self._add("points", layer)
+            self.use_hand()
+        _place(layer, frame)
+        layer.size = layer.current_size = max(3.0, max(sheet.labels.shape) / 45)
+        self.draw_points(sheet)
+
+    def draw_points(self, sheet: Sheet) -> None:
+        """Draw the points anew."""
+        layer = self._get("points")
+        if layer is None:
+            return
+        numbers = np.array([n for n, _ in sheet.points], int)
+        signs = np.array([p[2] for _, p in sheet.points], bool)
+        with self._silent():
+            layer.selected_data = set()
+            layer.data = np.array([p[:2] for _, p in sheet.points], float).reshape(-1, 2)
+            layer.features = {"object": numbers, "positive": signs}
+            if len(numbers):
+                layer.symbol = [_SYMBOLS[bool(s)] for s in signs]
+                layer.face_color = [POSITIVE if s else NEGATIVE for s in signs]
+            self._next_point(layer)
+
+    def draw_labels(self, sheet: Sheet) -> None:
+        """Draw the labels anew."""
+        layer = self._get("labels")
+        if layer is not None:
+            with self._silent():
+                layer.data = np.array(sheet.labels)
+
+    def _next_point(self, layer: Any) -> None:
+        layer.feature_defaults = {"object": NEW, "positive": self.sign}
+        layer.current_symbol = _SYMBOLS[self.sign]
+        layer.current_face_color = POSITIVE if self.sign else NEGATIVE
+
+    def use_points(self, sign: bool) -> None:
+        """Let the next click be a positive or negative point."""
+        self.sign = sign
+        layer = self._get("points")
+        if layer is not None:
+            with self._silent():
+                layer.selected_data = set()
+                self._next_point(layer)
+                self.viewer.layers.selection.active = layer
+                layer.mode = "add"
+
+    def use_hand(self) -> None:
+        """Let the mouse change nothing, and keys of Review act."""
+        for kind in ("labels", "points"):
+            layer = self._get(kind)
+            if layer is not None:
+                layer.mode = "pan_zoom"
+                self.viewer.layers.selection.active = layer
+
+    def use_select(self) -> None:
+        """Let points be dragged and deleted."""
+        layer = self._get("points")
+        if layer is not None:
+            self.viewer.layers.selection.active = layer
+            layer.mode = "select"
+
+    def use_brush(self) -> None:
+        """Let labels be painted."""
+        layer = self._get("labels")
+        if layer is not None:
+            self.viewer.layers.selection.active = layer
+            layer.mode = "paint"
+
+    # --- from the layers
+
+    def points(self) -> list[Placed]:
+        """What the points layer holds; 0 is of no object yet."""
+        layer = self._get("points")
+        if layer is None:
+            return []
+        rows = zip(layer.data, layer.features["object"], layer.features["positive"], strict=True)
+        return [(int(n), (float(at[-2]), float(at[-1]), bool(sign))) for at, n, sign in rows]
+
+    def labels(self) -> NDArray[Any] | None:
+        """What the labels layer holds."""
+        layer = self._get("labels")
+        return None if layer is None else np.asarray(layer.data)
+
+    def _moved(self, event: Any) -> None:
+        action = getattr(event, "action", "")
+        if not self._quiet and str(getattr(action, "value", action)) in (
+            "added", "removed", "changed",
+        ):  # fmt: skip
+            self._on_points()
+
+    def _painted(self, _event: Any = None) -> None:
+        if not self._quiet:
+            self._on_labels()
+
+    # --- coming and going
+
+    def _get(self, kind: str) -> Any | None:
+        layer = self.layers.get(kind)
+        return layer if layer is not None and layer in self.viewer.layers else None
+
+    def _add(self, kind: str, layer: Any) -> None:
+        self.layers[kind] = layer
+        self.viewer.add_layer(layer)
+        if kind != "picture":
+            self.on_new(layer)
+
+    def hide_others(self) -> None:
+        """Hide our other layers; `bring_back` shows them again."""
+        mine = list(self.layers.values())
+        for layer in self.viewer.layers:
+            if layer.visible and layer not in mine and _is_ours(layer):
+                layer.visible = False
+                self._hidden.append(layer)
+
+    def bring_back(self) -> None:
+        """Show what was hidden."""
+        for layer in self._hidden:
+            if layer in self.viewer.layers:
+                layer.visible = True
+        self._hidden.clear()
+
+    def clear(self) -> None:
+        """Take our layers off the viewer; the labels are files of the project."""
+        with self._silent():
+            for kind in list(self.layers):
+                layer = self._get(kind)
+                if layer is not None:
+                    self.viewer.layers.remove(layer)
+        for kind, event, slot in (
+            ("points", "data", self._moved), ("labels", "paint", self._painted),
+            ("labels", "labels_update", self._painted),
+        ):  # fmt: skip
+            if kind in self.layers:
+                with suppress(ValueError, KeyError):
+                    getattr(self.layers[kind].events, event).disconnect(slot)
+        self.layers.clear()
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+
+def _frame(found: tuple[Any, Any, Any] | None) -> dict[str, Any]:
+    """Scale and place of a flat layer over the image."""
+    if found is None:
+        return {"scale": np.ones(2), "translate": np.zeros(2)}
+    whole = drawing.frame(found[0], found[1].factor)
+    return {"scale": whole["scale"][-2:], "translate": whole["translate"][-2:]}
+
+
+def _place(layer: Any, frame: dict[str, Any]) -> None:
+    for name, value in frame.items():
+        if not np.array_equal(getattr(layer, name), value):
+            setattr(layer, name, value)
+
+
+def _is_ours(layer: Any) -> bool:
+    features = getattr(layer, "features", None)
+    marked = bool(layer.metadata.get(OURS)) or str(layer.name).endswith(SUFFIX)
+    return marked or (features is not None and {"object"} <= set(features.columns))

@@ -1,0 +1,295 @@
+"""Train: its state and verbs, in plain Python.
+
+What may be trained, how the training goes, and whether the new prompter is taken. Jobs are run by
+the bench's runner, which tests replace by one without threads. Must not know Qt or napari.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+from napari_samic.contracts import Job, Step
+from napari_samic.errors import InputError, SamicError
+from napari_samic.gui import trainguide, trainwork
+from napari_samic.gui.course import Curves, Pace
+from napari_samic.gui.desk import Desk
+from napari_samic.gui.jobs import Calls, Handle, Runner
+from napari_samic.gui.project import Project
+from napari_samic.gui.sources import Found
+from napari_samic.gui.trainwork import KINDS, Order, Verdict
+from napari_samic.settings import Settings, TrainSettings
+
+KEY = "train"
+IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
+S = TypeVar("S", bound=Settings)
+
+
+class Place(Protocol):
+    """What of the bench the Train step needs; `bench.Bench` is one."""
+
+    desk: Desk
+    runner: Runner
+    listeners: list[Callable[[str], None]]
+
+    @property
+    def project(self) -> Project | None:
+        """The open project."""
+        ...
+
+    def need_project(self) -> Project:
+        """The open project; InputError if there is none."""
+        ...
+
+    def references(self) -> list[Found]:
+        """The images to learn from."""
+        ...
+
+    def reference_images(self) -> Job[list[Path]]:
+        """Files of the images to learn from."""
+        ...
+
+    def tell(self, what: str) -> None:
+        """Let the other steps know."""
+        ...
+
+
+class Trainer:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+    clock : callable
+        Seconds.
+
+    Attributes
+    ----------
+    phase : str
+        IDLE, RUNNING, STOPPING (the best so far is being kept), or CHOOSING between two prompters.
+    chosen : dict of type to Settings
+    curves : Curves
+        Of this training, or of the last one.
+    pace : Pace or None
+        Of this training.
+    verdict : Verdict or None
+        While CHOOSING.
+    news : str
+        What the last training came to.
+    listeners : list of callable
+        Called with "state", or with "progress" while it runs.
+    """
+
+    def __init__(self, bench: Place, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bench, self._clock = bench, clock
+        self.phase, self.news = IDLE, ""
+        self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
+        self.curves, self.pace = Curves(), cast("Pace | None", None)
+        self.verdict: Verdict | None = None
+        self.listeners: list[Callable[[str], None]] = []
+        self._asked = threading.Event()
+        self._handle: Handle | None = None
+        self._first, self._deciding = 0, False
+        self._trains: Project | None = None
+        bench.listeners.append(self._bench_changed)
+        self.open_project()
+
+    # --- what may be done
+
+    def of(self, kind: type[S]) -> S:
+        """The chosen settings of one kind."""
+        return cast(S, self.chosen[kind])
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a training is under way."""
+        return self.phase in (RUNNING, STOPPING)
+
+    def missing(self) -> str:
+        """Why training can't start; "" if it can."""
+        epochs, has_model = self.of(TrainSettings).epochs, self.bench.desk.segmenter is not None
+        return trainguide.missing(self.bench.references(), epochs, has_model=has_model)
+
+    def guide(self) -> str:
+        """What to know or do before training."""
+        if self.phase == CHOOSING:
+            return "Decide which prompter to go on with."
+        names = {
+            n: self.bench.desk.state.classes.style(n).name
+            for n in self.bench.desk.state.classes.labels
+        }
+        epochs, found = self.of(TrainSettings).epochs, self.bench.references()
+        return self.missing() or trainguide.before(found, epochs, names)
+
+    @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return str(getattr(self.bench.desk.segmenter, "device", "") or "not known yet")
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the last training can be gone on with."""
+        project = self.bench.project
+        return project is not None and trainwork.mark_file(project).exists()
+
+    @property
+    def has_prompter(self) -> bool:
+        """Whether the project has one in use."""
+        project = self.bench.project
+        return project is not None and project.prompter_file.exists()
+
+    # --- verbs
+
+    def choose(self, *settings: Settings) -> None:
+        """Take settings for the next training."""
+        self.chosen |= {type(one): one for one in settings}
+        self._note("settings", trainwork.describe(list(self.chosen.values())))
+        self._tell("state")
+
+    def start(self, *, resume: bool = False) -> None:
+        """Train; with `resume`, go on from where the last training ended.
+
+        Raises
+        ------
+        InputError
+            No project, or nothing to learn from.
+        """
+        if self.is_busy:
+            return
+        project = self.bench.need_project()
+        if text := self.missing():
+            raise InputError(text)
+        images, self._asked = self.bench.reference_images(), threading.Event()
+        model, chosen = self.bench.desk.state.model, dict(self.chosen)
+        order = Order(project, images, model, chosen, self._asked.is_set, resume)
+        if not resume:
+            self.curves = Curves()
+        self._first = len(self.curves.losses)
+        self.pace = Pace(self.of(TrainSettings).epochs, self._clock)
+        self._trains, self.phase, self.verdict, self.news = project, RUNNING, None, ""
+        calls = Calls(
+            on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
+            on_end=self._ended,
+        )  # fmt: skip
+        self._handle = self.bench.runner.start(
+            trainwork.train(order), calls, title="SAMIC: training"
+        )
+        self._tell("state")
+
+    def stop(self) -> None:
+        """End the training and keep the best so far; before the first epoch there is none."""
+        if self.phase != RUNNING:
+            return
+        self._asked.set()
+        if self._handle is not None and not self.has_best:
+            self.news = "Stopped before the first epoch was done: nothing changed."
+            self._handle.cancel()
+        self.phase = STOPPING
+        self._tell("state")
+
+    @property
+    def has_best(self) -> bool:
+        """Whether this training has weights that can be kept."""
+        ended = self.pace is not None and self.pace.phase == "judge"
+        return ended or len(self.curves.losses) > self._first
+
+    def take(self, new: bool) -> None:
+        """Go on with the new prompter, or with the old one; the other is kept under a number."""
+        project = self.bench.project
+        if project is None or self.phase != CHOOSING or self._deciding:
+            return
+        self._deciding = True
+        job = trainwork.accept(project) if new else trainwork.refuse(project)
+        calls = Calls(on_done=partial(self._taken, project, new), on_end=self._decided)
+        self.bench.runner.start(job, calls)
+
+    # --- what jobs say
+
+    def _stepped(self, step: Step) -> None:
+        if self.pace is not None:
+            self.pace.take(step)
+        self._tell("curves" if self.curves.take(step.data) else "progress")
+
+    def _trained(self, project: Project, verdict: Verdict) -> None:
+        if project is not self.bench.project:
+            return
+        self.verdict, self.phase = verdict, CHOOSING
+        self._note("verdict", verdict.to_dict())
+        self._note("curves", self.curves.to_dict())
+        if not verdict.has_old:
+            self.take(True)
+
+    def _failed(self, error: Exception) -> bool:
+        self.news = str(error) if isinstance(error, SamicError) else "The training failed."
+        return False
+
+    def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
+        if project is not self.bench.project:
+            return
+        verdict = self.verdict or Verdict()
+        other = f" The other one is kept as {kept.name}." if kept is not None else ""
+        self.news = f"{_sentence(verdict.summary)}{other}" if new else f"Nothing changed.{other}"
+        self.phase, self.verdict = IDLE, None
+        self._note("verdict", None)
+        if new:
+            self.bench.tell("prompter")
+
+    def _decided(self) -> None:
+        self._deciding = False
+        self._tell("state")
+
+    def _ended(self) -> None:
+        if self.phase != CHOOSING:
+            self.phase = IDLE
+        if self._trains is not self.bench.project:  # another was opened meanwhile
+            self.open_project()
+        self._tell("state")
+
+    # --- project
+
+    def open_project(self) -> None:
+        """Show what the open project knows of its last training."""
+        project = self.bench.project
+        if project is None or self.is_busy:
+            return
+        notes = project.notes.get(KEY)
+        notes = notes if isinstance(notes, dict) else {}
+        self.chosen |= trainwork.recalled(notes.get("settings"))
+        self.curves, self.news = Curves.from_dict(notes.get("curves")), ""
+        waits = trainwork.new_file(project).exists()
+        found = Verdict.from_dict(notes.get("verdict"))
+        self.verdict = replace(found, has_old=self.has_prompter) if waits else None
+        self.phase = CHOOSING if waits else IDLE
+        self._tell("state")
+
+    def _bench_changed(self, what: str) -> None:
+        if what == "project":
+            self.open_project()
+
+    def _note(self, name: str, value: Any) -> None:
+        project = self.bench.project
+        if project is not None:
+            own = project.notes.get(KEY)
+            project.notes[KEY] = {**(own if isinstance(own, dict) else {}), name: value}
+            self.bench.desk.keeper.note()
+
+    def close(self) -> None:
+        """Let go: no job of ours is left."""
+        self.listeners.clear()
+        if self._handle is not None and self.is_busy:
+            self._handle.cancel()
+        if self._bench_changed in self.bench.listeners:
+            self.bench.listeners.remove(self._bench_changed)
+
+    def _tell(self, what: str) -> None:
+        for listener in list(self.listeners):
+            listener(what)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else "The new prompter is in use."

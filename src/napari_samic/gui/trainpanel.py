@@ -1,0 +1,164 @@
+"""The Train step in the dock: wires its widgets to presenter, gallery and viewer.
+
+Must not decide or compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
+
+from napari_samic.gui.bench import Bench
+from napari_samic.gui.gallery import Gallery
+from napari_samic.gui.heatlayer import HeatLayer
+from napari_samic.gui.train import Trainer
+from napari_samic.gui.trainview import TrainPanel
+from napari_samic.gui.trainwork import KINDS
+from napari_samic.settings import HeatMapSettings, PrompterSettings
+
+
+class TrainStep:
+    """Wires panel, presenter, gallery and viewer.
+
+    Parameters
+    ----------
+    bench : Bench
+    """
+
+    title = "Train"
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self._shown = bench, False
+        self.trainer = Trainer(bench)
+        self.gallery = Gallery(bench, self._heat)
+        self.layer = HeatLayer(bench.viewer)
+        verbs: dict[str, Callable[..., None]] = {
+            "start": partial(self._start, resume=False),
+            "resume": partial(self._start, resume=True),
+            "stop": self.trainer.stop,
+            "new": partial(self.trainer.take, True),
+            "old": partial(self.trainer.take, False),
+            "select": self.gallery.select,
+            "glow": self.gallery.show_glow,
+        }
+        self.panel = TrainPanel(verbs)
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
+        self._scroll.setWidget(self.panel)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._fill_form()
+        self._connect()
+
+    def _connect(self) -> None:
+        self.trainer.listeners.append(self._trainer_changed)
+        self.gallery.listeners.append(self._gallery_changed)
+        self.panel.form.changed.connect(self._edited)
+        self.bench.listeners.append(self._bench_changed)
+        self.bench.desk.state.listeners.append(self._prompts_changed)
+        self.bench.desk.listeners.append(self._desk_changed)
+        self.bench.viewer.layers.events.removed.connect(self._removed)
+
+    def enter(self) -> None:
+        """Draw the references, and whatever happened meanwhile."""
+        self._shown = True
+        self.gallery.open()
+        self.panel.show_trainer(self.trainer)
+
+    def leave(self) -> None:
+        """The heat map goes; a training goes on."""
+        self._shown = False
+        self.panel.glow.setChecked(False)
+        self.gallery.close()
+
+    def release(self) -> None:
+        """Let go of viewer and bench."""
+        self.leave()
+        self.layer.hide()
+        self.trainer.close()
+        self.gallery.listeners.clear()
+        for listeners, mine in (
+            (self.bench.listeners, self._bench_changed),
+            (self.bench.desk.state.listeners, self._prompts_changed),
+            (self.bench.desk.listeners, self._desk_changed),
+        ):
+            if mine in listeners:
+                listeners.remove(mine)
+        self.bench.viewer.layers.events.removed.disconnect(self._removed)
+
+    # --- settings
+
+    def _heat(self) -> tuple[HeatMapSettings, bool]:
+        squeeze = self.trainer.of(PrompterSettings).backbone == "resnet50"
+        return self.trainer.of(HeatMapSettings), squeeze
+
+    def _fill_form(self) -> None:
+        self.panel.form.blockSignals(True)
+        for settings in self.trainer.chosen.values():
+            self.panel.form.show_values(settings)
+        self.panel.form.blockSignals(False)
+
+    def _edited(self) -> None:
+        """Take what may be; what is wrong says so at its field."""
+        before = self._heat()
+        if self.panel.form.is_sound:
+            self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
+        if self._heat() != before:
+            self.gallery.refresh()
+
+    def _start(self, *, resume: bool) -> None:
+        self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
+        self.trainer.start(resume=resume)
+
+    # --- what changed
+
+    def _trainer_changed(self, what: str) -> None:
+        if not self._shown:
+            return
+        if what == "state":
+            self.panel.show_trainer(self.trainer)
+        else:
+            self.panel.show_progress(self.trainer)
+        if what == "curves":
+            self.panel.show_curves(self.trainer)
+
+    def _gallery_changed(self, what: str) -> None:
+        if what == "thumbs":
+            self.panel.show_gallery(self.gallery)
+        else:
+            self._show_glow()
+
+    def _show_glow(self) -> None:
+        glow = self.gallery.glow
+        found = self.bench.layer_of(glow.found.page.name) if glow is not None else None
+        if glow is None or found is None:
+            self.layer.hide()
+        else:
+            self.layer.show(glow, found)
+
+    def _removed(self, _event: Any) -> None:
+        if self.layer.layer is not None and not self.layer.is_there:
+            self.layer.layer = None
+            self.panel.glow.setChecked(False)
+            self.gallery.show_glow(False)
+
+    def _bench_changed(self, what: str) -> None:
+        if what == "project":
+            self._fill_form()
+        if self._shown and what in ("project", "image"):
+            self.gallery.refresh()
+            self.panel.show_trainer(self.trainer)
+
+    def _prompts_changed(self, what: str) -> None:
+        if self._shown and what in ("prompts", "classes", "page"):
+            self.gallery.refresh()
+            self.panel.show_trainer(self.trainer)
+
+    def _desk_changed(self, what: str) -> None:
+        if self._shown and what == "status":
+            self.panel.show_trainer(self.trainer)

@@ -1,0 +1,81 @@
+"""Labels layers to COCO JSON, GeoJSON and label TIFF, for napari's "Save selected layers".
+
+Speaks napari's writer protocol: paths in, written paths out. The user chose the path in napari's
+own dialog, which asks before it replaces a file. Needs no viewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic.errors import InputError
+
+
+def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """One labels layer as a compressed int32 TIFF of its shape.
+
+    Raises
+    ------
+    InputError, OutputError
+        See `export.write_labels`.
+    """
+    from napari_samic.export import write_labels as write
+
+    del meta
+    write(path, np.asarray(data), overwrite=True)
+    return [path]
+
+
+def write_coco(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
+    """Labels layers as one COCO file; each slice is an image.
+
+    Raises
+    ------
+    InputError, OutputError
+        Not labels, or a place that can't be written to.
+    """
+    from napari_samic.export import write_json
+    from napari_samic.export.coco import coco_tree
+
+    write_json(path, coco_tree(image for layer in layers for image in _images(*layer[:2])),
+               overwrite=True)  # fmt: skip
+    return [path]
+
+
+def write_geojson(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """One labels layer as GeoJSON; a stack becomes a file for each slice.
+
+    Raises
+    ------
+    InputError, OutputError
+        Not labels, or a place that can't be written to.
+    """
+    from napari_samic.export import write_json
+    from napari_samic.export.geojson import geojson_tree
+
+    target, out = Path(path), []
+    images = list(_images(data, meta))
+    for image in images:
+        place = image.name[len(str(meta.get("name", ""))) :] if len(images) > 1 else ""
+        file = target.with_name(f"{target.stem}{place}{target.suffix}")
+        write_json(file, geojson_tree(image), overwrite=True)
+        out.append(str(file))
+    return out
+
+
+def _images(data: Any, meta: Mapping[str, Any]) -> Iterator[Any]:
+    """The slices of a layer, (H, W) int32 each, named as planes are."""
+    from napari_samic.export.objects import Labelled
+
+    name = str(meta.get("name", "labels"))
+    levels = isinstance(data, list | tuple)
+    whole = data[0] if levels else data
+    if whole.ndim < 2:
+        raise InputError(f"{name}: {whole.ndim} axis, expected rows and columns.")
+    for index in np.ndindex(*whole.shape[:-2]):
+        labels = np.asarray(whole[index], np.int32)
+        yield Labelled(name + "".join(f"[{i}]" for i in index), labels)

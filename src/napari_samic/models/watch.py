@@ -1,0 +1,181 @@
+"""What an onlooker of a training may do: see its score, end it early, and go on with it later.
+
+A mark holds all that the next epoch depends on: weights, optimiser, random numbers, and the best so
+far. A training that goes on from one ends with the very weights of one that was never stopped, so
+how often it was stopped is nothing that a recipe would have to tell. Knows no loss.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_samic.atomic import atomic_file
+from napari_samic.contracts import Reference
+from napari_samic.errors import FormatError, TrainingError
+
+KIND = "napari-samic/training"
+VERSION = 1
+SHARE = 0.2
+"""Of the time of a training that its held-out score may take."""
+FREE = ("epochs", "patience")
+"""Settings that may differ when a training goes on."""
+
+
+@dataclass
+class Best:
+    """Weights of the lowest loss so far, and for how many epochs nothing was better."""
+
+    loss: float = float("inf")
+    since: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, loss: float, learner: torch.nn.Module, min_delta: float) -> None:
+        """Look at an epoch's loss."""
+        if loss < self.loss - min_delta:
+            self.loss, self.since = loss, 0
+            self.weights = copy.deepcopy(learner.state_dict())
+        else:
+            self.since += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """Where a training is between two epochs.
+
+    Attributes
+    ----------
+    key : str
+        Of references, settings and first weights; see `key_of`.
+    losses : tuple of float
+    best : Best
+    weights, optimiser : dict
+        State of the learner and of its optimiser after the last epoch.
+    rng : dict
+        State of the random numbers.
+    """
+
+    key: str
+    losses: tuple[float, ...]
+    best: Best
+    weights: dict[str, Any]
+    optimiser: dict[str, Any]
+    rng: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Watch:
+    """What is asked of a training, and what it leaves.
+
+    Attributes
+    ----------
+    stop : callable
+        Asked before each batch; True ends the training with the best so far, once there is one.
+    scores : bool
+        Judge the references kept aside while it runs, for at most a fifth of the time.
+    mark : Mark or None
+        Where to go on from; afterwards, where it ended.
+    marks : bool
+        Keep `mark` up to date.
+    """
+
+    stop: Callable[[], bool] = lambda: False
+    scores: bool = False
+    mark: Mark | None = None
+    marks: bool = True
+    _next_score: float = 0.0
+    _over: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is to end; once asked for, it stays so."""
+        self._over = self._over or self.stop()
+        return self._over
+
+    def fits(self, key: str) -> Mark | None:
+        """The mark to go on from.
+
+        Raises
+        ------
+        TrainingError
+            It is of another training.
+        """
+        if self.mark is not None and self.mark.key != key:
+            msg = "references, prompts or settings are not those of the training that was stopped. "
+            raise TrainingError(msg + "Start a new one.")
+        return self.mark
+
+    def timed(self, score: Callable[[], float | None]) -> float | None:
+        """Score now, or None if that would take too much of the time."""
+        started = time.monotonic()
+        if not self.scores or started < self._next_score:
+            return None
+        found = score()
+        ended = time.monotonic()
+        self._next_score = ended + (ended - started) * (1 / SHARE - 1)
+        return found
+
+
+def key_of(
+    references: Sequence[Reference], weights: dict[str, Tensor], settings: Iterable[Any], eyes: str
+) -> str:
+    """Hash of what decides a training; `eyes` is the checksum of the frozen network."""
+    found = hashlib.sha256(eyes.encode())
+    for one in settings:
+        values = {k: v for k, v in asdict(one).items() if k not in FREE}
+        found.update(json.dumps(values, sort_keys=True).encode())
+    for reference in references:
+        found.update(f"{reference.name} {reference.image.shape}".encode())
+        found.update(np.ascontiguousarray(reference.image).tobytes())
+        for p in reference.objects:
+            box = None if p.box_rc is None else p.box_rc.tolist()
+            said = (p.points_rc.tolist(), p.is_foreground.tolist(), box, p.label)
+            found.update(json.dumps(said).encode())
+    for name in sorted(weights):
+        found.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def save_mark(path: Path, mark: Mark) -> None:
+    """Write a mark over an earlier one, atomically.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+    content = {spec.name: getattr(mark, spec.name) for spec in fields(mark)}
+    content |= {"kind": KIND, "version": VERSION}
+    content |= {"best": asdict(mark.best), "rng": json.dumps(mark.rng)}
+    with atomic_file(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+
+
+def load_mark(path: Path) -> Mark:
+    """Read a mark.
+
+    Raises
+    ------
+    FormatError
+        Damaged, or something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if (content.pop("kind"), content.pop("version")) != (KIND, VERSION):
+            raise ValueError("another kind or version")
+        best, rng = Best(**content.pop("best")), json.loads(content.pop("rng"))
+        return Mark(best=best, rng=rng, **{**content, "losses": tuple(content["losses"])})
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        told = " ".join(str(error).split())[:80]
+        msg = f"{path.name}: no training to go on with ({told}). Start a new one."
+        raise FormatError(msg) from error

@@ -1,0 +1,242 @@
+"""Reviewed results to a clean folder of labels: accepted ones, edited ones, none that is rejected.
+
+Edits are files with a hash, so that the same review of the same results gives the same labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic import atomic, masks
+from napari_samic.contracts import IntArray, Job, Step
+from napari_samic.errors import FormatError, InputError
+from napari_samic.export import write_csv, write_json
+from napari_samic.pipeline import common
+from napari_samic.pipeline.records import Labels
+from napari_samic.pipeline.results import Result, Results, read_results, stacks
+from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
+from napari_samic.reviews import EDITED, FORMAT, VERSION, Verdict, load_review, sha256_of
+
+REVIEW = "review.json"
+UNREVIEWED = "not reviewed"
+COLUMNS = ("image", "image_score", "object", "class", "score", "area_px")
+
+
+def accept(
+    results: Path | str,
+    *,
+    review: Path | str,
+    out: Path | str,
+    edits: Path | str | None = None,
+    prompts: Path | str | None = None,
+    overwrite: bool = False,
+) -> Job[common.Outcome]:
+    """Copy what the review accepts to a clean folder, edited labels in place of predicted ones.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of `segment` or `annotate`.
+    review : Path
+        Review file: a verdict for each image; those without one are left out.
+    out : Path
+        Folder for label TIFFs, `prompts.json`, `scores.csv`, and `review.json`, which says of each
+        image whether it is there, and why.
+    edits : Path, optional
+        Folder of the edited label files; needed if there are any.
+    prompts : Path, optional
+        Prompt file of the edited images, and of the names of the classes.
+    overwrite : bool
+        Replace what was accepted before; labels that are no longer accepted go.
+
+    Returns
+    -------
+    Job of Outcome
+        `done`: images that have labels now. `figures`: `accepted`, `edited`, `rejected`,
+        `unreviewed`.
+
+    Raises
+    ------
+    InputError
+        Verdicts of unknown images, edits that are not there, or have another hash or shape.
+    OutputError
+        `out` holds labels already, or the disk refuses.
+    """
+    found = read_results(results)
+    verdicts = load_review(review)
+    stored = load_prompts(prompts) if prompts is not None else None
+    _check_known(found, verdicts, review)
+    changed = _edits(verdicts, edits)
+    folder = common.results_folder(out, [one.plane.path for one in found.images])
+    kept = {k: v for k, v in stacks(found).items() if _any_kept(v, verdicts)}
+    _make_room(folder, [f"{name}.tif" for name in kept], overwrite=overwrite)
+    rows: list[dict[str, Any]] = []
+    done: list[str] = []
+    for name, members in kept.items():
+        with Labels(folder / f"{name}.tif", overwrite=overwrite) as file:
+            for one in members:
+                labels, more = _taken(one, verdicts.get(one.label), changed)
+                file.write(one.plane, labels)
+                rows += more
+        done += [one.label for one in members if _keeps(verdicts, one)]
+        yield Step(len(done), len(found.images), name)
+    _write_tables(folder, found, stored, rows, done, verdicts)
+    counts = Counter(v.verdict for v in verdicts.values())
+    figures = {kind: counts[kind] for kind in ("accepted", "edited", "rejected")}
+    figures["unreviewed"] = len(found.images) - len(verdicts)
+    return common.Outcome(folder, tuple(done), (), {}, figures)
+
+
+def _keeps(verdicts: Mapping[str, Verdict], one: Result) -> bool:
+    return one.label in verdicts and verdicts[one.label].keeps
+
+
+def _any_kept(members: Sequence[Result], verdicts: Mapping[str, Verdict]) -> bool:
+    return any(_keeps(verdicts, one) for one in members)
+
+
+def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
+    known = {one.label for one in found.images}
+    if unknown := [name for name in verdicts if name not in known]:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        msg = (
+            f"{Path(review).name}: {', '.join(unknown[:5])}{more} not in {found.folder}. Give the "
+            "folder of the results that were reviewed."
+        )
+        raise InputError(msg)
+    if not any(v.keeps for v in verdicts.values()):
+        raise InputError(f"{Path(review).name}: nothing is accepted. Accept a result first.")
+
+
+def _edits(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[str, Path]:
+    """Files of the edited images, once all of them are those of the review."""
+    wanted = {name: v for name, v in verdicts.items() if v.verdict == EDITED}
+    if wanted and edits is None:
+        msg = f"{len(wanted)} images are edited, but no folder of edits is given (--edits)."
+        raise InputError(msg)
+    files = {name: Path(str(edits)) / v.file for name, v in wanted.items()}
+    faults = []
+    for name, path in files.items():
+        if not path.is_file():
+            faults.append(f"{path}: no such file, {name} was edited")
+        elif sha256_of(path) != wanted[name].sha256:
+            faults.append(f"{path}: is not what was reviewed, its hash is another")
+    if faults:
+        raise InputError("; ".join(faults) + ". Restore the edits, or review these images again.")
+    return files
+
+
+def _taken(
+    one: Result, verdict: Verdict | None, changed: Mapping[str, Path]
+) -> tuple[IntArray, list[dict[str, Any]]]:
+    """Labels of one image, and its rows of the table; blank in a stack if it is not kept."""
+    labels = one.labels()
+    if verdict is None or not verdict.keeps:
+        return np.zeros_like(labels), []
+    if verdict.verdict != EDITED:
+        return labels, _rows(one, labels)
+    edited = masks.read_labels(changed[one.label])
+    if edited.shape != labels.shape:
+        msg = f"{changed[one.label].name}: {edited.shape} for {one.label} of {labels.shape}."
+        raise InputError(f"{msg} Review this image again.")
+    about = {k: {"class": a.label, "score": a.score} for k, a in verdict.objects.items()}
+    return edited, _rows_of(one.label, edited, about)
+
+
+def _rows(one: Result, labels: IntArray) -> list[dict[str, Any]]:
+    """Those of the results, or, if these have no table, the objects that are there."""
+    if one.rows or one.score is not None:
+        rows = [{key: row.get(key) for key in COLUMNS} for row in one.rows]
+        return rows or [{"image": one.label, "image_score": one.score, "object": 0}]
+    return _rows_of(one.label, labels, {})
+
+
+def _rows_of(
+    label: str, labels: IntArray, about: Mapping[int, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    areas = np.bincount(labels.ravel())
+    values = [int(v) for v in np.flatnonzero(areas) if v]
+    scores = [about[v]["score"] for v in values if v in about and about[v]["score"] is not None]
+    head = {"image": label, "image_score": round(float(np.mean(scores)), 4) if scores else None}
+    rows = [
+        {**head, "object": v, **about.get(v, {"class": 1}), "area_px": int(areas[v])}
+        for v in values
+    ]
+    return rows or [{**head, "object": 0}]
+
+
+def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+    """Raise if anything is in the way; drop labels of an earlier review that are not renewed."""
+    ours = (*names, REVIEW, "prompts.json", "scores.csv")
+    if not overwrite:
+        for name in ours:
+            atomic.check_free(folder / name, overwrite=False)
+        return
+    with suppress(FormatError, InputError):
+        for label in load_earlier(folder / REVIEW):
+            for stale in {f"{label}.tif", f"{label.partition('[')[0]}.tif"} - set(names):
+                _remove(folder / stale)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise atomic.output_error(path, error) from error
+
+
+def load_earlier(path: Path) -> list[str]:
+    """Images that an earlier `accept` wrote labels for."""
+    if not path.is_file():
+        return []
+    return [name for name, one in load_review(path).items() if one.keeps]
+
+
+def _write_tables(
+    folder: Path,
+    found: Results,
+    stored: PromptFile | None,
+    rows: Sequence[dict[str, Any]],
+    done: Sequence[str],
+    verdicts: Mapping[str, Verdict],
+) -> None:
+    write_csv(folder / "scores.csv", rows, columns=COLUMNS, overwrite=True)
+    if found.stored is not None:
+        kept = _prompts(found, stored, done)
+        save_prompts(folder / "prompts.json", kept, overwrite=True)
+    images = {one.label: _told(one.label, verdicts) for one in found.images}
+    content = {"format": FORMAT, "version": VERSION, "images": images}
+    write_json(folder / REVIEW, content, overwrite=True)
+
+
+def _told(label: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    verdict = verdicts.get(label, Verdict("rejected", UNREVIEWED))
+    return verdict.to_tree()
+
+
+def _prompts(found: Results, stored: PromptFile | None, done: Sequence[str]) -> PromptFile:
+    """Of the kept images; those of edited ones count more."""
+    own = found.stored
+    if own is None:
+        raise InputError(f"{found.folder}: has no prompts.json.")
+    edited = {image.name: image for image in stored.images} if stored is not None else {}
+    images = tuple(_joined(i, edited.get(i.name)) for i in own.images if i.name in done)
+    classes = {**own.classes, **(stored.classes if stored is not None else {})}
+    return PromptFile(images, own.model, own.normalisation, classes)
+
+
+def _joined(image: ImagePrompts, edited: ImagePrompts | None) -> ImagePrompts:
+    """Without the time that it took: a replay takes another."""
+    if edited is None:
+        return replace(image, seconds=None)
+    return replace(image, objects=edited.objects, scores=edited.scores, seconds=None)
+
+
+__all__ = ["REVIEW", "UNREVIEWED", "accept", "load_earlier"]

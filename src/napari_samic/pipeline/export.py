@@ -1,0 +1,174 @@
+"""Results to the files that others read: TIFF, PNG, OME-Zarr, COCO, GeoJSON, tables, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from napari_samic import atomic
+from napari_samic.contracts import Job, Step
+from napari_samic.errors import InputError, OutputError
+from napari_samic.export import write_csv, write_json
+from napari_samic.export.coco import CocoTree
+from napari_samic.export.geojson import geojson_tree
+from napari_samic.export.labelpng import write_label_png
+from napari_samic.export.measure import COLUMNS, measurements
+from napari_samic.export.objects import Labelled
+from napari_samic.export.omezarr import write_ome_zarr
+from napari_samic.pipeline import common
+from napari_samic.pipeline.records import Labels
+from napari_samic.pipeline.results import Result, Results, read_results, stacks, stem_of_plane
+from napari_samic.prompts import PromptFile, load_prompts, save_prompts
+from napari_samic.settings import ExportSettings
+
+FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
+
+
+def export(
+    results: Path | str,
+    *,
+    out: Path | str,
+    classes: Path | str | None = None,
+    settings: ExportSettings | None = None,
+    overwrite: bool = False,
+) -> Job[common.Outcome]:
+    """Write results in other formats; the results stay as they are.
+
+    Parameters
+    ----------
+    results : Path
+        Folder of `segment`, `annotate` or `accept`.
+    out : Path
+        Another folder.
+    classes : Path, optional
+        A prompt file whose names of the classes are used; the results know numbers only.
+    settings : ExportSettings, optional
+        Which formats, and how.
+    overwrite : bool
+        Replace files of these names.
+
+    Returns
+    -------
+    Job of Outcome
+        `figures`: `objects`, and `files` by their names in `out`.
+
+    Raises
+    ------
+    InputError
+        No results there, no format asked for, or `out` is the folder of the results.
+    OutputError
+        One of the files is there already (then nothing is written), or the disk refuses.
+    """
+    how = settings or ExportSettings()
+    if not any(getattr(how, name) for name in FORMATS):
+        raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
+    names = load_prompts(classes).classes if classes is not None else None
+    found = read_results(results, classes=names)
+    folder = common.results_folder(out, [one.plane.path for one in found.images])
+    writing = _Writing(found, folder, how, overwrite)
+    writing.check()
+    yield Step(0, len(found.images), "looking at the results")
+    for name, members in stacks(found).items():
+        writing.file(name, members)
+        yield Step(len(writing.done), len(found.images), f"{name}: {writing.objects} objects")
+    writing.finish()
+    figures = {"objects": writing.objects, "files": sorted(writing.files)}
+    return common.Outcome(folder, tuple(writing.done), (), {}, figures)
+
+
+class _Writing:
+    """One export under way."""
+
+    def __init__(self, found: Results, folder: Path, how: ExportSettings, overwrite: bool) -> None:
+        self.found, self.folder, self.how, self.overwrite = found, folder, how, overwrite
+        self.done: list[str] = []
+        self.files: list[str] = []
+        self.objects = 0
+        self._rows: list[dict[str, Any]] = []
+        self._coco = CocoTree("polygons" if how.coco_masks == "polygons" else "rle")
+
+    def names(self) -> Iterator[str]:
+        """Every file that will be written."""
+        how = self.how
+        for name, members in stacks(self.found).items():
+            yield from [f"{name}.tif"] * how.tiff + [f"{name}.ome.zarr"] * how.ome_zarr
+            for one in members:
+                stem = stem_of_plane(one.plane)
+                yield from [f"{stem}.png"] * how.png + [f"{stem}.geojson"] * how.geojson
+        yield from ["coco.json"] * how.coco + ["measurements.csv"] * how.table
+        if how.prompt_file and self.found.stored is not None:
+            yield "prompts.json"
+
+    def check(self) -> None:
+        """Raise before anything is written."""
+        if self.how.prompt_file and self.found.stored is None:
+            raise InputError(f"{self.found.folder}: has no prompts.json to export. Leave it out.")
+        for name in self.names():
+            path = self.folder / name
+            if path.exists() and not self.overwrite:
+                msg = f"{path}: exists already. Choose another folder, or overwrite (--overwrite)."
+                raise OutputError(msg)
+            if not name.endswith(".zarr"):
+                atomic.check_free(path, overwrite=True)
+
+    def file(self, name: str, members: Sequence[Result]) -> None:
+        """Write what belongs to one label file."""
+        how = self.how
+        planes: list[Labelled] = []
+        with Labels(self._path(f"{name}.tif", on=how.tiff), overwrite=self.overwrite) as labels:
+            for one in members:
+                image = one.labelled()
+                if how.tiff:
+                    labels.write(one.plane, image.labels)
+                self._plane(stem_of_plane(one.plane), image)
+                planes += [image] * how.ome_zarr
+        if how.ome_zarr:
+            write_ome_zarr(
+                self._path(f"{name}.ome.zarr"), planes, members[0].plane.stack_shape,
+                spacing=self._spacing, unit=how.unit, overwrite=self.overwrite,
+            )  # fmt: skip
+        self.done += [one.label for one in members]
+
+    def _plane(self, stem: str, image: Labelled) -> None:
+        how = self.how
+        self.objects += sum(1 for _ in image.cutouts())
+        if how.png:
+            write_label_png(self._path(f"{stem}.png"), image.labels, overwrite=self.overwrite)
+        if how.geojson:
+            path = self._path(f"{stem}.geojson")
+            write_json(path, geojson_tree(image), overwrite=self.overwrite)
+        if how.coco:
+            self._coco.add(image)
+        if how.table:
+            self._rows += measurements(image, spacing=self._spacing, unit=how.unit or "px")
+
+    def finish(self) -> None:
+        """Write what is of all images."""
+        if self.how.coco:
+            write_json(self._path("coco.json"), self._coco.tree(), overwrite=self.overwrite)
+        if self.how.table:
+            path = self._path("measurements.csv")
+            write_csv(path, self._rows, columns=COLUMNS, overwrite=self.overwrite)
+        if self.how.prompt_file and self.found.stored is not None:
+            path = self._path("prompts.json")
+            save_prompts(path, _named(self.found), overwrite=self.overwrite)
+
+    @property
+    def _spacing(self) -> tuple[float, float]:
+        return self.how.pixel_height, self.how.pixel_width
+
+    def _path(self, name: str, *, on: bool = True) -> Path:
+        self.files += [name] * on
+        return self.folder / name
+
+
+def _named(found: Results) -> PromptFile:
+    """The prompts of the images that have labels, without the time: a replay takes another."""
+    if found.stored is None:
+        raise InputError(f"{found.folder}: has no prompts.json.")
+    names = {one.label for one in found.images}
+    stored = found.stored
+    images = tuple(replace(i, seconds=None) for i in stored.images if i.name in names)
+    return PromptFile(images, stored.model, stored.normalisation, dict(found.classes))

@@ -1,0 +1,99 @@
+"""Two prompters on the same images: which finds the objects better?
+
+For each file the references that the last one kept aside are looked for with the others, as its
+training did. An older prompter may have learned from them, so it is never wronged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_samic.contracts import Job, Plane, Reference, Step
+from napari_samic.errors import FormatError, SamicError
+from napari_samic.models import backbones, prompterfile, training
+from napari_samic.models.sam import load_segmenter
+from napari_samic.models.samic import SamicPrompter
+from napari_samic.normalise import Normalisation
+from napari_samic.pipeline import common
+from napari_samic.pipeline.train import read_references
+from napari_samic.prompts import PromptFile, load_prompts
+
+
+def judge(
+    images: Any,
+    *,
+    prompters: Sequence[Path | str],
+    prompts: Path | str,
+    device: str = "auto",
+) -> Job[common.Outcome]:
+    """Score prompters on the references that the last of them kept aside.
+
+    Parameters
+    ----------
+    images : path, glob, folder, list of those, or array
+        The references.
+    prompters : sequence of Path
+        Files of `train`.
+    prompts : Path
+        The prompt file that the last was trained with.
+    device : str
+
+    Returns
+    -------
+    Job of Outcome
+        `done`: the references kept aside; none below four. `figures`: for each path the correlation
+        of predicted and true heat map, None if there is nothing to judge by. `failures`: prompters
+        that can't be used here.
+
+    Raises
+    ------
+    FormatError
+        The last is no prompter file.
+    """
+    stored = load_prompts(prompts)
+    planes = common.named(common.open_planes(images), stored)
+    held = _held_out(prompters[-1])
+    figures: dict[str, float | None] = {}
+    failures: dict[str, str] = {}
+    for done, path in enumerate(prompters):
+        yield Step(done, len(prompters), f"judging {Path(path).name}", {"phase": "judge"})
+        figures[str(path)] = None
+        if not held:
+            continue
+        try:
+            prompter, normalisation = _open(path, device)
+            references = yield from _read(planes, stored, normalisation)
+            kept = [r for r in references if r.name not in held]
+            aside = [r for r in references if r.name in held]
+            figures[str(path)] = training.score(prompter, kept, aside)
+        except SamicError as error:
+            failures[str(path)] = str(error)
+    return common.Outcome(None, held, (), failures, figures)
+
+
+def _held_out(path: Path | str) -> tuple[str, ...]:
+    report = prompterfile.describe(path)["report"] or {}
+    return tuple(report.get("held_out", ()))
+
+
+def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Normalisation]:
+    """A prompter with the networks that it was trained on, and how it sees pixels."""
+    header = prompterfile.describe(path)
+    try:
+        data, kind = header["normalisation"], str(header["backbone"]["kind"])
+        model, normalisation = str(data["model"]), Normalisation.from_dict(data)
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{Path(path).name}: lacks {error}. Train again.") from error
+    cache = common.default_cache()
+    segmenter = load_segmenter(common.full_name(model), device=device, cache=cache)
+    eyes = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
+    return prompterfile.load(path, eyes), normalisation
+
+
+def _read(
+    planes: list[Plane], stored: PromptFile, normalisation: Normalisation
+) -> Job[list[Reference]]:
+    references, _ = yield from read_references(planes, stored, {}, normalisation)
+    return references

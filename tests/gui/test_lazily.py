@@ -1,0 +1,62 @@
+"""Stacks and folders are opened without reading them."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_samic.contracts import Plane
+from napari_samic.errors import InputError
+from napari_samic.gui.lazily import lazy_layers
+from napari_samic.gui.pixels import FILES
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Labels of the planes that are read from now on."""
+    seen = []
+    before = Plane.__init__
+
+    def watched(self, name, index, read, *args, **kwargs):
+        def spy():
+            seen.append(self.label)
+            return read()
+
+        before(self, name, index, spy, *args, **kwargs)
+
+    monkeypatch.setattr(Plane, "__init__", watched)
+    return seen
+
+
+def test_stack_file_is_read_slice_by_slice(tmp_path, reads):
+    whole = np.random.default_rng(0).integers(0, 255, (200, 8, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "cells.tif", whole, photometric="minisblack")
+    ((data, options, kind),) = lazy_layers(tmp_path / "cells.tif")
+    assert (data.shape, kind, options["name"], options["rgb"]) == (
+        (200, 8, 9), "image", "cells", False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(data[150]), whole[150])
+    assert reads == ["cells[0]", "cells[150]"]
+
+
+def test_folder_is_read_file_by_file_and_knows_its_files(tmp_path, reads):
+    for i in range(50):
+        tifffile.imwrite(tmp_path / f"im{i}.tif", np.full((6, 7), i, np.uint8))
+    ((data, options, _),) = lazy_layers(tmp_path)
+    assert data.shape == (50, 6, 7)
+    assert int(np.asarray(data[10]).max()) == 10  # im10 after im9
+    assert reads == ["im0", "im10"]
+    assert options["metadata"][FILES][10].endswith("im10.tif")
+
+
+def test_images_of_several_sizes_become_a_layer_each(tmp_path):
+    for i, size in enumerate([(6, 7), (8, 9), (6, 7)]):
+        Image.fromarray(np.full((*size, 3), 10 * i, np.uint8)).save(tmp_path / f"p{i}.png")
+    two, one = lazy_layers(tmp_path)
+    assert (two[0].shape, two[1]["rgb"]) == ((2, 6, 7, 3), True)
+    assert (one[0].shape, one[1]["name"]) == ((8, 9, 3), "p1")
+
+
+def test_nothing_there_is_told(tmp_path):
+    with pytest.raises(InputError, match="no image"):
+        lazy_layers(tmp_path)

@@ -1,0 +1,172 @@
+"""References to a new prompter, and which of two stays: with the real jobs and a toy model."""
+
+import shutil
+
+import pytest
+import torch
+from lab import annotate, begin, make_bench
+
+from napari_samic import recipes
+from napari_samic.contracts import run
+from napari_samic.errors import InputError, TrainingError
+from napari_samic.gui import trainwork
+from napari_samic.gui.trainwork import KINDS, Order, Verdict
+from napari_samic.settings import PeakSettings, TrainSettings
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, toy):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1, 2, 3)
+    begin(made, tmp_path / "project")
+    yield made
+    made.close()
+
+
+def trained(bench, *, resume=False, stop=lambda: False, **settings):
+    chosen = {kind: kind() for kind in KINDS}
+    chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
+    chosen[PeakSettings] = PeakSettings(floor=1e-6)
+    order = Order(
+        bench.project, bench.reference_images(), bench.desk.state.model, chosen, stop, resume
+    )
+    return run(trainwork.train(order))
+
+
+def content(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(one, other):
+    one, other = content(one)["learner"], content(other)["learner"]
+    return all(torch.equal(one[k], other[k]) for k in one)
+
+
+def steps(project):
+    return recipes.load_recipe(project.recipe).steps
+
+
+def test_first_prompter_is_taken_with_its_step(bench):
+    project = bench.project
+    verdict = trained(bench)
+    assert not verdict.has_old
+    assert 0 < abs(verdict.new) <= 1
+    assert not project.prompter_file.exists()
+    assert [s.do for s in steps(project)] == ["annotate"]
+    assert (project.references_folder / "cells[0].tif").exists()
+    assert run(trainwork.accept(project)) is None
+    annotated, step = steps(project)
+    assert (step.do, step.out, step.inputs["prompts"]) == (
+        "train",
+        "prompter.pt",
+        "references.json",
+    )
+    assert step.settings == {"epochs": 1, "views": 1, "floor": 1e-6}
+    assert annotated.settings == {"overwrite": True}
+    left = sorted(p.name for p in project.folder.iterdir() if "prompter" in p.name)
+    assert left == ["prompter.pt"]
+
+
+def test_old_and_new_are_judged_and_neither_is_lost(bench):
+    project = bench.project
+    trained(bench)
+    run(trainwork.accept(project))
+    shutil.copy(project.prompter_file, project.folder / "first.pt")
+    verdict = trained(bench, epochs=2, learning_rate=0.01)
+    assert verdict.has_old
+    assert verdict.held_out[0].startswith("cells[")
+    assert abs(verdict.old) <= 1
+    assert verdict.why == ""
+    assert same(project.prompter_file, project.folder / "first.pt")
+
+    assert run(trainwork.refuse(project)).name == "prompter-1.pt"
+    assert same(project.prompter_file, project.folder / "first.pt")
+    assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
+
+    trained(bench, epochs=2, learning_rate=0.01)
+    assert run(trainwork.accept(project)).name == "prompter-2.pt"
+    assert same(project.folder / "prompter-2.pt", project.folder / "first.pt")
+    assert same(project.prompter_file, project.folder / "prompter-1.pt")
+    assert steps(project)[-1].settings["overwrite"] is True
+
+
+def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(bench, tmp_path):
+    project = bench.project
+    trained(bench, epochs=3, stop=lambda: True)
+    run(trainwork.accept(project))
+    assert steps(project)[-1].settings["epochs"] == 1
+    verdict = trained(bench, epochs=3, resume=True)
+    assert "3 epochs" in verdict.summary
+    run(trainwork.accept(project))
+    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
+
+
+def test_nothing_to_go_on_with_is_told(bench):
+    with pytest.raises(InputError, match="no training to go on with"):
+        trained(bench, resume=True)
+
+
+def test_other_references_are_another_training(bench):
+    trained(bench)
+    bench.desk.state.add_point(30, 20)
+    bench.runner.settle()
+    with pytest.raises(TrainingError, match="not those of the training that was stopped"):
+        trained(bench, resume=True)
+
+
+def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
+    project = bench.project
+    trained(bench)
+    run(trainwork.accept(project))
+    names = ("prompter.pt", "training.mark")
+    before = {name: (project.folder / name).read_bytes() for name in names}
+    chosen = {kind: kind() for kind in KINDS}
+    order = Order(project, bench.reference_images(), bench.desk.state.model, chosen, lambda: False)
+    job = trainwork.train(order)
+    while next(job).data.get("phase") != "batch":
+        pass
+    job.close()
+    assert {name: (project.folder / name).read_bytes() for name in names} == before
+    assert not trainwork.new_file(project).exists()
+    assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
+
+
+def test_prompter_that_waits_is_kept_when_another_is_trained(bench):
+    project = bench.project
+    trained(bench)
+    first = content(trainwork.new_file(project))["learner"]
+    trained(bench, seed=5)
+    kept = content(project.folder / "prompter-1.pt")["learner"]
+    assert all(torch.equal(kept[k], first[k]) for k in first)
+
+
+def test_old_prompter_that_can_not_be_used_here_is_told(bench):
+    project = bench.project
+    project.prompter_file.write_bytes(b"damaged")
+    verdict = trained(bench)
+    assert (verdict.old, verdict.has_old) == (None, True)
+    assert "not a prompter file" in verdict.why
+    assert verdict.new is not None
+
+
+def test_accepting_without_a_new_prompter_is_told(bench):
+    with pytest.raises(InputError, match="No new prompter"):
+        run(trainwork.accept(bench.project))
+
+
+def test_verdict_survives_the_notes_of_a_project():
+    verdict = Verdict(0.5, 0.25, ("a", "b"), "2 epochs", "", True)
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    assert verdict.is_worse
+    assert Verdict.from_dict({"odd": 1, "new": 0.5, "held_out": None}) == Verdict(new=0.5)
+    assert Verdict.from_dict("damaged") == Verdict()
+
+
+def test_settings_survive_the_notes_of_a_project():
+    chosen = [TrainSettings(epochs=7), PeakSettings.paper()]
+    found = trainwork.recalled(trainwork.describe(chosen))
+    assert (found[TrainSettings], found[PeakSettings]) == tuple(chosen)
+    assert trainwork.recalled({"TrainSettings": {"epochs": -1}})[TrainSettings] == TrainSettings()
+    assert trainwork.recalled("damaged") == {}

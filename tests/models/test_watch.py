@@ -1,0 +1,173 @@
+"""A training that is ended early keeps its best, and goes on as if it had never stopped."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_backbone import prompter, quick, references
+
+from napari_samic.contracts import Prompts, run
+from napari_samic.errors import FormatError, OutputError, TrainingError
+from napari_samic.models import training
+from napari_samic.models.watch import Watch, load_mark, save_mark
+
+
+def weights(made):
+    return copy.deepcopy(made.learner.state_dict())
+
+
+def clicked(reference):
+    """With a click more."""
+    more = Prompts(reference.objects[0].points_rc + 1, [True])
+    return replace(reference, objects=(*reference.objects, more))
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def straight():
+    return trained()
+
+
+def trained(watch=None, made=None, given=None, **settings):
+    made = made or prompter()
+    settings = {"epochs": 4, "batch_size": 2, **settings}
+    report = run(made.fit(given or references(5), quick(**settings), watch))
+    return made, report
+
+
+class After:
+    """Says stop at the n-th question, and goes on saying it.
+
+    It is asked after each epoch, and before both batches of each but the first.
+    """
+
+    def __init__(self, asked):
+        self.left = asked
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("asked", [
+    pytest.param(1, id="before_anything_is_done"),
+    pytest.param(3, id="between_two_batches"),
+    pytest.param(4, id="at_the_end_of_an_epoch"),
+])  # fmt: skip
+def test_stopped_training_is_that_of_so_many_epochs(asked):
+    made, report = trained(Watch(After(asked)))
+    assert 1 <= len(report.losses) < 4
+    assert report.stopped == "stopped by hand"
+    short, told = trained(epochs=len(report.losses))
+    assert (report.losses, report.after) == (told.losses, told.after)
+    assert same(weights(made), weights(short))
+    assert not made.learner.training
+
+
+def test_stop_that_is_taken_back_is_a_stop():
+    asked = iter([False, False, True])
+    _, report = trained(Watch(lambda: next(asked, False)))
+    assert (len(report.losses), report.stopped) == (1, "stopped by hand")
+
+
+@pytest.mark.parametrize("by_file", [False, True], ids=["in_memory", "by_file"])
+@pytest.mark.parametrize("asked", [3, 4], ids=lambda n: f"after_{n}")
+def test_training_that_goes_on_ends_as_one_that_never_stopped(straight, asked, by_file, tmp_path):
+    first = Watch(After(asked))
+    trained(first)
+    mark = first.mark
+    if by_file:
+        save_mark(tmp_path / "mark", mark)
+        mark = load_mark(tmp_path / "mark")
+    stopped_at = len(mark.losses)
+    assert 0 < stopped_at < 4
+    made, report = trained(Watch(mark=mark))
+    whole, told = straight
+    assert report.losses == told.losses
+    assert (report.before, report.after, report.stopped) == (told.before, told.after, "all done")
+    assert same(weights(made), weights(whole))
+    assert len(mark.losses) == stopped_at  # and can be gone on with once more
+
+
+def test_ended_training_goes_on_with_more_epochs_and_patience(straight):
+    watch = Watch()
+    trained(watch, epochs=2, patience=1)
+    made, report = trained(Watch(mark=watch.mark))
+    assert same(weights(made), weights(straight[0]))
+    assert len(report.losses) == 4
+
+
+@pytest.mark.parametrize("change", [
+    pytest.param({"learning_rate": 1e-3}, id="settings"),
+    pytest.param({"given": references(5, seed=3)}, id="references"),
+    pytest.param({"given": [replace(r, image=255 - r.image) for r in references(5)]}, id="pixels"),
+    pytest.param({"given": [*references(5)[:4], clicked(references(5)[4])]}, id="prompts"),
+    pytest.param({"made": prompter(seed=4)}, id="first_weights"),
+    pytest.param({"made": prompter(mask_mode="weighted")}, id="prompter"),
+])  # fmt: skip
+def test_another_training_does_not_go_on(change):
+    watch = Watch()
+    trained(watch, epochs=1)
+    made = change.get("made") or prompter()
+    before = weights(made)
+    with pytest.raises(TrainingError, match="not those of the training that was stopped"):
+        trained(Watch(mark=watch.mark), **{**change, "made": made})
+    assert same(weights(made), before)
+
+
+def test_held_out_score_is_told_and_changes_nothing():
+    watch = Watch(scores=True)
+    watch.timed = lambda score: score()  # whatever the time
+    made, told = prompter(), []
+    for step in made.fit(references(5), quick(epochs=3, batch_size=2), watch):
+        told += [step.data["held_out"]] if "held_out" in step.data else []
+    assert len(told) == 3
+    plain, report = trained(epochs=3)
+    assert same(weights(made), weights(plain))
+    assert told[-1] == pytest.approx(report.after) or min(report.losses) != report.losses[-1]
+
+
+def test_held_out_score_takes_at_most_a_fifth_of_the_time(monkeypatch):
+    clock, scored = [0.0], []
+    monkeypatch.setattr("napari_samic.models.watch.time.monotonic", lambda: clock[0])
+    watch = Watch(scores=True)
+
+    def score():
+        clock[0] += 3.0
+        scored.append(clock[0])
+        return 0.5
+
+    for _ in range(100):
+        watch.timed(score)
+        clock[0] += 1.0
+    assert len(scored) == pytest.approx(0.2 * clock[0] / 3, abs=1)
+
+
+def test_unwatched_training_scores_only_before_and_after(monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "score", lambda *_: calls.append(1) or 0.5)
+    trained(epochs=3)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no torch file", None], ids=["empty", "text", "other"])
+def test_file_that_is_no_mark_is_refused(tmp_path, content):
+    path = tmp_path / "mark"
+    if content is None:
+        torch.save({"kind": "napari-samic/prompter", "version": 1}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FormatError, match="mark: no training to go on with"):
+        load_mark(path)
+
+
+def test_mark_that_can_not_be_written_is_told(tmp_path):
+    watch = Watch()
+    trained(watch, epochs=1)
+    (tmp_path / "mark").mkdir()
+    with pytest.raises(OutputError, match="that is a folder"):
+        save_mark(tmp_path / "mark", watch.mark)
