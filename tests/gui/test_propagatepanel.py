@@ -97,7 +97,7 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
 
     s.viewer.dims.set_point(0, 2)
     assert not s.ours()  # what was seen of another slice is not shown over this one
-    qtbot.waitUntil(lambda: bool(s.runner.jobs))
+    qtbot.waitUntil(lambda: s.of.looking != "")  # Annotate encodes the slice too
     s.settle()
     assert s.of.preview.label == "cells[2]"
     s.dock.go_to("Annotate")
@@ -197,7 +197,8 @@ def test_layers_and_images_that_go_in_the_middle_are_survived(story):
         s.viewer.layers.remove(layer)
     job = s.run_until(1)
     s.viewer.layers.remove(s.ours()["cells results [SAMIC]"])
-    job.advance()
+    while len(s.of.run.made) < 2:
+        job.advance()
     assert "cells results [SAMIC]" in s.ours()
     s.viewer.layers.remove(s.image)
     s.settle()

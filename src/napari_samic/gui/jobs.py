@@ -169,7 +169,7 @@ def _hold_spinner_still() -> None:
     from napari import current_viewer
 
     with suppress(AttributeError, RuntimeError):  # not for plugins, so it may look otherwise
-        window = current_viewer().window._qt_window  # type: ignore[union-attr]
+        window = current_viewer().window._qt_window
         window._activity_dialog._toggleButton._inProgressIndicator.movie().setPaused(True)
 
 

@@ -132,7 +132,7 @@ class PropagateStep:
             self._show_preview()
         elif what == "settings":
             self.panel.show_settings(self.presenter)
-        elif what == "shelf":
+        elif what in ("shelf", "made"):  # the layer may have been deleted meanwhile
             self._show_results()
         elif what == "result":
             self._show_results()
@@ -141,7 +141,7 @@ class PropagateStep:
             self._keep.start()
         elif what == "page" and self.presenter.page is not None:
             self.stage.show_page(self.presenter.page)
-        if what not in ("painted", "result"):
+        if what not in ("painted", "result", "made"):
             self._refresh()
 
     def _show_preview(self) -> None:

@@ -31,6 +31,7 @@ class Shelf:
     bench : Bench
     tell : callable
         Takes "shelf": another layer or project; "result": the shown slice has other labels;
+        "made": another one has;
         "painted": `keep` should be called soon.
 
     Attributes
@@ -128,6 +129,7 @@ class Shelf:
             self._tell("result")
         else:
             self.stack.forget(index)
+            self._tell("made")
 
     # --- painting
 
