@@ -107,7 +107,7 @@ def test_ended_training_goes_on_with_more_epochs_and_patience(straight):
     pytest.param({"given": [replace(r, image=255 - r.image) for r in references(5)]}, id="pixels"),
     pytest.param({"given": [*references(5)[:4], clicked(references(5)[4])]}, id="prompts"),
     pytest.param({"made": prompter(seed=4)}, id="first_weights"),
-    pytest.param({"made": prompter(mask_mode="weighted")}, id="prompter"),
+    pytest.param({"made": prompter(mask_mode="faithful")}, id="prompter"),
 ])  # fmt: skip
 def test_another_training_does_not_go_on(change):
     watch = Watch()
