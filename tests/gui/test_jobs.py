@@ -50,6 +50,25 @@ def count_to(n):
     return n
 
 
+def test_steps_that_come_while_one_is_told_wait_for_it(qtbot):
+    from qtpy.QtWidgets import QApplication
+
+    heard, jobs, depth, deepest = [], Jobs(), [0], [0]
+
+    def on_step(step):
+        depth[0] += 1
+        deepest[0] = max(deepest[0], depth[0])
+        QApplication.processEvents()  # as napari's bar does while it draws
+        heard.append(step.done)
+        depth[0] -= 1
+
+    calls = Calls(on_step=on_step, on_done=heard.append, on_end=lambda: heard.append("end"))
+    jobs.start(count_to(300), calls)
+    qtbot.waitUntil(lambda: "end" in heard)
+    assert heard == [*range(300), 300, "end"]
+    assert deepest[0] == 1
+
+
 def test_steps_and_result_arrive_in_order_in_the_main_thread(qtbot):
     heard, jobs = Heard(), Jobs()
     jobs.start(count_to(3), heard.calls)

@@ -11,9 +11,11 @@ such as tables of 500 images, would else hold the window up.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from napari_samic.contracts import Job, Step
@@ -103,10 +105,31 @@ class _Running:
         self.worker = create_worker(
             self._relay, _start_thread=False, _progress={"desc": title} if title else None
         )
-        self.worker.yielded.connect(self._stepped)
-        self.worker.returned.connect(self._returned)
-        self.worker.finished.connect(self._finished)
+        self._turns: deque[Callable[[], None]] = deque()
+        self._is_busy = False
+        self.worker.yielded.connect(lambda step: self._in_turn(partial(self._stepped, step)))
+        self.worker.returned.connect(lambda result: self._in_turn(partial(self._returned, result)))
+        self.worker.finished.connect(lambda: self._in_turn(self._finished))
         group.add(self)
+
+    def _in_turn(self, act: Callable[[], None]) -> None:
+        """One after the other, also when napari's bar lets Qt bring the next one meanwhile.
+
+        It handles events while it draws. Steps that came faster than they were drawn were called
+        inside one another until the stack was full and the process aborted.
+        """
+        self._turns.append(act)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._turns:
+                try:
+                    self._turns.popleft()()
+                except Exception as error:  # the turns behind it must come all the same
+                    show(error)
+        finally:
+            self._is_busy = False
 
     def cancel(self) -> None:
         self.cancelled = True
