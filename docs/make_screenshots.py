@@ -19,8 +19,8 @@ from typing import Any
 import napari
 import numpy as np
 from PIL import Image
-from qtpy.QtCore import QEventLoop, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QEventLoop, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_samic.gui.opening import dock_of
 from napari_samic.gui.project import Project
@@ -29,10 +29,10 @@ from napari_samic.settings import TrainSettings
 
 IMAGES = Path(__file__).with_name("images")
 NAMES = ("annotate", "train", "propagate", "review", "export")
-WIDTH_PX, HEIGHT_PX, COLOURS = 1200, 800, 256
-REFERENCES, SLICES, EPOCHS = 4, 10, 8
+WIDTH_PX, HEIGHT_PX, COLOURS = 1240, 840, 256
+DOCK_PX, LAYERS_PX = 390, 250
+REFERENCES, EPOCHS, LOOKED_AT = 4, 12, 8
 FORMATS = ("tiff", "coco", "geojson", "table")
-SAMPLE = "SAMIC samples"
 
 
 def wait(done: Callable[[], bool], *, limit_s: float = 600) -> None:
@@ -45,6 +45,13 @@ def wait(done: Callable[[], bool], *, limit_s: float = 600) -> None:
             raise TimeoutError(f"not done after {limit_s:.0f} s: {done.__code__.co_names}")
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
     tick.stop()
+
+
+def is_drawn(clicks: Any, page: Any) -> bool:
+    """Whether the layer shows this page, so that the next click goes to its current object."""
+    points = [point[:2] for item in page.items for point in item.points]
+    shown = [tuple(at[-2:]) for at in clicks.data]
+    return shown == points and clicks.feature_defaults["object"].iloc[0] == page.current
 
 
 class Story:
@@ -61,15 +68,20 @@ class Story:
 
     def __init__(self, viewer: napari.Viewer, folder: Path, names: tuple[str, ...]) -> None:
         self.viewer, self.names = viewer, names
-        viewer.window._qt_window.resize(WIDTH_PX, HEIGHT_PX)
         viewer.open_sample("napari-samic", "scenes")
-        for name in (SAMPLE, f"{SAMPLE}, truth"):
-            viewer.layers[name].data = viewer.layers[name].data[:SLICES]
         viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
+        self.lay_out(viewer.window._qt_window)
         self.bench = self.dock.bench
         wait(lambda: self.bench.desk.status.startswith("Ready"))
         self.bench.desk.keeper.begin_project(Project.create(folder))
+
+    def lay_out(self, window: Any) -> None:
+        """Give most of the window to the image."""
+        window.resize(WIDTH_PX, HEIGHT_PX)
+        docks = [one for one in window.findChildren(QDockWidget) if one.isVisible()]
+        widths = [DOCK_PX if one.isAncestorOf(self.dock) else LAYERS_PX for one in docks]
+        window.resizeDocks(docks, widths, Qt.Orientation.Horizontal)
 
     def rest(self) -> None:
         """Wait until no job runs."""
@@ -96,14 +108,15 @@ class Story:
         """Click on each object of a slice, where its pixels are nearest to their mean."""
         step = self.step("Annotate")
         self.viewer.dims.set_point(0, number)
+        state, clicks = self.bench.desk.state, step.stage.layers["clicks"]
         truth = sample_set()[number].truth
         for value in np.unique(truth[truth > 0]):
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
             step.panel.verbs["new"]()
-            step.stage.layers["clicks"].add((number, row, column))
-            wait(lambda: self.bench.desk.state.page.item() is not None)
-            wait(lambda: not self.bench.desk.state.is_waiting)
+            wait(lambda: is_drawn(clicks, state.page))  # a hand is slower than the timer that draws
+            clicks.add((number, row, column))
+            wait(lambda: state.page.item() is not None and not state.is_waiting)
 
     def annotate(self) -> None:
         """Make the references."""
@@ -133,7 +146,7 @@ class Story:
         self.rest()
         if step.presenter.run.failures:
             raise RuntimeError(step.presenter.run.failures)
-        self.viewer.dims.set_point(0, SLICES - 2)
+        self.viewer.dims.set_point(0, LOOKED_AT)
         step.panel.preview.click()
         self.picture("propagate")
         step.panel.preview.click()
