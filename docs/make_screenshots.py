@@ -30,8 +30,8 @@ from napari_samic.settings import TrainSettings
 IMAGES = Path(__file__).with_name("images")
 NAMES = ("annotate", "train", "propagate", "review", "export")
 WIDTH_PX, HEIGHT_PX, COLOURS = 1240, 840, 256
-DOCK_PX, LAYERS_PX = 390, 250
-REFERENCES, EPOCHS, LOOKED_AT = 4, 12, 8
+DOCK_PX = 370
+REFERENCES, EPOCHS, LOOKED_AT = 6, 12, 8
 FORMATS = ("tiff", "coco", "geojson", "table")
 
 
@@ -79,9 +79,9 @@ class Story:
     def lay_out(self, window: Any) -> None:
         """Give most of the window to the image."""
         window.resize(WIDTH_PX, HEIGHT_PX)
-        docks = [one for one in window.findChildren(QDockWidget) if one.isVisible()]
-        widths = [DOCK_PX if one.isAncestorOf(self.dock) else LAYERS_PX for one in docks]
-        window.resizeDocks(docks, widths, Qt.Orientation.Horizontal)
+        wait(lambda: window.width() == WIDTH_PX and self.dock.isVisible())
+        docks = [one for one in window.findChildren(QDockWidget) if one.isAncestorOf(self.dock)]
+        window.resizeDocks(docks, [DOCK_PX], Qt.Orientation.Horizontal)
 
     def rest(self) -> None:
         """Wait until no job runs."""
@@ -99,6 +99,8 @@ class Story:
             return
         self.viewer.reset_view()
         self.rest()
+        QApplication.sendPostedEvents()  # what the end of a job hides and shows is laid out twice
+        QApplication.processEvents()
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)  # (H, W, 4) uint8
         picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         picture.save(IMAGES / f"{name}.png", optimize=True)
@@ -131,6 +133,7 @@ class Story:
         """Train for a few epochs, with the heat map of a reference on its image."""
         step = self.step("Train")
         step.panel.form.show_values(TrainSettings(epochs=EPOCHS))
+        step.panel.verbs["select"](self.bench.desk.state.references[-1])
         step.panel.glow.click()
         step.panel.verbs["start"]()
         self.rest()
