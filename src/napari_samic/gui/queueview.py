@@ -126,6 +126,7 @@ class QueueView(QWidget):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names differ at their ends
         self.table.setMinimumHeight(150)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         if across is not None and down is not None:
@@ -134,7 +135,7 @@ class QueueView(QWidget):
             across.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
             down.hide()
             down.setDefaultSectionSize(22)
-        for column, width in enumerate((22, 96, 44)):
+        for column, width in enumerate((22, 128, 44)):
             self.table.setColumnWidth(column, width)
         self.table.clicked.connect(self._clicked)
         return self.table

@@ -57,6 +57,8 @@ class ReviewStep:
         for name, page in pages.items():
             self.tabs.addTab(_scrolled(page), name)
         self.tabs.setDocumentMode(True)
+        if (bar := self.tabs.tabBar()) is not None:
+            bar.setDrawBase(False)  # a white line on napari's dark ground
         self.tabs.currentChanged.connect(lambda _: self.recipe.refresh())
         self.widget: QWidget = self.tabs
         self._rest = self._timer(PAUSE_MS, self._take_labels)
