@@ -29,7 +29,7 @@ from napari_samic.settings import TrainSettings
 
 IMAGES = Path(__file__).with_name("images")
 NAMES = ("annotate", "train", "propagate", "review", "export")
-WIDTH_PX, HEIGHT_PX, COLOURS = 1240, 840, 256
+WIDTH_PX, HEIGHT_PX, COLOURS = 1240, 870, 256
 DOCK_PX = 370
 REFERENCES, EPOCHS, LOOKED_AT = 6, 12, 8
 FORMATS = ("tiff", "coco", "geojson", "table")

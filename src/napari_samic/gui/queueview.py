@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
+    QStyledItemDelegate,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -84,6 +85,14 @@ class QueueModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(0, 0), last)
 
 
+class _Names(QStyledItemDelegate):
+    """Names are cut in the middle, for they differ at their ends."""
+
+    def initStyleOption(self, option: Any, index: QModelIndex) -> None:
+        super().initStyleOption(option, index)
+        option.textElideMode = Qt.TextElideMode.ElideMiddle
+
+
 class QueueView(QWidget):
     """See the module.
 
@@ -126,7 +135,8 @@ class QueueView(QWidget):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
-        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names differ at their ends
+        self.names = _Names(self.table)
+        self.table.setItemDelegateForColumn(1, self.names)
         self.table.setMinimumHeight(150)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         if across is not None and down is not None:
