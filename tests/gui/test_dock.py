@@ -287,6 +287,17 @@ def test_closing_leaves_no_key_and_no_callback(story):
     assert not left.path.exists()
 
 
+def test_click_before_a_new_slice_is_drawn_takes_no_clicks_of_the_old_one_along(story):
+    s = story()
+    s.click(10, 12)
+    s.viewer.dims.set_point(0, 2)
+    s.layers["clicks"].add((2, 20, 20))  # the layer still holds the click of slice 1
+    s.settle()
+    (item,) = s.state.pages["cells[2]"].items
+    assert item.points == ((20, 20, True),)
+    assert s.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
+
+
 def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s = story()
     s.layers["clicks"].add((1, 10, 12))

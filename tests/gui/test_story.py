@@ -63,9 +63,12 @@ class Session:
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
             step.panel.verbs["new"]()
+            self.wait(lambda: is_drawn(step.stage.layers["clicks"], self.bench.desk.state.page))
             step.stage.layers["clicks"].add((number, row, column))
             self.wait(lambda: self.bench.desk.state.page.item() is not None)
             self.wait(lambda: not self.bench.desk.state.is_waiting)
+        places = [item.points for item in self.bench.desk.state.page.items]
+        assert [len(points) for points in places] == [1] * min(2, int(truth.max()))
         step.panel.verbs["reference"]()
         self.rest()
 
@@ -97,6 +100,13 @@ class Session:
         step.exports.button.click()
         self.rest()
         return step
+
+
+def is_drawn(clicks, page):
+    """Whether the layer shows this page, so that the next click goes to its current object."""
+    points = [point[:2] for item in page.items for point in item.points]
+    shown = [tuple(at[-2:]) for at in clicks.data]
+    return shown == points and clicks.feature_defaults["object"].iloc[0] == page.current
 
 
 def hashes(folder):

@@ -278,10 +278,17 @@ class Stage:
                 heard()
 
     def points(self) -> list[tuple[int, Point]]:
-        """What the clicks layer holds: the object's number and the point."""
-        layer = self.layers["clicks"]
+        """What the clicks layer holds: the object's number and the point.
+
+        Not those of another slice, which stay in the layer until the new one is drawn.
+        """
+        layer, here = self.layers["clicks"], self.index()
         rows = zip(layer.data, layer.features["object"], layer.features["positive"], strict=True)
-        return [(int(n), (float(at[-2]), float(at[-1]), bool(sign))) for at, n, sign in rows]
+        return [
+            (int(n), (float(at[-2]), float(at[-1]), bool(sign)))
+            for at, n, sign in rows
+            if here is None or tuple(np.round(at[:-2]).astype(int)) == here
+        ]
 
     def boxes(self) -> list[tuple[int, Box]]:
         """What the boxes layer holds; of any shape its bounds."""
