@@ -269,8 +269,7 @@ class SegmentSettings(Settings):
     mask_choice: str = option(
         "score",
         "Which of the segmenter's masks is taken: single, its one answer; score, the surest of its "
-        "three answers to an ambiguous click. After one click on pictures held back from its "
-        "training, the packaged model had 0.46 mIoU with score and 0.44 with single.",
+        "three answers to an ambiguous click. The packaged model's one answer is its surest.",
         choices=("score", "single"),
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
