@@ -4,3 +4,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from napari_samic.gui import torch_once
+
+# Torch before any window, so that a file run alone does not meet Mesa's LLVM with triton's.
+torch_once.load()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
@@ -18,6 +17,7 @@ from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
 from napari_samic.gui.panel import AnnotatePanel
+from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
 from napari_samic.gui.tools import Tools
@@ -46,9 +46,9 @@ class AnnotateStep(Tools):
         self.dialogs = Dialogs(self.widget, self.desk)
         self.panel = AnnotatePanel(self.verbs())
         self.chooser = Chooser(self.viewer, self.panel)
-        self._lay_out()
-        self._pause = self._timer(_PAUSE_MS, self.desk.look)
-        self._soon = self._timer(0, self.redraw)
+        scrolled(self.panel, self._scroll)
+        self._pause = later(self.widget, _PAUSE_MS, self.desk.look)
+        self._soon = later(self.widget, 0, self.redraw)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -56,20 +56,6 @@ class AnnotateStep(Tools):
         self._fill_images()
         self._choose_image()
         self.desk.choose_model(str(self.panel.model.currentData()))
-
-    def _lay_out(self) -> None:
-        self._scroll.setWidget(self.panel)
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
-        """Calls once, later, unless the widget is gone by then."""
-        timer = QTimer(self.widget)
-        timer.setSingleShot(True)
-        timer.setInterval(wait_ms)
-        timer.timeout.connect(act)
-        return timer
 
     def enter(self) -> None:
         """Let clicks make prompts."""

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 
 from napari_samic.errors import SettingsError
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.guarding import shown
+from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.propagate import Propagator
 from napari_samic.gui.propagatestage import PropagateStage
 from napari_samic.gui.propagateview import PropagatePanel
@@ -46,29 +46,15 @@ class PropagateStep:
         self.presenter = Propagator(bench)
         self.stage = PropagateStage(bench.viewer, self._stroked)
         self.panel = PropagatePanel(self._verbs())
-        self._lay_out()
-        self._pause = self._timer(_PAUSE_MS, self.presenter.look_again)
-        self._typed = self._timer(_TYPING_MS, shown(self._change))
-        self._keep = self._timer(_KEEP_MS, self.presenter.shelf.keep)
+        scrolled(self.panel, self._scroll)
+        self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
+        self._typed = later(self.widget, _TYPING_MS, shown(self._change))
+        self._keep = later(self.widget, _KEEP_MS, self.presenter.shelf.keep)
         self.presenter.listeners.append(self._changed)
         self.panel.form.changed.connect(self._typed.start)
         bench.viewer.dims.events.point.connect(self._slice_changed)
         bench.desk.state.listeners.append(self._state_changed)
         self._refresh_all()
-
-    def _lay_out(self) -> None:
-        self._scroll.setWidget(self.panel)
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
-        """Calls once, later, unless the widget is gone by then."""
-        timer = QTimer(self.widget)
-        timer.setSingleShot(True)
-        timer.setInterval(wait_ms)
-        timer.timeout.connect(act)
-        return timer
 
     # --- verbs
 

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QMessageBox, QScrollArea, QTabWidget, QWidget
+from qtpy.QtWidgets import QMessageBox, QTabWidget, QWidget
 
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.exportview import ExportView
 from napari_samic.gui.finishing import Finisher
 from napari_samic.gui.guarding import shown
+from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.queueview import KEYS, QueueView
 from napari_samic.gui.recipeview import RecipeView
 from napari_samic.gui.replayer import Replayer
@@ -55,22 +55,15 @@ class ReviewStep:
         self.tabs = QTabWidget()
         pages = {"Queue": self.queue, "Export": self.exports, "Recipe": self.recipe}
         for name, page in pages.items():
-            self.tabs.addTab(_scrolled(page), name)
+            self.tabs.addTab(scrolled(page), name)
         self.tabs.setDocumentMode(True)
         if (bar := self.tabs.tabBar()) is not None:
             bar.setDrawBase(False)  # a white line on napari's dark ground
         self.tabs.currentChanged.connect(lambda _: self.recipe.refresh())
         self.widget: QWidget = self.tabs
-        self._rest = self._timer(PAUSE_MS, self._take_labels)
-        self._soon = self._timer(0, self._take_points)
+        self._rest = later(self.tabs, PAUSE_MS, shown(self._take_labels))
+        self._soon = later(self.tabs, 0, shown(self._take_points))
         self._connect()
-
-    def _timer(self, wait_ms: int, act: Callable[[], None]) -> QTimer:
-        timer = QTimer(self.tabs)
-        timer.setSingleShot(True)
-        timer.setInterval(wait_ms)
-        timer.timeout.connect(shown(act))
-        return timer
 
     def _connect(self) -> None:
         self.review.listeners.append(self._changed)
@@ -308,14 +301,3 @@ def _plane(data: Any, index: tuple[int, ...]) -> Any:
 
 def _figures(iou: float, row: dict[str, float]) -> str:
     return f"IoU {iou:.2f}, Dice {row['dice']:.2f}, F1 {row['object_f1']:.2f}"
-
-
-def _scrolled(page: QWidget) -> QScrollArea:
-    from qtpy.QtCore import Qt
-
-    area = QScrollArea()
-    area.setWidget(page)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.gallery import Gallery
 from napari_samic.gui.heatlayer import HeatLayer
+from napari_samic.gui.parts import scrolled
 from napari_samic.gui.train import Trainer
 from napari_samic.gui.trainview import TrainPanel
 from napari_samic.gui.trainwork import KINDS
@@ -46,12 +46,7 @@ class TrainStep:
             "glow": self.gallery.show_glow,
         }
         self.panel = TrainPanel(verbs)
-        self._scroll = QScrollArea()
-        self.widget: QWidget = self._scroll
-        self._scroll.setWidget(self.panel)
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.widget: QWidget = scrolled(self.panel)
         self._fill_form()
         self._connect()
 
