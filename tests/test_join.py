@@ -5,7 +5,7 @@ import pytest
 
 from napari_samic.contracts import HeatMap, Prompts
 from napari_samic.errors import InputError
-from napari_samic.join import join
+from napari_samic.join import join, told_apart
 
 
 def disc(label=1):
@@ -153,3 +153,24 @@ def test_object_with_a_click_outside_a_surer_mask_stays():
     both = Prompts(np.array([[2.0, 2.0], [2.0, 4.0]]), np.array([True, True]))
     joined = join(masks, [0.9, 0.5], [click(1, 1), both], drop_covered=True)
     assert len(joined.objects) == 2
+
+
+def test_mask_over_anothers_click_gets_it_as_a_negative_one():
+    masks = [np.ones((20, 30), bool), block((0, 4), (20, 30), (20, 30))]
+    asked = told_apart(masks, [click(10, 5), click(2, 25)])
+    assert list(asked) == [0]
+    np.testing.assert_array_equal(asked[0].points_rc, [[10, 5], [2, 25]])
+    np.testing.assert_array_equal(asked[0].is_foreground, [True, False])
+
+
+def test_clicks_on_the_same_place_and_boxes_are_no_rivals():
+    whole = np.ones((20, 30), bool)
+    box = Prompts(np.zeros((0, 2)), np.zeros(0, bool), np.array([1.0, 1.0, 9.0, 9.0]))
+    assert told_apart([whole] * 3, [click(10, 5), click(11, 7), box]) == {}
+
+
+def test_only_the_three_nearest_rivals_are_told():
+    objects = [click(10, 5), *(click(10, 5 + 5 * k) for k in (5, 4, 3, 2, 1))]
+    away = [np.zeros((20, 40), bool)] * 5
+    asked = told_apart([np.ones((20, 40), bool), *away], objects)
+    assert asked[0].points_rc[1:, 1].tolist() == [10, 15, 20]

@@ -84,12 +84,7 @@ def test_unknown_keys_are_refused_with_the_known_ones():
 
 def test_defaults_are_those_of_the_paper_where_it_speaks():
     train = TrainSettings()
-    assert (train.epochs, train.patience, train.batch_size, train.learning_rate) == (
-        300,
-        10,
-        4,
-        1e-3,
-    )
+    assert (train.epochs, train.patience, train.batch_size) == (300, 10, 4)
     assert (train.kld_weight, train.cc_weight, train.nss_weight) == (1, 1, 1)
     assert HeatMapSettings().sigma_frac == 0.02
 

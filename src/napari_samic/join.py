@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from napari_samic.errors import InputError
 
 DUPLICATE_IOU = 0.8
 """Two masks that overlap more than this are taken for the same object."""
+RIVALS = 3
+"""Clicks of other objects that an object is told to leave out, at most."""
+APART_PX = 3.0
+"""Clicks that are nearer than this mean the same object."""
 
 
 def join(
@@ -145,6 +150,36 @@ def without_covered(
         if not len(clicks) or not any(masks[k][at].all() for k in kept):
             kept.append(i)
     return sorted(kept)
+
+
+def told_apart(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> dict[int, Prompts]:
+    """Objects whose mask takes in another one's click, with the nearest such clicks as negative.
+
+    Parameters
+    ----------
+    masks : N of (H, W) bool
+    objects : N Prompts
+
+    Returns
+    -------
+    dict of int to Prompts
+        By index; objects whose masks keep to themselves are left out.
+    """
+    clicks = [o.points_rc[o.is_foreground] for o in objects]
+    firsts = np.array([c[0] if len(c) else (np.nan, np.nan) for c in clicks])
+    out = {}
+    for i, prompts in enumerate(objects):
+        if not len(clicks[i]):
+            continue
+        away = np.hypot(*(firsts - firsts[i]).T)
+        at = np.clip(np.rint(np.nan_to_num(firsts)).astype(int), 0, np.array(masks[i].shape) - 1)
+        inside = masks[i][tuple(at.T)] & (away > APART_PX)
+        rivals = [k for k in np.argsort(away, kind="stable") if inside[k]][:RIVALS]
+        if rivals:
+            points = np.concatenate([prompts.points_rc, firsts[rivals]])
+            signs = np.concatenate([prompts.is_foreground, np.zeros(len(rivals), bool)])
+            out[i] = replace(prompts, points_rc=points, is_foreground=signs)
+    return out
 
 
 def _bounds(mask: BoolArray) -> NDArray[Any]:

@@ -209,7 +209,13 @@ class TrainSettings(Settings):
     )
     min_delta: float = option(1e-4, "What counts as better.", ge=0.0)
     batch_size: int = option(4, "Pairs a step (paper: 4).", ge=1, le=256)
-    learning_rate: float = option(1e-3, "Of Adam (paper: 1e-3).", ge=1e-8, le=1.0)
+    learning_rate: float = option(
+        3e-4,
+        "Of Adam (paper: 1e-3, from random weights, which is right for other networks than the "
+        "packaged one: its learner starts trained, and 1e-3 made it forget).",
+        ge=1e-8,
+        le=1.0,
+    )
     kld_weight: float = option(1.0, "Weight of the Kullback-Leibler divergence (paper: 1).", ge=0.0)
     cc_weight: float = option(
         1.0,
@@ -280,6 +286,11 @@ class SegmentSettings(Settings):
         True,
         "Drop a predicted point that lies in the mask of a surer one: the map often has two peaks "
         "on one object. What you clicked yourself is never dropped.",
+    )
+    tell_apart: bool = option(
+        True,
+        "Where a mask takes in the predicted point of another object, ask again with that point as "
+        "a negative one; kept if the answer is no less sure. Touching cells come apart.",
     )
     batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)
 

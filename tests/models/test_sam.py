@@ -112,7 +112,7 @@ def test_segment_decodes_as_many_at_once_as_its_settings_say():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu", batch_size=2)
     memory = FullMemory(segmenter._engine.network, limit=99)
     objects = [point(r, 5) for r in range(7)]
-    segmenter.segment(picture(), objects, settings=SegmentSettings(batch_size=5))
+    segmenter.segment(picture(), objects, settings=SegmentSettings(batch_size=5, tell_apart=False))
     segmenter.candidates(picture(), objects)
     assert memory.batches == [5, 2, 2, 2, 2, 1]
 
@@ -203,6 +203,26 @@ def test_segment_heeds_its_settings(segmenter):
 def test_same_mask_twice_is_one_object_when_asked(segmenter):
     twice, once = [point(10, 20), point(10, 20)], SegmentSettings(duplicate_iou=0.8)
     assert len(segmenter.segment(picture(), twice, settings=once).objects) <= 1
+
+
+@pytest.mark.parametrize(("sure", "told"), [(0.9, True), (0.3, False)])
+def test_touching_objects_are_asked_apart_if_that_is_no_less_sure(
+    segmenter, monkeypatch, sure, told
+):
+    def surest(image, objects, settings):
+        masks = [np.zeros(image.shape[:2], bool) for _ in objects]
+        for mask, prompts in zip(masks, objects, strict=True):
+            column = int(prompts.points_rc[0, 1])
+            alone = prompts.is_foreground.all() and column == 10
+            mask[:, max(0, column - 8) : 70 if alone else column + 8] = True
+        return masks, [0.5 if o.is_foreground.all() else sure for o in objects]
+
+    monkeypatch.setattr(segmenter, "_surest", surest)
+    found = segmenter.segment(picture(), [point(20, 10), point(20, 50)])
+    assert len(found.objects) == (2 if told else 1)  # else the second is covered, and dropped
+    assert found.objects[0].is_foreground.tolist() == ([True, False] if told else [True])
+    as_asked = SegmentSettings(tell_apart=False)
+    assert len(segmenter.segment(picture(), found.objects[:1], settings=as_asked).objects) == 1
 
 
 def test_backbone_is_no_segmenter():

@@ -26,7 +26,7 @@ from napari_samic.contracts import (
     Segmenter,
 )
 from napari_samic.errors import ModelError, PluginError
-from napari_samic.join import join
+from napari_samic.join import join, told_apart
 from napari_samic.models import decode, encode, registry
 from napari_samic.models.encode import Encoded, Taps
 from napari_samic.models.engine import Answer, Engine
@@ -195,6 +195,7 @@ class SamSegmenter:
         Returns
         -------
         Segmentation
+            Its objects carry the negative clicks that `tell_apart` added.
 
         Raises
         ------
@@ -207,7 +208,7 @@ class SamSegmenter:
         scores: list[float] = []
         if objects:
             with self._lock:
-                masks, scores = self._best(image, objects, chosen)
+                objects, masks, scores = self._best(image, objects, chosen)
         return join(
             masks,
             scores,
@@ -221,6 +222,20 @@ class SamSegmenter:
         )
 
     def _best(
+        self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
+    ) -> tuple[list[Prompts], list[Any], list[float]]:
+        """What was asked in the end, the masks and their scores."""
+        masks, scores = self._surest(image, objects, settings)
+        asked = list(objects)
+        narrower = told_apart(masks, objects) if settings.tell_apart else {}
+        if narrower:
+            answers = self._surest(image, list(narrower.values()), settings)
+            for (i, prompts), mask, score in zip(narrower.items(), *answers, strict=True):
+                if score >= scores[i]:
+                    asked[i], masks[i], scores[i] = prompts, mask, score
+        return asked, masks, scores
+
+    def _surest(
         self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""

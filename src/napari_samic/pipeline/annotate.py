@@ -120,8 +120,8 @@ class _Work:
         common.check_same_image(entry, image)
         if not entry.objects:
             raise PromptError(f"{plane.label}: no prompts. Click on an object, or leave it out.")
-        all_stay = replace(self.segment, drop_covered=False)  # what was clicked was meant
-        result = self.segmenter.segment(image, entry.objects, settings=all_stay)
+        as_clicked = replace(self.segment, drop_covered=False, tell_apart=False)
+        result = self.segmenter.segment(image, entry.objects, settings=as_clicked)
         clicks = sum(len(p.points_rc) for p in entry.objects)
         numbered = self.segment.instances
         caption = f"{clicks} clicks"

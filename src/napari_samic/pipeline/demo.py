@@ -24,7 +24,7 @@ from napari_samic.settings import TrainSettings
 
 PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
-SETTINGS = TrainSettings(epochs=20, learning_rate=3e-4, patience=8, views=2)
+SETTINGS = TrainSettings(epochs=20, patience=8, views=2)
 
 
 def demo(
