@@ -188,6 +188,9 @@ class AnnotateStep(Tools):
             self._show_masks()
             self._refresh()
         else:  # napari may be in the middle of adding a point: draw once it is done
+            page = self.desk.state.page
+            if self.stage is not None and page is not None:
+                self.stage.aim(page.current)
             self._soon.start()
 
     def redraw(self) -> None:
