@@ -125,6 +125,12 @@ class Bench:
             raise InputError("Choose an image first, in the Annotate step.")
         return self.pixels
 
+    @property
+    def shown(self) -> str:
+        """Name of the image on the screen, as `Plane.label`; "" if it is none of ours."""
+        page = self.desk.state.page
+        return "" if page is None else page.name
+
     # --- files for the pipeline
 
     def images(self) -> Job[list[Path]]:
