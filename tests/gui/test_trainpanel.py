@@ -161,6 +161,8 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.settle()
     layer = s.step.layer.layer
     assert layer.name == "cells[3] heat map [SAMIC]"
+    drawn = s.dock.annotate.stage.layers
+    assert (drawn["masks"].visible, drawn["clicks"].visible) == (False, True)
     assert layer.ndim == 3
     assert layer.get_value((3, 15, 14), world=True) > 0.9
     s.viewer.dims.set_point(0, 1)
@@ -196,6 +198,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.settle()
     assert not any("heat map" in one.name for one in s.viewer.layers if isinstance(one, Image))
     assert not s.panel.glow.isChecked()
+    assert drawn["masks"].visible
 
 
 def test_wrong_setting_is_told_and_nothing_is_trained(story, monkeypatch):

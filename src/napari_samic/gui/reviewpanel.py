@@ -257,7 +257,7 @@ class ReviewStep:
         self.queue.show_tool("")
         self._release_keys()
         self.stage.clear()
-        self.stage.bring_back()
+        self.stage.aside.bring_back()
 
     def release(self) -> None:
         """Let go of the viewer: no key, callback or job of ours is left."""

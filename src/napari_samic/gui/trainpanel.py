@@ -144,7 +144,7 @@ class TrainStep:
 
     def _removed(self, _event: Any) -> None:
         if self.layer.layer is not None and not self.layer.is_there:
-            self.layer.layer = None
+            self.layer.hide()
             self.panel.glow.setChecked(False)
             self.gallery.show_glow(False)
 
