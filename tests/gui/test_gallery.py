@@ -158,6 +158,7 @@ def test_heat_map_wanted_on_another_image_brings_a_reference_up(bench, gallery, 
     gallery.show_glow(True)
     assert (gallery.name, shown) == ("cells[1]", ["cells[1]"])
     gallery.select("cells[2]")
+    assert gallery.told[-1] == "thumbs"  # it is marked, also where nothing else changes
     gallery.show_glow(True)
     assert shown == ["cells[1]", "cells[2]", "cells[2]"]
 

@@ -142,7 +142,7 @@ class Gallery:
         InputError
             It is not open.
         """
-        self.name = name
+        self._choose(name)
         self.bench.show_image(name)
         self._glow_again()
 
