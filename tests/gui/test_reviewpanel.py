@@ -94,6 +94,15 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
 
+    assert story.queue.score.value() == 0.9  # the median of .6, .9 and .9
+    assert story.queue.all_above.text() == "Accept 2 with a score from"
+    story.queue.score.setValue(0.95)
+    assert not story.queue.all_above.isEnabled()
+    story.queue.score.setValue(0.6)
+    assert story.queue.all_above.text() == "Accept 3 with a score from"
+    story.do("look")
+    assert story.queue.score.value() == 0.6  # the user's choice stays
+
     late = story.viewer.add_labels(np.ones((4, 4), int), name="results [SAMIC]")
     assert not late.visible  # another step's would cover what is edited here
 

@@ -79,6 +79,17 @@ class Judging:
             if not self.opinion(one.name).verdict and (facts[one.name].score or 0.0) >= score
         ]
 
+    @property
+    def usual_score(self) -> float | None:
+        """The median of the scores, rounded down to a hundredth; None if none is known.
+
+        Half of the results have it, so it suits any model, whatever its scores are like.
+        """
+        facts = self.looked.facts.values() if self.looked is not None else ()
+        scores = sorted(one.score for one in facts if one.score is not None)
+        middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
+        return None if middle is None else int(100 * middle + 1e-6) / 100
+
     def accept_above(self, score: float) -> int:
         """Accept all of `above`; gives their number."""
         names = self.above(score)

@@ -196,11 +196,28 @@ class QueueView(QWidget):
     def _above(self) -> QWidget:
         self.score = QDoubleSpinBox()
         self.score.setRange(0.0, 1.0)
-        self.score.setSingleStep(0.05)
-        self.score.setValue(0.85)
+        self.score.setSingleStep(0.01)
+        self.score.setToolTip("At first the median of the scores of these results")
+        self.score.valueChanged.connect(lambda _: self._show_above())
+        self._offered: float | None = None
         tip = "Accept every result without a verdict that is at least this sure; asks first"
-        self.all_above = self._button("Accept all with a score from", "accept_above", tip)
+        self.all_above = self._button("", "accept_above", tip)
         return _row(self.all_above, self.score, stretch=0)
+
+    def _offer_score(self) -> None:
+        """The median of these results, unless the user has chosen another score."""
+        usual = self.review.usual_score
+        if usual is None:  # another project
+            self._offered = None
+        elif self._offered in (None, round(self.score.value(), 2)):
+            self._offered = usual
+            self.score.setValue(usual)
+        self._show_above()
+
+    def _show_above(self) -> None:
+        count = len(self.review.above(self.score.value()))
+        self.all_above.setText(f"Accept {count} with a score from")
+        self.all_above.setEnabled(count > 0)
 
     def _learning(self) -> QWidget:
         return _row(
@@ -249,12 +266,14 @@ class QueueView(QWidget):
     def show_queue(self) -> None:
         """Show other results."""
         self.model.renew()
+        self._offer_score()
         self.show_verdicts()
         self.show_current()
 
     def show_verdicts(self) -> None:
         """Show other verdicts."""
         self.model.renew_marks()
+        self._show_above()
         counts, total = self.review.counts, len(self.review.order)
         given = [v for v in ("accepted", "edited", "rejected") if counts[v]]
         text = f"{total} result{'s' * (total != 1)}"
