@@ -22,6 +22,8 @@ from napari_samic.gui.stage import OURS
 
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
+OUTLINE = "#5fe3ff"
+"""Of the masks of a preview: to be seen over a heat map, where napari's own colours may be dark."""
 
 
 class PropagateStage:
@@ -84,8 +86,11 @@ class PropagateStage:
             self.layers["preview masks"].data = np.array(found.labels)
             return
         from napari.layers import Labels
+        from napari.utils.colormaps import DirectLabelColormap
 
-        layer = Labels(np.array(found.labels), opacity=0.9, metadata={OURS: True}, **flat)
+        bright = DirectLabelColormap(color_dict={None: OUTLINE, 0: "transparent"})
+        layer = Labels(np.array(found.labels), colormap=bright, opacity=1.0,
+                       metadata={OURS: True}, **flat)  # fmt: skip
         layer.contour = 2  # the heat map below stays to be seen
         layer.editable = False
         self._add("preview masks", image, layer)
