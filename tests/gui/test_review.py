@@ -11,7 +11,7 @@ from reviewed import SHAPE, disc, labels_of, write_results
 
 from napari_samic import recipes
 from napari_samic.contracts import run
-from napari_samic.doubts import Facts
+from napari_samic.doubts import Facts, doubts
 from napari_samic.errors import InputError
 from napari_samic.export.objects import About
 from napari_samic.gui import reviewwork, sheets
@@ -135,12 +135,36 @@ def test_answer_for_a_result_that_is_left_comes_too_late(world):
     assert (world.review.current, world.sheet.name) == ("c", "c")
 
 
+def test_leaking_mask_is_doubtful_by_the_shape_of_the_references(world, tmp_path):
+    labels = labels_of("a")
+    labels[5:15, 10:58] = 1  # one object leaks towards the border
+    tifffile.imwrite(world.project.results_folder / "a.tif", labels)
+    write_results(world.project.references_folder, tmp_path / "more")
+    world.look()
+    doubt = next(d for d in world.review.order if d.name == "a")
+    assert doubt.text == "one object of 516 px, references have 81 px"
+    assert world.review.order.index(doubt) == 1  # after the empty one
+    assert [d.text for d in world.review.order if d.name == "b"] == [
+        "confidence 0.60, others have 0.90"
+    ]
+
+
 def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     world.go("a").review.reject()
     assert world.review.above(0.7) == ["c"]
     assert world.review.accept_above(0.7) == 1
     assert world.review.opinion("c").reason == "confidence from 0.70"
     assert world.verdicts() == {"a": "rejected", "c": "accepted"}
+
+
+def test_score_to_accept_from_is_the_median_of_the_run(world):
+    assert world.review.usual_score == 0.9
+    world.review.looked.facts["a"] = Facts("a", 0.579, 2, 81.0)
+    world.review.looked.facts["c"] = Facts("c", 0.31, 2, 81.0)
+    assert world.review.usual_score == 0.57  # rounded down, so that it takes the one it is of
+    assert world.review.above(world.review.usual_score) == ["b", "a"]
+    world.review.forget()
+    assert world.review.usual_score is None
 
 
 def test_no_results_is_told(tmp_path):
@@ -373,10 +397,10 @@ def test_suggestion_is_doubtful_and_unlike_the_references():
             return np.full((2, 1, 1), 1.0) * np.array(image).reshape(2, 1, 1)
 
     readers = {"near": lambda: (1, 0.1), "far": lambda: (0, 1), "known": lambda: (1, 0)}
-    facts = [Facts(n, 0.9, 3, 9.0) for n in readers]
-    assert run(reviewwork.advise(Eyes(), readers, ["known"], facts)) == "far"
+    order = doubts([Facts(n, 0.9, 3, 9.0) for n in readers])
+    assert run(reviewwork.advise(Eyes(), readers, ["known"], order)) == "far"
     with pytest.raises(InputError, match="every image is annotated already"):
-        run(reviewwork.advise(Eyes(), readers, list(readers), facts))
+        run(reviewwork.advise(Eyes(), readers, list(readers), order))
 
 
 def test_scores_are_of_the_labels_as_they_are_now(world):

@@ -72,7 +72,7 @@ class Reviewer(Judging):
         self.reviser.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
-        job = reviewwork.look(project.results_folder)
+        job = reviewwork.look(project.results_folder, project.references_folder)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: Looked) -> None:
@@ -268,8 +268,7 @@ class Reviewer(Judging):
         pages = self.bench.desk.state.pages
         known = [name for name, page in pages.items() if page.items]
         extra = {n: r for n in known if n not in readers and (r := self._reader(n)) is not None}
-        facts = list(self.looked.facts.values())
-        job = reviewwork.advise(segmenter, {**readers, **extra}, known, facts)
+        job = reviewwork.advise(segmenter, {**readers, **extra}, known, self.order)
         calls = Calls(on_done=self._suggested)
         self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
 

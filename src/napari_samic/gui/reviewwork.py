@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samic import shapes
 from napari_samic.contracts import Image, IntArray, Job, Prompts, Segmenter, Step
 from napari_samic.doubts import Doubt, Facts, doubts, suggest
 from napari_samic.errors import InputError, SamicError
 from napari_samic.export import write_labels
+from napari_samic.export.objects import cutouts
 from napari_samic.gui.opinions import Edit, Opinion
 from napari_samic.gui.sheets import Sheet
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
@@ -40,16 +42,26 @@ class Looked:
         Of the label files.
     order : tuple of Doubt
         The most doubtful first.
+    models : tuple of Facts
+        Of the references, as far as they are known.
     """
 
     results: Any
     facts: Mapping[str, Facts]
     hashes: Mapping[str, str]
     order: tuple[Doubt, ...] = ()
+    models: tuple[Facts, ...] = ()
 
 
-def look(folder: Path) -> Job[Looked]:
-    """Read all results, and say what is to be said of each."""
+def look(folder: Path, references: Path | None = None) -> Job[Looked]:
+    """Read all results, and say what is to be said of each.
+
+    Parameters
+    ----------
+    folder : Path
+    references : Path, optional
+        What `annotate` made of the references: says what objects are like.
+    """
     from napari_samic.pipeline.results import read_results
 
     results = read_results(folder)
@@ -66,19 +78,41 @@ def look(folder: Path) -> Job[Looked]:
             hashes[one.label] = files.get(path, "") if path is not None else ""
         except SamicError:
             continue
-    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()))))
+    models = _models(references) if references is not None else ()
+    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()), models)), models)
+
+
+def _models(references: Path) -> tuple[Facts, ...]:
+    """Facts of the references; none if they are not there, or are classes."""
+    from napari_samic.pipeline.results import read_results
+
+    try:
+        return tuple(_facts(one) for one in read_results(references).images if one.numbered)
+    except SamicError:
+        return ()
 
 
 def _facts(one: Any) -> Facts:
-    areas = np.bincount(one.labels().ravel())[1:]
+    labels = one.labels()
+    areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
     agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
-    return Facts(
+    facts = Facts(
         one.label,
         one.score if len(areas) else None,
         len(areas),
-        float(np.median(areas)) if len(areas) else 0.0,
+        float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0,
         float(np.mean(agreed)) if agreed else None,
+    )
+    if not one.numbered or not len(areas):
+        return facts
+    found = list(cutouts(labels))
+    return replace(
+        facts,
+        largest_px=float(areas.max()),
+        solidity=min(shapes.solidity(cut.inside) for cut in found),
+        pieces=max(shapes.pieces(cut.inside) for cut in found),
+        border=max(shapes.border_share(cut, labels.shape) for cut in found),
     )
 
 
@@ -281,7 +315,7 @@ def score(
 
 
 def advise(
-    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], facts: Sequence[Facts]
+    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], order: Sequence[Doubt]
 ) -> Job[str]:
     """Which image would teach most: doubtful, and least like the references.
 
@@ -291,7 +325,7 @@ def advise(
         No image is left to choose from, or the model can't show what it sees.
     """
     see = getattr(segmenter, "embedding", None)
-    value = {one.name: one.value for one in doubts(facts)}
+    value = {one.name: one.value for one in order}
     rest = [name for name in readers if name not in known and name in value]
     if not rest:
         raise InputError("every image is annotated already, or none of them is open in napari.")
