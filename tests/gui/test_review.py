@@ -14,7 +14,7 @@ from napari_samic.contracts import run
 from napari_samic.doubts import Facts, doubts
 from napari_samic.errors import InputError
 from napari_samic.export.objects import About
-from napari_samic.gui import reviewwork, sheets
+from napari_samic.gui import reviewwork, revising, sheets
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
 from napari_samic.gui.labelfiles import LabelFiles
@@ -322,6 +322,76 @@ def test_revert_takes_edit_and_verdict_back(world):
     world.runner.settle()
     assert world.verdicts() == {}
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+
+
+def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
+    world.go("b")
+    world.place([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    moved = world.sheet
+    labels = moved.labels.copy()
+    labels[0:3, 0:3] = 9
+    world.review.reviser.take_labels(labels)
+    world.runner.settle()
+    world.review.reviser.undo()
+    world.runner.settle()
+    assert world.sheet is moved
+    edit = world.review.opinion("b").edit
+    path = world.project.folder / "review" / "b.tif"
+    np.testing.assert_array_equal(read_labels(path), moved.labels)
+    assert edit.sha256 == sha256_of(path)
+    world.review.reviser.undo()
+    world.review.reviser.undo()  # there is nothing more
+    world.runner.settle()
+    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
+    assert world.review.opinion("b") == Opinion()
+    assert "b" not in world.project.notes["review"]["opinions"]
+
+
+def test_undone_before_the_mask_came_stays_undone(world):
+    world.go("b")
+    world.review.reviser.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    world.review.reviser.undo()
+    world.runner.settle()
+    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    assert world.verdicts().get("b", "") == ""
+
+
+def test_undo_ends_at_the_edit_that_was_there(world):
+    world.go("b")
+    world.place(world.sheet.points[:1])
+    world.go("a").go("b")
+    kept = world.sheet.labels
+    world.place([])
+    world.review.reviser.undo()
+    world.runner.settle()
+    np.testing.assert_array_equal(read_labels(world.project.folder / "review" / "b.tif"), kept)
+    assert world.verdicts() == {"b": "edited"}
+    world.review.reviser.undo()
+    np.testing.assert_array_equal(world.sheet.labels, kept)
+
+
+def test_verdict_holds_again_once_all_changes_are_undone(world):
+    world.go("b").review.reject("blurred")
+    world.go("b").place([])
+    assert world.verdicts() == {"b": "edited"}
+    world.review.reviser.undo()
+    world.runner.settle()
+    assert (world.review.opinion("b").verdict, world.review.opinion("b").edit) == ("rejected", None)
+
+
+def test_only_the_last_changes_can_be_undone_and_the_first_of_them_is_an_edit(world, monkeypatch):
+    monkeypatch.setattr(revising, "KEPT", 2)
+    world.go("a")
+    for value in (3, 4, 5):
+        labels = world.sheet.labels.copy()
+        labels[0, 0] = value
+        world.review.reviser.take_labels(labels)
+    for _ in range(3):
+        world.review.reviser.undo()
+    world.runner.settle()
+    assert read_labels(world.project.folder / "review" / "a.tif")[0, 0] == 3
+    assert world.verdicts() == {"a": "edited"}
 
 
 def test_rejected_while_it_is_written_stays_rejected(world):

@@ -105,8 +105,10 @@ class Judging:
         if tell:
             self.remember()
 
-    def keep(self, name: str, edit: Edit) -> None:
+    def keep(self, name: str, edit: Edit | None) -> None:
         """The labels of a result were changed."""
+        if edit is None:
+            return
         if edit.sha256 and self.opinion(name).edit is None:
             return  # taken back while it was written
         before, of = self.opinion(name), self._hash(name)

@@ -34,6 +34,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "reject": ("N", "reject, and go to the next without a verdict"),
     "sign": ("Q", "switch between positive and negative points"),
     "reference": ("U", "make this result a reference"),
+    "undo": ("Control-Z", "undo the last change of points or labels of this result"),
 }
 """Verb to key, and what it does; they act while a layer of Review is the active one."""
 COLUMNS = ("", "Image", "Score", "Doubt")
@@ -189,8 +190,11 @@ class QueueView(QWidget):
             self.tools[verb] = self._button(text, verb, tip)
             self.tools[verb].setCheckable(True)
             grid.addWidget(self.tools[verb], 0, column)
+        self.undo = self._button("↶", "undo")
+        self.undo.setFixedWidth(32)
         self.revert = self._button("Revert", "revert", "Take edits and verdict back")
-        grid.addWidget(self.revert, 0, len(tips))
+        grid.addWidget(self.undo, 0, len(tips))
+        grid.addWidget(self.revert, 0, len(tips) + 1)
         return part
 
     def _above(self) -> QWidget:
@@ -239,7 +243,7 @@ class QueueView(QWidget):
     def _foot(self) -> QWidget:
         self.scores = QLabel()
         self.scores.setToolTip("F1 is of objects: found where the IoU is at least 0.5")
-        words = (f"{key} {verb}" for verb, (key, _) in KEYS.items())
+        words = (f"{_plain(key)} {verb}" for verb, (key, _) in KEYS.items())
         self.keys = QLabel(" · ".join(words))
         self.keys.setEnabled(False)
         self.keys.setToolTip("These keys act while a layer of Review is the active one")
@@ -257,7 +261,7 @@ class QueueView(QWidget):
         button = QPushButton(text)
         key, help_ = KEYS.get(verb, ("", tip))
         words = tip or help_[:1].upper() + help_[1:]
-        button.setToolTip(f"{words}  [{key}]" if key else words)
+        button.setToolTip(f"{words}  [{_plain(key)}]" if key else words)
         button.clicked.connect(lambda: self.verbs[verb]())
         return button
 
@@ -323,6 +327,11 @@ class QueueView(QWidget):
         """Show scores against ground truth; "" hides them."""
         self.scores.setText(text)
         self.scores.setVisible(bool(text))
+
+
+def _plain(key: str) -> str:
+    """A key as it is written on keyboards: "Ctrl+Z"."""
+    return key.replace("Control", "Ctrl").replace("-", "+")
 
 
 def _row(*widgets: QWidget, stretch: int = -1) -> QWidget:

@@ -17,7 +17,7 @@ from napari_samic.gui import exchange, reviewwork
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
 from napari_samic.gui.labelfiles import LabelFiles
-from napari_samic.gui.opinions import Edit, from_notes
+from napari_samic.gui.opinions import Edit, Opinion, from_notes
 from napari_samic.gui.reviewwork import Looked, Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
@@ -52,6 +52,7 @@ class Reviewer(Judging):
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
+        self._before: dict[str, Opinion] = {}
         self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
         self.reviser.listeners.append(self.tell)
         self._looking: Handle | None = None
@@ -154,7 +155,8 @@ class Reviewer(Judging):
         self._going = None
         sheet, self.picture = found
         self.reviser.label = self.bench.desk.state.label
-        self.reviser.show(sheet, read)
+        self._before.pop(sheet.name, None)
+        self.reviser.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
         self._look_for_painted(sheet.name)
 
     def _look_for_painted(self, name: str) -> None:
@@ -168,9 +170,18 @@ class Reviewer(Judging):
         sheet = self.reviser.sheet
         if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
             self.reviser.take_labels(labels)
+            self.reviser.begin(is_edit=True)  # nothing else knows what was painted there
 
-    def keep(self, name: str, edit: Edit) -> None:
-        """The labels of a result were changed, and written once the edit has a hash."""
+    def keep(self, name: str, edit: Edit | None) -> None:
+        """The labels of a result were changed, and written once the edit has a hash.
+
+        None: all changes were undone, so what was thought of it before holds again.
+        """
+        if edit is None:
+            self.opinions[name] = self._before.pop(name, self.opinion(name))
+            self.remember()
+            return
+        self._before.setdefault(name, self.opinion(name))
         super().keep(name, edit)
         files = self._files()
         if files is not None and edit.sha256 and self.opinion(name).edit == edit:

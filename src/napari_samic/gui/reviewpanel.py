@@ -91,6 +91,7 @@ class ReviewStep:
             "accept": self._settled(review.accept),
             "reject": self._settled(review.reject),
             "revert": review.revert,
+            "undo": self._settled(review.reviser.undo),
             "go": review.go,
             "look": review.look,
             "sign": lambda: self.use_tool("negative" if self.stage.sign else "positive"),
