@@ -26,14 +26,14 @@ def told(one, usual=USUAL):
         pytest.param(Facts("x", 0.9, 30, 100.0, 0.3), "references disagree (0.30)", id="disagree"),
         pytest.param(Facts("x", 0.86, 28, 120.0), "nothing unusual", id="usual"),
         pytest.param(Facts("x", 0.9, 30, 100.0, largest_px=900),
-                     "one object of 900 px, others have 100 px", id="leak"),
+                     "large object: 900 px, others have 100 px", id="leak"),
         pytest.param(Facts("x", 0.9, 30, 900.0, largest_px=1700),
                      "objects of 900 px, others have 100 px", id="all_large_is_told_once"),
         pytest.param(Facts("x", 0.9, 30, 100.0, solidity=0.6),
-                     "a ragged object (solidity 0.60, usual 1.00)", id="ragged"),
-        pytest.param(Facts("x", 0.9, 30, 100.0, pieces=3), "an object in 3 pieces", id="pieces"),
+                     "ragged object: solidity 0.60, usual 1.00", id="ragged"),
+        pytest.param(Facts("x", 0.9, 30, 100.0, pieces=3), "object in 3 pieces", id="pieces"),
         pytest.param(Facts("x", 0.9, 30, 100.0, border=0.4),
-                     "an object along 40 % of the border", id="border"),
+                     "object along 40 % of the border", id="border"),
         pytest.param(Facts("x", 0.5, 2, 100.0),
                      "2 objects, others have 30; confidence 0.50, others have 0.90",
                      id="weightiest_first"),
@@ -51,11 +51,11 @@ def test_low_confidence_is_told_where_all_are_as_low(score):
 
 def test_size_and_shape_are_those_of_the_references_where_they_are_known():
     leaking = [Facts(f"u{i}", 0.9, 3, 150.0, largest_px=900, solidity=0.5) for i in range(4)]
-    assert doubts(leaking)[0].text == "one object of 900 px, others have 150 px"
+    assert doubts(leaking)[0].text == "large object: 900 px, others have 150 px"
     model = Facts("r", 1.0, 3, 100.0, largest_px=140, solidity=0.95)
     (one, *_) = doubts(leaking, [model])
     assert one.text == (
-        "a ragged object (solidity 0.50, usual 0.95); one object of 900 px, references have 100 px"
+        "ragged object: solidity 0.50, usual 0.95; large object: 900 px, references have 100 px"
     )
     (one, *_) = doubts(leaking, [Facts("r", 1.0, 3, 100.0, largest_px=2000, solidity=0.5)])
     assert one.text == "nothing unusual"  # references have large ones too

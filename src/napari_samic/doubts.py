@@ -190,7 +190,7 @@ def _of_largest(one: Facts, usual: _Usual) -> Part | None:
     away = _doublings(one.largest_px, usual.size_px)
     if away < LARGE or one.largest_px < 2 * one.size_px:  # all of them are told by `_of_size`
         return None
-    words = f"one object of {one.largest_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
+    words = f"large object: {one.largest_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
     return _weight(away), words
 
 
@@ -199,16 +199,16 @@ def _of_shape(one: Facts, usual: _Usual) -> Part | None:
         return None
     ragged = usual.solidity - one.solidity
     if ragged >= RAGGED:
-        words = f"a ragged object (solidity {one.solidity:.2f}, usual {usual.solidity:.2f})"
+        words = f"ragged object: solidity {one.solidity:.2f}, usual {usual.solidity:.2f}"
         return min(0.9, 2 * ragged), words
-    return (_IN_PIECES, f"an object in {one.pieces} pieces") if one.pieces > 1 else None
+    return (_IN_PIECES, f"object in {one.pieces} pieces") if one.pieces > 1 else None
 
 
 def _of_border(one: Facts, usual: _Usual) -> Part | None:
     along = one.border - usual.border
     if along < ALONG:
         return None
-    return min(0.9, 2 * along), f"an object along {100 * one.border:.0f} % of the border"
+    return min(0.9, 2 * along), f"object along {100 * one.border:.0f} % of the border"
 
 
 def _of_agreement(one: Facts, usual: _Usual) -> Part | None:

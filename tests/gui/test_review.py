@@ -14,7 +14,7 @@ from napari_samic.contracts import run
 from napari_samic.doubts import Facts, doubts
 from napari_samic.errors import InputError
 from napari_samic.export.objects import About
-from napari_samic.gui import reviewwork, revising, sheets
+from napari_samic.gui import looking, reviewwork, revising, sheets
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
 from napari_samic.gui.labelfiles import LabelFiles
@@ -142,7 +142,7 @@ def test_leaking_mask_is_doubtful_by_the_shape_of_the_references(world, tmp_path
     write_results(world.project.references_folder, tmp_path / "more")
     world.look()
     doubt = next(d for d in world.review.order if d.name == "a")
-    assert doubt.text == "one object of 516 px, references have 81 px"
+    assert doubt.text == "large object: 516 px, references have 81 px"
     assert world.review.order.index(doubt) == 1  # after the empty one
     assert [d.text for d in world.review.order if d.name == "b"] == [
         "confidence 0.60, others have 0.90"
@@ -155,6 +155,18 @@ def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     assert world.review.accept_above(0.7) == 1
     assert world.review.opinion("c").reason == "confidence from 0.70"
     assert world.verdicts() == {"a": "rejected", "c": "accepted"}
+
+
+def test_only_label_files_that_changed_are_measured_again(world, monkeypatch):
+    measured = []
+    cutouts = looking.cutouts
+    monkeypatch.setattr(looking, "cutouts", lambda x: measured.append(x.max()) or cutouts(x))
+    tifffile.imwrite(world.project.results_folder / "b.tif", labels_of("c"))
+    table = world.project.results_folder / "scores.csv"
+    table.write_text(table.read_text().replace("a,0.9,", "a,0.4,"))
+    world.look()
+    assert len(measured) == 1
+    assert (world.review.looked.facts["b"].count, world.review.looked.facts["a"].score) == (1, 0.4)
 
 
 def test_score_to_accept_from_is_the_median_of_the_run(world):

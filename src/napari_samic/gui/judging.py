@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_samic.doubts import Doubt
+from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import KEY, Edit, Opinion, to_notes
-from napari_samic.gui.reviewwork import Looked
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ A view: it decides nothing. Must not know jobs, layers or models.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -19,13 +18,13 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QStyledItemDelegate,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_samic.gui.judging import MARKS, Judging
+from napari_samic.gui.queuemodel import Names, QueueModel
 
 KEYS: dict[str, tuple[str, str]] = {
     "previous": ("J", "previous result of the queue"),
@@ -37,61 +36,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "undo": ("Control-Z", "undo the last change of points or labels of this result"),
 }
 """Verb to key, and what it does; they act while a layer of Review is the active one."""
-COLUMNS = ("", "Image", "Score", "Doubt")
 Verbs = Mapping[str, Callable[..., None]]
-
-
-class QueueModel(QAbstractTableModel):
-    """The queue as a table; asks for what is seen only, so it may be long."""
-
-    def __init__(self, review: Judging) -> None:
-        super().__init__()
-        self.review = review
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: D102
-        return 0 if parent is not None and parent.isValid() else len(self.review.order)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: ARG002, D102
-        return len(COLUMNS)
-
-    def headerData(self, section: int, way: Any, role: int = 0) -> Any:  # noqa: D102
-        shown = role == Qt.ItemDataRole.DisplayRole and way == Qt.Orientation.Horizontal
-        return COLUMNS[section] if shown else None
-
-    def data(self, index: QModelIndex, role: int = 0) -> Any:  # noqa: D102
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._cell(index.row(), index.column())
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return self.review.order[index.row()].text
-        return None
-
-    def _cell(self, row: int, column: int) -> str:
-        doubt = self.review.order[row]
-        if column == 0:
-            return MARKS[self.review.opinion(doubt.name).verdict]
-        if column == 2:
-            score = self.review.looked.facts[doubt.name].score if self.review.looked else None
-            return "" if score is None else f"{score:.2f}"
-        return doubt.name if column == 1 else (doubt.text if doubt.reasons else "")
-
-    def renew(self) -> None:
-        """Other results."""
-        self.beginResetModel()
-        self.endResetModel()
-
-    def renew_marks(self) -> None:
-        """Other verdicts."""
-        if self.review.order:
-            last = self.index(len(self.review.order) - 1, 0)
-            self.dataChanged.emit(self.index(0, 0), last)
-
-
-class _Names(QStyledItemDelegate):
-    """Names are cut in the middle, for they differ at their ends."""
-
-    def initStyleOption(self, option: Any, index: QModelIndex) -> None:
-        super().initStyleOption(option, index)
-        option.textElideMode = Qt.TextElideMode.ElideMiddle
 
 
 class QueueView(QWidget):
@@ -136,7 +81,7 @@ class QueueView(QWidget):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
-        self.names = _Names(self.table)
+        self.names = Names(self.table)
         self.table.setItemDelegateForColumn(1, self.names)
         self.table.setMinimumHeight(150)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()

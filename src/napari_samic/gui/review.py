@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic.doubts import Doubt
 from napari_samic.errors import InputError
-from napari_samic.gui import exchange, reviewwork
+from napari_samic.gui import exchange, looking, reviewwork
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
 from napari_samic.gui.labelfiles import LabelFiles
+from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import Edit, Opinion, from_notes
-from napari_samic.gui.reviewwork import Looked, Read
+from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
@@ -73,7 +74,7 @@ class Reviewer(Judging):
         self.reviser.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
-        job = reviewwork.look(project.results_folder, project.references_folder)
+        job = looking.look(project.results_folder, project.references_folder, self.looked)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: Looked) -> None:

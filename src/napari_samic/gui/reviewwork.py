@@ -1,4 +1,6 @@
-"""The jobs of Review: reading results, asking again, keeping edits, accepting, scoring.
+"""The jobs of Review: showing a result, asking again, keeping edits, accepting, scoring.
+
+Reading all of them is in `looking`.
 
 Thin generators over the core, each run by `jobs`. Must not know Qt or napari; what is heavy is
 imported inside, so in the worker.
@@ -8,112 +10,24 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic import shapes
 from napari_samic.contracts import Image, IntArray, Job, Prompts, Segmenter, Step
-from napari_samic.doubts import Doubt, Facts, doubts, suggest
-from napari_samic.errors import InputError, SamicError
+from napari_samic.doubts import Doubt, suggest
+from napari_samic.errors import InputError
 from napari_samic.export import write_labels
-from napari_samic.export.objects import cutouts
+from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import Edit, Opinion
 from napari_samic.gui.sheets import Sheet
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.reviews import save_review, sha256_of
 
 Read = Callable[[], Image]
-
-
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What a folder of results holds.
-
-    Attributes
-    ----------
-    results : Results
-    facts : dict of str to Facts
-        By name; images that can't be read are not there.
-    hashes : dict of str to str
-        Of the label files.
-    order : tuple of Doubt
-        The most doubtful first.
-    models : tuple of Facts
-        Of the references, as far as they are known.
-    """
-
-    results: Any
-    facts: Mapping[str, Facts]
-    hashes: Mapping[str, str]
-    order: tuple[Doubt, ...] = ()
-    models: tuple[Facts, ...] = ()
-
-
-def look(folder: Path, references: Path | None = None) -> Job[Looked]:
-    """Read all results, and say what is to be said of each.
-
-    Parameters
-    ----------
-    folder : Path
-    references : Path, optional
-        What `annotate` made of the references: says what objects are like.
-    """
-    from napari_samic.pipeline.results import read_results
-
-    results = read_results(folder)
-    facts: dict[str, Facts] = {}
-    files: dict[Path, str] = {}
-    hashes: dict[str, str] = {}
-    for done, one in enumerate(results.images):
-        yield Step(done, len(results.images), one.label)
-        path = one.plane.path
-        try:
-            if path is not None and path not in files:
-                files[path] = sha256_of(path)
-            facts[one.label] = _facts(one)
-            hashes[one.label] = files.get(path, "") if path is not None else ""
-        except SamicError:
-            continue
-    models = _models(references) if references is not None else ()
-    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()), models)), models)
-
-
-def _models(references: Path) -> tuple[Facts, ...]:
-    """Facts of the references; none if they are not there, or are classes."""
-    from napari_samic.pipeline.results import read_results
-
-    try:
-        return tuple(_facts(one) for one in read_results(references).images if one.numbered)
-    except SamicError:
-        return ()
-
-
-def _facts(one: Any) -> Facts:
-    labels = one.labels()
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
-    facts = Facts(
-        one.label,
-        one.score if len(areas) else None,
-        len(areas),
-        float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0,
-        float(np.mean(agreed)) if agreed else None,
-    )
-    if not one.numbered or not len(areas):
-        return facts
-    found = list(cutouts(labels))
-    return replace(
-        facts,
-        largest_px=float(areas.max()),
-        solidity=min(shapes.solidity(cut.inside) for cut in found),
-        pieces=max(shapes.pieces(cut.inside) for cut in found),
-        border=max(shapes.border_share(cut, labels.shape) for cut in found),
-    )
 
 
 def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tuple[Sheet, Any]]:
