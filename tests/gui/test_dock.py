@@ -296,6 +296,13 @@ def test_click_before_a_new_slice_is_drawn_takes_no_clicks_of_the_old_one_along(
     (item,) = s.state.pages["cells[2]"].items
     assert item.points == ((20, 20, True),)
     assert s.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
+    s.press("new")
+    s.viewer.dims.set_point(0, 1)
+    s.layers["clicks"].add((1, 30, 40))  # nor does it take away those of the new one
+    s.settle()
+    (item,) = s.state.pages["cells[1]"].items
+    assert item.points == ((10, 12, True), (30, 40, True))
+    assert [i.points for i in s.state.pages["cells[2]"].items] == [((20, 20, True),)]
 
 
 def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):

@@ -174,8 +174,12 @@ class AnnotateStep(Tools):
         self._refresh()
 
     def _on_points(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
-            self.desk.state.replace_points(self.stage.points())
+        if self.stage is None or self.desk.pixels is None:
+            return
+        listed, page = self.stage.points(), self.desk.state.page
+        if page is not None and not self.stage.has_drawn(self.desk.index):  # a click came before
+            listed = [*((i.number, p) for i in page.items for p in i.points), *listed]
+        self.desk.state.replace_points(listed)
 
     def _on_boxes(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:

@@ -273,6 +273,10 @@ class Stage:
         self.viewer.layers.insert(place, layer)
         self.viewer.layers.selection.active = active
 
+    def has_drawn(self, index: tuple[int, ...]) -> bool:
+        """Whether the layers hold the prompts of this slice, not still those of another."""
+        return index == self._index
+
     # --- from the layers
 
     def _on_data(self, event: Any) -> None:
