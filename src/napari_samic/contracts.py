@@ -181,12 +181,15 @@ class Segmentation:
         0 is background; k is `objects[k - 1]` for instances, the object's class for a union.
     scores : (N,) float32
         Confidence of each object.
+    agreement : dict of int to float
+        As of the Proposal that it was made from.
     """
 
     labels: IntArray
     scores: FloatArray
     objects: tuple[Prompts, ...]
     heat_map: HeatMap | None = None
+    agreement: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels, np.int32))

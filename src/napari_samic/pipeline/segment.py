@@ -171,16 +171,20 @@ class Worker:
 
     def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
         """Result of one plane, for the loop."""
-        proposal = self.prompter.propose((), image)
-        found: Segmentation = self.segmenter.segment(
-            image, proposal.objects, settings=self.settings
-        )
-        result = replace(found, heat_map=proposal.heat_map)
-        known = {label: round(value, 4) for label, value in proposal.agreement.items()}
+        result = self.segment(image)
+        known = {label: round(value, 4) for label, value in result.agreement.items()}
         extra = {id(p): {"agreement": known[p.label]} for p in result.objects if p.label in known}
         count = len(result.scores)
         caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
         return Answer(result, caption, extra=extra, numbered=self.settings.instances)
+
+    def segment(self, image: Image) -> Segmentation:
+        """Segment one image, (H, W, 3) uint8."""
+        proposal = self.prompter.propose((), image)
+        result: Segmentation = self.segmenter.segment(
+            image, proposal.objects, settings=self.settings
+        )
+        return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
 
 def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
