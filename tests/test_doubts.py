@@ -25,6 +25,15 @@ def told(one, usual=USUAL):
                      id="large"),
         pytest.param(Facts("x", 0.9, 30, 100.0, 0.3), "references disagree (0.30)", id="disagree"),
         pytest.param(Facts("x", 0.86, 28, 120.0), "nothing unusual", id="usual"),
+        pytest.param(Facts("x", 0.9, 30, 100.0, largest_px=900),
+                     "large object: 900 px, others have 100 px", id="leak"),
+        pytest.param(Facts("x", 0.9, 30, 900.0, largest_px=1700),
+                     "objects of 900 px, others have 100 px", id="all_large_is_told_once"),
+        pytest.param(Facts("x", 0.9, 30, 100.0, solidity=0.6),
+                     "ragged object: solidity 0.60, usual 1.00", id="ragged"),
+        pytest.param(Facts("x", 0.9, 30, 100.0, pieces=3), "object in 3 pieces", id="pieces"),
+        pytest.param(Facts("x", 0.9, 30, 100.0, border=0.4),
+                     "object along 40 % of the border", id="border"),
         pytest.param(Facts("x", 0.5, 2, 100.0),
                      "2 objects, others have 30; confidence 0.50, others have 0.90",
                      id="weightiest_first"),
@@ -32,6 +41,34 @@ def told(one, usual=USUAL):
 )  # fmt: skip
 def test_doubt_is_told_in_words(one, text):
     assert told(one) == text
+
+
+@pytest.mark.parametrize("score", [0.3, 0.55, 0.69])
+def test_low_confidence_is_told_where_all_are_as_low(score):
+    some = [Facts(f"u{i}", score, 30, 100.0) for i in range(5)]
+    assert told(Facts("x", score, 30, 100.0), some) == f"low confidence {score:.2f}"
+
+
+def test_size_and_shape_are_those_of_the_references_where_they_are_known():
+    leaking = [Facts(f"u{i}", 0.9, 3, 150.0, largest_px=900, solidity=0.5) for i in range(4)]
+    assert doubts(leaking)[0].text == "large object: 900 px, others have 150 px"
+    model = Facts("r", 1.0, 3, 100.0, largest_px=140, solidity=0.95)
+    (one, *_) = doubts(leaking, [model])
+    assert one.text == (
+        "ragged object: solidity 0.50, usual 0.95; large object: 900 px, references have 100 px"
+    )
+    (one, *_) = doubts(leaking, [Facts("r", 1.0, 3, 100.0, largest_px=2000, solidity=0.5)])
+    assert one.text == "nothing unusual"  # references have large ones too
+
+
+def test_what_all_results_have_is_no_doubt():
+    some = [Facts(f"u{i}", 0.9, 3, 100.0, solidity=0.5, border=0.5) for i in range(4)]
+    assert {d.text for d in doubts(some)} == {"nothing unusual"}
+
+
+def test_leaking_mask_comes_before_a_sound_one():
+    some = [*USUAL, Facts("leak", 0.95, 30, 100.0, largest_px=3000, solidity=0.5)]
+    assert doubts(some)[0].name == "leak"
 
 
 def test_most_doubtful_comes_first():

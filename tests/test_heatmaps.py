@@ -146,3 +146,15 @@ def test_click_on_the_very_edge_is_not_lost_to_rounding(side):
 def test_prompts_without_a_place_are_refused(objects, message):
     with pytest.raises(PromptError, match=message):
         from_prompts(objects, (50, 50), 56, HeatMapSettings())
+
+
+def test_agreement_is_high_for_maps_that_point_to_the_same_places():
+    same = from_points([(10, 30)], (50, 100)).values
+    near = from_points([(11, 31)], (50, 100)).values
+    far = from_points([(40, 80)], (50, 100)).values
+    assert heatmaps.agreement([same, same, same]) == 1.0
+    assert 0.5 < heatmaps.agreement([same, near]) < 1.0
+    assert heatmaps.agreement([same, far]) == 0.0
+    assert heatmaps.agreement([same, same, far]) < heatmaps.agreement([same, same, near])
+    assert heatmaps.agreement([0.5 * same, same]) == 1.0  # as strong or not
+    assert heatmaps.agreement(np.zeros((2, 4, 4))) == 0.0

@@ -8,7 +8,7 @@ Knows no torch, no file format and no napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -135,10 +135,17 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a prompter answers: objects to ask the segmenter for, and the map if it has one."""
+    """What a prompter answers: objects to ask the segmenter for, and the map if it has one.
+
+    Attributes
+    ----------
+    agreement : dict of int to float
+        Of the references about this image, by class, in [0, 1]; empty if it is not known.
+    """
 
     objects: tuple[Prompts, ...]
     heat_map: HeatMap | None = None
+    agreement: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +181,15 @@ class Segmentation:
         0 is background; k is `objects[k - 1]` for instances, the object's class for a union.
     scores : (N,) float32
         Confidence of each object.
+    agreement : dict of int to float
+        As of the Proposal that it was made from.
     """
 
     labels: IntArray
     scores: FloatArray
     objects: tuple[Prompts, ...]
     heat_map: HeatMap | None = None
+    agreement: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels, np.int32))

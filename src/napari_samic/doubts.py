@@ -1,8 +1,10 @@
 """Which results are doubtful, and why, in words; and which image would teach most.
 
 Numbers in, numbers and words out: knows no file, no model and no window. What is usual is the
-median of all results; a result is doubtful by its confidence, by having no object or an unusual
-number or size of them, and by references that disagree about it.
+median of all results, and of size and shape that of the references where they are known. A result
+is doubtful by its confidence, by having no object or an unusual number or size of them, by a mask
+that leaks (one object much larger than is usual, ragged, in pieces, or along the border of the
+image), and by references that disagree about it.
 
 Source of the suggestion: k-center greedy of Sener and Savarese, "Active learning for convolutional
 neural networks: a core-set approach", ICLR 2018. That distances are weighted with the doubt is
@@ -21,7 +23,15 @@ FAR = 1.0
 """Of the number or size of objects: doublings away from the usual at which it is told."""
 LOW = 0.1
 """Confidence this far below the usual is told."""
-_EMPTY = 0.9
+SURE = 0.7
+"""A confidence below this is told also where all others are as low."""
+LARGE = 1.5
+"""Of the largest object: doublings above the usual at which it is told."""
+RAGGED = 0.15
+"""Solidity this far below the usual is told."""
+ALONG = 0.15
+"""Share of the image's border under one object, above the usual, at which it is told."""
+_EMPTY, _IN_PIECES = 0.9, 0.35
 
 
 @dataclass(frozen=True)
@@ -36,9 +46,17 @@ class Facts:
     count : int
         Objects.
     size_px : float
-        Median area of the objects; 0 if there is none.
+        Median area of the objects, of two the lower; 0 if there is none.
     agreement : float or None
         Of the references' heat maps, in [0, 1]; None if it was not recorded.
+    largest_px : float
+        Area of the largest object.
+    solidity : float
+        Lowest of the objects: area over that of the convex hull, in [0, 1].
+    pieces : int
+        Most that one object is in.
+    border : float
+        Largest share of the image's border that lies under one object, in [0, 1].
     """
 
     name: str
@@ -46,6 +64,10 @@ class Facts:
     count: int
     size_px: float
     agreement: float | None = None
+    largest_px: float = 0.0
+    solidity: float = 1.0
+    pieces: int = 1
+    border: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ class Doubt:
         return "; ".join(self.reasons) or "nothing unusual"
 
 
-def doubts(results: Sequence[Facts]) -> list[Doubt]:
+def doubts(results: Sequence[Facts], references: Sequence[Facts] = ()) -> list[Doubt]:
     """Put results in order, the most doubtful first.
 
     Parts are joined as independent chances of a fault: 1 - (1 - a) (1 - b) ...
@@ -70,6 +92,8 @@ def doubts(results: Sequence[Facts]) -> list[Doubt]:
     Parameters
     ----------
     results : sequence of Facts
+    references : sequence of Facts
+        Of the references, as far as they are known: they say what size and shape are usual.
 
     Returns
     -------
@@ -82,7 +106,7 @@ def doubts(results: Sequence[Facts]) -> list[Doubt]:
     >>> doubts(some)[0].name, doubts(some)[0].text
     ('c', '2 objects, others have 30')
     """
-    usual = _Usual.of(results)
+    usual = _Usual.of(results, references)
     found = [_doubt(one, usual) for one in results]
     return sorted(found, key=lambda doubt: -doubt.value)
 
@@ -92,21 +116,35 @@ class _Usual:
     score: float | None
     count: float
     size_px: float
+    whose: str
+    most_px: float
+    solidity: float
+    border: float
 
     @classmethod
-    def of(cls, results: Sequence[Facts]) -> _Usual:
-        scores = [r.score for r in results if r.score is not None and r.count]
-        sizes = [r.size_px for r in results if r.count]
+    def of(cls, results: Sequence[Facts], references: Sequence[Facts]) -> _Usual:
+        some = [r for r in results if r.count]
+        models = [r for r in references if r.count]
+        forms = models or some
         return cls(
-            float(np.median(scores)) if scores else None,
-            float(np.median([r.count for r in results])) if results else 0.0,
-            float(np.median(sizes)) if sizes else 0.0,
+            _median([r.score for r in some if r.score is not None]),
+            _median([r.count for r in results]) or 0.0,
+            _median([r.size_px for r in forms]) or 0.0,
+            "references" if models else "others",
+            max((r.largest_px for r in models), default=0.0),
+            max(_median([r.solidity for r in group]) or 0.0 for group in (some, forms)) or 1.0,
+            _median([r.border for r in forms]) or 0.0,
         )
 
 
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
 def _doubt(one: Facts, usual: _Usual) -> Doubt:
-    parts = [p for p in (_of_score(one, usual), _of_count(one, usual), _of_size(one, usual),
-                         _of_agreement(one)) if p is not None]  # fmt: skip
+    found = [rule(one, usual) for rule in (_of_score, _of_count, _of_size, _of_largest,
+                                           _of_shape, _of_border, _of_agreement)]  # fmt: skip
+    parts = [p for p in found if p is not None]
     value = 1 - float(np.prod([1 - weight for weight, _ in parts]))
     told = sorted((p for p in parts if p[1]), key=lambda part: -part[0])
     return Doubt(one.name, value, tuple(words for _, words in told))
@@ -119,15 +157,16 @@ def _of_score(one: Facts, usual: _Usual) -> Part | None:
     if one.score is None or not one.count:
         return None
     weight = min(1.0, max(0.0, 1 - one.score))
-    low = usual.score is not None and one.score < usual.score - LOW
-    return weight, f"confidence {one.score:.2f}, others have {usual.score:.2f}" if low else ""
+    if usual.score is not None and one.score < usual.score - LOW:
+        return weight, f"confidence {one.score:.2f}, others have {usual.score:.2f}"
+    return weight, f"low confidence {one.score:.2f}" if one.score < SURE else ""
 
 
 def _of_count(one: Facts, usual: _Usual) -> Part | None:
     if not one.count:
         others = f", others have {usual.count:.0f}" if usual.count >= 0.5 else ""
         return (_EMPTY if usual.count else 0.5), f"no object{others}"
-    away = abs(float(np.log2((one.count + 1) / (usual.count + 1))))
+    away = abs(_doublings(one.count + 1, usual.count + 1))
     if away < FAR:
         return None
     plural = "s" * (one.count != 1)
@@ -137,17 +176,51 @@ def _of_count(one: Facts, usual: _Usual) -> Part | None:
 def _of_size(one: Facts, usual: _Usual) -> Part | None:
     if not one.count or not usual.size_px:
         return None
-    away = abs(float(np.log2(max(one.size_px, 1) / usual.size_px)))
+    away = abs(_doublings(one.size_px, usual.size_px))
     if away < FAR:
         return None
-    return _weight(away), f"objects of {one.size_px:.0f} px, others have {usual.size_px:.0f} px"
+    words = f"objects of {one.size_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
+    return _weight(away), words
 
 
-def _of_agreement(one: Facts) -> Part | None:
+def _of_largest(one: Facts, usual: _Usual) -> Part | None:
+    """One object that is too large among others that are not: a leak, or several as one."""
+    if not one.count or not usual.size_px or one.largest_px <= usual.most_px:
+        return None
+    away = _doublings(one.largest_px, usual.size_px)
+    if away < LARGE or one.largest_px < 2 * one.size_px:  # all of them are told by `_of_size`
+        return None
+    words = f"large object: {one.largest_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
+    return _weight(away), words
+
+
+def _of_shape(one: Facts, usual: _Usual) -> Part | None:
+    if not one.count:
+        return None
+    ragged = usual.solidity - one.solidity
+    if ragged >= RAGGED:
+        words = f"ragged object: solidity {one.solidity:.2f}, usual {usual.solidity:.2f}"
+        return min(0.9, 2 * ragged), words
+    return (_IN_PIECES, f"object in {one.pieces} pieces") if one.pieces > 1 else None
+
+
+def _of_border(one: Facts, usual: _Usual) -> Part | None:
+    along = one.border - usual.border
+    if along < ALONG:
+        return None
+    return min(0.9, 2 * along), f"object along {100 * one.border:.0f} % of the border"
+
+
+def _of_agreement(one: Facts, usual: _Usual) -> Part | None:
+    del usual
     if one.agreement is None:
         return None
     weight = min(1.0, max(0.0, 1 - one.agreement))
     return weight, f"references disagree ({one.agreement:.2f})" if weight > 0.5 else ""
+
+
+def _doublings(value: float, usual: float) -> float:
+    return float(np.log2(max(value, 1.0) / usual))
 
 
 def _weight(doublings: float) -> float:

@@ -159,3 +159,31 @@ def finite(heat_map: HeatMap) -> Values:
         msg = f"heat map of {values.shape} with {bad} values not finite, expected (H, W) finite."
         raise InputError(f"{msg} Train the prompter again, with a lower learning rate.")
     return values
+
+
+def agreement(maps: ArrayLike) -> float:
+    """How alike several maps of one image are: mean correlation of each with the mean of the rest.
+
+    Parameters
+    ----------
+    maps : (K, H, W) float
+        K at least 2.
+
+    Returns
+    -------
+    float
+        1 for equal ones; 0 for maps that have nothing in common, or are blank.
+
+    Examples
+    --------
+    >>> one, other = np.eye(8), np.eye(8)[::-1]
+    >>> agreement([one, one]), agreement([one, other])
+    (1.0, 0.0)
+    """
+    stack = np.asarray(maps, np.float64)
+    flat = stack.reshape(len(stack), -1)
+    rest = (flat.sum(0) - flat) / (len(flat) - 1)
+    own, others = (v - v.mean(1, keepdims=True) for v in (flat, rest))
+    length = np.linalg.norm(own, axis=1) * np.linalg.norm(others, axis=1)
+    cosine = (own * others).sum(1) / np.where(length > 0, length, 1.0)
+    return float(np.clip(np.round(cosine.mean(), 12), 0.0, 1.0))

@@ -296,6 +296,27 @@ def test_click_before_a_new_slice_is_drawn_takes_no_clicks_of_the_old_one_along(
     (item,) = s.state.pages["cells[2]"].items
     assert item.points == ((20, 20, True),)
     assert s.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
+    s.press("new")
+    s.viewer.dims.set_point(0, 1)
+    s.layers["clicks"].add((1, 30, 40))  # nor does it take away those of the new one
+    s.settle()
+    (item,) = s.state.pages["cells[1]"].items
+    assert item.points == ((10, 12, True), (30, 40, True))
+    assert [i.points for i in s.state.pages["cells[2]"].items] == [((20, 20, True),)]
+
+
+def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
+    s = story()
+    s.click(10, 12)
+    s.step.panel.verbs["new"]()
+    s.layers["clicks"].add((1, 30, 40))  # faster than the timer that draws
+    s.step.panel.verbs["new"]()
+    s.layers["boxes"].add_rectangles(np.array([[1, 2, 30], [1, 2, 50], [1, 9, 50], [1, 9, 30]]))
+    s.settle()
+    items = s.state.pages["cells[1]"].items
+    assert [(i.points, i.box) for i in items] == [
+        (((10, 12, True),), None), (((30, 40, True),), None), ((), (2, 30, 9, 50)),
+    ]  # fmt: skip
 
 
 def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):

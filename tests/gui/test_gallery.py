@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from lab import annotate, make_bench
+import tifffile
+from lab import annotate, begin, make_bench
 
-from napari_samic.contracts import Prompts
+from napari_samic.contracts import Prompts, run
 from napari_samic.errors import InputError
 from napari_samic.gui import saliency
 from napari_samic.gui.gallery import Gallery
 from napari_samic.settings import HeatMapSettings
+from toys import scene
 
 HEAT = HeatMapSettings(sigma_frac=0.02)
 
@@ -92,15 +94,73 @@ def test_many_changes_are_drawn_one_at_a_time_and_the_last_counts(bench, gallery
     assert (thumb.shown != thumb.picture).any(2).mean() > 0.5  # wide clicks
 
 
-def test_image_that_is_not_open_has_a_card_that_says_so(bench, gallery):
+def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
     annotate(bench, 0)
     bench.viewer.layers.clear()
     bench.layer = bench.pixels = None
     gallery.open()
     bench.runner.settle()
-    assert gallery.thumbs[0].why == "not open in napari"
+    assert "not open in napari" in gallery.thumbs[0].why
+    assert not gallery.thumbs[0].is_open
+    with pytest.raises(InputError, match="no reference is open"):
+        gallery.show_glow(True)
+    assert not gallery.wants_glow
     with pytest.raises(InputError, match="not open in napari"):
         gallery.select("cells[0]")
+
+
+@pytest.mark.parametrize("own_file", [True, False])
+def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, own_file):
+    project = begin(bench, tmp_path / "p")
+    annotate(bench, 2)
+    page = bench.desk.state.pages["cells[2]"]
+    if own_file:  # a stack: its slice is read
+        page.file = str(tmp_path / "cells.tif")
+        tifffile.imwrite(page.file, bench.layer.data, photometric="rgb", metadata={"axes": "TYXS"})
+    else:
+        run(bench.reference_images())
+        assert (project.images_folder / "cells[2].tif").is_file()
+    bench.viewer.layers.clear()
+    bench.layer = bench.pixels = None
+    gallery.open()
+    bench.runner.settle()
+    (thumb,) = gallery.thumbs
+    assert (thumb.why, thumb.is_open) == ("", False)
+    np.testing.assert_array_equal(thumb.picture, saliency.small(scene(2)[0]))
+    gallery.refresh()
+    bench.runner.settle()
+    assert gallery.thumbs[0].picture is thumb.picture  # not read again
+
+
+def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(bench, gallery):
+    annotate(bench, 0, 2)
+    gallery.open()
+    bench.runner.settle()
+    gallery.show_glow(True)
+    bench.runner.settle()
+    assert (gallery.name, gallery.glow.found.page.name) == ("cells[2]", "cells[2]")
+    assert gallery.told[-2:] == ["thumbs", "glow"]
+    bench.desk.show(bench.pixels, (0,))
+    gallery.follow()
+    gallery.refresh()
+    bench.runner.settle()
+    assert (gallery.name, gallery.glow.found.page.name) == ("cells[0]", "cells[0]")
+    bench.desk.show(bench.pixels, (1,))  # not a reference
+    gallery.follow()
+    assert gallery.name == "cells[0]"
+
+
+def test_heat_map_wanted_on_another_image_brings_a_reference_up(bench, gallery, monkeypatch):
+    shown = []
+    monkeypatch.setattr(bench, "show_image", shown.append)
+    annotate(bench, 1, 2)
+    bench.desk.show(bench.pixels, (0,))
+    gallery.show_glow(True)
+    assert (gallery.name, shown) == ("cells[1]", ["cells[1]"])
+    gallery.select("cells[2]")
+    assert gallery.told[-1] == "thumbs"  # it is marked, also where nothing else changes
+    gallery.show_glow(True)
+    assert shown == ["cells[1]", "cells[2]", "cells[2]"]
 
 
 def test_heat_map_that_comes_late_is_dropped(bench, gallery):

@@ -104,6 +104,47 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
     assert not s.ours()
 
 
+def seen(s):
+    """What of the step can be seen, without the names of image and package."""
+    return {name[6:-8] for name, layer in s.ours().items() if layer.visible}
+
+
+def test_one_thing_at_a_time_is_seen(story):
+    s = story
+    clicks = s.dock.annotate.stage.layers["clicks"]
+    assert not clicks.visible  # of another step
+    s.panel.preview.click()
+    s.settle()
+    s.panel.start.click()
+    assert not s.panel.preview.isChecked()
+    s.settle()
+    assert seen(s) == {"results"}
+    s.panel.preview.click()
+    s.settle()
+    assert seen(s) == {"heat map", "preview masks", "predicted points"}
+    s.panel.preview.click()
+    s.settle()
+    assert seen(s) == {"results"}
+    clicks.visible = True  # by the user
+    s.settle()
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    assert clicks.visible
+    s.dock.go_to("Annotate")
+    assert clicks.visible
+    assert not seen(s)
+    s.dock.go_to("Propagate")
+    assert seen(s) == {"results"}
+    s.ours()["cells results [SAMIC]"].visible = False
+    s.dock.go_to("Train")
+    s.dock.go_to("Propagate")
+    assert not seen(s)  # the user hid them
+    s.ours()["cells results [SAMIC]"].visible = True
+    s.dock.go_to("Annotate")
+    s.dock.release()
+    assert seen(s) == {"results"}
+
+
 def test_run_shows_results_as_they_come_and_can_be_stopped(story):
     s = story
     s.viewer.dims.set_point(0, 1)

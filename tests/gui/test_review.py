@@ -11,10 +11,10 @@ from reviewed import SHAPE, disc, labels_of, write_results
 
 from napari_samic import recipes
 from napari_samic.contracts import run
-from napari_samic.doubts import Facts
+from napari_samic.doubts import Facts, doubts
 from napari_samic.errors import InputError
 from napari_samic.export.objects import About
-from napari_samic.gui import reviewwork, sheets
+from napari_samic.gui import looking, reviewwork, revising, sheets
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
 from napari_samic.gui.labelfiles import LabelFiles
@@ -135,12 +135,48 @@ def test_answer_for_a_result_that_is_left_comes_too_late(world):
     assert (world.review.current, world.sheet.name) == ("c", "c")
 
 
+def test_leaking_mask_is_doubtful_by_the_shape_of_the_references(world, tmp_path):
+    labels = labels_of("a")
+    labels[5:15, 10:58] = 1  # one object leaks towards the border
+    tifffile.imwrite(world.project.results_folder / "a.tif", labels)
+    write_results(world.project.references_folder, tmp_path / "more")
+    world.look()
+    doubt = next(d for d in world.review.order if d.name == "a")
+    assert doubt.text == "large object: 516 px, references have 81 px"
+    assert world.review.order.index(doubt) == 1  # after the empty one
+    assert [d.text for d in world.review.order if d.name == "b"] == [
+        "confidence 0.60, others have 0.90"
+    ]
+
+
 def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     world.go("a").review.reject()
     assert world.review.above(0.7) == ["c"]
     assert world.review.accept_above(0.7) == 1
     assert world.review.opinion("c").reason == "confidence from 0.70"
     assert world.verdicts() == {"a": "rejected", "c": "accepted"}
+
+
+def test_only_label_files_that_changed_are_measured_again(world, monkeypatch):
+    measured = []
+    cutouts = looking.cutouts
+    monkeypatch.setattr(looking, "cutouts", lambda x: measured.append(x.max()) or cutouts(x))
+    tifffile.imwrite(world.project.results_folder / "b.tif", labels_of("c"))
+    table = world.project.results_folder / "scores.csv"
+    table.write_text(table.read_text().replace("a,0.9,", "a,0.4,"))
+    world.look()
+    assert len(measured) == 1
+    assert (world.review.looked.facts["b"].count, world.review.looked.facts["a"].score) == (1, 0.4)
+
+
+def test_score_to_accept_from_is_the_median_of_the_run(world):
+    assert world.review.usual_score == 0.9
+    world.review.looked.facts["a"] = Facts("a", 0.579, 2, 81.0)
+    world.review.looked.facts["c"] = Facts("c", 0.31, 2, 81.0)
+    assert world.review.usual_score == 0.57  # rounded down, so that it takes the one it is of
+    assert world.review.above(world.review.usual_score) == ["b", "a"]
+    world.review.forget()
+    assert world.review.usual_score is None
 
 
 def test_no_results_is_told(tmp_path):
@@ -300,6 +336,76 @@ def test_revert_takes_edit_and_verdict_back(world):
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
 
 
+def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
+    world.go("b")
+    world.place([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    moved = world.sheet
+    labels = moved.labels.copy()
+    labels[0:3, 0:3] = 9
+    world.review.reviser.take_labels(labels)
+    world.runner.settle()
+    world.review.reviser.undo()
+    world.runner.settle()
+    assert world.sheet is moved
+    edit = world.review.opinion("b").edit
+    path = world.project.folder / "review" / "b.tif"
+    np.testing.assert_array_equal(read_labels(path), moved.labels)
+    assert edit.sha256 == sha256_of(path)
+    world.review.reviser.undo()
+    world.review.reviser.undo()  # there is nothing more
+    world.runner.settle()
+    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
+    assert world.review.opinion("b") == Opinion()
+    assert "b" not in world.project.notes["review"]["opinions"]
+
+
+def test_undone_before_the_mask_came_stays_undone(world):
+    world.go("b")
+    world.review.reviser.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    world.review.reviser.undo()
+    world.runner.settle()
+    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    assert world.verdicts().get("b", "") == ""
+
+
+def test_undo_ends_at_the_edit_that_was_there(world):
+    world.go("b")
+    world.place(world.sheet.points[:1])
+    world.go("a").go("b")
+    kept = world.sheet.labels
+    world.place([])
+    world.review.reviser.undo()
+    world.runner.settle()
+    np.testing.assert_array_equal(read_labels(world.project.folder / "review" / "b.tif"), kept)
+    assert world.verdicts() == {"b": "edited"}
+    world.review.reviser.undo()
+    np.testing.assert_array_equal(world.sheet.labels, kept)
+
+
+def test_verdict_holds_again_once_all_changes_are_undone(world):
+    world.go("b").review.reject("blurred")
+    world.go("b").place([])
+    assert world.verdicts() == {"b": "edited"}
+    world.review.reviser.undo()
+    world.runner.settle()
+    assert (world.review.opinion("b").verdict, world.review.opinion("b").edit) == ("rejected", None)
+
+
+def test_only_the_last_changes_can_be_undone_and_the_first_of_them_is_an_edit(world, monkeypatch):
+    monkeypatch.setattr(revising, "KEPT", 2)
+    world.go("a")
+    for value in (3, 4, 5):
+        labels = world.sheet.labels.copy()
+        labels[0, 0] = value
+        world.review.reviser.take_labels(labels)
+    for _ in range(3):
+        world.review.reviser.undo()
+    world.runner.settle()
+    assert read_labels(world.project.folder / "review" / "a.tif")[0, 0] == 3
+    assert world.verdicts() == {"a": "edited"}
+
+
 def test_rejected_while_it_is_written_stays_rejected(world):
     world.go("a").review.reviser.take_labels(labels_of("c"))
     world.review.reject()
@@ -373,10 +479,10 @@ def test_suggestion_is_doubtful_and_unlike_the_references():
             return np.full((2, 1, 1), 1.0) * np.array(image).reshape(2, 1, 1)
 
     readers = {"near": lambda: (1, 0.1), "far": lambda: (0, 1), "known": lambda: (1, 0)}
-    facts = [Facts(n, 0.9, 3, 9.0) for n in readers]
-    assert run(reviewwork.advise(Eyes(), readers, ["known"], facts)) == "far"
+    order = doubts([Facts(n, 0.9, 3, 9.0) for n in readers])
+    assert run(reviewwork.advise(Eyes(), readers, ["known"], order)) == "far"
     with pytest.raises(InputError, match="every image is annotated already"):
-        run(reviewwork.advise(Eyes(), readers, list(readers), facts))
+        run(reviewwork.advise(Eyes(), readers, list(readers), order))
 
 
 def test_scores_are_of_the_labels_as_they_are_now(world):

@@ -94,6 +94,15 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
 
+    assert story.queue.score.value() == 0.9  # the median of .6, .9 and .9
+    assert story.queue.all_above.text() == "Accept 2 with a score from"
+    story.queue.score.setValue(0.95)
+    assert not story.queue.all_above.isEnabled()
+    story.queue.score.setValue(0.6)
+    assert story.queue.all_above.text() == "Accept 3 with a score from"
+    story.do("look")
+    assert story.queue.score.value() == 0.6  # the user's choice stays
+
     late = story.viewer.add_labels(np.ones((4, 4), int), name="results [SAMIC]")
     assert not late.visible  # another step's would cover what is edited here
 
@@ -116,12 +125,24 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert story.layer("labels").data[35, 5] == 3
     assert list(points.features["object"]) == [1, 2, 3]
 
+    story.do("undo")
+    assert points.data.tolist() == [[15.0, 20.0], [30.0, 40.0]]
+    assert story.layer("labels").data[35, 5] == 0
+    story.do("undo")
+    assert story.layer("labels").data[10, 10] == 1
+    assert story.cells(0) == ["✗", "", "", ""]
+    points.add([[35.0, 5.0]])
+    story.settle()
+
     story.do("go", "a")
     story.do("brush")
     labels = story.layer("labels")
     assert labels.mode == "paint"
     labels.selected_label = 9
     labels.brush_size = 3
+    labels.paint((4, 50), 9)
+    story.do("undo")  # at once: it is this stroke
+    assert labels.data[4, 50] == 0
     labels.paint((20, 20), 9)
     story.do("accept")  # at once: the stroke counts all the same
     assert story.review.opinion("a").verdict == "edited"
@@ -156,7 +177,7 @@ def test_everything_is_let_go_and_comes_back(story):
     story.do("go", "a")
     bound = [story.layer(k) for k in ("labels", "points")]
     keys = {str(k) for layer in bound for k in layer.keymap}
-    assert {key for key, _ in KEYS.values()} <= keys
+    assert {key.replace("Control-", "Ctrl+") for key, _ in KEYS.values()} <= keys
     story.do("go", "c")
     story.viewer.layers.remove(story.layer("points"))  # the user may
     story.viewer.layers.remove(story.layer("labels"))

@@ -195,14 +195,32 @@ def test_marked_images_are_the_references_or_all_if_none_is(bench, tmp_path):
     bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
     for number in (0, 2, 3):
         annotate(bench, number)
-    names = [path.name for path in run(bench.reference_images())]
+    names = [path.name for path in run(bench.reference_images())[0]]
     assert names == ["cells[0].tif", "cells[2].tif", "cells[3].tif"]
     bench.desk.show(bench.pixels, (2,))
     bench.desk.state.use_as_reference(True)
-    (path,) = run(bench.reference_images())
+    (path,), prompts = run(bench.reference_images())
     assert path.name == "cells[2].tif"
-    stored = load_prompts(bench.project.references_file)
+    stored = load_prompts(prompts)
     assert [image.name for image in stored.images] == ["cells[2]"]
+
+
+def test_prompts_of_a_training_are_not_written_to_again(bench, tmp_path):
+    project = Project.create(tmp_path / "p")
+    (project.folder / "references.json").write_text("of an older version")
+    bench.desk.keeper.begin_project(project)
+    annotate(bench, 0)
+    _, first = run(bench.reference_images())
+    text = first.read_text()
+    assert run(bench.reference_images())[1] == first  # the very same
+    annotate(bench, 1)
+    _, second = run(bench.reference_images())
+    assert [first.name, second.name] == ["references-1.json", "references-2.json"]
+    assert first.read_text() == text
+    (project.folder / "references-10.json").write_text(text)
+    annotate(bench, 2)
+    assert run(bench.reference_images())[1].name == "references-11.json"
+    assert (project.folder / "references.json").read_text() == "of an older version"
 
 
 def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
@@ -210,11 +228,11 @@ def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
     bench.desk.keeper.begin_project(project)
     for number in (0, 1, 3):
         annotate(bench, number)
-    paths = run(bench.reference_images())
-    stored = load_prompts(project.references_file)
+    paths, prompts = run(bench.reference_images())
+    stored = load_prompts(prompts)
     assert all(image.sha256 for image in stored.images)  # so that train checks the pixels
     outcome = napari_samic.train(
-        paths, prompts=project.references_file, out=project.prompter_file, model=toy,
+        paths, prompts=prompts, out=project.prompter_file, model=toy,
         device="cpu", settings=TrainSettings(epochs=1, views=1),
     )  # fmt: skip
     assert outcome.done == ("cells[0]", "cells[1]", "cells[3]")
@@ -232,8 +250,9 @@ def test_training_takes_references_of_images_that_were_open_one_by_one(bench, tm
         bench.desk.look()
         bench.desk.state.add_point(12 + number, 14)
         bench.runner.settle()
+    paths, prompts = run(bench.reference_images())
     outcome = napari_samic.train(
-        run(bench.reference_images()), prompts=project.references_file, out=project.prompter_file,
+        paths, prompts=prompts, out=project.prompter_file,
         model=toy, device="cpu", settings=TrainSettings(epochs=1, views=1),
     )  # fmt: skip
     assert outcome.done == ("cells 0", "cells 1")
@@ -243,10 +262,10 @@ def test_reference_whose_layer_was_closed_is_found_in_the_project_or_asked_for(b
     project = Project.create(tmp_path / "p")
     bench.desk.keeper.begin_project(project)
     annotate(bench, 1)
-    paths = run(bench.reference_images())
+    paths, _ = run(bench.reference_images())
     bench.viewer.layers.clear()
     bench.layer = bench.pixels = None
-    assert run(bench.reference_images()) == paths
+    assert run(bench.reference_images())[0] == paths
     paths[0].unlink()
     with pytest.raises(InputError, match=r"cells\[1\]: annotated, but not open in napari"):
         run(bench.reference_images())

@@ -161,11 +161,18 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.settle()
     layer = s.step.layer.layer
     assert layer.name == "cells[3] heat map [SAMIC]"
+    drawn = s.dock.annotate.stage.layers
+    assert (drawn["masks"].visible, drawn["clicks"].visible) == (False, True)
     assert layer.ndim == 3
     assert layer.get_value((3, 15, 14), world=True) > 0.9
     s.viewer.dims.set_point(0, 1)
     assert layer._slice.empty  # it belongs to one slice
+    s.settle()
+    assert s.step.layer.layer.name == "cells[1] heat map [SAMIC]"  # which has its own
+    assert s.panel.thumbs.currentItem().text() == "cells[1] · 2"
     s.viewer.dims.set_point(0, 3)
+    s.settle()
+    layer = s.step.layer.layer
     assert layer not in [s.image]
     assert s.viewer.layers.selection.active is not layer
     assert s.dock.bench.layer is s.image  # an image of ours is not one to annotate
@@ -182,10 +189,16 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.panel.glow.click()
     s.settle()
     assert s.step.layer.is_there
+    s.panel.glow.click()
+    s.viewer.dims.set_point(0, 0)  # no reference
+    s.panel.glow.click()
+    s.settle()
+    assert s.dock.bench.desk.index == (3,)
     s.dock.go_to("Annotate")
     s.settle()
     assert not any("heat map" in one.name for one in s.viewer.layers if isinstance(one, Image))
     assert not s.panel.glow.isChecked()
+    assert drawn["masks"].visible
 
 
 def test_wrong_setting_is_told_and_nothing_is_trained(story, monkeypatch):

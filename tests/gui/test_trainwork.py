@@ -60,7 +60,7 @@ def test_first_prompter_is_taken_with_its_step(bench):
     assert (step.do, step.out, step.inputs["prompts"]) == (
         "train",
         "prompter.pt",
-        "references.json",
+        "references-1.json",
     )
     assert step.settings == {"epochs": 1, "views": 1, "floor": 1e-6}
     assert annotated.settings == {"overwrite": True}
@@ -99,6 +99,21 @@ def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(benc
     verdict = trained(bench, epochs=3, resume=True)
     assert "3 epochs" in verdict.summary
     run(trainwork.accept(project))
+    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
+
+
+def test_recipe_holds_after_a_training_on_other_references(bench, tmp_path):
+    project = bench.project
+    trained(bench)
+    run(trainwork.accept(project))
+    bench.desk.state.add_point(30, 20)
+    bench.runner.settle()
+    trained(bench)
+    run(trainwork.accept(project))
+    assert [s.inputs["prompts"] for s in steps(project)] == [
+        "references-1.json", "references-1.json", "references-2.json", "references-2.json",
+    ]  # fmt: skip
     run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, references
 
+from napari_samic import heatmaps
 from napari_samic.contracts import Prompter, Prompts, Reference, TrainablePrompter
 from napari_samic.errors import PromptError
 from napari_samic.settings import PeakSettings
@@ -113,6 +114,16 @@ def test_several_references_are_the_mean_of_their_single_maps(trained):
     torch.testing.assert_close(mean, torch.stack(singles).mean(0))
     assert mean.shape == (SIDE, SIDE)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_agreement_is_of_the_single_maps_and_needs_several(trained):
+    image, shown = references(1, seed=50)[0].image, references(3, seed=20)
+    singles = torch.stack([trained.network_map([r], image) for r in shown])
+    found = trained.propose(shown, image).agreement
+    assert found == {1: pytest.approx(heatmaps.agreement(singles), abs=1e-4)}
+    assert 0 <= found[1] < 1
+    assert trained.propose([shown[0], shown[0]], image).agreement == {1: pytest.approx(1.0)}
+    assert trained.propose(shown[:1], image).agreement == {}
 
 
 def test_no_reference_at_all_is_refused():

@@ -1,5 +1,6 @@
 """The other images: prompter file to labels."""
 
+import csv
 import shutil
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_points_become_objects_and_are_recorded(prompter, scenes, tmp_path, two_
     (image,) = load_prompts(tmp_path / "prompts.json").images
     assert [tuple(p.points_rc[0]) for p in image.objects] == [(12, 14), (32, 40)]
     assert not (tmp_path / "heatmaps").exists()
+
+
+def test_agreement_of_the_references_is_recorded(prompter, scenes, tmp_path, monkeypatch):
+    def propose(self, references, image):
+        points = [Prompts([p], [True], label=n) for n, p in enumerate([(12, 14), (32, 40)], 1)]
+        return Proposal(tuple(points), None, {1: 0.25})
+
+    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    segment(scenes / "images" / "p0.png", prompter=prompter, out=tmp_path)
+    with (tmp_path / "scores.csv").open() as file:
+        assert [row["agreement"] for row in csv.DictReader(file)] == ["0.25", ""]
 
 
 def test_union_and_confidence_are_settings(prompter, scenes, tmp_path, two_points):

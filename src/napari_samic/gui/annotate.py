@@ -174,8 +174,12 @@ class AnnotateStep(Tools):
         self._refresh()
 
     def _on_points(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
-            self.desk.state.replace_points(self.stage.points())
+        if self.stage is None or self.desk.pixels is None:
+            return
+        listed, page = self.stage.points(), self.desk.state.page
+        if page is not None and not self.stage.has_drawn(self.desk.index):  # a click came before
+            listed = [*((i.number, p) for i in page.items for p in i.points), *listed]
+        self.desk.state.replace_points(listed)
 
     def _on_boxes(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:
@@ -188,6 +192,9 @@ class AnnotateStep(Tools):
             self._show_masks()
             self._refresh()
         else:  # napari may be in the middle of adding a point: draw once it is done
+            page = self.desk.state.page
+            if self.stage is not None and page is not None:
+                self.stage.aim(page.current)
             self._soon.start()
 
     def redraw(self) -> None:

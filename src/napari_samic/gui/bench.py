@@ -125,6 +125,12 @@ class Bench:
             raise InputError("Choose an image first, in the Annotate step.")
         return self.pixels
 
+    @property
+    def shown(self) -> str:
+        """Name of the image on the screen, as `Plane.label`; "" if it is none of ours."""
+        page = self.desk.state.page
+        return "" if page is None else page.name
+
     # --- files for the pipeline
 
     def images(self) -> Job[list[Path]]:
@@ -144,14 +150,15 @@ class Bench:
         pixels, project = self.need_pixels(), self.need_project()
         return sources.as_files(pixels, pixels.indices(), project.images_folder)
 
-    def reference_images(self) -> Job[list[Path]]:
-        """Make files of the images to learn from, and of their prompts (`references_file`).
+    def reference_images(self) -> Job[tuple[list[Path], Path]]:
+        """Make files of the images to learn from, and one of their prompts.
 
         These are the annotated images that are marked as references, or all if none is.
 
         Returns
         -------
-        Job of list of Path
+        Job of (list of Path, Path)
+            The images, and the prompts: one of `Project.references_files`.
 
         Raises
         ------

@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from napari_samic.contracts import FloatArray, Job, Step
+from napari_samic.errors import InputError
 from napari_samic.gui import saliency
 from napari_samic.gui.jobs import Calls, Handle, Runner
+from napari_samic.gui.project import Project
 from napari_samic.gui.saliency import Thumb
 from napari_samic.gui.sources import Found
 from napari_samic.settings import HeatMapSettings
@@ -23,6 +25,16 @@ class Shelf(Protocol):
     """What of the bench is needed; `bench.Bench` is one."""
 
     runner: Runner
+
+    @property
+    def shown(self) -> str:
+        """Name of the image on the screen."""
+        ...
+
+    @property
+    def project(self) -> Project | None:
+        """The open project."""
+        ...
 
     def references(self) -> list[Found]:
         """The images to learn from."""
@@ -54,7 +66,7 @@ class Gallery:
     ----------
     thumbs : list of Thumb
     name : str
-        The reference that was chosen last; "" if none was.
+        The chosen reference, marked among the others; "" if none is.
     glow : Glow or None
         While it is wanted, and known.
     listeners : list of callable
@@ -101,7 +113,9 @@ class Gallery:
             if (kept := self._known.get(one.page.name)) and kept[0] is one.pixels
             for thumb in kept[1:]
         }
-        job = saliency.draw(found, heat, known, squeeze=squeeze)
+        project = self.bench.project
+        folder = project.images_folder if project is not None else None
+        job = saliency.draw(found, heat, known, folder, squeeze=squeeze)
         calls = Calls(on_done=partial(self._drawn, found), on_end=self._ended)
         self._drawing = self.bench.runner.start(job, calls)
         self._glow_again()
@@ -128,20 +142,50 @@ class Gallery:
         InputError
             It is not open.
         """
-        self.name = name
+        self._choose(name)
         self.bench.show_image(name)
         self._glow_again()
 
     def show_glow(self, on: bool, name: str = "") -> None:
-        """Show or hide the heat map of a reference: of `name`, or of the one chosen last."""
-        self.wants_glow, self.name = on, name or self.name
+        """Show or hide the heat map of a reference, and choose that one.
+
+        It is that of `name`, else of the image on the screen, else the one chosen last, else the
+        first, which are then brought on the screen.
+
+        Raises
+        ------
+        InputError
+            None is open; nothing is shown.
+        """
+        self.wants_glow = False
+        if on:
+            there = self._open_ones()
+            wanted = [n for n in (name, self.bench.shown, self.name, *there) if n in there]
+            if not wanted:
+                raise InputError("no reference is open in napari. Open the image of one.")
+            self.wants_glow = True
+            self._choose(wanted[0])
+            if self.bench.shown != self.name:
+                self.bench.show_image(self.name)
         self._glow_again()
+
+    def follow(self) -> None:
+        """Another image is on the screen: while heat maps are shown, its own is, if it has one."""
+        if self.wants_glow and self.bench.shown in self._open_ones():
+            self._choose(self.bench.shown)
+
+    def _choose(self, name: str) -> None:
+        if name != self.name:
+            self.name = name
+            self._tell("thumbs")
+
+    def _open_ones(self) -> list[str]:
+        return [one.page.name for one in self.bench.references() if one.pixels is not None]
 
     def _glow_again(self) -> None:
         self._asked += 1
         found = self.bench.references() if self.wants_glow else []
         chosen = [one for one in found if one.page.name == self.name and one.pixels is not None]
-        chosen = chosen or [one for one in found if one.pixels is not None][:1]
         if not chosen:
             self._glown(self._asked, None)
             return

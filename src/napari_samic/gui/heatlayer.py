@@ -1,4 +1,7 @@
-"""The heat map of a reference as an image layer over its slice. Must not know jobs."""
+"""The heat map of a reference as an image layer over its slice, without the masks over it.
+
+Must not know jobs.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_samic.gui import drawing
+from napari_samic.gui.aside import Aside
 from napari_samic.gui.gallery import Glow
 from napari_samic.gui.stage import OURS
 
@@ -22,6 +26,7 @@ class HeatLayer:
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self.layer: Any | None = None
+        self._aside = Aside(viewer)
 
     @property
     def is_there(self) -> bool:
@@ -31,7 +36,7 @@ class HeatLayer:
     def show(self, glow: Glow, image: Any) -> None:
         """Put a heat map over the slice of `image`, the layer that it belongs to."""
         self.hide()
-        from napari.layers import Image
+        from napari.layers import Image, Points
 
         pixels, index = glow.found.pixels, glow.found.index
         if pixels is None:
@@ -56,9 +61,12 @@ class HeatLayer:
         above = self.viewer.layers.index(image) + 1 if image in self.viewer.layers else 0
         self.viewer.layers.insert(above, self.layer)
         self.viewer.layers.selection.active = active
+        points = [one for one in self.viewer.layers if isinstance(one, Points)]
+        self._aside.hide(keep=(self.layer, *points))
 
     def hide(self) -> None:
         """Take it away."""
+        self._aside.bring_back()
         layer, self.layer = self.layer, None
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_samic.doubts import Doubt
+from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import KEY, Edit, Opinion, to_notes
-from napari_samic.gui.reviewwork import Looked
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:
@@ -79,6 +79,17 @@ class Judging:
             if not self.opinion(one.name).verdict and (facts[one.name].score or 0.0) >= score
         ]
 
+    @property
+    def usual_score(self) -> float | None:
+        """The median of the scores, rounded down to a hundredth; None if none is known.
+
+        Half of the results have it, so it suits any model, whatever its scores are like.
+        """
+        facts = self.looked.facts.values() if self.looked is not None else ()
+        scores = sorted(one.score for one in facts if one.score is not None)
+        middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
+        return None if middle is None else int(100 * middle + 1e-6) / 100
+
     def accept_above(self, score: float) -> int:
         """Accept all of `above`; gives their number."""
         names = self.above(score)
@@ -94,8 +105,10 @@ class Judging:
         if tell:
             self.remember()
 
-    def keep(self, name: str, edit: Edit) -> None:
+    def keep(self, name: str, edit: Edit | None) -> None:
         """The labels of a result were changed."""
+        if edit is None:
+            return
         if edit.sha256 and self.opinion(name).edit is None:
             return  # taken back while it was written
         before, of = self.opinion(name), self._hash(name)

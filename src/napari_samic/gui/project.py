@@ -45,9 +45,14 @@ class Project:
         return self.folder / "prompts.json"
 
     @property
-    def references_file(self) -> Path:
-        """Prompts of exactly the images to learn from, as `train` and `annotate` take them."""
-        return self.folder / "references.json"
+    def references_files(self) -> list[Path]:
+        """Prompts of exactly the images that a training learned from, one file each, in order.
+
+        Recipes name them, so none is written to again. Before there was one for each training,
+        all had `references.json`, which stays as it is.
+        """
+        found = {p.stem.partition("-")[2]: p for p in self.folder.glob("references-*.json")}
+        return [found[n] for n in sorted((n for n in found if n.isdecimal()), key=int)]
 
     @property
     def images_folder(self) -> Path:

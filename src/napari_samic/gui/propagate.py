@@ -161,6 +161,20 @@ class Propagator:
             project.notes[NOTES] = self.notes | values
             self.bench.desk.keeper.note()
 
+    # --- the run
+
+    def start(self) -> None:
+        """Begin the run, or go on with it; the preview goes, so that its results are seen.
+
+        Raises
+        ------
+        InputError
+            As `Run.start`; the preview stays.
+        """
+        self.run.start()
+        if self.watching:
+            self.watch(False)
+
     # --- the preview
 
     def watch(self, on: bool) -> None:

@@ -40,7 +40,7 @@ class PropagateStep:
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.viewer = bench, bench.viewer
-        self._closed = False
+        self._closed = self._shown = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.presenter = Propagator(bench)
@@ -62,7 +62,7 @@ class PropagateStep:
         run = self.presenter.run
         plain: dict[str, Callable[..., None]] = {
             "preview": self._watch,
-            "start": run.start,
+            "start": self.presenter.start,
             "cancel": run.cancel,
             "layer": lambda: run.choose(None),
             "folder": self._choose_folder,
@@ -145,9 +145,14 @@ class PropagateStep:
             return
         stack = shelf.stack if shelf.any_here else None
         self.stage.show_results(self.bench.layer, pixels.factor, pixels.name, stack)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self.stage.arrange(shown=self._shown, previewing=self.presenter.watching)
 
     def _refresh(self) -> None:
         of, pixels = self.presenter, self.bench.pixels
+        self._arrange()
         self.panel.show_prompter(of.prompter)
         self.panel.show_found(of)
         count = len(pixels.indices()) if pixels is not None else 0
@@ -164,11 +169,13 @@ class PropagateStep:
 
     def enter(self) -> None:
         """Look at what other steps have changed."""
+        self._shown = True
         self._refresh_all()
         self.presenter.look_again()
 
     def leave(self) -> None:
-        """The preview goes; a run goes on."""
+        """The preview goes, results are not seen any more; a run goes on."""
+        self._shown = False
         self.presenter.watch(False)
         self.presenter.shelf.keep()
 

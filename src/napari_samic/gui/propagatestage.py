@@ -1,7 +1,8 @@
 """The layers of Propagate: the preview of a slice, the results of a stack, an image of a folder.
 
 Preview layers lie flat over the slice that they were made of, and go when another is shown. The
-results are one Labels layer for the whole stack. Must not know jobs or the project.
+results are one Labels layer for the whole stack; it is seen while the step is shown and no preview
+lies over it. Layers of other steps are put aside meanwhile. Must not know jobs or the project.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import numpy as np
 
 from napari_samic.contracts import HeatMap, Segmentation
 from napari_samic.gui import drawing
+from napari_samic.gui.aside import SUFFIX, Aside
 from napari_samic.gui.labelstack import LabelStack
 from napari_samic.gui.propagatework import Page
 from napari_samic.gui.stage import OURS
 
-SUFFIX = "[SAMIC]"
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
+OUTLINE = "#5fe3ff"
+"""Of the masks of a preview: to be seen over a heat map, where napari's own colours may be dark."""
 
 
 class PropagateStage:
@@ -36,6 +39,8 @@ class PropagateStage:
     def __init__(self, viewer: Any, on_paint: Callable[[], None]) -> None:
         self.viewer, self._on_paint = viewer, on_paint
         self.layers: dict[str, Any] = {}
+        self._aside = Aside(viewer)
+        self._covered: Any | None = None
 
     def has(self, kind: str) -> bool:
         """Whether we made the layer and the user left it there."""
@@ -81,8 +86,11 @@ class PropagateStage:
             self.layers["preview masks"].data = np.array(found.labels)
             return
         from napari.layers import Labels
+        from napari.utils.colormaps import DirectLabelColormap
 
-        layer = Labels(np.array(found.labels), opacity=0.9, metadata={OURS: True}, **flat)
+        bright = DirectLabelColormap(color_dict={None: OUTLINE, 0: "transparent"})
+        layer = Labels(np.array(found.labels), colormap=bright, opacity=1.0,
+                       metadata={OURS: True}, **flat)  # fmt: skip
         layer.contour = 2  # the heat map below stays to be seen
         layer.editable = False
         self._add("preview masks", image, layer)
@@ -123,6 +131,27 @@ class PropagateStage:
         """The labels of the shown slice changed."""
         if self.has("results"):
             self.layers["results"].refresh(extent=False, thumbnail=False, highlight=False)
+
+    def arrange(self, *, shown: bool, previewing: bool = False) -> None:
+        """Let one thing be seen: results or preview, and none of it while another step is shown.
+
+        Parameters
+        ----------
+        shown : bool
+            Whether the step is.
+        previewing : bool
+            The preview is on, also where its layers are yet to come.
+        """
+        if shown:
+            self._aside.hide(keep=self.layers.values())
+        else:
+            self._aside.bring_back()
+        layer = self.layers["results"] if self.has("results") else None
+        wanted = shown and not previewing
+        if layer is not None and layer.visible and not wanted:
+            layer.visible, self._covered = False, layer
+        elif wanted and self._covered is not None:
+            self._covered.visible, self._covered = True, None
 
     def _painted(self, _event: Any = None) -> None:
         self._on_paint()
@@ -179,6 +208,9 @@ class PropagateStage:
 
     def release(self) -> None:
         """Let go of all layers: the preview and the image of a folder go, results stay."""
+        self._aside.bring_back()
+        if self._covered is not None:
+            self._covered.visible = True
         self._release_results(remove=False)
         for kind in (*PREVIEW, "labels", "image"):
             self._remove(kind)

@@ -6,9 +6,8 @@ A view: it decides nothing. Must not know jobs, layers or models.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -19,13 +18,13 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QStyledItemDelegate,
     QTableView,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_samic.gui.judging import MARKS, Judging
+from napari_samic.gui.queuemodel import Names, QueueModel
 
 KEYS: dict[str, tuple[str, str]] = {
     "previous": ("J", "previous result of the queue"),
@@ -34,63 +33,10 @@ KEYS: dict[str, tuple[str, str]] = {
     "reject": ("N", "reject, and go to the next without a verdict"),
     "sign": ("Q", "switch between positive and negative points"),
     "reference": ("U", "make this result a reference"),
+    "undo": ("Control-Z", "undo the last change of points or labels of this result"),
 }
 """Verb to key, and what it does; they act while a layer of Review is the active one."""
-COLUMNS = ("", "Image", "Score", "Doubt")
 Verbs = Mapping[str, Callable[..., None]]
-
-
-class QueueModel(QAbstractTableModel):
-    """The queue as a table; asks for what is seen only, so it may be long."""
-
-    def __init__(self, review: Judging) -> None:
-        super().__init__()
-        self.review = review
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: D102
-        return 0 if parent is not None and parent.isValid() else len(self.review.order)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: ARG002, D102
-        return len(COLUMNS)
-
-    def headerData(self, section: int, way: Any, role: int = 0) -> Any:  # noqa: D102
-        shown = role == Qt.ItemDataRole.DisplayRole and way == Qt.Orientation.Horizontal
-        return COLUMNS[section] if shown else None
-
-    def data(self, index: QModelIndex, role: int = 0) -> Any:  # noqa: D102
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._cell(index.row(), index.column())
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return self.review.order[index.row()].text
-        return None
-
-    def _cell(self, row: int, column: int) -> str:
-        doubt = self.review.order[row]
-        if column == 0:
-            return MARKS[self.review.opinion(doubt.name).verdict]
-        if column == 2:
-            score = self.review.looked.facts[doubt.name].score if self.review.looked else None
-            return "" if score is None else f"{score:.2f}"
-        return doubt.name if column == 1 else (doubt.text if doubt.reasons else "")
-
-    def renew(self) -> None:
-        """Other results."""
-        self.beginResetModel()
-        self.endResetModel()
-
-    def renew_marks(self) -> None:
-        """Other verdicts."""
-        if self.review.order:
-            last = self.index(len(self.review.order) - 1, 0)
-            self.dataChanged.emit(self.index(0, 0), last)
-
-
-class _Names(QStyledItemDelegate):
-    """Names are cut in the middle, for they differ at their ends."""
-
-    def initStyleOption(self, option: Any, index: QModelIndex) -> None:
-        super().initStyleOption(option, index)
-        option.textElideMode = Qt.TextElideMode.ElideMiddle
 
 
 class QueueView(QWidget):
@@ -135,7 +81,7 @@ class QueueView(QWidget):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
-        self.names = _Names(self.table)
+        self.names = Names(self.table)
         self.table.setItemDelegateForColumn(1, self.names)
         self.table.setMinimumHeight(150)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
@@ -189,18 +135,38 @@ class QueueView(QWidget):
             self.tools[verb] = self._button(text, verb, tip)
             self.tools[verb].setCheckable(True)
             grid.addWidget(self.tools[verb], 0, column)
+        self.undo = self._button("↶", "undo")
+        self.undo.setFixedWidth(32)
         self.revert = self._button("Revert", "revert", "Take edits and verdict back")
-        grid.addWidget(self.revert, 0, len(tips))
+        grid.addWidget(self.undo, 0, len(tips))
+        grid.addWidget(self.revert, 0, len(tips) + 1)
         return part
 
     def _above(self) -> QWidget:
         self.score = QDoubleSpinBox()
         self.score.setRange(0.0, 1.0)
-        self.score.setSingleStep(0.05)
-        self.score.setValue(0.85)
+        self.score.setSingleStep(0.01)
+        self.score.setToolTip("At first the median of the scores of these results")
+        self.score.valueChanged.connect(lambda _: self._show_above())
+        self._offered: float | None = None
         tip = "Accept every result without a verdict that is at least this sure; asks first"
-        self.all_above = self._button("Accept all with a score from", "accept_above", tip)
+        self.all_above = self._button("", "accept_above", tip)
         return _row(self.all_above, self.score, stretch=0)
+
+    def _offer_score(self) -> None:
+        """The median of these results, unless the user has chosen another score."""
+        usual = self.review.usual_score
+        if usual is None:  # another project
+            self._offered = None
+        elif self._offered in (None, round(self.score.value(), 2)):
+            self._offered = usual
+            self.score.setValue(usual)
+        self._show_above()
+
+    def _show_above(self) -> None:
+        count = len(self.review.above(self.score.value()))
+        self.all_above.setText(f"Accept {count} with a score from")
+        self.all_above.setEnabled(count > 0)
 
     def _learning(self) -> QWidget:
         return _row(
@@ -222,7 +188,7 @@ class QueueView(QWidget):
     def _foot(self) -> QWidget:
         self.scores = QLabel()
         self.scores.setToolTip("F1 is of objects: found where the IoU is at least 0.5")
-        words = (f"{key} {verb}" for verb, (key, _) in KEYS.items())
+        words = (f"{_plain(key)} {verb}" for verb, (key, _) in KEYS.items())
         self.keys = QLabel(" · ".join(words))
         self.keys.setEnabled(False)
         self.keys.setToolTip("These keys act while a layer of Review is the active one")
@@ -240,7 +206,7 @@ class QueueView(QWidget):
         button = QPushButton(text)
         key, help_ = KEYS.get(verb, ("", tip))
         words = tip or help_[:1].upper() + help_[1:]
-        button.setToolTip(f"{words}  [{key}]" if key else words)
+        button.setToolTip(f"{words}  [{_plain(key)}]" if key else words)
         button.clicked.connect(lambda: self.verbs[verb]())
         return button
 
@@ -249,12 +215,14 @@ class QueueView(QWidget):
     def show_queue(self) -> None:
         """Show other results."""
         self.model.renew()
+        self._offer_score()
         self.show_verdicts()
         self.show_current()
 
     def show_verdicts(self) -> None:
         """Show other verdicts."""
         self.model.renew_marks()
+        self._show_above()
         counts, total = self.review.counts, len(self.review.order)
         given = [v for v in ("accepted", "edited", "rejected") if counts[v]]
         text = f"{total} result{'s' * (total != 1)}"
@@ -304,6 +272,11 @@ class QueueView(QWidget):
         """Show scores against ground truth; "" hides them."""
         self.scores.setText(text)
         self.scores.setVisible(bool(text))
+
+
+def _plain(key: str) -> str:
+    """A key as it is written on keyboards: "Ctrl+Z"."""
+    return key.replace("Control", "Ctrl").replace("-", "+")
 
 
 def _row(*widgets: QWidget, stretch: int = -1) -> QWidget:

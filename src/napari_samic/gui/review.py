@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic.doubts import Doubt
 from napari_samic.errors import InputError
-from napari_samic.gui import exchange, reviewwork
+from napari_samic.gui import exchange, looking, reviewwork
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
 from napari_samic.gui.labelfiles import LabelFiles
-from napari_samic.gui.opinions import Edit, from_notes
-from napari_samic.gui.reviewwork import Looked, Read
+from napari_samic.gui.looking import Looked
+from napari_samic.gui.opinions import Edit, Opinion, from_notes
+from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
@@ -52,6 +53,7 @@ class Reviewer(Judging):
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
+        self._before: dict[str, Opinion] = {}
         self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
         self.reviser.listeners.append(self.tell)
         self._looking: Handle | None = None
@@ -72,7 +74,7 @@ class Reviewer(Judging):
         self.reviser.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
-        job = reviewwork.look(project.results_folder)
+        job = looking.look(project.results_folder, project.references_folder, self.looked)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: Looked) -> None:
@@ -154,7 +156,8 @@ class Reviewer(Judging):
         self._going = None
         sheet, self.picture = found
         self.reviser.label = self.bench.desk.state.label
-        self.reviser.show(sheet, read)
+        self._before.pop(sheet.name, None)
+        self.reviser.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
         self._look_for_painted(sheet.name)
 
     def _look_for_painted(self, name: str) -> None:
@@ -168,9 +171,18 @@ class Reviewer(Judging):
         sheet = self.reviser.sheet
         if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
             self.reviser.take_labels(labels)
+            self.reviser.begin(is_edit=True)  # nothing else knows what was painted there
 
-    def keep(self, name: str, edit: Edit) -> None:
-        """The labels of a result were changed, and written once the edit has a hash."""
+    def keep(self, name: str, edit: Edit | None) -> None:
+        """The labels of a result were changed, and written once the edit has a hash.
+
+        None: all changes were undone, so what was thought of it before holds again.
+        """
+        if edit is None:
+            self.opinions[name] = self._before.pop(name, self.opinion(name))
+            self.remember()
+            return
+        self._before.setdefault(name, self.opinion(name))
         super().keep(name, edit)
         files = self._files()
         if files is not None and edit.sha256 and self.opinion(name).edit == edit:
@@ -268,8 +280,7 @@ class Reviewer(Judging):
         pages = self.bench.desk.state.pages
         known = [name for name, page in pages.items() if page.items]
         extra = {n: r for n in known if n not in readers and (r := self._reader(n)) is not None}
-        facts = list(self.looked.facts.values())
-        job = reviewwork.advise(segmenter, {**readers, **extra}, known, facts)
+        job = reviewwork.advise(segmenter, {**readers, **extra}, known, self.order)
         calls = Calls(on_done=self._suggested)
         self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
 

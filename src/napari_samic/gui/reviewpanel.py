@@ -91,6 +91,7 @@ class ReviewStep:
             "accept": self._settled(review.accept),
             "reject": self._settled(review.reject),
             "revert": review.revert,
+            "undo": self._settled(review.reviser.undo),
             "go": review.go,
             "look": review.look,
             "sign": lambda: self.use_tool("negative" if self.stage.sign else "positive"),
@@ -257,7 +258,7 @@ class ReviewStep:
         self.queue.show_tool("")
         self._release_keys()
         self.stage.clear()
-        self.stage.bring_back()
+        self.stage.aside.bring_back()
 
     def release(self) -> None:
         """Let go of the viewer: no key, callback or job of ours is left."""

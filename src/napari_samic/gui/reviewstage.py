@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.gui import drawing
+from napari_samic.gui.aside import SUFFIX, Aside
 from napari_samic.gui.drawing import NEGATIVE, POSITIVE
 from napari_samic.gui.opinions import Placed
 from napari_samic.gui.sheets import NEW, Sheet
 from napari_samic.gui.stage import OURS
 
-SUFFIX = "[SAMIC]"
 _SYMBOLS = {True: "disc", False: "cross"}
 
 
@@ -51,7 +51,7 @@ class ReviewStage:
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._on_points, self._on_labels = on_points, on_labels
         self._quiet = False
-        self._hidden: list[Any] = []
+        self.aside = Aside(viewer)
 
     # --- to the layers
 
@@ -215,19 +215,8 @@ class ReviewStage:
             self.on_new(layer)
 
     def hide_others(self) -> None:
-        """Hide our other layers; `bring_back` shows them again."""
-        mine = list(self.layers.values())
-        for layer in self.viewer.layers:
-            if layer.visible and layer not in mine and _is_ours(layer):
-                layer.visible = False
-                self._hidden.append(layer)
-
-    def bring_back(self) -> None:
-        """Show what was hidden."""
-        for layer in self._hidden:
-            if layer in self.viewer.layers:
-                layer.visible = True
-        self._hidden.clear()
+        """Hide our other layers; `aside` shows them again."""
+        self.aside.hide(keep=self.layers.values())
 
     def clear(self) -> None:
         """Take our layers off the viewer; the labels are files of the project."""
@@ -266,9 +255,3 @@ def _place(layer: Any, frame: dict[str, Any]) -> None:
     for name, value in frame.items():
         if not np.array_equal(getattr(layer, name), value):
             setattr(layer, name, value)
-
-
-def _is_ours(layer: Any) -> bool:
-    features = getattr(layer, "features", None)
-    marked = bool(layer.metadata.get(OURS)) or str(layer.name).endswith(SUFFIX)
-    return marked or (features is not None and {"object"} <= set(features.columns))

@@ -1,4 +1,6 @@
-"""The jobs of Review: reading results, asking again, keeping edits, accepting, scoring.
+"""The jobs of Review: showing a result, asking again, keeping edits, accepting, scoring.
+
+Reading all of them is in `looking`.
 
 Thin generators over the core, each run by `jobs`. Must not know Qt or napari; what is heavy is
 imported inside, so in the worker.
@@ -16,70 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import Image, IntArray, Job, Prompts, Segmenter, Step
-from napari_samic.doubts import Doubt, Facts, doubts, suggest
-from napari_samic.errors import InputError, SamicError
+from napari_samic.doubts import Doubt, suggest
+from napari_samic.errors import InputError
 from napari_samic.export import write_labels
+from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import Edit, Opinion
 from napari_samic.gui.sheets import Sheet
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.reviews import save_review, sha256_of
 
 Read = Callable[[], Image]
-
-
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What a folder of results holds.
-
-    Attributes
-    ----------
-    results : Results
-    facts : dict of str to Facts
-        By name; images that can't be read are not there.
-    hashes : dict of str to str
-        Of the label files.
-    order : tuple of Doubt
-        The most doubtful first.
-    """
-
-    results: Any
-    facts: Mapping[str, Facts]
-    hashes: Mapping[str, str]
-    order: tuple[Doubt, ...] = ()
-
-
-def look(folder: Path) -> Job[Looked]:
-    """Read all results, and say what is to be said of each."""
-    from napari_samic.pipeline.results import read_results
-
-    results = read_results(folder)
-    facts: dict[str, Facts] = {}
-    files: dict[Path, str] = {}
-    hashes: dict[str, str] = {}
-    for done, one in enumerate(results.images):
-        yield Step(done, len(results.images), one.label)
-        path = one.plane.path
-        try:
-            if path is not None and path not in files:
-                files[path] = sha256_of(path)
-            facts[one.label] = _facts(one)
-            hashes[one.label] = files.get(path, "") if path is not None else ""
-        except SamicError:
-            continue
-    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()))))
-
-
-def _facts(one: Any) -> Facts:
-    areas = np.bincount(one.labels().ravel())[1:]
-    areas = areas[areas > 0]
-    agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
-    return Facts(
-        one.label,
-        one.score if len(areas) else None,
-        len(areas),
-        float(np.median(areas)) if len(areas) else 0.0,
-        float(np.mean(agreed)) if agreed else None,
-    )
 
 
 def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tuple[Sheet, Any]]:
@@ -281,7 +229,7 @@ def score(
 
 
 def advise(
-    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], facts: Sequence[Facts]
+    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], order: Sequence[Doubt]
 ) -> Job[str]:
     """Which image would teach most: doubtful, and least like the references.
 
@@ -291,7 +239,7 @@ def advise(
         No image is left to choose from, or the model can't show what it sees.
     """
     see = getattr(segmenter, "embedding", None)
-    value = {one.name: one.value for one in doubts(facts)}
+    value = {one.name: one.value for one in order}
     rest = [name for name in readers if name not in known and name in value]
     if not rest:
         raise InputError("every image is annotated already, or none of them is open in napari.")

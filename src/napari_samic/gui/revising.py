@@ -21,6 +21,9 @@ from napari_samic.gui.opinions import Edit, Placed
 from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.sheets import Sheet
 
+KEPT = 50
+"""Changes of a result that can be undone."""
+
 
 class Reviser:
     """See the module.
@@ -32,6 +35,7 @@ class Reviser:
         Gives the model that answers, or None.
     on_edit : callable
         Called with the name of an image and its edit; its hash is "" until the file is written.
+        With None once all changes since it was shown are undone.
 
     Attributes
     ----------
@@ -43,6 +47,8 @@ class Reviser:
         Of the edited label files.
     label : int
         Class of new objects.
+    past : list of Sheet
+        What was on the screen before each change of this result, the latest last.
     waiting : bool
         Whether a mask is under way.
     listeners : list of callable
@@ -53,13 +59,15 @@ class Reviser:
         self,
         runner: Runner,
         segmenter: Callable[[], Segmenter | None],
-        on_edit: Callable[[str, Edit], None],
+        on_edit: Callable[[str, Edit | None], None],
     ) -> None:
         self.runner, self._segmenter, self._on_edit = runner, segmenter, on_edit
         self.sheet: Sheet | None = None
         self.read: Read | None = None
         self.folder: Path | None = None
         self.label = 1
+        self.past: list[Sheet] = []
+        self._is_edit = False
         self.listeners: list[Callable[[str], None]] = []
         self._asked: dict[int, int] = {}
         self._generation = 0
@@ -71,11 +79,43 @@ class Reviser:
         """Whether a mask is under way."""
         return bool(self._asked)
 
-    def show(self, sheet: Sheet | None, read: Read | None = None) -> None:
-        """Put another result on the screen; answers for the one before no longer count."""
+    def show(self, sheet: Sheet | None, read: Read | None = None, *, is_edit: bool = False) -> None:
+        """Put another result on the screen; answers for the one before no longer count.
+
+        Parameters
+        ----------
+        is_edit : bool
+            The sheet is not as predicted: an edit of an earlier time.
+        """
         self.sheet, self.read = sheet, read
         self._asked.clear()
+        self.begin(is_edit=is_edit)
         self._tell("sheet")
+
+    def begin(self, *, is_edit: bool) -> None:
+        """Let `undo` go back to what is shown now, and no further."""
+        self.past.clear()
+        self._is_edit = is_edit
+
+    def _remember(self, sheet: Sheet) -> None:
+        self.past.append(sheet)
+        if len(self.past) > KEPT:
+            del self.past[0]
+            self._is_edit = True  # what is then the first is not as predicted
+
+    def undo(self) -> None:
+        """Take the last change of points or labels back, with the masks that it brought."""
+        if self.sheet is None or not self.past:
+            return
+        self.sheet = self.past.pop()
+        self._asked.clear()
+        if self.past or self._is_edit:
+            self._changed()
+        else:  # as predicted
+            self.forget(self.sheet.name)
+            self._on_edit(self.sheet.name, None)
+        self._tell("points")
+        self._tell("labels")
 
     # --- points
 
@@ -97,8 +137,10 @@ class Reviser:
             self._tell("points")
             what = "image of this result is not there" if segmenter else "model is not loaded"
             raise InputError(f"the {what}. Choose one in the Annotate step.")
-        before = self.sheet.labels
+        shown, before = self.sheet, self.sheet.labels
         self.sheet, changed = sheets.moved(self.sheet, listed, self.label)
+        if changed:
+            self._remember(shown)
         wanted = [n for n in changed if self.sheet.is_askable(n)]
         for number in changed:
             self._asked.pop(number, None)
@@ -142,6 +184,7 @@ class Reviser:
     def take_labels(self, labels: NDArray[Any]) -> None:
         """The user painted."""
         if self.sheet is not None and (labels != self.sheet.labels).any():
+            self._remember(self.sheet)
             self.sheet = sheets.painted(self.sheet, labels, self.label)
             self._changed()
             self._tell("painted")

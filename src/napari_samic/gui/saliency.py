@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic import heatmaps
 from napari_samic.contracts import FloatArray, Image, Job, Prompts, Step
-from napari_samic.errors import SamicError
+from napari_samic.errors import InputError, SamicError
+from napari_samic.gui.pages import Page
 from napari_samic.gui.sources import Found
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.planes import planes_of_file
 from napari_samic.settings import HeatMapSettings
 
 SIDE_PX = 92
@@ -41,6 +45,8 @@ class Thumb:
         With its heat map.
     why : str
         Why there is no picture, if so.
+    is_open : bool
+        Whether it can be shown in napari.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Thumb:
     objects: int = 0
     shown: NDArray[np.uint8] | None = None
     why: str = ""
+    is_open: bool = True
 
 
 def objects_of(found: Found) -> tuple[Prompts, ...]:
@@ -90,6 +97,7 @@ def draw(
     found: Sequence[Found],
     heat: HeatMapSettings,
     known: dict[str, Thumb],
+    folder: Path | None = None,
     *,
     squeeze: bool = False,
 ) -> Job[list[Thumb]]:
@@ -99,26 +107,40 @@ def draw(
     ----------
     known : dict of str to Thumb
         By name.
+    folder : Path, optional
+        Where earlier jobs wrote slices that have no file of their own.
     """
     out: list[Thumb] = []
     for done, one in enumerate(found):
         yield Step(done, len(found), one.page.name)
         thumb, objects = known.get(one.page.name), objects_of(one)
         if thumb is None or thumb.why:
-            thumb = _read(one)
+            thumb = _read(one, folder)
         shown = _heated(thumb.picture, objects, one.page.shape, heat, squeeze)
         out.append(replace(thumb, shown=shown, objects=len(objects)))
     return out
 
 
-def _read(found: Found) -> Thumb:
+def _read(found: Found, folder: Path | None) -> Thumb:
     name, grey = found.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
-    if found.pixels is None:
-        return Thumb(name, grey, why="not open in napari")
     try:
-        return Thumb(name, small(found.pixels.image(found.index)))
+        if found.pixels is not None:
+            return Thumb(name, small(found.pixels.image(found.index)))
+        return Thumb(name, small(_closed_image(found.page, folder)), is_open=False)
     except SamicError as error:
-        return Thumb(name, grey, why=str(error))
+        return Thumb(name, grey, why=str(error), is_open=found.pixels is not None)
+
+
+def _closed_image(page: Page, folder: Path | None) -> Image:
+    """The image of a page that is not open, from its file, in the colours of its prompts."""
+    files = [Path(page.file)] if page.file else []
+    files += [folder / f"{page.name}.tif"] if folder is not None else []
+    planes = [p for file in files if file.is_file() for p in planes_of_file(file)]
+    plane = next((p for p in planes if p.label == page.name), None)
+    if plane is None:
+        raise InputError("not open in napari, and its file is not there")
+    known = page.normalisation
+    return read_rgb(plane, Normalisation.from_dict(known) if known else fit_normalisation([plane]))
 
 
 def small(image: Image) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from napari_samic.gui.controller import Annotator
 from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.planes import planes_of_file
-from napari_samic.prompts import save_prompts
+from napari_samic.prompts import PromptFile, save_prompts
 
 if TYPE_CHECKING:
     from napari_samic.gui.project import Project
@@ -147,8 +147,8 @@ def references(
 
 def references_as_files(
     found: Sequence[Found], state: Annotator, project: Project
-) -> Job[list[Path]]:
-    """Give a file for each reference, and write the prompts of exactly these."""
+) -> Job[tuple[list[Path], Path]]:
+    """Give a file for each reference, and one of the prompts of exactly these."""
     data = exchange.to_file(state, [one.page for one in found], all_items=False)
     paths, kinds = [], {json.dumps(one.page.normalisation) for one in found if one.pixels is None}
     for done, one in enumerate(found):
@@ -163,8 +163,21 @@ def references_as_files(
     else:  # annotated in several ways: the pipeline finds one for all, so its pixels are others
         images = tuple(replace(image, sha256="") for image in data.images)
         data = replace(data, normalisation=None, images=images)
-    save_prompts(project.references_file, data, overwrite=True)
-    return paths
+    return paths, _kept(project, data)
+
+
+def _kept(project: Project, data: PromptFile) -> Path:
+    """Write prompts to a file of their own, unless an earlier one holds the very same."""
+    earlier = project.references_files
+    number = 1 + max((int(p.stem.partition("-")[2]) for p in earlier), default=0)
+    target = project.folder / f"references-{number}.json"
+    save_prompts(target, data)
+    text = target.read_bytes()
+    same = next((p for p in reversed(earlier) if p.read_bytes() == text), None)
+    if same is None:
+        return target
+    target.unlink()
+    return same
 
 
 def _closed_file(page: Page, folder: Path) -> Path:

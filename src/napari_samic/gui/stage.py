@@ -150,6 +150,14 @@ class Stage:
 
     # --- to the layers
 
+    def aim(self, number: int) -> None:
+        """Let the next click and the next box be of an object, before all else is drawn."""
+        for kind in ("clicks", "boxes"):
+            if not self._lost(kind):
+                defaults = dict(self.layers[kind].feature_defaults.iloc[0])
+                if int(defaults["object"]) != number:
+                    self.layers[kind].feature_defaults = {**defaults, "object": number}
+
     @contextmanager
     def _silent(self) -> Iterator[None]:
         before, self._quiet = self._quiet, True
@@ -264,6 +272,10 @@ class Stage:
         place = self.viewer.layers.index(self.image) + 1 if self.image in self.viewer.layers else 0
         self.viewer.layers.insert(place, layer)
         self.viewer.layers.selection.active = active
+
+    def has_drawn(self, index: tuple[int, ...]) -> bool:
+        """Whether the layers hold the prompts of this slice, not still those of another."""
+        return index == self._index
 
     # --- from the layers
 

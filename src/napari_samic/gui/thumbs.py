@@ -31,6 +31,10 @@ class ThumbList(QListWidget):
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFixedHeight(SIDE_PX + 32)
+        self.setStyleSheet(
+            "QListWidget::item:selected { background: rgba(53, 184, 255, 70); "
+            "border: 2px solid #35b8ff; border-radius: 3px; }"
+        )
         self.itemClicked.connect(lambda item: select(str(item.data(Qt.ItemDataRole.UserRole))))
 
     def show_thumbs(self, thumbs: Sequence[Thumb], chosen: str) -> None:
@@ -51,7 +55,8 @@ class ThumbList(QListWidget):
 
 def _told(thumb: Thumb) -> str:
     count = f"{thumb.objects} object{'s' * (thumb.objects != 1)}"
-    return f"{thumb.name}: {count}. {thumb.why or 'Click to show the image.'}"
+    rest = "Click to show the image." if thumb.is_open else "Open it in napari to show it."
+    return f"{thumb.name}: {count}. {thumb.why or rest}"
 
 
 def _icon(thumb: Thumb) -> QIcon:

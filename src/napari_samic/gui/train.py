@@ -50,8 +50,8 @@ class Place(Protocol):
         """The images to learn from."""
         ...
 
-    def reference_images(self) -> Job[list[Path]]:
-        """Files of the images to learn from."""
+    def reference_images(self) -> Job[tuple[list[Path], Path]]:
+        """Files of the images to learn from, and of their prompts."""
         ...
 
     def tell(self, what: str) -> None:

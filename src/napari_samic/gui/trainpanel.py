@@ -43,7 +43,7 @@ class TrainStep:
             "new": partial(self.trainer.take, True),
             "old": partial(self.trainer.take, False),
             "select": self.gallery.select,
-            "glow": self.gallery.show_glow,
+            "glow": self._glow,
         }
         self.panel = TrainPanel(verbs)
         self.widget: QWidget = scrolled(self.panel)
@@ -110,6 +110,12 @@ class TrainStep:
         self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
         self.trainer.start(resume=resume)
 
+    def _glow(self, on: bool) -> None:
+        try:
+            self.gallery.show_glow(on)
+        finally:
+            self.panel.glow.setChecked(self.gallery.wants_glow)
+
     # --- what changed
 
     def _trainer_changed(self, what: str) -> None:
@@ -138,7 +144,7 @@ class TrainStep:
 
     def _removed(self, _event: Any) -> None:
         if self.layer.layer is not None and not self.layer.is_there:
-            self.layer.layer = None
+            self.layer.hide()
             self.panel.glow.setChecked(False)
             self.gallery.show_glow(False)
 
@@ -151,6 +157,8 @@ class TrainStep:
 
     def _prompts_changed(self, what: str) -> None:
         if self._shown and what in ("prompts", "classes", "page"):
+            if what == "page":
+                self.gallery.follow()
             self.gallery.refresh()
             self.panel.show_trainer(self.trainer)
 

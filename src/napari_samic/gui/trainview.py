@@ -70,8 +70,8 @@ class TrainPanel(QWidget):
         self.glow = QPushButton("Show heat map")
         self.glow.setCheckable(True)
         self.glow.setToolTip(
-            "<qt>Put the heat map of the chosen reference over its image: what the prompter is "
-            "to find.</qt>"
+            "<qt>Put the heat map of the reference on the screen, or else of the chosen one, over "
+            "its image: what the prompter is to find. It follows the slice.</qt>"
         )
         self.glow.clicked.connect(lambda on: self.verbs["glow"](on))
         self.thumbs = ThumbList(lambda name: self.verbs["select"](name))

@@ -57,7 +57,7 @@ class Order:
     Attributes
     ----------
     project : Project
-    references : Job of list of Path
+    references : Job of (list of Path, Path)
         As `Bench.reference_images` gives it.
     model : str
     chosen : dict of type to Settings
@@ -69,7 +69,7 @@ class Order:
     """
 
     project: Project
-    references: Job[list[Path]]
+    references: Job[tuple[list[Path], Path]]
     model: str
     chosen: dict[type[Settings], Settings]
     stop: Callable[[], bool]
@@ -133,8 +133,7 @@ def train(order: Order) -> Job[Verdict]:
     """
     project = order.project
     yield Step(0, 0, "preparing the references", {"phase": "files"})
-    images = yield from order.references
-    prompts = project.references_file
+    images, prompts = yield from order.references
     job = recipes.job(
         "annotate", images, out=project.references_folder, prompts=prompts, model=order.model,
         overwrite=True, record=project.recipe,
@@ -147,7 +146,7 @@ def train(order: Order) -> Job[Verdict]:
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
         return verdict
-    return (yield from _compared(project, images, replace(verdict, has_old=True)))
+    return (yield from _compared(project, images, prompts, replace(verdict, has_old=True)))
 
 
 def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
@@ -181,12 +180,14 @@ def _phased(job: Job[Any], phase: str) -> Job[Any]:
         job.close()
 
 
-def _compared(project: Project, images: list[Path], verdict: Verdict) -> Job[Verdict]:
+def _compared(
+    project: Project, images: list[Path], prompts: Path, verdict: Verdict
+) -> Job[Verdict]:
     """Score the old prompter and the new one on the same references."""
     from napari_samic.pipeline.judge import judge
 
     old, new = project.prompter_file, new_file(project)
-    judged = yield from judge(images, prompters=[old, new], prompts=project.references_file)
+    judged = yield from judge(images, prompters=[old, new], prompts=prompts)
     why = judged.failures.get(str(old), "")
     found = judged.figures
     return replace(verdict, old=found[str(old)], new=found[str(new)], held_out=judged.done, why=why)

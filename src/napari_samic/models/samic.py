@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ class SamicPrompter:
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
-        return self._mean_map(references, self.prepare_target(image), label)
+        return self._single_maps(references, self.prepare_target(image), label).mean(0)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
         """Prompts for an image: one object for each peak.
@@ -156,7 +157,8 @@ class SamicPrompter:
         PromptError
             No reference at all.
         """
-        return self.proposal(self.maps(references, image), image.shape)
+        maps, agreement = self.maps_and_agreement(references, image)
+        return replace(self.proposal(maps, image.shape), agreement=agreement)
 
     def maps(self, references: Sequence[Reference], image: Image) -> dict[int, FloatArray]:
         """The part of `propose` that takes long: a map of each class.
@@ -171,16 +173,25 @@ class SamicPrompter:
         PromptError
             No reference at all.
         """
+        return self.maps_and_agreement(references, image)[0]
+
+    def maps_and_agreement(
+        self, references: Sequence[Reference], image: Image
+    ) -> tuple[dict[int, FloatArray], dict[int, float]]:
+        """The `maps`, and how alike the references' own maps are, of each class with several."""
         references = tuple(references) or self.references
         labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
         target = self.prepare_target(image)
         rows, columns = self._frame_part(image.shape)
-        return {
-            label: self._mean_map(references, target, label).cpu().numpy()[:rows, :columns]
-            for label in labels
-        }
+        maps, agreement = {}, {}
+        for label in labels:
+            singles = self._single_maps(references, target, label)[:, :rows, :columns]
+            maps[label] = singles.mean(0).cpu().numpy()
+            if len(singles) > 1:
+                agreement[label] = heatmaps.agreement(singles.cpu().numpy())
+        return maps, agreement
 
     def proposal(
         self,
@@ -208,8 +219,8 @@ class SamicPrompter:
         full = F.interpolate(highest, size=(shape[0], shape[1]), mode="bilinear")[0, 0]
         return Proposal(tuple(objects), HeatMap(full.numpy()))
 
-    def _mean_map(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
-        """Plain mean over the references of this class (SAMIC, K-shot): (S, S)."""
+    def _single_maps(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
+        """Map of each reference of this class, (K, S, S); SAMIC takes their plain mean."""
         shown = [r for r in references if label in labels_of(r)]
         if not shown:
             raise PromptError(f"no reference shows class {label}. Annotate one that does.")
@@ -219,7 +230,7 @@ class SamicPrompter:
                 self.learner.predict(correlate(target, self.prepare_reference(r, label)), size)[0]
                 for r in shown
             ]
-        return torch.stack(maps).mean(0)
+        return torch.stack(maps)
 
     def _frame_part(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of the map that show the image, not padding."""

@@ -44,7 +44,8 @@ def segment(
     prompter : Path
         File of `train`; names the segmenter and the normalisation to use.
     out : Path
-        Folder for one label TIFF an image, `prompts.json`, `scores.csv`.
+        Folder for one label TIFF an image, `prompts.json`, `scores.csv`; the latter tells of each
+        object its score, and how much the references agree about its class in this image.
     model, backbone : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     device : str
@@ -171,9 +172,11 @@ class Worker:
     def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
         """Result of one plane, for the loop."""
         result = self.segment(image)
+        known = {label: round(value, 4) for label, value in result.agreement.items()}
+        extra = {id(p): {"agreement": known[p.label]} for p in result.objects if p.label in known}
         count = len(result.scores)
         caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-        return Answer(result, caption, numbered=self.settings.instances)
+        return Answer(result, caption, extra=extra, numbered=self.settings.instances)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment one image, (H, W, 3) uint8."""
@@ -181,7 +184,7 @@ class Worker:
         result: Segmentation = self.segmenter.segment(
             image, proposal.objects, settings=self.settings
         )
-        return replace(result, heat_map=proposal.heat_map)
+        return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
 
 def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
