@@ -195,7 +195,7 @@ class SamSegmenter:
         Returns
         -------
         Segmentation
-            Its objects carry the negative clicks that `tell_apart` added.
+            With the objects as they were given, without what `tell_apart` added.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class SamSegmenter:
         scores: list[float] = []
         if objects:
             with self._lock:
-                objects, masks, scores = self._best(image, objects, chosen)
+                masks, scores = self._best(image, objects, chosen)
         return join(
             masks,
             scores,
@@ -223,17 +223,15 @@ class SamSegmenter:
 
     def _best(
         self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
-    ) -> tuple[list[Prompts], list[Any], list[float]]:
-        """What was asked in the end, the masks and their scores."""
+    ) -> tuple[list[Any], list[float]]:
         masks, scores = self._surest(image, objects, settings)
-        asked = list(objects)
         narrower = told_apart(masks, objects) if settings.tell_apart else {}
         if narrower:
             answers = self._surest(image, list(narrower.values()), settings)
-            for (i, prompts), mask, score in zip(narrower.items(), *answers, strict=True):
+            for i, mask, score in zip(narrower, *answers, strict=True):
                 if score >= scores[i]:
-                    asked[i], masks[i], scores[i] = prompts, mask, score
-        return asked, masks, scores
+                    masks[i], scores[i] = mask, score
+        return masks, scores
 
     def _surest(
         self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
