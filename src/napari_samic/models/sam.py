@@ -90,6 +90,11 @@ class SamSegmenter:
         """Side of the network's square input."""
         return int(self._engine.network.image_encoder.img_size)
 
+    @property
+    def single_is_first(self) -> bool:
+        """Whether the network's one mask is the first of its three, from the same pass."""
+        return bool(getattr(self._engine.network.mask_decoder, "single_is_first", False))
+
     def precompute(self, image: Image) -> None:
         """Encode an image now, so that the first answer for it comes at once.
 
