@@ -76,6 +76,19 @@ def test_first_mask_comes_before_the_candidates(desk):
     assert len(desk.state.page.item().answer.masks) == 4
 
 
+def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(desk):
+    model = desk.made["discs"]
+    model.single_is_first, passes = True, []
+    answer = model.candidates
+    model.candidates = lambda *a, **k: passes.append(k["multimask"]) or answer(*a, **k)
+    ready(desk)
+    desk.state.add_point(10, 12)
+    desk.runner.settle()
+    assert passes == [True]
+    assert len(desk.state.page.item().answer.masks) == 3
+    assert not desk.state.is_waiting
+
+
 def test_fast_clicks_are_not_all_asked_only_the_newest(desk):
     ready(desk)
     for column in (5, 10, 15, 20):

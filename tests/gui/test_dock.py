@@ -319,6 +319,46 @@ def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
     ]  # fmt: skip
 
 
+def test_masks_are_painted_once_for_a_click(story):
+    s = story()
+    s.click(10, 12)
+    s.press("new")
+    s.click(12, 18)  # overlaps the first, which is as sure
+    painted = []
+    s.layers["masks"].events.set_data.connect(lambda _: painted.append(s.shown.copy()))
+    s.layers["clicks"].add((1, 14, 20))
+    s.step.redraw()
+    assert not painted  # an object that waits for its answer looks as before
+    s.settle()
+    assert len(painted) == 1
+
+
+def test_what_a_click_changes_is_drawn_together_with_it(story, qtbot):
+    from qtpy.QtCore import QObject
+    from qtpy.QtWidgets import QWidget
+
+    from napari_samic.gui.parts import Soon
+
+    told = []
+
+    class Drawn(QWidget):
+        def paintEvent(self, _event):
+            told.append("drawn")
+
+    owner, widget = QObject(), Drawn()
+    qtbot.addWidget(widget)
+    widget.show()
+    qtbot.waitUntil(lambda: "drawn" in told)
+    qtbot.wait(20)
+    told.clear()
+    soon = Soon(owner, lambda: told.append("called"))
+    widget.update()
+    soon.start()
+    soon.start()
+    qtbot.waitUntil(lambda: "drawn" in told)
+    assert told == ["called", "drawn"]
+
+
 def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s = story()
     s.layers["clicks"].add((1, 10, 12))

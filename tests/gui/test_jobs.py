@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("napari")
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError, TrainingError
+from napari_samic.gui import heap, torch_once
 from napari_samic.gui import jobs as room
-from napari_samic.gui import torch_once
 from napari_samic.gui.jobs import Calls, Jobs
 
 
@@ -112,6 +112,38 @@ def test_cancel_closes_the_generator_and_calls_nothing_but_the_end(qtbot):
     qtbot.waitUntil(lambda: heard.ended)
     assert closed == [True]
     assert heard.events == [0, "end"]
+
+
+@pytest.mark.parametrize(
+    ("title", "wait_s", "trims"),
+    [
+        pytest.param("SAMIC: training", -1.0, 3, id="long_after_its_steps_and_its_end"),
+        pytest.param("SAMIC: encoding", 60.0, 0, id="short"),
+        pytest.param("", -1.0, 0, id="click"),
+    ],
+)
+def test_long_job_gives_back_the_memory_that_it_freed(qtbot, monkeypatch, title, wait_s, trims):
+    seen = []
+    monkeypatch.setattr(room, "TRIM_S", wait_s)
+    monkeypatch.setattr(heap, "trim", lambda: seen.append(threading.current_thread()))
+    heard = Heard()
+    Jobs().start(count_to(2), heard.calls, title=title)
+    qtbot.waitUntil(lambda: heard.ended)
+    assert len(seen) == trims
+    assert threading.main_thread() not in seen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries give back by themselves")
+def test_what_is_freed_in_small_pieces_leaves_the_process():
+    psutil = pytest.importorskip("psutil")
+    resident = lambda: psutil.Process().memory_info().rss / 2**20  # noqa: E731
+    pieces = [b"." * 2**14 for _ in range(12_800)]  # 200 MB
+    last = b"." * 2**14  # above them, so that the heap can't simply shrink
+    del pieces
+    before = resident()
+    heap.trim()
+    assert before - resident() > 150
+    assert last
 
 
 @pytest.mark.parametrize(

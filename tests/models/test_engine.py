@@ -108,6 +108,26 @@ def test_hooks_are_removed_after_the_pass(segmenter):
     assert not any(b._forward_hooks for b in segmenter._engine.network.image_encoder.blocks)
 
 
+def test_taps_are_not_those_of_another_segmenter_on_the_same_network(network):
+    mine = SamSegmenter(network, name="mine", device="cpu")
+    alone = mine.taps(picture(seed=1)).levels[0][0]
+    mine, other = (SamSegmenter(network, name=n, device="cpu") for n in ("mine", "other"))
+    inside = []
+
+    def between(*_):  # in the middle of the first pass, another thread makes a whole one
+        if not inside:
+            inside.append(True)
+            thread = threading.Thread(target=other.precompute, args=(picture(seed=2),))
+            thread.start()
+            thread.join()
+
+    handle = network.image_encoder.neck.register_forward_pre_hook(between)
+    found = mine.taps(picture(seed=1)).levels[0][0]
+    handle.remove()
+    assert inside
+    assert torch.equal(found, alone)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 12, 24, 32])
 def test_tapped_blocks_lie_in_the_last_half_and_go_deeper(depth):
     levels = encode.tapped_blocks(depth)

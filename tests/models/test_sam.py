@@ -1,5 +1,8 @@
 """Segmenters of SAM's kind: prompts to masks, equal to segment-anything's own predictor."""
 
+import gc
+from weakref import WeakValueDictionary
+
 import numpy as np
 import pytest
 from segment_anything import SamPredictor
@@ -229,6 +232,26 @@ def test_touching_objects_are_asked_apart_if_that_is_no_less_sure(
 def test_backbone_is_no_segmenter():
     with pytest.raises(ModelError, match="resnet50: is a backbone"):
         sam.build("resnet50")
+
+
+def test_network_is_loaded_once_for_all_who_answer_on_the_cpu(monkeypatch):
+    loads = []
+    builder = sam.registry.builder
+    monkeypatch.setattr(
+        sam.registry,
+        "builder",
+        lambda name: lambda path: loads.append(name) or builder(name)(path),
+    )
+    monkeypatch.setattr(sam, "_in_use", WeakValueDictionary())
+    first, second = sam.build("tiny", device="cpu"), sam.build("tiny", device="cpu")
+    assert loads == ["tiny"]
+    image, prompts = picture((40, 60)), [point(10, 20)]
+    one, other = first.candidates(image, prompts)[0], second.candidates(image, prompts)[0]
+    assert np.array_equal(one.logits, other.logits)
+    del first, second
+    gc.collect()
+    sam.build("tiny", device="cpu")
+    assert loads == ["tiny", "tiny"]  # nobody used it any more
 
 
 def test_unknown_segmenter_gets_a_suggestion():

@@ -8,7 +8,7 @@ import torch
 from segment_anything import SamPredictor
 from test_tiny import SMALL
 from torch.nn import functional as F
-from toy_sam import picture
+from toy_sam import picture, random_sam
 
 from napari_samic.models import tiny, tinyscales
 from napari_samic.models.sam import SamSegmenter
@@ -80,6 +80,38 @@ def test_single_mask_is_the_surest_of_the_three(network, x):
     assert torch.equal(one[:, 0], three[:, 0])
     assert torch.equal(score[:, 0], scores[:, 0])
     assert scores[0, 0] == scores.max()
+
+
+def test_only_this_network_says_that_one_pass_gives_single_and_candidates(network):
+    assert SamSegmenter(network, name="two", device="cpu").single_is_first
+    assert not SamSegmenter(random_sam(), name="sam", device="cpu").single_is_first
+
+
+def test_what_prompts_of_an_image_share_is_computed_once(network, x):
+    passes = []
+    handle = network.mask_decoder.one.from_image.register_forward_hook(
+        lambda _module, inputs, _output: passes.append(tuple(inputs[0].shape[-2:]))
+    )
+    with torch.inference_mode():
+        embeddings = [network.image_encoder(x), network.image_encoder(x.flip(-1))]
+        dense = network.prompt_encoder(CLICK, None, None)[1]
+        ask = [
+            network.mask_decoder(e, None, None, dense, True)[0] for e in embeddings for _ in "ab"
+        ]
+    handle.remove()
+    assert passes == [(32, 32), (16, 16)] * 2
+    assert torch.equal(ask[0], ask[1])
+    assert torch.equal(ask[2], ask[3])
+    assert not torch.equal(ask[0], ask[2])
+
+
+def test_training_keeps_nothing_of_an_image(x):
+    network = tiny.build(TWO)
+    embedding = network.image_encoder(x)
+    dense = network.prompt_encoder(CLICK, None, None)[1]
+    for _ in range(2):  # the second fails if it goes back through the first
+        network.mask_decoder(embedding.detach(), None, None, dense, True)[0].sum().backward()
+    assert network.mask_decoder.one.from_image.weight.grad is not None
 
 
 def test_taps_are_the_mean_of_both_scales(network, x):

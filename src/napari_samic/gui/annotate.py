@@ -17,7 +17,7 @@ from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
 from napari_samic.gui.panel import AnnotatePanel
-from napari_samic.gui.parts import later, scrolled
+from napari_samic.gui.parts import Soon, later, scrolled
 from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
 from napari_samic.gui.tools import Tools
@@ -48,7 +48,7 @@ class AnnotateStep(Tools):
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self.desk.look)
-        self._soon = later(self.widget, 0, self.redraw)
+        self._soon = Soon(self.widget, self.redraw)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)

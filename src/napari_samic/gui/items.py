@@ -71,7 +71,7 @@ class Answer:
     Attributes
     ----------
     masks : tuple of Cutout
-        The single answer first; then the three candidates for an ambiguous prompt, once known.
+        The single answer first; then the other candidates for an ambiguous prompt, once known.
     scores : tuple of float
     model : str
     """
@@ -147,6 +147,11 @@ class Item:
     def scores(self) -> tuple[float, ...]:
         """Confidence after each prompt, this one included."""
         return self.history if self.answer is None else (*self.history, self.answer.scores[0])
+
+    @property
+    def rank(self) -> float:
+        """Which of two masks that overlap is on top; the same until another answer comes."""
+        return (self.scores or (0.0,))[-1] if self.score is None else self.score
 
     def is_saturated(self, threshold: float) -> bool:
         """Further clicks change little."""

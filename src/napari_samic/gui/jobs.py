@@ -11,6 +11,7 @@ such as tables of 500 images, would else hold the window up.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -20,7 +21,10 @@ from typing import Any, Protocol
 
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import SamicError
-from napari_samic.gui import torch_once
+from napari_samic.gui import heap, torch_once
+
+TRIM_S = 1.0
+"""A long job gives back so often what it has freed."""
 
 
 class Handle(Protocol):
@@ -136,11 +140,24 @@ class _Running:
 
     def _relay(self) -> Generator[Step, None, Any]:
         """In the worker: the job's steps, until its end or until it is cancelled."""
+        started = time.monotonic()
+        try:
+            return (yield from self._steps())
+        finally:
+            if self.title and time.monotonic() - started > TRIM_S:
+                heap.trim()
+
+    def _steps(self) -> Generator[Step, None, Any]:
+        trimmed = time.monotonic()
         try:
             if not self.cancelled:
                 torch_once.load()
             while not self.cancelled:
-                yield next(self.job)
+                step = next(self.job)
+                if self.title and time.monotonic() - trimmed > TRIM_S:
+                    heap.trim()
+                    trimmed = time.monotonic()
+                yield step
         except StopIteration as stop:
             return stop.value
         except Exception as error:  # a RuntimeError would be lost in the worker

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_samic.contracts import IntArray
-from napari_samic.gui.items import Box, Effort, Item, Point
+from napari_samic.gui.items import Box, Cutout, Effort, Item, Point
 
 LEVELS = 200
 """Steps of undo that are kept for an image."""
@@ -153,10 +153,14 @@ class Page:
             return None
         return rows[0], columns[0], rows[1], columns[1]
 
+    def painted(self) -> list[tuple[int, Cutout]]:
+        """Numbers and masks in the order they are painted: the surer one later, so on top."""
+        items = sorted(self.items, key=lambda i: (i.rank, -i.number))
+        return [(item.number, item.mask) for item in items if item.mask is not None]
+
     def labels(self) -> IntArray:
         """Masks as (H, W) int32 of the objects' numbers; where they overlap the surer one wins."""
         out = np.zeros(self.shape, np.int32)
-        for item in sorted(self.items, key=lambda i: (i.score or 0.0, -i.number)):
-            if item.mask is not None:
-                item.mask.paint(out, item.number)
+        for number, mask in self.painted():
+            mask.paint(out, number)
         return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 
@@ -16,6 +16,31 @@ def scrolled(page: QWidget, area: QScrollArea | None = None) -> QScrollArea:
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     return area
+
+
+class Soon(QObject):
+    """Calls once after `start`, before the window is drawn the next time.
+
+    Qt draws before it looks at timers, also those of no wait, so that what they change is drawn
+    once more. Where OpenGL is software each time takes 50 ms.
+    """
+
+    _due = Signal()
+
+    def __init__(self, owner: QObject, act: Callable[[], None]) -> None:
+        super().__init__(owner)
+        self._act, self._waits = act, False
+        self._due.connect(self._call, Qt.ConnectionType.QueuedConnection)
+
+    def start(self) -> None:
+        """Call once control is back at Qt; only once, however often this is called."""
+        if not self._waits:
+            self._waits = True
+            self._due.emit()
+
+    def _call(self) -> None:
+        self._waits = False
+        self._act()
 
 
 def later(owner: QObject, wait_ms: int, act: Callable[[], None]) -> QTimer:

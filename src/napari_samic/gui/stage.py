@@ -244,7 +244,7 @@ class Stage:
         if colours != self._colours:
             self._colours = colours
             layer.colormap = drawing.colormap(colours)
-        masks = [(item.number, item.mask, item.score) for item in page.items]
+        masks = page.painted()
         if self._painted != (self._index, masks):  # cutouts compare by identity
             self._painted = (self._index, masks)
             layer.data[self._index] = page.labels()

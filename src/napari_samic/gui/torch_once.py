@@ -16,19 +16,40 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _done = False
+_all = 1
 
 
 def load() -> None:
     """Import torch and torchvision; later calls do nothing. To be called in a worker."""
-    global _done
+    global _done, _all
     with _lock:
         if _done:
             return
         with _without("triton"):
             import torch
             import torchvision.ops  # noqa: F401
-        torch.set_num_threads(threads(torch.get_num_threads()))
+        _all = torch.get_num_threads()
+        torch.set_num_threads(threads(_all))
         _done = True
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let the calling worker use every core for a moment, because the user waits for it.
+
+    torch counts threads for each thread that calls it, so other workers keep theirs.
+    """
+    if not _done:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(before, _all))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def threads(wanted: int, cores: int | None = None) -> int:

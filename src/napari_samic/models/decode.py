@@ -171,7 +171,9 @@ def to_image(logits: Tensor, network: Any, encoded: Encoded) -> BoolArray:
     """
     side = int(network.image_encoder.img_size)
     rows, columns = encoded.input_hw
-    full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    masks = logits[:, None]  # (M, 1, h, w): one channel each is half the time of M channels
+    full = F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)
     full = full[..., :rows, :columns]
-    full = F.interpolate(full, encoded.image_hw, mode="bilinear", align_corners=False)
-    return np.asarray((full[0] > network.mask_threshold).cpu().numpy())
+    if encoded.image_hw != (rows, columns):
+        full = F.interpolate(full, encoded.image_hw, mode="bilinear", align_corners=False)
+    return np.asarray((full[:, 0] > network.mask_threshold).cpu().numpy())

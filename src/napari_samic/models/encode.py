@@ -6,6 +6,7 @@ and right, as segment-anything does. Must not know prompts, masks or files.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -184,7 +185,11 @@ def _with_hooks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor
 
 
 def _catch(caught: dict[int, Tensor], index: int) -> Callable[..., None]:
+    mine = threading.get_ident()
+
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        if threading.get_ident() != mine:  # the network is another segmenter's too
+            return
         tokens = output.permute(0, 3, 1, 2)  # (1, h, w, C) to (1, C, h, w)
         caught[index] = _pool(tokens, GRIDS[0])
 

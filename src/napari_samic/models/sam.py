@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -27,12 +28,15 @@ from napari_samic.contracts import (
 )
 from napari_samic.errors import ModelError, PluginError
 from napari_samic.join import join, told_apart
-from napari_samic.models import decode, encode, registry
+from napari_samic.models import decode, devices, encode, registry
 from napari_samic.models.encode import Encoded, Taps
 from napari_samic.models.engine import Answer, Engine
 from napari_samic.settings import SegmentSettings
 
 __all__ = ["SamSegmenter", "Taps", "build", "load_segmenter"]
+
+_in_use: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
+_loading = threading.Lock()
 
 
 class SamSegmenter:
@@ -89,6 +93,11 @@ class SamSegmenter:
     def side_px(self) -> int:
         """Side of the network's square input."""
         return int(self._engine.network.image_encoder.img_size)
+
+    @property
+    def single_is_first(self) -> bool:
+        """Whether the network's one mask is the first of its three, from the same pass."""
+        return bool(getattr(self._engine.network.mask_decoder, "single_is_first", False))
 
     def precompute(self, image: Image) -> None:
         """Encode an image now, so that the first answer for it comes at once.
@@ -289,8 +298,22 @@ def build(
     if spec.role != "segmenter":
         raise ModelError(f"{name}: is a {spec.role}, not a segmenter.")
     sha256 = registry.weights_sha256(name)
-    network = registry.builder(name)(registry.locate(name))
+    network = _network(name, sha256, devices.pick(device))
     return SamSegmenter(network, name=name, weights_sha256=sha256, device=device, cache=cache)
+
+
+def _network(name: str, sha256: str, device: torch.device) -> Any:
+    """A loaded network; on the CPU the same for all who ask while it is in use.
+
+    Elsewhere each has its own, because an engine moves it to the CPU when memory runs out.
+    """
+    with _loading:
+        network = _in_use.get((name, sha256)) if device.type == "cpu" else None
+        if network is None:
+            network = registry.builder(name)(registry.locate(name))
+            if device.type == "cpu":
+                _in_use[name, sha256] = network
+        return network
 
 
 def load_segmenter(

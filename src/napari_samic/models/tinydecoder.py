@@ -210,8 +210,10 @@ class TinyMaskDecoder(nn.Module):
         facts : (P, 4, F)
         """
         image = self.from_image(embedding)
-        if owners is not None:
-            image = image[owners]
+        return self.answered(image if owners is None else image[owners], maps)
+
+    def answered(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """As `described`, from what `from_image` gave: (1 or P, w0, h, w)."""
         x = F.relu(self.norm(image + self.from_prompt(maps)))
         skips = [x]
         for down in self.down:

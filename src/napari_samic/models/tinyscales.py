@@ -103,6 +103,8 @@ class TwoScaleMaskDecoder(nn.Module):
     """One decoder at both scales, and the judge of its eight masks."""
 
     num_mask_tokens = TinyMaskDecoder.num_mask_tokens
+    single_is_first = True
+    """The one mask is the first of the three: who asks for three needs not ask for one."""
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -119,6 +121,7 @@ class TwoScaleMaskDecoder(nn.Module):
             last,
         )
         self.quick = False
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def forward(
         self,
@@ -142,10 +145,11 @@ class TwoScaleMaskDecoder(nn.Module):
         scores : (P, M)
             Expected IoU of each mask, in [0, 1].
         """
-        fine, packed = torch.split(image_embeddings, self.split, 1)
         maps, small = dense_prompt_embeddings.chunk(2, 1)
-        coarse = F.pixel_unshuffle(packed, 2)
-        logits, scores, same = self.all_masks(fine, coarse, maps, small[..., ::2, ::2])
+        logits, facts, same = self._answered(
+            self._looked_at(image_embeddings), maps, small[..., ::2, ::2]
+        )
+        scores = self.judged(facts)
         chosen = _distinct(scores, same, 3 if multimask_output else 1)  # (P, M)
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return logits[rows, chosen], scores[rows, chosen]
@@ -176,9 +180,31 @@ class TwoScaleMaskDecoder(nn.Module):
         self, fine: Tensor, coarse: Tensor, maps: Tensor, small: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `all_masks`, with what the judge goes by in place of scores: (P, 8, F)."""
+        return self._answered(self._seen(fine, coarse), maps, small)
+
+    def _seen(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         with _half(self.quick):
-            first, known = self.one.described(fine, maps)
-            second, guessed = self.one.described(coarse, small)
+            return self.one.from_image(fine), self.one.from_image(coarse)
+
+    def _looked_at(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """What both scales take from an image: the same for all its prompts, so kept for the next.
+
+        Kept only without gradients, for the very tensor, which nobody changes.
+        """
+        last = self._last
+        if last is not None and last[0] is embedding and not torch.is_grad_enabled():
+            return last[1]
+        fine, packed = torch.split(embedding, self.split, 1)
+        seen = self._seen(fine, F.pixel_unshuffle(packed, 2))
+        self._last = None if torch.is_grad_enabled() else (embedding, seen)
+        return seen
+
+    def _answered(
+        self, seen: tuple[Tensor, Tensor], maps: Tensor, small: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with _half(self.quick):
+            first, known = self.one.answered(seen[0], maps)
+            second, guessed = self.one.answered(seen[1], small)
         second = F.interpolate(
             second.float(), size=first.shape[-2:], mode="bilinear", align_corners=False
         )
