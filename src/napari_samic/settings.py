@@ -292,7 +292,13 @@ class SegmentSettings(Settings):
         "Where a mask takes in the predicted point of another object, ask again with that point as "
         "a negative one; kept if the answer is no less sure. Touching cells come apart.",
     )
-    batch_size: int = option(8, "Prompts decoded at once.", ge=1, le=256)
+    batch_size: int = option(
+        0,
+        "Prompts decoded at once. 0: 2 on a processor, where more takes memory and is hardly "
+        "faster; else 8.",
+        ge=0,
+        le=256,
+    )
 
 
 @dataclass(frozen=True)

@@ -319,6 +319,21 @@ def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
     ]  # fmt: skip
 
 
+def test_slices_are_encoded_only_where_they_can_be_clicked(story, discs):
+    encoded = []
+    discs.precompute = lambda image: encoded.append(image)
+    s = story(np.random.default_rng(0).integers(0, 255, (12, 48, 64), np.uint8))
+    s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 3)  # the shown one, and two ahead
+    s.dock.go_to("Propagate")
+    s.viewer.dims.set_point(0, 1)
+    assert s.desk.index == (1,)
+    assert not s.step._pause.isActive()
+    s.settle()
+    assert len(encoded) == 3
+    s.dock.go_to("Annotate")
+    s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 6)
+
+
 def test_masks_are_painted_once_for_a_click(story):
     s = story()
     s.click(10, 12)

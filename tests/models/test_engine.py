@@ -155,7 +155,7 @@ def test_packaged_architecture_gives_its_own_taps():
 def test_batch_is_halved_for_good_when_memory_is_full(segmenter):
     image, objects = picture(), [point(r, 5) for r in range(8)]
     expected = segmenter.candidates(image, objects)
-    small = SamSegmenter(random_sam(), name="toy", device="cpu")
+    small = SamSegmenter(random_sam(), name="toy", device="cpu", batch_size=8)
     memory = FullMemory(small._engine.network, limit=2)
     with (
         pytest.warns(RuntimeWarning, match=r"toy: cpu is out of memory; .* 4 at a time"),

@@ -120,6 +120,13 @@ def test_segment_decodes_as_many_at_once_as_its_settings_say():
     assert memory.batches == [5, 2, 2, 2, 2, 1]
 
 
+def test_a_processor_decodes_two_at_once_unless_told():
+    segmenter = SamSegmenter(random_sam(), name="toy", device="cpu")
+    memory = FullMemory(segmenter._engine.network, limit=99)
+    segmenter.segment(picture(), [point(r, 5) for r in (1, 20, 40)])
+    assert memory.batches[:2] == [2, 1]
+
+
 def test_scores_stay_in_the_unit_interval():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu")
     segmenter._engine.network.mask_decoder.iou_prediction_head.layers[-1].bias.fill_(5.0)

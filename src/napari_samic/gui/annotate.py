@@ -62,6 +62,7 @@ class AnnotateStep(Tools):
         self._slice_changed()
         self._left, was_left = False, self._left
         if self.stage is not None and was_left:
+            self._pause.start()
             self.stage.rest(False)
             tools = self.panel.tools.items()
             self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
@@ -170,7 +171,8 @@ class AnnotateStep(Tools):
             self.desk.leave()
         elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
             self.desk.show(self.stage.pixels, index)
-            self._pause.start()
+            if not self._left:  # nobody can click; a run has better use for cores and memory
+                self._pause.start()
         self._refresh()
 
     def _on_points(self) -> None:

@@ -40,7 +40,7 @@ class Engine:
     device : str or torch.device
     cache : ArrayCache or None
     batch_size : int
-        What its owner asks for unless told otherwise.
+        What its owner asks for unless told otherwise; 0: what suits the device.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Engine:
     ) -> None:
         self.network = network.eval()
         self.device = devices.pick(device)
-        self.batch_size = batch_size
+        self.batch_size = batch_size or (2 if self.device.type == "cpu" else 8)
         self._limit: int | None = None  # set when memory ran out
         self._name = name
         self._weights_sha256 = weights_sha256
