@@ -331,7 +331,7 @@ def test_points_outside_name_every_image(saved, tree):
         pytest.param('{"a": NaN}', "NaN is not a JSON number", id="nan"),
         pytest.param("[]", "format is None", id="list"),
         pytest.param("null", "format is None", id="null"),
-        pytest.param("\ud800", "not JSON", id="not_utf8"),
+        pytest.param("\ud800", "not a text", id="not_utf8"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, text, message):

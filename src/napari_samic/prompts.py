@@ -15,8 +15,9 @@ import numpy as np
 
 from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Prompts
-from napari_samic.errors import FormatError, InputError, OutputError, PromptError
+from napari_samic.errors import FormatError, OutputError, PromptError
 from napari_samic.prompt_faults import BOX_KEYS, FORMAT, VERSION, faults_of, kind_fault
+from napari_samic.textfiles import read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +123,7 @@ def load_prompts(path: str | Path) -> PromptFile:
         A point or box outside its image; every such object is named.
     """
     source = Path(path)
-    try:
-        tree = json.loads(source.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
-    except OSError as error:
-        msg = f"{source}: can't be read ({error.strerror}). Check its name and permissions."
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{source.name}: not JSON ({error}). Pick a prompt file, or a copy that is whole."
-        raise FormatError(msg) from error
-    return _parsed(tree, source.name)
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not a JSON number")
+    return _parsed(read_json(source, "a prompt file"), source.name)
 
 
 def _to_tree(data: PromptFile) -> dict[str, Any]:

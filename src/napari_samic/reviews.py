@@ -7,7 +7,6 @@ again gives the same or says why not. Knows no results and no window.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_json
 from napari_samic.export.objects import About
+from napari_samic.textfiles import read_json
 
 FORMAT, VERSION = "napari-samic/review", 1
 ACCEPTED, EDITED, REJECTED = "accepted", "edited", "rejected"
@@ -99,13 +99,7 @@ def load_review(path: str | Path) -> dict[str, Verdict]:
         Not JSON, another kind or version of file, or faulty; every fault is named.
     """
     source = Path(path)
-    try:
-        tree = json.loads(source.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        msg = f"{source}: can't be read ({error.strerror}). Check its name and permissions."
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{source.name}: not JSON ({error}). Pick a review file.") from error
+    tree = read_json(source, "a review file")
     found = tree if isinstance(tree, dict) else {}
     if found.get("format") != FORMAT or found.get("version") != VERSION:
         what = f"{found.get('format')!r}, version {found.get('version')!r}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_samic.atomic import atomic_file, output_error
 from napari_samic.errors import FormatError, InputError, OutputError
+from napari_samic.textfiles import read_json
 
 FILE = "project.json"
 FORMAT, VERSION = "napari-samic/project", 1
@@ -167,13 +168,7 @@ def is_project(folder: str | Path) -> bool:
 
 
 def _notes_of(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        msg = f"{path}: can't be read ({error.strerror}). Check its permissions."
-        raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON ({error}). Restore it from a copy.") from error
+    tree = read_json(path, "the folder of a project")
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise FormatError(f"{path}: not a SAMIC project. Choose the folder of one.")
     if tree.get("version") != VERSION:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.atomic import atomic_file
-from napari_samic.errors import FormatError, InputError
+from napari_samic.errors import FormatError
 from napari_samic.recipes.faults import FORMAT, VERSION, faults_of, kind_fault
 from napari_samic.recipes.fingerprint import CONTENTS, Fingerprint
 from napari_samic.recipes.kinds import KINDS, value_of
 from napari_samic.recipes.plainyaml import dumped, read_plain
+from napari_samic.textfiles import read_text
 
 LARGEST = 1_000_000  # characters; a step has 500
 HEAD = f"""\
@@ -172,14 +173,7 @@ def _print_tree(found: Fingerprint) -> dict[str, Any]:
 
 
 def _read(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        msg = f"{path}: can't be read ({error.strerror}). Check its name and permissions."
-        raise InputError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{path.name}: not a text. Pick a recipe that napari-samic recorded."
-        raise FormatError(msg) from error
+    text = read_text(path, "a recipe that napari-samic recorded")
     if len(text) > LARGEST:
         msg = f"{path.name}: {len(text)} characters, expected at most {LARGEST}. Pick a recipe."
         raise FormatError(msg)

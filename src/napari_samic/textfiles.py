@@ -1,0 +1,48 @@
+"""Reads a text or JSON file of ours whole, or says why it can't."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from napari_samic.errors import FormatError, InputError
+
+
+def read_text(path: Path, what: str) -> str:
+    """Text of a UTF-8 file.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What to pick instead, for the error.
+
+    Raises
+    ------
+    InputError
+        No such file, or no permission to read it.
+    FormatError
+        Not a text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        msg = f"{path}: can't be read ({error.strerror}). Check its name and permissions."
+        raise InputError(msg) from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path.name}: not a text ({error.reason}). Pick {what}.") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Tree of a JSON file; parameters and errors as `read_text`, and FormatError if not JSON."""
+    text = read_text(path, what)
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        msg = f"{path.name}: not JSON ({error}). Pick {what}, or a copy that is whole."
+        raise FormatError(msg) from error
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a JSON number")
