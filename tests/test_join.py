@@ -167,6 +167,9 @@ def test_clicks_on_the_same_place_and_boxes_are_no_rivals():
     whole = np.ones((20, 30), bool)
     box = Prompts(np.zeros((0, 2)), np.zeros(0, bool), np.array([1.0, 1.0, 9.0, 9.0]))
     assert told_apart([whole] * 3, [click(10, 5), click(11, 7), box]) == {}
+    both = Prompts(np.array([[2.0, 2.0], [10.0, 20.0]]), np.array([True, True]))
+    away = np.zeros((20, 30), bool)
+    assert told_apart([whole, away], [both, click(11, 21)]) == {}
 
 
 def test_only_the_three_nearest_rivals_are_told():

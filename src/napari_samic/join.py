@@ -171,7 +171,7 @@ def told_apart(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> dict[i
     for i, prompts in enumerate(objects):
         if not len(clicks[i]):
             continue
-        away = np.hypot(*(firsts - firsts[i]).T)
+        away = np.min([np.hypot(*(firsts - own).T) for own in clicks[i]], axis=0)
         at = np.clip(np.rint(np.nan_to_num(firsts)).astype(int), 0, np.array(masks[i].shape) - 1)
         inside = masks[i][tuple(at.T)] & (away > APART_PX)
         rivals = [k for k in np.argsort(away, kind="stable") if inside[k]][:RIVALS]

@@ -290,7 +290,8 @@ class SegmentSettings(Settings):
     tell_apart: bool = option(
         True,
         "Where a mask takes in the predicted point of another object, ask again with that point as "
-        "a negative one; kept if the answer is no less sure. Touching cells come apart.",
+        "a negative one, whatever its class; kept if the answer is no less sure. Touching cells "
+        "come apart. Only with instances.",
     )
     batch_size: int = option(
         0,

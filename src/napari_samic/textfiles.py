@@ -31,7 +31,7 @@ def read_text(path: Path, what: str) -> str:
         msg = f"{path}: can't be read ({error.strerror}). Check its name and permissions."
         raise InputError(msg) from error
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path.name}: not a text ({error.reason}). Pick {what}.") from error
+        raise FormatError(f"{path}: not a text ({error.reason}). Pick {what}.") from error
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -40,7 +40,7 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        msg = f"{path.name}: not JSON ({error}). Pick {what}, or a copy that is whole."
+        msg = f"{path}: not JSON ({error}). Pick {what}, or a copy that is whole."
         raise FormatError(msg) from error
 
 

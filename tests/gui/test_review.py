@@ -149,6 +149,15 @@ def test_leaking_mask_is_doubtful_by_the_shape_of_the_references(world, tmp_path
     ]
 
 
+def test_sizes_of_classes_are_not_held_against_those_of_references(world, tmp_path):
+    results = world.project.results_folder
+    table = (results / "scores.csv").read_text().replace(",81", ",")  # no area: values are classes
+    (results / "scores.csv").write_text(table)
+    write_results(world.project.references_folder, tmp_path / "more")
+    world.look()
+    assert world.review.looked.models == ()
+
+
 def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     world.go("a").review.reject()
     assert world.review.above(0.7) == ["c"]
@@ -367,6 +376,31 @@ def test_undone_before_the_mask_came_stays_undone(world):
     world.runner.settle()
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
     assert world.verdicts().get("b", "") == ""
+
+
+def test_undo_asks_again_for_a_mask_that_was_under_way(world):
+    world.go("b")
+    reviser = world.review.reviser
+    reviser.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    reviser.take_points([world.sheet.points[0], (2, (30.0, 50.0, True))])  # no mask came yet
+    world.runner.settle()
+    reviser.undo()
+    world.runner.settle()
+    assert world.sheet.points[1] == (2, (30.0, 40.0, True))
+    assert world.sheet.labels[15, 20] == 1
+    assert world.sheet.labels[10, 10] == 0
+    kept = read_labels(world.project.folder / "review" / "b.tif")
+    np.testing.assert_array_equal(kept, world.sheet.labels)
+
+
+def test_large_images_keep_fewer_steps(world, monkeypatch):
+    monkeypatch.setattr(revising, "KEPT_BYTES", 1)
+    world.go("a")
+    for value in (3, 4):
+        labels = world.sheet.labels.copy()
+        labels[0, 0] = value
+        world.review.reviser.take_labels(labels)
+    assert len(world.review.reviser.past) == 1
 
 
 def test_undo_ends_at_the_edit_that_was_there(world):

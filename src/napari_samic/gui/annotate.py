@@ -47,7 +47,7 @@ class AnnotateStep(Tools):
         self.panel = AnnotatePanel(self.verbs())
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
-        self._pause = later(self.widget, _PAUSE_MS, self.desk.look)
+        self._pause = later(self.widget, _PAUSE_MS, self._look)
         self._soon = Soon(self.widget, self.redraw)
         self._connect()
         self.chooser.fill_models()
@@ -171,9 +171,12 @@ class AnnotateStep(Tools):
             self.desk.leave()
         elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
             self.desk.show(self.stage.pixels, index)
-            if not self._left:  # nobody can click; a run has better use for cores and memory
-                self._pause.start()
+            self._pause.start()
         self._refresh()
+
+    def _look(self) -> None:
+        """Encode only where the user can click: a run has better use for cores and memory."""
+        self.desk.look(encode=not self._left)
 
     def _on_points(self) -> None:
         if self.stage is None or self.desk.pixels is None:

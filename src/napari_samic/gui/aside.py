@@ -1,6 +1,6 @@
 """Our layers of other steps, hidden while a step has its own to show, and brought back.
 
-What the user shows again meanwhile stays shown. Must not know any step.
+Must not know any step.
 """
 
 from __future__ import annotations

@@ -113,22 +113,30 @@ class Desk:
         self.state.close_page()
         self._say("Choose an image.")
 
-    def look(self) -> None:
-        """Read and encode what is shown, and the next slices, unless a click is being answered."""
+    def look(self, *, encode: bool = True) -> None:
+        """Read and encode what is shown, and the next slices, unless a click is being answered.
+
+        Parameters
+        ----------
+        encode : bool
+            Else only what is shown is read, so that its page knows its normalisation and hash.
+        """
         self._stop_looking()
         if self.pixels is None or self._asking:
             return
-        wanted = [self.index, *self.pixels.after(self.index)]
-        todo = [i for i in wanted if self.pixels.label(i) not in self._seen]
+        wanted = [self.index, *(self.pixels.after(self.index) if encode else ())]
+        known = self._seen if encode else self._facts
+        todo = [i for i in wanted if self.pixels.label(i) not in known]
         if not todo:
             self._say(self._ready())
             return
         self._hint_again()
         if self.index in todo:
             self._say("Looking at the image ...")
-        job = work.look_at(self.segmenter, self.pixels, todo)
-        calls = Calls(on_step=partial(self._looked, self.pixels, self.segmenter))
-        self._ahead = self.runner.start(job, calls, title="SAMIC: encoding")
+        segmenter = self.segmenter if encode else None
+        job = work.look_at(segmenter, self.pixels, todo)
+        calls = Calls(on_step=partial(self._looked, self.pixels, segmenter))
+        self._ahead = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
 
     def _looked(self, pixels: Pixels, segmenter: Segmenter | None, step: Step) -> None:
         seen: Seen | None = step.data.get("seen")

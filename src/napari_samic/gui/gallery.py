@@ -142,8 +142,8 @@ class Gallery:
         InputError
             It is not open.
         """
-        self._choose(name)
         self.bench.show_image(name)
+        self._choose(name)
         self._glow_again()
 
     def show_glow(self, on: bool, name: str = "") -> None:

@@ -6,6 +6,7 @@ Must not know Qt or napari; what is heavy is imported inside, so in the worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def look(folder: Path, references: Path | None = None, known: Looked | None = No
             hashes[one.label] = of
         except SamicError:
             continue
-    models = _models(references) if references is not None else ()
+    numbered = all(one.numbered for one in results.images)  # else a size is that of a class
+    models = _models(references) if references is not None and numbered else ()
     return Looked(results, facts, hashes, tuple(doubts(list(facts.values()), models)), models)
 
 
@@ -86,9 +88,14 @@ def _models(references: Path) -> tuple[Facts, ...]:
     from napari_samic.pipeline.results import read_results
 
     try:
-        return tuple(_facts(one) for one in read_results(references).images if one.numbered)
+        numbered = [one for one in read_results(references).images if one.numbered]
     except SamicError:
         return ()
+    found = []
+    for one in numbered:
+        with suppress(SamicError):
+            found.append(_facts(one))
+    return tuple(found)
 
 
 def _facts(one: Any) -> Facts:

@@ -22,7 +22,9 @@ from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.sheets import Sheet
 
 KEPT = 50
-"""Changes of a result that can be undone."""
+"""Changes of a result that can be undone, at most."""
+KEPT_BYTES = 256 * 2**20
+"""Label images of theirs that are kept, at most."""
 
 
 class Reviser:
@@ -47,8 +49,9 @@ class Reviser:
         Of the edited label files.
     label : int
         Class of new objects.
-    past : list of Sheet
-        What was on the screen before each change of this result, the latest last.
+    past : list of (Sheet, tuple of int)
+        What was on the screen before each change of this result, the latest last, and the objects
+        whose masks were under way then.
     waiting : bool
         Whether a mask is under way.
     listeners : list of callable
@@ -66,7 +69,7 @@ class Reviser:
         self.read: Read | None = None
         self.folder: Path | None = None
         self.label = 1
-        self.past: list[Sheet] = []
+        self.past: list[tuple[Sheet, tuple[int, ...]]] = []
         self._is_edit = False
         self.listeners: list[Callable[[str], None]] = []
         self._asked: dict[int, int] = {}
@@ -98,17 +101,24 @@ class Reviser:
         self._is_edit = is_edit
 
     def _remember(self, sheet: Sheet) -> None:
-        self.past.append(sheet)
-        if len(self.past) > KEPT:
+        self.past.append((sheet, tuple(self._asked)))
+        while len(self.past) > KEPT or (len(self.past) > 1 and self._held() > KEPT_BYTES):
             del self.past[0]
             self._is_edit = True  # what is then the first is not as predicted
+
+    def _held(self) -> int:
+        images = {id(sheet.labels): sheet.labels.nbytes for sheet, _ in self.past}
+        return sum(images.values())
 
     def undo(self) -> None:
         """Take the last change of points or labels back, with the masks that it brought."""
         if self.sheet is None or not self.past:
             return
-        self.sheet = self.past.pop()
+        self.sheet, under_way = self.past.pop()
         self._asked.clear()
+        segmenter, again = self._segmenter(), [n for n in under_way if self.sheet.is_askable(n)]
+        if again and segmenter is not None and self.read is not None:
+            self._ask(segmenter, self.read, self.sheet, again)
         if self.past or self._is_edit:
             self._changed()
         else:  # as predicted

@@ -20,36 +20,34 @@ _all = 1
 
 
 def load() -> None:
-    """Import torch and torchvision; later calls do nothing. To be called in a worker."""
+    """Import torch and torchvision, and leave the window a core. To be called in each worker.
+
+    torch counts threads for each thread that calls it; a new one takes what was set last.
+    """
     global _done, _all
     with _lock:
-        if _done:
-            return
         with _without("triton"):
             import torch
             import torchvision.ops  # noqa: F401
-        _all = torch.get_num_threads()
+        if not _done:
+            _all = torch.get_num_threads()
         torch.set_num_threads(threads(_all))
         _done = True
 
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Let the calling worker use every core for a moment, because the user waits for it.
-
-    torch counts threads for each thread that calls it, so other workers keep theirs.
-    """
+    """Let the calling worker use every core for a moment, because the user waits for it."""
     if not _done:
         yield
         return
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(before, _all))
+    torch.set_num_threads(_all)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads(_all))
 
 
 def threads(wanted: int, cores: int | None = None) -> int:

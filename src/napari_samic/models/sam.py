@@ -234,7 +234,8 @@ class SamSegmenter:
         self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         masks, scores = self._surest(image, objects, settings)
-        narrower = told_apart(masks, objects) if settings.tell_apart else {}
+        apart = settings.tell_apart and settings.instances
+        narrower = told_apart(masks, objects) if apart else {}
         if narrower:
             answers = self._surest(image, list(narrower.values()), settings)
             for i, mask, score in zip(narrower, *answers, strict=True):
