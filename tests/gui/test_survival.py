@@ -15,7 +15,7 @@ from napari_samic.prompts import load_prompts
 from toys import scene
 
 TITLES = ["Annotate", "Train", "Propagate", "Review"]
-EVENTS = ("inserted", "removed", "reordered")
+EVENTS = ("inserted", "removing", "removed", "reordered")
 DIMS = ("point", "ndisplay", "order", "current_step")
 
 

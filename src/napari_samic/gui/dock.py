@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
-from napari_samic.gui import jobs
+from napari_samic.gui import glcontext, jobs
 from napari_samic.gui.annotate import AnnotateStep
 from napari_samic.gui.bench import Bench, Step
 from napari_samic.gui.header import ProjectLine, StepBar
@@ -39,6 +39,7 @@ class SamicDock(QWidget):
         self.viewer = napari_viewer
         self.bench = Bench(napari_viewer, runner or jobs.Jobs())
         self._was_docked = self._closed = False
+        self._end_context = glcontext.keep_current(napari_viewer)
         self.annotate = AnnotateStep(self.bench)
         self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
         self.review = ReviewStep(self.bench)
@@ -137,6 +138,7 @@ class SamicDock(QWidget):
         for step in reversed(self.steps):
             step.release()
         self.bench.close()
+        self._end_context()
 
 
 def _closer(bench: Bench, disconnect: Callable[[], None]) -> Callable[..., None]:
