@@ -89,6 +89,32 @@ def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(desk):
     assert not desk.state.is_waiting
 
 
+def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_painted(desk):
+    desk.made["discs"].precompute = lambda image: None
+    ready(desk)
+    told = []
+    desk.listeners.append(told.append)
+    desk.state.listeners.append(told.append)
+    desk.state.add_point(10, 12)
+    desk.runner.settle()
+    kept = [what for what in told if what in ("asked", "answer", "answered")]
+    assert kept[0] == "asked"
+    assert kept[-2:] == ["answer", "answered"]
+
+
+def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(desk):
+    desk.made["discs"].precompute = lambda image: None
+    told = []
+    desk.listeners.append(told.append)
+    ready(desk)
+    desk.show(desk.pixels, (3,))
+    desk._seen.clear()
+    desk.state.add_point(10, 12)
+    desk.runner.settle()
+    assert "asked" not in told
+    assert "answered" in told
+
+
 def test_fast_clicks_are_not_all_asked_only_the_newest(desk):
     ready(desk)
     for column in (5, 10, 15, 20):

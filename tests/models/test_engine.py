@@ -218,6 +218,43 @@ def test_threads_share_one_segmenter(network):
         np.testing.assert_allclose(found[k], alone[k], atol=1e-5)
 
 
+def test_known_image_is_answered_while_another_is_encoded(network):
+    segmenter = SamSegmenter(network, name="toy", device="cpu")
+    known, alive = picture(seed=1), []
+    before = segmenter.candidates(known, [point(9, 9)])[0].logits
+    found = []
+
+    def between(*_):  # in the middle of the pass a click comes
+        ask = lambda: found.append(segmenter.candidates(known, [point(9, 9)])[0].logits)  # noqa: E731
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(20)
+        alive.append(thread.is_alive())
+
+    handle = network.image_encoder.neck.register_forward_pre_hook(between)
+    segmenter.precompute(picture(seed=2))
+    handle.remove()
+    assert alive == [False]
+    np.testing.assert_allclose(found[0], before, atol=1e-5)
+
+
+def test_image_that_two_threads_want_is_encoded_once(network):
+    segmenter = SamSegmenter(network, name="toy", device="cpu")
+    threads, passes = [], []
+
+    def between(*_):
+        passes.append(True)
+        if len(passes) == 1:
+            threads.append(threading.Thread(target=segmenter.precompute, args=(picture(seed=2),)))
+            threads[0].start()
+
+    handle = network.image_encoder.neck.register_forward_pre_hook(between)
+    segmenter.precompute(picture(seed=2))
+    threads[0].join()
+    handle.remove()
+    assert passes == [True]
+
+
 def test_answering_leaves_gradients_on_and_hooks_alone(segmenter):
     segmenter.candidates(picture(), [point(1, 1)])
     assert torch.is_grad_enabled()

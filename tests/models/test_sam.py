@@ -219,8 +219,9 @@ def test_same_mask_twice_is_one_object_when_asked(segmenter):
 def test_touching_objects_are_asked_apart_if_that_is_no_less_sure(
     segmenter, monkeypatch, sure, told
 ):
-    def surest(image, objects, settings):
-        masks = [np.zeros(image.shape[:2], bool) for _ in objects]
+    def surest(encoded, questions, settings):
+        objects = [q.prompts for q in questions]
+        masks = [np.zeros(encoded.image_hw, bool) for _ in objects]
         for mask, prompts in zip(masks, objects, strict=True):
             column = int(prompts.points_rc[0, 1])
             alone = prompts.is_foreground.all() and column == 10

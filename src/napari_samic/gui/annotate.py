@@ -20,6 +20,7 @@ from napari_samic.gui.panel import AnnotatePanel
 from napari_samic.gui.parts import Soon, later, scrolled
 from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
+from napari_samic.gui.stillness import Stillness
 from napari_samic.gui.tools import Tools
 
 _PAUSE_MS = 60
@@ -49,6 +50,7 @@ class AnnotateStep(Tools):
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self._look)
         self._soon = Soon(self.widget, self.redraw)
+        self._still = Stillness(self.widget)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -218,9 +220,14 @@ class AnnotateStep(Tools):
             self.stage.show_masks(page, self.desk.state.classes)
 
     def _desk_changed(self, what: str) -> None:
-        if what == "hint" and self.stage is not None:
-            self.stage.show_hint(self.desk.hint)
-        self._refresh()
+        if what == "asked":
+            self._still.begin()
+        elif what == "answered":
+            self._still.end()
+        else:
+            if what == "hint" and self.stage is not None:
+                self.stage.show_hint(self.desk.hint)
+            self._refresh()
 
     def _refresh(self) -> None:
         if self._closed:
@@ -277,6 +284,7 @@ class AnnotateStep(Tools):
             return
         self._leave(remove=False)
         self._closed = True
+        self._still.end()
         self.disconnect()
         for layer in self.viewer.layers:
             layer.events.name.disconnect(self._fill_images)

@@ -43,7 +43,8 @@ class Desk:
     keeper : Keeper
         Saves and loads.
     listeners : list of callable
-        Called with "status" or "hint".
+        Called with "status" or "hint"; with "asked" when a question begins that takes a moment,
+        because the image is encoded, and with "answered" once its answer is painted.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -189,6 +190,8 @@ class Desk:
 
     def _start(self, question: Question, segmenter: Segmenter, pixels: Pixels) -> None:
         self._asking = True
+        if pixels.label(self.index) in self._seen:
+            self._tell("asked")
         read = partial(pixels.image, self.index)
         job = work.answer(segmenter, read, question.prompts, question.model)
         calls = Calls(
@@ -205,10 +208,12 @@ class Desk:
     def _answered(self, question: Question, answer: Answer) -> None:
         if self.state.receive(question, answer) and not self._queue:
             self._hint_again()
+        self._tell("answered")
 
     def _unanswered(self, question: Question, error: Exception) -> bool:
         del error
         self.state.refuse(question)
+        self._tell("answered")
         return False
 
     def _asked(self) -> None:

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _lock = threading.Lock()
-_done = False
-_all = 1
 
 
 def load() -> None:
@@ -24,30 +22,11 @@ def load() -> None:
 
     torch counts threads for each thread that calls it; a new one takes what was set last.
     """
-    global _done, _all
     with _lock:
         with _without("triton"):
             import torch
             import torchvision.ops  # noqa: F401
-        if not _done:
-            _all = torch.get_num_threads()
-        torch.set_num_threads(threads(_all))
-        _done = True
-
-
-@contextmanager
-def all_cores() -> Iterator[None]:
-    """Let the calling worker use every core for a moment, because the user waits for it."""
-    if not _done:
-        yield
-        return
-    import torch
-
-    torch.set_num_threads(_all)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads(_all))
+        torch.set_num_threads(threads(torch.get_num_threads()))
 
 
 def threads(wanted: int, cores: int | None = None) -> int:

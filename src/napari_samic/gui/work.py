@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import Image, Job, Prompts, Segmenter, Step
-from napari_samic.gui import torch_once
 from napari_samic.gui.items import Answer, Cutout
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.project import Project
@@ -64,9 +63,7 @@ def answer(
     A network whose single mask is the first of its candidates is asked once.
     """
     image, knows_first = read(), getattr(segmenter, "single_is_first", False)
-    with torch_once.all_cores():
-        found = segmenter.candidates(image, [prompts], multimask=knows_first)[0]
-    first = Answer.of(found, model)
+    first = Answer.of(segmenter.candidates(image, [prompts], multimask=knows_first)[0], model)
     if knows_first:
         return first
     yield Step(1, 2, "mask", {"answer": first})

@@ -28,7 +28,7 @@ class Question:
 
     place: int
     prompts: Prompts
-    logits: FloatArray | None
+    logits: FloatArray | None = None
 
     @property
     def shape(self) -> tuple[int, bool, bool]:

@@ -6,9 +6,11 @@ to the CPU. Each says so once, as a warning. Must not know what prompts mean.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -28,7 +30,9 @@ Answer = tuple[Tensor, Tensor]
 
 
 class Engine:
-    """See the module. Not thread-safe: its owner holds a lock.
+    """See the module.
+
+    Threads may share it: `encoded` looks after itself, for all else hold `lock`.
 
     Parameters
     ----------
@@ -61,10 +65,14 @@ class Engine:
         self._cache = cache
         self._keys = cache or ArrayCache()
         self._recent: OrderedDict[str, Encoded] = OrderedDict()
+        self.lock, self._encoding = threading.Lock(), threading.Lock()
         self._guarded(lambda: self.network.to(self.device))
 
     def encoded(self, image: Image) -> Encoded:
-        """From memory, else from disk, else by a pass of the encoder.
+        """From memory, else from disk, else by a pass of the encoder; not to be called with `lock`.
+
+        A pass takes seconds with a large network. On the CPU, prompts on known images are answered
+        meanwhile; another device may run out of memory, and then everything moves.
 
         Raises
         ------
@@ -73,12 +81,24 @@ class Engine:
         """
         encode.check_image(image)
         key = self._keys.key(image, self._weights_sha256, encode.VERSION)
-        if key not in self._recent:
-            self._recent[key] = self._from_disk(image, key) or self._fresh(image, key)
-        self._recent.move_to_end(key)
-        while len(self._recent) > IN_MEMORY:
-            self._recent.popitem(last=False)
-        return self._recent[key]
+        if (known := self._recall(key)) is not None:
+            return known
+        with self._encoding:
+            if (known := self._recall(key)) is not None:  # another thread wanted it as well
+                return known
+            with nullcontext() if self.device.type == "cpu" else self.lock:
+                made = self._from_disk(image, key) or self._fresh(image, key)
+            with self.lock:
+                self._recent[key] = made
+                while len(self._recent) > IN_MEMORY:
+                    self._recent.popitem(last=False)
+            return made
+
+    def _recall(self, key: str) -> Encoded | None:
+        with self.lock:
+            if key in self._recent:
+                self._recent.move_to_end(key)
+            return self._recent.get(key)
 
     def _from_disk(self, image: Image, key: str) -> Encoded | None:
         arrays = self._cache.get(key) if self._cache is not None else None

@@ -29,8 +29,9 @@ from napari_samic.contracts import (
 from napari_samic.errors import ModelError, PluginError
 from napari_samic.join import join, told_apart
 from napari_samic.models import decode, devices, encode, registry
+from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded, Taps
-from napari_samic.models.engine import Answer, Engine
+from napari_samic.models.engine import Engine
 from napari_samic.settings import SegmentSettings
 
 __all__ = ["SamSegmenter", "Taps", "build", "load_segmenter"]
@@ -42,7 +43,7 @@ _loading = threading.Lock()
 class SamSegmenter:
     """Prompts to masks, by any network of segment-anything's kind.
 
-    One lock guards it: threads may share it and wait for each other.
+    Threads may share it; prompts wait for each other.
 
     Parameters
     ----------
@@ -81,7 +82,6 @@ class SamSegmenter:
     ) -> None:
         self.name = name
         self.weights_sha256 = weights_sha256
-        self._lock = threading.RLock()
         self._engine = Engine(sam, name, weights_sha256, device, cache, batch_size)
 
     @property
@@ -111,8 +111,7 @@ class SamSegmenter:
         InputError
             Not such an image.
         """
-        with self._lock:
-            self._engine.encoded(image)
+        self._engine.encoded(image)
 
     def taps(self, image: Image) -> Taps:
         """Features of three depths, from the same pass as the embedding.
@@ -131,8 +130,7 @@ class SamSegmenter:
         InputError
             Not such an image.
         """
-        with self._lock:
-            encoded = self._engine.encoded(image)
+        encoded = self._engine.encoded(image)
         levels = [[t.clone() for t in level] for level in encoded.levels]  # autograd takes clones
         rows, columns = encoded.input_hw
         return Taps(levels, (rows / self.side_px, columns / self.side_px))
@@ -140,8 +138,7 @@ class SamSegmenter:
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
         visible = getattr(self._engine.network.image_encoder, "visible", None)
-        with self._lock:
-            return self._engine.encoded(image).seen(self.side_px)[:visible]
+        return self._engine.encoded(image).seen(self.side_px)[:visible]
 
     def candidates(
         self,
@@ -175,8 +172,12 @@ class SamSegmenter:
         PromptError
             An empty prompt, one outside the image, or logits of another number or shape.
         """
-        with self._lock:
-            encoded, answers = self._answers(image, objects, logits, multimask=multimask)
+        asked = self._questions(image, objects, logits)
+        encoded = self._engine.encoded(image)
+        with self._engine.lock:
+            answers = self._engine.answers(
+                encoded, asked, multimask=multimask, batch_size=self._engine.batch_size
+            )
             return [
                 Candidates(self._engine.to_image(low, encoded), scores.numpy(), low.numpy())
                 for low, scores in answers
@@ -212,12 +213,13 @@ class SamSegmenter:
             As `candidates`.
         """
         chosen = settings or SegmentSettings()
-        encode.check_image(image)
+        asked = self._questions(image, objects)
         masks: list[Any] = []
         scores: list[float] = []
         if objects:
-            with self._lock:
-                masks, scores = self._best(image, objects, chosen)
+            encoded = self._engine.encoded(image)
+            with self._engine.lock:
+                masks, scores = self._best(encoded, asked, chosen)
         return join(
             masks,
             scores,
@@ -231,43 +233,43 @@ class SamSegmenter:
         )
 
     def _best(
-        self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
+        self, encoded: Encoded, asked: Sequence[Question], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
-        masks, scores = self._surest(image, objects, settings)
+        masks, scores = self._surest(encoded, asked, settings)
         apart = settings.tell_apart and settings.instances
-        narrower = told_apart(masks, objects) if apart else {}
+        narrower = told_apart(masks, [q.prompts for q in asked]) if apart else {}
         if narrower:
-            answers = self._surest(image, list(narrower.values()), settings)
-            for i, mask, score in zip(narrower, *answers, strict=True):
-                if score >= scores[i]:
-                    masks[i], scores[i] = mask, score
+            again = [Question(i, prompts) for i, prompts in narrower.items()]
+            for question, mask, score in zip(
+                again, *self._surest(encoded, again, settings), strict=True
+            ):
+                if score >= scores[question.place]:
+                    masks[question.place], scores[question.place] = mask, score
         return masks, scores
 
     def _surest(
-        self, image: Image, objects: Sequence[Prompts], settings: SegmentSettings
+        self, encoded: Encoded, asked: Sequence[Question], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""
-        multimask, size = settings.mask_choice == "score", settings.batch_size
-        encoded, answers = self._answers(image, objects, None, multimask=multimask, batch_size=size)
+        answers = self._engine.answers(
+            encoded,
+            asked,
+            multimask=settings.mask_choice == "score",
+            batch_size=settings.batch_size or self._engine.batch_size,
+        )
         best = [(low, scores, int(scores.argmax())) for low, scores in answers]
         masks = [self._engine.to_image(low[i : i + 1], encoded)[0] for low, _, i in best]
         return masks, [float(scores[i]) for _, scores, i in best]
 
-    def _answers(
+    def _questions(
         self,
         image: Image,
         objects: Sequence[Prompts],
-        logits: Sequence[FloatArray | None] | None,
-        *,
-        multimask: bool,
-        batch_size: int | None = None,
-    ) -> tuple[Encoded, list[Answer]]:
+        logits: Sequence[FloatArray | None] | None = None,
+    ) -> list[Question]:
         encode.check_image(image)
         logits_hw = self._engine.network.prompt_encoder.mask_input_size
-        asked = decode.questions(objects, logits, image.shape[:2], tuple(logits_hw))
-        encoded = self._engine.encoded(image)
-        size = batch_size or self._engine.batch_size
-        return encoded, self._engine.answers(encoded, asked, multimask=multimask, batch_size=size)
+        return decode.questions(objects, logits, image.shape[:2], tuple(logits_hw))
 
 
 def build(
