@@ -349,6 +349,27 @@ def test_masks_are_painted_once_for_a_click(story):
     assert len(painted) == 1
 
 
+def test_slices_without_masks_take_no_memory_in_the_layer(story, monkeypatch):
+    s = story()
+    written = []
+
+    class Noted(np.ndarray):
+        def __setitem__(self, key, value):
+            written.append(key)
+            super().__setitem__(key, value)
+
+    masks = s.layers["masks"]
+    monkeypatch.setattr(masks, "_data", masks.data.view(Noted))
+    for index in (0, 2, 1):
+        s.viewer.dims.set_point(0, index)
+        s.settle()
+    assert written == []
+    s.click(10, 12)
+    s.press("undo")
+    assert written == [(1,), (1,)]  # the mask, and its end
+    assert not s.shown.any()
+
+
 def test_what_a_click_changes_is_drawn_together_with_it(story, qtbot):
     from qtpy.QtCore import QObject
     from qtpy.QtWidgets import QWidget

@@ -247,7 +247,9 @@ class Stage:
         masks = page.painted()
         if self._painted != (self._index, masks):  # cutouts compare by identity
             self._painted = (self._index, masks)
-            layer.data[self._index] = page.labels()
+            labels = page.labels()
+            if labels.any() or np.any(layer.data[self._index]):  # a zero written takes memory too
+                layer.data[self._index] = labels
             layer.refresh(extent=False, thumbnail=False, highlight=False)
 
     def show_hint(self, hint: Hint | None) -> None:
