@@ -305,6 +305,29 @@ def test_click_before_a_new_slice_is_drawn_takes_no_clicks_of_the_old_one_along(
     assert [i.points for i in s.state.pages["cells[2]"].items] == [((20, 20, True),)]
 
 
+def test_box_before_a_slice_is_drawn_takes_no_boxes_of_the_old_one_along(story):
+    s = story()
+
+    def box(number, corner):
+        (r, c), far = corner, (corner[0] + 8, corner[1] + 9)
+        places = [(number, *at) for at in ((r, c), (r, far[1]), far, (far[0], c))]
+        s.layers["boxes"].add_rectangles([places])
+
+    box(1, (4, 5))
+    s.settle()
+    s.viewer.dims.set_point(0, 2)
+    box(2, (20, 20))
+    s.settle()
+    assert [i.box for i in s.state.pages["cells[2]"].items] == [(20, 20, 28, 29)]
+    s.press("new")
+    s.viewer.dims.set_point(0, 1)
+    box(1, (30, 40))
+    s.settle()
+    boxes = [i.box for i in s.state.pages["cells[1]"].items]
+    assert (30, 40, 38, 49) in boxes
+    assert s.state.pages["cells[2]"].items[0].box == (20, 20, 28, 29)
+
+
 def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
     s = story()
     s.click(10, 12)

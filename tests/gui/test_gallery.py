@@ -1,5 +1,7 @@
 """References as pictures, without Qt."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -109,17 +111,20 @@ def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
         gallery.select("cells[0]")
 
 
-@pytest.mark.parametrize("own_file", [True, False])
-def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, own_file):
+@pytest.mark.parametrize("where", ["its own", "the project's", "the project's, its own is damaged"])
+def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, where):
     project = begin(bench, tmp_path / "p")
     annotate(bench, 2)
     page = bench.desk.state.pages["cells[2]"]
-    if own_file:  # a stack: its slice is read
+    if where == "its own":  # a stack: its slice is read
         page.file = str(tmp_path / "cells.tif")
         tifffile.imwrite(page.file, bench.layer.data, photometric="rgb", metadata={"axes": "TYXS"})
     else:
         run(bench.reference_images())
         assert (project.images_folder / "cells[2].tif").is_file()
+    if "damaged" in where:
+        page.file = str(tmp_path / "damaged.tif")
+        Path(page.file).write_bytes(b"II*\0 no more")
     bench.viewer.layers.clear()
     bench.layer = bench.pixels = None
     gallery.open()

@@ -6,7 +6,7 @@ go when the dock or the viewer closes. Must not decide or compute.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtWidgets import QScrollArea, QWidget
@@ -16,6 +16,7 @@ from napari_samic.gui import guide, jobs, keys, memory, origins, picking
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
+from napari_samic.gui.items import Item
 from napari_samic.gui.panel import AnnotatePanel
 from napari_samic.gui.parts import Soon, later, scrolled
 from napari_samic.gui.project import Project
@@ -181,16 +182,21 @@ class AnnotateStep(Tools):
         self.desk.look(encode=not self._left)
 
     def _on_points(self) -> None:
-        if self.stage is None or self.desk.pixels is None:
-            return
-        listed, page = self.stage.points(), self.desk.state.page
-        if page is not None and not self.stage.has_drawn(self.desk.index):  # a click came before
-            listed = [*((i.number, p) for i in page.items for p in i.points), *listed]
-        self.desk.state.replace_points(listed)
+        if self.stage is not None and self.desk.pixels is not None:
+            known = [(i.number, p) for i in self._undrawn() for p in i.points]
+            self.desk.state.replace_points([*known, *self.stage.points()])
 
     def _on_boxes(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:
-            self.desk.state.replace_boxes(self.stage.boxes())
+            known = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
+            self.desk.state.replace_boxes([*known, *self.stage.boxes()])
+
+    def _undrawn(self) -> Sequence[Item]:
+        """What is on the shown slice while the layers hold what was shown before it."""
+        page, stage = self.desk.state.page, self.stage
+        if page is None or stage is None or stage.has_drawn(self.desk.index):
+            return ()
+        return page.items
 
     # --- state to viewer
 

@@ -135,12 +135,17 @@ def _closed_image(page: Page, folder: Path | None) -> Image:
     """The image of a page that is not open, from its file, in the colours of its prompts."""
     files = [Path(page.file)] if page.file else []
     files += [folder / f"{page.name}.tif"] if folder is not None else []
-    planes = [p for file in files if file.is_file() for p in planes_of_file(file)]
-    plane = next((p for p in planes if p.label == page.name), None)
-    if plane is None:
-        raise InputError("not open in napari, and its file is not there")
-    known = page.normalisation
-    return read_rgb(plane, Normalisation.from_dict(known) if known else fit_normalisation([plane]))
+    known, reason = page.normalisation, InputError("not open in napari, and its file is not there")
+    for file in files:
+        try:
+            planes = planes_of_file(file) if file.is_file() else []
+            plane = next((p for p in planes if p.label == page.name), None)
+            if plane is not None:
+                of = Normalisation.from_dict(known) if known else fit_normalisation([plane])
+                return read_rgb(plane, of)
+        except SamicError as error:  # damaged; ours in the project may not be
+            reason = InputError(str(error))
+    raise reason
 
 
 def small(image: Image) -> NDArray[np.uint8]:

@@ -60,6 +60,7 @@ class Stage:
         self._heard = {"clicks": on_points, "boxes": on_boxes}
         self._quiet = self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
+        self._has_drawn = False
         self._colours: dict[int, str] = {}
         self._tints: tuple[str, ...] = ()
         self._painted: tuple[Any, ...] = ()
@@ -168,7 +169,7 @@ class Stage:
 
     def show(self, page: Page, index: tuple[int, ...], classes: Classes) -> None:
         """Draw everything of a page that is not drawn already."""
-        self._index = index
+        self._index, self._has_drawn = index, True
         self.show_prompts(page, classes)
         self.show_masks(page, classes)
 
@@ -277,7 +278,7 @@ class Stage:
 
     def has_drawn(self, index: tuple[int, ...]) -> bool:
         """Whether the layers hold the prompts of this slice, not still those of another."""
-        return index == self._index
+        return self._has_drawn and index == self._index
 
     # --- from the layers
 
@@ -301,17 +302,18 @@ class Stage:
         return [
             (int(n), (float(at[-2]), float(at[-1]), bool(sign)))
             for at, n, sign in rows
-            if here is None or tuple(np.round(at[:-2]).astype(int)) == here
+            if _is_on(here, at)
         ]
 
     def boxes(self) -> list[tuple[int, Box]]:
-        """What the boxes layer holds; of any shape its bounds."""
-        layer = self.layers["boxes"]
+        """What the boxes layer holds for the shown slice; of any shape its bounds."""
+        layer, here = self.layers["boxes"], self.index()
         out: list[tuple[int, Box]] = []
         for corners, number in zip(layer.data, layer.features["object"], strict=True):
             flat = np.asarray(corners, float)[:, -2:]
             (r0, c0), (r1, c1) = flat.min(0), flat.max(0)
-            out.append((int(number), (float(r0), float(c0), float(r1), float(c1))))
+            if _is_on(here, corners[0]):
+                out.append((int(number), (float(r0), float(c0), float(r1), float(c1))))
         return out
 
     # --- tools
@@ -352,3 +354,8 @@ class Stage:
             layer.mode = "pan_zoom"
             if remove:
                 self.viewer.layers.remove(layer)
+
+
+def _is_on(here: tuple[int, ...] | None, at: Any) -> bool:
+    """Whether a place of the whole stack is on this slice."""
+    return here is None or tuple(np.round(at[:-2]).astype(int)) == here
