@@ -120,11 +120,13 @@ def test_segment_decodes_as_many_at_once_as_its_settings_say():
     assert memory.batches == [5, 2, 2, 2, 2, 1]
 
 
-def test_a_processor_decodes_two_at_once_unless_told():
+@pytest.mark.parametrize(("threads", "batches"), [(1, [1, 1, 1]), (2, [2, 1]), (16, [2, 1])])
+def test_a_processor_decodes_two_at_once_if_it_has_two_cores(monkeypatch, threads, batches):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu")
     memory = FullMemory(segmenter._engine.network, limit=99)
     segmenter.segment(picture(), [point(r, 5) for r in (1, 20, 40)])
-    assert memory.batches[:2] == [2, 1]
+    assert memory.batches[: len(batches)] == batches
 
 
 def test_scores_stay_in_the_unit_interval():
