@@ -5,6 +5,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
+import torch
 from segment_anything import SamPredictor
 from toy_sam import FullMemory, assert_same, box, picture, point, random_sam
 
