@@ -68,8 +68,11 @@ def test_click_before_the_model_is_there_is_answered_once_it_is(desk):
 def test_first_mask_comes_before_the_candidates(desk):
     ready(desk)
     desk.state.add_point(10, 12)
+    told = []
+    desk.listeners.append(told.append)
     job = desk.runner.jobs[-1]
     job.advance()
+    assert told == ["answered"]  # it is drawn at once
     assert len(desk.state.page.item().answer.masks) == 1
     assert desk.state.is_waiting
     desk.runner.settle()

@@ -5,34 +5,30 @@ import pytest
 
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
+from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtWidgets import QApplication
 
 from napari_samic.gui import glcontext
 
 
-def test_a_removed_layer_is_deleted_in_the_context_of_the_canvas(make_napari_viewer, monkeypatch):
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("wrap", [lambda viewer: viewer, PublicOnlyProxy])
+def test_a_removed_layer_is_deleted_in_the_context_of_the_canvas(make_napari_viewer, wrap):
     viewer = make_napari_viewer(show=True)
-    canvas = viewer.window._qt_viewer.canvas._scene_canvas
-    current = []
-    monkeypatch.setattr(
-        canvas.context, "finish", lambda: current.append(QOpenGLContext.currentContext())
-    )
-
-    def remove_one():
-        layer = viewer.add_image(np.zeros((8, 8), np.float32))
-        viewer.screenshot(flash=False)
-        QApplication.processEvents()
-        canvas.native.doneCurrent()  # as between two frames
-        viewer.layers.remove(layer)
-
-    end = glcontext.keep_current(viewer)
-    remove_one()
+    canvas, current = viewer.window._qt_viewer.canvas._scene_canvas.native, []
+    layer = viewer.add_image(np.zeros((8, 8), np.float32))
+    viewer.screenshot(flash=False)
+    QApplication.processEvents()
+    end = glcontext.keep_current(wrap(viewer))
+    seen = lambda _: current.append(QOpenGLContext.currentContext())  # noqa: E731
+    viewer.layers.events.removed.connect(seen)
+    canvas.doneCurrent()  # as between two frames
+    viewer.layers.remove(layer)
     end()
-    remove_one()
-    ours, naparis = current
-    assert ours is canvas.native.context()
-    assert naparis is not canvas.native.context()  # once it is, `glcontext` can go
+    viewer.layers.events.removed.disconnect(seen)
+    assert current[0] is not None
+    assert current[0] is canvas.context()
 
 
 def test_a_viewer_without_a_window_loses_layers_as_before():

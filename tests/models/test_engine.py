@@ -238,6 +238,18 @@ def test_known_image_is_answered_while_another_is_encoded(network):
     np.testing.assert_allclose(found[0], before, atol=1e-5)
 
 
+@pytest.mark.parametrize(("device", "waits"), [("cpu", False), ("cpu:0", True)])
+def test_prompts_wait_for_the_encoder_where_all_may_have_to_move(network, device, waits):
+    segmenter = SamSegmenter(network, name="toy", device=device)  # cpu:0 stands in for a GPU
+    found = []
+    handle = network.image_encoder.neck.register_forward_pre_hook(
+        lambda *_: found.append(segmenter._engine.lock.locked())
+    )
+    segmenter.precompute(picture(seed=2))
+    handle.remove()
+    assert found == [waits]
+
+
 def test_image_that_two_threads_want_is_encoded_once(network):
     segmenter = SamSegmenter(network, name="toy", device="cpu")
     threads, passes = [], []

@@ -43,8 +43,8 @@ class Desk:
     keeper : Keeper
         Saves and loads.
     listeners : list of callable
-        Called with "status" or "hint"; with "asked" when a question begins that takes a moment,
-        because the image is encoded, and with "answered" once its answer is painted.
+        Called with "status" or "hint"; with "asked" when a question on an image that is already
+        encoded begins, and with "answered" once there is a mask, or none will come.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -204,6 +204,7 @@ class Desk:
 
     def _answered_first(self, question: Question, step: Step) -> None:
         self.state.receive(question, step.data["answer"], final=False)
+        self._tell("answered")
 
     def _answered(self, question: Question, answer: Answer) -> None:
         if self.state.receive(question, answer) and not self._queue:

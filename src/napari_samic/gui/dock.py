@@ -51,7 +51,7 @@ class SamicDock(QWidget):
         self.bench.ask_project = self.line.ask
         self.bench.go_to = self.go_to
         self.bench.listeners.append(self._bench_changed)
-        self.destroyed.connect(_closer(self.bench, self.annotate.disconnect))
+        self.destroyed.connect(_closer(self.bench, self.annotate.disconnect, self._end_context))
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
@@ -141,11 +141,12 @@ class SamicDock(QWidget):
         self._end_context()
 
 
-def _closer(bench: Bench, disconnect: Callable[[], None]) -> Callable[..., None]:
+def _closer(bench: Bench, *disconnects: Callable[[], None]) -> Callable[..., None]:
     """Ends the work when Qt destroys the dock, without touching the dock."""
 
     def close(*_: Any) -> None:
-        disconnect()
+        for disconnect in disconnects:
+            disconnect()
         bench.close()
 
     return close

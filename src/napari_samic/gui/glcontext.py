@@ -25,11 +25,12 @@ def keep_current(viewer: Any) -> Callable[[], None]:
     callable
         Ends it.
     """
+    real = getattr(viewer, "__wrapped__", viewer)  # plugins are given a proxy, which warns
 
     def make_current(_event: Any = None) -> None:
         with suppress(AttributeError, RuntimeError):  # no window, a closed one, another napari
-            viewer.window._qt_viewer.canvas._scene_canvas.set_current()
+            real.window._qt_viewer.canvas._scene_canvas.set_current()
 
-    removing = viewer.layers.events.removing
+    removing = real.layers.events.removing
     removing.connect(make_current)
     return lambda: removing.disconnect(make_current)

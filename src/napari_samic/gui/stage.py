@@ -92,6 +92,8 @@ class Stage:
             if kind in self._heard:
                 layer.events.data.connect(self._on_data)
             self.on_new(layer)
+        if set(self._heard) & set(made):
+            self._has_drawn = False
         if "clicks" in made:
             self.use_points(self.sign)
         if made and self._resting and active in self.viewer.layers:

@@ -92,7 +92,7 @@ class Engine:
         with self._encoding:
             if (known := self._recall(key)) is not None:  # another thread wanted it as well
                 return known
-            with nullcontext() if self.device.type == "cpu" else self.lock:
+            with nullcontext() if self._is_at_last_resort else self.lock:
                 made = self._from_disk(image, key) or self._fresh(image, key)
             with self.lock:
                 self._recent[key] = made
@@ -169,18 +169,23 @@ class Engine:
         """(M, h, w) logits of one object to (M, H, W) bool at the size of the image."""
         return self._guarded(lambda: decode.to_image(logits.to(self.device), self.network, encoded))
 
+    @property
+    def _is_at_last_resort(self) -> bool:
+        return self.device == torch.device("cpu")
+
     def _guarded(self, work: Callable[[], T]) -> T:
         """Run without gradients; if the device's memory is full, once more on the CPU."""
         try:
             with torch.inference_mode():
                 return work()
         except (RuntimeError, MemoryError) as error:
-            if not devices.is_out_of_memory(error) or self.device == torch.device("cpu"):
+            if not devices.is_out_of_memory(error) or self._is_at_last_resort:
                 raise
         self._warn("is out of memory; continuing on the CPU, which is slower")
-        full, self.device = self.device, torch.device("cpu")
-        self.network.to(self.device)
-        self._recent = OrderedDict((k, e.to(self.device)) for k, e in self._recent.items())
+        full, last = self.device, torch.device("cpu")
+        self.network.to(last)
+        self._recent = OrderedDict((k, e.to(last)) for k, e in self._recent.items())
+        self.device = last  # only now: who looks at it must find all there
         devices.release(full)
         with torch.inference_mode():
             return work()
