@@ -295,8 +295,8 @@ class SegmentSettings(Settings):
     )
     batch_size: int = option(
         0,
-        "Prompts decoded at once. 0: on a processor 2, or 1 where it uses one core (more takes "
-        "memory and is hardly faster); else 8.",
+        "Prompts decoded at once. 0: 2 on a processor, where more takes memory and is hardly "
+        "faster; else 8.",
         ge=0,
         le=256,
     )

@@ -58,7 +58,7 @@ class Engine:
     ) -> None:
         self.network = network.eval()
         self.device = devices.pick(device)
-        self._batch_size = batch_size
+        self.batch_size = batch_size or (2 if self.device.type == "cpu" else 8)
         self._limit: int | None = None  # set when memory ran out
         self._name = name
         self._weights_sha256 = weights_sha256
@@ -67,12 +67,6 @@ class Engine:
         self._recent: OrderedDict[str, Encoded] = OrderedDict()
         self.lock, self._encoding = threading.Lock(), threading.Lock()
         self._guarded(lambda: self.network.to(self.device))
-
-    @property
-    def batch_size(self) -> int:
-        """What was asked for, or what suits the device: more than a core each only takes memory."""
-        suits = min(2, torch.get_num_threads()) if self.device.type == "cpu" else 8
-        return self._batch_size or suits
 
     def encoded(self, image: Image) -> Encoded:
         """From memory, else from disk, else by a pass of the encoder; not to be called with `lock`.

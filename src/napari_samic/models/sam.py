@@ -61,9 +61,8 @@ class SamSegmenter:
         Where encoded images are kept, in half precision. With a cache, fresh ones are rounded too,
         so that an answer never depends on where its encoding came from.
     batch_size : int
-        Prompts decoded at once unless the settings of `segment` say otherwise; 0: on the CPU 2, or
-        1 with one thread, where more takes memory and is hardly faster; else 8. Halved for good
-        when memory runs out.
+        Prompts decoded at once unless the settings of `segment` say otherwise; 0: 2 on the CPU,
+        where more is hardly faster and takes memory, else 8. Halved for good when memory runs out.
 
     Raises
     ------
