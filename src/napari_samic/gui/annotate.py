@@ -25,7 +25,7 @@ from napari_samic.gui.stillness import Stillness
 from napari_samic.gui.tools import Tools
 
 _PAUSE_MS = 60
-"""A slice is encoded once it was shown for so long."""
+"""A slice is read once it was shown for so long, and encoded where clicks are made."""
 
 
 class AnnotateStep(Tools):
@@ -49,7 +49,7 @@ class AnnotateStep(Tools):
         self.panel = AnnotatePanel(self.verbs())
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
-        self._pause = later(self.widget, _PAUSE_MS, self._look)
+        self._pause = later(self.widget, _PAUSE_MS, lambda: self.desk.look(encode=not self._left))
         self._soon = Soon(self.widget, self.redraw)
         self._still = Stillness(self.widget)
         self._connect()
@@ -176,10 +176,6 @@ class AnnotateStep(Tools):
             self.desk.show(self.stage.pixels, index)
             self._pause.start()
         self._refresh()
-
-    def _look(self) -> None:
-        """Encode only where the user can click: a run has better use for cores and memory."""
-        self.desk.look(encode=not self._left)
 
     def _on_points(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:

@@ -117,9 +117,9 @@ class Engine:
         return encode.unpack(arrays, new.input_hw, new.image_hw, self.device)
 
     def answers(
-        self, encoded: Encoded, asked: Sequence[Question], *, multimask: bool, batch_size: int
+        self, encoded: Encoded, asked: Sequence[Question], *, multimask: bool, batch_size: int = 0
     ) -> list[Answer]:
-        """Decode all questions, like with like.
+        """Decode all questions, like with like, `batch_size` at once unless another is given.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class Engine:
             In the order of the questions' places; scores in [0, 1].
         """
         found: dict[int, Answer] = {}
-        for batch in decode.chunks(asked, batch_size):
+        for batch in decode.chunks(asked, batch_size or self.batch_size):
             logits, scores = self._decoded(encoded, batch, multimask)
             for question, *answer in zip(batch, logits, scores, strict=True):
                 found[question.place] = (answer[0], answer[1])

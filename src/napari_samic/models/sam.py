@@ -175,9 +175,7 @@ class SamSegmenter:
         asked = self._questions(image, objects, logits)
         encoded = self._engine.encoded(image)
         with self._engine.lock:
-            answers = self._engine.answers(
-                encoded, asked, multimask=multimask, batch_size=self._engine.batch_size
-            )
+            answers = self._engine.answers(encoded, asked, multimask=multimask)
             return [
                 Candidates(self._engine.to_image(low, encoded), scores.numpy(), low.numpy())
                 for low, scores in answers
@@ -255,7 +253,7 @@ class SamSegmenter:
             encoded,
             asked,
             multimask=settings.mask_choice == "score",
-            batch_size=settings.batch_size or self._engine.batch_size,
+            batch_size=settings.batch_size,
         )
         best = [(low, scores, int(scores.argmax())) for low, scores in answers]
         masks = [self._engine.to_image(low[i : i + 1], encoded)[0] for low, _, i in best]
