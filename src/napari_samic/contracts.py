@@ -141,11 +141,14 @@ class Proposal:
     ----------
     agreement : dict of int to float
         Of the references about this image, by class, in [0, 1]; empty if it is not known.
+    answer : Segmentation or None
+        The masks, from a prompter that asks the segmenter itself or needs none.
     """
 
     objects: tuple[Prompts, ...]
     heat_map: HeatMap | None = None
     agreement: Mapping[int, float] = field(default_factory=dict)
+    answer: Segmentation | None = None
 
 
 @dataclass(frozen=True, eq=False)
