@@ -90,6 +90,11 @@ class SamSegmenter:
         return self._engine.device
 
     @property
+    def engine(self) -> Engine:
+        """What runs the network, for ways of decoding that are not SAM's own."""
+        return self._engine
+
+    @property
     def side_px(self) -> int:
         """Side of the network's square input."""
         return int(self._engine.network.image_encoder.img_size)
