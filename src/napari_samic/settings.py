@@ -252,6 +252,22 @@ class TrainSettings(Settings):
 
 
 @dataclass(frozen=True)
+class AdaptSettings(Settings):
+    """How the packaged encoder is grown to the references. Not in the paper."""
+
+    adapt: bool = option(
+        True,
+        "Also teach a copy of the packaged encoder what the references show, and let it say where "
+        "objects are. It is kept inside the prompter file.",
+    )
+    adapt_steps: int = option(
+        0, "Batches. 0: by the number of references, 220 for one and 1200 for 50.", ge=0, le=100_000
+    )
+    adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
+    adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
+
+
+@dataclass(frozen=True)
 class AnnotateSettings(Settings):
     """The simulated annotator, and how clicks are answered."""
 

@@ -1,8 +1,9 @@
 """A trained prompter as one file that opens alone on another machine.
 
 It holds the learner's weights, all settings, the centre, the references (picture at the network's
-size and prompts), the normalisation of the data set, and the name and checksum of the frozen
-network, which is not in it. Read with `weights_only=True`: a file can't run code.
+size and prompts), the normalisation of the data set, the network that was grown to the references,
+and the name and checksum of the frozen one, which is not in it. Read with `weights_only=True`: a
+file can't run code.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from torch import Tensor
 from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Image, Prompts, Reference
 from napari_samic.errors import FormatError, ModelError, SamicError
+from napari_samic.models.adapting import Grown
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.fitreport import FitReport
+from napari_samic.models.objectnet import Finder
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings
 
@@ -31,6 +34,9 @@ VERSION = 1
 PARTS = frozenset(
     ("backbone", "settings", "normalisation", "learner", "centre", "references", "report")
 )
+
+"""Parts of every file; `growth` and `finder` are in those that were adapted."""
+REPORTS = ("report", "growth")
 
 
 def save(prompter: SamicPrompter, path: Path | str, *, overwrite: bool = False) -> None:
@@ -64,12 +70,14 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
         },
         "normalisation": prompter.normalisation,
         "report": prompter.report and asdict(prompter.report),
+        "growth": prompter.growth and asdict(prompter.growth),
     }
     return {
         **_plain(header),
         "learner": {k: v.cpu() for k, v in prompter.learner.state_dict().items()},
         "centre": prompter.centre and [[c.cpu() for c in level] for level in prompter.centre],
         "references": [_reference_tree(r, backbone) for r in prompter.references],
+        "finder": prompter.finder and prompter.finder.pack(),
     }
 
 
@@ -79,7 +87,7 @@ def _plain(value: Any) -> Any:
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """Header of a prompter file: which frozen network it needs, settings, report.
+    """Header of a prompter file: which frozen network it needs, settings, reports.
 
     Raises
     ------
@@ -87,7 +95,7 @@ def describe(path: Path | str) -> dict[str, Any]:
         Not such a file.
     """
     content = _read(Path(path))
-    return {k: content[k] for k in ("backbone", "settings", "normalisation", "report")}
+    return {k: content.get(k) for k in ("backbone", "settings", "normalisation", *REPORTS)}
 
 
 def load(path: Path | str, backbone: Backbone) -> SamicPrompter:
@@ -161,13 +169,17 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     prompter.centre = centre and [[c.to(backbone.device) for c in level] for level in centre]
     prompter.references = tuple(_reference(tree) for tree in content["references"])
     prompter.normalisation = content["normalisation"]
-    report: dict[str, Any] = content["report"]
-    if report:
-        values: dict[str, Any] = dict(report)
-        for name in ("losses", "held_out"):
-            values[name] = tuple(values[name])
-        prompter.report = FitReport(**values)
+    if content["report"]:
+        prompter.report = FitReport(**_tuples(content["report"]))
+    if content.get("growth"):
+        prompter.growth = Grown(**_tuples(content["growth"]))
+    if content.get("finder"):
+        prompter.finder = Finder.unpack(content["finder"], backbone.device)
     return prompter
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _reference_tree(reference: Reference, backbone: Backbone) -> dict[str, Any]:

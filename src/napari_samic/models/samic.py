@@ -22,6 +22,7 @@ from napari_samic import heatmaps
 from napari_samic.contracts import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
 from napari_samic.errors import PromptError
 from napari_samic.models import training
+from napari_samic.models.adapting import Grown
 from napari_samic.models.backbones import Backbone, Levels
 from napari_samic.models.correlation import (
     Prepared,
@@ -32,6 +33,7 @@ from napari_samic.models.correlation import (
 from napari_samic.models.episodes import labels_of
 from napari_samic.models.fitreport import FitReport
 from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.models.objectnet import Finder
 from napari_samic.models.watch import Watch
 from napari_samic.peaks import peaks
 from napari_samic.settings import (
@@ -64,6 +66,11 @@ class SamicPrompter:
     normalisation : dict or None
         How raw pixels of this data set became 8-bit RGB.
     report : FitReport or None
+    finder : Finder or None
+        The packaged encoder grown to the references, if that helped; then it says where objects
+        are, and the map of the references is a second opinion.
+    growth : Grown or None
+        How that went.
     """
 
     name = "samic"
@@ -90,6 +97,8 @@ class SamicPrompter:
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None
         self.report: FitReport | None = None
+        self.finder: Finder | None = None
+        self.growth: Grown | None = None
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
 
     def fit(

@@ -24,7 +24,8 @@ ALIKE = 0.8
 """Two masks of a higher IoU are not offered both, if there is another."""
 
 
-def _has_fast_half() -> bool:
+def has_fast_half() -> bool:
+    """Whether this processor is made for sixteen-bit products."""
     known: Callable[[], dict[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
     found = known()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
@@ -260,4 +261,4 @@ def _distinct(scores: Tensor, same: Tensor, count: int) -> Tensor:
 def quicken(*parts: TwoScaleEncoder | TwoScaleMaskDecoder) -> None:
     """Let them use sixteen bits where the processor is made for that."""
     for part in parts:
-        part.quick = _has_fast_half()
+        part.quick = has_fast_half()

@@ -1,0 +1,170 @@
+"""References as an object network learns from them: two maps a class, and random looks.
+
+A look is a window of a reference, turned, mirrored, stretched, moved, brightened and tinted at
+random. Small objects are looked at in windows, so that each costs the same. Knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_samic.contracts import Image, IntArray
+from napari_samic.errors import TrainingError
+from napari_samic.models import objectnet
+from napari_samic.models.refmasks import Shown
+
+WINDOW_PX = 256
+"""Side of a look."""
+SIDES_PX = (256, 384, 512, 768, 1024)
+"""Longest sides at which an image may be looked at."""
+LEAST_PX = 32.0
+"""Wanted size of a typical object at that side: eight cells of the network's maps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A reference: its picture, (H, W, 3) uint8, and its objects."""
+
+    name: str
+    image: Image
+    shown: Shown
+
+
+def side_for(pages: Sequence[Page]) -> int:
+    """Longest side at which the references' typical object is large enough to be seen.
+
+    Raises
+    ------
+    TrainingError
+        No reference has an object with a pixel.
+    """
+    sizes = [
+        np.sqrt(area) / max(one.shown.numbers.shape)
+        for one in pages
+        for area in np.bincount(one.shown.numbers.ravel())[1:]
+        if area
+    ]
+    if not sizes:
+        raise TrainingError("no reference has an object to learn from. Annotate an image.")
+    wanted = LEAST_PX / float(np.median(sizes))
+    longest = max(max(one.shown.numbers.shape) for one in pages)
+    fitting = [side for side in SIDES_PX if side >= min(wanted, longest)]
+    return fitting[0] if fitting else SIDES_PX[-1]
+
+
+def depth_of(labels: IntArray) -> NDArray[np.float32]:
+    """Distance to the outline in each object, divided by the object's largest: (H, W) in [0, 1]."""
+    depth = np.zeros(labels.shape, np.float32)
+    for k, window in enumerate(ndimage.find_objects(labels), start=1):
+        if window is None:
+            continue
+        inside = np.pad(labels[window] == k, 1)
+        away = ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
+        depth[window] = np.maximum(depth[window], away / max(away.max(), 1e-6))
+    return depth
+
+
+class Album:
+    """References at the network's size, and random looks at them.
+
+    Parameters
+    ----------
+    pages : sequence of Page
+    labels : sequence of int
+        The classes, in the order of the network's maps.
+    side_px : int
+        Longest side of a picture.
+    rng : numpy Generator
+    """
+
+    def __init__(
+        self, pages: Sequence[Page], labels: Sequence[int], side_px: int, rng: np.random.Generator
+    ) -> None:
+        self.labels, self.side_px, self._rng = tuple(labels), side_px, rng
+        self._pages = [self._page(one) for one in pages]
+        self._spots = [
+            np.argwhere(page[3 : 3 + len(labels)].amax(0).numpy() > 127) for page in self._pages
+        ]
+        self._order: list[int] = []
+
+    def _page(self, one: Page) -> Tensor:
+        """(3 + 2 C + 1, h, w) uint8: colours, inside, depth, and where there is image."""
+        x, (rows, columns) = objectnet.to_input(one.image, self.side_px)
+        colour = objectnet.colours(x)[0]
+        classes, depth = one.shown.by_class, depth_of(one.shown.numbers)
+        maps = [classes == k for k in self.labels] + [
+            np.where(classes == k, depth, 0) for k in self.labels
+        ]
+        stack = torch.from_numpy(np.stack(maps).astype(np.float32))[None]
+        small = F.interpolate(stack, (rows, columns), mode="area")[0]
+        padding = (0, x.shape[-1] - columns, 0, x.shape[-2] - rows)
+        there = F.pad(torch.ones(1, rows, columns), padding)
+        page = torch.cat([colour * there, F.pad(small, padding) * 255, there * 255])
+        return page.round().clamp(0, 255).to(torch.uint8)
+
+    def looks(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random looks; every reference comes once before one comes twice.
+
+        Returns
+        -------
+        x : (B, 3, 256, 256)
+            The network's input.
+        truth : (B, 2 C, 256, 256)
+        there : (B, 1, 256, 256)
+            1 where there is image.
+        """
+        made = torch.stack([self._look(self._next()) for _ in range(count)])
+        colour, truth, there = torch.split(made, [3, 2 * len(self.labels), 1], 1)
+        there = (there > 0.5).float()
+        return self._tinted(colour) * there, truth * there, there
+
+    def _next(self) -> int:
+        if not self._order:
+            self._order = [int(i) for i in self._rng.permutation(len(self._pages))]
+        return self._order.pop()
+
+    def _look(self, which: int) -> Tensor:
+        page, rng = self._pages[which].float() / 255, self._rng
+        height, width = page.shape[-2:]
+        turn = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.integers(4) * np.pi / 2
+        scale, stretch = np.exp(rng.uniform(-0.45, 0.3)), np.exp(rng.uniform(-0.15, 0.15))
+        mirror = rng.choice([-1.0, 1.0])
+        sin, cos = np.sin(turn) * scale, np.cos(turn) * scale
+        window = np.array([[cos * mirror * stretch, -sin], [sin * mirror * stretch, cos]])
+        window *= WINDOW_PX / np.array([[width], [height]])  # as a share of the page
+        centre = self._centre(which, height, width)
+        theta = torch.tensor(np.concatenate([window, centre[:, None]], 1), dtype=torch.float32)
+        grid = F.affine_grid(theta[None], [1, 1, WINDOW_PX, WINDOW_PX], align_corners=False)
+        return F.grid_sample(page[None], grid, align_corners=False)[0]
+
+    def _centre(self, which: int, height: int, width: int) -> NDArray[np.float64]:
+        """Middle of the look, (x, y) in [-1, 1]: about the page's, or on a pixel of an object."""
+        room = np.maximum(0.3, 1 - WINDOW_PX / np.array([width, height]))
+        spots = self._spots[which]
+        if len(spots) and max(height, width) > WINDOW_PX and self._rng.random() < 0.5:
+            row, column = spots[self._rng.integers(len(spots))]
+            place = np.array([(column + 0.5) / width, (row + 0.5) / height]) * 2 - 1
+            return np.asarray(np.clip(place, -room, room))
+        return self._rng.uniform(-room, room)
+
+    def _tinted(self, colour: Tensor) -> Tensor:
+        """Brightness, contrast, tint and greyness changed at random; then the network's scale."""
+        n, rng = len(colour), self._rng
+
+        def drawn(values: NDArray[np.float64], channels: int = 1) -> Tensor:
+            return torch.from_numpy(values.reshape(n, channels, 1, 1)).float()
+
+        x = objectnet.standard(colour * 255)
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = (x - mean) * drawn(np.exp(rng.normal(0, 0.2, n))) + mean
+        x = x + drawn(rng.normal(0, 0.25, n)) + drawn(rng.normal(0, 0.15, 3 * n), 3)
+        grey = drawn(np.clip(rng.uniform(-0.3, 0.5, n), 0, 1))
+        return x * (1 - grey) + grey * x.mean(1, keepdim=True)
