@@ -1,0 +1,71 @@
+"""How a segmenter's low-resolution logits lie over the image.
+
+SAM pads the image below and right to a square, others may stretch it; the protocol does not say
+which, so an answer is asked: its masks tell what its logits show. Must not know a network.
+
+Source: Kirillov et al., Segment Anything, ICCV 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_samic.contracts import Candidates, FloatArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of (h, w) logits that shows the image, from the first row and column.
+
+    Attributes
+    ----------
+    logits_hw, part_hw : (int, int)
+    """
+
+    logits_hw: tuple[int, int]
+    part_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, answer: Candidates) -> Frame:
+        """Learn it from an answer; padded to a square, unless the masks say stretched."""
+        h, w = answer.logits.shape[1:]
+        height, width = answer.masks.shape[1:]
+        longest = max(height, width)
+        padded = (max(1, round(h * height / longest)), max(1, round(w * width / longest)))
+        return max((cls((h, w), part) for part in (padded, (h, w))), key=lambda f: f._fit(answer))
+
+    def _fit(self, answer: Candidates) -> float:
+        """Share of cells whose sign is that of the mask there."""
+        steps = [
+            ((np.arange(n) + 0.5) * full / n).astype(int)
+            for n, full in zip(self.part_hw, answer.masks.shape[1:], strict=True)
+        ]
+        masks = answer.masks[:, steps[0]][:, :, steps[1]]  # (M, rows, columns)
+        return float((masks == (self.shown(answer.logits) > 0)).mean())
+
+    def shown(self, logits: FloatArray) -> FloatArray:
+        """The part of logits (..., h, w) that shows the image."""
+        return logits[..., : self.part_hw[0], : self.part_hw[1]]
+
+    def logits(self, soft: FloatArray, strength: float) -> FloatArray:
+        """A mask prompt as logits.
+
+        Parameters
+        ----------
+        soft : (H, W) float32
+            In [0, 1]; 0.5 becomes 0.
+        strength : float
+            What 1 becomes; 0 becomes its opposite, and so does the padding.
+
+        Returns
+        -------
+        (h, w) float32
+        """
+        from skimage.transform import resize  # slow to import
+
+        out = np.full(self.logits_hw, -strength, np.float32)
+        part = resize(soft.astype(np.float32), self.part_hw, order=1, anti_aliasing=True)
+        out[: self.part_hw[0], : self.part_hw[1]] = strength * (2 * np.clip(part, 0, 1) - 1)
+        return out
