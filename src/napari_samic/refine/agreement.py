@@ -89,7 +89,7 @@ class Salience:
         inside = mask[window]
         common = float(own[inside].sum(dtype=np.float64))
         either = np.count_nonzero(inside) + float(own[~inside].sum(dtype=np.float64))
-        return common / either if either > 0 else 0.0
+        return float(common / either) if either > 0 else 0.0
 
 
 def window_of(mask: BoolArray, margin_px: int = 0) -> Window:

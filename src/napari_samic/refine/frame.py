@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_samic.contracts import Candidates, FloatArray
+from napari_samic.contracts import BoolArray, Candidates, FloatArray
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,25 @@ class Frame:
     @classmethod
     def of(cls, answer: Candidates) -> Frame:
         """Learn it from an answer; padded to a square, unless the masks say stretched."""
-        h, w = answer.logits.shape[1:]
-        height, width = answer.masks.shape[1:]
+        return cls.under(answer.masks, answer.logits)
+
+    @classmethod
+    def under(cls, masks: BoolArray, logits: FloatArray) -> Frame:
+        """As `of`, from masks (..., H, W) and their logits (..., h, w)."""
+        (h, w), (height, width) = logits.shape[-2:], masks.shape[-2:]
         longest = max(height, width)
         padded = (max(1, round(h * height / longest)), max(1, round(w * width / longest)))
-        return max((cls((h, w), part) for part in (padded, (h, w))), key=lambda f: f._fit(answer))
+        frames = [cls((h, w), part) for part in (padded, (h, w))]
+        return max(frames, key=lambda frame: frame._fit(masks, logits))
 
-    def _fit(self, answer: Candidates) -> float:
+    def _fit(self, masks: BoolArray, logits: FloatArray) -> float:
         """Share of cells whose sign is that of the mask there."""
-        steps = [
+        rows, columns = (
             ((np.arange(n) + 0.5) * full / n).astype(int)
-            for n, full in zip(self.part_hw, answer.masks.shape[1:], strict=True)
-        ]
-        masks = answer.masks[:, steps[0]][:, :, steps[1]]  # (M, rows, columns)
-        return float((masks == (self.shown(answer.logits) > 0)).mean())
+            for n, full in zip(self.part_hw, masks.shape[-2:], strict=True)
+        )
+        coarse = masks[..., rows, :][..., columns]  # (..., rows, columns)
+        return float((coarse == (self.shown(logits) > 0)).mean())
 
     def shown(self, logits: FloatArray) -> FloatArray:
         """The part of logits (..., h, w) that shows the image."""
