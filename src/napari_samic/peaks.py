@@ -75,9 +75,9 @@ def to_points(
     if peak <= 0 or peak == values.min() or (normalise and peak < floor):
         return np.zeros((0, 2))
     cut = threshold * peak if normalise else threshold
-    regions, kept = _regions(values, cut, min_area_px)
+    regions, kept = regions_above(values, cut, min_area_px)
     if split_peaks:
-        regions, kept = _split(values, regions, kept, cut, peak)
+        regions, kept = parts_above(values, regions, kept, cut, peak)
     if not len(kept):
         return np.zeros((0, 2))
     strongest = np.argsort(-ndimage.maximum(values, regions, kept), kind="stable")
@@ -90,17 +90,40 @@ def to_points(
     return np.asarray(points[strongest], dtype=np.float64)
 
 
-def _regions(values: Values, cut: float, min_area_px: float) -> tuple[Numbers, Numbers]:
-    """Numbered regions above the cut, holes filled, and the numbers of those large enough."""
+def regions_above(values: Values, cut: float, min_area_px: float) -> tuple[Numbers, Numbers]:
+    """Numbered regions above the cut, holes filled, and the numbers of those large enough.
+
+    Parameters
+    ----------
+    values : (H, W) float
+    cut, min_area_px : float
+
+    Returns
+    -------
+    (H, W) int, (N,) int
+    """
     regions, count = ndimage.label(ndimage.binary_fill_holes(values > cut), structure=_EIGHT)
     areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
     return regions, 1 + np.flatnonzero(areas >= min_area_px)
 
 
-def _split(
+def parts_above(
     values: Values, regions: Numbers, kept: Numbers, cut: float, peak: float
 ) -> tuple[Numbers, Numbers]:
-    """Regions that fall apart at a higher cut, replaced by their parts."""
+    """Regions that fall apart at a higher cut, replaced by their parts above that cut.
+
+    Parameters
+    ----------
+    values, regions : (H, W) float, (H, W) int
+    kept : (N,) int
+        Numbers of the regions that count, as `regions_above` returns them.
+    cut, peak : float
+        Cuts between the two are tried.
+
+    Returns
+    -------
+    (H, W) int, (M,) int
+    """
     parts = np.zeros_like(regions)
     numbers: list[int] = []
     boxes = ndimage.find_objects(regions)

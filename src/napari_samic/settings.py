@@ -319,6 +319,56 @@ class SegmentSettings(Settings):
 
 
 @dataclass(frozen=True)
+class StrategySettings(Settings):
+    """How a predicted map becomes questions to the segmenter. The defaults are SAMIC's."""
+
+    strategy: str = option(
+        "peaks",
+        "What is asked for each component of the map: points by centroids (paper), peaks (moved "
+        "into it), distance, kmedoids or rays; its box, or wide_box; mask, the map itself; "
+        "negatives: peaks, and where not; curriculum: box, then points, then both.",
+        choices=("peaks", "centroids", "box", "wide_box", "mask", "distance", "kmedoids", "rays",
+                 "negatives", "curriculum"),
+    )  # fmt: skip
+    choice: str = option(
+        "score",
+        "Which of the segmenter's masks is taken: the surest (score), the one most like the map "
+        "(agreement), or by the product of the two (both).",
+        choices=("score", "agreement", "both"),
+    )
+    points: int = option(3, "Points an object of kmedoids, rays and curriculum.", ge=1, le=32)
+    margin_frac: float = option(
+        0.2, "Of wide_box, at each side.", unit="fraction of the box", ge=0.0, le=2.0
+    )
+    negatives: int = option(
+        0, "Negative points an object at most, for any strategy; negatives has 2.", ge=0, le=16
+    )
+    mask_strength: float = option(10.0, "Largest logit of a map as mask prompt.", ge=0.1, le=32.0)
+
+
+@dataclass(frozen=True)
+class RefineSettings(Settings):
+    """What is done to the segmenter's masks before they are joined. All is off by default."""
+
+    split: bool = option(False, "Cut a mask that took in two objects' points at its neck.")
+    clicks: int = option(
+        0, "Rounds of a click where mask and map differ most; kept if they agree more.", ge=0, le=20
+    )
+    smooth_px: int = option(0, "Radius of opening and closing.", unit="px", ge=0, le=64)
+    fill_px: int = option(0, "Holes up to this size are filled.", unit="px", ge=0)
+    limits: bool = option(False, "Drop sizes and shapes that the references do not have.")
+    min_stability: float = option(0.0, "IoU of the mask cut at logits -1 and +1.", ge=0.0, le=1.0)
+    min_consistency: float = option(
+        0.0, "How well a mask must find the reference's object back.", ge=0.0, le=1.0
+    )
+    members: int = option(0, "Shaken prompts that vote on an object; 0: none.", ge=0, le=64)
+    jitter_frac: float = option(
+        0.05, "How far prompts are shaken.", unit="fraction of the object", ge=0.0, le=1.0
+    )
+    min_quality: float = option(0.0, "Mean IoU of the votes; only with members.", ge=0.0, le=1.0)
+
+
+@dataclass(frozen=True)
 class ExportSettings(Settings):
     """Which files are written from results, and how."""
 

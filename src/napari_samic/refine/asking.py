@@ -1,0 +1,231 @@
+"""From guesses to a segmentation: asking a segmenter, choosing among its masks, joining them.
+
+With the default settings and one point an object the result is that of `SamSegmenter.segment`.
+Knows a segmenter only as a protocol; the last question of all objects goes out in one call for each
+`AT_ONCE` of them, so that the masks not chosen don't fill the memory.
+
+Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has a say is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_samic.contracts import (
+    BoolArray,
+    Candidates,
+    FloatArray,
+    HeatMap,
+    Image,
+    Prompts,
+    Segmentation,
+    Segmenter,
+)
+from napari_samic.errors import InputError
+from napari_samic.join import join, told_apart
+from napari_samic.refine.agreement import Salience
+from napari_samic.refine.frame import Frame
+from napari_samic.refine.guesses import Guess
+from napari_samic.refine.placing import inner
+from napari_samic.settings import SegmentSettings, StrategySettings
+
+AT_ONCE = 32
+"""Objects in one question; each brings up to three masks of the image's size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One object with the mask that was chosen for it.
+
+    Attributes
+    ----------
+    guess : Guess
+        What was asked first; without the points that came later.
+    mask : (H, W) bool
+    score : float
+        The segmenter's own, in [0, 1].
+    agreement : float
+        With the map, in [0, 1].
+    logits : (h, w) float32 or None
+        The part that shows the image is `Frame.shown`; None where a mask came without.
+    prompts : Prompts
+        What was asked last.
+    """
+
+    guess: Guess
+    mask: BoolArray
+    score: float
+    agreement: float
+    logits: FloatArray | None
+    prompts: Prompts
+
+
+def answer(
+    segmenter: Segmenter,
+    image: Image,
+    guesses: Sequence[Guess],
+    heat: FloatArray,
+    settings: StrategySettings,
+    *,
+    joining: SegmentSettings | None = None,
+) -> Segmentation:
+    """Ask for guesses, choose, tell apart and join.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    image : (H, W, 3) uint8
+    guesses : sequence of Guess
+        May be empty: then nothing is found.
+    heat : (H, W) float32
+        The normalised map; of several classes the highest.
+    settings : StrategySettings
+        `choice` and `mask_strength` are looked at.
+    joining : SegmentSettings, optional
+
+    Returns
+    -------
+    Segmentation
+        With the prompts of the guesses, without what `tell_apart` added.
+
+    Raises
+    ------
+    InputError, PromptError
+        A map of another size, or what the segmenter refuses.
+    """
+    chosen = joining or SegmentSettings()
+    found = ask(segmenter, image, guesses, heat, settings, joining=chosen)
+    return joined(found, heat, chosen)
+
+
+def ask(
+    segmenter: Segmenter,
+    image: Image,
+    guesses: Sequence[Guess],
+    heat: FloatArray,
+    settings: StrategySettings,
+    *,
+    joining: SegmentSettings | None = None,
+) -> list[Found]:
+    """As `answer`, but not joined yet; one for each guess, in their order."""
+    if heat.shape != image.shape[:2]:
+        msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
+        raise InputError(msg)
+    chosen = joining or SegmentSettings()
+    asking = _Asking(segmenter, image, Salience.of(heat, [g.region for g in guesses]), settings,
+                     settings.choice != "score" or chosen.mask_choice == "score")  # fmt: skip
+    found, logits = asking.first(guesses)
+    if chosen.tell_apart and chosen.instances:
+        return asking.apart(found, logits)
+    return found
+
+
+def joined(found: Sequence[Found], heat: FloatArray, settings: SegmentSettings) -> Segmentation:
+    """Join what was found; the higher score wins.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    heat : (H, W) float32
+        Gives the shape, and is passed on.
+    settings : SegmentSettings
+    """
+    return join(
+        [f.mask for f in found],
+        [f.score for f in found],
+        [f.guess.prompts for f in found],
+        shape=(heat.shape[0], heat.shape[1]),
+        instances=settings.instances,
+        min_score=settings.min_score,
+        duplicate_iou=settings.duplicate_iou,
+        drop_covered=settings.drop_covered,
+        heat_map=HeatMap(heat),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Asking:
+    segmenter: Segmenter
+    image: Image
+    salience: Salience
+    settings: StrategySettings
+    multimask: bool
+
+    def first(self, guesses: Sequence[Guess]) -> tuple[list[Found], list[FloatArray | None]]:
+        """The questions of each guess, in its order, and the logits that its last one had."""
+        logits = self._soft(guesses)
+        for round_ in range(max((len(g.earlier) for g in guesses), default=0)):
+            places = [i for i, g in enumerate(guesses) if len(g.earlier) > round_]
+            earlier = [guesses[i].earlier[round_] for i in places]
+            for place, said in self._answers(places, earlier, [logits[i] for i in places]):
+                logits[place] = said.logits[self._best(place, said)]
+        places = list(range(len(guesses)))
+        answers = self._answers(places, [g.prompts for g in guesses], logits)
+        found = [self._found(i, guesses[i], guesses[i].prompts, said) for i, said in answers]
+        return found, logits
+
+    def apart(self, found: list[Found], logits: list[FloatArray | None]) -> list[Found]:
+        """Ask again where a mask takes in another object's point; kept if it is worth no less."""
+        narrower = told_apart([f.mask for f in found], [f.prompts for f in found])
+        places, prompts = list(narrower), list(narrower.values())
+        out = list(found)
+        for i, said in self._answers(places, prompts, [logits[i] for i in places]):
+            other = self._found(i, found[i].guess, narrower[i], said)
+            if self._worth_of(other) >= self._worth_of(found[i]):
+                out[i] = other
+        return out
+
+    def _answers(
+        self,
+        places: Sequence[int],
+        prompts: Sequence[Prompts],
+        logits: Sequence[FloatArray | None],
+    ) -> Iterator[tuple[int, Candidates]]:
+        for start in range(0, len(places), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            answers = self.segmenter.candidates(
+                self.image, prompts[part], multimask=self.multimask, logits=logits[part]
+            )
+            yield from zip(places[part], answers, strict=True)
+
+    def _soft(self, guesses: Sequence[Guess]) -> list[FloatArray | None]:
+        """Mask prompts; a first question tells how large they have to be."""
+        shown = [g for g in guesses if g.soft is not None]
+        if not shown:
+            return [None] * len(guesses)
+        prompts = Prompts(inner(shown[0].region), np.array([True]))
+        said = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
+        strength = self.settings.mask_strength
+        frame = Frame.of(said)
+        return [None if g.soft is None else frame.logits(g.soft, strength) for g in guesses]
+
+    def _found(self, place: int, guess: Guess, prompts: Prompts, said: Candidates) -> Found:
+        best = self._best(place, said)
+        mask = said.masks[best].copy()  # not a view, which would keep the others
+        agreement = self.salience.agreement(place, mask)
+        logits = said.logits[best].copy()
+        return Found(guess, mask, float(said.scores[best]), agreement, logits, prompts)
+
+    def _best(self, place: int, said: Candidates) -> int:
+        if self.settings.choice == "score":
+            return said.best
+        agreements = [self.salience.agreement(place, mask) for mask in said.masks]
+        return int(
+            np.argmax([self._worth(s, a) for s, a in zip(said.scores, agreements, strict=True)])
+        )
+
+    def _worth_of(self, found: Found) -> float:
+        return self._worth(found.score, found.agreement)
+
+    def _worth(self, score: float, agreement: float) -> float:
+        return _WORTH[self.settings.choice](float(score), agreement)
+
+
+_WORTH: dict[str, Callable[[float, float], float]] = {
+    "score": lambda score, agreement: score,  # noqa: ARG005
+    "agreement": lambda score, agreement: agreement,  # noqa: ARG005
+    "both": lambda score, agreement: score * agreement,
+}

@@ -1,0 +1,192 @@
+"""From map to prompts: the ways to ask a segmenter for what a map shows.
+
+Each strategy takes a normalised map, a class and how to cut, and gives a guess for each region; its
+source stands in its docstring. Must not know a segmenter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.contracts import BoolArray, FloatArray, Prompts
+from napari_samic.heatmaps import Points
+from napari_samic.refine import placing
+from napari_samic.refine.guesses import Cut, Guess, regions
+from napari_samic.refine.negatives import with_negatives
+from napari_samic.settings import StrategySettings
+
+Strategy: TypeAlias = Callable[[FloatArray, int, StrategySettings, Cut], list[Guess]]
+NEGATIVES = 2
+"""Negative points an object of the strategy of that name, if the settings say nothing."""
+_SPAN = 4.0
+
+
+def propose(
+    maps: Mapping[int, FloatArray], settings: StrategySettings, cut: Cut | None = None
+) -> list[Guess]:
+    """Guesses of all classes, with negative points if the settings want them.
+
+    Parameters
+    ----------
+    maps : dict of int to (H, W) float32
+        By class; at the size of the image, as `guesses.normalised` makes them.
+    settings : StrategySettings
+    cut : Cut, optional
+
+    Returns
+    -------
+    list of Guess
+        Class by class, the strongest region first; empty for maps that show nothing.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite.
+    """
+    where = cut or Cut()
+    count = settings.negatives or NEGATIVES * (settings.strategy == "negatives")
+    strategy = peaks if settings.strategy == "negatives" else STRATEGIES[settings.strategy]
+    found = [g for label, values in maps.items() for g in strategy(values, label, settings, where)]
+    if not count or not found:
+        return found
+    return with_negatives(found, np.max(list(maps.values()), axis=0), count, where)
+
+
+def centroids(
+    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
+) -> list[Guess]:
+    """One point a region, at its centroid, also where that is outside. Source: SAMIC, 3.4."""
+    del settings
+    return [_at(placing.centroid(r), r, label) for r in regions(saliency, cut)]
+
+
+def peaks(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """One point a region, at its centroid, moved into it. Source: SAMIC, 3.4; moving is ours."""
+    del settings
+    return [_at(placing.snapped(r, saliency), r, label) for r in regions(saliency, cut)]
+
+
+def box(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """One box a region. Source: Kirillov et al., Segment Anything, ICCV 2023."""
+    del settings
+    return [_boxed(r, label, 0.0) for r in regions(saliency, cut)]
+
+
+def wide_box(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """One box a region with some of what is around.
+
+    Source: the context-aware elastic box of SAMRefiner (Lin et al., ICLR 2025), here with a fixed
+    margin: how far each side gives way depends on features there.
+    """
+    return [_boxed(r, label, settings.margin_frac) for r in regions(saliency, cut)]
+
+
+def mask(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """The point of `peaks`, and the map as a mask prompt.
+
+    Source: the Gaussian-style mask of SAMRefiner (Lin et al., ICLR 2025): sure in the middle of
+    the region, less so towards its outline; what the map says outside of it is ours.
+    """
+    del settings
+    found = regions(saliency, cut)
+    return [
+        _at(placing.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut)) for r in found
+    ]
+
+
+def distance(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """One point a region, farthest from its outline. Source: SAMRefiner, ICLR 2025."""
+    del settings
+    return [_at(placing.inner(r), r, label) for r in regions(saliency, cut)]
+
+
+def kmedoids(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """Several points a region, by k-medoids. Source: SAM-PT (Rajic et al., 2023)."""
+    return [_at(placing.medoids(r, settings.points), r, label) for r in regions(saliency, cut)]
+
+
+def rays(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+    """Several points a region, on rays from its middle. Source: ours, see `along_rays`."""
+    return [_at(placing.along_rays(r, settings.points), r, label) for r in regions(saliency, cut)]
+
+
+def negatives(
+    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
+) -> list[Guess]:
+    """The points of `peaks`, and negative ones. Sources: see the room `negatives`."""
+    found = peaks(saliency, label, settings, cut)
+    return with_negatives(found, saliency, settings.negatives or NEGATIVES, cut)
+
+
+def curriculum(
+    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
+) -> list[Guess]:
+    """The box, then points with its logits, then box and points with theirs: coarse to fine.
+
+    Source: Zheng et al., "Curriculum prompting foundation models for medical image segmentation",
+    MICCAI 2024; there a network finds the points.
+    """
+    out = []
+    for region in regions(saliency, cut):
+        first = _boxed(region, label, 0.0).prompts
+        points = placing.medoids(region, settings.points)
+        second, third = _prompts(points, label), _prompts(points, label, first.box_rc)
+        out.append(Guess(third, region, earlier=(first, second)))
+    return out
+
+
+STRATEGIES: dict[str, Strategy] = {
+    f.__name__: f
+    for f in (
+        peaks,
+        centroids,
+        box,
+        wide_box,
+        mask,
+        distance,
+        kmedoids,
+        rays,
+        negatives,
+        curriculum,
+    )
+}
+
+
+def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
+    """A region as a mask prompt.
+
+    Parameters
+    ----------
+    region : (H, W) bool
+    saliency : (H, W) float32
+    cut : Cut
+
+    Returns
+    -------
+    (H, W) float32
+        0.5 to 1 in the region, by a Gaussian as wide as the region; below it 0 to 0.5, by the map,
+        and 0 on other regions.
+    """
+    centre = placing.inner(region)[0]
+    rows, columns = np.ogrid[: region.shape[0], : region.shape[1]]
+    away = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
+    bell = np.exp(-away / (_SPAN * np.count_nonzero(region)))
+    below = np.where(saliency > cut.threshold, 0.0, saliency / max(cut.threshold, 1e-6))
+    return np.where(region, 0.5 + 0.5 * bell, 0.5 * below).astype(np.float32)
+
+
+def _at(points: Points, region: BoolArray, label: int, soft: FloatArray | None = None) -> Guess:
+    return Guess(_prompts(points, label), region, soft)
+
+
+def _boxed(region: BoolArray, label: int, margin_frac: float) -> Guess:
+    corners = placing.box_of(region, margin_frac)
+    return Guess(_prompts(np.zeros((0, 2)), label, corners), region)
+
+
+def _prompts(points: Points, label: int, corners: NDArray[np.float64] | None = None) -> Prompts:
+    return Prompts(points, np.ones(len(points), bool), corners, label)
