@@ -4,10 +4,10 @@
         --targets 200 --out .work/oneshot
     python benchmarks/oneshot.py --features --set kvasir --pairs 200
 
-SAMIC as the shell runs it (simulated clicks, default settings); matching to the object's prototype
-with SAM on the best and the worst place (PerSAM); a random forest on the encoder's cells (ilastik).
+SAMIC as the shell runs it (simulated clicks, default settings); PerSAM on the encoder's features; a
+random forest on the encoder's cells (ilastik).
 All see the same references, targets and features. K = 0 is one reference and no training.
-Reads ../shared/data and says so when it is not there. Needs scikit-learn for the forest.
+Reads ../shared/data and says so when it is not there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from typing import Any
 import features
 import numpy as np
 import PIL.Image
-import torch
-from features import SETS, SHARED, Look, Picture, Pool
+from features import SETS, SHARED, Picture, Pool
 
 from napari_samic import pictures, sambox
 from napari_samic.cache import ArrayCache
@@ -35,6 +34,8 @@ from napari_samic.metrics import dice, iou
 from napari_samic.models import starting
 from napari_samic.models.backbones import SegmenterBackbone
 from napari_samic.models.episodes import Store, choose, views_of
+from napari_samic.models.forest import Forest
+from napari_samic.models.persam import Persam
 from napari_samic.models.sam import build
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline.segment import Worker
@@ -108,53 +109,21 @@ def samic(bench: Bench, shown: Sequence[Picture], *, train: bool) -> tuple[Worke
 
 
 def nearest(bench: Bench, shown: Sequence[Picture]) -> Predict:
-    """Mean cosine to the references' prototypes; SAM on the most and the least alike place."""
-    looks = [Look(bench.backbone, p) for p in shown]
-    centre = features.centre_of(looks)
-    each = [features.prototypes(look, centre)[0] for look in looks]
-    wanted = [torch.stack(level).mean(0) for level in zip(*each, strict=True)]
-
-    def predict(picture: Picture) -> Any:
-        look = Look(bench.backbone, picture)
-        maps = features.cosines(look, wanted, centre)
-        likeness = look.to_image(torch.stack(maps).mean(0))
-        return prompted(bench.segmenter, picture.image, likeness)
-
-    return predict
-
-
-def prompted(segmenter: Any, image: Any, likeness: Any) -> Any:
-    """PerSAM's cascade: points; points and logits; points, logits and the mask's box."""
-    places = [np.unravel_index(k, likeness.shape) for k in (likeness.argmax(), likeness.argmin())]
-    points, signs = np.array(places, float), np.array([True, False])
-    asked, logits, mask = Prompts(points, signs), None, None
-    for step in range(3):
-        answer = segmenter.candidates(image, [asked], multimask=step > 0, logits=[logits])[0]
-        mask, logits = answer.masks[answer.best], answer.logits[answer.best]
-        if not mask.any():
-            break
-        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        box = [rows[0] - 0.5, columns[0] - 0.5, rows[-1] + 0.5, columns[-1] + 0.5]
-        asked = Prompts(points, signs, np.array(box) if step == 1 else None)
-    return mask
+    """PerSAM on the backbone's features: the most and the least alike place, three decodes."""
+    return proposed(Persam(bench.segmenter, backbone=bench.backbone), shown)
 
 
 def forest(bench: Bench, shown: Sequence[Picture], *, trees: int = 100) -> Predict:
     """Random forest on all blocks and the colour of the cells; no SAM."""
-    from sklearn.ensemble import RandomForestClassifier
+    grown = Forest(bench.segmenter, backbone=bench.backbone, trees=trees, seed=bench.seed)
+    return proposed(grown, shown)
 
-    looks = [Look(bench.backbone, p) for p in shown]
-    rng = np.random.default_rng(bench.seed)
-    model = RandomForestClassifier(trees, random_state=bench.seed)
-    model.fit(*features.sampled(looks, rng, colour=True))
 
-    def predict(picture: Picture) -> Any:
-        look = Look(bench.backbone, picture)
-        share = model.predict_proba(look.stacked(colour=True))[:, -1].reshape(look.valid[0])
-        missing = [(0, g - n) for g, n in zip(look.last[0].shape[-2:], share.shape, strict=True)]
-        return look.to_image(torch.from_numpy(np.pad(share, missing, mode="edge"))) > 0.5
-
-    return predict
+def proposed(prompter: Any, shown: Sequence[Picture]) -> Predict:
+    """A prompter that makes its own masks; it learns from the references now."""
+    references = [Reference(p.name, p.image, (), np.asarray(p.truth, np.int32)) for p in shown]
+    prompter.shots.of(references)
+    return lambda picture: prompter.propose(references, picture.image).answer.labels > 0
 
 
 def clicked(bench: Bench, clicks: Callable[[Picture], Sequence[Prompts]]) -> Predict:

@@ -7,30 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_samic.contracts import Candidates, Prompts
+from napari_samic.contracts import Prompts
 
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests" / "models")]
 oneshot = importlib.import_module("oneshot")
 features = importlib.import_module("features")
 toy = importlib.import_module("toy_backbone")
-
-
-class ColourSegmenter:
-    """Pixels of the colour under the positive point, inside the box if there is one."""
-
-    name, weights_sha256 = "colour", ""
-
-    def __init__(self):
-        self.asked = []
-
-    def candidates(self, image, objects, *, multimask=True, logits=None):
-        (prompts,) = objects
-        self.asked.append((prompts, multimask, logits[0]))
-        row, column = prompts.points_rc[prompts.is_foreground][0].round().astype(int)
-        mask = np.abs(image.astype(int) - image[row, column]).max(-1) < 40
-        number = np.full((1, 8, 8), len(self.asked), np.float32)
-        return [Candidates(mask[None], np.ones(1, np.float32), number)]
+ColourSegmenter = importlib.import_module("toy_segmenter").ColourSegmenter
 
 
 def picture(places, *, asked=1, shape=(64, 64), radius=10, seed=0):
@@ -100,16 +84,16 @@ def test_references_of_another_set_are_drawn_from_all_of_it():
 
 @pytest.mark.parametrize("target", [PICTURES[2], WIDE], ids=["square", "padded"])
 def test_likeness_separates_the_object_from_another_of_its_kind(target):
-    looks = [features.Look(toy.ColourBackbone(), p) for p in (PICTURES[0], target)]
+    looks = [features.look_at(toy.ColourBackbone(), p) for p in (PICTURES[0], target)]
     centre = features.centre_of(looks)
     front, _ = features.prototypes(looks[0], centre)
     found = features.cosines(looks[1], front, centre)[0]
-    assert features.auc(looks[1].cropped(found), looks[1].truth) > 0.95
+    assert features.auc(looks[1].cropped(found), features.truth_of(looks[1])) > 0.95
 
 
 def test_grid_brought_to_the_image_leaves_the_padding_out():
-    look = features.Look(toy.ColourBackbone(), WIDE)
-    found = look.to_image(look.cover[0]) > 0.5
+    look = features.look_at(toy.ColourBackbone(), WIDE)
+    found = look.to_image(look.cover()[0]) > 0.5
     assert oneshot.iou(found, WIDE.truth) > 0.6
 
 
@@ -119,22 +103,8 @@ def test_nearest_neighbour_finds_the_object(target):
     assert oneshot.iou(mask, target.truth) > 0.9
 
 
-def test_cascade_gives_back_logits_then_the_box():
-    segmenter, likeness = ColourSegmenter(), np.zeros((64, 64))
-    likeness[14, 44], likeness[60, 2] = 1, -1
-    oneshot.prompted(segmenter, PICTURES[0].image, likeness)
-    first, second, third = segmenter.asked
-    assert (first[1], first[2]) == (False, None)
-    np.testing.assert_array_equal(first[0].points_rc, [[14, 44], [60, 2]])
-    assert second[0].box_rc is None
-    assert (second[2] == 1).all()
-    np.testing.assert_array_equal(third[0].box_rc, [3.5, 33.5, 24.5, 54.5])
-    assert (third[2] == 2).all()
-
-
 @pytest.mark.parametrize("target", [PICTURES[2], WIDE], ids=["square", "padded"])
 def test_forest_finds_the_object(target):
-    pytest.importorskip("sklearn")
     mask = oneshot.forest(bench(), PICTURES[:2], trees=10)(target)
     assert oneshot.iou(mask, target.truth) > 0.45
     assert not (mask & (target.image[..., 2] > 200)).any()  # the other disc
@@ -147,7 +117,7 @@ def test_untrained_prompter_is_centred_on_its_references():
         ours.annotated[p.name] = oneshot.Reference(p.name, p.image, clicks, p.labels)
     work, _ = oneshot.samic(ours, PICTURES[:2], train=False)
     assert [r.name for r in work.prompter.references] == ["p1", "p2"]
-    means = features.centre_of([features.Look(ours.backbone, p) for p in PICTURES[:2]])
+    means = features.centre_of([features.look_at(ours.backbone, p) for p in PICTURES[:2]])
     np.testing.assert_allclose(work.prompter.centre[0][0][0], means[0], atol=2e-3)
 
 
