@@ -18,7 +18,7 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
     {"", "errors"},
     {"contracts"},
     {"settings"},
-    {"atomic", "cache", "doubts", "export", "formats", "heatmaps", "hints", "images", "join",
+    {"atomic", "cache", "datasets", "doubts", "export", "formats", "heatmaps", "hints", "images", "join",
      "kvasir", "listing", "losses", "masks", "matching", "metrics", "normalise", "peaks",
      "pictures", "planes", "project", "prompt_faults", "prompts", "reviews", "sambox", "samples",
      "scenes", "shapes", "textfiles"},
