@@ -21,7 +21,7 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
     {"atomic", "cache", "datasets", "doubts", "export", "formats", "heatmaps", "hints", "images", "join",
      "kvasir", "listing", "losses", "masks", "matching", "metrics", "normalise", "peaks",
      "pictures", "planes", "project", "prompt_faults", "prompts", "reviews", "sambox", "samples",
-     "scenes", "shapes", "textfiles"},
+     "scenes", "shapes", "statistics", "textfiles"},
     {"models"},
     {"refine"},
     {"pipeline"},
