@@ -1,0 +1,112 @@
+"""J and F of videos: the scores of DAVIS over frames, objects and sequences.
+
+J is `metrics.iou` and F is `metrics.boundary_f`; here is only what is averaged, in which order.
+Sources: Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675. The first frame is given
+and never counts. Knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from napari_samic.errors import InputError
+from napari_samic.matching import checked_pair
+from napari_samic.metrics import boundary_f, iou
+
+Frame = tuple[ArrayLike, ArrayLike]
+"""Prediction and truth, (H, W) int each."""
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """Mean J and F."""
+
+    j: float
+    f: float
+
+    @property
+    def j_and_f(self) -> float:
+        """Mean of both."""
+        return (self.j + self.f) / 2
+
+
+def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[int, VideoScore]:
+    """Mean J and F of each object of one sequence over its frames, without the first.
+
+    Parameters
+    ----------
+    frames : sequence of (prediction, truth)
+        In the order of time; (H, W) int. Objects are the numbers in the first truth. Where it has
+        one object, all that is not 0 in a prediction is meant as that object.
+    skip_last : bool
+        Whether the last frame is left out, too, as the evaluation code of DAVIS does.
+
+    Returns
+    -------
+    dict of int to VideoScore
+
+    Raises
+    ------
+    InputError
+        Too few frames, no object in the first, or two shapes.
+    """
+    if len(frames) < (needed := 3 if skip_last else 2):
+        msg = f"a sequence of {len(frames)} frames, expected {needed}: the first does not count."
+        raise InputError(msg)
+    pairs = [checked_pair(*frame) for frame in frames]
+    numbers = [int(n) for n in np.unique(pairs[0][1]) if n]
+    if not numbers:
+        raise InputError("no object in the first frame. Give its truth, which names the objects.")
+    scored = pairs[1:-1] if skip_last else pairs[1:]
+    if len(numbers) == 1:
+        return {numbers[0]: _mean(_score(a != 0, b != 0) for a, b in scored)}
+    return {n: _mean(_score(a == n, b == n) for a, b in scored) for n in numbers}
+
+
+def davis_score(
+    sequences: Iterable[Sequence[Frame]],
+    *,
+    skip_last: bool = False,
+    per: Literal["sequence", "object"] = "sequence",
+) -> VideoScore:
+    """Mean J and F of several sequences.
+
+    Parameters
+    ----------
+    sequences : iterable of sequence of (prediction, truth)
+        One after the other is looked at, so that they may be made as they are asked for.
+    skip_last : bool
+        As in `object_scores`.
+    per : {"sequence", "object"}
+        What counts once. The code of DAVIS-17 counts objects; with one object a sequence, as in
+        DAVIS-16, both are the same.
+
+    Returns
+    -------
+    VideoScore
+
+    Raises
+    ------
+    InputError
+        No sequence, an unknown `per`, or as in `object_scores`.
+    """
+    if per not in ("sequence", "object"):
+        raise InputError(f"per is {per!r}, expected 'sequence' or 'object'.")
+    found = [list(object_scores(frames, skip_last=skip_last).values()) for frames in sequences]
+    if not found:
+        raise InputError("no sequence to score. Give at least one.")
+    return _mean(s for one in found for s in ([_mean(one)] if per == "sequence" else one))
+
+
+def _score(prediction: ArrayLike, truth: ArrayLike) -> VideoScore:
+    return VideoScore(iou(prediction, truth), boundary_f(prediction, truth))
+
+
+def _mean(scores: Iterable[VideoScore]) -> VideoScore:
+    kept = list(scores)
+    return VideoScore(sum(s.j for s in kept) / len(kept), sum(s.f for s in kept) / len(kept))
