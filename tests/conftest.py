@@ -1,4 +1,4 @@
-"""What holds for every test: own home folder, two threads, no network."""
+"""What holds for every test: own home folder, two threads, no network, no long training."""
 
 import os
 import socket
@@ -24,6 +24,21 @@ def samic_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_SAMIC_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def growing() -> Iterator[Any]:
+    """Trainings in tests don't grow the encoder, which takes minutes; gives what would do so."""
+    from napari_samic.pipeline import train
+
+    def nothing(*args: Any, **options: Any) -> Iterator[Any]:
+        yield from ()
+
+    room = sys.modules[train.__module__]
+    real = room.grow  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "grow", nothing)
+        yield real
 
 
 def _refuse_far(host: Any) -> None:

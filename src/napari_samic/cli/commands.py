@@ -27,6 +27,7 @@ from napari_samic.cli.options import (
 from napari_samic.cli.progress import counts, drive, report
 from napari_samic.cli.recipes import run
 from napari_samic.settings import (
+    AdaptSettings,
     AnnotateSettings,
     HeatMapSettings,
     PeakSettings,
@@ -120,8 +121,9 @@ def annotate(
 
 @app.command()
 @with_settings(
-    settings=TrainSettings, prompter=PrompterSettings, heat=HeatMapSettings, peaks=PeakSettings
-)
+    settings=TrainSettings, prompter=PrompterSettings, heat=HeatMapSettings, peaks=PeakSettings,
+    adapt=AdaptSettings,
+)  # fmt: skip
 def train(
     images: Annotated[
         list[str], typer.Option("--images", help="Folder of the images; may hold others too.")
@@ -140,6 +142,7 @@ def train(
     prompter: PrompterSettings,
     heat: HeatMapSettings,
     peaks: PeakSettings,
+    adapt: AdaptSettings,
 ) -> None:
     """Train a prompter from a few annotated images."""
     from napari_samic import recipes
@@ -148,13 +151,12 @@ def train(
     job = recipes.job(
         "train", images, out=out, prompts=prompts, masks=masks, model=model, device=device,
         channels=check_channels(channels), settings=settings, prompter=prompter, heat=heat,
-        peaks=peaks, overwrite=overwrite, record=record,
+        peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    lines = [
-        f"{len(outcome.done)} references: {outcome.figures['summary']}",
-        f"wrote {outcome.out}",
-    ]
+    lines = [f"{len(outcome.done)} references: {outcome.figures['summary']}"]
+    lines += [outcome.figures["growth"]] * bool(outcome.figures["growth"])
+    lines.append(f"wrote {outcome.out}")
     report(outcome, lines, as_json=json_)
 
 

@@ -7,14 +7,13 @@ know Qt or napari. torch is imported inside, so in the worker.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samic import recipes
 from napari_samic.contracts import (
-    FloatArray,
     Image,
     IntArray,
     Job,
@@ -30,7 +29,7 @@ from napari_samic.settings import PeakSettings, SegmentSettings
 
 if TYPE_CHECKING:
     from napari_samic.pipeline import Outcome
-    from napari_samic.pipeline.segment import Worker
+    from napari_samic.pipeline.worker import Worker
 
 Stamp = tuple[str, int, int]
 
@@ -59,7 +58,7 @@ class Look:
 
     label: str
     image: Image
-    maps: Mapping[int, FloatArray]
+    seen: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +99,10 @@ def preview(
         yield Step(0, 3, "looking at the slice", {"eyes": eyes})
     if look is None:
         look = _look(eyes, plane)
-    proposal = eyes.worker.prompter.proposal(look.maps, look.image.shape, peaks)
+    proposal = eyes.worker.proposal(look.seen, look.image.shape, peaks)
     yield Step(1, 3, "drawing masks", {"look": look, "heat": proposal.heat_map})
     with eyes.lock:
-        result = eyes.worker.segmenter.segment(look.image, proposal.objects, settings=settings)
-    return Preview(plane.label, replace(result, heat_map=proposal.heat_map))
+        return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
 
 
 def _open(file: Path) -> Eyes:
@@ -119,7 +117,7 @@ def _open(file: Path) -> Eyes:
 def _look(eyes: Eyes, plane: Plane) -> Look:
     image = read_rgb(plane, eyes.worker.normalisation)
     with eyes.lock:
-        return Look(plane.label, image, eyes.worker.prompter.maps((), image))
+        return Look(plane.label, image, eyes.worker.look(image))
 
 
 @dataclass(frozen=True)

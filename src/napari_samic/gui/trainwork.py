@@ -19,6 +19,7 @@ from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.gui.project import Project
 from napari_samic.settings import (
+    AdaptSettings,
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
@@ -31,8 +32,9 @@ KINDS: tuple[type[Settings], ...] = (
     PrompterSettings,
     HeatMapSettings,
     PeakSettings,
+    AdaptSettings,
 )
-_PARAMETERS = dict(zip(KINDS, ("settings", "prompter", "heat", "peaks"), strict=True))
+_PARAMETERS = dict(zip(KINDS, ("settings", "prompter", "heat", "peaks", "adapt"), strict=True))
 
 
 def new_file(project: Project) -> Path:

@@ -54,7 +54,7 @@ class Grown:
         """One line for people."""
         line = f"adapted in {self.steps} steps, {self.seconds:.0f} s"
         if self.before is None or self.after is None:
-            return f"{line}; too few references to judge it"
+            return f"{line}; too few references to judge it" if self.accepted else "not adapted"
         line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
         return line if self.accepted else f"{line}: not better, so it is not used"
 
@@ -92,12 +92,12 @@ def adapt(
         With `judge`: not learned from until they have judged.
     judge : callable, optional
     stop : callable
-        Asked before each batch; True ends it with what was learned so far, once it was judged.
+        Asked before each batch; True ends it, and nothing was learned.
 
     Returns
     -------
     Job of (Finder or None, Grown)
-        None if the judge found it no better.
+        None if the judge found it no better, or it was stopped.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def adapt(
     until = course.steps * 2 // 3 if aside and judge else course.steps
     yield from _learn(course, album, settings, until, stop)
     before = after = None
-    if aside and judge:
+    if aside and judge and not stop():
         yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
         finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device)
         before, after = judge(None), judge(finder)
         if after > before:
             album = Album([*pages, *aside], labels, side_px, rng)
             yield from _learn(course, album, settings, course.steps, stop)
-    accepted = before is None or after is None or after > before
+    accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
     report = Grown(course.done, before, after, accepted, names, seconds)
     finder = Finder(course.mean.eval(), labels, side_px, device)
@@ -129,7 +129,7 @@ def adapt(
 def _learn(
     course: _Course, album: Album, settings: AdaptSettings, until: int, stop: Callable[[], bool]
 ) -> Iterator[Step]:
-    while course.done < until and not (course.done and stop()):
+    while course.done < until and not stop():
         loss = course.step(*(t.to(course.device) for t in album.looks(settings.adapt_batch)))
         message = f"adapting: {course.done} of {course.steps}"
         yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
@@ -151,7 +151,8 @@ class _Course:
         self.net, self.steps = net.train().to(memory_format=torch.channels_last), steps
         self.mean = copy.deepcopy(net)
         rate = settings.adapt_rate
-        head = [*net.first.parameters(), *net.last.parameters()]
+        parts = (net.first, net.context, net.norm, net.last)
+        head = [p for part in parts for p in part.parameters()]
         groups: list[dict[str, Any]] = [{"params": net.encoder.parameters()}, {"params": head}]
         self._optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=0.05)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -66,20 +66,20 @@ class ObjectNet(nn.Module):
         self.config = config
         self.encoder = TinyEncoder(config)
         width = config.embed
-        self.first = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.GroupNorm(8, width),
-            nn.ReLU(inplace=True),
-        )
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.context = nn.Linear(config.widths[-1], width)
+        self.norm = nn.GroupNorm(8, width)
         self.last = nn.Conv2d(width, 2 * classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w), sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
+        size = x.shape[-2:]
         with torch.autocast(x.device.type, torch.bfloat16, enabled=_fast_half(x.device)):
-            logits = self.last(self.first(self.encoder(x)))
-        return F.interpolate(
-            logits.float(), size=x.shape[-2:], mode="bilinear", align_corners=False
-        )
+            embedding, taps = self.encoder.encode(x)
+            whole = self.context(F.relu(taps[-1][-1]).mean((-2, -1)))  # (B, 64)
+            x = F.relu(self.norm(self.first(embedding) + whole[..., None, None]))
+            logits = self.last(x)  # (B, 2 C, h / 4, w / 4)
+        return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
 def _fast_half(device: torch.device) -> bool:

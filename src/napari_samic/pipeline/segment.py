@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.contracts import Image, Job, Plane, Segmentation, Step
+from napari_samic.contracts import Job, Step
 from napari_samic.errors import FormatError, ModelError
 from napari_samic.models import backbones, prompterfile
 from napari_samic.models.sam import load_segmenter
-from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
-from napari_samic.pipeline.loop import Answer, Loop, Tally
+from napari_samic.pipeline.loop import Loop, Tally
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
+from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import PeakSettings, SegmentSettings
 
 
@@ -102,7 +102,7 @@ def open_worker(
     trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    return Worker(trained, segmenter, SegmentSettings())
+    return Worker(trained, segmenter, SegmentSettings(), trained.finder)
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:
@@ -154,37 +154,6 @@ class _Plan:
                 f"{segmenter.name} is {found[:12]}. Train again, or give that file with --model."
             )
             raise ModelError(msg)
-
-
-@dataclass(frozen=True, eq=False)
-class Worker:
-    """One image: heat map, peaks, masks, joined."""
-
-    prompter: SamicPrompter
-    segmenter: Any
-    settings: SegmentSettings
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """Of the pixels that the prompter was trained on."""
-        return Normalisation.from_dict(self.prompter.normalisation or {})
-
-    def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
-        """Result of one plane, for the loop."""
-        result = self.segment(image)
-        known = {label: round(value, 4) for label, value in result.agreement.items()}
-        extra = {id(p): {"agreement": known[p.label]} for p in result.objects if p.label in known}
-        count = len(result.scores)
-        caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-        return Answer(result, caption, extra=extra, numbered=self.settings.instances)
-
-    def segment(self, image: Image) -> Segmentation:
-        """Segment one image, (H, W, 3) uint8."""
-        proposal = self.prompter.propose((), image)
-        result: Segmentation = self.segmenter.segment(
-            image, proposal.objects, settings=self.settings
-        )
-        return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
 
 def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from napari_samic.models.samic import SamicPrompter
 from napari_samic.models.watch import Watch, load_mark, save_mark
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
+from napari_samic.pipeline.adapt import adapt as grow
 from napari_samic.prompts import PromptFile, load_prompts
 from napari_samic.settings import (
+    AdaptSettings,
     AnnotateSettings,
     HeatMapSettings,
     PeakSettings,
@@ -40,6 +42,7 @@ def train(
     prompter: PrompterSettings | None = None,
     heat: HeatMapSettings | None = None,
     peaks: PeakSettings | None = None,
+    adapt: AdaptSettings | None = None,
     overwrite: bool = False,
     stop: Callable[[], bool] | None = None,
     resume: Path | str | None = None,
@@ -64,6 +67,8 @@ def train(
     prompter : PrompterSettings, optional
     heat : HeatMapSettings, optional
     peaks : PeakSettings, optional
+    adapt : AdaptSettings, optional
+        Without epochs nothing is adapted.
     overwrite : bool
         Replace `out`.
     stop : callable, optional
@@ -75,7 +80,8 @@ def train(
     Returns
     -------
     Job of Outcome
-        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`. With `stop` or
+        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
+        there is a network grown to the references, and `growth`, how that went. With `stop` or
         `resume`, Steps of epochs tell `held_out` now and then, the score so far.
 
     Raises
@@ -119,6 +125,10 @@ def train(
         report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
+    growing = adapt or AdaptSettings()
+    if growing.adapt and how.epochs:
+        is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
+        yield from grow(learner, segmenter, references, growing, how, is_over)
     prompterfile.save(learner, target, overwrite=overwrite)
     if resume is not None and watch is not None and watch.mark is not None:
         save_mark(Path(resume), watch.mark)
@@ -129,8 +139,12 @@ def train(
         "after": report.after,
         "accepted": report.accepted,
         "summary": report.summary,
+        "adapted": learner.finder is not None,
+        "growth": learner.growth.summary if learner.growth else "",
     }
-    settled = {"epochs": len(report.losses)} if watch is not None and watch.is_over else {}
+    settled: dict[str, Any] = {}
+    if watch is not None and watch.is_over:
+        settled = {"epochs": len(report.losses), "adapt": learner.finder is not None}
     names = tuple(r.name for r in references)
     return common.Outcome(target, names, (), failures, figures, settled)
 

@@ -15,6 +15,7 @@ import yaml
 
 from napari_samic.errors import SettingsError
 from napari_samic.settings import (
+    AdaptSettings,
     AnnotateSettings,
     ExportSettings,
     HeatMapSettings,
@@ -97,6 +98,7 @@ KINDS = {
             "prompter": PrompterSettings,
             "heat": HeatMapSettings,
             "peaks": PeakSettings,
+            "adapt": AdaptSettings,
         },
         is_file=True,
         model="tiny",

@@ -1,0 +1,91 @@
+"""What a network saw of a class, to guesses: one for each object, also of those that touch.
+
+Where the probability of being inside is above the cut there are objects; tops of the depth are
+their middles, and valleys of the depth part them. Must not know a segmenter or a network.
+
+Source: the marked watershed on a learned distance map of Naylor et al., IEEE TMI 2019; box, inner
+point and map as one question after SAMRefiner (Lin et al., ICLR 2025).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from napari_samic.contracts import BoolArray, FloatArray, IntArray, Prompts
+from napari_samic.refine.guesses import Guess
+from napari_samic.refine.placing import box_of, inner
+
+TOP = 0.15
+"""A middle rises by this over the valley to a higher one."""
+CALM = 0.01
+"""Width of the blur before tops are looked for, as a share of the typical object's size."""
+_EIGHT = np.ones((3, 3), bool)
+
+
+def guesses(
+    inside: FloatArray,
+    depth: FloatArray,
+    *,
+    label: int = 1,
+    cut: float = 0.5,
+    min_area_px: float = 1.0,
+    split: bool = True,
+) -> list[Guess]:
+    """One guess for each object, the surest first.
+
+    Parameters
+    ----------
+    inside : (H, W) float32
+        Probability of being in an object.
+    depth : (H, W) float32
+        0 at the outline, 1 in the middle of an object.
+    label : int
+        Their class.
+    cut : float
+        Above it, a pixel is inside.
+    min_area_px : float
+        Smaller ones are left out.
+    split : bool
+        Whether objects that touch are parted.
+
+    Returns
+    -------
+    list of Guess
+        Each asks by its box, its inner point and its part of the map; without common pixels.
+    """
+    numbers = objects(inside, depth, cut=cut, split=split)
+    count = int(numbers.max(initial=0))
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)
+    kept = [k for k in range(1, count + 1) if areas[k] >= max(1.0, min_area_px)]
+    means = dict(zip(kept, ndimage.mean(inside, numbers, kept), strict=True)) if kept else {}
+    order = sorted(kept, key=lambda k: (-means[k], k))
+    return [_guess(numbers, k, inside, label) for k in order]
+
+
+def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -> IntArray:
+    """Numbered objects, (H, W) int32, holes filled; parameters as of `guesses`."""
+    mask: BoolArray = ndimage.binary_fill_holes(inside > cut)
+    numbers, count = ndimage.label(mask, structure=_EIGHT)
+    if not split or not count:
+        return np.asarray(numbers, np.int32)
+    from skimage.morphology import reconstruction  # slow to import
+    from skimage.segmentation import watershed
+
+    size = np.sqrt(np.median(np.bincount(numbers.ravel())[1:]))
+    calm = ndimage.gaussian_filter(np.where(mask, depth, 0).astype(np.float64), CALM * size + 0.5)
+    tops = calm - reconstruction(calm - TOP, calm) > TOP * 0.999
+    seeds, found = ndimage.label(tops & mask, structure=_EIGHT)
+    low = np.setdiff1d(np.arange(1, count + 1), np.unique(numbers[seeds > 0]))  # without a top
+    without = np.isin(numbers, low)
+    seeds[without] = found + numbers[without]
+    parted = watershed(-calm, seeds, _EIGHT, mask=mask)
+    _, packed = np.unique(parted, return_inverse=True)
+    return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
+
+
+def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> Guess:
+    region = numbers == number
+    own = np.where((numbers == 0) | region, inside, 0).astype(np.float32)
+    prompts = Prompts(inner(region), np.array([True]), box_of(region), label)
+    return Guess(prompts, region, own)

@@ -1,0 +1,124 @@
+"""The packaged encoder grown to references: it learns, is judged, kept, and comes back whole."""
+
+import numpy as np
+import pytest
+import torch
+from test_looks import page
+
+from napari_samic.contracts import run
+from napari_samic.errors import FormatError
+from napari_samic.metrics import iou
+from napari_samic.models import adapting, looks, objectnet
+from napari_samic.models.objectnet import Finder
+from napari_samic.settings import AdaptSettings
+
+CPU = torch.device("cpu")
+QUICK = AdaptSettings(adapt_steps=30, adapt_batch=2)
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(looks, "WINDOW_PX", 64)
+    monkeypatch.setattr(looks, "SIDES_PX", (64,))
+
+
+def discs(count, seed=0):
+    rng = np.random.default_rng(seed)
+    places = rng.integers(20, 44, (count, 2))
+    return [page(str(i), (64, 64), [(*p, 10)]) for i, p in enumerate(places)]
+
+
+def adapt(pages, settings=QUICK, **options):
+    return run(adapting.adapt(pages, [1], settings, device=CPU, **options))
+
+
+@pytest.fixture(scope="module")
+def grown():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "WINDOW_PX", 64)
+        patch.setattr(looks, "SIDES_PX", (64,))
+        return adapt(discs(4), AdaptSettings(adapt_steps=60, adapt_batch=4))
+
+
+def test_it_finds_the_references_objects_in_another_image(grown):
+    other = discs(1, seed=5)[0]
+    seen = grown[0].see(other.image)[1]
+    truth = other.shown.numbers > 0
+    assert iou(seen.inside > 0.5, truth) > 0.7
+    assert seen.depth[truth].mean() > seen.depth[~truth].mean() + 0.2
+
+
+def test_answers_are_at_the_size_of_the_image(grown):
+    wide = page(shape=(50, 131), discs=[(25, 60, 12)])
+    seen = grown[0].see(wide.image)[1]
+    assert seen.inside.shape == seen.depth.shape == (50, 131)
+    assert 0 <= seen.inside.min() <= seen.inside.max() <= 1
+
+
+def test_packed_and_unpacked_it_sees_the_same(grown):
+    again = Finder.unpack(grown[0].pack(), CPU)
+    image = discs(1, seed=6)[0].image
+    assert again.side_px == grown[0].side_px
+    np.testing.assert_allclose(again.see(image)[1].inside, grown[0].see(image)[1].inside, atol=0.05)
+
+
+def test_damage_is_told(grown):
+    content = grown[0].pack()
+    content["state"].pop("last.weight")
+    with pytest.raises(FormatError, match=r"damaged .* Train again"):
+        Finder.unpack(content, CPU)
+
+
+def test_same_seed_same_network():
+    first, again = (adapt(discs(2), AdaptSettings(adapt_steps=3, adapt_batch=2))[0] for _ in "ab")
+    states = first.pack()["state"], again.pack()["state"]
+    assert all((states[0][k] == states[1][k]).all() for k in states[0])
+
+
+def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatch):
+    sizes, seen = [], []
+    real = looks.Album.__init__
+
+    def counted(self, pages, *rest):
+        sizes.append(len(pages))
+        real(self, pages, *rest)
+
+    monkeypatch.setattr(looks.Album, "__init__", counted)
+    pages = discs(4)
+
+    def judge(finder):
+        seen.append(finder)
+        return 0.4 if finder is None else 0.6
+
+    finder, report = adapt(pages[:3], aside=pages[3:], judge=judge)
+    assert finder is not None
+    assert sizes == [3, 4]
+    assert (report.steps, report.before, report.after, report.accepted) == (30, 0.4, 0.6, True)
+    assert report.held_out == ("3",)
+    assert "0.400 without, 0.600 with it" in report.summary
+
+
+def test_what_does_not_help_is_not_kept():
+    pages = discs(4)
+    finder, report = adapt(pages[:3], aside=pages[3:], judge=lambda finder: 0.5)
+    assert finder is None
+    assert report.steps == 20
+    assert "not used" in report.summary
+
+
+def test_stopped_it_leaves_nothing():
+    asked = iter([False, False, True, True, True])
+    finder, report = adapt(discs(2), stop=lambda: next(asked))
+    assert finder is None
+    assert report.summary == "not adapted"
+
+
+def test_packaged_encoder_is_where_it_starts():
+    first, other = objectnet.fresh(1, seed=0), objectnet.fresh(1, seed=1)
+    assert all(
+        (a == b).all()
+        for a, b in zip(
+            first.encoder.state_dict().values(), other.encoder.state_dict().values(), strict=True
+        )
+    )
+    assert (first.last.weight != other.last.weight).any()

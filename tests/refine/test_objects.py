@@ -1,0 +1,75 @@
+"""What a network saw, to one guess an object."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_samic.refine import objects
+
+
+def seen(*discs, shape=(80, 100)):
+    """Maps of discs as a perfect network sees them: inside, and depth by the nearest outline."""
+    rows, columns = np.indices(shape)
+    inside, depth = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for row, column, radius in discs:
+        away = np.hypot(rows - row, columns - column)
+        inside[away <= radius] = 0.9
+        depth = np.maximum(depth, np.clip(1 - away / radius, 0, 1)).astype(np.float32)
+    return inside, depth
+
+
+def test_discs_that_touch_are_two():
+    inside, depth = seen((40, 30, 15), (40, 56, 15))
+    assert ndimage.label(inside > 0.5)[1] == 1
+    found = objects.guesses(inside, depth)
+    assert len(found) == 2
+    assert not (found[0].region & found[1].region).any()
+    middles = sorted(tuple(g.prompts.points_rc[0]) for g in found)
+    np.testing.assert_allclose(middles, [(40, 30), (40, 56)], atol=3)
+
+
+def test_one_disc_with_a_rough_depth_stays_one():
+    inside, depth = seen((40, 50, 20))
+    rough = depth + np.random.default_rng(0).normal(0, 0.03, depth.shape)
+    assert len(objects.guesses(inside, rough.astype(np.float32))) == 1
+
+
+def test_unsplit_they_are_one():
+    assert len(objects.guesses(*seen((40, 30, 15), (40, 56, 15)), split=False)) == 1
+
+
+def test_an_object_without_depth_is_kept():
+    inside, depth = seen((40, 20, 12), (40, 70, 12))
+    depth[:, 50:] = 0
+    assert len(objects.guesses(inside, depth)) == 2
+
+
+def test_surest_comes_first_and_asks_by_box_point_and_map():
+    inside, depth = seen((40, 25, 12), (40, 70, 12))
+    inside[:, 50:] *= 0.7
+    first, second = objects.guesses(inside, depth, label=4)
+    assert first.region[40, 25]
+    assert second.region[40, 70]
+    assert first.prompts.label == 4
+    np.testing.assert_allclose(first.prompts.box_rc, [27.5, 12.5, 52.5, 37.5])
+    assert first.soft[40, 25] == np.float32(0.9)
+    assert first.soft[40, 70] == 0  # the other one's
+
+
+@pytest.mark.parametrize("blank", [0.0, 0.3])
+def test_nothing_above_the_cut_is_no_object(blank):
+    empty = np.full((30, 40), blank, np.float32)
+    assert objects.guesses(empty, empty) == []
+
+
+def test_all_inside_is_one_object():
+    full = np.ones((30, 40), np.float32)
+    (found,) = objects.guesses(full, full)
+    assert found.region.all()
+
+
+def test_small_ones_are_left_out_and_holes_are_filled():
+    inside, depth = seen((40, 30, 15), (10, 90, 2))
+    inside[38:42, 28:32] = 0
+    (found,) = objects.guesses(inside, depth, min_area_px=20)
+    assert found.region[40, 30]
