@@ -121,7 +121,7 @@ def test_least_sure_fifth_holds_the_bad_ones() -> None:
 
 def test_bad_is_below_and_the_first_are_rounded_up() -> None:
     assert share_of_bad([1, 2, 3, 4, 5, 6], [0.5, 0.4, 0.9, 0.9, 0.9, 0.9]).share == 0.5
-    assert share_of_bad(np.arange(15), np.r_[0, 0, 0, np.ones(12)]).share == 1
+    assert share_of_bad(np.arange(100), np.r_[np.zeros(7), np.ones(93)], first=0.07).share == 1
     assert np.isnan(share_of_bad([1, 2], [0.9, 0.9]).ratio)
 
 

@@ -246,7 +246,7 @@ def share_of_bad(
     if not 0 < first <= 1:
         raise InputError(f"first is {first}, expected a part of the images: above 0, at most 1.")
     is_bad = _by_confidence(sure, (found < bad).astype(np.float64))
-    looked_at = int(np.ceil(first * len(found) - 1e-9))  # 0.2 * 15 is a little more than 3
+    looked_at = int(np.ceil(first * len(found) - 1e-9))  # 0.07 * 100 is more than 7
     share, base = float(is_bad[:looked_at].mean()), float((found < bad).mean())
     return BadShare(share, base, share / base if base else float("nan"))
 
