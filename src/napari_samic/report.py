@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from napari_samic.atomic import atomic_file, check_free
 from napari_samic.errors import FormatError, InputError
@@ -21,7 +21,8 @@ from napari_samic.export import write_csv, write_json
 from napari_samic.statistics import Difference, Interval, bootstrap_interval, paired_difference
 from napari_samic.textfiles import read_text
 
-Measure: TypeAlias = Literal["iou", "dice"]
+Measure: TypeAlias = Literal["iou", "dice", "boundary_f", "object_f1"]
+MEASURES = get_args(Measure)
 Place: TypeAlias = tuple[str, int]
 """Data set and shots."""
 
@@ -38,8 +39,8 @@ class Result:
     method : str
     image : str
         Name of the item; unique for a set, seed, shots and method.
-    iou, dice : float
-        In [0, 1].
+    iou, dice, boundary_f, object_f1 : float
+        In [0, 1]; the last two NaN if they were not measured.
     score : float
         The method's own confidence; NaN if it has none.
     seconds : float
@@ -53,6 +54,8 @@ class Result:
     image: str
     iou: float
     dice: float
+    boundary_f: float = float("nan")
+    object_f1: float = float("nan")
     score: float = float("nan")
     seconds: float = float("nan")
 
@@ -99,7 +102,7 @@ def cells(
     results : iterable of Result
     baseline : str, optional
         Method that the others are compared with.
-    measure : {"iou", "dice"}
+    measure : {"iou", "dice", "boundary_f", "object_f1"}
     seed : int
         Of the resamples.
     same_images : bool
@@ -136,8 +139,8 @@ _Values: TypeAlias = dict[tuple[int, str], float]
 
 
 def _table(results: Iterable[Result], measure: str) -> dict[tuple[Place, Any], _Values]:
-    if measure not in ("iou", "dice"):
-        raise InputError(f"measure is {measure!r}, expected 'iou' or 'dice'.")
+    if measure not in MEASURES:
+        raise InputError(f"measure is {measure!r}, expected one of {', '.join(MEASURES)}.")
     out: defaultdict[tuple[Place, Any], _Values] = defaultdict(dict)
     for r in results:
         values = out[(r.set, r.shots), r.method]
@@ -283,7 +286,7 @@ def read_results(path: str | Path) -> list[Result]:
 
 def _result(row: dict[str, str]) -> Result:
     kinds: dict[str, Callable[[str], Any]] = {"seed": int, "shots": int}
-    kinds |= dict.fromkeys(("iou", "dice", "score", "seconds"), _number)
+    kinds |= dict.fromkeys((*MEASURES, "score", "seconds"), _number)
     return Result(**{k: kinds.get(k, str)(v) for k, v in row.items()})
 
 

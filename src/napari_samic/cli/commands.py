@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_samic import __version__
+from napari_samic.cli.comparing import benchmark
 from napari_samic.cli.finishing import accept, export
 from napari_samic.cli.models import models_app
 from napari_samic.cli.options import (
@@ -229,6 +230,7 @@ def evaluate(
 
 
 app.command()(accept)
+app.command()(benchmark)
 app.command()(export)
 
 

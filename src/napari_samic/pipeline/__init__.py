@@ -5,6 +5,7 @@ The shell loops over them with a bar, the window relays them in a worker, a scri
 
 from napari_samic.pipeline.accept import accept
 from napari_samic.pipeline.annotate import annotate
+from napari_samic.pipeline.benchmark import benchmark
 from napari_samic.pipeline.common import Outcome
 from napari_samic.pipeline.demo import demo
 from napari_samic.pipeline.evaluate import evaluate
@@ -12,4 +13,14 @@ from napari_samic.pipeline.export import export
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
 
-__all__ = ["Outcome", "accept", "annotate", "demo", "evaluate", "export", "segment", "train"]
+__all__ = [
+    "Outcome",
+    "accept",
+    "annotate",
+    "benchmark",
+    "demo",
+    "evaluate",
+    "export",
+    "segment",
+    "train",
+]

@@ -1,0 +1,56 @@
+"""The command of the shell that compares ways on public data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_samic.cli.options import AsJson, Device, Model, with_settings
+from napari_samic.cli.progress import drive, report
+from napari_samic.settings import AdaptSettings, TrainSettings
+
+
+def _numbers(text: str, what: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{what} {text!r}: expected numbers, as 1,5,20.") from error
+
+
+@with_settings(training=TrainSettings, adapt=AdaptSettings)
+def benchmark(
+    name: Annotated[str, typer.Argument(help="Data set: kvasir-seg, davis-16, folder, ...")],
+    *,
+    data: Annotated[Path, typer.Option(help="Its folder, as its archive unpacks.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; cells in it are kept.")],
+    ways: Annotated[str, typer.Option(help="What is compared, as paper,default,persam.")] = (
+        "paper,default"
+    ),
+    shots: Annotated[str, typer.Option(help="Numbers of references, as 1,5,20.")] = "1,5",
+    seeds: Annotated[str, typer.Option(help="As 0,1,2.")] = "0",
+    targets: Annotated[int, typer.Option(help="Images an episode at most; 0: all.", min=0)] = 0,
+    split: Annotated[str | None, typer.Option(help="Only this part of the set.")] = None,
+    share: Annotated[
+        float, typer.Option(help="Part of the training images that references come from.")
+    ] = 0.2,
+    baseline: Annotated[
+        str | None, typer.Option(help="The way that others are compared with. [first]")
+    ] = None,
+    model: Model = "tiny",
+    device: Device = "auto",
+    json_: AsJson = False,
+    training: TrainSettings,
+    adapt: AdaptSettings,
+) -> None:
+    """Compare ways of segmenting on a public data set, over the same images and seeds."""
+    from napari_samic import pipeline
+
+    job = pipeline.benchmark(
+        name, data=data, out=out, ways=ways.split(","), shots=_numbers(shots, "--shots"),
+        seeds=_numbers(seeds, "--seeds"), targets=targets, split=split, share=share,
+        baseline=baseline, model=model, device=device, training=training, adapt=adapt,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    report(outcome, [outcome.figures["table"], f"wrote {outcome.out}"], as_json=json_)

@@ -1,0 +1,275 @@
+"""A public data set, several ways, the same images and seeds: who is better, and how sure is that?
+
+Each cell (seed, number of references, way) is written when it is done, and a run that was stopped
+goes on where it was. Nothing is fetched: the set lies in a folder, as its authors publish it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic import datasets, export, pictures, report, sambox
+from napari_samic.contracts import Image, Job, Plane, Reference, Segmentation, Step
+from napari_samic.datasets import Episode, Item
+from napari_samic.errors import InputError, OutputError
+from napari_samic.matching import as_instances
+from napari_samic.metrics import image_scores
+from napari_samic.models.sam import load_segmenter
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.pipeline import common, contestants
+from napari_samic.report import Result
+from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.statistics import risk_coverage, share_of_bad
+from napari_samic.textfiles import read_json
+
+LOOKED_AT = 24
+"""Overlays of the worst and of the middle ones."""
+SETUP = "setup.json"
+
+
+def benchmark(
+    name: str,
+    *,
+    data: Path | str,
+    out: Path | str,
+    ways: Sequence[str] = ("paper", "default"),
+    shots: Sequence[int] = (1, 5),
+    seeds: Sequence[int] = (0,),
+    targets: int = 0,
+    split: str | None = None,
+    share: float = 0.2,
+    baseline: str | None = None,
+    model: str = "tiny",
+    device: str = "auto",
+    training: TrainSettings | None = None,
+    adapt: AdaptSettings | None = None,
+) -> Job[common.Outcome]:
+    """Compare ways on a public data set.
+
+    Parameters
+    ----------
+    name : str
+        One of `datasets.names()`.
+    data : Path
+        The set's folder.
+    out : Path
+        Folder for `images.csv`, `summary.json`, `summary.md`, `sheets/` of the worst and of the
+        middle overlays, and `cells/`. One that holds cells of the same set-up is completed.
+    ways : sequence of str
+        Of `contestants.names()`.
+    shots : sequence of int
+        References.
+    seeds : sequence of int
+    targets : int
+        At most this many images an episode, drawn by the seed; 0: all.
+    split : str, optional
+        Only this part of the set.
+    share : float
+        Part of the training images that references are drawn from.
+    baseline : str, optional
+        The way that others are compared with; default: the first.
+    model : str
+    device : str
+    training : TrainSettings, optional
+    adapt : AdaptSettings, optional
+
+    Returns
+    -------
+    Job of Outcome
+        `figures`: `table`, in Markdown, and for each way `aurc` and `bad_first`, the bad masks
+        among the fifth that is least sure over their share of all.
+
+    Raises
+    ------
+    InputError
+        Unknown set, or a folder of another layout.
+    SettingsError
+        An unknown way.
+    OutputError
+        `out` holds cells of another set-up.
+    """
+    contestants.check(ways)
+    if baseline is not None and baseline not in ways:
+        raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
+    found = datasets.open(name, data, split=split)
+    how, growing = training or TrainSettings(), adapt or AdaptSettings()
+    folder = common.make_folder(Path(out))
+    _check_setup(folder, {
+        "set": name, "split": split, "share": share, "targets": targets,
+        "model": model, "training": how.to_dict(), "adapt": growing.to_dict(),
+    })  # fmt: skip
+    yield Step(0, 0, f"loading {model}")
+    segmenter = load_segmenter(model, device=device, cache=common.default_cache())
+    total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
+    for seed in seeds:
+        given = contestants.Conditions(segmenter, how, growing, seed)
+        for count in shots:
+            draw = datasets.episodes(found, shots=count, seed=seed, share=share)
+            stage = _Stage(folder, name, count, given, tuple(draw), targets)
+            for way in ways:
+                if stage.file(way).exists():
+                    skipped.append(stage.file(way).stem)
+                else:
+                    yield from stage.play(way, done, total)
+                done += 1
+    results = [
+        r for path in sorted((folder / "cells").glob("*.csv")) for r in report.read_results(path)
+    ]
+    shown = [r for r in results if r.method in ways and r.seed in seeds and r.shots in shots]
+    shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
+    cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
+    figures = {"table": report.markdown(cells), **_trust(shown)}
+    return common.Outcome(
+        folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), {}, figures
+    )
+
+
+def _check_setup(folder: Path, setup: dict[str, Any]) -> None:
+    path = folder / SETUP
+    if not path.exists():
+        export.write_json(path, setup)
+        return
+    before = read_json(path, "the set-up of a benchmark")
+    other = sorted(k for k in setup if not isinstance(before, dict) or before.get(k) != setup[k])
+    if other:
+        msg = f"{folder}: holds a benchmark of another {', '.join(other)}. Give another --out."
+        raise OutputError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """The episodes of one seed and number of references, for one way after the other."""
+
+    folder: Path
+    name: str
+    shots: int
+    given: contestants.Conditions
+    episodes: tuple[Episode, ...]
+    most: int
+
+    def file(self, way: str) -> Path:
+        """Where a way's results are."""
+        return self.folder / "cells" / f"{self.name}-{self.shots}-{self.given.seed}-{way}.csv"
+
+    def play(self, way: str, done: int, total: int) -> Iterator[Step]:
+        """Learn and answer every episode, then write the cell."""
+        results, drawn = [], []
+        for episode, targets in self._chosen():
+            normalisation = _normalisation(episode.references)
+            references = [_reference(item, normalisation) for item in episode.references]
+            job = contestants.learn(way, references, self.given)
+            where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
+            answer = yield from _told(job, done, total, where)
+            for i, item in enumerate(targets):
+                result, picture = self._scored(way, item, answer, normalisation)
+                results.append(result)
+                drawn.append(picture)
+                yield Step(done, total, f"{where}: {i + 1} of {len(targets)}")
+        common.make_folder(self.file(way).parent)
+        _draw(self.folder / "sheets" / self.file(way).stem, results, drawn)
+        rows = [asdict(r) for r in results]
+        export.write_csv(self.file(way), rows, columns=[f.name for f in fields(Result)])
+
+    def _chosen(self) -> Iterator[tuple[Episode, tuple[Item, ...]]]:
+        for episode in self.episodes:
+            order = np.random.default_rng(self.given.seed).permutation(len(episode.targets))
+            chosen = sorted(int(i) for i in order[: self.most or None])
+            yield episode, tuple(episode.targets[i] for i in chosen)
+
+    def _scored(
+        self, way: str, item: Item, answer: contestants.Answerer, normalisation: Normalisation
+    ) -> tuple[Result, _Picture]:
+        image, truth = _image(item, normalisation), as_instances(item.read_truth())
+        started = time.monotonic()
+        found = answer(image)
+        seconds = time.monotonic() - started
+        counted = np.ones(truth.shape, bool)
+        if item.read_ignored is not None:
+            counted = ~item.read_ignored()
+        scores = image_scores(found.labels * counted, truth * counted)
+        told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
+        result = Result(self.name, self.given.seed, self.shots, way, item.name, **told,
+                        score=_confidence(found), seconds=seconds)  # fmt: skip
+        return result, _Picture(item, normalisation, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """One answer, to be drawn if it is among those that are looked at."""
+
+    item: Item
+    normalisation: Normalisation
+    found: Segmentation
+
+
+def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
+    try:
+        while True:
+            step = next(job)
+            yield Step(done, total, f"{where}: {step.message}")
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        job.close()
+
+
+def _confidence(found: Segmentation) -> float:
+    """Mean score of the objects by their area; nothing found is what nobody is sure of."""
+    areas = np.bincount(found.labels.ravel(), minlength=len(found.scores) + 1)[1:]
+    if len(areas) != len(found.scores) or not areas.sum():
+        return float(found.score)
+    return float(np.average(found.scores, weights=areas))
+
+
+def _normalisation(items: Sequence[Item]) -> Normalisation:
+    return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
+
+
+def _image(item: Item, normalisation: Normalisation) -> Image:
+    return read_rgb(Plane(item.name, (), item.read_image), normalisation)
+
+
+def _reference(item: Item, normalisation: Normalisation) -> Reference:
+    truth = as_instances(item.read_truth()).astype(np.int32)
+    image = _image(item, normalisation)
+    return Reference(item.name, image, sambox.prompts_of(truth), truth)
+
+
+def _draw(stem: Path, results: Sequence[Result], drawn: Sequence[_Picture]) -> None:
+    """Overlays of the worst and of the middle ones, beside each other."""
+    order = np.argsort([r.iou for r in results], kind="stable")
+    start = max(0, (len(order) - LOOKED_AT) // 2)
+    for which, places in (("worst", order[:LOOKED_AT]), ("middle", order[start:][:LOOKED_AT])):
+        tiles, captions = [], []
+        for i in places:
+            one = drawn[i]
+            truth = as_instances(one.item.read_truth())
+            image = _image(one.item, one.normalisation)
+            tiles.append(pictures.overlay(image, one.found.labels, truth=truth))
+            captions.append(
+                f"{one.item.name}  IoU {results[i].iou:.2f}  sure {results[i].score:.2f}"
+            )
+        sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
+        common.make_folder(stem.parent)
+        export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)
+
+
+def _trust(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """How far each way's own confidence can be trusted, by way."""
+    out = {}
+    for way in dict.fromkeys(r.method for r in results):
+        mine = [r for r in results if r.method == way]
+        sure, ious = [r.score for r in mine], np.array([r.iou for r in mine])
+        bad = share_of_bad(sure, ious)
+        curve = risk_coverage(sure, 1 - ious)
+        out[way] = {
+            "aurc": curve.aurc, "aurc_best": curve.best, "bad": bad.base,
+            "bad_first": bad.share, "bad_ratio": bad.ratio,
+        }  # fmt: skip
+    return out

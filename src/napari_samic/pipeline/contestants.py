@@ -1,0 +1,158 @@
+"""What the benchmark compares: ways from references to masks, by name.
+
+`paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
+`segment` do without options. The steps between them are added one at a time. The others compare
+without training a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from napari_samic.contracts import Image, Job, Prompter, Reference, Segmentation
+from napari_samic.errors import SettingsError
+from napari_samic.models import backbones, methods, starting
+from napari_samic.models.samic import SamicPrompter
+from napari_samic.pipeline.adapt import adapt
+from napari_samic.pipeline.worker import Worker
+from napari_samic.settings import (
+    AdaptSettings,
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    SegmentSettings,
+    TrainSettings,
+)
+
+DEFAULT = "default"
+Answerer = Callable[[Image], Segmentation]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of SAMIC.
+
+    Attributes
+    ----------
+    help : str
+    paper : bool
+        Every setting as the paper has it, and first weights at random.
+    paper_peaks : bool
+        The paper's peaks.
+    trained : bool
+        Whether the learner is trained.
+    adapted : bool
+        Whether the packaged encoder is grown to the references.
+    settings : SegmentSettings
+    """
+
+    help: str
+    paper: bool = False
+    paper_peaks: bool = False
+    trained: bool = True
+    adapted: bool = False
+    settings: SegmentSettings = field(default_factory=SegmentSettings)
+
+
+_PLAIN = SegmentSettings(mask_choice="single", tell_apart=False, drop_covered=False)
+WAYS = MappingProxyType(
+    {
+        "paper": Way("the paper to the letter", paper=True, paper_peaks=True, settings=_PLAIN),
+        "paper+peaks": Way("and our peaks", paper=True, settings=_PLAIN),
+        "paper+peaks+join": Way("and our choice of masks", paper=True),
+        "samic": Way("and the packaged first weights and our settings"),
+        "samic-first": Way("those without training", trained=False),
+        DEFAULT: Way("and the encoder grown to the references", adapted=True),
+    }
+)
+
+
+def names() -> tuple[str, ...]:
+    """All that can be compared."""
+    return (*WAYS, *methods.names())
+
+
+def check(wanted: Sequence[str]) -> None:
+    """Raise SettingsError for a name that is not known."""
+    unknown = [name for name in wanted if name not in names()]
+    if unknown:
+        raise SettingsError(f"unknown {', '.join(unknown)}. Known: {', '.join(names())}.")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is the same for all.
+
+    Attributes
+    ----------
+    segmenter : Segmenter
+    training : TrainSettings
+    adapting : AdaptSettings
+    seed : int
+    """
+
+    segmenter: Any
+    training: TrainSettings
+    adapting: AdaptSettings
+    seed: int = 0
+
+
+def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[Answerer]:
+    """Learn from the references; a job.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    references : sequence of Reference
+    given : Conditions
+
+    Returns
+    -------
+    Job of callable
+        From (H, W, 3) uint8 to a Segmentation.
+    """
+    if name in WAYS:
+        return (yield from _samic(WAYS[name], references, given)).segment
+    features = backbones.build("segmenter", given.segmenter)
+    prompter = methods.make(name, given.segmenter, features, references)
+    return _Asker(prompter, given.segmenter, tuple(references))
+
+
+def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
+    features = backbones.build("segmenter", given.segmenter)
+    how = replace(given.training, seed=given.seed)
+    prompter = SamicPrompter(features, seed=given.seed)
+    if way.paper:
+        settings = replace(PrompterSettings.paper(), backbone="segmenter")
+        peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
+        prompter = SamicPrompter(
+            features, settings=settings, heat=HeatMapSettings.paper(), peaks=peaks, seed=given.seed
+        )
+        how = replace(how, learning_rate=1e-3, views=1, shift_frac=0.0)
+    else:
+        starting.give(prompter)
+    learns = way.trained and len(references) > 1
+    yield from prompter.fit(references, how if learns else replace(how, epochs=0))
+    if way.adapted:
+        yield from adapt(prompter, given.segmenter, references, given.adapting, how)
+    return Worker(prompter, given.segmenter, way.settings, prompter.finder)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asker:
+    """A prompter without training, and the segmenter for its prompts unless it has asked itself."""
+
+    prompter: Prompter
+    segmenter: Any
+    references: tuple[Reference, ...]
+
+    def __call__(self, image: Image) -> Segmentation:
+        proposal = self.prompter.propose(self.references, image)
+        if proposal.answer is not None:
+            return proposal.answer
+        found: Segmentation = self.segmenter.segment(image, proposal.objects)
+        return found

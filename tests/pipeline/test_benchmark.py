@@ -1,0 +1,126 @@
+"""Ways compared on a data set: cells, a table, overlays, and going on where it was stopped."""
+
+import numpy as np
+import pytest
+
+from napari_samic import pipeline
+from napari_samic.contracts import HeatMap, Prompts, Proposal, run
+from napari_samic.errors import InputError, OutputError, SettingsError
+from napari_samic.models import samic
+from napari_samic.pipeline import contestants
+from napari_samic.report import read_results
+from napari_samic.settings import AdaptSettings, TrainSettings
+from toys import write_scenes
+
+QUICK = TrainSettings(epochs=1, views=1)
+OFF = AdaptSettings(adapt=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_scenes(tmp_path / "data", 8)
+
+
+def compare(folder, out, toy, **options):
+    chosen = {"ways": ("samic", "samic-first"), "shots": (2,), "share": 0.4, "training": QUICK}
+    job = pipeline.benchmark(
+        "folder", data=folder, out=out, model=toy, device="cpu", adapt=OFF, **{**chosen, **options}
+    )
+    return run(job)
+
+
+def test_every_way_answers_the_same_images(folder, tmp_path, toy):
+    outcome = compare(folder, tmp_path / "out", toy, seeds=(0, 1))
+    rows = read_results(tmp_path / "out" / "images.csv")
+    shown = {
+        (r.seed, r.method): [s.image for s in rows if (s.seed, s.method) == (r.seed, r.method)]
+        for r in rows
+    }
+    assert len(shown) == 4
+    assert shown[0, "samic"] == shown[0, "samic-first"]
+    assert len(shown[0, "samic"]) == 5
+    assert "| samic " in outcome.figures["table"]
+    assert set(outcome.figures["samic"]) >= {"aurc", "bad_ratio"}
+    assert (tmp_path / "out" / "sheets" / "folder-2-0-samic-worst.png").exists()
+
+
+def test_it_goes_on_where_it_was(folder, tmp_path, toy, monkeypatch):
+    out = tmp_path / "out"
+    compare(folder, out, toy, ways=("samic-first",))
+    before = (out / "cells" / "folder-2-0-samic-first.csv").read_bytes()
+    learned = []
+    real = contestants.learn
+
+    def learn(name, *rest):
+        learned.append(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    outcome = compare(folder, out, toy, baseline="samic-first")
+    assert learned == ["samic"]
+    assert outcome.skipped == ("folder-2-0-samic-first",)
+    assert (out / "cells" / "folder-2-0-samic-first.csv").read_bytes() == before
+
+
+def test_another_set_up_needs_another_folder(folder, tmp_path, toy):
+    compare(folder, tmp_path / "out", toy, ways=("samic-first",))
+    with pytest.raises(OutputError, match=r"another training. Give another --out"):
+        compare(folder, tmp_path / "out", toy, training=TrainSettings(epochs=2))
+
+
+def test_targets_are_drawn_by_the_seed_and_shared(folder, tmp_path, toy):
+    compare(folder, tmp_path / "out", toy, targets=2)
+    rows = read_results(tmp_path / "out" / "images.csv")
+    assert len(rows) == 4
+    assert len({r.image for r in rows}) == 2
+
+
+def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
+    def propose(self, references, image):
+        red = image[..., 0].astype(int) > 150
+        at = [np.argwhere(red & half).mean(0) for half in _halves(image.shape)]
+        points = tuple(Prompts([p], [True]) for p in at)
+        return Proposal(points, HeatMap(red.astype(np.float32)))
+
+    monkeypatch.setattr(samic.SamicPrompter, "maps_and_agreement", lambda *a: ({}, {}))
+    monkeypatch.setattr(
+        pipeline.benchmark.__globals__["contestants"], "_samic", _only(propose), raising=True
+    )
+    compare(folder, tmp_path / "out", toy, ways=("samic",))
+    good = [r.iou for r in read_results(tmp_path / "out" / "images.csv")]
+    assert np.mean(good) > 0.4
+
+
+def _halves(shape):
+    rows = np.arange(shape[0])[:, None] < shape[0] // 2
+    top = np.broadcast_to(rows, shape[:2])
+    return top, ~top
+
+
+def _only(propose):
+    def learn(way, references, given):
+        yield from ()
+
+        class Answerer:
+            def segment(self, image):
+                return given.segmenter.segment(image, propose(None, None, image).objects)
+
+        return Answerer()
+
+    return learn
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        pytest.param({"ways": ("samci",)}, SettingsError, "unknown samci", id="way"),
+        pytest.param({"baseline": "paper"}, InputError, "not compared", id="baseline"),
+        pytest.param({"shots": (9,)}, InputError, "reference", id="shots"),
+    ],
+)
+def test_what_can_not_be_is_refused_before_anything_is_written(
+    folder, tmp_path, toy, options, error, text
+):
+    with pytest.raises(error, match=text):
+        compare(folder, tmp_path / "out", toy, **options)
+    assert not (tmp_path / "out" / "images.csv").exists()
