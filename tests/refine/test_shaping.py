@@ -90,6 +90,13 @@ def test_two_points_on_one_disc_share_their_part():
     assert not (one & other).any()
 
 
+def test_points_on_the_same_pixel_share_their_part():
+    one, same, other = split(LEFT | RIGHT, np.array([(24, 18), (24, 18.2), (24, 36)]))
+    assert (one == same).all()
+    assert one[LEFT].mean() > 0.9
+    assert not (one & other).any()
+
+
 def test_parts_that_are_not_plausible_are_not_cut():
     small = LEFT.mean()
     whole = split(LEFT | RIGHT, POINTS, Limits(area_frac=(1.2 * small, 1.0)))

@@ -93,6 +93,12 @@ def test_half_and_half_is_one_bit():
     np.testing.assert_allclose(entropy(np.array([0.25], np.float32)), 0.8112781, rtol=1e-6)
 
 
+def test_rim_leaves_the_inside_out():
+    votes = Ensemble.of(np.array([drawn.disc(24, 30, 8), drawn.disc(24, 30, 10)]))
+    assert votes.rim_entropy > 0.4  # half of the rim; of the inside, a third
+    assert votes.entropy[votes.mean >= 0.5].mean() < 0.4
+
+
 def test_empty_members_agree():
     votes = Ensemble.of(np.zeros((3, 8, 8), bool))
     assert (votes.quality, votes.rim_entropy) == (1, 0)

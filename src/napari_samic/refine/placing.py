@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 from napari_samic.contracts import BoolArray, FloatArray
 from napari_samic.heatmaps import Points
+from napari_samic.refine.agreement import window_of
 from napari_samic.sambox import inner_maximum
 
 SAMPLE = 512
@@ -25,8 +26,10 @@ def centroid(region: BoolArray) -> Points:
 
     Source: SAMIC, section 3.4.
     """
-    pixels = np.argwhere(ndimage.binary_fill_holes(region))
-    return np.asarray(pixels.mean(axis=0, keepdims=True))
+    rows, columns = window_of(region)  # whole images are slow
+    pixels = np.argwhere(ndimage.binary_fill_holes(region[rows, columns]))
+    corner = np.array([[rows.start, columns.start]])
+    return np.asarray(pixels.mean(axis=0, keepdims=True) + corner)
 
 
 def snapped(region: BoolArray, saliency: FloatArray) -> Points:

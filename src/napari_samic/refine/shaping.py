@@ -64,11 +64,12 @@ def filled(mask: BoolArray, hole_px: int) -> BoolArray:
     -------
     (H, W) bool
     """
-    holes, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
-    sizes = np.bincount(holes.ravel(), minlength=count + 1)
-    small = sizes <= hole_px
+    out, window = mask.copy(), window_of(mask)
+    holes, count = ndimage.label(ndimage.binary_fill_holes(mask[window]) & ~mask[window])
+    small = np.bincount(holes.ravel(), minlength=count + 1) <= hole_px
     small[0] = False
-    return np.asarray(mask | small[holes])
+    out[window] |= small[holes]
+    return out
 
 
 def split(mask: BoolArray, points_rc: Points, limits: Limits | None = None) -> list[BoolArray]:

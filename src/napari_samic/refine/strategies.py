@@ -172,9 +172,12 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
         and 0 on other regions.
     """
     centre = placing.inner(region)[0]
-    rows, columns = np.ogrid[: region.shape[0], : region.shape[1]]
-    away = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
-    bell = np.exp(-away / (_SPAN * np.count_nonzero(region)))
+    wide = _SPAN * np.count_nonzero(region)
+    rows, columns = (
+        np.exp(-((np.arange(n) - at) ** 2) / wide)
+        for n, at in zip(region.shape, centre, strict=True)
+    )
+    bell = np.outer(rows, columns)
     below = np.where(saliency > cut.threshold, 0.0, saliency / max(cut.threshold, 1e-6))
     return np.where(region, 0.5 + 0.5 * bell, 0.5 * below).astype(np.float32)
 

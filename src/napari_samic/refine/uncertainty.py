@@ -128,7 +128,7 @@ def shaken(
     box = None
     if prompts.box_rc is not None:
         corners = prompts.box_rc.reshape(2, 2) + step * draw.standard_normal((2, 2))
-        corners = np.sort(np.clip(corners, -0.5, most + 0.5), axis=0)
+        corners = np.clip(corners, -0.5, most + 0.5)
         box = corners.ravel() if (corners[1] - corners[0] >= 1).all() else prompts.box_rc
     return replace(prompts, points_rc=np.clip(points, 0, most), box_rc=box)
 
