@@ -27,12 +27,16 @@ def two_points(monkeypatch):
     """A prompter that always finds the two discs of scene 0, and keeps what it was shown."""
     shown = []
 
-    def propose(self, references, image):
+    def look(self, references, image):
         shown.append(image)
-        points = [Prompts([p], [True]) for p in ((12, 14), (32, 40))]
-        return Proposal(tuple(points), HeatMap(np.full(image.shape[:2], 0.5)))
+        return {}, {}
 
-    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    def proposal(self, maps, shape, settings=None):
+        points = [Prompts([p], [True]) for p in ((12, 14), (32, 40))]
+        return Proposal(tuple(points), HeatMap(np.full(shape[:2], 0.5)))
+
+    monkeypatch.setattr(samic.SamicPrompter, "maps_and_agreement", look)
+    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
     return shown
 
 
@@ -62,11 +66,12 @@ def test_points_become_objects_and_are_recorded(prompter, scenes, tmp_path, two_
 
 
 def test_agreement_of_the_references_is_recorded(prompter, scenes, tmp_path, monkeypatch):
-    def propose(self, references, image):
+    def proposal(self, maps, shape, settings=None):
         points = [Prompts([p], [True], label=n) for n, p in enumerate([(12, 14), (32, 40)], 1)]
-        return Proposal(tuple(points), None, {1: 0.25})
+        return Proposal(tuple(points))
 
-    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    monkeypatch.setattr(samic.SamicPrompter, "maps_and_agreement", lambda *_: ({}, {1: 0.25}))
+    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
     segment(scenes / "images" / "p0.png", prompter=prompter, out=tmp_path)
     with (tmp_path / "scores.csv").open() as file:
         assert [row["agreement"] for row in csv.DictReader(file)] == ["0.25", ""]

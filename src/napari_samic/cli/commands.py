@@ -174,6 +174,13 @@ def segment(
     backbone: Annotated[
         str | None, typer.Option(help="Where the backbone of the training is now, if it moved.")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="What says where objects are: auto, samic, persam, persam-f, matcher, prototypes, "
+            "forest, registration. Auto: the network grown to the references, if there is one."
+        ),
+    ] = "auto",
     device: Device = "auto",
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
@@ -189,7 +196,7 @@ def segment(
 
     job = recipes.job(
         "segment", images, prompter=prompter, out=out, model=model, backbone=backbone,
-        device=device, settings=settings,
+        method=method, device=device, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None,
         heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip

@@ -27,6 +27,8 @@ from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder, folded
 
 START = "tiny"
 """Whose encoder it starts from: the packaged model's."""
+NECK = ("lateral", "smooth")
+"""Parts of the packaged encoder that start anew: in its neck, nearly all units are dead."""
 STRIDE = 32
 """Sides of the input are multiples of it."""
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
@@ -93,7 +95,9 @@ def fresh(classes: int, seed: int = 0) -> ObjectNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = ObjectNet(_config(content["config"]), classes)
-    net.encoder.load_state_dict(getattr(encoder, "one", encoder).state_dict())
+    stages = getattr(encoder, "one", encoder).state_dict()
+    kept = {k: v for k, v in stages.items() if not k.startswith(NECK)}
+    net.encoder.load_state_dict(kept, strict=False)
     net.last.bias.data.fill_(RARE)  # type: ignore[union-attr]
     return net
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,7 @@ def _reference_tree(reference: Reference, backbone: Backbone) -> dict[str, Any]:
             }
             for p in small.objects
         ],
+        "mask": None if small.mask is None else torch.from_numpy(np.array(small.mask)),
     }
 
 
@@ -208,18 +209,18 @@ def _reference(tree: dict[str, Any]) -> Reference:
         Prompts(plain(o["points_rc"]), plain(o["is_foreground"]), plain(o["box_rc"]), o["label"])
         for o in tree["objects"]
     )
-    return Reference(tree["name"], plain(tree["image"]), objects)
+    return Reference(tree["name"], plain(tree["image"]), objects, plain(tree.get("mask")))
 
 
 def shrink(reference: Reference, backbone: Backbone) -> Reference:
-    """The reference as the frozen network sees it, prompts moved along; its mask is dropped.
+    """The reference as the frozen network sees it, prompts and mask moved along.
 
     The network's features and the heat map of the result are those of the original.
     """
     height, width = reference.image.shape[:2]
     factor = np.divide(backbone.input_px, backbone.frame(reference.image.shape))  # (2,)
     if (factor >= 1).all():
-        return replace(reference, mask=None)
+        return reference
     rows, columns = (max(1, int(n * f + 0.5)) for n, f in zip((height, width), factor, strict=True))
     picture = PilImage.fromarray(reference.image).resize(
         (columns, rows), PilImage.Resampling.BILINEAR
@@ -243,4 +244,8 @@ def shrink(reference: Reference, backbone: Backbone) -> Reference:
         for p in reference.objects
     )
     small: Image = np.array(picture)
-    return Reference(reference.name, small, objects)
+    mask = None
+    if reference.mask is not None:
+        drawn = PilImage.fromarray(np.array(reference.mask, np.int32))
+        mask = np.array(drawn.resize((columns, rows), PilImage.Resampling.NEAREST), np.int32)
+    return Reference(reference.name, small, objects, mask)

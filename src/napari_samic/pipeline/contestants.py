@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from napari_samic.contracts import Image, Job, Prompter, Reference, Segmentation
+from napari_samic.contracts import Image, Job, Reference, Segmentation
 from napari_samic.errors import SettingsError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.samic import SamicPrompter
@@ -118,8 +118,10 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     if name in WAYS:
         return (yield from _samic(WAYS[name], references, given)).segment
     features = backbones.build("segmenter", given.segmenter)
-    prompter = methods.make(name, given.segmenter, features, references)
-    return _Asker(prompter, given.segmenter, tuple(references))
+    asked = SamicPrompter(features)
+    asked.references = tuple(references)
+    other = methods.make(name, given.segmenter, features, references)
+    return Worker(asked, given.segmenter, SegmentSettings(), other=other).segment
 
 
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
@@ -140,19 +142,3 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     if way.adapted:
         yield from adapt(prompter, given.segmenter, references, given.adapting, how)
     return Worker(prompter, given.segmenter, way.settings, prompter.finder)
-
-
-@dataclass(frozen=True, eq=False)
-class _Asker:
-    """A prompter without training, and the segmenter for its prompts unless it has asked itself."""
-
-    prompter: Prompter
-    segmenter: Any
-    references: tuple[Reference, ...]
-
-    def __call__(self, image: Image) -> Segmentation:
-        proposal = self.prompter.propose(self.references, image)
-        if proposal.answer is not None:
-            return proposal.answer
-        found: Segmentation = self.segmenter.segment(image, proposal.objects)
-        return found

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from napari_samic.contracts import Job, Step
-from napari_samic.errors import FormatError, ModelError
-from napari_samic.models import backbones, prompterfile
+from napari_samic.errors import FormatError, ModelError, SettingsError
+from napari_samic.models import backbones, methods, prompterfile
 from napari_samic.models.sam import load_segmenter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
@@ -21,6 +21,8 @@ from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import PeakSettings, SegmentSettings
 
+AUTO = "auto"
+
 
 def segment(
     images: Any,
@@ -29,6 +31,7 @@ def segment(
     out: Path | str,
     model: str | None = None,
     backbone: str | None = None,
+    method: str = AUTO,
     device: str = "auto",
     settings: SegmentSettings | None = None,
     peaks: PeakSettings | None = None,
@@ -48,10 +51,14 @@ def segment(
         object its score, and how much the references agree about its class in this image.
     model, backbone : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
+    method : str
+        What says where objects are. auto: the network grown to the references, if the file has one,
+        else samic; samic: the references' map; or a method that needs no training, one of
+        `methods.names()`, with the references of the file.
     device : str
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
-        Default: those of the prompter file.
+        Default: those of the prompter file. Only looked at by samic.
     heatmaps, overlay : bool
         Also write `heatmaps/` and `overlay.png`.
     overwrite : bool
@@ -68,7 +75,10 @@ def segment(
         A damaged or foreign prompter file.
     ModelError
         A segmenter with other weights than at training.
+    SettingsError
+        An unknown method.
     """
+    check_method(method)
     planes = common.open_planes(images)
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
@@ -76,11 +86,20 @@ def segment(
     records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {name}")
     sheet = Sheet(folder / "overlay.png" if overlay else None)
-    work = open_worker(prompter, model=model, backbone=backbone, device=device, peaks=peaks)
+    work = open_worker(
+        prompter, model=model, backbone=backbone, method=method, device=device, peaks=peaks
+    )
     work = replace(work, settings=settings or work.settings)
     loop = Loop(planes, work, records, sheet, overwrite, heatmaps)
     outcome = yield from loop.run()
     return replace(outcome, figures=_figures(loop.tallies))
+
+
+def check_method(method: str) -> None:
+    """Raise SettingsError for a method that is not known."""
+    known = (AUTO, methods.TRAINED, *methods.names())
+    if method not in known:
+        raise SettingsError(f"method is {method!r}, expected one of {', '.join(known)}.")
 
 
 def open_worker(
@@ -88,6 +107,7 @@ def open_worker(
     *,
     model: str | None = None,
     backbone: str | None = None,
+    method: str = AUTO,
     device: str = "auto",
     peaks: PeakSettings | None = None,
 ) -> Worker:
@@ -102,7 +122,11 @@ def open_worker(
     trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    return Worker(trained, segmenter, SegmentSettings(), trained.finder)
+    if method in (AUTO, methods.TRAINED):
+        finder = trained.finder if method == AUTO else None
+        return Worker(trained, segmenter, SegmentSettings(), finder)
+    other = methods.make(method, segmenter, eyes, trained.references)
+    return Worker(trained, segmenter, SegmentSettings(), other=other)
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:

@@ -17,6 +17,7 @@ from napari_samic.contracts import (
     HeatMap,
     Image,
     Plane,
+    Prompter,
     Proposal,
     Reference,
     Segmentation,
@@ -40,21 +41,36 @@ class Look:
     agreement : dict of int to float
     seen : dict of int to Seen
         By the finder.
+    proposal : Proposal or None
+        By another method.
     """
 
     maps: Mapping[int, FloatArray] = field(default_factory=dict)
     agreement: Mapping[int, float] = field(default_factory=dict)
     seen: Mapping[int, Seen] = field(default_factory=dict)
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Worker:
-    """Segments image after image with one prompter; a `Work` of the loop."""
+    """Segments image after image with one prompter; a `Work` of the loop.
+
+    Attributes
+    ----------
+    prompter : SamicPrompter
+    segmenter : Segmenter
+    settings : SegmentSettings
+    finder : Finder or None
+        Says where objects are, in place of the references' map.
+    other : Prompter or None
+        Asked with the prompter's references, in place of both.
+    """
 
     prompter: SamicPrompter
     segmenter: Any
     settings: SegmentSettings
     finder: Finder | None = None
+    other: Prompter | None = None
 
     @property
     def normalisation(self) -> Normalisation:
@@ -76,6 +92,9 @@ class Worker:
 
     def look(self, image: Image, references: Sequence[Reference] = ()) -> Look:
         """The part that takes long, but for the masks; `references` in place of the prompter's."""
+        if self.other is not None:
+            shown = tuple(references) or self.prompter.references
+            return Look(proposal=self.other.propose(shown, image))
         if self.finder is not None:
             return Look(seen=self.finder.see(image))
         return Look(*self.prompter.maps_and_agreement(references, image))
@@ -84,6 +103,8 @@ class Worker:
         self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None = None
     ) -> Proposal:
         """Where the objects are, and the map that says so."""
+        if look.proposal is not None:
+            return look.proposal
         if not look.seen:
             return replace(
                 self.prompter.proposal(look.maps, shape, peaks), agreement=look.agreement
@@ -114,6 +135,8 @@ class Worker:
         if look.seen:
             return self._of_guesses(image, look, chosen)
         proposal = self.proposal(look, image.shape, peaks)
+        if proposal.answer is not None:
+            return proposal.answer
         result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
         return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 

@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "simulate": False,
     "device": "auto",
     "backbone": None,
+    "method": "auto",
     "channels": None,
     "heatmaps": False,
     "overlay": False,
@@ -106,7 +107,7 @@ KINDS = {
     "segment": Kind(
         ("images", "prompter"),
         ("images", "prompter", "out"),
-        ("backbone", "device", "heatmaps", "overlay", "overwrite"),
+        ("backbone", "method", "device", "heatmaps", "overlay", "overwrite"),
         {"settings": SegmentSettings, "peaks": PeakSettings},
     ),
     "evaluate": Kind(
