@@ -15,7 +15,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ def one(
     """Both ways on one sequence: mean scores, and the results of all frames but the first."""
     work, _ = samic(bench, frames[:1], train=False)
     settings = SegmentSettings(instances=instances)
-    work = replace(work, settings=settings)
     follower = Follower(work.prompter, work.segmenter, memory, settings)
     follower.begin(work.prompter.references[0])
     ways: dict[str, Callable[[Any], Segmentation]] = {
@@ -68,6 +66,7 @@ def one(
         rows = [scored(r, p) for r, p in zip(results[name], frames[1:], strict=True)]
         scores[name] = {k: float(np.mean([row[k] for row in rows])) for k in KEYS}
         scores[name]["seconds"] = took
+    scores[FOLLOW]["remembered"] = float(len(follower.memory.references()[0]) - 1)
     return scores, results
 
 
@@ -150,9 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (args.out / "video.md").write_text(text + "\n", encoding="utf-8")
 
 
-def report(
-    args: argparse.Namespace, bench: Bench, pool: Pool, chosen: dict[str, list[int]]
-) -> str:
+def report(args: argparse.Namespace, bench: Bench, pool: Pool, chosen: dict[str, list[int]]) -> str:
     """All sequences and seeds; a line of each as it comes, and a sheet of the first seed."""
     memory = MemorySettings(floor=args.floor, frames=args.frames)
     rows: dict[str, list[dict[str, dict[str, float]]]] = {}

@@ -92,7 +92,8 @@ def resized(values: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
         for n, m in zip(shape, values.shape, strict=True)
     ]
     grid = np.meshgrid(*at, indexing="ij")
-    return ndimage.map_coordinates(values, grid, output=np.float32, order=1, mode="nearest")
+    out = ndimage.map_coordinates(values, grid, output=np.float32, order=1, mode="nearest")
+    return np.asarray(out, np.float32)
 
 
 def _starts(before: FloatArray, now: FloatArray) -> list[NDArray[np.float64]]:
@@ -100,7 +101,7 @@ def _starts(before: FloatArray, now: FloatArray) -> list[NDArray[np.float64]]:
 
     whole = np.asarray(phase_cross_correlation(before, now, upsample_factor=4)[0], np.float64)
     rest = np.zeros(2)
-    return [rest, -whole] if whole.any() else [rest]
+    return [rest, whole] if whole.any() else [rest]
 
 
 def _dense(before: FloatArray, now: FloatArray, start: NDArray[np.float64]) -> FloatArray:
@@ -112,9 +113,10 @@ def _dense(before: FloatArray, now: FloatArray, start: NDArray[np.float64]) -> F
     return np.asarray(rest + base, np.float32)
 
 
-def _moved(values: NDArray[Any], field: NDArray[Any], mode: str = "nearest") -> FloatArray:
+def _moved(values: NDArray[Any], field: NDArray[Any]) -> FloatArray:
     at = np.indices(field.shape[1:], np.float32) + field
-    return ndimage.map_coordinates(values, at, output=np.float32, order=1, mode=mode)
+    out = ndimage.map_coordinates(values, at, output=np.float32, order=1, mode="nearest")
+    return np.asarray(out, np.float32)
 
 
 def carried(labels: ArrayLike, field: FloatArray) -> IntArray:

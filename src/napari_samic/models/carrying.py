@@ -90,9 +90,7 @@ def depth_odds(mask: BoolArray, reach_px: float) -> FloatArray:
     return np.asarray(DEPTH * np.clip(depth[1:-1, 1:-1] / reach_px, -1, 1), np.float32)
 
 
-def fitted(
-    segmenter: Segmenter, image: Image, expected: Sequence[Hunch], side: int | None = None
-) -> list[Fit]:
+def fitted(segmenter: Segmenter, image: Image, expected: Sequence[Hunch]) -> list[Fit]:
     """Ask the segmenter for each object: box and mask, with and without the centre.
 
     Parameters
@@ -100,8 +98,6 @@ def fitted(
     segmenter : Segmenter
     image : (H, W, 3) uint8
     expected : sequence of Hunch
-    side : int, optional
-        Of the segmenter's low-resolution logits; asked for if it is not known.
 
     Returns
     -------
@@ -111,8 +107,8 @@ def fitted(
     if not expected:
         return []
     shape = (image.shape[0], image.shape[1])
-    if side is None:
-        side = logits_side(segmenter, image, asked(expected[0], shape)[0])
+    first = segmenter.candidates(image, asked(expected[0], shape)[:1])[0]
+    side = first.logits.shape[-1]  # of the masks that it takes; not part of the protocol
     out: list[Fit] = []
     for start in range(0, len(expected), AT_ONCE):
         some = expected[start : start + AT_ONCE]
@@ -121,11 +117,6 @@ def fitted(
         answers = segmenter.candidates(image, objects, logits=logits)
         out += [_fit(hunch, answers[2 * i : 2 * i + 2], shape) for i, hunch in enumerate(some)]
     return out
-
-
-def logits_side(segmenter: Segmenter, image: Image, prompts: Prompts) -> int:
-    """Side of the square logits that a segmenter answers and takes."""
-    return int(segmenter.candidates(image, [prompts])[0].logits.shape[-1])
 
 
 def asked(hunch: Hunch, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
@@ -150,9 +141,10 @@ def _lowered(hunch: Hunch, shape: tuple[int, int], side: int) -> FloatArray:
     depth = depth_odds(hunch.odds > 0, reach_px) * (16.0 / DEPTH)
     at = (np.arange(side) + 0.5) * max(shape) / side - 0.5
     grid = np.meshgrid(*(at - s.start for s in hunch.window), indexing="ij")
-    return ndimage.map_coordinates(
+    low = ndimage.map_coordinates(
         depth, grid, output=np.float32, order=1, mode="constant", cval=-16.0
     )
+    return np.asarray(low, np.float32)
 
 
 def _raised(logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, int]) -> FloatArray:
@@ -160,7 +152,8 @@ def _raised(logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, i
     scale = logits.shape[-1] / max(shape)
     at = [(np.arange(s.start, s.stop) + 0.5) * scale - 0.5 for s in window]
     grid = np.meshgrid(*at, indexing="ij")
-    return ndimage.map_coordinates(logits, grid, output=np.float32, order=1, mode="nearest")
+    part = ndimage.map_coordinates(logits, grid, output=np.float32, order=1, mode="nearest")
+    return np.asarray(part, np.float32)
 
 
 def _fit(hunch: Hunch, answers: Sequence[Candidates], shape: tuple[int, int]) -> Fit:

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_samic import sambox
 from napari_samic.contracts import Image, IntArray, Prompts, Reference
+from napari_samic.matching import as_instances
 from napari_samic.settings import MemorySettings
 
 
@@ -131,14 +132,49 @@ def prompts_of(labels: IntArray, classes: Mapping[int, int]) -> tuple[Prompts, .
     ----------
     labels : (H, W) int32
     classes : dict of int to int
-        Class of each number; 1 where there is none.
+        Class of each number; default 1.
     """
-    table = np.ones(int(labels.max(initial=0)) + 1, np.int32)
-    for number, label in classes.items():
-        if number < len(table):
-            table[number] = label
+    table = class_table(classes, labels)
     found: list[Prompts] = []
     for label in np.unique(table[labels[labels > 0]]).tolist():
-        members = np.where((table[labels] == label) & (labels > 0), labels, 0)
+        members = np.where(table[labels] == label, labels, 0)
         found += [replace(p, label=label) for p in sambox.prompts_of(members)]
     return tuple(found)
+
+
+def class_table(classes: Mapping[int, int], labels: IntArray) -> IntArray:
+    """Class of each number up to the highest of `labels`: 0 of 0, 1 where none is known."""
+    table = np.ones(max([0, *classes, int(labels.max(initial=0))]) + 1, np.int32)
+    table[0] = 0
+    table[list(classes)] = list(classes.values())
+    return table
+
+
+def numbered(
+    reference: Reference, mask: IntArray, *, instances: bool
+) -> tuple[IntArray, dict[int, int]]:
+    """Objects of a reference, and the class of each.
+
+    Parameters
+    ----------
+    reference : Reference
+        An object has the class of the first positive click in it, else 1.
+    mask : (H, W) int32
+        The reference's.
+    instances : bool
+        A mask of one value falls into its parts; else objects of one class are one.
+
+    Returns
+    -------
+    labels : (H, W) int32
+    classes : dict of int to int
+    """
+    labels = as_instances(mask)
+    classes = dict.fromkeys(np.unique(labels[labels > 0]).tolist(), 1)
+    for prompts in reversed(reference.objects):
+        for row, column in np.rint(prompts.points_rc[prompts.is_foreground]).astype(int)[::-1]:
+            if number := int(labels[row, column]):
+                classes[number] = prompts.label
+    if instances:
+        return labels, classes
+    return class_table(classes, labels)[labels], {c: c for c in set(classes.values())}
