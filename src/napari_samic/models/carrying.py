@@ -34,6 +34,8 @@ DRAWN = 4.0
 """Log odds that a mask of the segmenter can give, at most."""
 LEAST_FIT = 0.5
 """A mask of the segmenter that overlaps less with what was expected (IoU) is not listened to."""
+GHOST = -1.5
+"""Mean log odds of colours and map below which an object is taken to be gone."""
 AT_ONCE = 8
 """Objects that the segmenter is asked for at once; their masks take memory."""
 
@@ -180,3 +182,22 @@ def settled(fits: Sequence[Fit], shape: tuple[int, int]) -> IntArray:
         labels[fit.hunch.window][mine] = fit.hunch.number
         most[fit.hunch.window][mine] = fit.odds[mine]
     return labels
+
+
+def without_ghosts(
+    labels: IntArray, classes: Mapping[int, int], evidence: Mapping[int, FloatArray]
+) -> IntArray:
+    """Objects whose place no longer looks like them are gone: left out of (H, W) int32 labels.
+
+    A carried mask holds itself up, as its own depth speaks for it; what was covered or has left
+    the picture would stay for ever.
+    """
+    out = labels.copy()
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        odds = evidence.get(classes.get(number, 1))
+        if box is None or odds is None:
+            continue
+        mine = labels[box] == number
+        if odds[box][mine].mean() < GHOST:
+            out[box][mine] = 0
+    return out

@@ -210,6 +210,7 @@ class Follower:
         expected = list(carrying.hunches(here, last.classes, evidence))
         fits = carrying.fitted(self.worker.segmenter, image, expected)
         labels = carrying.settled(fits, here.shape)
+        labels = carrying.without_ghosts(labels, last.classes, evidence)
         scores = {f.hunch.number: f.score for f in fits}
         self.track = self._with_new(image, proposal, labels, evidence, scores, last)
         result = self._result(self.track, scores, proposal)
