@@ -128,7 +128,7 @@ def test_newcomer_gets_a_new_number_and_an_old_one_is_never_given_again():
     assert set(follower.numbers) == {1, 2}
     follower.segment(frame((24, 24)))
     follower.segment(frame((24, 26)))
-    result = follower.segment(frame((24, 28), (50, 30)))
+    result = follower.segment(frame((24, 28), (50, 72)))
     assert set(follower.numbers) == {1, 3}
     assert set(np.unique(result.labels)) == {0, 1, 2}
 
