@@ -38,7 +38,7 @@ from napari_samic.models.forest import Forest
 from napari_samic.models.persam import Persam
 from napari_samic.models.sam import build
 from napari_samic.models.samic import SamicPrompter
-from napari_samic.pipeline.segment import Worker
+from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import SegmentSettings, TrainSettings
 
 FIRST, SAMIC, NEAREST, FOREST = "first weights", "SAMIC", "nearest neighbour", "random forest"

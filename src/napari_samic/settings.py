@@ -369,6 +369,41 @@ class RefineSettings(Settings):
 
 
 @dataclass(frozen=True)
+class MemorySettings(Settings):
+    """What is remembered from one frame of a stack or a video to the next."""
+
+    order: str = option(
+        "auto",
+        "Which images follow each other: auto, the planes of a stack; always, the files of a "
+        "folder as well, by their names; never, each image is looked at alone.",
+        choices=("auto", "always", "never"),
+    )
+    frames: int = option(
+        3, "Accepted frames that serve as further references. 0: none.", ge=0, le=64
+    )
+    decay: float = option(
+        0.7, "Weight of such a frame against the one after it; your own count 1.", ge=0.0, le=1.0
+    )
+    accept_score: float = option(
+        0.5, "Frames of lower confidence are not remembered.", ge=0.0, le=1.0
+    )
+    accept_agreement: float = option(
+        0.6,
+        "Frames that overlap less (IoU) with what was carried over from the frame before are not "
+        "remembered.",
+        ge=0.0,
+        le=1.0,
+    )
+    floor: float = option(
+        0.25,
+        "What is left of the map where no object was expected, so that new ones can be found. "
+        "Where it is below the cut of the peaks (0.3), a new object must be surer than the known.",
+        ge=0.0,
+        le=1.0,
+    )
+
+
+@dataclass(frozen=True)
 class ExportSettings(Settings):
     """Which files are written from results, and how."""
 

@@ -7,7 +7,7 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 
 from napari_samic import heatmaps
 from napari_samic.contracts import Prompter, Prompts, Reference, TrainablePrompter
-from napari_samic.errors import PromptError
+from napari_samic.errors import InputError, PromptError
 from napari_samic.settings import PeakSettings
 
 SIDE = ColourBackbone.map_px
@@ -124,6 +124,50 @@ def test_agreement_is_of_the_single_maps_and_needs_several(trained):
     assert 0 <= found[1] < 1
     assert trained.propose([shown[0], shown[0]], image).agreement == {1: pytest.approx(1.0)}
     assert trained.propose(shown[:1], image).agreement == {}
+
+
+def test_no_weights_are_the_plain_mean_to_the_bit(trained):
+    image, shown = references(1, seed=50)[0].image, references(3, seed=20)
+    singles = torch.stack([trained.network_map([r], image) for r in shown])
+    plain = trained.maps_and_agreement(shown, image)[0][1]
+    np.testing.assert_array_equal(plain, singles.mean(0).numpy())
+    np.testing.assert_array_equal(plain, trained.maps_and_agreement(shown, image, None)[0][1])
+
+
+def test_weights_are_those_of_a_mean(trained):
+    image, shown = references(1, seed=50)[0].image, references(2, seed=20)
+    one, two = (trained.network_map([r], image).numpy() for r in shown)
+    found = trained.propose(shown, image, weights=[3.0, 1.0]).heat_map.values
+    maps = trained.maps_and_agreement(shown, image, [3.0, 1.0])[0]
+    np.testing.assert_allclose(maps[1], 0.75 * one + 0.25 * two, atol=1e-6)
+    plain = trained.propose(shown, image).heat_map.values
+    assert np.abs(found - plain).max() > 1e-4
+
+
+def test_weight_of_0_is_as_if_the_reference_were_not_given(trained):
+    image, shown = references(1, seed=50)[0].image, references(3, seed=20)
+    without = trained.maps_and_agreement([shown[0], shown[2]], image, [1.0, 0.5])
+    zero = trained.maps_and_agreement(shown, image, [1.0, 0.0, 0.5])
+    np.testing.assert_array_equal(zero[0][1], without[0][1])
+    assert zero[1] == without[1]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        pytest.param([1.0], "1 weights for 2 references", id="too_few"),
+        pytest.param([1.0, -1.0], "finite numbers from 0", id="negative"),
+        pytest.param([1.0, float("nan")], "finite numbers from 0", id="not_a_number"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(trained, weights, message):
+    with pytest.raises(InputError, match=message):
+        trained.maps_and_agreement(references(2), discs([]), weights)
+
+
+def test_weights_of_0_alone_are_no_reference(trained):
+    with pytest.raises(PromptError, match="no reference with a prompt"):
+        trained.propose(references(2), discs([]), [0.0, 0.0])
 
 
 def test_no_reference_at_all_is_refused():

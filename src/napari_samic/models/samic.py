@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from napari_samic import heatmaps
 from napari_samic.contracts import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
-from napari_samic.errors import PromptError
+from napari_samic.errors import InputError, PromptError
 from napari_samic.models import training
 from napari_samic.models.adapting import Grown
 from napari_samic.models.backbones import Backbone, Levels
@@ -147,7 +147,12 @@ class SamicPrompter:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
         return self._single_maps(references, self.prepare_target(image), label).mean(0)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(
+        self,
+        references: Sequence[Reference],
+        image: Image,
+        weights: Sequence[float] | None = None,
+    ) -> Proposal:
         """Prompts for an image: one object for each peak.
 
         Parameters
@@ -155,6 +160,8 @@ class SamicPrompter:
         references : sequence of Reference
             Empty: those of the training.
         image : (H, W, 3) uint8
+        weights : sequence of float, optional
+            As in `maps_and_agreement`.
 
         Returns
         -------
@@ -165,8 +172,10 @@ class SamicPrompter:
         ------
         PromptError
             No reference at all.
+        InputError
+            Weights that don't fit.
         """
-        maps, agreement = self.maps_and_agreement(references, image)
+        maps, agreement = self.maps_and_agreement(references, image, weights)
         return replace(self.proposal(maps, image.shape), agreement=agreement)
 
     def maps(self, references: Sequence[Reference], image: Image) -> dict[int, FloatArray]:
@@ -185,10 +194,33 @@ class SamicPrompter:
         return self.maps_and_agreement(references, image)[0]
 
     def maps_and_agreement(
-        self, references: Sequence[Reference], image: Image
+        self,
+        references: Sequence[Reference],
+        image: Image,
+        weights: Sequence[float] | None = None,
     ) -> tuple[dict[int, FloatArray], dict[int, float]]:
-        """The `maps`, and how alike the references' own maps are, of each class with several."""
+        """The `maps`, and how alike the references' own maps are, of each class with several.
+
+        Parameters
+        ----------
+        references : sequence of Reference
+            Empty: those of the training.
+        image : (H, W, 3) uint8
+        weights : sequence of float, optional
+            How much each reference counts in the mean, from 0: as if it were not given. Default:
+            all the same.
+
+        Raises
+        ------
+        PromptError
+            No reference at all, or none with a weight above 0.
+        InputError
+            Another number of weights than references, or one that is negative or not finite.
+        """
         references = tuple(references) or self.references
+        shares = None if weights is None else _checked_weights(weights, references)
+        if shares is not None:
+            references = tuple(r for r in references if shares[id(r)] > 0)
         labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
@@ -197,7 +229,7 @@ class SamicPrompter:
         maps, agreement = {}, {}
         for label in labels:
             singles = self._single_maps(references, target, label)[:, :rows, :columns]
-            maps[label] = singles.mean(0).cpu().numpy()
+            maps[label] = _mean(singles, references, label, shares).cpu().numpy()
             if len(singles) > 1:
                 agreement[label] = heatmaps.agreement(singles.cpu().numpy())
         return maps, agreement
@@ -255,3 +287,27 @@ class SamicPrompter:
         points = peaks(HeatMap(values), size, settings, sigma_frac)
         limit = np.array(shape[:2]) - 1
         return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]
+
+
+def _mean(
+    singles: Tensor, references: Sequence[Reference], label: int, shares: dict[int, float] | None
+) -> Tensor:
+    """Plain or weighted mean of (K, h, w) maps of those references that show a class, (h, w)."""
+    if shares is None:
+        return singles.mean(0)
+    each = torch.tensor([shares[id(r)] for r in references if label in labels_of(r)])
+    return (singles * (each / each.sum()).to(singles)[:, None, None]).sum(0)
+
+
+def _checked_weights(weights: Sequence[float], references: Sequence[Reference]) -> dict[int, float]:
+    """Weight of each reference, by its id(); of one that is given twice, the sum of the two."""
+    values = np.asarray(weights, np.float64).reshape(-1)
+    if len(values) != len(references):
+        msg = f"{len(values)} weights for {len(references)} references. Give one for each."
+        raise InputError(msg)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"weights {values.tolist()}: expected finite numbers from 0. Mend them.")
+    shares: dict[int, float] = {}
+    for reference, value in zip(references, values.tolist(), strict=True):
+        shares[id(reference)] = shares.get(id(reference), 0.0) + value
+    return shares
