@@ -14,6 +14,7 @@ import argparse
 import copy
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         torch.manual_seed(args.seed)
-        self.config = tiny.TinyConfig(side_px=args.side)
+        self.config = tiny.TinyConfig(side_px=args.side, neck_norm=True)
         self.model = tiny.build(self.config).to(memory_format=torch.channels_last)
         self.matcher = matching.Matcher(self.config.depths[1:])
         self.average = copy.deepcopy(self.model).eval()
@@ -67,12 +68,20 @@ class Trainer:
             self.restore(torch.load(last, weights_only=True))
         elif args.weights:
             started = tiny.unpack(checkpoints.read(args.weights), args.weights.name)
-            self.model.load_state_dict(started.state_dict())
+            self.start_from(started.state_dict())
             self.average.load_state_dict(self.model.state_dict())
         self.rng = np.random.default_rng([args.seed, self.step, RANK])
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return [*self.model.parameters(), *self.matcher.parameters()]
+
+    def start_from(self, state) -> None:
+        """Take weights over; a neck without norms starts anew, softly, but for its finest level."""
+        if "image_encoder.calm.1.weight" not in state:
+            coarse = re.compile(r"image_encoder\.(lateral|smooth)\.[1-9]")
+            state = {k: v for k, v in state.items() if not coarse.match(k)}
+            torch.nn.init.constant_(self.model.image_encoder.calm[1].weight, 0.2)
+        self.model.load_state_dict(state, strict=False)
 
     def restore(self, state) -> None:
         self.model.load_state_dict(state["model"])

@@ -10,7 +10,7 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import HeatMap, Prompts, Proposal, run
-from napari_samic.errors import FormatError, ModelError, WeightsError
+from napari_samic.errors import FormatError, ModelError, SettingsError, WeightsError
 from napari_samic.models import samic
 from napari_samic.pipeline.segment import stored_peaks
 from napari_samic.prompts import load_prompts
@@ -133,11 +133,11 @@ def test_some_peak_settings_can_be_changed(prompter):
 def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, monkeypatch):
     used = []
 
-    def propose(self, references, image):
-        used.append(self.peaks)
+    def proposal(self, maps, shape, settings=None):
+        used.append(settings or self.peaks)
         return Proposal(())
 
-    monkeypatch.setattr(samic.SamicPrompter, "propose", propose)
+    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
     image = scenes / "images" / "p0.png"
     segment(image, prompter=prompter, out=tmp_path / "a")
     segment(image, prompter=prompter, out=tmp_path / "b", peaks=PeakSettings(threshold=0.2))
@@ -194,3 +194,15 @@ def test_two_folders_of_images_are_one_run(prompter, tmp_path, two_points):
     write_image(b / "q.png", scene(1)[0])
     outcome = segment([a / "images", b], prompter=prompter, out=tmp_path / "out")
     assert outcome.done == ("p0", "q")
+
+
+@pytest.mark.parametrize("method", ["persam", "prototypes", "forest", "registration"])
+def test_other_methods_take_the_references_of_the_file(prompter, scenes, tmp_path, method):
+    outcome = segment(scenes / "images", prompter=prompter, out=tmp_path, method=method)
+    assert outcome.done == ("p0", "p1", "p2", "p3")
+
+
+def test_unknown_method_is_refused_before_anything_is_written(prompter, scenes, tmp_path):
+    with pytest.raises(SettingsError, match="method is 'persma', expected one of auto, samic"):
+        segment(scenes / "images", prompter=prompter, out=tmp_path / "out", method="persma")
+    assert not (tmp_path / "out").exists()

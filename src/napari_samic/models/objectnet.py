@@ -11,7 +11,7 @@ Source: ours; encoder in `tinyencoder`. The depth is the distance map of Naylor 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder, folded
 
 START = "tiny"
 """Whose encoder it starts from: the packaged model's."""
-NECK = ("lateral", "smooth")
+NECK = ("lateral", "smooth", "calm")
 """Parts of the packaged encoder that start anew: in its neck, nearly all units are dead."""
 STRIDE = 32
 """Sides of the input are multiples of it."""
@@ -94,7 +94,7 @@ def fresh(classes: int, seed: int = 0) -> ObjectNet:
     encoder = tiny.unpack(content, START).image_encoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = ObjectNet(_config(content["config"]), classes)
+        net = ObjectNet(replace(_config(content["config"]), neck_norm=True), classes)
     stages = getattr(encoder, "one", encoder).state_dict()
     kept = {k: v for k, v in stages.items() if not k.startswith(NECK)}
     net.encoder.load_state_dict(kept, strict=False)

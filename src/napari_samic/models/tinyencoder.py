@@ -21,7 +21,11 @@ from napari_samic.errors import FormatError
 
 @dataclass(frozen=True)
 class TinyConfig:
-    """Sizes of the network; stored in the weights file."""
+    """Sizes of the network; stored in the weights file.
+
+    `neck_norm`: group norm at the coarse levels of the neck. Without it their ReLUs may die early,
+    and nothing of them arrives in the embedding.
+    """
 
     side_px: int = 256
     widths: tuple[int, int, int, int] = (96, 192, 384, 768)
@@ -29,6 +33,7 @@ class TinyConfig:
     embed: int = 64
     unet: tuple[int, int, int, int] = (48, 80, 128, 192)
     scales: int = 1
+    neck_norm: bool = False
 
 
 def _conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -81,6 +86,8 @@ class TinyEncoder(nn.Module):
         self.smooth = nn.ModuleList(
             [nn.Conv2d(config.embed, config.embed, 3, padding=1) for _ in config.widths]
         )
+        coarse = [nn.GroupNorm(8, config.embed) for _ in config.widths[1:] if config.neck_norm]
+        self.calm = nn.ModuleList([nn.Identity(), *coarse])
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """Embedding and taps in one pass.
@@ -110,13 +117,12 @@ class TinyEncoder(nn.Module):
     def _neck(self, ends: list[Tensor]) -> Tensor:
         """Coarse to fine, each level added to the one below it."""
         top = None
-        for end, lateral, smooth in reversed(
-            list(zip(ends, self.lateral, self.smooth, strict=True))
-        ):
-            here = lateral(end)
+        for level in reversed(range(len(ends))):
+            here = self.lateral[level](ends[level])
             if top is not None:
                 here = here + F.interpolate(top, size=here.shape[-2:], mode="nearest")
-            top = F.relu(smooth(here))
+            here = self.smooth[level](here)
+            top = F.relu(self.calm[level](here) if level < len(self.calm) else here)
         if top is None:
             raise FormatError("encoder without stages: the weights file's config is damaged.")
         return top

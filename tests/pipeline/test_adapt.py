@@ -1,0 +1,119 @@
+"""The encoder grown to the references: in the prompter file, used by `segment`, or refused."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_samic import pipeline
+from napari_samic.contracts import run
+from napari_samic.metrics import iou
+from napari_samic.models import adapting, looks, prompterfile
+from napari_samic.pipeline.segment import open_worker
+from napari_samic.settings import AdaptSettings, TrainSettings
+from toys import scene, write_scenes
+
+ROOM = import_module("napari_samic.pipeline.train")
+QUICK = TrainSettings(epochs=1, views=1)
+GROW = AdaptSettings(adapt_steps=60, adapt_batch=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("data"), 6)
+
+
+@pytest.fixture(scope="module")
+def grown(folder, toy, growing, tmp_path_factory):
+    """A prompter file with a network that was grown to four references."""
+    out = tmp_path_factory.mktemp("grown") / "p.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "WINDOW_PX", 64)
+        patch.setattr(looks, "SIDES_PX", (64,))
+        patch.setattr(ROOM, "grow", growing)
+        outcome = train(folder, out, toy)
+    return out, outcome
+
+
+def train(folder, out, toy, adapt=GROW, **options):
+    return run(
+        pipeline.train(
+            [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks", out=out,
+            model=toy, device="cpu", settings=QUICK, adapt=adapt, **options,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture
+def on(monkeypatch, growing):
+    monkeypatch.setattr(looks, "WINDOW_PX", 64)
+    monkeypatch.setattr(looks, "SIDES_PX", (64,))
+    monkeypatch.setattr(ROOM, "grow", growing)
+
+
+def test_segment_uses_it_and_finds_more(grown, folder, tmp_path):
+    prompter, outcome = grown
+    assert outcome.figures["adapted"]
+    assert "with it" in outcome.figures["growth"]
+    scores = {}
+    for method in ("auto", "samic"):
+        out = tmp_path / method
+        images = [folder / "images" / f"p{i}.png" for i in (4, 5)]
+        run(pipeline.segment(images, prompter=prompter, out=out, method=method, device="cpu"))
+        scores[method] = np.mean(
+            [iou(tifffile.imread(out / f"p{i}.tif") > 0, scene(i)[1] > 0) for i in (4, 5)]
+        )
+    assert scores["auto"] > scores["samic"]
+    assert scores["auto"] > 0.6
+
+
+def test_the_file_tells_how_it_went(grown):
+    growth = prompterfile.describe(grown[0])["growth"]
+    assert growth["accepted"]
+    assert growth["steps"] == 60
+    assert growth["after"] > growth["before"]
+    assert len(growth["held_out"]) == 1
+
+
+def test_it_comes_back_the_same_from_the_file(grown, folder):
+    image = scene(5)[0]
+    first, again = (open_worker(grown[0], device="cpu").segment(image) for _ in "ab")
+    assert (first.labels == again.labels).all()
+    assert len(first.scores) == 2
+
+
+def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
+    room = import_module("napari_samic.pipeline.adapt")
+    monkeypatch.setattr(room, "_judge", lambda *_: 0.5)
+    outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt_steps=3, adapt_batch=2))
+    assert not outcome.figures["adapted"]
+    assert "not used" in outcome.figures["growth"]
+    assert open_worker(tmp_path / "p.pt", device="cpu").finder is None
+
+
+def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path, on):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3
+
+    outcome = train(folder, tmp_path / "p.pt", toy, stop=stop)
+    assert not outcome.figures["adapted"]
+    assert outcome.settled["adapt"] is False
+
+
+def test_switched_off_nothing_is_learned(folder, toy, tmp_path, on, monkeypatch):
+    monkeypatch.setattr(adapting, "adapt", None)  # would fail
+    outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt=False))
+    assert outcome.figures["growth"] == ""
+
+
+def test_damaged_network_in_the_file_is_told(grown, tmp_path):
+    content = torch.load(grown[0], weights_only=True)
+    content["finder"]["state"].pop("last.bias")
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(Exception, match=r"damaged.pt: its object network is damaged"):
+        open_worker(tmp_path / "damaged.pt", device="cpu")
