@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sequences", nargs="*", default=["all"], help="names, or all")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--instances", action="store_true", help="follow parts of a mask apart")
-    parser.add_argument("--floor", type=float, default=MemorySettings().floor)
-    parser.add_argument("--frames", type=int, default=MemorySettings().frames)
+    parser.add_argument("--floor", type=float, default=MemorySettings().memory_floor)
+    parser.add_argument("--frames", type=int, default=MemorySettings().memory_frames)
     parser.add_argument("--most", type=int, default=0, help="frames of a sequence; 0: all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(".work/video"))
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(args: argparse.Namespace, bench: Bench, pool: Pool, chosen: dict[str, list[int]]) -> str:
     """All sequences and seeds; a line of each as it comes, and a sheet of the first seed."""
-    memory = MemorySettings(floor=args.floor, frames=args.frames)
+    memory = MemorySettings(follow="always", memory_floor=args.floor, memory_frames=args.frames)
     rows: dict[str, list[dict[str, dict[str, float]]]] = {}
     for name, numbers in chosen.items():
         frames = [pool[i] for i in numbers[: args.most or None]]

@@ -26,7 +26,7 @@ def results(
         values = np.random.default_rng(seed).uniform(0.3, 0.7, count)
         noise = np.random.default_rng(99).normal(gain, 0.01, count) if gain else np.zeros(count)
         out += [
-            Result("polyps", seed, shots, method, f"p{n}", float(v), float(v) / 2, 0.9, 0.1)
+            Result("polyps", seed, shots, method, f"p{n}", float(v), float(v) / 2, 0.8, 0.7, 0.9, 0.1)
             for n, v in enumerate(values + noise)
         ]
     return out
@@ -103,7 +103,8 @@ def test_files_say_what_the_cells_say(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "summary.md").read_text(encoding="utf-8") == markdown(found)
     with (tmp_path / "out" / "images.csv").open(encoding="utf-8") as file:
         assert next(csv.reader(file)) == [
-            "set", "seed", "shots", "method", "image", "iou", "dice", "score", "seconds"
+            "set", "seed", "shots", "method", "image", "iou", "dice", "boundary_f", "object_f1",
+            "score", "seconds",
         ]  # fmt: skip
 
 

@@ -323,18 +323,20 @@ class StrategySettings(Settings):
     """How a predicted map becomes questions to the segmenter. The defaults are SAMIC's."""
 
     strategy: str = option(
-        "peaks",
+        "auto",
         "What is asked for each component of the map: points by centroids (paper), peaks (moved "
         "into it), distance, kmedoids or rays; its box, or wide_box; mask, the map itself; "
-        "negatives: peaks, and where not; curriculum: box, then points, then both.",
-        choices=("peaks", "centroids", "box", "wide_box", "mask", "distance", "kmedoids", "rays",
-                 "negatives", "curriculum"),
+        "negatives: peaks, and where not; curriculum: box, then points, then both. auto: peaks, or "
+        "with a network grown to the references a box, a point and the map, of each object.",
+        choices=("auto", "peaks", "centroids", "box", "wide_box", "mask", "distance", "kmedoids",
+                 "rays", "negatives", "curriculum"),
     )  # fmt: skip
     choice: str = option(
-        "score",
+        "auto",
         "Which of the segmenter's masks is taken: the surest (score), the one most like the map "
-        "(agreement), or by the product of the two (both).",
-        choices=("score", "agreement", "both"),
+        "(agreement), or by the product of the two (both). auto: score, or both with a network "
+        "grown to the references, whose map has the size of the objects.",
+        choices=("auto", "score", "agreement", "both"),
     )
     points: int = option(3, "Points an object of kmedoids, rays and curriculum.", ge=1, le=32)
     margin_frac: float = option(
@@ -372,29 +374,29 @@ class RefineSettings(Settings):
 class MemorySettings(Settings):
     """What is remembered from one frame of a stack or a video to the next."""
 
-    order: str = option(
-        "auto",
-        "Which images follow each other: auto, the planes of a stack; always, the files of a "
-        "folder as well, by their names; never, each image is looked at alone.",
-        choices=("auto", "always", "never"),
+    follow: str = option(
+        "never",
+        "Which images follow each other: never, each is looked at alone; stacks, the planes of a "
+        "stack; always, the files of a folder as well, by their names.",
+        choices=("never", "stacks", "always"),
     )
-    frames: int = option(
+    memory_frames: int = option(
         3, "Accepted frames that serve as further references. 0: none.", ge=0, le=64
     )
-    decay: float = option(
+    memory_decay: float = option(
         0.7, "Weight of such a frame against the one after it; your own count 1.", ge=0.0, le=1.0
     )
-    accept_score: float = option(
+    memory_score: float = option(
         0.5, "Frames of lower confidence are not remembered.", ge=0.0, le=1.0
     )
-    accept_agreement: float = option(
+    memory_agreement: float = option(
         0.6,
         "Frames that overlap less (IoU) with what was carried over from the frame before are not "
         "remembered.",
         ge=0.0,
         le=1.0,
     )
-    floor: float = option(
+    memory_floor: float = option(
         0.25,
         "What is left of the map where no object was expected, so that new ones can be found. "
         "Where it is below the cut of the peaks (0.3), a new object must be surer than the known.",

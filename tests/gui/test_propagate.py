@@ -124,13 +124,13 @@ def test_heat_map_comes_before_the_masks(of, bench):
 
 def test_other_settings_ask_the_network_no_second_time(of, bench, monkeypatch):
     asked = []
-    maps = SamicPrompter.maps
+    maps = SamicPrompter.maps_and_agreement
 
     def counted(self, references, image):
         asked.append(image)
         return maps(self, references, image)
 
-    monkeypatch.setattr(SamicPrompter, "maps", counted)
+    monkeypatch.setattr(SamicPrompter, "maps_and_agreement", counted)
     of.watch(True)
     bench.runner.settle()
     before = len(of.preview.result.objects)

@@ -23,7 +23,7 @@ def reference(name="mine", mask=None):
 
 
 def memory(**changes):
-    return Memory(MemorySettings(**{"frames": 2, "decay": 0.5, **changes}))
+    return Memory(MemorySettings(**{"memory_frames": 2, "memory_decay": 0.5, **changes}))
 
 
 def offer(kept, *, confidence=0.8, agreement=0.9, labels=None):
@@ -50,7 +50,7 @@ def test_old_frames_are_dropped():
     ],
 )
 def test_doubtful_frames_are_refused(doubt):
-    kept = memory(accept_score=0.5, accept_agreement=0.6)
+    kept = memory(memory_score=0.5, memory_agreement=0.6)
     assert not offer(kept, **doubt)
     assert names(kept) == []
 
@@ -89,7 +89,7 @@ def test_a_sequence_starts_with_nothing():
 
 
 def test_no_frame_is_kept_where_none_is_asked_for():
-    kept = memory(frames=0)
+    kept = memory(memory_frames=0)
     assert not offer(kept)
     assert names(kept) == []
 

@@ -73,7 +73,7 @@ def test_everything_else_is_kept(tmp_path):
         assert getattr(again, name) == getattr(made, name)
     [shown] = again.references
     assert shown.name == "r"
-    assert shown.mask is None
+    assert shown.mask.tolist() == np.ones((64, 64)).tolist()
     assert np.array_equal(shown.image, made.references[0].image)
     assert shown.objects[0].box_rc.tolist() == [3, 4, 20, 30]
     assert [o.label for o in shown.objects] == [2, 1]

@@ -31,9 +31,12 @@ from napari_samic.settings import (
     AdaptSettings,
     AnnotateSettings,
     HeatMapSettings,
+    MemorySettings,
     PeakSettings,
     PrompterSettings,
+    RefineSettings,
     SegmentSettings,
+    StrategySettings,
     TrainSettings,
 )
 
@@ -162,7 +165,10 @@ def train(
 
 
 @app.command()
-@with_settings(settings=SegmentSettings, peaks=Changes(PeakSettings))
+@with_settings(
+    settings=SegmentSettings, peaks=Changes(PeakSettings), memory=MemorySettings,
+    strategy=StrategySettings, refine=RefineSettings,
+)  # fmt: skip
 def segment(
     images: Images,
     *,
@@ -189,6 +195,9 @@ def segment(
     json_: AsJson = False,
     settings: SegmentSettings,
     peaks: dict[str, Any],
+    memory: MemorySettings,
+    strategy: StrategySettings,
+    refine: RefineSettings,
 ) -> None:
     """Segment images with a trained prompter."""
     from napari_samic import recipes
@@ -197,7 +206,8 @@ def segment(
     job = recipes.job(
         "segment", images, prompter=prompter, out=out, model=model, backbone=backbone,
         method=method, device=device, settings=settings,
-        peaks=replace(stored_peaks(prompter), **peaks) if peaks else None,
+        peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
+        strategy=strategy, refine=refine,
         heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)

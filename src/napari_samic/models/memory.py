@@ -44,7 +44,7 @@ class Memory:
     def __init__(self, settings: MemorySettings | None = None) -> None:
         self.settings = settings or MemorySettings()
         self.first: Reference | None = None
-        self._frames: deque[_Frame] = deque(maxlen=self.settings.frames)
+        self._frames: deque[_Frame] = deque(maxlen=self.settings.memory_frames)
         self._offered = 0
 
     def forget(self) -> None:
@@ -88,10 +88,10 @@ class Memory:
         """
         self._offered += 1
         chosen = self.settings
-        if confidence < chosen.accept_score or agreement < chosen.accept_agreement:
+        if confidence < chosen.memory_score or agreement < chosen.memory_agreement:
             return False
         objects = prompts_of(labels, classes or {})
-        if not objects or not chosen.frames:
+        if not objects or not chosen.memory_frames:
             return False
         taken = Reference(f"frame {self._offered}", image, objects, labels)
         self._frames.append(_Frame(taken, float(np.clip(confidence, 0, 1)), self._offered))
@@ -118,7 +118,7 @@ class Memory:
             lasting += (self.first,)
         ages = [self._offered - f.number + 1 for f in self._frames]
         weights = [
-            f.confidence * self.settings.decay**age
+            f.confidence * self.settings.memory_decay**age
             for f, age in zip(self._frames, ages, strict=True)
         ]
         frames = tuple(f.reference for f in self._frames)

@@ -7,7 +7,7 @@ goes on where it was. Nothing is fetched: the set lies in a folder, as its autho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,8 @@ def benchmark(
     Returns
     -------
     Job of Outcome
-        `figures`: `table`, in Markdown, and for each way `aurc` and `bad_first`, the bad masks
-        among the fifth that is least sure over their share of all.
+        `figures`: `table`, in Markdown; for videos `j_and_f` of each way; and for each way `aurc`
+        and `bad_ratio`, the bad masks among the fifth that is least sure over their share of all.
 
     Raises
     ------
@@ -111,7 +111,8 @@ def benchmark(
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:
             draw = datasets.episodes(found, shots=count, seed=seed, share=share)
-            stage = _Stage(folder, name, count, given, tuple(draw), targets)
+            played = _by_sequence(draw) if found.protocol == "video" else tuple(draw)
+            stage = _Stage(folder, name, count, given, played, targets)
             for way in ways:
                 if stage.file(way).exists():
                     skipped.append(stage.file(way).stem)
@@ -125,6 +126,8 @@ def benchmark(
     shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
     cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
     figures = {"table": report.markdown(cells), **_trust(shown)}
+    if found.protocol == "video":
+        figures["j_and_f"] = _videos(shown, {item.name: item.group for item in found.items})
     return common.Outcome(
         folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), {}, figures
     )
@@ -140,6 +143,29 @@ def _check_setup(folder: Path, setup: dict[str, Any]) -> None:
     if other:
         msg = f"{folder}: holds a benchmark of another {', '.join(other)}. Give another --out."
         raise OutputError(msg)
+
+
+def _by_sequence(episodes: Iterable[Episode]) -> tuple[Episode, ...]:
+    """Frames of a sequence in their order, with the first one as reference."""
+    first: dict[str, Episode] = {}
+    frames: dict[str, list[Item]] = {}
+    for one in episodes:
+        first.setdefault(one.group, one)
+        frames.setdefault(one.group, []).extend(one.targets)
+    return tuple(
+        Episode(tuple(frames[g]), first[g].references[:1], first[g].label, group=g) for g in first
+    )
+
+
+def _videos(results: Sequence[Result], groups: dict[str, str]) -> dict[str, float]:
+    """Mean of J and F over frames and then over sequences, by way."""
+    out = {}
+    for way in dict.fromkeys(r.method for r in results):
+        means: dict[str, list[float]] = {}
+        for r in (r for r in results if r.method == way):
+            means.setdefault(groups[r.image], []).append((r.iou + r.boundary_f) / 2)
+        out[way] = float(np.mean([np.mean(values) for values in means.values()]))
+    return out
 
 
 @dataclass(frozen=True, eq=False)

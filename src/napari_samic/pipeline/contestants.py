@@ -17,10 +17,12 @@ from napari_samic.errors import SettingsError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline.adapt import adapt
+from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import (
     AdaptSettings,
     HeatMapSettings,
+    MemorySettings,
     PeakSettings,
     PrompterSettings,
     SegmentSettings,
@@ -46,6 +48,8 @@ class Way:
         Whether the learner is trained.
     adapted : bool
         Whether the packaged encoder is grown to the references.
+    follows : bool
+        Whether images are frames that follow the first reference.
     settings : SegmentSettings
     """
 
@@ -54,6 +58,7 @@ class Way:
     paper_peaks: bool = False
     trained: bool = True
     adapted: bool = False
+    follows: bool = False
     settings: SegmentSettings = field(default_factory=SegmentSettings)
 
 
@@ -65,7 +70,8 @@ WAYS = MappingProxyType(
         "paper+peaks+join": Way("and our choice of masks", paper=True),
         "samic": Way("and the packaged first weights and our settings"),
         "samic-first": Way("those without training", trained=False),
-        DEFAULT: Way("and the encoder grown to the references", adapted=True),
+        "follow": Way("samic-first, and what was found in a frame", trained=False, follows=True),
+        DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
     }
 )
 
@@ -116,7 +122,8 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
         From (H, W, 3) uint8 to a Segmentation.
     """
     if name in WAYS:
-        return (yield from _samic(WAYS[name], references, given)).segment
+        worker = yield from _samic(WAYS[name], references, given)
+        return _follower(worker, references[0]).segment if WAYS[name].follows else worker.segment
     features = backbones.build("segmenter", given.segmenter)
     asked = SamicPrompter(features)
     asked.references = tuple(references)
@@ -142,3 +149,10 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     if way.adapted:
         yield from adapt(prompter, given.segmenter, references, given.adapting, how)
     return Worker(prompter, given.segmenter, way.settings, prompter.finder)
+
+
+def _follower(worker: Worker, first: Reference) -> Follower:
+    memory = MemorySettings(follow="always")
+    follower = Follower(worker.prompter, worker.segmenter, memory, worker.settings)
+    follower.begin(first)
+    return follower

@@ -1,7 +1,7 @@
 """One frame after another: what the frames before say about the next.
 
 Beside `segment.Worker`, and callable by the loop as that one is: planes of a stack follow each
-other, files of a folder only if the settings say so. Without a frame before, and with `order`
+other, files of a folder only if the settings say so. Without a frame before, and with `follow`
 never, it is the same as the worker. Knows no file.
 """
 
@@ -140,8 +140,8 @@ class Follower:
 
         Axes of a stack but the last are sequences of their own.
         """
-        order, was = self.settings.order, self._place
-        if order == "never" or (order == "auto" and not plane.stack_shape):
+        follow, was = self.settings.follow, self._place
+        if follow == "never" or (follow == "stacks" and not plane.stack_shape):
             return was is None and self.track is None, None
         if not plane.stack_shape:
             return was is None or was[0] == "folder", ("folder", 0)
@@ -175,7 +175,7 @@ class Follower:
         Segmentation
             Numbered as ever; `track.labels` has the numbers that last.
         """
-        if self.settings.order == "never":
+        if self.settings.follow == "never":
             return self.worker.segment(image)
         if self.track is not None and self.track.image.shape != image.shape:
             self.forget()
@@ -238,7 +238,7 @@ class Follower:
         prompter = self.worker.prompter
         maps, agreement = prompter.maps_and_agreement(references, image, weights)
         kinds = class_table(classes, here)[here]  # (H, W)
-        floor = self.settings.floor
+        floor = self.settings.memory_floor
         for label, values in maps.items():
             if (kinds == label).any():
                 expected = tracking.prior(kinds == label)

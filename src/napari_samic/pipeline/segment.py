@@ -15,11 +15,18 @@ from napari_samic.models import backbones, methods, prompterfile
 from napari_samic.models.sam import load_segmenter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
-from napari_samic.pipeline.loop import Loop, Tally
+from napari_samic.pipeline.follow import Follower
+from napari_samic.pipeline.loop import Loop, Tally, Work
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker
-from napari_samic.settings import PeakSettings, SegmentSettings
+from napari_samic.settings import (
+    MemorySettings,
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+)
 
 AUTO = "auto"
 
@@ -35,6 +42,9 @@ def segment(
     device: str = "auto",
     settings: SegmentSettings | None = None,
     peaks: PeakSettings | None = None,
+    memory: MemorySettings | None = None,
+    strategy: StrategySettings | None = None,
+    refine: RefineSettings | None = None,
     heatmaps: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
@@ -59,6 +69,10 @@ def segment(
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
         Default: those of the prompter file. Only looked at by samic.
+    memory : MemorySettings, optional
+        Whether what was found in one image says where to look in the next; with samic only.
+    strategy : StrategySettings, optional
+    refine : RefineSettings, optional
     heatmaps, overlay : bool
         Also write `heatmaps/` and `overlay.png`.
     overwrite : bool
@@ -89,10 +103,22 @@ def segment(
     work = open_worker(
         prompter, model=model, backbone=backbone, method=method, device=device, peaks=peaks
     )
-    work = replace(work, settings=settings or work.settings)
-    loop = Loop(planes, work, records, sheet, overwrite, heatmaps)
+    work = replace(
+        work,
+        settings=settings or work.settings,
+        strategy=strategy or work.strategy,
+        refine=refine or work.refine,
+    )
+    loop = Loop(planes, _in_order(work, memory), records, sheet, overwrite, heatmaps)
     outcome = yield from loop.run()
     return replace(outcome, figures=_figures(loop.tallies))
+
+
+def _in_order(work: Worker, memory: MemorySettings | None) -> Work:
+    """The worker, or one that remembers the image before."""
+    if memory is None or memory.follow == "never":
+        return work
+    return Follower(work.prompter, work.segmenter, memory, work.settings)
 
 
 def check_method(method: str) -> None:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from napari_samic.contracts import (
+    BoolArray,
     FloatArray,
     HeatMap,
     Image,
     Plane,
     Prompter,
+    Prompts,
     Proposal,
     Reference,
     Segmentation,
@@ -26,8 +29,19 @@ from napari_samic.models.objectnet import Finder, Seen
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.loop import Answer
-from napari_samic.refine import asking, objects
-from napari_samic.settings import PeakSettings, SegmentSettings, StrategySettings
+from napari_samic.refine import asking, improve, objects, strategies
+from napari_samic.refine import guesses as guessing
+from napari_samic.refine.asking import Found
+from napari_samic.refine.guesses import Cut, Guess
+from napari_samic.refine.limits import Limits
+from napari_samic.refine.placing import inner
+from napari_samic.settings import (
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+)
+from napari_samic.tracking import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +78,8 @@ class Worker:
         Says where objects are, in place of the references' map.
     other : Prompter or None
         Asked with the prompter's references, in place of both.
+    strategy : StrategySettings
+    refine : RefineSettings
     """
 
     prompter: SamicPrompter
@@ -71,6 +87,8 @@ class Worker:
     settings: SegmentSettings
     finder: Finder | None = None
     other: Prompter | None = None
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
 
     @property
     def normalisation(self) -> Normalisation:
@@ -109,8 +127,10 @@ class Worker:
             return replace(
                 self.prompter.proposal(look.maps, shape, peaks), agreement=look.agreement
             )
-        highest = np.max([seen.inside for seen in look.seen.values()], axis=0)
-        return Proposal(tuple(g.prompts for g in self._guesses(look)), HeatMap(highest))
+        maps = self._maps(look, shape, peaks)
+        guesses = self._guesses(look, maps, peaks)
+        highest = np.max(list(maps.values()), axis=0)
+        return Proposal(tuple(g.prompts for g in guesses), HeatMap(highest))
 
     def answer(
         self,
@@ -132,28 +152,92 @@ class Worker:
             Default: the prompter's; not looked at with a finder.
         """
         chosen = settings or self.settings
-        if look.seen:
-            return self._of_guesses(image, look, chosen)
+        if look.proposal is None and (look.seen or not self._is_plain):
+            return self._by_strategy(image, look, chosen, peaks)
         proposal = self.proposal(look, image.shape, peaks)
         if proposal.answer is not None:
             return proposal.answer
         result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
         return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
-    def _of_guesses(self, image: Image, look: Look, settings: SegmentSettings) -> Segmentation:
-        highest = np.max([seen.inside for seen in look.seen.values()], axis=0)
-        return asking.answer(
-            self.segmenter,
-            image,
-            self._guesses(look),
-            highest,
-            StrategySettings(choice="both"),
-            joining=settings,
-        )
+    @property
+    def _is_plain(self) -> bool:
+        usual = self.strategy.strategy in ("auto", "peaks") and not self.strategy.negatives
+        usual = usual and self.strategy.choice in ("auto", "score")
+        return usual and self.refine == RefineSettings()
 
-    def _guesses(self, look: Look) -> list[Any]:
-        return [
-            guess
-            for label, seen in look.seen.items()
-            for guess in objects.guesses(seen.inside, seen.depth, label=label)
-        ]
+    def _by_strategy(
+        self, image: Image, look: Look, settings: SegmentSettings, peaks: PeakSettings | None
+    ) -> Segmentation:
+        maps = self._maps(look, image.shape, peaks)
+        heat = np.max(list(maps.values()), axis=0)
+        asked = self.strategy
+        if look.seen and asked.choice == "auto":
+            asked = replace(asked, choice="both")
+        guesses = self._guesses(look, maps, peaks)
+        found = asking.ask(self.segmenter, image, guesses, heat, asked, joining=settings)
+        if self.refine != RefineSettings():
+            found = improve.improved(
+                self.segmenter, image, found, heat, self.refine, limits=self._limits,
+                back=lambda mask: self._found_back(image, mask),
+            )  # fmt: skip
+        agreement = _agreements(found) if look.seen else look.agreement
+        return replace(asking.joined(found, heat, settings), agreement=agreement)
+
+    def _maps(
+        self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None
+    ) -> dict[int, FloatArray]:
+        """Of each class at the size of the image, as strategies take them."""
+        if look.seen:
+            return {label: seen.inside for label, seen in look.seen.items()}
+        cut = peaks or self.prompter.peaks
+        return {
+            label: guessing.normalised(resized(values, (shape[0], shape[1])), cut)
+            for label, values in look.maps.items()
+        }
+
+    def _guesses(
+        self, look: Look, maps: Mapping[int, FloatArray], peaks: PeakSettings | None
+    ) -> list[Guess]:
+        if look.seen and self.strategy.strategy == "auto":
+            return [
+                guess
+                for label, seen in look.seen.items()
+                for guess in objects.guesses(seen.inside, seen.depth, label=label)
+            ]
+        if look.seen:
+            return strategies.propose(maps, self.strategy, Cut(threshold=0.5, split=False))
+        shape = next(iter(maps.values())).shape
+        sigma_frac = self.prompter.heat.sigma_frac
+        cut = Cut.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
+        return strategies.propose(maps, self.strategy, cut)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return Limits.of([r.mask for r in self.prompter.references if r.mask is not None])
+
+    def _found_back(self, image: Image, mask: BoolArray) -> float:
+        """How bright the references' clicks are in the maps that this object gives of them."""
+        if not mask.any():
+            return 0.0
+        clicked = Prompts(inner(mask), np.array([True]))
+        here = Reference("here", image, (clicked,))
+        values = []
+        for reference in self.prompter.references:
+            (found,) = self.prompter.maps((here,), reference.image).values()
+            shape = (reference.image.shape[0], reference.image.shape[1])
+            map_ = guessing.normalised(resized(found, shape), self.prompter.peaks)
+            points = np.concatenate([p.points_rc[p.is_foreground] for p in reference.objects])
+            at = np.clip(np.rint(points).astype(int), 0, np.array(shape) - 1)
+            values += map_[tuple(at.T)].tolist()
+        return float(np.mean(values)) if values else 0.0
+
+
+def _agreements(found: Sequence[Found]) -> dict[int, float]:
+    """Of masks and the map, mean over the objects of each class by their area."""
+    out = {}
+    for label in {f.guess.prompts.label for f in found}:
+        mine = [f for f in found if f.guess.prompts.label == label]
+        areas = [max(1, int(f.mask.sum())) for f in mine]
+        out[label] = float(np.average([f.agreement for f in mine], weights=areas))
+    return out

@@ -19,10 +19,13 @@ from napari_samic.settings import (
     AnnotateSettings,
     ExportSettings,
     HeatMapSettings,
+    MemorySettings,
     PeakSettings,
     PrompterSettings,
+    RefineSettings,
     SegmentSettings,
     Settings,
+    StrategySettings,
     TrainSettings,
 )
 
@@ -108,7 +111,13 @@ KINDS = {
         ("images", "prompter"),
         ("images", "prompter", "out"),
         ("backbone", "method", "device", "heatmaps", "overlay", "overwrite"),
-        {"settings": SegmentSettings, "peaks": PeakSettings},
+        {
+            "settings": SegmentSettings,
+            "peaks": PeakSettings,
+            "memory": MemorySettings,
+            "strategy": StrategySettings,
+            "refine": RefineSettings,
+        },
     ),
     "evaluate": Kind(
         ("predictions", "truth"),

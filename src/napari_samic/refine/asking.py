@@ -115,8 +115,9 @@ def ask(
         msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
         raise InputError(msg)
     chosen = joining or SegmentSettings()
-    asking = _Asking(segmenter, image, Salience.of(heat, [g.region for g in guesses]), settings,
-                     settings.choice != "score" or chosen.mask_choice == "score")  # fmt: skip
+    several = settings.choice not in ("auto", "score") or chosen.mask_choice == "score"
+    salience = Salience.of(heat, [g.region for g in guesses])
+    asking = _Asking(segmenter, image, salience, settings, several)
     found, logits = asking.first(guesses)
     if chosen.tell_apart and chosen.instances:
         return asking.apart(found, logits)
@@ -210,7 +211,7 @@ class _Asking:
         return Found(guess, mask, float(said.scores[best]), agreement, logits, prompts)
 
     def _best(self, place: int, said: Candidates) -> int:
-        if self.settings.choice == "score":
+        if self.settings.choice in ("auto", "score"):
             return said.best
         agreements = [self.salience.agreement(place, mask) for mask in said.masks]
         return int(
@@ -225,6 +226,7 @@ class _Asking:
 
 
 _WORTH: dict[str, Callable[[float, float], float]] = {
+    "auto": lambda score, agreement: score,  # noqa: ARG005
     "score": lambda score, agreement: score,  # noqa: ARG005
     "agreement": lambda score, agreement: agreement,  # noqa: ARG005
     "both": lambda score, agreement: score * agreement,

@@ -154,6 +154,7 @@ STRATEGIES: dict[str, Strategy] = {
         curriculum,
     )
 }
+STRATEGIES["auto"] = peaks
 
 
 def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
