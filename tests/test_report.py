@@ -26,7 +26,9 @@ def results(
         values = np.random.default_rng(seed).uniform(0.3, 0.7, count)
         noise = np.random.default_rng(99).normal(gain, 0.01, count) if gain else np.zeros(count)
         out += [
-            Result("polyps", seed, shots, method, f"p{n}", float(v), float(v) / 2, 0.8, 0.7, 0.9, 0.1)
+            Result(
+                "polyps", seed, shots, method, f"p{n}", float(v), float(v) / 2, 0.8, 0.7, 0.9, 0.1
+            )
             for n, v in enumerate(values + noise)
         ]
     return out

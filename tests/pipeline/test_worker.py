@@ -169,3 +169,12 @@ def test_limits_of_the_references_hold():
     many = Reference("m", IMAGE, (), truth([(10 + 14 * i, 10, 4) for i in range(4)]))
     work.prompter.references = (many,)
     assert len(work.segment(IMAGE).scores) == 0  # the whole image is no such object
+
+
+def test_threshold_that_is_given_cuts_the_finders_map():
+    look = seen()
+    faint = np.where(truth() == 2, 0.4, look.seen[1].inside).astype(np.float32)
+    look = Look(seen={1: Seen(faint, look.seen[1].depth)})
+    assert len(worker().answer(IMAGE, look).scores) == 1
+    assert len(worker().answer(IMAGE, look, peaks=PeakSettings(threshold=0.3)).scores) == 2
+    assert len(worker(cut=0.3).answer(IMAGE, look).scores) == 2

@@ -13,6 +13,7 @@ from typing import Any
 from napari_samic.contracts import Step
 
 _WORDS = {
+    "adapt": "growing the encoder to the references",
     "files": "preparing the references",
     "annotate": "masks of the references",
     "judge": "comparing with the prompter in use",

@@ -143,7 +143,8 @@ def train(order: Order) -> Job[Verdict]:
     yield from _phased(job, "annotate")
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
-    verdict = Verdict(None, figures["after"], (), figures["summary"])
+    told = ". ".join(filter(None, (figures["summary"], figures["growth"])))
+    verdict = Verdict(None, figures["after"], (), told)
     if not figures["accepted"]:
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():

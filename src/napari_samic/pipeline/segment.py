@@ -19,7 +19,7 @@ from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Loop, Tally, Work
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
-from napari_samic.pipeline.worker import Worker
+from napari_samic.pipeline.worker import CUT, Worker
 from napari_samic.settings import (
     MemorySettings,
     PeakSettings,
@@ -68,7 +68,8 @@ def segment(
     device : str
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
-        Default: those of the prompter file. Only looked at by samic.
+        Default: those of the prompter file. Of those given, the map of a grown network takes the
+        threshold (else 0.5); the others are samic's.
     memory : MemorySettings, optional
         Whether what was found in one image says where to look in the next; with samic only.
     strategy : StrategySettings, optional
@@ -150,7 +151,8 @@ def open_worker(
         trained.peaks = peaks
     if method in (AUTO, methods.TRAINED):
         finder = trained.finder if method == AUTO else None
-        return Worker(trained, segmenter, SegmentSettings(), finder)
+        cut = CUT if peaks is None else peaks.threshold
+        return Worker(trained, segmenter, SegmentSettings(), finder, cut=cut)
     other = methods.make(method, segmenter, eyes, trained.references)
     return Worker(trained, segmenter, SegmentSettings(), other=other)
 

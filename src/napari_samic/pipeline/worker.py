@@ -43,6 +43,9 @@ from napari_samic.settings import (
 )
 from napari_samic.tracking import resized
 
+CUT = 0.5
+"""Of a probability."""
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -80,6 +83,8 @@ class Worker:
         Asked with the prompter's references, in place of both.
     strategy : StrategySettings
     refine : RefineSettings
+    cut : float
+        Where the finder's map is cut into objects, unless peak settings are given.
     """
 
     prompter: SamicPrompter
@@ -89,6 +94,7 @@ class Worker:
     other: Prompter | None = None
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
+    cut: float = CUT
 
     @property
     def normalisation(self) -> Normalisation:
@@ -149,7 +155,7 @@ class Worker:
         settings : SegmentSettings, optional
             Default: the worker's.
         peaks : PeakSettings, optional
-            Default: the prompter's; not looked at with a finder.
+            Default: the prompter's. Of those given, a finder's map takes the threshold.
         """
         chosen = settings or self.settings
         if look.proposal is None and (look.seen or not self._is_plain):
@@ -199,14 +205,15 @@ class Worker:
     def _guesses(
         self, look: Look, maps: Mapping[int, FloatArray], peaks: PeakSettings | None
     ) -> list[Guess]:
+        at = self.cut if peaks is None else peaks.threshold
         if look.seen and self.strategy.strategy == "auto":
             return [
                 guess
                 for label, seen in look.seen.items()
-                for guess in objects.guesses(seen.inside, seen.depth, label=label)
+                for guess in objects.guesses(seen.inside, seen.depth, label=label, cut=at)
             ]
         if look.seen:
-            return strategies.propose(maps, self.strategy, Cut(threshold=0.5, split=False))
+            return strategies.propose(maps, self.strategy, Cut(threshold=at, split=False))
         shape = next(iter(maps.values())).shape
         sigma_frac = self.prompter.heat.sigma_frac
         cut = Cut.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
