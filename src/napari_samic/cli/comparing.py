@@ -11,6 +11,16 @@ from napari_samic.cli.options import AsJson, Device, Model, with_settings
 from napari_samic.cli.progress import drive, report
 from napari_samic.settings import AdaptSettings, TrainSettings
 
+SETS = (
+    "Data set: coco-20i, pascal-5i, fss-1000, perseg, tsmu, nwpu-vhr10, nwpu-vhr10-boxes, "
+    "kvasir-seg, davis-16, davis-17, davis-flat (images and masks SEQUENCE_NUMBER), or folder "
+    "(images and masks of equal names)."
+)
+WAYS = (
+    "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-first, follow, default, "
+    "persam, persam-f, matcher, prototypes, forest, registration."
+)
+
 
 def _numbers(text: str, what: str) -> list[int]:
     try:
@@ -21,13 +31,11 @@ def _numbers(text: str, what: str) -> list[int]:
 
 @with_settings(training=TrainSettings, adapt=AdaptSettings)
 def benchmark(
-    name: Annotated[str, typer.Argument(help="Data set: kvasir-seg, davis-16, folder, ...")],
+    name: Annotated[str, typer.Argument(help=SETS)],
     *,
     data: Annotated[Path, typer.Option(help="Its folder, as its archive unpacks.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; cells in it are kept.")],
-    ways: Annotated[str, typer.Option(help="What is compared, as paper,default,persam.")] = (
-        "paper,default"
-    ),
+    ways: Annotated[str, typer.Option(help=WAYS)] = ("paper,default"),
     shots: Annotated[str, typer.Option(help="Numbers of references, as 1,5,20.")] = "1,5",
     seeds: Annotated[str, typer.Option(help="As 0,1,2.")] = "0",
     targets: Annotated[int, typer.Option(help="Images an episode at most; 0: all.", min=0)] = 0,

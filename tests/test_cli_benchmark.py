@@ -1,0 +1,40 @@
+"""The shell's `benchmark`: its help names all there is, and bad input is told at once."""
+
+import json
+
+import pytest
+
+from napari_samic import datasets
+from napari_samic.cli import comparing
+from napari_samic.pipeline import contestants
+from toys import write_scenes
+
+
+def test_help_names_every_set_and_every_way():
+    assert [n for n in datasets.names() if n not in comparing.SETS] == []
+    assert [n for n in contestants.names() if n not in comparing.WAYS] == []
+
+
+def test_a_table_is_printed_and_written(shell, toy, tmp_path):
+    folder = write_scenes(tmp_path / "data", 6)
+    options = ["--ways", "samic-first,prototypes", "--shots", "2", "--share", "0.4", "--model", toy]
+    ran = shell("benchmark", "folder", "--data", folder, "--out", tmp_path / "out", *options)
+    assert (ran.code, ran.err) == (0, "")
+    assert "| prototypes |" in ran.out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [cell["method"] for cell in summary["cells"]] == ["samic-first", "prototypes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param(["--shots", "one"], "expected numbers, as 1,5,20", id="shots"),
+        pytest.param(["--ways", "samci"], "unknown samci", id="way"),
+        pytest.param(["--baseline", "paper", "--ways", "samic"], "not compared", id="baseline"),
+    ],
+)
+def test_bad_options_are_told(shell, toy, tmp_path, given, text):
+    folder = write_scenes(tmp_path / "data", 3)
+    ran = shell("benchmark", "folder", "--data", folder, "--out", tmp_path / "out", *given)
+    assert ran.code == 2
+    assert text in " ".join(ran.err.split())
