@@ -12,7 +12,7 @@ from napari_samic.errors import InputError
 from napari_samic.settings import TrainSettings
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
-JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "demo")}
+JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "benchmark", "demo")}
 JOBS |= {"export_results": pipeline.export, "run_recipe": recipes.replay}
 
 

@@ -22,6 +22,7 @@ _ROOMS = {
         "evaluate",
         "accept",
         "export_results",
+        "benchmark",
         "demo",
         "run_recipe",
     ),

@@ -66,5 +66,6 @@ segment = _recorded(pipeline.segment)
 evaluate = _recorded(pipeline.evaluate)
 accept = _recorded(pipeline.accept)
 export_results = _recorded(pipeline.export)  # `export` is the room of the writers
+benchmark = _blocking(pipeline.benchmark)
 demo = _blocking(pipeline.demo)
 run_recipe = _blocking(recipes.replay)
