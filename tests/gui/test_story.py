@@ -16,7 +16,7 @@ from napari_samic.gui.opening import dock_of
 from napari_samic.gui.project import Project
 from napari_samic.recipes import load_recipe
 from napari_samic.samples import sample_set
-from napari_samic.settings import TrainSettings
+from napari_samic.settings import AdaptSettings, TrainSettings
 
 needs_screen = pytest.mark.skipif(
     os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen"
@@ -74,6 +74,7 @@ class Session:
     def train(self):
         step = self.step("Train")
         step.panel.form.show_values(TrainSettings(epochs=1, views=1))
+        step.panel.form.show_values(AdaptSettings(adapt=False))
         step.panel.verbs["start"]()
         self.rest()
         assert self.project.prompter_file.exists(), step.trainer.news

@@ -117,3 +117,28 @@ def test_damaged_network_in_the_file_is_told(grown, tmp_path):
     torch.save(content, tmp_path / "damaged.pt")
     with pytest.raises(Exception, match=r"damaged.pt: its object network is damaged"):
         open_worker(tmp_path / "damaged.pt", device="cpu")
+
+
+def test_an_image_with_nothing_on_it_is_learned_from_or_left_out(folder, toy, tmp_path, on):
+    from PIL import Image
+
+    more = write_scenes(tmp_path / "data", 5)
+    Image.fromarray(np.zeros(scene(0)[1].shape, np.uint8)).save(more / "masks" / "p4.png")
+    out = tmp_path / "p.pt"
+    outcome = run(
+        pipeline.train(
+            more / "images", masks=more / "masks", out=out, model=toy, device="cpu",
+            settings=QUICK, adapt=AdaptSettings(adapt_steps=3, adapt_batch=2),
+        )
+    )  # fmt: skip
+    assert outcome.figures["growth"]
+
+
+def test_nothing_seen_at_any_click_leaves_the_prompter_as_it_is(
+    folder, toy, tmp_path, on, monkeypatch
+):
+    room = import_module("napari_samic.pipeline.adapt")
+    blank = room.refmasks.Shown(np.zeros(scene(0)[1].shape, np.int32), ())
+    monkeypatch.setattr(room.refmasks, "mask_of", lambda *_: blank)
+    outcome = train(folder, tmp_path / "p.pt", toy)
+    assert not outcome.figures["adapted"]

@@ -14,7 +14,7 @@ import numpy as np
 from napari_samic.contracts import Job, Reference, Segmentation, Step
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, refmasks
-from napari_samic.models.episodes import split
+from napari_samic.models.episodes import labels_of, split
 from napari_samic.models.looks import Page
 from napari_samic.models.objectnet import Finder
 from napari_samic.models.samic import SamicPrompter
@@ -46,12 +46,14 @@ def adapt(
         True: end with what was learned so far.
     """
     pages = []
-    for i, one in enumerate(references):
+    for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
         pages.append(Page(one.name, one.image, refmasks.mask_of(one, segmenter)))
         yield Step(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
     rng = np.random.default_rng(training.seed)
     _, held = split(references, training.holdout_frac, rng)
     names = {one.name for one in held}
+    if not any(page.shown.numbers.any() for page in pages):
+        return  # the segmenter saw nothing at any click
     learner.finder, learner.growth = yield from adapting.adapt(
         [p for p in pages if p.name not in names],
         refmasks.classes_of([p.shown for p in pages]),
