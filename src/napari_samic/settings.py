@@ -295,6 +295,13 @@ class SegmentSettings(Settings):
         choices=("score", "single"),
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
+    map_cut: float = option(
+        0.5,
+        "Where the map of a network grown to the references, a probability, is cut into objects. "
+        "The references' map has `threshold` instead.",
+        ge=0.0,
+        le=1.0,
+    )
     duplicate_iou: float = option(
         0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
     )
@@ -377,7 +384,8 @@ class MemorySettings(Settings):
     follow: str = option(
         "never",
         "Which images follow each other: never, each is looked at alone; stacks, the planes of a "
-        "stack; always, the files of a folder as well, by their names.",
+        "stack; always, the files of a folder as well, by their names. Looks for objects by the "
+        "references' map, also where a network was grown.",
         choices=("never", "stacks", "always"),
     )
     memory_frames: int = option(

@@ -131,3 +131,15 @@ def test_every_level_of_the_neck_reaches_the_answer():
     for name, weight in net.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().max() > 0, name
+
+
+def test_stopped_after_it_was_judged_it_says_so():
+    pages, judged = discs(4), []
+
+    def judge(finder):
+        judged.append(1)
+        return 0.4 if finder is None else 0.6
+
+    finder, report = adapt(pages[:3], aside=pages[3:], judge=judge, stop=lambda: len(judged) > 1)
+    assert finder is None
+    assert "stopped by hand" in report.summary

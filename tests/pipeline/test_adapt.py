@@ -9,6 +9,7 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
+from napari_samic.errors import TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.segment import open_worker
@@ -142,3 +143,20 @@ def test_nothing_seen_at_any_click_leaves_the_prompter_as_it_is(
     monkeypatch.setattr(room.refmasks, "mask_of", lambda *_: blank)
     outcome = train(folder, tmp_path / "p.pt", toy)
     assert not outcome.figures["adapted"]
+
+
+def test_what_fails_in_growing_leaves_the_trained_prompter(folder, toy, tmp_path, on, monkeypatch):
+    def fail(*args, **options):
+        raise TrainingError("the loss is not finite any more. Adapt with a lower rate.")
+        yield
+
+    monkeypatch.setattr(adapting, "adapt", fail)
+    outcome = train(folder, tmp_path / "p.pt", toy, resume=tmp_path / "mark")
+    assert "not adapted: the loss is not finite" in outcome.figures["growth"]
+    assert (tmp_path / "p.pt").exists()
+    assert (tmp_path / "mark").exists()
+
+
+def test_the_same_references_judge_as_in_the_training(grown):
+    header = prompterfile.describe(grown[0])
+    assert header["growth"]["held_out"] == header["report"]["held_out"]

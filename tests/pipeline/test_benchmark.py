@@ -10,7 +10,7 @@ from napari_samic.models import samic
 from napari_samic.pipeline import contestants
 from napari_samic.report import read_results
 from napari_samic.settings import AdaptSettings, TrainSettings
-from toys import write_scenes
+from toys import scene, write_image, write_scenes
 
 QUICK = TrainSettings(epochs=1, views=1)
 OFF = AdaptSettings(adapt=False)
@@ -124,3 +124,59 @@ def test_what_can_not_be_is_refused_before_anything_is_written(
     with pytest.raises(error, match=text):
         compare(folder, tmp_path / "out", toy, **options)
     assert not (tmp_path / "out" / "images.csv").exists()
+
+
+def test_an_image_that_is_asked_for_again_is_another_result(folder, tmp_path, toy, monkeypatch):
+    room = pipeline.benchmark.__globals__
+    real = room["datasets"].episodes
+
+    def twice(*args, **options):
+        found = list(real(*args, **options))
+        return iter([*found, *found])
+
+    monkeypatch.setattr(room["datasets"], "episodes", twice)
+    compare(folder, tmp_path / "out", toy, ways=("samic-first",), targets=2)
+    names = [r.image for r in read_results(tmp_path / "out" / "images.csv")]
+    assert len(set(names)) == 4
+
+
+def test_other_data_need_another_folder(folder, tmp_path, toy):
+    compare(folder, tmp_path / "out", toy, ways=("samic-first",))
+    other = write_scenes(tmp_path / "other", 8)
+    with pytest.raises(OutputError, match="another data"):
+        compare(other, tmp_path / "out", toy, ways=("samic-first",))
+
+
+def test_paper_is_not_compared_untrained(folder, tmp_path, toy):
+    with pytest.raises(SettingsError, match="needs two references"):
+        compare(folder, tmp_path / "out", toy, ways=("paper",), shots=(1,))
+
+
+def test_default_without_adapting_is_samic(folder, tmp_path, toy):
+    compare(folder, tmp_path / "out", toy, ways=("samic", "default"))
+    rows = read_results(tmp_path / "out" / "images.csv")
+    found = {w: [r.iou for r in rows if r.method == w] for w in ("samic", "default")}
+    assert found["samic"] == found["default"]
+
+
+def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):
+    for name in ("cat", "dog"):
+        for i in range(3):
+            image, labels = scene(i)
+            mask = (labels > 0) * np.uint8(255)
+            write_image(tmp_path / "data" / "images" / f"{name}_{i:05}.jpg", image)
+            write_image(tmp_path / "data" / "masks" / f"{name}_{i:05}.png", mask)
+    job = pipeline.benchmark(
+        "davis-flat", data=tmp_path / "data", out=tmp_path / "out", shots=(1, 5),
+        ways=("samic-first", "follow"), model=toy, device="cpu", training=QUICK, adapt=OFF,
+    )  # fmt: skip
+    outcome = run(job)
+    rows = read_results(tmp_path / "out" / "images.csv")
+    assert {r.shots for r in rows} == {1}
+    assert len([r for r in rows if r.method == "follow"]) == 4
+    assert set(outcome.figures["j_and_f"]) == {"samic-first", "follow"}
+
+
+def test_follow_is_for_videos(folder, tmp_path, toy):
+    with pytest.raises(InputError, match="follow is for videos"):
+        compare(folder, tmp_path / "out", toy, ways=("follow",))

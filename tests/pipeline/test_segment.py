@@ -14,7 +14,14 @@ from napari_samic.errors import FormatError, ModelError, SettingsError, WeightsE
 from napari_samic.models import samic
 from napari_samic.pipeline.segment import stored_peaks
 from napari_samic.prompts import load_prompts
-from napari_samic.settings import PeakSettings, SegmentSettings, TrainSettings
+from napari_samic.settings import (
+    MemorySettings,
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+    TrainSettings,
+)
 from toys import SHAPE, hidden_files, scene, write_image, write_scenes, write_toy
 
 
@@ -206,3 +213,27 @@ def test_unknown_method_is_refused_before_anything_is_written(prompter, scenes, 
     with pytest.raises(SettingsError, match="method is 'persma', expected one of auto, samic"):
         segment(scenes / "images", prompter=prompter, out=tmp_path / "out", method="persma")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"method": "persam", "memory": MemorySettings(follow="always")}, id="follow"),
+        pytest.param({"method": "forest", "refine": RefineSettings(limits=True)}, id="refine"),
+        pytest.param(
+            {"memory": MemorySettings(follow="stacks"), "strategy": StrategySettings("box")},
+            id="strategy_and_follow",
+        ),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(prompter, scenes, tmp_path, options):
+    with pytest.raises(SettingsError, match="leave strategy"):
+        segment(scenes / "images", prompter=prompter, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_in_their_order_are_followed_if_asked_for(prompter, scenes, tmp_path):
+    memory = MemorySettings(follow="always")
+    segment(scenes / "images", prompter=prompter, out=tmp_path, memory=memory)
+    with (tmp_path / "scores.csv").open() as file:
+        assert "identity" in next(csv.reader(file))

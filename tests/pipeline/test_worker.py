@@ -1,5 +1,7 @@
 """One image: by peaks, by a strategy, with refinements, or with what a finder saw."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -121,7 +123,7 @@ def test_a_finders_objects_are_asked_by_box_point_and_map():
     assert prompts.box_rc is not None
     assert logits is not None
     assert logits.max() > 0 > logits.min()
-    assert 0.7 < result.agreement[1] < 1
+    assert result.agreement == {}
     np.testing.assert_allclose(result.heat_map.values.max(), 0.9, atol=1e-6)
 
 
@@ -171,10 +173,29 @@ def test_limits_of_the_references_hold():
     assert len(work.segment(IMAGE).scores) == 0  # the whole image is no such object
 
 
-def test_threshold_that_is_given_cuts_the_finders_map():
+def test_map_cut_decides_what_of_the_finders_map_is_an_object():
     look = seen()
     faint = np.where(truth() == 2, 0.4, look.seen[1].inside).astype(np.float32)
     look = Look(seen={1: Seen(faint, look.seen[1].depth)})
     assert len(worker().answer(IMAGE, look).scores) == 1
-    assert len(worker().answer(IMAGE, look, peaks=PeakSettings(threshold=0.3)).scores) == 2
-    assert len(worker(cut=0.3).answer(IMAGE, look).scores) == 2
+    assert len(worker().answer(IMAGE, look, SegmentSettings(map_cut=0.3)).scores) == 2
+    assert len(worker().answer(IMAGE, look, peaks=PeakSettings(threshold=0.3)).scores) == 1
+
+
+def test_specks_of_the_finders_map_are_no_objects():
+    look = seen()
+    inside = look.seen[1].inside.copy()
+    inside[5, 70] = 0.9
+    speck = Look(seen={1: Seen(inside, look.seen[1].depth)})
+    work = worker(finder=SimpleNamespace(side_px=80))
+    assert len(work.answer(IMAGE, speck).scores) == 2
+
+
+def test_finding_back_looks_at_the_clicks_of_one_class_only():
+    refine = RefineSettings(min_consistency=0.9)
+    work = worker(strategy=StrategySettings(choice="both"), refine=refine)
+    one, other = work.prompter.references[0].objects
+    two = Prompts(other.points_rc, other.is_foreground, label=2)
+    work.prompter.references = (Reference("r", IMAGE, (one, two), truth()),)
+    work.prompter.maps = lambda references, image: {1: (truth() == 1).astype(np.float32)}
+    assert len(work.segment(IMAGE).scores) == 2

@@ -145,7 +145,7 @@ def train(order: Order) -> Job[Verdict]:
     figures = outcome.figures
     told = ". ".join(filter(None, (figures["summary"], figures["growth"])))
     verdict = Verdict(None, figures["after"], (), told)
-    if not figures["accepted"]:
+    if not (figures["accepted"] or figures["adapted"]):
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
         return verdict

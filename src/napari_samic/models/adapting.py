@@ -56,6 +56,8 @@ class Grown:
         if self.before is None or self.after is None:
             return f"{line}; too few references to judge it" if self.accepted else "not adapted"
         line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
+        if not self.accepted and self.after > self.before:
+            return f"{line}: stopped by hand, so it is not used"
         return line if self.accepted else f"{line}: not better, so it is not used"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from napari_samic.textfiles import read_json
 LOOKED_AT = 24
 """Overlays of the worst and of the middle ones."""
 SETUP = "setup.json"
+AGAIN = " again "
+"""Between the name of an image and the number of its later answers."""
 
 
 def benchmark(
@@ -64,7 +66,7 @@ def benchmark(
     ways : sequence of str
         Of `contestants.names()`.
     shots : sequence of int
-        References.
+        References; videos and sets that give one image have one.
     seeds : sequence of int
     targets : int
         At most this many images an episode, drawn by the seed; 0: all.
@@ -99,13 +101,18 @@ def benchmark(
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
     found = datasets.open(name, data, split=split)
     how, growing = training or TrainSettings(), adapt or AdaptSettings()
+    if found.protocol in ("first", "video"):
+        shots = (1,)  # the first image, whatever is asked
+    elif "follow" in ways:
+        raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
     folder = common.make_folder(Path(out))
-    _check_setup(folder, {
-        "set": name, "split": split, "share": share, "targets": targets,
-        "model": model, "training": how.to_dict(), "adapt": growing.to_dict(),
-    })  # fmt: skip
     yield Step(0, 0, f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
+    setup: dict[str, Any] = {"set": name, "data": str(Path(data).resolve()), "split": split}
+    setup |= {"share": share, "targets": targets, "model": model}
+    setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
+    setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
+    _check_setup(folder, setup)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     for seed in seeds:
         given = contestants.Conditions(segmenter, how, growing, seed)
@@ -185,7 +192,8 @@ class _Stage:
 
     def play(self, way: str, done: int, total: int) -> Iterator[Step]:
         """Learn and answer every episode, then write the cell."""
-        results, drawn = [], []
+        results: list[Result] = []
+        drawn: list[_Picture] = []
         for episode, targets in self._chosen():
             normalisation = _normalisation(episode.references)
             references = [_reference(item, normalisation) for item in episode.references]
@@ -194,6 +202,9 @@ class _Stage:
             answer = yield from _told(job, done, total, where)
             for i, item in enumerate(targets):
                 result, picture = self._scored(way, item, answer, normalisation)
+                again = sum(r.image.split(AGAIN)[0] == item.name for r in results)
+                if again:  # some protocols ask for an image more than once
+                    result = replace(result, image=f"{item.name}{AGAIN}{again + 1}")
                 results.append(result)
                 drawn.append(picture)
                 yield Step(done, total, f"{where}: {i + 1} of {len(targets)}")
@@ -212,6 +223,8 @@ class _Stage:
         self, way: str, item: Item, answer: contestants.Answerer, normalisation: Normalisation
     ) -> tuple[Result, _Picture]:
         image, truth = _image(item, normalisation), as_instances(item.read_truth())
+        if hasattr(self.given.segmenter, "precompute"):
+            self.given.segmenter.precompute(image)  # else the first way would pay for all
         started = time.monotonic()
         found = answer(image)
         seconds = time.monotonic() - started
@@ -222,7 +235,7 @@ class _Stage:
         told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
         result = Result(self.name, self.given.seed, self.shots, way, item.name, **told,
                         score=_confidence(found), seconds=seconds)  # fmt: skip
-        return result, _Picture(item, normalisation, found)
+        return result, _Picture(item, normalisation, replace(found, heat_map=None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,9 +291,7 @@ def _draw(stem: Path, results: Sequence[Result], drawn: Sequence[_Picture]) -> N
             truth = as_instances(one.item.read_truth())
             image = _image(one.item, one.normalisation)
             tiles.append(pictures.overlay(image, one.found.labels, truth=truth))
-            captions.append(
-                f"{one.item.name}  IoU {results[i].iou:.2f}  sure {results[i].score:.2f}"
-            )
+            captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
         sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
         common.make_folder(stem.parent)
         export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)

@@ -1,8 +1,8 @@
 """What the benchmark compares: ways from references to masks, by name.
 
 `paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
-`segment` do without options. The steps between them are added one at a time. The others compare
-without training a network.
+`segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`. The
+steps between them are added one at a time. The others compare without training a network.
 """
 
 from __future__ import annotations
@@ -145,9 +145,11 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     else:
         starting.give(prompter)
     learns = way.trained and len(references) > 1
+    if way.paper and not learns:
+        raise SettingsError(f"{way.help}: needs two references to be trained. Leave 1 shot out.")
     yield from prompter.fit(references, how if learns else replace(how, epochs=0))
-    if way.adapted:
-        yield from adapt(prompter, given.segmenter, references, given.adapting, how)
+    if way.adapted and learns and given.adapting.adapt:
+        yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
     return Worker(prompter, given.segmenter, way.settings, prompter.finder)
 
 

@@ -19,7 +19,7 @@ from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Loop, Tally, Work
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
-from napari_samic.pipeline.worker import CUT, Worker
+from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import (
     MemorySettings,
     PeakSettings,
@@ -68,8 +68,7 @@ def segment(
     device : str
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
-        Default: those of the prompter file. Of those given, the map of a grown network takes the
-        threshold (else 0.5); the others are samic's.
+        Default: those of the prompter file. Only looked at by samic.
     memory : MemorySettings, optional
         Whether what was found in one image says where to look in the next; with samic only.
     strategy : StrategySettings, optional
@@ -91,9 +90,10 @@ def segment(
     ModelError
         A segmenter with other weights than at training.
     SettingsError
-        An unknown method.
+        An unknown method, or options that can't act together.
     """
     check_method(method)
+    _check_together(method, memory, strategy, refine)
     planes = common.open_planes(images)
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
@@ -129,6 +129,22 @@ def check_method(method: str) -> None:
         raise SettingsError(f"method is {method!r}, expected one of {', '.join(known)}.")
 
 
+def _check_together(
+    method: str,
+    memory: MemorySettings | None,
+    strategy: StrategySettings | None,
+    refine: RefineSettings | None,
+) -> None:
+    """Raise SettingsError for options that would have no effect."""
+    asked = [one for one in (strategy, refine) if one is not None and one != type(one)()]
+    follows = memory is not None and memory.follow != "never"
+    if method not in (AUTO, methods.TRAINED) and (asked or follows):
+        msg = f"method {method} draws masks its own way: leave strategy, refinement and follow out."
+        raise SettingsError(msg)
+    if follows and asked:
+        raise SettingsError("follow asks its own way: leave strategy and refinement out.")
+
+
 def open_worker(
     prompter: Path | str,
     *,
@@ -151,8 +167,7 @@ def open_worker(
         trained.peaks = peaks
     if method in (AUTO, methods.TRAINED):
         finder = trained.finder if method == AUTO else None
-        cut = CUT if peaks is None else peaks.threshold
-        return Worker(trained, segmenter, SegmentSettings(), finder, cut=cut)
+        return Worker(trained, segmenter, SegmentSettings(), finder)
     other = methods.make(method, segmenter, eyes, trained.references)
     return Worker(trained, segmenter, SegmentSettings(), other=other)
 

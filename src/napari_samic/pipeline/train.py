@@ -125,13 +125,16 @@ def train(
         report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
-    growing = adapt or AdaptSettings()
+    if resume is not None and watch is not None and watch.mark is not None:
+        save_mark(Path(resume), watch.mark)  # before what may fail or be cancelled
+    growing, failed = adapt or AdaptSettings(), ""
     if growing.adapt and how.epochs:
         is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
-        yield from grow(learner, segmenter, references, growing, how, is_over)
+        try:
+            yield from grow(learner, segmenter, references, growing, how.seed, is_over)
+        except SamicError as error:
+            failed = f"not adapted: {error}"
     prompterfile.save(learner, target, overwrite=overwrite)
-    if resume is not None and watch is not None and watch.mark is not None:
-        save_mark(Path(resume), watch.mark)
     figures = {
         "epochs": len(report.losses),
         "loss": min(report.losses, default=None),
@@ -140,7 +143,7 @@ def train(
         "accepted": report.accepted,
         "summary": report.summary,
         "adapted": learner.finder is not None,
-        "growth": learner.growth.summary if learner.growth else "",
+        "growth": learner.growth.summary if learner.growth else failed,
     }
     settled: dict[str, Any] = {}
     if watch is not None and watch.is_over:

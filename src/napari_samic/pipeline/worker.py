@@ -25,13 +25,14 @@ from napari_samic.contracts import (
     Reference,
     Segmentation,
 )
+from napari_samic.models.episodes import labels_of
 from napari_samic.models.objectnet import Finder, Seen
+from napari_samic.models.refmasks import mask_of
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.loop import Answer
 from napari_samic.refine import asking, improve, objects, strategies
 from napari_samic.refine import guesses as guessing
-from napari_samic.refine.asking import Found
 from napari_samic.refine.guesses import Cut, Guess
 from napari_samic.refine.limits import Limits
 from napari_samic.refine.placing import inner
@@ -43,8 +44,8 @@ from napari_samic.settings import (
 )
 from napari_samic.tracking import resized
 
-CUT = 0.5
-"""Of a probability."""
+CELL_PX = 4
+"""Of the finder's maps, in pixels of its input: objects below one cell are specks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,6 @@ class Worker:
         Asked with the prompter's references, in place of both.
     strategy : StrategySettings
     refine : RefineSettings
-    cut : float
-        Where the finder's map is cut into objects, unless peak settings are given.
     """
 
     prompter: SamicPrompter
@@ -94,7 +93,6 @@ class Worker:
     other: Prompter | None = None
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
-    cut: float = CUT
 
     @property
     def normalisation(self) -> Normalisation:
@@ -124,7 +122,11 @@ class Worker:
         return Look(*self.prompter.maps_and_agreement(references, image))
 
     def proposal(
-        self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None = None
+        self,
+        look: Look,
+        shape: tuple[int, ...],
+        peaks: PeakSettings | None = None,
+        settings: SegmentSettings | None = None,
     ) -> Proposal:
         """Where the objects are, and the map that says so."""
         if look.proposal is not None:
@@ -134,7 +136,7 @@ class Worker:
                 self.prompter.proposal(look.maps, shape, peaks), agreement=look.agreement
             )
         maps = self._maps(look, shape, peaks)
-        guesses = self._guesses(look, maps, peaks)
+        guesses = self._guesses(look, maps, settings or self.settings, peaks)
         highest = np.max(list(maps.values()), axis=0)
         return Proposal(tuple(g.prompts for g in guesses), HeatMap(highest))
 
@@ -155,7 +157,7 @@ class Worker:
         settings : SegmentSettings, optional
             Default: the worker's.
         peaks : PeakSettings, optional
-            Default: the prompter's. Of those given, a finder's map takes the threshold.
+            Default: the prompter's; not looked at with a finder.
         """
         chosen = settings or self.settings
         if look.proposal is None and (look.seen or not self._is_plain):
@@ -180,15 +182,14 @@ class Worker:
         asked = self.strategy
         if look.seen and asked.choice == "auto":
             asked = replace(asked, choice="both")
-        guesses = self._guesses(look, maps, peaks)
+        guesses = self._guesses(look, maps, settings, peaks)
         found = asking.ask(self.segmenter, image, guesses, heat, asked, joining=settings)
         if self.refine != RefineSettings():
             found = improve.improved(
                 self.segmenter, image, found, heat, self.refine, limits=self._limits,
                 back=lambda mask: self._found_back(image, mask),
             )  # fmt: skip
-        agreement = _agreements(found) if look.seen else look.agreement
-        return replace(asking.joined(found, heat, settings), agreement=agreement)
+        return replace(asking.joined(found, heat, settings), agreement=look.agreement)
 
     def _maps(
         self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None
@@ -202,29 +203,40 @@ class Worker:
             for label, values in look.maps.items()
         }
 
+    def _speck_px(self, shape: tuple[int, ...]) -> float:
+        side = self.finder.side_px if self.finder is not None else max(shape)
+        return float(max(1.0, CELL_PX * max(shape) / side) ** 2)
+
     def _guesses(
-        self, look: Look, maps: Mapping[int, FloatArray], peaks: PeakSettings | None
+        self,
+        look: Look,
+        maps: Mapping[int, FloatArray],
+        settings: SegmentSettings,
+        peaks: PeakSettings | None,
     ) -> list[Guess]:
-        at = self.cut if peaks is None else peaks.threshold
+        shape = next(iter(maps.values())).shape
+        at, least = settings.map_cut, self._speck_px(shape)
         if look.seen and self.strategy.strategy == "auto":
             return [
                 guess
                 for label, seen in look.seen.items()
-                for guess in objects.guesses(seen.inside, seen.depth, label=label, cut=at)
+                for guess in objects.guesses(
+                    seen.inside, seen.depth, label=label, cut=at, min_area_px=least
+                )
             ]
         if look.seen:
-            return strategies.propose(maps, self.strategy, Cut(threshold=at, split=False))
-        shape = next(iter(maps.values())).shape
+            return strategies.propose(maps, self.strategy, Cut(at, split=False, min_area_px=least))
         sigma_frac = self.prompter.heat.sigma_frac
         cut = Cut.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
         return strategies.propose(maps, self.strategy, cut)
 
     @cached_property
     def _limits(self) -> Limits:
-        return Limits.of([r.mask for r in self.prompter.references if r.mask is not None])
+        shown = (mask_of(r, self.segmenter) for r in self.prompter.references)
+        return Limits.of([one.numbers for one in shown])
 
     def _found_back(self, image: Image, mask: BoolArray) -> float:
-        """How bright the references' clicks are in the maps that this object gives of them."""
+        """How bright the references' clicks of a class are in the maps that this object gives."""
         if not mask.any():
             return 0.0
         clicked = Prompts(inner(mask), np.array([True]))
@@ -234,17 +246,12 @@ class Worker:
             (found,) = self.prompter.maps((here,), reference.image).values()
             shape = (reference.image.shape[0], reference.image.shape[1])
             map_ = guessing.normalised(resized(found, shape), self.prompter.peaks)
-            points = np.concatenate([p.points_rc[p.is_foreground] for p in reference.objects])
-            at = np.clip(np.rint(points).astype(int), 0, np.array(shape) - 1)
-            values += map_[tuple(at.T)].tolist()
+            values.append(max(_at_clicks(map_, reference, k) for k in labels_of(reference)))
         return float(np.mean(values)) if values else 0.0
 
 
-def _agreements(found: Sequence[Found]) -> dict[int, float]:
-    """Of masks and the map, mean over the objects of each class by their area."""
-    out = {}
-    for label in {f.guess.prompts.label for f in found}:
-        mine = [f for f in found if f.guess.prompts.label == label]
-        areas = [max(1, int(f.mask.sum())) for f in mine]
-        out[label] = float(np.average([f.agreement for f in mine], weights=areas))
-    return out
+def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
+    """Mean of a map at the positive points of a reference's objects of one class."""
+    mine = [p.points_rc[p.is_foreground] for p in reference.objects if p.label == label]
+    at = np.clip(np.rint(np.concatenate(mine)).astype(int), 0, np.array(values.shape) - 1)
+    return float(values[tuple(at.T)].mean()) if len(at) else 0.0
