@@ -253,7 +253,7 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True)
 class AdaptSettings(Settings):
-    """How the packaged encoder is grown to the references. Not in the paper."""
+    """How the encoder grows. Not in the paper."""
 
     adapt: bool = option(
         True,

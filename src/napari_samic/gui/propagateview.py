@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_samic.gui.propagaterun import Run
 
 Verbs = Mapping[str, Callable[..., None]]
-BASIC = ("threshold", "min_score", "instances")
+BASIC = ("threshold", "map_cut", "min_score", "instances")
 _KEY = Qt.ItemDataRole.UserRole
 
 

@@ -29,7 +29,7 @@ from napari_samic.gui.thumbs import ThumbList
 from napari_samic.gui.train import CHOOSING, RUNNING, STOPPING, Trainer
 from napari_samic.gui.trainwork import KINDS, Verdict
 
-BASIC = ("epochs", "shots", "sigma_frac", "threshold")
+BASIC = ("epochs", "shots", "sigma_frac", "threshold", "adapt")
 
 
 class TrainPanel(QWidget):
