@@ -127,10 +127,9 @@ def test_a_finders_objects_are_asked_by_box_point_and_map():
     np.testing.assert_allclose(result.heat_map.values.max(), 0.9, atol=1e-6)
 
 
-def test_proposal_of_a_finder_has_its_objects_and_map():
-    proposal = worker().proposal(seen(), IMAGE.shape)
-    assert len(proposal.objects) == 2
-    assert proposal.heat_map.values[20, 20] > 0.8
+def test_a_finder_has_its_objects_and_map():
+    assert len(worker().answer(IMAGE, seen()).objects) == 2
+    assert worker().heat_map(seen(), IMAGE.shape).values[20, 20] > 0.8
 
 
 def test_refinements_are_done(monkeypatch):

@@ -99,8 +99,8 @@ def preview(
         yield Step(0, 3, "looking at the slice", {"eyes": eyes})
     if look is None:
         look = _look(eyes, plane)
-    proposal = eyes.worker.proposal(look.seen, look.image.shape, peaks, settings)
-    yield Step(1, 3, "drawing masks", {"look": look, "heat": proposal.heat_map})
+    heat = eyes.worker.heat_map(look.seen, look.image.shape)
+    yield Step(1, 3, "drawing masks", {"look": look, "heat": heat})
     with eyes.lock:
         return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
 

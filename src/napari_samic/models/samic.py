@@ -256,9 +256,13 @@ class SamicPrompter:
             for label, values in maps.items()
             for prompts in self._peaks(values, shape, label, chosen)
         ]
+        return Proposal(tuple(objects), self.heat_map(maps, shape))
+
+    def heat_map(self, maps: Mapping[int, FloatArray], shape: tuple[int, ...]) -> HeatMap:
+        """The highest of the `maps` at the size of an image of `shape`."""
         highest = torch.from_numpy(np.max(list(maps.values()), axis=0))[None, None]
         full = F.interpolate(highest, size=(shape[0], shape[1]), mode="bilinear")[0, 0]
-        return Proposal(tuple(objects), HeatMap(full.numpy()))
+        return HeatMap(full.numpy())
 
     def _single_maps(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
         """Map of each reference of this class, (K, S, S); SAMIC takes their plain mean."""

@@ -7,6 +7,7 @@ goes on where it was. Nothing is fetched: the set lies in a folder, as its autho
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,25 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic import datasets, export, pictures, report, sambox
-from napari_samic.contracts import Image, Job, Plane, Reference, Segmentation, Step
+from napari_samic import datasets, export, report, sambox
+from napari_samic.contracts import Job, Plane, Reference, Segmentation, Step
 from napari_samic.datasets import Episode, Item
 from napari_samic.errors import InputError, OutputError
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores
 from napari_samic.models.sam import load_segmenter
-from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants
+from napari_samic.pipeline.drawn import Drawn, draw, image_of
 from napari_samic.report import Result
 from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.statistics import risk_coverage, share_of_bad
 from napari_samic.textfiles import read_json
 
-LOOKED_AT = 24
-"""Overlays of the worst and of the middle ones."""
 SETUP = "setup.json"
-AGAIN = " again "
-"""Between the name of an image and the number of its later answers."""
 
 
 def benchmark(
@@ -193,7 +191,8 @@ class _Stage:
     def play(self, way: str, done: int, total: int) -> Iterator[Step]:
         """Learn and answer every episode, then write the cell."""
         results: list[Result] = []
-        drawn: list[_Picture] = []
+        drawn: list[Drawn] = []
+        asked: Counter[str] = Counter()
         for episode, targets in self._chosen():
             normalisation = _normalisation(episode.references)
             references = [_reference(item, normalisation) for item in episode.references]
@@ -202,14 +201,14 @@ class _Stage:
             answer = yield from _told(job, done, total, where)
             for i, item in enumerate(targets):
                 result, picture = self._scored(way, item, answer, normalisation)
-                again = sum(r.image.split(AGAIN)[0] == item.name for r in results)
-                if again:  # some protocols ask for an image more than once
-                    result = replace(result, image=f"{item.name}{AGAIN}{again + 1}")
+                asked[item.name] += 1
+                if asked[item.name] > 1:  # some protocols ask for an image more than once
+                    result = replace(result, image=f"{item.name} again {asked[item.name]}")
                 results.append(result)
                 drawn.append(picture)
                 yield Step(done, total, f"{where}: {i + 1} of {len(targets)}")
         common.make_folder(self.file(way).parent)
-        _draw(self.folder / "sheets" / self.file(way).stem, results, drawn)
+        draw(self.folder / "sheets" / self.file(way).stem, results, drawn)
         rows = [asdict(r) for r in results]
         export.write_csv(self.file(way), rows, columns=[f.name for f in fields(Result)])
 
@@ -221,8 +220,8 @@ class _Stage:
 
     def _scored(
         self, way: str, item: Item, answer: contestants.Answerer, normalisation: Normalisation
-    ) -> tuple[Result, _Picture]:
-        image, truth = _image(item, normalisation), as_instances(item.read_truth())
+    ) -> tuple[Result, Drawn]:
+        image, truth = image_of(item, normalisation), as_instances(item.read_truth())
         if hasattr(self.given.segmenter, "precompute"):
             self.given.segmenter.precompute(image)  # else the first way would pay for all
         started = time.monotonic()
@@ -235,16 +234,7 @@ class _Stage:
         told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
         result = Result(self.name, self.given.seed, self.shots, way, item.name, **told,
                         score=_confidence(found), seconds=seconds)  # fmt: skip
-        return result, _Picture(item, normalisation, replace(found, heat_map=None))
-
-
-@dataclass(frozen=True, eq=False)
-class _Picture:
-    """One answer, to be drawn if it is among those that are looked at."""
-
-    item: Item
-    normalisation: Normalisation
-    found: Segmentation
+        return result, Drawn(item, normalisation, replace(found, heat_map=None))
 
 
 def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
@@ -270,31 +260,10 @@ def _normalisation(items: Sequence[Item]) -> Normalisation:
     return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
 
 
-def _image(item: Item, normalisation: Normalisation) -> Image:
-    return read_rgb(Plane(item.name, (), item.read_image), normalisation)
-
-
 def _reference(item: Item, normalisation: Normalisation) -> Reference:
     truth = as_instances(item.read_truth()).astype(np.int32)
-    image = _image(item, normalisation)
+    image = image_of(item, normalisation)
     return Reference(item.name, image, sambox.prompts_of(truth), truth)
-
-
-def _draw(stem: Path, results: Sequence[Result], drawn: Sequence[_Picture]) -> None:
-    """Overlays of the worst and of the middle ones, beside each other."""
-    order = np.argsort([r.iou for r in results], kind="stable")
-    start = max(0, (len(order) - LOOKED_AT) // 2)
-    for which, places in (("worst", order[:LOOKED_AT]), ("middle", order[start:][:LOOKED_AT])):
-        tiles, captions = [], []
-        for i in places:
-            one = drawn[i]
-            truth = as_instances(one.item.read_truth())
-            image = _image(one.item, one.normalisation)
-            tiles.append(pictures.overlay(image, one.found.labels, truth=truth))
-            captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
-        sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
-        common.make_folder(stem.parent)
-        export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)
 
 
 def _trust(results: Sequence[Result]) -> dict[str, dict[str, float]]:

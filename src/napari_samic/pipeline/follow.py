@@ -32,7 +32,7 @@ from napari_samic.models.memory import Memory, class_table, numbered
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.loop import Answer
-from napari_samic.pipeline.worker import Worker
+from napari_samic.pipeline.worker import Worker, told
 from napari_samic.sambox import inner_maximum
 from napari_samic.settings import MemorySettings, SegmentSettings
 
@@ -152,15 +152,7 @@ class Follower:
 
     def _answer(self, image: Image) -> Answer:
         result = self.segment(image)
-        known = {label: round(value, 4) for label, value in result.agreement.items()}
-        extra: dict[int, dict[str, Any]] = {
-            id(p): {"identity": number}
-            | ({"agreement": known[p.label]} if p.label in known else {})
-            for p, number in zip(result.objects, self.numbers, strict=True)
-        }
-        count = len(result.scores)
-        caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-        return Answer(result, caption, extra=extra, numbered=self.worker.settings.instances)
+        return told(result, self.worker.settings, self.numbers)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8.

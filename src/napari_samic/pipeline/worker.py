@@ -101,12 +101,7 @@ class Worker:
 
     def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
         """Result of one plane, for the loop."""
-        result = self.segment(image)
-        known = {label: round(value, 4) for label, value in result.agreement.items()}
-        extra = {id(p): {"agreement": known[p.label]} for p in result.objects if p.label in known}
-        count = len(result.scores)
-        caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-        return Answer(result, caption, extra=extra, numbered=self.settings.instances)
+        return told(self.segment(image), self.settings)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment one image, (H, W, 3) uint8."""
@@ -121,24 +116,13 @@ class Worker:
             return Look(seen=self.finder.see(image))
         return Look(*self.prompter.maps_and_agreement(references, image))
 
-    def proposal(
-        self,
-        look: Look,
-        shape: tuple[int, ...],
-        peaks: PeakSettings | None = None,
-        settings: SegmentSettings | None = None,
-    ) -> Proposal:
-        """Where the objects are, and the map that says so."""
+    def heat_map(self, look: Look, shape: tuple[int, ...]) -> HeatMap | None:
+        """What says where the objects are, at the size of the image."""
         if look.proposal is not None:
-            return look.proposal
-        if not look.seen:
-            return replace(
-                self.prompter.proposal(look.maps, shape, peaks), agreement=look.agreement
-            )
-        maps = self._maps(look, shape, peaks)
-        guesses = self._guesses(look, maps, settings or self.settings, peaks)
-        highest = np.max(list(maps.values()), axis=0)
-        return Proposal(tuple(g.prompts for g in guesses), HeatMap(highest))
+            return look.proposal.heat_map
+        if look.seen:
+            return HeatMap(np.max([seen.inside for seen in look.seen.values()], axis=0))
+        return self.prompter.heat_map(look.maps, shape)
 
     def answer(
         self,
@@ -162,7 +146,9 @@ class Worker:
         chosen = settings or self.settings
         if look.proposal is None and (look.seen or not self._is_plain):
             return self._by_strategy(image, look, chosen, peaks)
-        proposal = self.proposal(look, image.shape, peaks)
+        proposal = look.proposal or replace(
+            self.prompter.proposal(look.maps, image.shape, peaks), agreement=look.agreement
+        )
         if proposal.answer is not None:
             return proposal.answer
         result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
@@ -255,3 +241,17 @@ def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
     mine = [p.points_rc[p.is_foreground] for p in reference.objects if p.label == label]
     at = np.clip(np.rint(np.concatenate(mine)).astype(int), 0, np.array(values.shape) - 1)
     return float(values[tuple(at.T)].mean()) if len(at) else 0.0
+
+
+def told(result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()) -> Answer:
+    """A result for the loop; `identities` are the lasting numbers of its objects, if they last."""
+    known = {label: round(value, 4) for label, value in result.agreement.items()}
+    extra: dict[int, dict[str, Any]] = {id(p): {} for p in result.objects}
+    for p, number in zip(result.objects, identities, strict=bool(identities)):
+        extra[id(p)]["identity"] = number
+    for p in result.objects:
+        if p.label in known:
+            extra[id(p)]["agreement"] = known[p.label]
+    count = len(result.scores)
+    caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
+    return Answer(result, caption, extra=extra, numbered=settings.instances)

@@ -1,0 +1,51 @@
+"""Answers of a benchmark as pictures: the worst, and those in the middle, with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_samic import export, pictures
+from napari_samic.contracts import Image, Plane, Segmentation
+from napari_samic.datasets import Item
+from napari_samic.matching import as_instances
+from napari_samic.normalise import Normalisation, read_rgb
+from napari_samic.pipeline import common
+from napari_samic.report import Result
+
+LOOKED_AT = 24
+"""Overlays of the worst and of the middle ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One answer, to be drawn if it is among those that are looked at."""
+
+    item: Item
+    normalisation: Normalisation
+    found: Segmentation
+
+
+def image_of(item: Item, normalisation: Normalisation) -> Image:
+    """Pixels of an item as models take them."""
+    return read_rgb(Plane(item.name, (), item.read_image), normalisation)
+
+
+def draw(stem: Path, results: Sequence[Result], drawn: Sequence[Drawn]) -> None:
+    """Write STEM-worst.png and STEM-middle.png, by IoU; `drawn` in the order of `results`."""
+    order = np.argsort([r.iou for r in results], kind="stable")
+    start = max(0, (len(order) - LOOKED_AT) // 2)
+    common.make_folder(stem.parent)
+    for which, places in (("worst", order[:LOOKED_AT]), ("middle", order[start:][:LOOKED_AT])):
+        tiles, captions = [], []
+        for i in places:
+            one = drawn[i]
+            truth = as_instances(one.item.read_truth())
+            image = image_of(one.item, one.normalisation)
+            tiles.append(pictures.overlay(image, one.found.labels, truth=truth))
+            captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
+        sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
+        export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)
