@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_samic.contracts import HeatMap, Prompts
+from napari_samic.contracts import HeatMap, Prompts, Segmentation
 from napari_samic.errors import InputError
-from napari_samic.join import join, told_apart
+from napari_samic.join import join, rejoined, told_apart
 
 
 def disc(label=1):
@@ -177,3 +177,34 @@ def test_only_the_three_nearest_rivals_are_told():
     away = [np.zeros((20, 40), bool)] * 5
     asked = told_apart([np.ones((20, 40), bool), *away], objects)
     assert asked[0].points_rc[1:, 1].tolist() == [10, 15, 20]
+
+
+def numbered():
+    labels = np.zeros((6, 8), np.int32)
+    labels[:, :3], labels[:, 3:5], labels[:, 6:] = 1, 2, 3
+    return Segmentation(labels, np.array([0.9, 0.2, 0.6]), (disc(4), disc(2), disc(4)))
+
+
+def test_a_finished_result_is_joined_again_by_score():
+    found = rejoined(numbered(), min_score=0.5)
+    np.testing.assert_array_equal(found.labels[0], [1, 1, 1, 0, 0, 0, 2, 2])
+    np.testing.assert_allclose(found.scores, [0.9, 0.6])
+    assert [p.label for p in found.objects] == [4, 4]
+
+
+def test_a_finished_result_is_joined_again_to_classes():
+    found = rejoined(numbered(), instances=False)
+    np.testing.assert_array_equal(found.labels[0], [4, 4, 4, 2, 2, 0, 4, 4])
+    assert len(found.objects) == 3
+
+
+def test_an_object_without_a_pixel_goes():
+    found = numbered()
+    hidden = Segmentation(np.where(found.labels == 2, 0, found.labels), found.scores, found.objects)
+    assert len(rejoined(hidden).objects) == 2
+
+
+def test_numbers_without_objects_are_refused():
+    found = numbered()
+    with pytest.raises(InputError, match="labels up to 3 and 3 scores for 2 objects"):
+        rejoined(Segmentation(found.labels, found.scores, found.objects[:2]))

@@ -142,7 +142,8 @@ class Proposal:
     agreement : dict of int to float
         Of the references about this image, by class, in [0, 1]; empty if it is not known.
     answer : Segmentation or None
-        The masks, from a prompter that asks the segmenter itself or needs none.
+        The masks, from a prompter that asks the segmenter itself or needs none; labels number the
+        objects, and who asked for classes gets them from these numbers.
     """
 
     objects: tuple[Prompts, ...]

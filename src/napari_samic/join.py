@@ -82,6 +82,43 @@ def join(
     return Segmentation(table[owner], values[[i - 1 for i in visible]], winners, heat_map)
 
 
+def rejoined(
+    found: Segmentation, *, instances: bool = True, min_score: float = 0.0
+) -> Segmentation:
+    """A result with a number for each object, joined by other settings.
+
+    Parameters
+    ----------
+    found : Segmentation
+        Its labels number its objects.
+    instances : bool
+        As of `join`.
+    min_score : float
+        As of `join`.
+
+    Returns
+    -------
+    Segmentation
+        What is dropped leaves background; it covered nobody.
+
+    Raises
+    ------
+    InputError
+        Labels above the number of objects, or another number of scores.
+    """
+    count, highest = len(found.objects), int(found.labels.max(initial=0))
+    if highest > count or len(found.scores) != count:
+        msg = f"labels up to {highest} and {len(found.scores)} scores for {count} objects."
+        raise InputError(msg)
+    there = np.bincount(found.labels.ravel(), minlength=count + 1)[1:] > 0
+    kept = [i for i, score in enumerate(found.scores) if there[i] and score >= min_score]
+    table = np.zeros(count + 1, np.int32)
+    for number, i in enumerate(kept, start=1):
+        table[i + 1] = number if instances else found.objects[i].label
+    objects = tuple(found.objects[i] for i in kept)
+    return replace(found, labels=table[found.labels], scores=found.scores[kept], objects=objects)
+
+
 def _checked(
     masks: Sequence[BoolArray] | BoolArray,
     scores: Sequence[float] | FloatArray,

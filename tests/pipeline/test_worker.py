@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_samic.contracts import Candidates, Prompts, Reference
+from napari_samic.contracts import Candidates, Prompts, Proposal, Reference, Segmentation
 from napari_samic.models.objectnet import Seen
 from napari_samic.pipeline.worker import Look, Worker
 from napari_samic.settings import (
@@ -198,3 +198,13 @@ def test_finding_back_looks_at_the_clicks_of_one_class_only():
     work.prompter.references = (Reference("r", IMAGE, (one, two), truth()),)
     work.prompter.maps = lambda references, image: {1: (truth() == 1).astype(np.float32)}
     assert len(work.segment(IMAGE).scores) == 2
+
+
+def test_masks_that_a_method_brings_are_joined_as_asked():
+    clicked = Prompts(np.array([[20.0, 20.0]]), np.array([True]), label=3)
+    brought = Segmentation(truth(), np.array([0.9, 0.3]), (clicked, clicked))
+    look = Look(proposal=Proposal(brought.objects, answer=brought))
+    image = np.zeros((*SHAPE, 3), np.uint8)
+    found = worker().answer(image, look, SegmentSettings(instances=False, min_score=0.5))
+    np.testing.assert_array_equal(found.labels, np.where(truth() == 1, 3, 0))
+    assert len(found.scores) == 1

@@ -25,6 +25,7 @@ from napari_samic.contracts import (
     Reference,
     Segmentation,
 )
+from napari_samic.join import rejoined
 from napari_samic.models.episodes import labels_of
 from napari_samic.models.objectnet import Finder, Seen
 from napari_samic.models.refmasks import mask_of
@@ -150,7 +151,8 @@ class Worker:
             self.prompter.proposal(look.maps, image.shape, peaks), agreement=look.agreement
         )
         if proposal.answer is not None:
-            return proposal.answer
+            least, numbered = chosen.min_score, chosen.instances
+            return rejoined(proposal.answer, instances=numbered, min_score=least)
         result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
         return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
@@ -234,6 +236,11 @@ class Worker:
             map_ = guessing.normalised(resized(found, shape), self.prompter.peaks)
             values.append(max(_at_clicks(map_, reference, k) for k in labels_of(reference)))
         return float(np.mean(values)) if values else 0.0
+
+
+def tuned(segmenter: Any, prompter: SamicPrompter) -> Any:
+    """The segmenter with the mask decoder that was tuned to the prompter's references, if any."""
+    return segmenter if prompter.decoder is None else segmenter.with_decoder(prompter.decoder)
 
 
 def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
