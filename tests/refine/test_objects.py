@@ -73,3 +73,12 @@ def test_small_ones_are_left_out_and_holes_are_filled():
     inside[38:42, 28:32] = 0
     (found,) = objects.guesses(inside, depth, min_area_px=20)
     assert found.region[40, 30]
+
+
+def test_mask_prompts_of_a_large_image_are_small_and_lie_where_they_did():
+    inside, depth = seen((300, 1500, 90), (300, 600, 90), shape=(700, 2100))
+    for guess in objects.guesses(inside, depth):
+        assert guess.soft.shape == (171, 512)
+        row, column = (guess.prompts.points_rc[0] * 512 / 2100).astype(int)
+        assert guess.soft[row, column] == pytest.approx(0.9)
+        assert guess.soft.sum() == pytest.approx(0.9 * np.pi * (90 * 512 / 2100) ** 2, rel=0.02)

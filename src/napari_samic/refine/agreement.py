@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -35,6 +36,10 @@ class Salience:
 
     values: FloatArray
     owners: IntArray
+
+    @cached_property
+    def _windows(self) -> list[Window | None]:
+        return list(ndimage.find_objects(self.owners))
 
     @classmethod
     def of(cls, values: FloatArray, regions: Sequence[BoolArray]) -> Salience:
@@ -60,7 +65,8 @@ class Salience:
         own : (h, w) float32
             The map in the window, 0 where it is another object's.
         """
-        window = window_of(np.logical_or.reduce([self.owners == place + 1, *masks]))
+        mine = self._windows[place] if place < len(self._windows) else None
+        window = _hull([mine, *(_bounds(mask) for mask in masks)], self.owners.shape)
         owners = self.owners[window]
         own = np.where((owners == 0) | (owners == place + 1), self.values[window], 0)
         return window, own.astype(np.float32)
@@ -94,11 +100,28 @@ class Salience:
 
 def window_of(mask: BoolArray, margin_px: int = 0) -> Window:
     """Smallest window around the True pixels, and some more; the whole image if there is none."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
+    return _hull([_bounds(mask)], mask.shape, margin_px)
+
+
+def _bounds(mask: BoolArray) -> Window | None:
+    """Rows and columns of the True pixels; None if there is none."""
+    rows = np.flatnonzero(mask.any(1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _hull(windows: Sequence[Window | None], shape: tuple[int, ...], margin_px: int = 0) -> Window:
+    """Smallest window around some; the whole image if there is none."""
+    found = [w for w in windows if w is not None]
     if not found:
-        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
+        return slice(0, shape[0]), slice(0, shape[1])
     rows, columns = (
-        slice(max(0, s.start - margin_px), min(n, s.stop + margin_px))
-        for s, n in zip(found[0], mask.shape, strict=True)
+        slice(
+            max(0, min(w[axis].start for w in found) - margin_px),
+            min(shape[axis], max(w[axis].stop for w in found) + margin_px),
+        )
+        for axis in (0, 1)
     )
     return rows, columns

@@ -10,7 +10,7 @@ Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def answer(
     heat : (H, W) float32
         The normalised map; of several classes the highest.
     settings : StrategySettings
-        `choice` and `mask_strength` are looked at.
+        `choice` and `mask_strength` are looked at; auto is score here.
     joining : SegmentSettings, optional
 
     Returns
@@ -115,7 +115,9 @@ def ask(
         msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
         raise InputError(msg)
     chosen = joining or SegmentSettings()
-    several = settings.choice not in ("auto", "score") or chosen.mask_choice == "score"
+    if settings.choice == "auto":
+        settings = replace(settings, choice="score")
+    several = settings.choice != "score" or chosen.mask_choice == "score"
     salience = Salience.of(heat, [g.region for g in guesses])
     asking = _Asking(segmenter, image, salience, settings, several)
     found, logits = asking.first(guesses)
@@ -211,7 +213,7 @@ class _Asking:
         return Found(guess, mask, float(said.scores[best]), agreement, logits, prompts)
 
     def _best(self, place: int, said: Candidates) -> int:
-        if self.settings.choice in ("auto", "score"):
+        if self.settings.choice == "score":
             return said.best
         agreements = [self.salience.agreement(place, mask) for mask in said.masks]
         return int(
@@ -226,7 +228,6 @@ class _Asking:
 
 
 _WORTH: dict[str, Callable[[float, float], float]] = {
-    "auto": lambda score, agreement: score,  # noqa: ARG005
     "score": lambda score, agreement: score,  # noqa: ARG005
     "agreement": lambda score, agreement: agreement,  # noqa: ARG005
     "both": lambda score, agreement: score * agreement,

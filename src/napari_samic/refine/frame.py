@@ -60,7 +60,7 @@ class Frame:
         Parameters
         ----------
         soft : (H, W) float32
-            In [0, 1]; 0.5 becomes 0.
+            In [0, 1], over the whole image at any resolution; 0.5 becomes 0.
         strength : float
             What 1 becomes; 0 becomes its opposite, and so does the padding.
 

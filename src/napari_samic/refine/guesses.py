@@ -27,8 +27,9 @@ class Guess:
         The last question; its first positive point, if any, says where the object is.
     region : (H, W) bool
         Its part of the map above the cut.
-    soft : (H, W) float32 or None
-        Mask prompt: 1 is surely the object, 0 surely not, 0.5 says nothing.
+    soft : (h, w) float32 or None
+        Mask prompt, over the whole image at any resolution: 1 is surely the object, 0 surely not,
+        0.5 says nothing.
     earlier : tuple of Prompts
         Questions before the last one, in their order; each takes the logits of the one before.
     """

@@ -10,6 +10,7 @@ point and map as one question after SAMRefiner (Lin et al., ICLR 2025).
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 from scipy import ndimage
 
 from napari_samic.contracts import BoolArray, FloatArray, IntArray, Prompts
@@ -20,6 +21,8 @@ TOP = 0.15
 """A middle rises by this over the valley to a higher one."""
 CALM = 0.01
 """Width of the blur before tops are looked for, as a share of the typical object's size."""
+SOFT_PX = 512
+"""Longest side of a mask prompt; segmenters take 256 or less."""
 _EIGHT = np.ones((3, 3), bool)
 
 
@@ -52,7 +55,8 @@ def guesses(
     Returns
     -------
     list of Guess
-        Each asks by its box, its inner point and its part of the map; without common pixels.
+        Each asks by its box, its inner point and its part of the map; without common pixels. The
+        mask prompts of an image beyond 512 pixels are smaller than it.
     """
     numbers = objects(inside, depth, cut=cut, split=split)
     count = int(numbers.max(initial=0))
@@ -86,6 +90,16 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
 
 def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> Guess:
     region = numbers == number
-    own = np.where((numbers == 0) | region, inside, 0).astype(np.float32)
+    own = _coarse(np.where((numbers == 0) | region, inside, 0).astype(np.float32))
     prompts = Prompts(inner(region), np.array([True]), box_of(region), label)
     return Guess(prompts, region, own)
+
+
+def _coarse(values: FloatArray) -> FloatArray:
+    """Means of areas, at most `SOFT_PX` on a side: mask prompts of a large image fit in memory."""
+    scale = SOFT_PX / max(values.shape)
+    if scale >= 1:
+        return values
+    rows, columns = (max(1, round(n * scale)) for n in values.shape)
+    picture = PIL.Image.fromarray(values)
+    return np.asarray(picture.resize((columns, rows), PIL.Image.Resampling.BOX), np.float32)
