@@ -9,7 +9,7 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
-from napari_samic.errors import TrainingError
+from napari_samic.errors import FormatError, TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.segment import open_worker
@@ -18,7 +18,7 @@ from toys import scene, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
 QUICK = TrainSettings(epochs=1, views=1)
-GROW = AdaptSettings(adapt_steps=60, adapt_batch=4)
+GROW = AdaptSettings(adapt_steps=60, adapt_batch=4, decoder_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +87,16 @@ def test_it_comes_back_the_same_from_the_file(grown, folder):
 
 def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
     room = import_module("napari_samic.pipeline.adapt")
-    monkeypatch.setattr(room, "_judge", lambda *_: 0.5)
-    outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt_steps=3, adapt_batch=2))
-    assert not outcome.figures["adapted"]
-    assert "not used" in outcome.figures["growth"]
-    assert open_worker(tmp_path / "p.pt", device="cpu").finder is None
+    monkeypatch.setattr(room._Judge, "_score", lambda *_: 0.5)
+    few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=2)
+    outcome = train(folder, tmp_path / "p.pt", toy, few)
+    for what in ("adapted", "tuned"):
+        assert not outcome.figures[what]
+    for told in ("growth", "tuning"):
+        assert "not better, so it is not used" in outcome.figures[told]
+    worker = open_worker(tmp_path / "p.pt", device="cpu")
+    assert worker.finder is None
+    assert worker.prompter.decoder is None
 
 
 def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path, on):
@@ -104,6 +109,7 @@ def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path
     outcome = train(folder, tmp_path / "p.pt", toy, stop=stop)
     assert not outcome.figures["adapted"]
     assert outcome.settled["adapt"] is False
+    assert outcome.settled["decoder_steps"] == 0
 
 
 def test_switched_off_nothing_is_learned(folder, toy, tmp_path, on, monkeypatch):
@@ -160,3 +166,55 @@ def test_what_fails_in_growing_leaves_the_trained_prompter(folder, toy, tmp_path
 def test_the_same_references_judge_as_in_the_training(grown):
     header = prompterfile.describe(grown[0])
     assert header["growth"]["held_out"] == header["report"]["held_out"]
+
+
+@pytest.fixture(scope="module")
+def tuned(folder, toy, growing, tmp_path_factory):
+    """A prompter file with a mask decoder that was tuned, and found good whatever it does."""
+    out = tmp_path_factory.mktemp("tuned") / "p.pt"
+    room = import_module("napari_samic.pipeline.adapt")
+    scores = iter([0.5, 0.4, 0.5, 0.6])  # the network is no better, the decoder is
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "WINDOW_PX", 64)
+        patch.setattr(looks, "SIDES_PX", (64,))
+        patch.setattr(ROOM, "grow", growing)
+        patch.setattr(room._Judge, "_score", lambda *_: next(scores))
+        few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=4, decoder_rate=0.01)
+        outcome = train(folder, out, toy, few)
+    return out, outcome
+
+
+def test_a_tuned_decoder_is_in_the_file_and_used(tuned, toy, folder):
+    path, outcome = tuned
+    assert outcome.figures["tuned"]
+    assert "held-out IoU 0.500 without, 0.600 with it" in outcome.figures["tuning"]
+    assert prompterfile.describe(path)["tuning"]["steps"] == 4
+    image = scene(5)[0]
+    clicked = open_worker(path, device="cpu").prompter.references[0].objects[:1]
+    auto, plain = (open_worker(path, device="cpu", method=m).segmenter for m in ("auto", "samic"))
+    logits = [one.candidates(image, clicked)[0].logits for one in (auto, plain)]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    same = open_worker(path, device="cpu").segmenter.candidates(image, clicked)[0].logits
+    np.testing.assert_array_equal(logits[0], same)
+
+
+def test_a_decoder_of_another_network_is_told(tuned, tmp_path):
+    content = torch.load(tuned[0], weights_only=True)
+    content["decoder"].pop(next(iter(content["decoder"])))
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(FormatError, match="mask decoder does not fit"):
+        open_worker(tmp_path / "damaged.pt", device="cpu")
+
+
+def test_what_fails_in_tuning_leaves_the_grown_network(folder, toy, tmp_path, on, monkeypatch):
+    room = import_module("napari_samic.pipeline.adapt")
+
+    def fail(*args, **options):
+        raise TrainingError("the loss is not finite any more. Tune with a lower rate.")
+        yield
+
+    monkeypatch.setattr(room.tuning, "tune", fail)
+    few = AdaptSettings(adapt_steps=3, adapt_batch=2)
+    outcome = train(folder, tmp_path / "p.pt", toy, few)
+    assert "adapted in" in outcome.figures["growth"]
+    assert "not tuned: the loss is not finite" in outcome.figures["tuning"]

@@ -159,7 +159,7 @@ def train(
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     lines = [f"{len(outcome.done)} references: {outcome.figures['summary']}"]
-    lines += [outcome.figures["growth"]] * bool(outcome.figures["growth"])
+    lines += [outcome.figures[k] for k in ("growth", "tuning") if outcome.figures[k]]
     lines.append(f"wrote {outcome.out}")
     report(outcome, lines, as_json=json_)
 

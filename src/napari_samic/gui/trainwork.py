@@ -143,7 +143,7 @@ def train(order: Order) -> Job[Verdict]:
     yield from _phased(job, "annotate")
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
-    told = ". ".join(filter(None, (figures["summary"], figures["growth"])))
+    told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
     verdict = Verdict(None, figures["after"], (), told)
     if not (figures["accepted"] or figures["adapted"]):
         verdict = replace(verdict, new=figures["before"], helped=False)

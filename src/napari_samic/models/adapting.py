@@ -40,6 +40,8 @@ class Grown:
     accepted : bool
     held_out : tuple of str
     seconds : float
+    what : str
+        What was done, for people.
     """
 
     steps: int
@@ -48,13 +50,15 @@ class Grown:
     accepted: bool
     held_out: tuple[str, ...]
     seconds: float
+    what: str = "adapted"
 
     @property
     def summary(self) -> str:
         """One line for people."""
-        line = f"adapted in {self.steps} steps, {self.seconds:.0f} s"
+        line = f"{self.what} in {self.steps} steps, {self.seconds:.0f} s"
         if self.before is None or self.after is None:
-            return f"{line}; too few references to judge it" if self.accepted else "not adapted"
+            why = "too few references to judge it" if self.accepted else "stopped, so not used"
+            return f"{line}; {why}"
         line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
         if not self.accepted and self.after > self.before:
             return f"{line}: stopped by hand, so it is not used"

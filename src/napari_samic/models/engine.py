@@ -6,6 +6,7 @@ to the CPU. Each says so once, as a warning. Must not know what prompts mean.
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_samic.cache import ArrayCache
 from napari_samic.contracts import BoolArray, Image
@@ -187,3 +188,10 @@ class Engine:
     def _warn(self, what: str) -> None:
         warnings.warn(f"{self._name}: {self.device} {what}.", RuntimeWarning, stacklevel=2)
         devices.release(self.device)
+
+
+def swapped(network: Any, decoder: nn.Module) -> Any:
+    """The network with another mask decoder; all else is the very same."""
+    other = copy.copy(network)
+    other._modules = {**network._modules, "mask_decoder": decoder}
+    return other

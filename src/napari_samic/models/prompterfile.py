@@ -2,8 +2,8 @@
 
 It holds the learner's weights, all settings, the centre, the references (picture at the network's
 size and prompts), the normalisation of the data set, the network that was grown to the references,
-and the name and checksum of the frozen one, which is not in it. Read with `weights_only=True`: a
-file can't run code.
+the mask decoder that was tuned to them, and the name and checksum of the frozen one, which is not
+in it. Read with `weights_only=True`: a file can't run code.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PARTS = frozenset(
     ("backbone", "settings", "normalisation", "learner", "centre", "references", "report")
 )
 
-"""Parts of every file; `growth` and `finder` are in those that were adapted."""
-REPORTS = ("report", "growth")
+"""Parts of every file; `growth`, `finder`, `tuning`, `decoder` are in those that were adapted."""
+REPORTS = ("report", "growth", "tuning")
 
 
 def save(prompter: SamicPrompter, path: Path | str, *, overwrite: bool = False) -> None:
@@ -71,6 +71,7 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
         "normalisation": prompter.normalisation,
         "report": prompter.report and asdict(prompter.report),
         "growth": prompter.growth and asdict(prompter.growth),
+        "tuning": prompter.tuning and asdict(prompter.tuning),
     }
     return {
         **_plain(header),
@@ -78,7 +79,12 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
         "centre": prompter.centre and [[c.cpu() for c in level] for level in prompter.centre],
         "references": [_reference_tree(r, backbone) for r in prompter.references],
         "finder": prompter.finder and prompter.finder.pack(),
+        "decoder": prompter.decoder and {k: _half(v) for k, v in prompter.decoder.items()},
     }
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.cpu().half() if tensor.is_floating_point() else tensor.cpu()
 
 
 def _plain(value: Any) -> Any:
@@ -173,6 +179,12 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
         prompter.report = FitReport(**_tuples(content["report"]))
     if content.get("growth"):
         prompter.growth = Grown(**_tuples(content["growth"]))
+    if content.get("tuning"):
+        prompter.tuning = Grown(**_tuples(content["tuning"]))
+    if content.get("decoder"):
+        prompter.decoder = {
+            k: v.float() if v.is_floating_point() else v for k, v in content["decoder"].items()
+        }
     if content.get("finder"):
         prompter.finder = Finder.unpack(content["finder"], backbone.device)
     return prompter

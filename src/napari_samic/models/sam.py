@@ -9,8 +9,9 @@ Source: Kirillov et al., Segment Anything, ICCV 2023.
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -26,9 +27,9 @@ from napari_samic.contracts import (
     Segmentation,
     Segmenter,
 )
-from napari_samic.errors import ModelError, PluginError
+from napari_samic.errors import FormatError, ModelError, PluginError
 from napari_samic.join import join, told_apart
-from napari_samic.models import decode, devices, encode, registry
+from napari_samic.models import decode, devices, encode, engine, registry
 from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded, Taps
 from napari_samic.models.engine import Engine
@@ -103,6 +104,28 @@ class SamSegmenter:
     def single_is_first(self) -> bool:
         """Whether the network's one mask is the first of its three, from the same pass."""
         return bool(getattr(self._engine.network.mask_decoder, "single_is_first", False))
+
+    def with_decoder(self, state: Mapping[str, torch.Tensor]) -> SamSegmenter:
+        """The same segmenter with other weights in its mask decoder, as `tuning` makes them.
+
+        Both share the encoder and what is encoded.
+
+        Raises
+        ------
+        FormatError
+            Weights of another network.
+        """
+        network = self._engine.network
+        decoder = copy.deepcopy(network.mask_decoder)
+        try:
+            decoder.load_state_dict(state)
+        except (RuntimeError, AttributeError) as error:
+            msg = f"the tuned mask decoder does not fit {self.name}. Train again."
+            raise FormatError(msg) from error
+        other = copy.copy(self)
+        other._engine = copy.copy(self._engine)
+        other._engine.network = engine.swapped(network, decoder)
+        return other
 
     def precompute(self, image: Image) -> None:
         """Encode an image now, so that the first answer for it comes at once.

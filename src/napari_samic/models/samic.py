@@ -71,6 +71,10 @@ class SamicPrompter:
         are, and the map of the references is a second opinion.
     growth : Grown or None
         How that went.
+    decoder : dict of str to Tensor or None
+        Weights of the segmenter's mask decoder, tuned to the references, if that helped.
+    tuning : Grown or None
+        How that went.
     """
 
     name = "samic"
@@ -99,6 +103,8 @@ class SamicPrompter:
         self.report: FitReport | None = None
         self.finder: Finder | None = None
         self.growth: Grown | None = None
+        self.decoder: dict[str, Tensor] | None = None
+        self.tuning: Grown | None = None
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
 
     def fit(

@@ -1,7 +1,7 @@
-"""Growing the packaged encoder to the references, with those kept aside as its judges.
+"""Growing the packaged encoder to the references, and tuning the segmenter's mask decoder to them.
 
-They are segmented without the grown network and with it, and masks are compared with theirs. What
-does not help is not kept.
+References kept aside are the judges: they are segmented without and with, and masks are compared
+with theirs. What does not help is not kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_samic.contracts import Job, Reference, Segmentation, Step
 from napari_samic.metrics import iou
-from napari_samic.models import adapting, refmasks
+from napari_samic.models import adapting, refmasks, tuning
 from napari_samic.models.episodes import labels_of
 from napari_samic.models.looks import Page
 from napari_samic.models.objectnet import Finder
@@ -30,12 +30,12 @@ def adapt(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Job[None]:
-    """Give a trained prompter a finder, if that makes its masks better.
+    """Give a trained prompter a finder and a mask decoder, each if that makes its masks better.
 
     Parameters
     ----------
     learner : SamicPrompter
-        Gets `finder` and `growth`.
+        Gets `finder` and `growth`, `decoder` and `tuning`.
     segmenter : Segmenter
     references : sequence of Reference
         Those without a mask get the segmenter's answer to their prompts.
@@ -51,39 +51,64 @@ def adapt(
     names = set(learner.report.held_out if learner.report else ())
     if not any(page.shown.numbers.any() for page in pages):
         return  # the segmenter saw nothing at any click
+    kept, aside = [p for p in pages if p.name not in names], [p for p in pages if p.name in names]
+    judge = _Judge(learner, segmenter, references, aside)
     learner.finder, learner.growth = yield from adapting.adapt(
-        [p for p in pages if p.name not in names],
+        kept,
         refmasks.classes_of([p.shown for p in pages]),
         settings,
         seed=seed,
         device=learner.backbone.device,
-        aside=[p for p in pages if p.name in names],
-        judge=lambda finder: _judge(learner, segmenter, finder, references, pages, names),
+        aside=aside,
+        judge=judge.with_finder,
         stop=stop,
     )
+    if not hasattr(segmenter, "with_decoder"):
+        return
+    has_map = learner.finder is not None
+    learner.decoder, learner.tuning = yield from tuning.tune(
+        segmenter, kept, settings, seed=seed, has_map=has_map, aside=aside,
+        judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
+    )  # fmt: skip
 
 
-def _judge(
-    learner: SamicPrompter,
-    segmenter: Any,
-    finder: Finder | None,
-    references: Sequence[Reference],
-    pages: Sequence[Page],
-    names: set[str],
-) -> float:
-    """Mean IoU of the classes of the images kept aside; the others are the references."""
-    known = [r for r in references if r.name not in names]
-    labels = {label for r in known for label in labels_of(r)}
-    few = [[r for r in known if k in labels_of(r)][: learner.settings.shots] for k in labels]
-    kept = [r for r in known if any(r in some for some in few)]
-    worker = Worker(learner, segmenter, SegmentSettings(), finder)
-    values = []
-    for page in (p for p in pages if p.name in names):
-        found = worker.answer(page.image, worker.look(page.image, kept))
-        shown = page.shown.by_class
-        for label in set(page.shown.classes):
-            values.append(iou(_class_of(found) == label, shown == label))
-    return float(np.mean(values)) if values else 0.0
+class _Judge:
+    """How good masks of the images kept aside are; the others are the references."""
+
+    def __init__(
+        self,
+        learner: SamicPrompter,
+        segmenter: Any,
+        references: Sequence[Reference],
+        aside: Sequence[Page],
+    ) -> None:
+        self._learner, self._segmenter, self._aside = learner, segmenter, aside
+        names = {page.name for page in aside}
+        known = [r for r in references if r.name not in names]
+        labels = {label for r in known for label in labels_of(r)}
+        few = [[r for r in known if k in labels_of(r)][: learner.settings.shots] for k in labels]
+        self._kept = [r for r in known if any(r in some for some in few)]
+        self._innocent: Finder | None = None
+
+    def with_finder(self, finder: Finder | None) -> float:
+        """Mean IoU of the classes."""
+        self._innocent = finder  # the last one asked about has not seen these images yet
+        return self._score(self._segmenter, finder)
+
+    def with_decoder(self, state: tuning.State | None, *, has_map: bool) -> float:
+        """Mean IoU with a tuned decoder, or without; with the finder as it was judged."""
+        segmenter = self._segmenter.with_decoder(state) if state is not None else self._segmenter
+        return self._score(segmenter, self._innocent if has_map else None)
+
+    def _score(self, segmenter: Any, finder: Finder | None) -> float:
+        worker = Worker(self._learner, segmenter, SegmentSettings(), finder)
+        values = []
+        for page in self._aside:
+            found = worker.answer(page.image, worker.look(page.image, self._kept))
+            shown = page.shown.by_class
+            for label in set(page.shown.classes):
+                values.append(iou(_class_of(found) == label, shown == label))
+        return float(np.mean(values)) if values else 0.0
 
 
 def _class_of(found: Segmentation) -> Any:

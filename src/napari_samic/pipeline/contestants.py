@@ -18,7 +18,7 @@ from napari_samic.models import backbones, methods, starting
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline.adapt import adapt
 from napari_samic.pipeline.follow import Follower
-from napari_samic.pipeline.worker import Worker
+from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
     AdaptSettings,
     HeatMapSettings,
@@ -150,7 +150,7 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     yield from prompter.fit(references, how if learns else replace(how, epochs=0))
     if way.adapted and learns and given.adapting.adapt:
         yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
-    return Worker(prompter, given.segmenter, way.settings, prompter.finder)
+    return Worker(prompter, tuned(given.segmenter, prompter), way.settings, prompter.finder)
 
 
 def _follower(worker: Worker, first: Reference) -> Follower:

@@ -19,7 +19,7 @@ from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Loop, Tally, Work
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
-from napari_samic.pipeline.worker import Worker
+from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
     MemorySettings,
     PeakSettings,
@@ -63,8 +63,9 @@ def segment(
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     method : str
         What says where objects are. auto: the network grown to the references, if the file has one,
-        else samic; samic: the references' map; or a method that needs no training, one of
-        `methods.names()`, with the references of the file.
+        else samic, and masks by the decoder tuned to them, if it has one; samic: the references'
+        map; or a method that needs no training, one of `methods.names()`, with the references of
+        the file.
     device : str
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
@@ -166,8 +167,9 @@ def open_worker(
     if peaks is not None:
         trained.peaks = peaks
     if method in (AUTO, methods.TRAINED):
-        finder = trained.finder if method == AUTO else None
-        return Worker(trained, segmenter, SegmentSettings(), finder)
+        if method == methods.TRAINED:
+            return Worker(trained, segmenter, SegmentSettings())
+        return Worker(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
     other = methods.make(method, segmenter, eyes, trained.references)
     return Worker(trained, segmenter, SegmentSettings(), other=other)
 

@@ -81,7 +81,8 @@ def train(
     -------
     Job of Outcome
         `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
-        there is a network grown to the references, and `growth`, how that went. With `stop` or
+        there is a network grown to the references, and `growth`, how that went; `tuned` and
+        `tuning`, the same of the mask decoder. With `stop` or
         `resume`, Steps of epochs tell `held_out` now and then, the score so far.
 
     Raises
@@ -133,7 +134,7 @@ def train(
         try:
             yield from grow(learner, segmenter, references, growing, how.seed, is_over)
         except SamicError as error:
-            failed = f"not adapted: {error}"
+            failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
     prompterfile.save(learner, target, overwrite=overwrite)
     figures = {
         "epochs": len(report.losses),
@@ -144,10 +145,13 @@ def train(
         "summary": report.summary,
         "adapted": learner.finder is not None,
         "growth": learner.growth.summary if learner.growth else failed,
+        "tuned": learner.decoder is not None,
+        "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
     }
     settled: dict[str, Any] = {}
     if watch is not None and watch.is_over:
         settled = {"epochs": len(report.losses), "adapt": learner.finder is not None}
+        settled |= {} if learner.decoder is not None else {"decoder_steps": 0}
     names = tuple(r.name for r in references)
     return common.Outcome(target, names, (), failures, figures, settled)
 
