@@ -40,6 +40,12 @@ class Settings:
             raise SettingsError(f"{type(self).__name__}: " + "; ".join(faults))
 
     @classmethod
+    def fault(cls, name: str, value: Any) -> str:
+        """What is wrong with one value by itself, whatever the others are; "" if nothing is."""
+        spec = next(spec for spec in fields(cls) if spec.name == name)
+        return _fault(spec, hints_of(cls), value)
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from plain values; unknown keys are refused with the list of known ones."""
         known = {spec.name for spec in fields(cls)}
