@@ -104,7 +104,7 @@ def samic(bench: Bench, shown: Sequence[Picture], *, train: bool) -> tuple[Worke
         store = Store(prompter)
         if prompter.settings.centre:
             prompter.centre = store.centre(views_of(references, 1))
-        prompter.references = choose(store, references, prompter.settings.shots)
+        prompter.references = choose(store, references, prompter.settings.keeps)
     return Worker(prompter, bench.segmenter, SegmentSettings()), note
 
 

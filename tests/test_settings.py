@@ -105,6 +105,18 @@ def test_paper_prompter_looks_through_resnet_and_does_not_centre():
     assert (paper.backbone, paper.mask_mode, paper.centre) == ("resnet50", "faithful", False)
 
 
+def test_prompter_keeps_as_many_references_as_serve_unless_told():
+    assert PrompterSettings().keeps == 5
+    assert PrompterSettings(shots=8).keeps == 8
+    assert PrompterSettings(shots=3, kept=3).keeps == 3
+    assert PrompterSettings(kept=64).keeps == 64
+
+
+def test_fewer_references_kept_than_serve_are_refused():
+    with pytest.raises(SettingsError, match=r"kept is 3, expected at least shots, 5, or 0"):
+        PrompterSettings(kept=3)
+
+
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(AttributeError):
         PeakSettings().threshold = 0.9

@@ -40,6 +40,12 @@ class Settings:
             raise SettingsError(f"{type(self).__name__}: " + "; ".join(faults))
 
     @classmethod
+    def fault(cls, name: str, value: Any) -> str:
+        """What is wrong with one value by itself, whatever the others are; "" if nothing is."""
+        spec = next(spec for spec in fields(cls) if spec.name == name)
+        return _fault(spec, hints_of(cls), value)
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from plain values; unknown keys are refused with the list of known ones."""
         known = {spec.name for spec in fields(cls)}
@@ -183,9 +189,33 @@ class PrompterSettings(Settings):
         "Subtract the references' mean feature first. Not in the paper; without it all "
         "similarities of a self-trained encoder are near 1.",
     )
-    shots: int = option(
-        5, "References kept in the prompter and averaged for each new image.", ge=1, le=64
+    shots: int = option(5, "References averaged for each new image.", ge=1, le=64)
+    kept: int = option(
+        0, "References kept in the prompter, at least `shots`. 0: as many as `shots`.", ge=0, le=64
     )
+    serve: str = option(
+        "all",
+        "Which of the kept references serve an image: all (paper), however many; nearest, of each "
+        "class the `shots` whose pictures look most like it.",
+        choices=("all", "nearest"),
+    )
+    weigh: str = option(
+        "even",
+        "How their maps count in the mean: even (paper); agreement, each by its correlation with "
+        "the mean of the others.",
+        choices=("even", "agreement"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.kept < self.shots:
+            msg = f"kept is {self.kept}, expected at least shots, {self.shots}, or 0 for as many"
+            raise SettingsError(f"{type(self).__name__}: {msg}")
+
+    @property
+    def keeps(self) -> int:
+        """How many references a prompter keeps."""
+        return self.kept or self.shots
 
     @classmethod
     def paper(cls) -> Self:

@@ -123,6 +123,18 @@ def test_each_edit_is_told(form):
     assert heard == [TrainSettings(epochs=7), TrainSettings(epochs=7, views=4)]
 
 
+def test_settings_that_do_not_fit_each_other_are_not_sound(form):
+    made = form(PrompterSettings)
+    made.fields["kept"].editor.setValue(3)
+    assert made.fields["kept"].error.isHidden()  # 3 is a number that may be
+    assert not made.is_sound
+    with pytest.raises(SettingsError, match="kept is 3, expected at least shots"):
+        made.values(PrompterSettings)
+    made.fields["shots"].editor.setValue(3)
+    assert made.is_sound
+    assert made.values(PrompterSettings) == PrompterSettings(shots=3, kept=3)
+
+
 def test_hidden_settings_keep_what_they_were_given(form):
     made = form(SegmentSettings, hidden=("batch_size",))
     assert "batch_size" not in made.fields

@@ -81,6 +81,29 @@ def test_everything_else_is_kept(tmp_path):
     assert shown.objects[1].is_foreground.tolist() == [True, False]
 
 
+def test_references_that_serve_are_the_same_after_reading(tmp_path):
+    made = given()
+    values = {"shots": 1, "kept": 9, "serve": "nearest", "weigh": "agreement"}
+    made.settings = made.settings.from_dict({**made.settings.to_dict(), **values})
+    prompterfile.save(made, tmp_path / "p.samic")
+    again = prompterfile.load(tmp_path / "p.samic", ColourBackbone())
+    assert again.settings == made.settings
+    assert len(again.references) == 2
+    assert_same_answer(made, again, discs([(30, 30, 1)]))
+
+
+def test_file_from_before_there_was_a_choice_opens(tmp_path):
+    made = given()
+    made.settings = made.settings.from_dict({**made.settings.to_dict(), "shots": 8})
+    content = prompterfile.pack(made)
+    for name in ("kept", "serve", "weigh"):
+        del content["settings"]["prompter"][name]
+    torch.save(content, tmp_path / "old.samic")
+    again = prompterfile.load(tmp_path / "old.samic", ColourBackbone())
+    assert (again.settings.keeps, again.settings.serve, again.settings.weigh) == (8, "all", "even")
+    assert_same_answer(made, again, discs([(30, 30, 1)]))
+
+
 def test_header_is_read_without_a_network(tmp_path):
     made = given()
     made.normalisation = {"model": "tiny"}

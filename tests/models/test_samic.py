@@ -1,5 +1,7 @@
 """From references and an image to prompts in the image's own pixels."""
 
+from itertools import cycle
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 from napari_samic import heatmaps
 from napari_samic.contracts import Prompter, Prompts, Reference, TrainablePrompter
 from napari_samic.errors import InputError, PromptError
+from napari_samic.models import serving
+from napari_samic.models.episodes import Store, views_of
 from napari_samic.settings import PeakSettings
 
 SIDE = ColourBackbone.map_px
@@ -144,6 +148,129 @@ def test_weights_are_those_of_a_mean(trained):
     assert np.abs(found - plain).max() > 1e-4
 
 
+def tinted(image, colour):
+    """The picture with its ground in a colour, as from another microscope."""
+    return (image * (np.array(colour) / 255)).astype(np.uint8)
+
+
+def two_kinds(count=3):
+    """Reddish and greenish references, in turns; and a target of each kind."""
+    colours = {"red": (255, 150, 150), "green": (150, 255, 150)}
+    plain = references(count, seed=20)
+    own = tuple(
+        Reference(f"{kind} {r.name}", tinted(r.image, colour), r.objects)
+        for r in plain
+        for kind, colour in colours.items()
+    )
+    target = references(1, seed=50)[0].image
+    return own, {kind: tinted(target, colour) for kind, colour in colours.items()}
+
+
+def spied(made):
+    """Names of references as they are asked for."""
+    asked, original = [], made.prepare_reference
+
+    def spy(shown, label):
+        asked.append((shown.name, label))
+        return original(shown, label)
+
+    made.prepare_reference = spy
+    return asked
+
+
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("kind", ["red", "green"])
+def test_nearest_references_serve(kind, centre):
+    made = prompter(shots=2, kept=64, serve="nearest", centre=centre)
+    made.references, targets = two_kinds()
+    if centre:
+        made.centre = Store(made).centre(views_of(made.references, 1))
+    asked = spied(made)
+    maps, agreement = made.maps_and_agreement((), targets[kind])
+    served = [name for name, _ in asked]
+    assert [name.split()[0] for name in served] == [kind, kind]
+    singles = torch.stack(
+        [made.network_map([r], targets[kind]) for r in made.references if r.name in served]
+    )
+    np.testing.assert_array_equal(maps[1], singles.mean(0).numpy())
+    assert agreement == {1: pytest.approx(heatmaps.agreement(singles), abs=1e-6)}
+
+
+def test_nearest_are_chosen_for_each_class():
+    made = prompter(shots=1, kept=64, serve="nearest")
+    own, targets = two_kinds(1)
+    other = [reference("blue", [(40, 40, 2)], asked=(2,))]
+    made.references = (*own, *other)
+    asked = spied(made)
+    made.maps_and_agreement((), targets["green"])
+    assert asked == [("green r0", 1), ("blue", 2)]
+
+
+def test_references_that_are_not_kept_always_serve():
+    """Frames of a memory are given for this image; nearest chooses among the user's own."""
+    made = prompter(shots=1, kept=64, serve="nearest")
+    made.references, targets = two_kinds(1)
+    frames = references(2, seed=7)
+    asked = spied(made)
+    made.maps_and_agreement([*made.references, *frames], targets["green"], [1, 1, 0.3, 0.2])
+    assert [name for name, _ in asked] == ["green r0", "r0", "r1"]
+    del asked[:]
+    made.maps_and_agreement(made.references, targets["green"], [1.0, 0.0])
+    assert [name for name, _ in asked] == ["red r0"]  # the near one does not count at all
+
+
+def test_nearest_costs_one_more_look_at_each_reference_and_none_at_the_image():
+    made = prompter(shots=1, kept=64, serve="nearest")
+    made.references, targets = two_kinds(2)
+    made.propose((), targets["red"])
+    assert made.backbone.passes == 1 + 1 + 4 + 1  # at birth, the image, embeddings, the one
+    made.propose((), targets["red"])
+    assert made.backbone.passes == 8  # only the image
+    made.forget_prepared()
+    made.propose((), targets["red"])
+    assert made.backbone.passes == 8 + 1 + 4 + 1
+
+
+def test_all_kept_serve_evenly_unless_asked_otherwise(trained):
+    made = prompter(shots=2, kept=6)
+    made.learner.load_state_dict(trained.learner.state_dict())
+    made.references, targets = two_kinds()
+    singles = [made.network_map([r], targets["red"]) for r in made.references]
+    found = made.maps((), targets["red"])[1]
+    np.testing.assert_array_equal(found, torch.stack(singles).mean(0).numpy())
+
+
+def scripted(made, *maps):
+    """Let the learner answer these maps in turns, whatever it is shown."""
+    turn = cycle(maps)
+    made.learner.predict = lambda pyramid, size: next(turn)[None].clone()
+    return made
+
+
+def blob(row, column):
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    return torch.exp(-((y - row) ** 2 + (x - column) ** 2) / 18.0)
+
+
+def test_reference_that_says_something_else_counts_less_with_agreement():
+    answers = [blob(8, 8), blob(24, 24), blob(8, 9)]
+    for weigh, seen in (("even", True), ("agreement", False)):
+        made = scripted(prompter(weigh=weigh), *answers)
+        values = made.maps(references(3), discs([]))[1]
+        assert (values[24, 24] > 0.3) == seen
+        assert values[8, 8] > 0.6
+
+
+def test_weights_and_agreement_are_multiplied():
+    answers = [blob(8, 8), blob(8, 12), blob(12, 10)]
+    weights = [1.0, 0.25, 0.5]
+    made = scripted(prompter(weigh="agreement"), *answers)
+    found = made.maps_and_agreement(references(3), discs([]), weights)[0][1]
+    share = serving.agreeing(torch.stack(answers)) * torch.tensor(weights)
+    wanted = sum(s * a for s, a in zip(share / share.sum(), answers, strict=True))
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
+
+
 def test_weight_of_0_is_as_if_the_reference_were_not_given(trained):
     image, shown = references(1, seed=50)[0].image, references(3, seed=20)
     without = trained.maps_and_agreement([shown[0], shown[2]], image, [1.0, 0.5])
@@ -192,15 +319,9 @@ def test_own_references_are_used_when_none_are_given(trained):
 
 
 def test_each_class_is_proposed_under_its_own_label():
-    made, asked = prompter(), []
+    made = prompter()
+    asked = spied(made)
     both = [*references(2, asked=(1,)), reference("b", [(40, 40, 2)], asked=(2,))]
-    original = made.prepare_reference
-
-    def spy(shown, label):
-        asked.append((shown.name, label))
-        return original(shown, label)
-
-    made.prepare_reference = spy
     proposal = seeing(made, (16, 16, 1.0)).propose(both, discs([]))
     assert asked == [("r0", 1), ("r1", 1), ("b", 2)]
     assert [o.label for o in proposal.objects] == [1, 2]

@@ -220,6 +220,14 @@ def test_old_weights_are_judged_with_their_own_centre(monkeypatch):
     assert seen[1] is made.centre is not old
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+@pytest.mark.parametrize(("kept", "left"), [(0, 2), (4, 4), (64, 6)])
+def test_as_many_references_are_kept_as_asked_for(kept, left, epochs):
+    made = prompter(shots=2, kept=kept)
+    run(made.fit(references(6), quick(epochs=epochs)))
+    assert len(made.references) == left
+
+
 def test_few_references_are_accepted_unjudged():
     _, report = fitted(references(3), epochs=1)
     assert (report.before, report.after, report.accepted, report.held_out) == (None, None, True, ())

@@ -9,7 +9,7 @@ from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import samic
 from napari_samic.pipeline import contestants
 from napari_samic.report import read_results
-from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.settings import AdaptSettings, PrompterSettings, TrainSettings
 from toys import scene, write_image, write_scenes
 
 QUICK = TrainSettings(epochs=1, views=1)
@@ -157,6 +157,20 @@ def test_default_without_adapting_is_samic(folder, tmp_path, toy):
     rows = read_results(tmp_path / "out" / "images.csv")
     found = {w: [r.iou for r in rows if r.method == w] for w in ("samic", "default")}
     assert found["samic"] == found["default"]
+
+
+def test_ways_of_serving_differ_from_samic_in_that_alone(folder, tmp_path, toy, monkeypatch):
+    seen, real = [], contestants.Worker
+
+    def worker(prompter, *rest):
+        seen.append(prompter.settings)
+        return real(prompter, *rest)
+
+    monkeypatch.setattr(contestants, "Worker", worker)
+    ways = ("samic", "samic-nearest", "samic-agreed")
+    compare(folder, tmp_path / "out", toy, ways=ways, targets=1)
+    nearest = PrompterSettings(kept=64, serve="nearest")
+    assert seen == [PrompterSettings(), nearest, PrompterSettings(weigh="agreement")]
 
 
 def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):

@@ -17,8 +17,8 @@ SETS = (
     "(images and masks of equal names)."
 )
 WAYS = (
-    "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-first, follow, default, "
-    "persam, persam-f, matcher, prototypes, forest, registration."
+    "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-nearest, samic-agreed, "
+    "samic-first, follow, default, persam, persam-f, matcher, prototypes, forest, registration."
 )
 
 

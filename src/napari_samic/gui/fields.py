@@ -6,7 +6,7 @@ Plain Python over `settings`: knows no Qt. `forms` draws it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from napari_samic.errors import SettingsError
@@ -24,7 +24,10 @@ TITLES = {
     "backbone": "Features of",
     "mask_mode": "Heat map weighs",
     "centre": "Centre the features",
-    "shots": "References kept",
+    "shots": "References averaged",
+    "kept": "References kept",
+    "serve": "References that serve",
+    "weigh": "References weighed",
     "min_delta": "Least gain",
     "kld_weight": "Weight of KLD",
     "cc_weight": "Weight of CC",
@@ -143,18 +146,15 @@ def read_number(text: str) -> float:
 
 
 def fault_of(entry: Entry, value: Any) -> str:
-    """What is wrong with a value; "" if nothing is.
+    """What is wrong with a value by itself; "" if nothing is.
 
     >>> from napari_samic.settings import PeakSettings
     >>> entry = next(entries(PeakSettings))
     >>> fault_of(entry, 2.0), fault_of(entry, 0.5)
     ('At most 1.0 expected', '')
     """
-    try:
-        replace(entry.kind(), **{entry.name: value})
-    except SettingsError as error:
-        return str(error).rpartition("expected ")[2].capitalize() + " expected"
-    return ""
+    told = entry.kind.fault(entry.name, value)
+    return told.rpartition("expected ")[2].capitalize() + " expected" if told else ""
 
 
 def heading_of(kind: type[Settings]) -> str:

@@ -120,7 +120,7 @@ class SettingsForm(QWidget):
         Raises
         ------
         SettingsError
-            A field is wrong; it says so, and is unfolded.
+            A field is wrong, which says so and is unfolded; or two don't fit each other.
         """
         found: dict[str, Any] = {}
         faults = []
@@ -157,8 +157,15 @@ class SettingsForm(QWidget):
 
     @property
     def is_sound(self) -> bool:
-        """Whether every field has a value that may be."""
-        return not any(field.read()[1] for field in self.fields.values())
+        """Whether every field has a value that may be, and they fit each other."""
+        if any(field.read()[1] for field in self.fields.values()):
+            return False
+        try:
+            for kind in self.kinds:
+                self.values(kind)
+        except SettingsError:
+            return False
+        return True
 
     def show_advanced(self, on: bool) -> None:
         """Unfold or fold the settings that seldom matter."""

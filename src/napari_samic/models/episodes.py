@@ -184,7 +184,7 @@ class Store:
             shape = view.reference.image.shape
             frame = self.prompter.backbone.frame(shape)
             parts = [
-                [_valid_mean(block, shape, frame) for block in level]
+                [valid_mean(block, shape, frame) for block in level]
                 for level in self.levels(view.reference)
             ]
             if not totals:
@@ -197,7 +197,8 @@ class Store:
         return [[total / len(views) for total in level] for level in totals]
 
 
-def _valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) -> Tensor:
+def valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) -> Tensor:
+    """Mean of each channel, (1, C, 1, 1), over the cells that show the image, not padding."""
     rows, columns = (
         max(1, round(cells * n / f))
         for cells, n, f in zip(block.shape[-2:], shape[:2], frame, strict=True)

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from torch.nn import functional as F
 
 from napari_samic import heatmaps
 from napari_samic.contracts import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
-from napari_samic.errors import InputError, PromptError
-from napari_samic.models import training
+from napari_samic.errors import PromptError
+from napari_samic.models import serving, training
 from napari_samic.models.adapting import Grown
 from napari_samic.models.backbones import Backbone, Levels
 from napari_samic.models.correlation import (
@@ -106,6 +107,7 @@ class SamicPrompter:
         self.decoder: dict[str, Tensor] | None = None
         self.tuning: Grown | None = None
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
+        self._embedded: WeakKeyDictionary[Reference, Tensor] = WeakKeyDictionary()
 
     def fit(
         self,
@@ -119,6 +121,7 @@ class SamicPrompter:
     def forget_prepared(self) -> None:
         """Drop what was computed for references: after `centre` changed."""
         self._prepared.clear()
+        self._embedded.clear()
 
     def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
         """Heat map of prompts in the network's frame, (1, S, S) float32."""
@@ -144,14 +147,16 @@ class SamicPrompter:
                 mask_mode="weighted" if mode == "weighted" else "faithful",
             )
             self._prepared[key] = (reference, made)  # holding it keeps its id its own
-            while len(self._prepared) > 4 * self.settings.shots:
+            while len(self._prepared) > 4 * self.settings.keeps:
                 self._prepared.popitem(last=False)
         self._prepared.move_to_end(key)
         return self._prepared[key][1]
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
-        return self._single_maps(references, self.prepare_target(image), label).mean(0)
+        shown = serving.showing(references, label)
+        singles = self._single_maps(shown, self.prepare_target(image), label)
+        return serving.mean(singles, self.settings.weigh)
 
     def propose(
         self,
@@ -164,7 +169,7 @@ class SamicPrompter:
         Parameters
         ----------
         references : sequence of Reference
-            Empty: those of the training.
+            As in `maps_and_agreement`.
         image : (H, W, 3) uint8
         weights : sequence of float, optional
             As in `maps_and_agreement`.
@@ -210,11 +215,12 @@ class SamicPrompter:
         Parameters
         ----------
         references : sequence of Reference
-            Empty: those of the training.
+            Empty: those of the training. Where `settings.serve` is nearest it chooses among those
+            of the training; others that are given, as frames of a memory, always serve.
         image : (H, W, 3) uint8
         weights : sequence of float, optional
             How much each reference counts in the mean, from 0: as if it were not given. Default:
-            all the same.
+            all the same. Multiplied with what `settings.weigh` says.
 
         Raises
         ------
@@ -224,18 +230,21 @@ class SamicPrompter:
             Another number of weights than references, or one that is negative or not finite.
         """
         references = tuple(references) or self.references
-        shares = None if weights is None else _checked_weights(weights, references)
+        shares = None if weights is None else serving.checked(weights, references)
         if shares is not None:
             references = tuple(r for r in references if shares[id(r)] > 0)
         labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
-        target = self.prepare_target(image)
+        levels = self.backbone.features(image)
+        target = prepare_target(levels, self.centre)
         rows, columns = self._frame_part(image.shape)
         maps, agreement = {}, {}
         for label in labels:
-            singles = self._single_maps(references, target, label)[:, :rows, :columns]
-            maps[label] = _mean(singles, references, label, shares).cpu().numpy()
+            shown = self._serving(serving.showing(references, label), levels, image.shape)
+            singles = self._single_maps(shown, target, label)[:, :rows, :columns]
+            each = None if shares is None else [shares[id(r)] for r in shown]
+            maps[label] = serving.mean(singles, self.settings.weigh, each).cpu().numpy()
             if len(singles) > 1:
                 agreement[label] = heatmaps.agreement(singles.cpu().numpy())
         return maps, agreement
@@ -270,11 +279,30 @@ class SamicPrompter:
         full = F.interpolate(highest, size=(shape[0], shape[1]), mode="bilinear")[0, 0]
         return HeatMap(full.numpy())
 
-    def _single_maps(self, references: Sequence[Reference], target: Prepared, label: int) -> Tensor:
-        """Map of each reference of this class, (K, S, S); SAMIC takes their plain mean."""
-        shown = [r for r in references if label in labels_of(r)]
-        if not shown:
-            raise PromptError(f"no reference shows class {label}. Annotate one that does.")
+    def _serving(
+        self, shown: Sequence[Reference], levels: Levels, shape: tuple[int, ...]
+    ) -> list[Reference]:
+        """Those of one class that serve a target with these features."""
+        own = [i for i, r in enumerate(shown) if r in self.references]
+        if self.settings.serve != "nearest" or len(own) <= self.settings.shots:
+            return list(shown)
+        known = [self._embedding_of(shown[i]) for i in own]
+        chosen = serving.nearest(known, self._embedding(levels, shape), self.settings.shots)
+        left_out = set(own) - {own[k] for k in chosen}
+        return [r for i, r in enumerate(shown) if i not in left_out]
+
+    def _embedding_of(self, reference: Reference) -> Tensor:
+        if reference not in self._embedded:
+            levels = self.backbone.features(reference.image)
+            self._embedded[reference] = self._embedding(levels, reference.image.shape)
+        return self._embedded[reference]
+
+    def _embedding(self, levels: Levels, shape: tuple[int, ...]) -> Tensor:
+        centre = None if self.centre is None else self.centre[-1]
+        return serving.embedding(levels[-1], centre, shape, self.backbone.frame(shape))
+
+    def _single_maps(self, shown: Sequence[Reference], target: Prepared, label: int) -> Tensor:
+        """Map of each of these references of a class, (K, S, S)."""
         size = (self.backbone.map_px, self.backbone.map_px)
         with torch.inference_mode():
             maps = [
@@ -297,27 +325,3 @@ class SamicPrompter:
         points = peaks(HeatMap(values), size, settings, sigma_frac)
         limit = np.array(shape[:2]) - 1
         return [Prompts(np.clip(p, 0, limit)[None], np.array([True]), label=label) for p in points]
-
-
-def _mean(
-    singles: Tensor, references: Sequence[Reference], label: int, shares: dict[int, float] | None
-) -> Tensor:
-    """Plain or weighted mean of (K, h, w) maps of those references that show a class, (h, w)."""
-    if shares is None:
-        return singles.mean(0)
-    each = torch.tensor([shares[id(r)] for r in references if label in labels_of(r)])
-    return (singles * (each / each.sum()).to(singles)[:, None, None]).sum(0)
-
-
-def _checked_weights(weights: Sequence[float], references: Sequence[Reference]) -> dict[int, float]:
-    """Weight of each reference, by its id(); of one that is given twice, the sum of the two."""
-    values = np.asarray(weights, np.float64).reshape(-1)
-    if len(values) != len(references):
-        msg = f"{len(values)} weights for {len(references)} references. Give one for each."
-        raise InputError(msg)
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"weights {values.tolist()}: expected finite numbers from 0. Mend them.")
-    shares: dict[int, float] = {}
-    for reference, value in zip(references, values.tolist(), strict=True):
-        shares[id(reference)] = shares.get(id(reference), 0.0) + value
-    return shares

@@ -95,7 +95,7 @@ def fit(
         watch = watch or Watch(marks=False)
         course = _Course(prompter, store, views, kept, held, settings, rng, optimiser, watch, key)
         outcome = yield from _judged(course, old)
-        chosen = choose(store, references, prompter.settings.shots)
+        chosen = choose(store, references, prompter.settings.keeps)
     except BaseException:
         old.restore(prompter)
         raise
@@ -111,7 +111,7 @@ def fit(
 def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -> Job[FitReport]:
     store = Store(prompter)
     yield from _encode_all(store, references)
-    chosen = choose(store, references, prompter.settings.shots)
+    chosen = choose(store, references, prompter.settings.keeps)
     if prompter.settings.centre:
         _recentre(prompter, store.centre(views_of(references, 1)))
     seconds = time.monotonic() - started

@@ -51,6 +51,8 @@ class Way:
     follows : bool
         Whether images are frames that follow the first reference.
     settings : SegmentSettings
+    prompter : PrompterSettings or None
+        Other than the defaults; not looked at with `paper`.
     """
 
     help: str
@@ -60,8 +62,11 @@ class Way:
     adapted: bool = False
     follows: bool = False
     settings: SegmentSettings = field(default_factory=SegmentSettings)
+    prompter: PrompterSettings | None = None
 
 
+_NEAREST = PrompterSettings(kept=64, serve="nearest")
+_AGREED = PrompterSettings(weigh="agreement")
 _PLAIN = SegmentSettings(mask_choice="single", tell_apart=False, drop_covered=False)
 WAYS = MappingProxyType(
     {
@@ -69,6 +74,8 @@ WAYS = MappingProxyType(
         "paper+peaks": Way("and our peaks", paper=True, settings=_PLAIN),
         "paper+peaks+join": Way("and our choice of masks", paper=True),
         "samic": Way("and the packaged first weights and our settings"),
+        "samic-nearest": Way("samic, served by the references likest the image", prompter=_NEAREST),
+        "samic-agreed": Way("samic, maps weighed by their agreement", prompter=_AGREED),
         "samic-first": Way("those without training", trained=False),
         "follow": Way("samic-first, and what was found in a frame", trained=False, follows=True),
         DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
@@ -134,7 +141,7 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
     features = backbones.build("segmenter", given.segmenter)
     how = replace(given.training, seed=given.seed)
-    prompter = SamicPrompter(features, seed=given.seed)
+    prompter = SamicPrompter(features, settings=way.prompter, seed=given.seed)
     if way.paper:
         settings = replace(PrompterSettings.paper(), backbone="segmenter")
         peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
