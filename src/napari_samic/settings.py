@@ -186,6 +186,12 @@ class PrompterSettings(Settings):
     shots: int = option(
         5, "References kept in the prompter and averaged for each new image.", ge=1, le=64
     )
+    layers: int = option(
+        3,
+        "4-D convolutions in each block of the learner (paper: 3). First weights are for 3 only.",
+        ge=1,
+        le=4,
+    )
 
     @classmethod
     def paper(cls) -> Self:

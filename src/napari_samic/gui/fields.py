@@ -25,6 +25,7 @@ TITLES = {
     "mask_mode": "Heat map weighs",
     "centre": "Centre the features",
     "shots": "References kept",
+    "layers": "4-D layers",
     "min_delta": "Least gain",
     "kld_weight": "Weight of KLD",
     "cc_weight": "Weight of CC",
