@@ -147,9 +147,10 @@ def test_other_data_need_another_folder(folder, tmp_path, toy):
         compare(other, tmp_path / "out", toy, ways=("samic-first",))
 
 
-def test_paper_is_not_compared_untrained(folder, tmp_path, toy):
+@pytest.mark.parametrize("way", ["paper", "layers-2", "kld+cc", "ablate-losses"])
+def test_paper_is_not_compared_untrained(folder, tmp_path, toy, way):
     with pytest.raises(SettingsError, match="needs two references"):
-        compare(folder, tmp_path / "out", toy, ways=("paper",), shots=(1,))
+        compare(folder, tmp_path / "out", toy, ways=(way,), shots=(1,))
 
 
 def test_default_without_adapting_is_samic(folder, tmp_path, toy):

@@ -18,7 +18,10 @@ SETS = (
 )
 WAYS = (
     "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-first, follow, default, "
-    "persam, persam-f, matcher, prototypes, forest, registration."
+    "persam, persam-f, matcher, prototypes, forest, registration; paper with one thing changed: "
+    "layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers stands for "
+    "layers-1,layers-2,paper,layers-4 and ablate-losses for the six losses and paper; both need "
+    "--shots without 1."
 )
 
 

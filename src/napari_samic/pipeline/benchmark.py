@@ -62,7 +62,7 @@ def benchmark(
         Folder for `images.csv`, `summary.json`, `summary.md`, `sheets/` of the worst and of the
         middle overlays, and `cells/`. One that holds cells of the same set-up is completed.
     ways : sequence of str
-        Of `contestants.names()`.
+        Of `contestants.names()`, or of `contestants.GROUPS`, which stand for several.
     shots : sequence of int
         References; videos and sets that give one image have one.
     seeds : sequence of int
@@ -94,7 +94,7 @@ def benchmark(
     OutputError
         `out` holds cells of another set-up.
     """
-    contestants.check(ways)
+    ways = contestants.expand(ways)
     if baseline is not None and baseline not in ways:
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
     found = datasets.open(name, data, split=split)
