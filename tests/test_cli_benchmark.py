@@ -27,6 +27,16 @@ def test_a_table_is_printed_and_written(shell, toy, tmp_path):
     assert [cell["method"] for cell in summary["cells"]] == ["samic-first", "prototypes"]
 
 
+def test_ablation_prints_what_its_learners_cost(shell, toy, tmp_path):
+    folder = write_scenes(tmp_path / "data", 6)
+    options = ["--ways", "layers-1", "--shots", "2", "--share", "0.4", "--model", toy]
+    options += ["--epochs", "1", "--targets", "1"]
+    ran = shell("benchmark", "folder", "--data", folder, "--out", tmp_path / "out", *options)
+    assert (ran.code, ran.err) == (0, "")
+    told = json.loads((tmp_path / "out" / "costs.json").read_text())["ways"]["layers-1"]
+    assert f"| layers-1 | {told['parameters']:,} | {told['ms']:.1f} |" in ran.out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
