@@ -1,6 +1,7 @@
 """The shell's `benchmark`: its help names all there is, and bad input is told at once."""
 
 import json
+import re
 
 import pytest
 
@@ -12,7 +13,8 @@ from toys import write_scenes
 
 def test_help_names_every_set_and_every_way():
     assert [n for n in datasets.names() if n not in comparing.SETS] == []
-    assert [n for n in contestants.names() if n not in comparing.WAYS] == []
+    said = set(re.findall(r"[a-z0-9+-]+", comparing.WAYS))
+    assert [n for n in (*contestants.names(), *contestants.GROUPS) if n not in said] == []
 
 
 def test_a_table_is_printed_and_written(shell, toy, tmp_path):
@@ -23,6 +25,16 @@ def test_a_table_is_printed_and_written(shell, toy, tmp_path):
     assert "| prototypes |" in ran.out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [cell["method"] for cell in summary["cells"]] == ["samic-first", "prototypes"]
+
+
+def test_ablation_prints_what_its_learners_cost(shell, toy, tmp_path):
+    folder = write_scenes(tmp_path / "data", 6)
+    options = ["--ways", "layers-1", "--shots", "2", "--share", "0.4", "--model", toy]
+    options += ["--epochs", "1", "--targets", "1"]
+    ran = shell("benchmark", "folder", "--data", folder, "--out", tmp_path / "out", *options)
+    assert (ran.code, ran.err) == (0, "")
+    told = json.loads((tmp_path / "out" / "costs.json").read_text())["ways"]["layers-1"]
+    assert f"| layers-1 | {told['parameters']:,} | {told['ms']:.1f} |" in ran.out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,12 @@ class PrompterSettings(Settings):
         "the mean of the others.",
         choices=("even", "agreement"),
     )
+    layers: int = option(
+        3,
+        "4-D convolutions in each block of the learner (paper: 3). First weights are for 3 only.",
+        ge=1,
+        le=4,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

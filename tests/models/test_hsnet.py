@@ -8,11 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from napari_samic.errors import InputError
-from napari_samic.models.hsnet import HyperCorrelationLearner
+from napari_samic.models.hsnet import CenterPivotConv4d, HyperCorrelationLearner
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "hsnet_golden.npz"
 BLOCKS = ("encoder_layer4", "encoder_layer3", "encoder_layer2")
 MIXERS = ("encoder_layer4to3", "encoder_layer3to2")
+IN_4D = (*BLOCKS, *MIXERS)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +140,10 @@ def random_pyramid(inch, target, support, batch=2, dtype=torch.float64):
         pytest.param([(1, 2), (2, 3), (2, 5)], [(9, 3), (17, 5), (33, 9)], id="not_square"),
     ],
 )
-def test_logits_and_gradients_are_those_of_a_plain_network(target, support):
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_logits_and_gradients_are_those_of_a_plain_network(target, support, layers):
     torch.manual_seed(1)
-    net = HyperCorrelationLearner((2, 3, 1)).double()
+    net = HyperCorrelationLearner((2, 3, 1), layers).double()
     pyramid = [x.requires_grad_() for x in random_pyramid(net.inch, target, support)]
     wanted, found = plain_forward(net, pyramid), net(pyramid)
     torch.testing.assert_close(found, wanted)
@@ -155,6 +157,50 @@ def test_logits_and_gradients_are_those_of_a_plain_network(target, support):
 
 def test_resnet50_learner_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in HyperCorrelationLearner((3, 6, 4)).parameters()) == 2_573_794
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"), [(1, 922_754), (2, 2_183_426), (3, 2_573_794), (4, 4_050_914)]
+)
+def test_each_number_of_layers_has_its_parameters(layers, wanted):
+    net = HyperCorrelationLearner((3, 6, 4), layers)
+    assert sum(p.numel() for p in net.parameters()) == wanted
+    pivots = [sum(isinstance(m, CenterPivotConv4d) for m in getattr(net, n)) for n in IN_4D]
+    assert pivots == [layers] * 5
+
+
+@pytest.mark.parametrize(
+    ("layers", "ends"),
+    [
+        pytest.param(1, (4, 7), id="1_layer"),
+        pytest.param(2, (2, 4), id="2_layers"),
+        pytest.param(3, (1, 2), id="3_layers"),
+        pytest.param(4, (1, 1), id="4_layers"),
+    ],
+)
+def test_support_grids_of_all_levels_end_alike(layers, ends):
+    net = HyperCorrelationLearner((1, 1, 1), layers)
+    for sides, end in zip([(7, 14, 28), (13, 25, 50)], ends, strict=True):  # 224 and 400 px
+        support = [(side, side) for side in sides]
+        pyramid = random_pyramid((1, 1, 1), [(2, 2)] * 3, support, 1, torch.float32)
+        with torch.no_grad():
+            for name, level in zip(BLOCKS, pyramid, strict=True):
+                assert getattr(net, name)(level).shape[4:] == (end, end), (name, sides)
+            assert net(pyramid).shape == (1, 2, 4, 4)
+
+
+def test_support_grids_are_checked_with_the_strides_in_use():
+    sides = [(5, 5), (5, 5), (5, 5)]  # 5 x 5 ends as 1 x 1 after strides of 8, 16 and 32 only
+    pyramid = random_pyramid((1, 1, 1), [(2, 2)] * 3, sides, 1, torch.float32)
+    HyperCorrelationLearner((1, 1, 1), 3)(pyramid)
+    with pytest.raises(InputError, match=r"\(3, 3\), \(2, 2\), \(1, 1\).*end alike"):
+        HyperCorrelationLearner((1, 1, 1), 1)(pyramid)
+
+
+@pytest.mark.parametrize("layers", [0, 5])
+def test_other_numbers_of_layers_are_refused(layers):
+    with pytest.raises(InputError, match=f"^{layers} layers, expected 1 to 4"):
+        HyperCorrelationLearner((1, 1, 1), layers)
 
 
 def test_grids_may_change_between_calls():

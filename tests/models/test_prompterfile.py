@@ -104,6 +104,27 @@ def test_file_from_before_there_was_a_choice_opens(tmp_path):
     assert_same_answer(made, again, discs([(30, 30, 1)]))
 
 
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_number_of_layers_is_kept(tmp_path, layers):
+    made = prompter(seed=4, layers=layers)
+    made.references = given().references
+    prompterfile.save(made, tmp_path / "p.samic")
+    again = prompterfile.load(tmp_path / "p.samic", ColourBackbone())
+    assert (again.settings.layers, again.learner.layers) == (layers, layers)
+    assert_same_answer(made, again, discs([(30, 30, 1)]))
+
+
+def test_file_from_before_layers_could_be_chosen_has_three(tmp_path):
+    path, made = tmp_path / "p.samic", given()
+    prompterfile.save(made, path)
+    content = torch.load(path)
+    del content["settings"]["prompter"]["layers"]
+    torch.save(content, path)
+    again = prompterfile.load(path, ColourBackbone())
+    assert again.learner.layers == 3
+    assert_same_answer(made, again, discs([(30, 30, 1)]))
+
+
 def test_header_is_read_without_a_network(tmp_path):
     made = given()
     made.normalisation = {"model": "tiny"}
@@ -191,6 +212,12 @@ def resized(path):
     torch.save(content, path)
 
 
+def other_layers(path):
+    content = torch.load(path)
+    content["settings"]["prompter"]["layers"] = 2
+    torch.save(content, path)
+
+
 def strange_reference(path):
     content = torch.load(path)
     content["references"][0]["objects"][0]["points_rc"] = torch.full((1, 2), 1e6)
@@ -219,6 +246,7 @@ DAMAGE = [
 DEEPER = [
     pytest.param(edit(learner={}), "damaged .*[Mm]issing key", id="no_weights"),
     pytest.param(resized, "damaged", id="weight_of_another_shape"),
+    pytest.param(other_layers, "damaged", id="weights_of_other_layers"),
     pytest.param(edit(settings={}), "damaged .*prompter", id="no_settings"),
     pytest.param(edit(references=[{}]), "damaged", id="empty_reference"),
     pytest.param(edit(references=3), "damaged", id="references_are_a_number"),

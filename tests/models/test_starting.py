@@ -35,6 +35,14 @@ def test_another_backbone_keeps_its_random_weights(file):
     assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
 
 
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_another_number_of_layers_keeps_its_random_weights(file, layers):
+    made = prompter(seed=1, layers=layers)
+    before = weights(made)
+    assert not starting.give(made, file)
+    assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
+
+
 def test_package_without_first_weights_gives_none(tmp_path):
     assert not starting.give(prompter(), tmp_path / "none.pt")
 

@@ -1,5 +1,7 @@
 """Ways compared on a data set: cells, a table, overlays, and going on where it was stopped."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -147,9 +149,42 @@ def test_other_data_need_another_folder(folder, tmp_path, toy):
         compare(other, tmp_path / "out", toy, ways=("samic-first",))
 
 
-def test_paper_is_not_compared_untrained(folder, tmp_path, toy):
+@pytest.mark.parametrize("way", ["paper", "layers-2", "kld+cc", "ablate-losses"])
+def test_paper_is_not_compared_untrained(folder, tmp_path, toy, way):
     with pytest.raises(SettingsError, match="needs two references"):
-        compare(folder, tmp_path / "out", toy, ways=("paper",), shots=(1,))
+        compare(folder, tmp_path / "out", toy, ways=(way,), shots=(1,))
+
+
+def test_ablation_compares_its_ways_and_tells_what_they_cost(folder, tmp_path, toy):
+    out = tmp_path / "out"
+    outcome = compare(folder, out, toy, ways=("ablate-layers", "prototypes"), targets=1)
+    ways = ["layers-1", "layers-2", "paper", "layers-4", "prototypes"]
+    assert [r.method for r in read_results(out / "images.csv")] == ways
+    told = outcome.figures["costs"]
+    assert list(told) == ways[:-1]
+    sizes = [cost["parameters"] for cost in told.values()]
+    assert sizes == sorted(set(sizes))
+    assert all(cost["ms"] > 0 for cost in told.values())
+    assert json.loads((out / "costs.json").read_text())["ways"] == told
+    assert "| layers-4 | 4,0" in outcome.figures["cost_table"]
+
+
+def test_ways_without_a_learner_have_no_costs(folder, tmp_path, toy):
+    outcome = compare(folder, tmp_path / "out", toy, ways=("prototypes",), targets=1)
+    assert outcome.figures["costs"] == {}
+    assert not (tmp_path / "out" / "costs.json").exists()
+
+
+def test_costs_are_measured_anew_where_all_cells_are_done(folder, tmp_path, toy, monkeypatch):
+    out = tmp_path / "out"
+    compare(folder, out, toy, ways=("samic-first",), targets=1)
+    room = pipeline.benchmark.__globals__["costs"]
+    monkeypatch.setattr(room, "_milliseconds", lambda *args: 5.0)
+    outcome = compare(folder, out, toy, ways=("samic-first",), targets=1)
+    assert outcome.skipped == ("folder-2-0-samic-first",)
+    assert outcome.figures["costs"]["samic-first"]["ms"] == 5.0
+    assert json.loads((out / "costs.json").read_text())["ways"]["samic-first"]["ms"] == 5.0
+    assert "cost_table" not in outcome.figures
 
 
 def test_default_without_adapting_is_samic(folder, tmp_path, toy):

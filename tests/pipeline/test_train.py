@@ -65,6 +65,12 @@ def test_no_epochs_without_first_weights_says_that_they_are_missing(scenes, toy,
         train(scenes / "images", masks=scenes / "masks", out=tmp_path / "p", model=toy, how=how)
 
 
+def test_no_epochs_with_other_layers_than_those_of_the_first_weights_is_told(scenes, tmp_path):
+    with pytest.raises(TrainingError, match=r"^\S+ with 2 layers: no first weights come for it\."):
+        train(scenes / "images", masks=scenes / "masks", out=tmp_path / "p", model="tiny",
+              how=TrainSettings(epochs=0), prompter=PrompterSettings(layers=2))  # fmt: skip
+
+
 def test_prompts_of_annotate_are_accepted(scenes, toy, tmp_path):
     run(
         pipeline.annotate(

@@ -18,7 +18,10 @@ SETS = (
 )
 WAYS = (
     "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-nearest, samic-agreed, "
-    "samic-first, follow, default, persam, persam-f, matcher, prototypes, forest, registration."
+    "samic-first, follow, default, persam, persam-f, matcher, prototypes, forest, registration; "
+    "paper with one thing changed: layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, "
+    "cc+nss. ablate-layers stands for layers-1,layers-2,paper,layers-4 and ablate-losses for the "
+    "six losses and paper; both also tell what the learners cost, and need --shots without 1."
 )
 
 
@@ -61,4 +64,5 @@ def benchmark(
         baseline=baseline, model=model, device=device, training=training, adapt=adapt,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    report(outcome, [outcome.figures["table"], f"wrote {outcome.out}"], as_json=json_)
+    tables = [outcome.figures[k] for k in ("table", "cost_table") if k in outcome.figures]
+    report(outcome, [*tables, f"wrote {outcome.out}"], as_json=json_)

@@ -28,6 +28,7 @@ TITLES = {
     "kept": "References kept",
     "serve": "References that serve",
     "weigh": "References weighed",
+    "layers": "4-D layers",
     "min_delta": "Least gain",
     "kld_weight": "Weight of KLD",
     "cc_weight": "Weight of CC",

@@ -35,14 +35,20 @@ __all__ = [
     "prepare_target",
 ]
 
-LAYERS = (
-    ((3, 2), (3, 2), (3, 2)),
-    ((5, 4), (3, 2), (3, 2)),
-    ((5, 4), (5, 4), (3, 2)),
-)
-"""(kernel, support stride) of each squeezing layer of l4, l3, l2."""
-MIXING = ((3, 1), (3, 1), (3, 1))
-WIDTHS = (16, 64, 128)
+LAYERS = {
+    1: (((3, 2),), ((5, 4),), ((5, 8),)),
+    2: (((3, 2), (3, 2)), ((5, 4), (3, 2)), ((5, 4), (5, 4))),
+    3: (((3, 2), (3, 2), (3, 2)), ((5, 4), (3, 2), (3, 2)), ((5, 4), (5, 4), (3, 2))),
+    4: (((3, 2),) * 4, ((5, 4), (3, 2), (3, 2), (3, 2)), ((5, 4), (5, 4), (3, 2), (3, 2))),
+}
+"""By number of layers: (kernel, support stride) of each squeezing layer of l4, l3, l2.
+
+The strides of l3 and l2 multiply to two and four times those of l4, so that grids which double from
+level to level end alike. HSNet's are those of 3; the others are ours: 2 leaves the last ones out, 4
+has one more. The stride of 8 is wider than its kernel, so `conv2` sees 5 of 8 rows and columns.
+"""
+WIDTHS = {1: (128,), 2: (64, 128), 3: (16, 64, 128), 4: (16, 64, 128, 128)}
+MIXING = (3, 1)
 
 
 class _GroupNormReLU(nn.GroupNorm):
@@ -86,26 +92,38 @@ def _squeezed(shape: Sequence[int], layers: Sequence[tuple[int, int]]) -> tuple[
 class HyperCorrelationLearner(nn.Module):
     """From a pyramid of correlations to a map of the target.
 
-    Grids may change from call to call and need not be square. 2,573,794 parameters for (3, 6, 4).
+    Grids may change from call to call and need not be square. 2,573,794 parameters for (3, 6, 4)
+    and 3 layers.
 
     Parameters
     ----------
     inch : tuple of 3 int
         Blocks of each level in pyramid order: l4, l3, l2. (3, 6, 4) is ResNet-50.
+    layers : int
+        Centre-pivot convolutions in each squeezing and in each mixing block, 1 to 4. With fewer
+        the support grids end larger: 8 x 8 of l4 as 4, 2, 1 and 1 to a side.
+
+    Raises
+    ------
+    InputError
+        Another number of layers.
 
     References
     ----------
-    HSNet, section 4.2; SAMIC, section 3.3.
+    HSNet, section 4.2; SAMIC, section 3.3, and its ablation of the layers.
     """
 
-    def __init__(self, inch: tuple[int, int, int] = (3, 6, 4)) -> None:
+    def __init__(self, inch: tuple[int, int, int] = (3, 6, 4), layers: int = 3) -> None:
         super().__init__()
-        self.inch = inch
+        if layers not in LAYERS:
+            raise InputError(f"{layers} layers, expected 1 to {max(LAYERS)}.")
+        self.inch, self.layers = inch, layers
         self.encoder_layer4, self.encoder_layer3, self.encoder_layer2 = (
-            _block((blocks, *WIDTHS), layers) for blocks, layers in zip(inch, LAYERS, strict=True)
+            _block((blocks, *WIDTHS[layers]), squeezing)
+            for blocks, squeezing in zip(inch, LAYERS[layers], strict=True)
         )
-        self.encoder_layer4to3 = _block((128,) * 4, MIXING)
-        self.encoder_layer3to2 = _block((128,) * 4, MIXING)
+        self.encoder_layer4to3 = _block((128,) * (layers + 1), (MIXING,) * layers)
+        self.encoder_layer3to2 = _block((128,) * (layers + 1), (MIXING,) * layers)
         self.decoder1 = nn.Sequential(
             nn.Conv2d(128, 128, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -183,7 +201,8 @@ class HyperCorrelationLearner(nn.Module):
                 f"L = {self.inch} and one B."
             )
             raise InputError(msg)
-        ends = [_squeezed(s[4:], layers) for s, layers in zip(found, LAYERS, strict=True)]
+        table = LAYERS[self.layers]
+        ends = [_squeezed(s[4:], squeezing) for s, squeezing in zip(found, table, strict=True)]
         if len(set(ends)) != 1:
             msg = (
                 f"support grids {[s[4:] for s in found]} of l4, l3, l2 shrink to {ends}: they must "

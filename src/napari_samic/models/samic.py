@@ -97,7 +97,8 @@ class SamicPrompter:
         inch = (len(blank[2]), len(blank[1]), len(blank[0]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.learner = HyperCorrelationLearner(inch).to(backbone.device).eval()
+            learner = HyperCorrelationLearner(inch, self.settings.layers)
+        self.learner = learner.to(backbone.device).eval()
         self.centre: Levels | None = None
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None

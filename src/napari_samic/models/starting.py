@@ -1,6 +1,7 @@
 """Packaged first weights of the learner: a prompter that works before it is trained.
 
-They belong to the packaged segmenter; with any other frozen network the learner starts at random.
+They belong to the packaged segmenter; with any other frozen network, or another number of layers,
+the learner starts at random.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from napari_samic.models.samic import SamicPrompter
 
 KIND = "napari-samic/learner"
 PATH = Path(__file__).parent / "weights" / "samic.pt"
+LAYERS = 3
+"""Of the learner that they are for."""
 
 
 def pack(state: dict[str, Any], backbone_sha256: str) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def pack(state: dict[str, Any], backbone_sha256: str) -> dict[str, Any]:
 
 
 def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
-    """Load the first weights into `prompter` if they were made for its backbone.
+    """Load the first weights into `prompter` if they were made for its backbone and its layers.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
     FormatError
         The packaged file is damaged.
     """
-    if not path.is_file():
+    if prompter.learner.layers != LAYERS or not path.is_file():
         return False
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

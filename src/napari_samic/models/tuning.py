@@ -266,8 +266,8 @@ def question(
     points, box = np.zeros((0, 2)), None
     if "point" in ask:
         depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-        depth = depth * rng.uniform(0.7, 1, depth.shape)  # near the middle, not in it
-        cell = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+        near = depth * rng.uniform(0.7, 1, depth.shape)  # near the middle, not in it
+        cell = np.array(np.unravel_index(int(near.argmax()), near.shape))
         points = ((cell + 0.5) * scale - 0.5)[None]
     if "box" in ask:
         rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))

@@ -23,7 +23,7 @@ from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores
 from napari_samic.models.sam import load_segmenter
 from napari_samic.normalise import Normalisation, fit_normalisation
-from napari_samic.pipeline import common, contestants
+from napari_samic.pipeline import common, contestants, costs
 from napari_samic.pipeline.drawn import Drawn, draw, image_of
 from napari_samic.report import Result
 from napari_samic.settings import AdaptSettings, TrainSettings
@@ -59,10 +59,11 @@ def benchmark(
     data : Path
         The set's folder.
     out : Path
-        Folder for `images.csv`, `summary.json`, `summary.md`, `sheets/` of the worst and of the
-        middle overlays, and `cells/`. One that holds cells of the same set-up is completed.
+        Folder for `images.csv`, `summary.json`, `summary.md`, `costs.json`, `sheets/` of the worst
+        and of the middle overlays, and `cells/`. One that holds cells of the same set-up is
+        completed.
     ways : sequence of str
-        Of `contestants.names()`.
+        Of `contestants.names()`, or of `contestants.GROUPS`, which stand for several.
     shots : sequence of int
         References; videos and sets that give one image have one.
     seeds : sequence of int
@@ -84,6 +85,8 @@ def benchmark(
     Job of Outcome
         `figures`: `table`, in Markdown; for videos `j_and_f` of each way; and for each way `aurc`
         and `bad_ratio`, the bad masks among the fifth that is least sure over their share of all.
+        `costs` has the `parameters` and `ms` of each way that has a learner (see `costs.measure`);
+        with an ablation `cost_table` has them in Markdown.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def benchmark(
     OutputError
         `out` holds cells of another set-up.
     """
-    contestants.check(ways)
+    ways = contestants.expand(ways)
     if baseline is not None and baseline not in ways:
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
     found = datasets.open(name, data, split=split)
@@ -130,7 +133,12 @@ def benchmark(
     shown = [r for r in results if r.method in ways and r.seed in seeds and r.shots in shots]
     shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
     cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
-    figures = {"table": report.markdown(cells), **_trust(shown)}
+    spent = yield from costs.measure(ways, segmenter)
+    figures = {"table": report.markdown(cells), **_trust(shown), "costs": spent.ways}
+    if spent.ways:
+        export.write_json(folder / "costs.json", asdict(spent), overwrite=True)
+    if any(way in contestants.ABLATIONS for way in ways):
+        figures["cost_table"] = costs.markdown(spent.ways)
     if found.protocol == "video":
         figures["j_and_f"] = _videos(shown, {item.name: item.group for item in found.items})
     return common.Outcome(

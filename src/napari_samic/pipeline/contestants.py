@@ -2,19 +2,23 @@
 
 `paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
 `segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`. The
-steps between them are added one at a time. The others compare without training a network.
+steps between them are added one at a time. Ablations are `paper` with one thing changed. The others
+compare without training a network.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
 from napari_samic.contracts import Image, Job, Reference, Segmentation
 from napari_samic.errors import SettingsError
 from napari_samic.models import backbones, methods, starting
+from napari_samic.models.backbones import Backbone
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline.adapt import adapt
 from napari_samic.pipeline.follow import Follower
@@ -30,6 +34,10 @@ from napari_samic.settings import (
 )
 
 DEFAULT = "default"
+REMEMBERED = 8
+"""Trainings that are kept for other ways."""
+PAPER = "paper"
+LOSSES = ("kld", "cc", "nss")
 Answerer = Callable[[Image], Segmentation]
 
 
@@ -50,6 +58,10 @@ class Way:
         Whether the packaged encoder is grown to the references.
     follows : bool
         Whether images are frames that follow the first reference.
+    layers : int
+        4-D convolutions in each block of the learner, where `paper`.
+    losses : tuple of str
+        Of `LOSSES`, what is learned from, where `paper`; the others weigh nothing.
     settings : SegmentSettings
     prompter : PrompterSettings or None
         Other than the defaults; not looked at with `paper`.
@@ -61,6 +73,8 @@ class Way:
     trained: bool = True
     adapted: bool = False
     follows: bool = False
+    layers: int = 3
+    losses: tuple[str, ...] = LOSSES
     settings: SegmentSettings = field(default_factory=SegmentSettings)
     prompter: PrompterSettings | None = None
 
@@ -68,9 +82,23 @@ class Way:
 _NEAREST = PrompterSettings(kept=64, serve="nearest")
 _AGREED = PrompterSettings(weigh="agreement")
 _PLAIN = SegmentSettings(mask_choice="single", tell_apart=False, drop_covered=False)
+_PAPER = Way("the paper to the letter", paper=True, paper_peaks=True, settings=_PLAIN)
+_DEPTHS = {PAPER if n == _PAPER.layers else f"layers-{n}": n for n in (1, 2, 3, 4)}
+_SUMS = {"+".join(some): some for n in (1, 2) for some in combinations(LOSSES, n)}
+ABLATIONS = MappingProxyType(
+    {
+        name: replace(_PAPER, help=f"the paper with layers = {n}", layers=n)
+        for name, n in _DEPTHS.items()
+        if name != PAPER
+    }
+    | {
+        name: replace(_PAPER, help=f"the paper with the loss {name}", losses=some)
+        for name, some in _SUMS.items()
+    }
+)
 WAYS = MappingProxyType(
     {
-        "paper": Way("the paper to the letter", paper=True, paper_peaks=True, settings=_PLAIN),
+        PAPER: _PAPER,
         "paper+peaks": Way("and our peaks", paper=True, settings=_PLAIN),
         "paper+peaks+join": Way("and our choice of masks", paper=True),
         "samic": Way("and the packaged first weights and our settings"),
@@ -79,8 +107,11 @@ WAYS = MappingProxyType(
         "samic-first": Way("those without training", trained=False),
         "follow": Way("samic-first, and what was found in a frame", trained=False, follows=True),
         DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
+        **ABLATIONS,
     }
 )
+GROUPS = MappingProxyType({"ablate-layers": tuple(_DEPTHS), "ablate-losses": (*_SUMS, PAPER)})
+"""Names that stand for several ways."""
 
 
 def names() -> tuple[str, ...]:
@@ -88,11 +119,24 @@ def names() -> tuple[str, ...]:
     return (*WAYS, *methods.names())
 
 
-def check(wanted: Sequence[str]) -> None:
-    """Raise SettingsError for a name that is not known."""
-    unknown = [name for name in wanted if name not in names()]
+def expand(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Put the ways of a group in its place, each way once, in the order given.
+
+    Raises
+    ------
+    SettingsError
+        A name that is not known.
+
+    Examples
+    --------
+    >>> expand(["paper", "ablate-layers"])
+    ('paper', 'layers-1', 'layers-2', 'layers-4')
+    """
+    known = (*names(), *GROUPS)
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise SettingsError(f"unknown {', '.join(unknown)}. Known: {', '.join(names())}.")
+        raise SettingsError(f"unknown {', '.join(unknown)}. Known: {', '.join(known)}.")
+    return tuple(dict.fromkeys(way for name in wanted for way in GROUPS.get(name, (name,))))
 
 
 @dataclass(frozen=True)
@@ -105,12 +149,15 @@ class Conditions:
     training : TrainSettings
     adapting : AdaptSettings
     seed : int
+    learned : dict
+        Trainings that other ways may share, the last few.
     """
 
     segmenter: Any
     training: TrainSettings
     adapting: AdaptSettings
     seed: int = 0
+    learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
 def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[Answerer]:
@@ -138,26 +185,52 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     return Worker(asked, given.segmenter, SegmentSettings(), other=other).segment
 
 
-def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
-    features = backbones.build("segmenter", given.segmenter)
-    how = replace(given.training, seed=given.seed)
-    prompter = SamicPrompter(features, settings=way.prompter, seed=given.seed)
-    if way.paper:
-        settings = replace(PrompterSettings.paper(), backbone="segmenter")
-        peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
-        prompter = SamicPrompter(
-            features, settings=settings, heat=HeatMapSettings.paper(), peaks=peaks, seed=given.seed
-        )
-        how = replace(how, learning_rate=1e-3, views=1, shift_frac=0.0)
-    else:
+def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
+    """The way's prompter with its first weights."""
+    if not way.paper:
+        prompter = SamicPrompter(features, settings=way.prompter, seed=seed)
         starting.give(prompter)
+        return prompter
+    settings = replace(PrompterSettings.paper(), backbone="segmenter", layers=way.layers)
+    peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
+    heat = HeatMapSettings.paper()
+    return SamicPrompter(features, settings=settings, heat=heat, peaks=peaks, seed=seed)
+
+
+def _training(way: Way, given: Conditions) -> TrainSettings:
+    how = replace(given.training, seed=given.seed)
+    if not way.paper:
+        return how
+    unused: dict[str, Any] = {f"{name}_weight": 0.0 for name in LOSSES if name not in way.losses}
+    return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, **unused)
+
+
+def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
     learns = way.trained and len(references) > 1
     if way.paper and not learns:
         raise SettingsError(f"{way.help}: needs two references to be trained. Leave 1 shot out.")
-    yield from prompter.fit(references, how if learns else replace(how, epochs=0))
+    prompter = yield from _trained(way, references, given, learns=learns)
     if way.adapted and learns and given.adapting.adapt:
         yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
     return Worker(prompter, tuned(given.segmenter, prompter), way.settings, prompter.finder)
+
+
+def _trained(
+    way: Way, references: Sequence[Reference], given: Conditions, *, learns: bool
+) -> Job[SamicPrompter]:
+    """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks."""
+    made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
+    names = tuple(r.name for r in references)
+    key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
+    if key not in given.learned:
+        how = _training(way, given)
+        yield from made.fit(references, how if learns else replace(how, epochs=0))
+        given.learned[key] = made
+        while len(given.learned) > REMEMBERED:
+            given.learned.pop(next(iter(given.learned)))
+    own = copy.copy(given.learned[key])
+    own.peaks = made.peaks
+    return own
 
 
 def _follower(worker: Worker, first: Reference) -> Follower:

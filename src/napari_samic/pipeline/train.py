@@ -118,7 +118,8 @@ def train(
     backbone = backbones.build(chosen.backbone, segmenter, device=device, cache=cache)
     learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
     if not starting.give(learner) and how.epochs == 0:
-        msg = f"{backbone.name}: no first weights come for it. Train for at least one epoch."
+        other = "" if chosen.layers == starting.LAYERS else f" with {chosen.layers} layers"
+        msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}

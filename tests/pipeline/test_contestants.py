@@ -1,0 +1,97 @@
+"""Ways by name: groups of them, and what an ablation changes of the paper."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from napari_samic.contracts import run
+from napari_samic.errors import SettingsError
+from napari_samic.models.sam import load_segmenter
+from napari_samic.pipeline import contestants
+from napari_samic.settings import AdaptSettings, PeakSettings, PrompterSettings, TrainSettings
+
+LAYERS = ("layers-1", "layers-2", "paper", "layers-4")
+LOSSES = ("kld", "cc", "nss", "kld+cc", "kld+nss", "cc+nss", "paper")
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        pytest.param(("samic", "paper"), ("samic", "paper"), id="no_group"),
+        pytest.param(("ablate-layers",), LAYERS, id="layers"),
+        pytest.param(("ablate-losses",), LOSSES, id="losses"),
+        pytest.param(
+            ("paper", "ablate-layers", "samic", "layers-1"),
+            ("paper", "layers-1", "layers-2", "layers-4", "samic"),
+            id="each_once_where_it_came_first",
+        ),
+        pytest.param(("ablate-layers", "ablate-losses"), (*LAYERS, *LOSSES[:-1]), id="both"),
+    ],
+)
+def test_groups_stand_for_their_ways(asked, wanted):
+    assert contestants.expand(asked) == wanted
+
+
+def test_unknown_group_is_told_with_those_there_are():
+    with pytest.raises(SettingsError, match=r"^unknown ablate\. Known: paper, .*ablate-layers, "):
+        contestants.expand(["paper", "ablate"])
+
+
+@pytest.mark.parametrize(
+    ("way", "layers", "weights"),
+    [
+        pytest.param("paper", 3, (1, 1, 1), id="paper"),
+        pytest.param("layers-1", 1, (1, 1, 1), id="1_layer"),
+        pytest.param("layers-2", 2, (1, 1, 1), id="2_layers"),
+        pytest.param("layers-4", 4, (1, 1, 1), id="4_layers"),
+        pytest.param("kld", 3, (1, 0, 0), id="kld"),
+        pytest.param("cc", 3, (0, 1, 0), id="cc"),
+        pytest.param("nss", 3, (0, 0, 1), id="nss"),
+        pytest.param("kld+cc", 3, (1, 1, 0), id="kld_and_cc"),
+        pytest.param("kld+nss", 3, (1, 0, 1), id="kld_and_nss"),
+        pytest.param("cc+nss", 3, (0, 1, 1), id="cc_and_nss"),
+    ],
+)
+def test_ablation_is_the_paper_with_one_thing_changed(way, layers, weights, toy, monkeypatch):
+    fitted = []
+
+    def fit(self, references, how):
+        fitted.append((self, how))
+        yield from ()
+
+    monkeypatch.setattr(contestants.SamicPrompter, "fit", fit)
+    given = contestants.Conditions(
+        load_segmenter(toy, device="cpu"), TrainSettings(epochs=2), AdaptSettings(), seed=3
+    )
+    run(contestants.learn(way, [SimpleNamespace(name=n) for n in ("one", "two")], given))
+    [(prompter, how)] = fitted
+    paper = PrompterSettings("segmenter", mask_mode="faithful", centre=False, layers=layers)
+    assert (prompter.settings, prompter.learner.layers) == (paper, layers)
+    names = ("kld_weight", "cc_weight", "nss_weight")
+    changed = dict(zip(names, weights, strict=True))
+    assert how == TrainSettings(
+        epochs=2, learning_rate=1e-3, views=1, shift_frac=0.0, seed=3, **changed
+    )
+    assert contestants.WAYS[way].settings == contestants.WAYS["paper"].settings
+
+
+def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypatch):
+    fitted = []
+
+    def fit(self, references, how):
+        fitted.append(self.settings)
+        yield from ()
+
+    monkeypatch.setattr(contestants.SamicPrompter, "fit", fit)
+    segmenter = load_segmenter(toy, device="cpu")
+    given = contestants.Conditions(segmenter, TrainSettings(epochs=2), AdaptSettings(adapt=False))
+    two = [SimpleNamespace(name=name) for name in ("one", "two")]
+    made = {}
+    for way in ("paper", "paper+peaks", "samic", "default", "layers-2", "paper+peaks+join"):
+        made[way] = run(contestants.learn(way, two, given)).__self__.prompter
+    assert [s.layers for s in fitted] == [3, 3, 2]
+    assert made["paper"].peaks == PeakSettings.paper()
+    assert made["paper+peaks"].peaks == PeakSettings()
+    assert made["samic"] is not made["default"]
+    run(contestants.learn("paper", [two[0], SimpleNamespace(name="three")], given))
+    assert len(fitted) == 4
