@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -263,12 +264,13 @@ def question(
     """
     soft = shaken(mask, rng)
     region = soft > 0.5 if (soft > 0.5).any() else mask
-    points, box = np.zeros((0, 2)), None
+    points: NDArray[np.float64] = np.zeros((0, 2))
+    box: NDArray[np.float64] | None = None
     if "point" in ask:
         depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
         near = depth * rng.uniform(0.7, 1, depth.shape)  # near the middle, not in it
         cell = np.array(np.unravel_index(int(near.argmax()), near.shape))
-        points = ((cell + 0.5) * scale - 0.5)[None]
+        points = np.asarray((cell + 0.5) * scale - 0.5, np.float64)[None]
     if "box" in ask:
         rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
         corners = np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]])
