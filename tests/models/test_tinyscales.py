@@ -10,8 +10,9 @@ from test_tiny import SMALL
 from torch.nn import functional as F
 from toy_sam import picture, random_sam
 
-from napari_samic.models import tiny, tinyscales
+from napari_samic.models import checkpoints, objectnet, registry, tiny, tinyscales
 from napari_samic.models.sam import SamSegmenter
+from napari_samic.samples import sample_set
 
 TWO = replace(SMALL, side_px=128, scales=2)
 CLICK = (torch.tensor([[[40.0, 70.0], [90.0, 20.0]]]), torch.tensor([[1, 0]]))
@@ -176,3 +177,31 @@ def test_file_keeps_both_scales(network, tmp_path):
 def test_what_the_user_sees_of_the_embedding_is_the_full_size(network):
     segmenter = SamSegmenter(network, name="two", device="cpu")
     assert segmenter.embedding(picture((64, 128))).shape == (TWO.embed, 16, 32)
+
+
+def test_every_level_of_the_packaged_neck_is_alive():
+    """Its ReLUs once were 0 at strides 8, 16 and 32 for every picture, and nobody saw it."""
+    content = checkpoints.read(registry.locate("tiny"))
+    encoder = tiny.unpack(content, "tiny").image_encoder.one
+    seen = {}
+
+    def note(level):
+        def hook(module, inputs, output):
+            seen.setdefault(level, []).append((output > 0).float().mean((0, 2, 3)))
+
+        return hook
+
+    for level in range(len(encoder.smooth)):
+        last = encoder.calm[level] if level < len(encoder.calm) else encoder.smooth[level]
+        last.register_forward_hook(note(level))
+    with torch.inference_mode():
+        for sample in (sample_set("cells")[0], *sample_set("coins")[:2]):
+            x, _ = objectnet.to_input(sample.image, 256)
+            encoder.encode(x)
+    assert sorted(seen) == [0, 1, 2, 3]
+    for level, shares in seen.items():
+        each = torch.stack(shares)  # (3, 64): pictures, channels
+        assert each.mean() > 0.02, level
+        speaking = (each.amax(0) > 0.01).float().mean()
+        assert speaking > (0.25 if level == 0 else 0.9), level  # of the finest, a third do
+        assert (each.amax(0) - each.amin(0)).mean() > 0.005, level  # and not always the same

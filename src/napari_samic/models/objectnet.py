@@ -28,11 +28,13 @@ from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder, folded
 START = "tiny"
 """Whose encoder it starts from: the packaged model's."""
 NECK = ("lateral", "smooth", "calm")
-"""Parts of the packaged encoder that start anew: in its neck, nearly all units are dead."""
+"""Parts of the packaged encoder that start anew: kept, they gave no more."""
 STRIDE = 32
 """Sides of the input are multiples of it."""
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
 _DEVIATION = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+ZOOMS = (1.0, 1.25)
+"""Sizes at which an image is looked at, as shares of the size that was learned at."""
 RARE = -1.5
 """First logit of every pixel: objects are rarer than ground."""
 
@@ -156,22 +158,26 @@ class Finder:
         self._quick: nn.Module | None = None
 
     def see(self, image: Image) -> dict[int, Seen]:
-        """What it sees of each class, at the size of the image; the mean of two mirrored looks.
+        """What it sees of each class, at the size of the image: the mean of several looks.
 
         Parameters
         ----------
         image : (H, W, 3) uint8
         """
-        x, (rows, columns) = to_input(image, self.side_px)
         if self._quick is None:
             self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            x = x.to(self.device)
-            logits = (self._quick(x) + self._quick(x.flip(-1)).flip(-1)) / 2  # (1, 2 C, h, w)
-            seen = torch.sigmoid(logits[..., :rows, :columns])
-            full = F.interpolate(seen, size=image.shape[:2], mode="bilinear", align_corners=False)
-        values, count = full[0].cpu().numpy(), len(self.labels)
+            looks = [self._look(self._quick, image, zoom) for zoom in ZOOMS]
+            values, count = torch.stack(looks).mean(0).cpu().numpy(), len(self.labels)
         return {k: Seen(values[i], values[count + i]) for i, k in enumerate(self.labels)}
+
+    def _look(self, net: nn.Module, image: Image, zoom: float) -> Tensor:
+        """(2 C, H, W), of the image and of its mirror image at `zoom` times the usual size."""
+        x, (rows, columns) = to_input(image, round(self.side_px * zoom))
+        x = x.to(self.device)
+        logits = (net(x) + net(x.flip(-1)).flip(-1)) / 2  # (1, 2 C, h, w)
+        seen = torch.sigmoid(logits[..., :rows, :columns])
+        return F.interpolate(seen, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
 
     def pack(self) -> dict[str, Any]:
         """Plain values and half-precision weights, for the prompter file."""
