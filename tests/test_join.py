@@ -206,5 +206,5 @@ def test_an_object_without_a_pixel_goes():
 
 def test_numbers_without_objects_are_refused():
     found = numbered()
-    with pytest.raises(InputError, match="labels up to 3 and 3 scores for 2 objects"):
-        rejoined(Segmentation(found.labels, found.scores, found.objects[:2]))
+    with pytest.raises(InputError, match="labels 0 to 3 and 2 scores for 2 objects"):
+        rejoined(Segmentation(found.labels, found.scores[:2], found.objects[:2]))

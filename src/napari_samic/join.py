@@ -104,11 +104,15 @@ def rejoined(
     Raises
     ------
     InputError
-        Labels above the number of objects, or another number of scores.
+        Labels that don't number the objects, or another number of scores.
     """
-    count, highest = len(found.objects), int(found.labels.max(initial=0))
-    if highest > count or len(found.scores) != count:
-        msg = f"labels up to {highest} and {len(found.scores)} scores for {count} objects."
+    count = len(found.objects)
+    low, high = int(found.labels.min(initial=0)), int(found.labels.max(initial=0))
+    if low < 0 or high > count or len(found.scores) != count:
+        msg = (
+            f"labels {low} to {high} and {len(found.scores)} scores for {count} objects. The "
+            "method's labels must number its objects from 1, with a score for each."
+        )
         raise InputError(msg)
     there = np.bincount(found.labels.ravel(), minlength=count + 1)[1:] > 0
     kept = [i for i, score in enumerate(found.scores) if there[i] and score >= min_score]

@@ -189,7 +189,9 @@ class PrompterSettings(Settings):
         "Subtract the references' mean feature first. Not in the paper; without it all "
         "similarities of a self-trained encoder are near 1.",
     )
-    shots: int = option(5, "References averaged for each new image.", ge=1, le=64)
+    shots: int = option(
+        5, "References averaged for each image, or where `kept` is more, by `serve`.", ge=1, le=64
+    )
     kept: int = option(
         0, "References kept in the prompter, at least `shots`. 0: as many as `shots`.", ge=0, le=64
     )

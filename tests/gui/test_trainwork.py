@@ -1,6 +1,7 @@
 """References to a new prompter, and which of two stays: with the real jobs and a toy model."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -185,3 +186,16 @@ def test_settings_survive_the_notes_of_a_project():
     assert (found[TrainSettings], found[PeakSettings]) == tuple(chosen)
     assert trainwork.recalled({"TrainSettings": {"epochs": -1}})[TrainSettings] == TrainSettings()
     assert trainwork.recalled("damaged") == {}
+
+
+def test_a_tuned_decoder_alone_is_a_help(bench, monkeypatch):
+    """Neither learner nor grown network may be better, and the masks are all the same."""
+    real = trainwork._trained
+
+    def only_tuned(*given):
+        outcome = yield from real(*given)
+        changed = {"accepted": False, "adapted": False, "tuned": True, "after": 0.7, "before": 0.6}
+        return replace(outcome, figures=outcome.figures | changed)
+
+    monkeypatch.setattr(trainwork, "_trained", only_tuned)
+    assert trained(bench).helped

@@ -291,3 +291,24 @@ def test_auto_prefers_cuda_then_mps_then_the_cpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda answer=cuda: answer)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda answer=mps: answer)
         assert devices.pick("auto").type == expected
+
+
+def test_another_decoder_shares_what_is_encoded_on_the_cpu(network, segmenter):
+    counting = Counting(network)
+    image = picture(seed=4)
+    segmenter.precompute(image)
+    same = segmenter.with_decoder(network.mask_decoder.state_dict())
+    [first], [again] = (s.candidates(image, [point(9, 9)]) for s in (segmenter, same))
+    np.testing.assert_array_equal(first.logits, again.logits)
+    assert counting.passes == 1
+
+
+def test_elsewhere_another_decoder_has_a_network_of_its_own(segmenter, monkeypatch):
+    """Else a full memory would move the shared encoder under the other one's feet."""
+    monkeypatch.setattr(type(segmenter.engine), "_is_at_last_resort", False)
+    other = segmenter.with_decoder(segmenter.engine.network.mask_decoder.state_dict())
+    mine, theirs = (s.engine.network.image_encoder for s in (segmenter, other))
+    assert mine is not theirs
+    assert all(
+        torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True)
+    )

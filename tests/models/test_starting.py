@@ -1,11 +1,13 @@
 """Packaged first weights: for the network that they were made with, and for no other."""
 
+import hashlib
+
 import pytest
 import torch
 from toy_backbone import ColourBackbone, prompter
 
 from napari_samic.errors import FormatError
-from napari_samic.models import starting
+from napari_samic.models import registry, starting
 
 SHA = ColourBackbone().weights_sha256
 
@@ -87,3 +89,13 @@ def test_damaged_file_is_one_line_and_changes_nothing(file, damage, capsys):
     assert "\n" not in str(caught.value)
     assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
     assert "boom" not in capsys.readouterr().out
+
+
+def test_packaged_files_belong_together_and_the_card_names_them():
+    """The learner was made with the features of the packaged segmenter, not of an older one."""
+    content = torch.load(starting.PATH, weights_only=True)
+    assert content["backbone_sha256"] == registry.weights_sha256("tiny")
+    card = (starting.PATH.parent / "README.md").read_text()
+    for name in ("tiny.pt", "samic.pt"):
+        sha256 = hashlib.sha256((starting.PATH.parent / name).read_bytes()).hexdigest()
+        assert f"{sha256}  {name}" in card

@@ -122,7 +122,7 @@ def test_no_better_or_stopped_nothing_is_given(segmenter):
     assert state is None
     assert "not better" in report.summary
     asked = []
-    state, report, _ = tuned(segmenter, stop=lambda: asked.append(1) or len(asked) > 3)
+    state, report, _ = tuned(segmenter, stop=lambda: asked.append(1) or len(asked) > 6)
     assert state is None
     assert report.steps == 3
     assert "stopped" in report.summary
@@ -147,3 +147,27 @@ def test_the_worst_mask_costs_nothing_and_a_wrong_score_does():
     wrong = tuning.loss_of(logits, torch.tensor([[0.0, 1.0]]), target)
     assert right < 0.05
     assert wrong > 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 6, 9, 19])
+def test_any_number_of_batches_will_do(segmenter, steps):
+    state, report, _ = tuned(segmenter, settings=AdaptSettings(decoder_steps=steps))
+    assert report.steps == steps
+    assert state is not None
+
+
+def test_stop_is_asked_before_references_are_encoded(segmenter):
+    state, _, losses = tuned(segmenter, stop=lambda: True)
+    assert (state, losses) == (None, [])
+
+
+def test_objects_lie_on_the_grid_where_they_are_in_the_image(segmenter):
+    lesson = tuning._lesson(segmenter, page(0), np.random.default_rng(0))
+    _, labels = scene(0)
+    assert len(lesson.objects) == labels.max()
+    for mask in lesson.objects:
+        middle = np.argwhere(mask).mean(0)
+        row, column = ((middle + 0.5) * lesson.scale - 0.5).round().astype(int)
+        own = labels == labels[row, column]
+        assert labels[row, column] > 0
+        assert mask.sum() * np.prod(lesson.scale) == pytest.approx(own.sum(), rel=0.2)

@@ -13,7 +13,7 @@ from napari_samic.errors import FormatError, TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.segment import open_worker
-from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.settings import AdaptSettings, MemorySettings, TrainSettings
 from toys import scene, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
@@ -106,8 +106,9 @@ def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path
         asked.append(1)
         return len(asked) > 3
 
-    outcome = train(folder, tmp_path / "p.pt", toy, stop=stop)
+    outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt_steps=60), stop=stop)
     assert not outcome.figures["adapted"]
+    assert not outcome.figures["tuned"]
     assert outcome.settled["adapt"] is False
     assert outcome.settled["decoder_steps"] == 0
 
@@ -218,3 +219,42 @@ def test_what_fails_in_tuning_leaves_the_grown_network(folder, toy, tmp_path, on
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     assert "adapted in" in outcome.figures["growth"]
     assert "not tuned: the loss is not finite" in outcome.figures["tuning"]
+
+
+def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
+    folder, toy, tmp_path, on, monkeypatch
+):
+    room = import_module("napari_samic.pipeline.adapt")
+    asked = []
+
+    def score(self, segmenter, finder):
+        asked.append((segmenter, finder))
+        return float(len(asked))
+
+    monkeypatch.setattr(room._Judge, "_score", score)
+    few = AdaptSettings(adapt_steps=6, adapt_batch=2, decoder_steps=3)
+    train(folder, tmp_path / "p.pt", toy, few)
+    (plain, none), (same, early), (still, known), (tuned, again) = asked
+    assert plain is same is still
+    assert tuned is not plain
+    assert none is None
+    assert early is known is again
+    final = open_worker(tmp_path / "p.pt", device="cpu").finder
+    one, other = (f._net.last.weight for f in (early, final))
+    assert not torch.allclose(one, other, atol=1e-3)  # it went on to learn from the judges
+
+
+def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypatch):
+    room = import_module("napari_samic.pipeline.segment")
+    used = []
+    real = room.Follower
+    monkeypatch.setattr(room, "Follower", lambda *a: used.append(a) or real(*a))
+    run(
+        pipeline.segment(
+            [folder / "images" / "p4.png"], prompter=tuned[0], out=tmp_path / "out", device="cpu",
+            memory=MemorySettings(follow="always"),
+        )
+    )  # fmt: skip
+    [(prompter, segmenter, *_)] = used
+    own = segmenter.engine.network.mask_decoder.state_dict()
+    assert any(not torch.equal(own[name], value) for name, value in prompter.decoder.items())

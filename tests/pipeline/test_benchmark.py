@@ -151,8 +151,9 @@ def test_other_data_need_another_folder(folder, tmp_path, toy):
 
 @pytest.mark.parametrize("way", ["paper", "layers-2", "kld+cc", "ablate-losses"])
 def test_paper_is_not_compared_untrained(folder, tmp_path, toy, way):
-    with pytest.raises(SettingsError, match="needs two references"):
-        compare(folder, tmp_path / "out", toy, ways=(way,), shots=(1,))
+    with pytest.raises(SettingsError, match="takes two references"):
+        compare(folder, tmp_path / "out", toy, ways=("samic-first", way), shots=(1, 2))
+    assert not (tmp_path / "out").exists()  # before anything is computed
 
 
 def test_ablation_compares_its_ways_and_tells_what_they_cost(folder, tmp_path, toy):

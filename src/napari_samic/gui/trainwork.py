@@ -145,7 +145,7 @@ def train(order: Order) -> Job[Verdict]:
     figures = outcome.figures
     told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
     verdict = Verdict(None, figures["after"], (), told)
-    if not (figures["accepted"] or figures["adapted"]):
+    if not (figures["accepted"] or figures["adapted"] or figures["tuned"]):
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
         return verdict

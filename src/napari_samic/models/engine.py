@@ -69,6 +69,16 @@ class Engine:
         self.lock, self._encoding = threading.Lock(), threading.Lock()
         self._guarded(lambda: self.network.to(self.device))
 
+    def with_network(self, network: Any) -> Engine:
+        """The same with another decoder; with what is encoded already, where nothing can move."""
+        if not self._is_at_last_resort:
+            made = copy.deepcopy(network)
+            return Engine(made, self._name, self._weights_sha256, self.device, self._cache,
+                          self.batch_size)  # fmt: skip
+        other = copy.copy(self)
+        other.network = network
+        return other
+
     def encoded(self, image: Image) -> Encoded:
         """From memory, else from disk, else by a pass of the encoder; not to be called with `lock`.
 

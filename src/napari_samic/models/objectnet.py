@@ -167,8 +167,10 @@ class Finder:
         if self._quick is None:
             self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            looks = [self._look(self._quick, image, zoom) for zoom in ZOOMS]
-            values, count = torch.stack(looks).mean(0).cpu().numpy(), len(self.labels)
+            total = self._look(self._quick, image, ZOOMS[0])
+            for zoom in ZOOMS[1:]:
+                total += self._look(self._quick, image, zoom)
+            values, count = (total.div_(len(ZOOMS))).cpu().numpy(), len(self.labels)
         return {k: Seen(values[i], values[count + i]) for i, k in enumerate(self.labels)}
 
     def _look(self, net: nn.Module, image: Image, zoom: float) -> Tensor:

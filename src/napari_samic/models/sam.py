@@ -108,7 +108,8 @@ class SamSegmenter:
     def with_decoder(self, state: Mapping[str, torch.Tensor]) -> SamSegmenter:
         """The same segmenter with other weights in its mask decoder, as `tuning` makes them.
 
-        Both share the encoder and what is encoded.
+        On the CPU both share the encoder and what is encoded. Elsewhere each has its own network,
+        because an engine moves it to the CPU when memory runs out.
 
         Raises
         ------
@@ -123,8 +124,7 @@ class SamSegmenter:
             msg = f"the tuned mask decoder does not fit {self.name}. Train again."
             raise FormatError(msg) from error
         other = copy.copy(self)
-        other._engine = copy.copy(self._engine)
-        other._engine.network = engine.swapped(network, decoder)
+        other._engine = self._engine.with_network(engine.swapped(network, decoder))
         return other
 
     def precompute(self, image: Image) -> None:

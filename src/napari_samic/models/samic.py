@@ -8,6 +8,7 @@ Source: SAMIC, sections 3.2 to 3.4.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -123,6 +124,12 @@ class SamicPrompter:
         """Drop what was computed for references: after `centre` changed."""
         self._prepared.clear()
         self._embedded.clear()
+
+    def twin(self) -> SamicPrompter:
+        """The same weights and references, with room of its own for what it computes of them."""
+        other = copy.copy(self)
+        other._prepared, other._embedded = OrderedDict(), WeakKeyDictionary()
+        return other
 
     def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
         """Heat map of prompts in the network's frame, (1, S, S) float32."""

@@ -290,11 +290,11 @@ def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
 
 
 def score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]) -> float | None:
-    """Mean correlation of predicted and true map on `held`, with up to `shots` of `kept`."""
+    """Mean correlation of predicted and true map on `held`, by as many of `kept` as a file has."""
     values = []
     for target in held:
         for label in labels_of(target):
-            shown = [r for r in kept if label in labels_of(r)][: prompter.settings.shots]
+            shown = [r for r in kept if label in labels_of(r)][: prompter.settings.keeps]
             predicted = prompter.network_map(shown, target.image, label)
             objects = [p for p in target.objects if p.label == label]
             wanted = prompter.map_of(objects, target.image.shape)

@@ -38,6 +38,8 @@ State = dict[str, Tensor]
 """Weights of a mask decoder."""
 PAGES = 64
 """References that are learned from, drawn by the seed: their embeddings stay in memory."""
+OF_A_PAGE = 32
+"""Objects of a reference that are learned from, drawn by the seed."""
 OBJECTS = 4
 """Of one image, in a batch."""
 STRENGTH = 10.0
@@ -111,7 +113,9 @@ def tune(
     order = rng.permutation(len(pages))[:PAGES]
     lessons = []
     for i, place in enumerate(order):
-        lesson = _lesson(segmenter, pages[int(place)])
+        if stop():
+            break
+        lesson = _lesson(segmenter, pages[int(place)], rng)
         lessons += [lesson] if lesson is not None else []
         yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
     if not lessons:
@@ -138,8 +142,8 @@ def _drawn(asks: Sequence[tuple[float, str]], rng: np.random.Generator) -> str:
     return asks[int(rng.choice(len(asks), p=[share for share, _ in asks]))][1]
 
 
-def _lesson(segmenter: Any, page: Page) -> _Lesson | None:
-    """None if no object is a cell large."""
+def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | None:
+    """Some of its objects; None if none is a cell large."""
     encoded = segmenter.engine.encoded(page.image)
     network = segmenter.engine.network
     side = int(network.image_encoder.img_size)
@@ -149,16 +153,17 @@ def _lesson(segmenter: Any, page: Page) -> _Lesson | None:
         for cells, pixels in zip(grid, encoded.input_hw, strict=True)
     )
     height, width = page.image.shape[:2]
-    objects = []
-    for number in range(1, len(page.shown.classes) + 1):
-        mask = PIL.Image.fromarray((page.shown.numbers == number).astype(np.float32))
-        small = np.array(mask.resize((columns, rows), PIL.Image.Resampling.BOX)) > 0.5
-        if small.any():
-            objects.append(small)
+    scale = (height / rows, width / columns)
+    at = [
+        ((np.arange(n) + 0.5) * f).astype(int) for n, f in zip((rows, columns), scale, strict=True)
+    ]
+    coarse = page.shown.numbers[np.ix_(*at)]  # (rows, columns): the object at each cell's middle
+    there = np.setdiff1d(coarse, [0])
+    objects = [coarse == k for k in rng.permutation(there)[:OF_A_PAGE]]
     if not objects:
         return None
     slim = replace(encoded, embedding=encoded.embedding.half(), levels=[])
-    return _Lesson(slim, objects, (height / rows, width / columns))
+    return _Lesson(slim, objects, scale)
 
 
 class _Course:
@@ -176,7 +181,7 @@ class _Course:
         rate, steps = settings.decoder_rate, settings.decoder_steps
         self._optimiser = torch.optim.AdamW(self.decoder.parameters(), lr=rate, weight_decay=0.01)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, rate, total_steps=steps + 1, pct_start=0.1
+            self._optimiser, rate, total_steps=steps + 1, pct_start=0.15
         )
         self.done = 0
 

@@ -42,7 +42,7 @@ def adapt(
     settings : AdaptSettings
     seed : int
     stop : callable
-        True: end, and leave the prompter as it was.
+        True: end; what was not finished and judged is left out.
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
@@ -86,7 +86,7 @@ class _Judge:
         names = {page.name for page in aside}
         known = [r for r in references if r.name not in names]
         labels = {label for r in known for label in labels_of(r)}
-        few = [[r for r in known if k in labels_of(r)][: learner.settings.shots] for k in labels]
+        few = [[r for r in known if k in labels_of(r)][: learner.settings.keeps] for k in labels]
         self._kept = [r for r in known if any(r in some for some in few)]
         self._innocent: Finder | None = None
 

@@ -21,11 +21,13 @@ from napari_samic.datasets import Episode, Item
 from napari_samic.errors import InputError, OutputError
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores
+from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants, costs
 from napari_samic.pipeline.drawn import Drawn, draw, image_of
 from napari_samic.report import Result
+from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.statistics import risk_coverage, share_of_bad
 from napari_samic.textfiles import read_json
@@ -106,12 +108,14 @@ def benchmark(
         shots = (1,)  # the first image, whatever is asked
     elif "follow" in ways:
         raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
+    contestants.check(ways, shots)
     folder = common.make_folder(Path(out))
     yield Step(0, 0, f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     setup: dict[str, Any] = {"set": name, "data": str(Path(data).resolve()), "split": split}
     setup |= {"share": share, "targets": targets, "model": model}
     setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
+    setup |= {"first_weights": file_sha256(starting.PATH)}
     setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
     _check_setup(folder, setup)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []

@@ -8,7 +8,6 @@ compare without training a network.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -189,7 +188,7 @@ def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
     """The way's prompter with its first weights."""
     if not way.paper:
         prompter = SamicPrompter(features, settings=way.prompter, seed=seed)
-        starting.give(prompter)
+        starting.give(prompter)  # none for another segmenter than the packaged one
         return prompter
     settings = replace(PrompterSettings.paper(), backbone="segmenter", layers=way.layers)
     peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
@@ -205,10 +204,16 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
     return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, **unused)
 
 
+def check(ways: Sequence[str], shots: Sequence[int]) -> None:
+    """Raise SettingsError for a way that can't do with one reference, before hours are spent."""
+    unfit = [name for name in ways if name in WAYS and WAYS[name].paper]
+    if unfit and min(shots) < 2:
+        msg = f"{', '.join(unfit)}: trained from random weights, which takes two references."
+        raise SettingsError(f"{msg} Leave 1 shot out, or these ways where a set gives one.")
+
+
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
     learns = way.trained and len(references) > 1
-    if way.paper and not learns:
-        raise SettingsError(f"{way.help}: needs two references to be trained. Leave 1 shot out.")
     prompter = yield from _trained(way, references, given, learns=learns)
     if way.adapted and learns and given.adapting.adapt:
         yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
@@ -228,7 +233,7 @@ def _trained(
         given.learned[key] = made
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
-    own = copy.copy(given.learned[key])
+    own = given.learned[key].twin()
     own.peaks = made.peaks
     return own
 

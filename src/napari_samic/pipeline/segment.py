@@ -102,6 +102,8 @@ def segment(
     records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {name}")
     sheet = Sheet(folder / "overlay.png" if overlay else None)
+    if memory is not None and memory.follow != "never":
+        method = methods.TRAINED  # what was grown and tuned was judged on single images
     work = open_worker(
         prompter, model=model, backbone=backbone, method=method, device=device, peaks=peaks
     )

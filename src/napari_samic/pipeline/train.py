@@ -151,8 +151,9 @@ def train(
     }
     settled: dict[str, Any] = {}
     if watch is not None and watch.is_over:
-        settled = {"epochs": len(report.losses), "adapt": learner.finder is not None}
-        settled |= {} if learner.decoder is not None else {"decoder_steps": 0}
+        grown, tuned = learner.finder is not None, learner.decoder is not None
+        settled = {"epochs": len(report.losses), "adapt": grown or tuned}
+        settled |= {} if tuned else {"decoder_steps": 0}
     names = tuple(r.name for r in references)
     return common.Outcome(target, names, (), failures, figures, settled)
 
