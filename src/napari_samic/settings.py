@@ -348,6 +348,13 @@ class SegmentSettings(Settings):
         ge=0.0,
         le=1.0,
     )
+    map_core: float = option(
+        0.7,
+        "An object of that map has a pixel this sure; the surest of each class always stays. "
+        "On polyps and nuclei it dropped specks and nothing else.",
+        ge=0.0,
+        le=1.0,
+    )
     duplicate_iou: float = option(
         0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
     )

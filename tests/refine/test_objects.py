@@ -82,3 +82,13 @@ def test_mask_prompts_of_a_large_image_are_small_and_lie_where_they_did():
         row, column = (guess.prompts.points_rc[0] * 512 / 2100).astype(int)
         assert guess.soft[row, column] == pytest.approx(0.9)
         assert guess.soft.sum() == pytest.approx(0.9 * np.pi * (90 * 512 / 2100) ** 2, rel=0.02)
+
+
+def test_an_object_without_a_sure_pixel_is_left_out_unless_it_is_the_surest():
+    inside, depth = seen((40, 25, 12), (40, 70, 12))
+    inside[:, 50:] *= 0.7
+    assert len(objects.guesses(inside, depth, core=0.6)) == 2
+    (left,) = objects.guesses(inside, depth, core=0.7)
+    assert left.region[40, 25]
+    (surest,) = objects.guesses(inside * 0.7, depth, core=0.9, cut=0.4)
+    assert surest.region[40, 25]

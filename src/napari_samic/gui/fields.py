@@ -42,6 +42,7 @@ TITLES = {
     "adapt_rate": "Highest rate",
     "instances": "Number every object",
     "map_cut": "Cut of the map",
+    "map_core": "Core of an object",
     "mask_choice": "Mask taken by",
     "min_score": "Least confidence",
     "duplicate_iou": "Duplicates above IoU",

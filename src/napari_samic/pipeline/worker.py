@@ -209,7 +209,12 @@ class Worker:
                 guess
                 for label, seen in look.seen.items()
                 for guess in objects.guesses(
-                    seen.inside, seen.depth, label=label, cut=at, min_area_px=least
+                    seen.inside,
+                    seen.depth,
+                    label=label,
+                    cut=at,
+                    core=settings.map_core,
+                    min_area_px=least,
                 )
             ]
         if look.seen:

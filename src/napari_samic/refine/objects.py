@@ -32,6 +32,7 @@ def guesses(
     *,
     label: int = 1,
     cut: float = 0.5,
+    core: float = 0.0,
     min_area_px: float = 1.0,
     split: bool = True,
 ) -> list[Guess]:
@@ -47,6 +48,9 @@ def guesses(
         Their class.
     cut : float
         Above it, a pixel is inside.
+    core : float
+        An object without a pixel of at least this is left out, but for the surest one: the two
+        thresholds of Canny, IEEE PAMI 1986.
     min_area_px : float
         Smaller ones are left out.
     split : bool
@@ -61,8 +65,13 @@ def guesses(
     numbers = objects(inside, depth, cut=cut, split=split)
     count = int(numbers.max(initial=0))
     areas = np.bincount(numbers.ravel(), minlength=count + 1)
-    kept = [k for k in range(1, count + 1) if areas[k] >= max(1.0, min_area_px)]
-    means = dict(zip(kept, ndimage.mean(inside, numbers, kept), strict=True)) if kept else {}
+    large = [k for k in range(1, count + 1) if areas[k] >= max(1.0, min_area_px)]
+    if not large:
+        return []
+    means = dict(zip(large, ndimage.mean(inside, numbers, large), strict=True))
+    peaks = dict(zip(large, ndimage.maximum(inside, numbers, large), strict=True))
+    enough = min(core, max(peaks.values()))
+    kept = [k for k in large if peaks[k] >= enough]
     order = sorted(kept, key=lambda k: (-means[k], k))
     return [_guess(numbers, k, inside, label) for k in order]
 
