@@ -77,6 +77,17 @@ def test_targets_are_drawn_by_the_seed_and_shared(folder, tmp_path, toy):
     assert len({r.image for r in rows}) == 2
 
 
+def test_images_that_settings_were_chosen_by_are_no_targets(folder, tmp_path, toy):
+    compare(folder, tmp_path / "all", toy, ways=("samic-first",))
+    everything = [r.image for r in read_results(tmp_path / "all" / "images.csv")]
+    compare(folder, tmp_path / "some", toy, ways=("samic-first",), without=everything[:2])
+    assert [r.image for r in read_results(tmp_path / "some" / "images.csv")] == everything[2:]
+    with pytest.raises(OutputError, match="another without"):
+        compare(folder, tmp_path / "some", toy, ways=("samic-first",))
+    with pytest.raises(InputError, match="has no p99"):
+        compare(folder, tmp_path / "none", toy, without=["p99"])
+
+
 def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
     def propose(self, references, image):
         red = image[..., 0].astype(int) > 150

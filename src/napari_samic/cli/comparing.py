@@ -10,6 +10,7 @@ import typer
 from napari_samic.cli.options import AsJson, Device, Model, with_settings
 from napari_samic.cli.progress import drive, report
 from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.textfiles import read_text
 
 SETS = (
     "Data set: coco-20i, pascal-5i, fss-1000, perseg, tsmu, nwpu-vhr10, nwpu-vhr10-boxes, "
@@ -32,6 +33,11 @@ def _numbers(text: str, what: str) -> list[int]:
         raise typer.BadParameter(f"{what} {text!r}: expected numbers, as 1,5,20.") from error
 
 
+def _names(file: Path | None) -> list[str]:
+    lines = read_text(file, "a list of names").splitlines() if file is not None else []
+    return [line.strip() for line in lines if line.strip()]
+
+
 @with_settings(training=TrainSettings, adapt=AdaptSettings)
 def benchmark(
     name: Annotated[str, typer.Argument(help=SETS)],
@@ -42,6 +48,9 @@ def benchmark(
     shots: Annotated[str, typer.Option(help="Numbers of references, as 1,5,20.")] = "1,5",
     seeds: Annotated[str, typer.Option(help="As 0,1,2.")] = "0",
     targets: Annotated[int, typer.Option(help="Images an episode at most; 0: all.", min=0)] = 0,
+    without: Annotated[
+        Path | None, typer.Option(help="File of names, one a line, that are never targets.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this part of the set.")] = None,
     share: Annotated[
         float, typer.Option(help="Part of the training images that references come from.")
@@ -61,7 +70,8 @@ def benchmark(
     job = pipeline.benchmark(
         name, data=data, out=out, ways=ways.split(","), shots=_numbers(shots, "--shots"),
         seeds=_numbers(seeds, "--seeds"), targets=targets, split=split, share=share,
-        baseline=baseline, model=model, device=device, training=training, adapt=adapt,
+        without=_names(without), baseline=baseline, model=model, device=device, training=training,
+        adapt=adapt,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     tables = [outcome.figures[k] for k in ("table", "cost_table") if k in outcome.figures]

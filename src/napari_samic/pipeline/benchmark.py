@@ -44,6 +44,7 @@ def benchmark(
     shots: Sequence[int] = (1, 5),
     seeds: Sequence[int] = (0,),
     targets: int = 0,
+    without: Sequence[str] = (),
     split: str | None = None,
     share: float = 0.2,
     baseline: str | None = None,
@@ -71,6 +72,8 @@ def benchmark(
     seeds : sequence of int
     targets : int
         At most this many images an episode, drawn by the seed; 0: all.
+    without : sequence of str
+        Names of images that are never targets, as those by which settings were chosen.
     split : str, optional
         Only this part of the set.
     share : float
@@ -109,11 +112,13 @@ def benchmark(
     elif "follow" in ways:
         raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
     contestants.check(ways, shots)
+    if unknown := sorted(set(without) - {item.name for item in found.items}):
+        raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
     folder = common.make_folder(Path(out))
     yield Step(0, 0, f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     setup: dict[str, Any] = {"set": name, "data": str(Path(data).resolve()), "split": split}
-    setup |= {"share": share, "targets": targets, "model": model}
+    setup |= {"share": share, "targets": targets, "without": sorted(without), "model": model}
     setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
     setup |= {"first_weights": file_sha256(starting.PATH)}
     setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
@@ -124,7 +129,7 @@ def benchmark(
         for count in shots:
             draw = datasets.episodes(found, shots=count, seed=seed, share=share)
             played = _by_sequence(draw) if found.protocol == "video" else tuple(draw)
-            stage = _Stage(folder, name, count, given, played, targets)
+            stage = _Stage(folder, name, count, given, played, targets, frozenset(without))
             for way in ways:
                 if stage.file(way).exists():
                     skipped.append(stage.file(way).stem)
@@ -195,6 +200,7 @@ class _Stage:
     given: contestants.Conditions
     episodes: tuple[Episode, ...]
     most: int
+    without: frozenset[str]
 
     def file(self, way: str) -> Path:
         """Where a way's results are."""
@@ -226,9 +232,9 @@ class _Stage:
 
     def _chosen(self) -> Iterator[tuple[Episode, tuple[Item, ...]]]:
         for episode in self.episodes:
-            order = np.random.default_rng(self.given.seed).permutation(len(episode.targets))
-            chosen = sorted(int(i) for i in order[: self.most or None])
-            yield episode, tuple(episode.targets[i] for i in chosen)
+            targets = [t for t in episode.targets if t.name not in self.without]
+            order = np.random.default_rng(self.given.seed).permutation(len(targets))
+            yield episode, tuple(targets[i] for i in sorted(order[: self.most or None]))
 
     def _scored(
         self, way: str, item: Item, answer: contestants.Answerer, normalisation: Normalisation
