@@ -304,9 +304,10 @@ class AdaptSettings(Settings):
     adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
     adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
     decoder_steps: int = option(
-        200,
+        0,
         "Batches in which the segmenter's mask decoder is tuned after that, if references are kept "
-        "aside that can judge it. 0: it stays as it is.",
+        "aside that can judge it; 200 are a start. 0: it stays as it is. The packaged one gained "
+        "nothing by it.",
         ge=0,
         le=100_000,
     )

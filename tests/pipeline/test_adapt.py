@@ -18,7 +18,7 @@ from toys import scene, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
 QUICK = TrainSettings(epochs=1, views=1)
-GROW = AdaptSettings(adapt_steps=60, adapt_batch=4, decoder_steps=0)
+GROW = AdaptSettings(adapt_steps=60, adapt_batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,8 @@ def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path
         asked.append(1)
         return len(asked) > 3
 
-    outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt_steps=60), stop=stop)
+    more = AdaptSettings(adapt_steps=60, decoder_steps=50)
+    outcome = train(folder, tmp_path / "p.pt", toy, more, stop=stop)
     assert not outcome.figures["adapted"]
     assert not outcome.figures["tuned"]
     assert outcome.settled["adapt"] is False

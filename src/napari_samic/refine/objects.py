@@ -17,7 +17,7 @@ from napari_samic.contracts import BoolArray, FloatArray, IntArray, Prompts
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.placing import box_of, inner
 
-TOP = 0.15
+TOP = 0.1
 """A middle rises by this over the valley to a higher one."""
 CALM = 0.01
 """Width of the blur before tops are looked for, as a share of the typical object's size."""
