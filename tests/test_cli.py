@@ -83,7 +83,7 @@ def other_value(spec):
     if isinstance(default, str):
         return "other"
     low = meta["ge"] or 0
-    return type(default)(low if low != default else low + 1)
+    return type(default)(low if low != default else meta["le"] or low + 1)
 
 
 @pytest.mark.parametrize(

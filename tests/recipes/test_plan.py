@@ -167,7 +167,7 @@ BAD = [
     ({"trian.epochs": 1}, InputError, "trian.epochs: no step 'trian'. Steps: 1 (annotate), 2 (tra"),
     ({"6.out": 1}, InputError, "6.out: no step '6'. Steps: 1 (annotate)"),
     ({"images": "x"}, InputError, "images: of which step? Say 1.images or 2.images or 3.images."),
-    ({"a": 1, "b": 1}, InputError, "truth, views; b: not known. Known: "),
+    ({"a": 1, "b": 1}, InputError, "truth, views, weigh; b: not known. Known: "),
     ({"epochs": "many"}, SettingsError, "r.yaml: step 2 (train): epochs is 'many', expected int."),
     (
         {"epochs": -1, "min_score": 2},
