@@ -13,7 +13,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class Grown:
         return line if self.accepted else f"{line}: not better, so it is not used"
 
 
+Net = TypeVar("Net", bound=nn.Module)
 Judge = Callable[[Finder | None], float]
 """How good the masks of the references kept aside are, with a finder or without."""
 
@@ -113,7 +114,7 @@ def adapt(
     started, rng = time.monotonic(), np.random.default_rng(seed)
     side_px = side_for([*pages, *aside])
     net = objectnet.fresh(len(labels), seed).to(device)
-    course = _Course(net, settings, steps_for(settings, len(pages) + len(aside)))
+    course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
     album = Album(pages, labels, side_px, rng)
     until = course.steps * 2 // 3 if aside and judge else course.steps
     yield from _learn(course, album, settings, until, stop)
@@ -133,10 +134,15 @@ def adapt(
 
 
 def _learn(
-    course: _Course, album: Album, settings: AdaptSettings, until: int, stop: Callable[[], bool]
+    course: Course[ObjectNet],
+    album: Album,
+    settings: AdaptSettings,
+    until: int,
+    stop: Callable[[], bool],
 ) -> Iterator[Step]:
+    device = next(course.net.parameters()).device
     while course.done < until and not stop():
-        loss = course.step(*(t.to(course.device) for t in album.looks(settings.adapt_batch)))
+        loss = _step(course, device, *album.looks(settings.adapt_batch))
         message = f"adapting: {course.done} of {course.steps}"
         yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
 
@@ -150,42 +156,59 @@ def steps_for(settings: AdaptSettings, references: int) -> int:
     return settings.adapt_steps or min(200 + 20 * references, 1200)
 
 
-class _Course:
-    """One training: the network, its moving mean, optimiser and rate."""
+class Course(Generic[Net]):
+    """One training: the network, its moving mean, optimiser and rate.
 
-    def __init__(self, net: ObjectNet, settings: AdaptSettings, steps: int) -> None:
-        self.net, self.steps = net.train().to(memory_format=torch.channels_last), steps
+    Parameters
+    ----------
+    net : nn.Module
+        Changed in place.
+    groups : list of dict
+        Of parameters, as AdamW takes them.
+    rates : list of float
+        Highest, of each group.
+    steps : int
+    decay : float
+        Weight decay.
+    kept : float
+        Of the moving mean at each step, once it has begun.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        groups: list[dict[str, Any]],
+        rates: list[float],
+        steps: int,
+        *,
+        decay: float,
+        kept: float,
+    ) -> None:
+        self.net, self.steps, self.done = net, steps, 0
         self.mean = copy.deepcopy(net)
-        rate = settings.adapt_rate
-        parts = (net.first, net.context, net.norm, net.last)
-        head = [p for part in parts for p in part.parameters()]
-        groups: list[dict[str, Any]] = [{"params": net.encoder.parameters()}, {"params": head}]
-        self._optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=0.05)
+        self._kept = kept
+        self._optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=decay)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, [rate, 3 * rate], total_steps=steps + 1, pct_start=0.15
+            self._optimiser, rates, total_steps=steps + 1, pct_start=0.15
         )
-        self.done = 0
 
-    @property
-    def device(self) -> torch.device:
-        """Where it learns."""
-        return self.net.last.weight.device
+    def learn(self, loss: Tensor) -> float:
+        """Take one step down; returns the loss.
 
-    @torch.inference_mode(False)  # whatever mode the consumer of the job is in
-    @torch.enable_grad()
-    def step(self, x: Tensor, truth: Tensor, there: Tensor) -> float:
-        """Learn from one batch; returns its loss."""
-        self.net.train()
-        loss = loss_of(self.net(x.contiguous(memory_format=torch.channels_last)), truth, there)
+        Raises
+        ------
+        TrainingError
+            It is not finite.
+        """
         if not bool(torch.isfinite(loss)):
-            raise TrainingError("the loss is not finite any more. Adapt with a lower rate.")
+            raise TrainingError("the loss is not finite any more. Take a lower rate.")
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._optimiser.step()
         self._schedule.step()
         self.done += 1
-        self._follow(min(0.99, self.done / (self.done + 9)))
+        self._follow(min(self._kept, self.done / (self.done + 9)))
         return float(loss.detach())
 
     @torch.no_grad()
@@ -195,6 +218,26 @@ class _Course:
         ):
             if mine.is_floating_point():
                 mine.lerp_(theirs, 1 - kept)
+
+
+def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[ObjectNet]:
+    """Of the encoder, and three times as fast of its head."""
+    parts = (net.first, net.context, net.norm, net.last)
+    head = [p for part in parts for p in part.parameters()]
+    groups: list[dict[str, Any]] = [{"params": net.encoder.parameters()}, {"params": head}]
+    rate = settings.adapt_rate
+    net.train().to(memory_format=torch.channels_last)
+    return Course(net, groups, [rate, 3 * rate], steps, decay=0.05, kept=0.99)
+
+
+@torch.inference_mode(False)  # whatever mode the consumer of the job is in
+@torch.enable_grad()
+def _step(course: Course[ObjectNet], device: torch.device, *batch: Tensor) -> float:
+    """Learn from one batch of looks; returns its loss."""
+    x, truth, there = (t.to(device) for t in batch)
+    course.net.train()
+    answer = course.net(x.contiguous(memory_format=torch.channels_last))
+    return course.learn(loss_of(answer, truth, there))
 
 
 def loss_of(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:

@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.contracts import BoolArray, FloatArray, Job, Prompts, Step
-from napari_samic.errors import TrainingError
 from napari_samic.models import decode, engine
-from napari_samic.models.adapting import Grown
+from napari_samic.models.adapting import Course, Grown
 from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded
 from napari_samic.models.looks import Page
-from napari_samic.settings import AdaptSettings
+from napari_samic.settings import AdaptSettings, StrategySettings
 
 State = dict[str, Tensor]
 """Weights of a mask decoder."""
@@ -42,8 +41,8 @@ OF_A_PAGE = 32
 """Objects of a reference that are learned from, drawn by the seed."""
 OBJECTS = 4
 """Of one image, in a batch."""
-STRENGTH = 10.0
-"""Largest logit of a mask prompt."""
+STRENGTH = StrategySettings().mask_strength
+"""Largest logit of a mask prompt, as it will be asked."""
 WITH_MAP = ((0.6, "box point map"), (0.15, "point"), (0.15, "box"), (0.1, "point map"))
 BY_POINT = ((0.7, "point"), (0.15, "box"), (0.15, "box point map"))
 """How often it is asked in which way, where there is a map of the objects' size, and where not."""
@@ -120,10 +119,11 @@ def tune(
         yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
     if not lessons:
         return None, None
-    course = _Course(segmenter.engine.network, settings, segmenter.device)
+    course = _course(segmenter.engine.network, settings)
     asks = WITH_MAP if has_map else BY_POINT
     while course.done < settings.decoder_steps and not stop():
-        loss = course.step(lessons[int(rng.integers(len(lessons)))], _drawn(asks, rng), rng)
+        lesson = lessons[int(rng.integers(len(lessons)))]
+        loss = _step(course, segmenter, lesson, _drawn(asks, rng), rng)
         message = f"tuning the mask decoder: {course.done} of {settings.decoder_steps}"
         data = {"phase": "tune", "loss": loss}
         yield Step(course.done, settings.decoder_steps, message, data)
@@ -166,53 +166,31 @@ def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | N
     return _Lesson(slim, objects, scale)
 
 
-class _Course:
-    """One training: the decoder, its moving mean and the optimiser."""
+def _course(network: Any, settings: AdaptSettings) -> Course[nn.Module]:
+    """Of a copy of the mask decoder."""
+    with torch.inference_mode(False):
+        decoder = copy.deepcopy(network.mask_decoder).train().requires_grad_(True)
+        rate, groups = settings.decoder_rate, [{"params": decoder.parameters()}]
+        return Course(decoder, groups, [rate], settings.decoder_steps, decay=0.01, kept=0.98)
 
-    def __init__(self, network: Any, settings: AdaptSettings, device: torch.device) -> None:
-        with torch.inference_mode(False):
-            self.decoder: nn.Module = copy.deepcopy(network.mask_decoder).train()
-            for p in self.decoder.parameters():
-                p.requires_grad_(True)
-            self.mean = copy.deepcopy(self.decoder)
-        self._network = engine.swapped(network, self.decoder)
-        self._grid = tuple(network.prompt_encoder.mask_input_size)
-        self._device = device
-        rate, steps = settings.decoder_rate, settings.decoder_steps
-        self._optimiser = torch.optim.AdamW(self.decoder.parameters(), lr=rate, weight_decay=0.01)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, rate, total_steps=steps + 1, pct_start=0.15
-        )
-        self.done = 0
 
-    @torch.inference_mode(False)  # whatever mode the consumer of the job is in
-    @torch.enable_grad()
-    def step(self, lesson: _Lesson, ask: str, rng: np.random.Generator) -> float:
-        """Learn from one batch; returns its loss."""
-        chosen = rng.permutation(len(lesson.objects))[:OBJECTS]
-        masks = [lesson.objects[int(i)] for i in chosen]
-        asked = [question(i, m, ask, lesson.scale, self._grid, rng) for i, m in enumerate(masks)]
-        embedding = lesson.encoded.embedding.to(self._device).float().clone()
-        encoded = replace(lesson.encoded, embedding=embedding)
-        logits, scores = decode.decode(self._network, encoded, asked, multimask=True)
-        rows, columns = lesson.shape
-        target = torch.from_numpy(np.stack(masks)[:, None]).to(logits)
-        loss = loss_of(logits[..., :rows, :columns], scores, target)
-        if not bool(torch.isfinite(loss)):
-            raise TrainingError("the loss is not finite any more. Tune with a lower rate.")
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
-        self._optimiser.step()
-        self._schedule.step()
-        self.done += 1
-        self._follow(min(0.98, self.done / (self.done + 9)))
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _follow(self, kept: float) -> None:
-        for mine, theirs in zip(self.mean.parameters(), self.decoder.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - kept)
+@torch.inference_mode(False)  # whatever mode the consumer of the job is in
+@torch.enable_grad()
+def _step(
+    course: Course[nn.Module], segmenter: Any, lesson: _Lesson, ask: str, rng: np.random.Generator
+) -> float:
+    """Learn from one batch of questions about an image; returns its loss."""
+    network = engine.swapped(segmenter.engine.network, course.net)
+    grid = tuple(network.prompt_encoder.mask_input_size)
+    chosen = rng.permutation(len(lesson.objects))[:OBJECTS]
+    masks = [lesson.objects[int(i)] for i in chosen]
+    asked = [question(i, m, ask, lesson.scale, grid, rng) for i, m in enumerate(masks)]
+    embedding = lesson.encoded.embedding.to(segmenter.device).float().clone()
+    encoded = replace(lesson.encoded, embedding=embedding)
+    logits, scores = decode.decode(network, encoded, asked, multimask=True)
+    rows, columns = lesson.shape
+    target = torch.from_numpy(np.stack(masks)[:, None]).to(logits)
+    return course.learn(loss_of(logits[..., :rows, :columns], scores, target))
 
 
 def loss_of(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:

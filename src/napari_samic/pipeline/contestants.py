@@ -191,9 +191,12 @@ def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
         starting.give(prompter)  # none for another segmenter than the packaged one
         return prompter
     settings = replace(PrompterSettings.paper(), backbone="segmenter", layers=way.layers)
-    peaks = PeakSettings.paper() if way.paper_peaks else PeakSettings()
     heat = HeatMapSettings.paper()
-    return SamicPrompter(features, settings=settings, heat=heat, peaks=peaks, seed=seed)
+    return SamicPrompter(features, settings=settings, heat=heat, peaks=_peaks(way), seed=seed)
+
+
+def _peaks(way: Way) -> PeakSettings:
+    return PeakSettings.paper() if way.paper_peaks else PeakSettings()
 
 
 def _training(way: Way, given: Conditions) -> TrainSettings:
@@ -224,17 +227,17 @@ def _trained(
     way: Way, references: Sequence[Reference], given: Conditions, *, learns: bool
 ) -> Job[SamicPrompter]:
     """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks."""
-    made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
     names = tuple(r.name for r in references)
     key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
     if key not in given.learned:
         how = _training(way, given)
+        made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
         yield from made.fit(references, how if learns else replace(how, epochs=0))
         given.learned[key] = made
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
     own = given.learned[key].twin()
-    own.peaks = made.peaks
+    own.peaks = _peaks(way)
     return own
 
 

@@ -168,9 +168,9 @@ def open_worker(
     trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    if method in (AUTO, methods.TRAINED):
-        if method == methods.TRAINED:
-            return Worker(trained, segmenter, SegmentSettings())
+    if method == methods.TRAINED:
+        return Worker(trained, segmenter, SegmentSettings())
+    if method == AUTO:
         return Worker(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
     other = methods.make(method, segmenter, eyes, trained.references)
     return Worker(trained, segmenter, SegmentSettings(), other=other)
