@@ -88,6 +88,35 @@ def test_images_that_settings_were_chosen_by_are_no_targets(folder, tmp_path, to
         compare(folder, tmp_path / "none", toy, without=["p99"])
 
 
+def test_images_elsewhere_are_targets_of_the_same_learning(folder, tmp_path, toy, monkeypatch):
+    learned, real = [], contestants.learn
+
+    def learn(name, *rest):
+        learned.append(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    other = write_scenes(tmp_path / "other", 3)
+    out, ways = tmp_path / "out", ("samic-first",)
+    compare(folder, out, toy, ways=ways)
+    alone = (out / "cells" / "folder-2-0-samic-first.csv").read_bytes()
+    compare(folder, out, toy, ways=(*ways, "samic"), elsewhere=other, targets=0)
+    rows = read_results(out / "images.csv")
+    assert learned == ["samic-first", "samic-first", "samic"]  # once for both sets
+    assert [r.image for r in rows if (r.set, r.method) == ("other", "samic")] == ["p0", "p1", "p2"]
+    assert len([r for r in rows if r.set == "folder"]) == 10
+    assert (out / "cells" / "folder-2-0-samic-first.csv").read_bytes() == alone
+    with pytest.raises(OutputError, match="another data"):
+        compare(folder, out, toy, ways=ways, elsewhere=write_scenes(tmp_path / "b" / "other", 3))
+
+
+def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, toy):
+    same = write_scenes(tmp_path / "folder", 3)
+    with pytest.raises(InputError, match="called as the set"):
+        compare(folder, tmp_path / "out", toy, elsewhere=same)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
     def propose(self, references, image):
         red = image[..., 0].astype(int) > 150

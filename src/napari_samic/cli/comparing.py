@@ -51,6 +51,10 @@ def benchmark(
     without: Annotated[
         Path | None, typer.Option(help="File of names, one a line, that are never targets.")
     ] = None,
+    elsewhere: Annotated[
+        Path | None,
+        typer.Option(help="Another folder of this layout: targets, too, but no references."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this part of the set.")] = None,
     share: Annotated[
         float, typer.Option(help="Part of the training images that references come from.")
@@ -70,8 +74,8 @@ def benchmark(
     job = pipeline.benchmark(
         name, data=data, out=out, ways=ways.split(","), shots=_numbers(shots, "--shots"),
         seeds=_numbers(seeds, "--seeds"), targets=targets, split=split, share=share,
-        without=_names(without), baseline=baseline, model=model, device=device, training=training,
-        adapt=adapt,
+        without=_names(without), elsewhere=elsewhere, baseline=baseline, model=model,
+        device=device, training=training, adapt=adapt,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     tables = [outcome.figures[k] for k in ("table", "cost_table") if k in outcome.figures]

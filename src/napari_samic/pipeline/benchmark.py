@@ -6,26 +6,21 @@ goes on where it was. Nothing is fetched: the set lies in a folder, as its autho
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_samic import datasets, export, report, sambox
-from napari_samic.contracts import Job, Plane, Reference, Segmentation, Step
-from napari_samic.datasets import Episode, Item
+from napari_samic import datasets, export, report
+from napari_samic.contracts import Job, Step
+from napari_samic.datasets import DataSet, Episode, Item
 from napari_samic.errors import InputError, OutputError
-from napari_samic.matching import as_instances
-from napari_samic.metrics import image_scores
 from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
-from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants, costs
-from napari_samic.pipeline.drawn import Drawn, draw, image_of
+from napari_samic.pipeline.stage import Stage
 from napari_samic.report import Result
 from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
@@ -45,6 +40,7 @@ def benchmark(
     seeds: Sequence[int] = (0,),
     targets: int = 0,
     without: Sequence[str] = (),
+    elsewhere: Path | str | None = None,
     split: str | None = None,
     share: float = 0.2,
     baseline: str | None = None,
@@ -74,6 +70,9 @@ def benchmark(
         At most this many images an episode, drawn by the seed; 0: all.
     without : sequence of str
         Names of images that are never targets, as those by which settings were chosen.
+    elsewhere : Path, optional
+        Another folder of the same layout, as of another centre: its images are targets, too, with
+        references from `data`. Its results carry the folder's name.
     split : str, optional
         Only this part of the set.
     share : float
@@ -89,7 +88,8 @@ def benchmark(
     -------
     Job of Outcome
         `figures`: `table`, in Markdown; for videos `j_and_f` of each way; and for each way `aurc`
-        and `bad_ratio`, the bad masks among the fifth that is least sure over their share of all.
+        and `bad_ratio`, the bad masks among the fifth that is least sure over their share of all,
+        in `data`.
         `costs` has the `parameters` and `ms` of each way that has a learner (see `costs.measure`);
         with an ablation `cost_table` has them in Markdown.
 
@@ -112,6 +112,7 @@ def benchmark(
     elif "follow" in ways:
         raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
     contestants.check(ways, shots)
+    other = _elsewhere(name, elsewhere, found, split)
     if unknown := sorted(set(without) - {item.name for item in found.items}):
         raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
     folder = common.make_folder(Path(out))
@@ -122,17 +123,21 @@ def benchmark(
     setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
     setup |= {"first_weights": file_sha256(starting.PATH)}
     setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
-    _check_setup(folder, setup)
+    _check_setup(folder / SETUP, setup)
+    if other is not None:
+        there = {**setup, "data": str(Path(elsewhere or "").resolve()), "without": []}
+        _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     for seed in seeds:
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:
             draw = datasets.episodes(found, shots=count, seed=seed, share=share)
             played = _by_sequence(draw) if found.protocol == "video" else tuple(draw)
-            stage = _Stage(folder, name, count, given, played, targets, frozenset(without))
+            never = frozenset(without)
+            stage = Stage(folder, name, count, given, played, targets, never, other)
             for way in ways:
-                if stage.file(way).exists():
-                    skipped.append(stage.file(way).stem)
+                if not stage.missing(way):
+                    skipped.append(f"{name}-{count}-{seed}-{way}")
                 else:
                     yield from stage.play(way, done, total)
                 done += 1
@@ -143,7 +148,8 @@ def benchmark(
     shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
     cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
     spent = yield from costs.measure(ways, segmenter)
-    figures = {"table": report.markdown(cells), **_trust(shown), "costs": spent.ways}
+    mine = [r for r in shown if r.set == name]
+    figures = {"table": report.markdown(cells), **_trust(mine), "costs": spent.ways}
     if spent.ways:
         export.write_json(folder / "costs.json", asdict(spent), overwrite=True)
     if any(way in contestants.ABLATIONS for way in ways):
@@ -155,15 +161,30 @@ def benchmark(
     )
 
 
-def _check_setup(folder: Path, setup: dict[str, Any]) -> None:
-    path = folder / SETUP
+def _elsewhere(
+    name: str, folder: Path | str | None, found: DataSet, split: str | None
+) -> DataSet | None:
+    """The images of another folder under that folder's name, with the labels of the set."""
+    if folder is None:
+        return None
+    if found.protocol != "share":
+        msg = f"elsewhere is for sets whose references serve all images, and {name} is not one."
+        raise InputError(f"{msg} Leave it out.")
+    other = replace(datasets.open(name, folder, split=split), name=Path(folder).resolve().name)
+    if other.name == name or not set(other.labels) & set(found.labels):
+        msg = f"{folder}: called as the set, or of other classes ({', '.join(other.labels)})."
+        raise InputError(f"{msg} Give another folder, or another name to it.")
+    return other
+
+
+def _check_setup(path: Path, setup: dict[str, Any]) -> None:
     if not path.exists():
         export.write_json(path, setup)
         return
     before = read_json(path, "the set-up of a benchmark")
     other = sorted(k for k in setup if not isinstance(before, dict) or before.get(k) != setup[k])
     if other:
-        msg = f"{folder}: holds a benchmark of another {', '.join(other)}. Give another --out."
+        msg = f"{path.parent}: holds a benchmark of another {', '.join(other)}. Give another --out."
         raise OutputError(msg)
 
 
@@ -188,100 +209,6 @@ def _videos(results: Sequence[Result], groups: dict[str, str]) -> dict[str, floa
             means.setdefault(groups[r.image], []).append((r.iou + r.boundary_f) / 2)
         out[way] = float(np.mean([np.mean(values) for values in means.values()]))
     return out
-
-
-@dataclass(frozen=True, eq=False)
-class _Stage:
-    """The episodes of one seed and number of references, for one way after the other."""
-
-    folder: Path
-    name: str
-    shots: int
-    given: contestants.Conditions
-    episodes: tuple[Episode, ...]
-    most: int
-    without: frozenset[str]
-
-    def file(self, way: str) -> Path:
-        """Where a way's results are."""
-        return self.folder / "cells" / f"{self.name}-{self.shots}-{self.given.seed}-{way}.csv"
-
-    def play(self, way: str, done: int, total: int) -> Iterator[Step]:
-        """Learn and answer every episode, then write the cell."""
-        results: list[Result] = []
-        drawn: list[Drawn] = []
-        asked: Counter[str] = Counter()
-        for episode, targets in self._chosen():
-            normalisation = _normalisation(episode.references)
-            references = [_reference(item, normalisation) for item in episode.references]
-            job = contestants.learn(way, references, self.given)
-            where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
-            answer = yield from _told(job, done, total, where)
-            for i, item in enumerate(targets):
-                result, picture = self._scored(way, item, answer, normalisation)
-                asked[item.name] += 1
-                if asked[item.name] > 1:  # some protocols ask for an image more than once
-                    result = replace(result, image=f"{item.name} again {asked[item.name]}")
-                results.append(result)
-                drawn.append(picture)
-                yield Step(done, total, f"{where}: {i + 1} of {len(targets)}")
-        common.make_folder(self.file(way).parent)
-        draw(self.folder / "sheets" / self.file(way).stem, results, drawn)
-        rows = [asdict(r) for r in results]
-        export.write_csv(self.file(way), rows, columns=[f.name for f in fields(Result)])
-
-    def _chosen(self) -> Iterator[tuple[Episode, tuple[Item, ...]]]:
-        for episode in self.episodes:
-            targets = [t for t in episode.targets if t.name not in self.without]
-            order = np.random.default_rng(self.given.seed).permutation(len(targets))
-            yield episode, tuple(targets[i] for i in sorted(order[: self.most or None]))
-
-    def _scored(
-        self, way: str, item: Item, answer: contestants.Answerer, normalisation: Normalisation
-    ) -> tuple[Result, Drawn]:
-        image, truth = image_of(item, normalisation), as_instances(item.read_truth())
-        if hasattr(self.given.segmenter, "precompute"):
-            self.given.segmenter.precompute(image)  # else the first way would pay for all
-        started = time.monotonic()
-        found = answer(image)
-        seconds = time.monotonic() - started
-        counted = np.ones(truth.shape, bool)
-        if item.read_ignored is not None:
-            counted = ~item.read_ignored()
-        scores = image_scores(found.labels * counted, truth * counted)
-        told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
-        result = Result(self.name, self.given.seed, self.shots, way, item.name, **told,
-                        score=_confidence(found), seconds=seconds)  # fmt: skip
-        return result, Drawn(item, normalisation, replace(found, heat_map=None))
-
-
-def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
-    try:
-        while True:
-            step = next(job)
-            yield Step(done, total, f"{where}: {step.message}")
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        job.close()
-
-
-def _confidence(found: Segmentation) -> float:
-    """Mean score of the objects by their area; nothing found is what nobody is sure of."""
-    areas = np.bincount(found.labels.ravel(), minlength=len(found.scores) + 1)[1:]
-    if len(areas) != len(found.scores) or not areas.sum():
-        return float(found.score)
-    return float(np.average(found.scores, weights=areas))
-
-
-def _normalisation(items: Sequence[Item]) -> Normalisation:
-    return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
-
-
-def _reference(item: Item, normalisation: Normalisation) -> Reference:
-    truth = as_instances(item.read_truth()).astype(np.int32)
-    image = image_of(item, normalisation)
-    return Reference(item.name, image, sambox.prompts_of(truth), truth)
 
 
 def _trust(results: Sequence[Result]) -> dict[str, dict[str, float]]:

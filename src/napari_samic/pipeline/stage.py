@@ -1,0 +1,158 @@
+"""One seed and one number of references of a benchmark: a way learns once and answers every image.
+
+What it answered of a set is a cell, and is written when the way is done with all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic import export, sambox
+from napari_samic.contracts import Job, Plane, Reference, Segmentation, Step
+from napari_samic.datasets import DataSet, Episode, Item
+from napari_samic.matching import as_instances
+from napari_samic.metrics import image_scores
+from napari_samic.normalise import Normalisation, fit_normalisation
+from napari_samic.pipeline import common, contestants
+from napari_samic.pipeline.drawn import Drawn, draw, image_of
+from napari_samic.report import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The episodes of one seed and number of references.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the benchmark.
+    name : str
+        Of the set.
+    shots : int
+    given : Conditions
+    episodes : tuple of Episode
+    most : int
+        Targets of an episode at most, drawn by the seed; 0: all.
+    without : frozenset of str
+        Names of images of the set that are never targets.
+    elsewhere : DataSet or None
+        Whose images are targets of every episode of their class, too.
+    """
+
+    folder: Path
+    name: str
+    shots: int
+    given: contestants.Conditions
+    episodes: tuple[Episode, ...]
+    most: int
+    without: frozenset[str]
+    elsewhere: DataSet | None = None
+
+    def missing(self, way: str) -> tuple[str, ...]:
+        """Sets that the way has not answered yet."""
+        names = (self.name, *([self.elsewhere.name] if self.elsewhere is not None else []))
+        return tuple(name for name in names if not self._file(name, way).exists())
+
+    def _file(self, name: str, way: str) -> Path:
+        return self.folder / "cells" / f"{name}-{self.shots}-{self.given.seed}-{way}.csv"
+
+    def play(self, way: str, done: int, total: int) -> Iterator[Step]:
+        """Learn and answer every episode, then write the cells that are missing."""
+        books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
+        for episode in self.episodes:
+            normalisation = _normalisation(episode.references)
+            references = [_reference(item, normalisation) for item in episode.references]
+            where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
+            job = contestants.learn(way, references, self.given)
+            answer = yield from _told(job, done, total, where)
+            for book in books:
+                targets = self._targets(book.name, episode)
+                for i, item in enumerate(targets):
+                    book.add(item, answer, normalisation)
+                    yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
+        for book in books:
+            book.write(self._file(book.name, way), self.folder / "sheets")
+
+    def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
+        found = [t for t in episode.targets if t.name not in self.without]
+        if self.elsewhere is not None and name == self.elsewhere.name:
+            found = list(self.elsewhere.where(label=episode.label))
+        order = np.random.default_rng(self.given.seed).permutation(len(found))
+        return tuple(found[i] for i in sorted(order[: self.most or None]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Book:
+    """What a way answered of a set."""
+
+    name: str
+    way: str
+    shots: int
+    given: contestants.Conditions
+    results: list[Result] = field(default_factory=list)
+    drawn: list[Drawn] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def add(self, item: Item, answer: contestants.Answerer, normalisation: Normalisation) -> None:
+        """Ask for an image and score the answer."""
+        image, truth = image_of(item, normalisation), as_instances(item.read_truth())
+        if hasattr(self.given.segmenter, "precompute"):
+            self.given.segmenter.precompute(image)  # else the first way would pay for all
+        started = time.monotonic()
+        found = answer(image)
+        seconds = time.monotonic() - started
+        counted = np.ones(truth.shape, bool)
+        if item.read_ignored is not None:
+            counted = ~item.read_ignored()
+        scores = image_scores(found.labels * counted, truth * counted)
+        told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
+        self.asked[item.name] += 1
+        times = self.asked[item.name]  # some protocols ask for an image more than once
+        image_name = item.name if times == 1 else f"{item.name} again {times}"
+        result = Result(self.name, self.given.seed, self.shots, self.way, image_name, **told,
+                        score=_confidence(found), seconds=seconds)  # fmt: skip
+        self.results.append(result)
+        self.drawn.append(Drawn(item, normalisation, replace(found, heat_map=None)))
+
+    def write(self, cell: Path, sheets: Path) -> None:
+        """Write the cell and its sheets of overlays."""
+        common.make_folder(cell.parent)
+        draw(sheets / cell.stem, self.results, self.drawn)
+        rows = [asdict(r) for r in self.results]
+        export.write_csv(cell, rows, columns=[f.name for f in fields(Result)])
+
+
+def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
+    try:
+        while True:
+            step = next(job)
+            yield Step(done, total, f"{where}: {step.message}")
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        job.close()
+
+
+def _confidence(found: Segmentation) -> float:
+    """Mean score of the objects by their area; nothing found is what nobody is sure of."""
+    areas = np.bincount(found.labels.ravel(), minlength=len(found.scores) + 1)[1:]
+    if len(areas) != len(found.scores) or not areas.sum():
+        return float(found.score)
+    return float(np.average(found.scores, weights=areas))
+
+
+def _normalisation(items: Sequence[Item]) -> Normalisation:
+    return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
+
+
+def _reference(item: Item, normalisation: Normalisation) -> Reference:
+    truth = as_instances(item.read_truth()).astype(np.int32)
+    image = image_of(item, normalisation)
+    return Reference(item.name, image, sambox.prompts_of(truth), truth)
