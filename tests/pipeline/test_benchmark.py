@@ -199,7 +199,7 @@ def test_paper_is_not_compared_untrained(folder, tmp_path, toy, way):
 def test_ablation_compares_its_ways_and_tells_what_they_cost(folder, tmp_path, toy):
     out = tmp_path / "out"
     outcome = compare(folder, out, toy, ways=("ablate-layers", "prototypes"), targets=1)
-    ways = ["layers-1", "layers-2", "paper", "layers-4", "prototypes"]
+    ways = ["layers-1", "layers-2", "paper+level", "layers-4", "prototypes"]
     assert [r.method for r in read_results(out / "images.csv")] == ways
     told = outcome.figures["costs"]
     assert list(told) == ways[:-1]

@@ -1,5 +1,6 @@
 """Ways by name: groups of them, and what an ablation changes of the paper."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,8 @@ from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import contestants
 from napari_samic.settings import AdaptSettings, PeakSettings, PrompterSettings, TrainSettings
 
-LAYERS = ("layers-1", "layers-2", "paper", "layers-4")
-LOSSES = ("kld", "cc", "nss", "kld+cc", "kld+nss", "cc+nss", "paper")
+LAYERS = ("layers-1", "layers-2", "paper+level", "layers-4")
+LOSSES = ("kld", "cc", "nss", "kld+cc", "kld+nss", "cc+nss", "paper+level")
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,8 @@ LOSSES = ("kld", "cc", "nss", "kld+cc", "kld+nss", "cc+nss", "paper")
         pytest.param(("ablate-layers",), LAYERS, id="layers"),
         pytest.param(("ablate-losses",), LOSSES, id="losses"),
         pytest.param(
-            ("paper", "ablate-layers", "samic", "layers-1"),
-            ("paper", "layers-1", "layers-2", "layers-4", "samic"),
+            ("paper+level", "ablate-layers", "samic", "layers-1"),
+            ("paper+level", "layers-1", "layers-2", "layers-4", "samic"),
             id="each_once_where_it_came_first",
         ),
         pytest.param(("ablate-layers", "ablate-losses"), (*LAYERS, *LOSSES[:-1]), id="both"),
@@ -73,6 +74,7 @@ def test_ablation_is_the_paper_with_one_thing_changed(way, layers, weights, toy,
         epochs=2, learning_rate=1e-3, views=1, shift_frac=0.0, seed=3, **changed
     )
     assert contestants.WAYS[way].settings == contestants.WAYS["paper"].settings
+    assert contestants.WAYS[way].peaks.normalise == (way != "paper")
 
 
 def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypatch):
@@ -87,10 +89,19 @@ def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypa
     given = contestants.Conditions(segmenter, TrainSettings(epochs=2), AdaptSettings(adapt=False))
     two = [SimpleNamespace(name=name) for name in ("one", "two")]
     made = {}
-    for way in ("paper", "paper+peaks", "samic", "default", "layers-2", "paper+peaks+join"):
+    for way in (
+        "paper",
+        "paper+level",
+        "paper+peaks",
+        "samic",
+        "default",
+        "layers-2",
+        "paper+peaks+join",
+    ):
         made[way] = run(contestants.learn(way, two, given)).__self__.prompter
     assert [s.layers for s in fitted] == [3, 3, 2]
     assert made["paper"].peaks == PeakSettings.paper()
+    assert made["paper+level"].peaks == replace(PeakSettings.paper(), normalise=True)
     assert made["paper+peaks"].peaks == PeakSettings()
     assert made["samic"] is not made["default"]
     run(contestants.learn("paper", [two[0], SimpleNamespace(name="three")], given))

@@ -18,11 +18,12 @@ SETS = (
     "(images and masks of equal names)."
 )
 WAYS = (
-    "What is compared: paper, paper+peaks, paper+peaks+join, samic, samic-nearest, samic-agreed, "
-    "samic-first, follow, default, persam, persam-f, matcher, prototypes, forest, registration; "
-    "paper with one thing changed: layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, "
-    "cc+nss. ablate-layers stands for layers-1,layers-2,paper,layers-4 and ablate-losses for the "
-    "six losses and paper; both also tell what the learners cost, and need --shots without 1."
+    "What is compared: paper, paper+level, paper+peaks, paper+peaks+join, samic, samic-nearest, "
+    "samic-agreed, samic-first, follow, default, persam, persam-f, matcher, prototypes, forest, "
+    "registration; paper+level with one thing changed: layers-1, layers-2, layers-4, kld, cc, nss, "
+    "kld+cc, kld+nss, cc+nss. ablate-layers stands for layers-1,layers-2,paper+level,layers-4 and "
+    "ablate-losses for the six losses and paper+level; both also tell what the learners cost, and "
+    "need --shots without 1."
 )
 
 
@@ -44,8 +45,8 @@ def benchmark(
     *,
     data: Annotated[Path, typer.Option(help="Its folder, as its archive unpacks.")],
     out: Annotated[Path, typer.Option(help="Folder for the results; cells in it are kept.")],
-    ways: Annotated[str, typer.Option(help=WAYS)] = ("paper,default"),
-    shots: Annotated[str, typer.Option(help="Numbers of references, as 1,5,20.")] = "1,5",
+    ways: Annotated[str, typer.Option(help=WAYS)] = "paper+level,default",
+    shots: Annotated[str, typer.Option(help="Numbers of references, as 1,5,20.")] = "5",
     seeds: Annotated[str, typer.Option(help="As 0,1,2.")] = "0",
     targets: Annotated[int, typer.Option(help="Images an episode at most; 0: all.", min=0)] = 0,
     without: Annotated[

@@ -2,8 +2,9 @@
 
 `paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
 `segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`. The
-steps between them are added one at a time. Ablations are `paper` with one thing changed. The others
-compare without training a network.
+steps between them are added one at a time. The first divides the map by its maximum: the paper's
+losses leave its level open, and the longer it learns, the less of it is above 0.5. Ablations are
+`paper+level` with one thing changed. The others compare without training a network.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from napari_samic.settings import (
 DEFAULT = "default"
 REMEMBERED = 8
 """Trainings that are kept for other ways."""
-PAPER = "paper"
+LEVEL = "paper+level"
 LOSSES = ("kld", "cc", "nss")
 Answerer = Callable[[Image], Segmentation]
 
@@ -49,8 +50,6 @@ class Way:
     help : str
     paper : bool
         Every setting as the paper has it, and first weights at random.
-    paper_peaks : bool
-        The paper's peaks.
     trained : bool
         Whether the learner is trained.
     adapted : bool
@@ -62,42 +61,49 @@ class Way:
     losses : tuple of str
         Of `LOSSES`, what is learned from, where `paper`; the others weigh nothing.
     settings : SegmentSettings
+    peaks : PeakSettings
     prompter : PrompterSettings or None
         Other than the defaults; not looked at with `paper`.
     """
 
     help: str
     paper: bool = False
-    paper_peaks: bool = False
     trained: bool = True
     adapted: bool = False
     follows: bool = False
     layers: int = 3
     losses: tuple[str, ...] = LOSSES
     settings: SegmentSettings = field(default_factory=SegmentSettings)
+    peaks: PeakSettings = field(default_factory=PeakSettings)
     prompter: PrompterSettings | None = None
 
 
 _NEAREST = PrompterSettings(kept=64, serve="nearest")
 _AGREED = PrompterSettings(weigh="agreement")
 _PLAIN = SegmentSettings(mask_choice="single", tell_apart=False, drop_covered=False)
-_PAPER = Way("the paper to the letter", paper=True, paper_peaks=True, settings=_PLAIN)
-_DEPTHS = {PAPER if n == _PAPER.layers else f"layers-{n}": n for n in (1, 2, 3, 4)}
+_PAPER = Way("the paper to the letter", paper=True, settings=_PLAIN, peaks=PeakSettings.paper())
+_LEVELLED = replace(
+    _PAPER,
+    help="and the map divided by its maximum",
+    peaks=replace(PeakSettings.paper(), normalise=True),
+)
+_DEPTHS = {LEVEL if n == _LEVELLED.layers else f"layers-{n}": n for n in (1, 2, 3, 4)}
 _SUMS = {"+".join(some): some for n in (1, 2) for some in combinations(LOSSES, n)}
 ABLATIONS = MappingProxyType(
     {
-        name: replace(_PAPER, help=f"the paper with layers = {n}", layers=n)
+        name: replace(_LEVELLED, help=f"{LEVEL} with layers = {n}", layers=n)
         for name, n in _DEPTHS.items()
-        if name != PAPER
+        if name != LEVEL
     }
     | {
-        name: replace(_PAPER, help=f"the paper with the loss {name}", losses=some)
+        name: replace(_LEVELLED, help=f"{LEVEL} with the loss {name}", losses=some)
         for name, some in _SUMS.items()
     }
 )
 WAYS = MappingProxyType(
     {
-        PAPER: _PAPER,
+        "paper": _PAPER,
+        LEVEL: _LEVELLED,
         "paper+peaks": Way("and our peaks", paper=True, settings=_PLAIN),
         "paper+peaks+join": Way("and our choice of masks", paper=True),
         "samic": Way("and the packaged first weights and our settings"),
@@ -109,7 +115,7 @@ WAYS = MappingProxyType(
         **ABLATIONS,
     }
 )
-GROUPS = MappingProxyType({"ablate-layers": tuple(_DEPTHS), "ablate-losses": (*_SUMS, PAPER)})
+GROUPS = MappingProxyType({"ablate-layers": tuple(_DEPTHS), "ablate-losses": (*_SUMS, LEVEL)})
 """Names that stand for several ways."""
 
 
@@ -128,8 +134,8 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> expand(["paper", "ablate-layers"])
-    ('paper', 'layers-1', 'layers-2', 'layers-4')
+    >>> expand(["paper+level", "ablate-layers"])
+    ('paper+level', 'layers-1', 'layers-2', 'layers-4')
     """
     known = (*names(), *GROUPS)
     unknown = [name for name in wanted if name not in known]
@@ -192,11 +198,7 @@ def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
         return prompter
     settings = replace(PrompterSettings.paper(), backbone="segmenter", layers=way.layers)
     heat = HeatMapSettings.paper()
-    return SamicPrompter(features, settings=settings, heat=heat, peaks=_peaks(way), seed=seed)
-
-
-def _peaks(way: Way) -> PeakSettings:
-    return PeakSettings.paper() if way.paper_peaks else PeakSettings()
+    return SamicPrompter(features, settings=settings, heat=heat, peaks=way.peaks, seed=seed)
 
 
 def _training(way: Way, given: Conditions) -> TrainSettings:
@@ -237,7 +239,7 @@ def _trained(
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
     own = given.learned[key].twin()
-    own.peaks = _peaks(way)
+    own.peaks = way.peaks
     return own
 
 
