@@ -19,7 +19,7 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
     {"contracts"},
     {"settings"},
     {"atomic", "cache", "colours", "datasets", "doubts", "export", "formats", "heatmaps", "hints",
-     "images", "join", "kvasir", "listing", "losses", "masks", "matching", "metrics",
+     "images", "join", "kvasir", "listing", "losses", "masks", "matching", "measures", "metrics",
      "normalise", "peaks", "pictures", "planes", "project", "prompt_faults", "prompts",
      "report", "reviews", "sambox", "samples", "scenes", "shapes", "statistics", "textfiles",
      "tracking", "videoscores"},

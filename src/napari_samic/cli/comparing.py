@@ -79,5 +79,9 @@ def benchmark(
         device=device, training=training, adapt=adapt,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    tables = [outcome.figures[k] for k in ("table", "cost_table") if k in outcome.figures]
+    tables = [
+        outcome.figures[k]
+        for k in ("table", "measures_table", "cost_table")
+        if k in outcome.figures
+    ]
     report(outcome, [*tables, f"wrote {outcome.out}"], as_json=json_)

@@ -11,9 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from napari_samic import datasets, export, report
+from napari_samic import datasets, export, measures, report
+from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Job, Step
 from napari_samic.datasets import DataSet, Episode, Item
 from napari_samic.errors import InputError, OutputError
@@ -21,10 +20,8 @@ from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common, contestants, costs
 from napari_samic.pipeline.stage import Stage
-from napari_samic.report import Result
 from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
-from napari_samic.statistics import risk_coverage, share_of_bad
 from napari_samic.textfiles import read_json
 
 SETUP = "setup.json"
@@ -58,9 +55,9 @@ def benchmark(
     data : Path
         The set's folder.
     out : Path
-        Folder for `images.csv`, `summary.json`, `summary.md`, `costs.json`, `sheets/` of the worst
-        and of the middle overlays, and `cells/`. One that holds cells of the same set-up is
-        completed.
+        Folder for `images.csv`; `summary` and `measures` as `.json` and `.md`; `costs.json`;
+        `sheets/` of the worst and of the middle overlays; and `cells/`. One that holds cells of the
+        same set-up is completed.
     ways : sequence of str
         Of `contestants.names()`, or of `contestants.GROUPS`, which stand for several.
     shots : sequence of int
@@ -87,11 +84,10 @@ def benchmark(
     Returns
     -------
     Job of Outcome
-        `figures`: `table`, in Markdown; for videos `j_and_f` of each way; and for each way `aurc`
-        and `bad_ratio`, the bad masks among the fifth that is least sure over their share of all,
-        in `data`.
-        `costs` has the `parameters` and `ms` of each way that has a learner (see `costs.measure`);
-        with an ablation `cost_table` has them in Markdown.
+        `figures`: `table`, the IoU of each way in Markdown; `measures`, what else there is to say
+        of each way (see `measures.Measures`), and `measures_table`. `costs` has the `parameters`
+        and `ms` of each way that has a learner (see `costs.measure`); with an ablation
+        `cost_table` has them in Markdown.
 
     Raises
     ------
@@ -148,14 +144,18 @@ def benchmark(
     shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
     cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
     spent = yield from costs.measure(ways, segmenter)
-    mine = [r for r in shown if r.set == name]
-    figures = {"table": report.markdown(cells), **_trust(mine), "costs": spent.ways}
+    sequences = {item.name: item.group for item in found.items}
+    more = measures.measures(shown, sequences if found.protocol == "video" else None)
+    page = measures.markdown(more)
+    export.write_json(folder / "measures.json", [asdict(m) for m in more], overwrite=True)
+    with atomic_file(folder / "measures.md", overwrite=True) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+    figures: dict[str, Any] = {"table": report.markdown(cells), "measures_table": page}
+    figures |= {"measures": [asdict(m) for m in more], "costs": spent.ways}
     if spent.ways:
         export.write_json(folder / "costs.json", asdict(spent), overwrite=True)
     if any(way in contestants.ABLATIONS for way in ways):
         figures["cost_table"] = costs.markdown(spent.ways)
-    if found.protocol == "video":
-        figures["j_and_f"] = _videos(shown, {item.name: item.group for item in found.items})
     return common.Outcome(
         folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), {}, figures
     )
@@ -198,29 +198,3 @@ def _by_sequence(episodes: Iterable[Episode]) -> tuple[Episode, ...]:
     return tuple(
         Episode(tuple(frames[g]), first[g].references[:1], first[g].label, group=g) for g in first
     )
-
-
-def _videos(results: Sequence[Result], groups: dict[str, str]) -> dict[str, float]:
-    """Mean of J and F over frames and then over sequences, by way."""
-    out = {}
-    for way in dict.fromkeys(r.method for r in results):
-        means: dict[str, list[float]] = {}
-        for r in (r for r in results if r.method == way):
-            means.setdefault(groups[r.image], []).append((r.iou + r.boundary_f) / 2)
-        out[way] = float(np.mean([np.mean(values) for values in means.values()]))
-    return out
-
-
-def _trust(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """How far each way's own confidence can be trusted, by way."""
-    out = {}
-    for way in dict.fromkeys(r.method for r in results):
-        mine = [r for r in results if r.method == way]
-        sure, ious = [r.score for r in mine], np.array([r.iou for r in mine])
-        bad = share_of_bad(sure, ious)
-        curve = risk_coverage(sure, 1 - ious)
-        out[way] = {
-            "aurc": curve.aurc, "aurc_best": curve.best, "bad": bad.base,
-            "bad_first": bad.share, "bad_ratio": bad.ratio,
-        }  # fmt: skip
-    return out
