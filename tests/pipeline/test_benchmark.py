@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_samic import pipeline
-from napari_samic.contracts import HeatMap, Prompts, Proposal, run
+from napari_samic.contracts import HeatMap, Prompts, Proposal, Segmentation, run
 from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import samic
 from napari_samic.pipeline import contestants
@@ -275,6 +275,44 @@ def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):
         by_name = [[r for r in mine if r.image.startswith(n)] for n in ("cat", "dog")]
         means = [np.mean([(r.iou + r.boundary_f) / 2 for r in frames]) for frames in by_name]
         assert told["j_and_f"] == pytest.approx(np.mean(means))
+
+
+@pytest.mark.parametrize(("table", "wanted"), [((0, 1, 2), 1.0), ((0, 2, 1), 0.0)])
+def test_objects_of_a_video_are_told_apart_by_their_numbers(
+    tmp_path, toy, monkeypatch, table, wanted
+):
+    truth = {}
+    for i in range(3):
+        image, labels = scene(i)
+        truth[image.tobytes()] = np.minimum(labels, 2)
+        write_image(tmp_path / "data" / "images" / f"cat_{i:05}.png", image)
+        write_image(tmp_path / "data" / "masks" / f"cat_{i:05}.png", np.minimum(labels, 2))
+    shown = []
+
+    def learn(name, references, given):
+        yield from ()
+        shown.append((sorted({p.label for p in references[0].objects}), given.instances))
+
+        def answer(image):
+            labels = np.array(table)[truth[image.tobytes()]]
+            return Segmentation(
+                labels.astype(np.int32),
+                np.array([0.9, 0.8]),
+                (),
+                HeatMap(0 * image[..., 0].astype(np.float32)),
+            )
+
+        return answer
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    job = pipeline.benchmark(
+        "davis-flat", data=tmp_path / "data", out=tmp_path / "out", ways=("samic-first",),
+        model=toy, device="cpu", training=QUICK, adapt=OFF,
+    )  # fmt: skip
+    told = run(job).figures["measures"][0]
+    assert told["j_and_f"] == pytest.approx(wanted, abs=0.01)
+    assert told["dice"] == 1  # of all that is not ground
+    assert shown == [([1, 2], False)]
 
 
 def test_follow_is_for_videos(folder, tmp_path, toy):

@@ -130,7 +130,10 @@ def benchmark(
             draw = datasets.episodes(found, shots=count, seed=seed, share=share)
             played = _by_sequence(draw) if found.protocol == "video" else tuple(draw)
             never = frozenset(without)
-            stage = Stage(folder, name, count, given, played, targets, never, other)
+            stage = Stage(
+                folder, name, count, given, played, targets, never, other,
+                is_video=found.protocol == "video",
+            )  # fmt: skip
             for way in ways:
                 if not stage.missing(way):
                     skipped.append(f"{name}-{count}-{seed}-{way}")

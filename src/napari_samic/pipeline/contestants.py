@@ -154,6 +154,8 @@ class Conditions:
     training : TrainSettings
     adapting : AdaptSettings
     seed : int
+    instances : bool
+        False: one value a class, as in videos of several objects.
     learned : dict
         Trainings that other ways may share, the last few.
     """
@@ -162,6 +164,7 @@ class Conditions:
     training: TrainSettings
     adapting: AdaptSettings
     seed: int = 0
+    instances: bool = True
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
@@ -187,7 +190,8 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     asked = SamicPrompter(features)
     asked.references = tuple(references)
     other = methods.make(name, given.segmenter, features, references)
-    return Worker(asked, given.segmenter, SegmentSettings(), other=other).segment
+    settings = SegmentSettings(instances=given.instances)
+    return Worker(asked, given.segmenter, settings, other=other).segment
 
 
 def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
@@ -222,7 +226,8 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     prompter = yield from _trained(way, references, given, learns=learns)
     if way.adapted and learns and given.adapting.adapt:
         yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
-    return Worker(prompter, tuned(given.segmenter, prompter), way.settings, prompter.finder)
+    settings = replace(way.settings, instances=given.instances)
+    return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
 
 
 def _trained(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_samic import export, sambox
-from napari_samic.contracts import Job, Plane, Reference, Segmentation, Step
+from napari_samic.contracts import IntArray, Job, Plane, Reference, Segmentation, Step
 from napari_samic.datasets import DataSet, Episode, Item
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores
@@ -23,6 +23,7 @@ from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants
 from napari_samic.pipeline.drawn import Drawn, draw, image_of
 from napari_samic.report import Result
+from napari_samic.videoscores import object_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,9 @@ class Stage:
         Names of images of the set that are never targets.
     elsewhere : DataSet or None
         Whose images are targets of every episode of their class, too.
+    is_video : bool
+        Where a first frame has several objects, each is a class of its own then, and is scored by
+        its number.
     """
 
     folder: Path
@@ -54,6 +58,7 @@ class Stage:
     most: int
     without: frozenset[str]
     elsewhere: DataSet | None = None
+    is_video: bool = False
 
     def missing(self, way: str) -> tuple[str, ...]:
         """Sets that the way has not answered yet."""
@@ -68,14 +73,18 @@ class Stage:
         books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
         for episode in self.episodes:
             normalisation = _normalisation(episode.references)
-            references = [_reference(item, normalisation) for item in episode.references]
+            first = episode.references[0].read_truth() if self.is_video else None
+            several = first is not None and len(np.unique(first[first > 0])) > 1
+            make = _of_classes if several else _of_objects
+            references = [make(item, normalisation) for item in episode.references]
+            given = replace(self.given, instances=not several)
             where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
-            job = contestants.learn(way, references, self.given)
+            job = contestants.learn(way, references, given)
             answer = yield from _told(job, done, total, where)
             for book in books:
                 targets = self._targets(book.name, episode)
                 for i, item in enumerate(targets):
-                    book.add(item, answer, normalisation)
+                    book.add(item, answer, normalisation, first)
                     yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
         for book in books:
             book.write(self._file(book.name, way), self.folder / "sheets")
@@ -100,8 +109,17 @@ class _Book:
     drawn: list[Drawn] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
 
-    def add(self, item: Item, answer: contestants.Answerer, normalisation: Normalisation) -> None:
-        """Ask for an image and score the answer."""
+    def add(
+        self,
+        item: Item,
+        answer: contestants.Answerer,
+        normalisation: Normalisation,
+        first: IntArray | None = None,
+    ) -> None:
+        """Ask for an image and score the answer, by the objects of a `first` frame if there is one.
+
+        IoU and boundary F are then the means over these, whether they are still there or not.
+        """
         image, truth = image_of(item, normalisation), as_instances(item.read_truth())
         if hasattr(self.given.segmenter, "precompute"):
             self.given.segmenter.precompute(image)  # else the first way would pay for all
@@ -113,11 +131,18 @@ class _Book:
             counted = ~item.read_ignored()
         scores = image_scores(found.labels * counted, truth * counted)
         told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
+        sure = _confidence(found)
+        if first is not None:
+            frames = [(first, first), (found.labels, item.read_truth())]
+            each = object_scores(frames).values()
+            sure = sure if len(each) == 1 else float(found.score)  # labels are classes
+            told["iou"] = float(np.mean([one.j for one in each]))
+            told["boundary_f"] = float(np.mean([one.f for one in each]))
         self.asked[item.name] += 1
         times = self.asked[item.name]  # some protocols ask for an image more than once
         image_name = item.name if times == 1 else f"{item.name} again {times}"
         result = Result(self.name, self.given.seed, self.shots, self.way, image_name, **told,
-                        score=_confidence(found), seconds=seconds)  # fmt: skip
+                        score=sure, seconds=seconds)  # fmt: skip
         self.results.append(result)
         self.drawn.append(Drawn(item, normalisation, replace(found, heat_map=None)))
 
@@ -152,7 +177,18 @@ def _normalisation(items: Sequence[Item]) -> Normalisation:
     return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
 
 
-def _reference(item: Item, normalisation: Normalisation) -> Reference:
+def _of_objects(item: Item, normalisation: Normalisation) -> Reference:
+    """Its objects are of one class."""
     truth = as_instances(item.read_truth()).astype(np.int32)
-    image = image_of(item, normalisation)
-    return Reference(item.name, image, sambox.prompts_of(truth), truth)
+    return Reference(item.name, image_of(item, normalisation), sambox.prompts_of(truth), truth)
+
+
+def _of_classes(item: Item, normalisation: Normalisation) -> Reference:
+    """Each of its objects is a class of its own."""
+    truth = item.read_truth()
+    prompts = [
+        replace(one, label=int(number))
+        for number in np.unique(truth[truth > 0])
+        for one in sambox.prompts_of(truth == number)
+    ]
+    return Reference(item.name, image_of(item, normalisation), tuple(prompts), truth)
