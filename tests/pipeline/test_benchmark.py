@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import layouts
 from napari_samic import pipeline
 from napari_samic.contracts import HeatMap, Prompts, Proposal, Segmentation, run
 from napari_samic.errors import InputError, OutputError, SettingsError
@@ -313,6 +314,32 @@ def test_objects_of_a_video_are_told_apart_by_their_numbers(
     assert told["j_and_f"] == pytest.approx(wanted, abs=0.01)
     assert told["dice"] == 1  # of all that is not ground
     assert shown == [([1, 2], False)]
+
+
+def test_networks_learn_from_the_classes_of_the_training_part_and_references_only_serve(
+    tmp_path, toy, monkeypatch
+):
+    root = layouts.fss(tmp_path / "fss")
+    layouts.text(root / "fss_test_set.txt", "bear")
+    fitted, real = [], samic.SamicPrompter.fit
+
+    def fit(self, references, settings=None, watch=None):
+        classes = {p.label for r in references for p in r.objects}
+        fitted.append((settings.epochs, {r.name.split("/")[0] for r in references}, classes))
+        return (yield from real(self, references, settings, watch))
+
+    monkeypatch.setattr(samic.SamicPrompter, "fit", fit)
+    job = pipeline.benchmark(
+        "fss-1000", data=root, out=tmp_path / "out", ways=("paper+level", "samic-first"),
+        shots=(1,), share=0.5, model=toy, device="cpu", training=QUICK, adapt=OFF,
+    )  # fmt: skip
+    run(job)
+    taught, first, *others = fitted
+    assert taught == (1, {"axe", "cat"}, {1, 2})
+    assert first == (0, {"bear"}, {1})
+    assert {epochs for epochs, *_ in others} == {0}  # learned once, shown ten times
+    rows = read_results(tmp_path / "out" / "images.csv")
+    assert [r.method for r in rows] == ["paper+level"] * 10 + ["samic-first"] * 10
 
 
 def test_follow_is_for_videos(folder, tmp_path, toy):

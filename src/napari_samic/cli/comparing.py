@@ -58,7 +58,7 @@ def benchmark(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this part of the set.")] = None,
     share: Annotated[
-        float, typer.Option(help="Part of the training images that references come from.")
+        float, typer.Option(help="Part of the training images that is learned from.")
     ] = 0.2,
     baseline: Annotated[
         str | None, typer.Option(help="The way that others are compared with. [first]")

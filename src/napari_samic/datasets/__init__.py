@@ -13,10 +13,10 @@ from pathlib import Path
 
 from napari_samic.datasets import coco20i, davis, fss1000, nwpu, paired, pascal5i, perseg
 from napari_samic.datasets.items import DataSet, Episode, Item
-from napari_samic.datasets.protocols import episodes, training_items
+from napari_samic.datasets.protocols import episodes, pool
 from napari_samic.errors import InputError
 
-__all__ = ["DataSet", "Episode", "Item", "episodes", "names", "open", "training_items"]
+__all__ = ["DataSet", "Episode", "Item", "episodes", "names", "open", "pool"]
 
 _READERS: dict[str, Callable[[str | Path, str | None], DataSet]] = {
     "coco-20i": coco20i.read,

@@ -77,17 +77,26 @@ def episodes(
     return (e for number in wanted for e in draw(data_set, number, shots, seed, count))
 
 
-def training_items(data_set: DataSet, fold: int | None = None) -> tuple[Item, ...]:
-    """Items to learn from: of the part "train" if there is one, without the fold's classes.
+def pool(
+    data_set: DataSet, fold: int | None = None, *, seed: int = 0, share: float = SHARE
+) -> tuple[Item, ...]:
+    """Items that a network learns from before it is shown any reference: a share of "train".
+
+    Without the fold's classes. None where a set has no such part, and with "share", whose
+    references are what is learned from.
 
     Raises
     ------
     InputError
-        An unknown fold.
+        An unknown fold, or a share out of bounds.
     """
-    _check(data_set, 1, fold, 1, SHARE)
+    _check(data_set, 1, fold, 1, share)
+    if data_set.protocol == "share" or "train" not in data_set.splits:
+        return ()
     tested = set() if fold is None else set(data_set.folds[fold])
-    return tuple(i for i in _part(data_set, "train") if i.label not in tested)
+    found = [i for i in data_set.where(split="train") if i.label not in tested]
+    chosen = set(_drawn([i.source for i in found], share, seed)) if found else set()
+    return tuple(i for i in found if i.source in chosen)
 
 
 def _check(

@@ -73,7 +73,8 @@ def benchmark(
     split : str, optional
         Only this part of the set.
     share : float
-        Part of the training images that references are drawn from.
+        Part of the training images that references are drawn from, or, of sets whose references
+        are of other classes, that is learned from.
     baseline : str, optional
         The way that others are compared with; default: the first.
     model : str
@@ -107,7 +108,8 @@ def benchmark(
         shots = (1,)  # the first image, whatever is asked
     elif "follow" in ways:
         raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
-    contestants.check(ways, shots)
+    if not datasets.pool(found, share=share):
+        contestants.check(ways, shots)
     other = _elsewhere(name, elsewhere, found, split)
     if unknown := sorted(set(without) - {item.name for item in found.items}):
         raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
@@ -125,6 +127,7 @@ def benchmark(
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     for seed in seeds:
+        pools = {f: datasets.pool(found, f, seed=seed, share=share) for f in (None, *found.folds)}
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:
             draw = datasets.episodes(found, shots=count, seed=seed, share=share)
@@ -132,7 +135,7 @@ def benchmark(
             never = frozenset(without)
             stage = Stage(
                 folder, name, count, given, played, targets, never, other,
-                is_video=found.protocol == "video",
+                is_video=found.protocol == "video", pools=pools,
             )  # fmt: skip
             for way in ways:
                 if not stage.missing(way):

@@ -156,6 +156,8 @@ class Conditions:
     seed : int
     instances : bool
         False: one value a class, as in videos of several objects.
+    pool : tuple of Reference
+        What is learned from instead of the references, which then only serve; of other classes.
     learned : dict
         Trainings that other ways may share, the last few.
     """
@@ -165,6 +167,7 @@ class Conditions:
     adapting: AdaptSettings
     seed: int = 0
     instances: bool = True
+    pool: tuple[Reference, ...] = ()
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
@@ -213,8 +216,16 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
     return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, **unused)
 
 
+def is_taught(name: str) -> bool:
+    """Whether a way learns from the pool, where there is one."""
+    return name in WAYS and WAYS[name].trained
+
+
 def check(ways: Sequence[str], shots: Sequence[int]) -> None:
-    """Raise SettingsError for a way that can't do with one reference, before hours are spent."""
+    """Raise SettingsError for a way that can't do with one reference, before hours are spent.
+
+    Of a set without a pool.
+    """
     unfit = [name for name in ways if name in WAYS and WAYS[name].paper]
     if unfit and min(shots) < 2:
         msg = f"{', '.join(unfit)}: trained from random weights, which takes two references."
@@ -222,29 +233,30 @@ def check(ways: Sequence[str], shots: Sequence[int]) -> None:
 
 
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
-    learns = way.trained and len(references) > 1
-    prompter = yield from _trained(way, references, given, learns=learns)
-    if way.adapted and learns and given.adapting.adapt:
+    prompter = yield from _trained(way, references, given)
+    if way.adapted and len(references) > 1 and given.adapting.adapt:
         yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
     settings = replace(way.settings, instances=given.instances)
     return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
 
 
-def _trained(
-    way: Way, references: Sequence[Reference], given: Conditions, *, learns: bool
-) -> Job[SamicPrompter]:
+def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Job[SamicPrompter]:
     """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks."""
-    names = tuple(r.name for r in references)
+    teachers = given.pool if given.pool and way.trained else references
+    learns = way.trained and len(teachers) > 1
+    names = tuple(r.name for r in teachers)
     key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
     if key not in given.learned:
         how = _training(way, given)
         made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
-        yield from made.fit(references, how if learns else replace(how, epochs=0))
+        yield from made.fit(teachers, how if learns else replace(how, epochs=0))
         given.learned[key] = made
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
     own = given.learned[key].twin()
     own.peaks = way.peaks
+    if teachers is not references:  # these only serve: their weights are kept
+        yield from own.fit(references, replace(given.training, epochs=0))
     return own
 
 

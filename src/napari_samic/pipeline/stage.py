@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Stage:
     is_video : bool
         Where a first frame has several objects, each is a class of its own then, and is scored by
         its number.
+    pools : dict of int or None to tuple of Item
+        What is learned from before the references of a fold's episodes are shown.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Stage:
     without: frozenset[str]
     elsewhere: DataSet | None = None
     is_video: bool = False
+    pools: Mapping[int | None, tuple[Item, ...]] = field(default_factory=dict)
 
     def missing(self, way: str) -> tuple[str, ...]:
         """Sets that the way has not answered yet."""
@@ -71,13 +74,17 @@ class Stage:
     def play(self, way: str, done: int, total: int) -> Iterator[Step]:
         """Learn and answer every episode, then write the cells that are missing."""
         books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
+        taught: dict[int | None, tuple[Reference, ...]] = {}
         for episode in self.episodes:
+            if contestants.is_taught(way) and episode.fold not in taught:
+                taught = {episode.fold: self._pool(episode.fold)}  # one fold at a time
             normalisation = _normalisation(episode.references)
             first = episode.references[0].read_truth() if self.is_video else None
             several = first is not None and len(np.unique(first[first > 0])) > 1
-            make = _of_classes if several else _of_objects
+            make = _of_classes if several else _reference
             references = [make(item, normalisation) for item in episode.references]
-            given = replace(self.given, instances=not several)
+            pool = taught.get(episode.fold, ())
+            given = replace(self.given, instances=not several, pool=pool)
             where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
             job = contestants.learn(way, references, given)
             answer = yield from _told(job, done, total, where)
@@ -88,6 +95,15 @@ class Stage:
                     yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
         for book in books:
             book.write(self._file(book.name, way), self.folder / "sheets")
+
+    def _pool(self, fold: int | None) -> tuple[Reference, ...]:
+        """Read, with a number for each class."""
+        items = self.pools.get(fold, ())
+        if not items:
+            return ()
+        numbers = {label: n for n, label in enumerate(dict.fromkeys(i.label for i in items), 1)}
+        normalisation = _normalisation(items)
+        return tuple(_reference(i, normalisation, numbers[i.label]) for i in items)
 
     def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
         found = [t for t in episode.targets if t.name not in self.without]
@@ -177,10 +193,11 @@ def _normalisation(items: Sequence[Item]) -> Normalisation:
     return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
 
 
-def _of_objects(item: Item, normalisation: Normalisation) -> Reference:
+def _reference(item: Item, normalisation: Normalisation, label: int = 1) -> Reference:
     """Its objects are of one class."""
     truth = as_instances(item.read_truth()).astype(np.int32)
-    return Reference(item.name, image_of(item, normalisation), sambox.prompts_of(truth), truth)
+    prompts = tuple(replace(one, label=label) for one in sambox.prompts_of(truth))
+    return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
 
 def _of_classes(item: Item, normalisation: Normalisation) -> Reference:
