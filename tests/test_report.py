@@ -51,8 +51,7 @@ def test_cell_has_mean_images_and_seeds() -> None:
 def test_difference_is_paired_by_seed_and_image_in_any_order() -> None:
     one, other = cells([*A, *reversed(B)], baseline="PerSAM")
     assert other.difference is None
-    expected = paired_difference(*([[r.iou for r in x if r.seed == s] for s in (0, 1)]
-                                   for x in (A, B)))  # fmt: skip
+    expected = paired_difference(*([r.iou for r in x] for x in (A, B)), [r.image for r in A])
     assert one.difference is not None
     assert one.difference.mean == pytest.approx(expected.mean)
     assert one.difference.p == pytest.approx(expected.p)
@@ -73,9 +72,18 @@ def test_measure_may_be_dice() -> None:
     assert cells(B, measure="dice")[0].value.mean == pytest.approx(cells(B)[0].value.mean / 2)
 
 
-def test_same_images_are_ranked_once() -> None:
-    found = cells([*A, *B], baseline="PerSAM", same_images=True)[0]
-    assert found.difference.n == 20  # type: ignore[union-attr]
+def test_images_are_ranked_once_however_many_seeds_have_them() -> None:
+    again = [replace(r, image=f"{r.image} again 2") for r in (*A, *B)]
+    found = cells([*A, *B, *again], baseline="PerSAM")[0]
+    assert (found.images, found.seeds, found.difference.n) == (80, 2, 20)  # type: ignore[union-attr]
+
+
+def test_frames_of_a_video_are_drawn_together() -> None:
+    videos = {f"p{n}": "cat" if n else "dog" for n in range(20)}
+    [found] = cells(B, units=videos)
+    cat, dog = ([r.iou for r in B if videos[r.image] == name] for name in ("cat", "dog"))
+    assert found.value.mean == pytest.approx((np.mean(cat) + np.mean(dog)) / 2)
+    assert found.value.low == pytest.approx(min(np.mean(cat), np.mean(dog)))
 
 
 def test_shots_and_sets_are_columns_and_methods_rows() -> None:
@@ -139,9 +147,6 @@ def test_nothing_is_written_where_one_file_is_in_the_way(tmp_path: Path) -> None
             lambda: cells(A, baseline="x"), r"baseline 'x'\. There are: SAMIC", id="baseline"
         ),
         pytest.param(lambda: cells(A, measure="f"), "measure is 'f'", id="measure"),  # type: ignore[arg-type]
-        pytest.param(
-            lambda: cells(A[:-1], same_images=True), "seeds have different images", id="images"
-        ),
     ],
 )
 def test_results_that_make_no_sense_are_refused(call: Callable[[], Any], message: str) -> None:

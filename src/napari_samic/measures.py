@@ -10,15 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_samic.report import Result
-from napari_samic.statistics import risk_coverage, share_of_bad
+from napari_samic.report import Result, unit_of
+from napari_samic.statistics import risk_coverage, share_of_bad, unit_means
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Measures:
-    """One method on one data set with one number of shots; means over images and seeds.
+    """One method on one data set with one number of shots.
+
+    Scores are means over images, or over the videos that they are frames of, each with the mean of
+    its seeds and frames; trust is over all answers of all seeds.
 
     Attributes
     ----------
@@ -28,7 +31,7 @@ class Measures:
     dice, boundary_f, object_f1 : float
         In [0, 1]; the last with objects matched at an IoU of 0.5.
     seconds : float
-        An image.
+        An image, in the median, without the segmenter's encoding, which all ways share.
     bad : float
         Share of masks with an IoU below 0.5.
     bad_first : float
@@ -39,7 +42,8 @@ class Measures:
         Area under the risk-coverage curve with 1 - IoU as the risk, and what it would be with a
         perfect confidence; lower is better.
     j_and_f : float
-        Of videos, mean of J and F over frames, then over sequences.
+        Of videos, mean of J and F over frames, then over sequences; each frame with the mean of
+        its objects.
     """
 
     set: str
@@ -83,10 +87,8 @@ def _measured(
     name: str, shots: int, method: str, mine: list[Result], sequences: Mapping[str, str] | None
 ) -> Measures:
     ious = np.array([r.iou for r in mine])
-    told = {
-        key: float(np.mean([getattr(r, key) for r in mine]))
-        for key in ("dice", "boundary_f", "object_f1", "seconds")
-    }
+    told = {key: _mean(mine, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
+    told["seconds"] = float(np.median([r.seconds for r in mine]))
     told["bad"] = float((ious < 0.5).mean())
     sure = np.array([r.score for r in mine])
     if np.isfinite(sure).all():
@@ -94,15 +96,15 @@ def _measured(
         told |= {"bad_first": bad.share, "bad_ratio": bad.ratio}
         told |= {"aurc": curve.aurc, "aurc_best": curve.best}
     if sequences is not None:
-        told["j_and_f"] = _over_sequences(mine, sequences)
+        told["j_and_f"] = (_mean(mine, "iou", sequences) + told["boundary_f"]) / 2
     return Measures(name, shots, method, **told)
 
 
-def _over_sequences(mine: Sequence[Result], sequences: Mapping[str, str]) -> float:
-    values: dict[str, list[float]] = {}
-    for r in mine:
-        values.setdefault(sequences[r.image], []).append((r.iou + r.boundary_f) / 2)
-    return float(np.mean([np.mean(frames) for frames in values.values()]))
+def _mean(mine: Sequence[Result], key: str, sequences: Mapping[str, str] | None) -> float:
+    """Over those that have it."""
+    known = [r for r in mine if np.isfinite(getattr(r, key))]
+    belongs = [unit_of(r.image, sequences) for r in known]
+    return float(unit_means([getattr(r, key) for r in known], belongs).mean()) if known else NAN
 
 
 _HEADS = {

@@ -1,7 +1,7 @@
 """Results of a comparison to files: every image as CSV, the summary as JSON and Markdown.
 
 A cell is a data set with a number of shots; in it a method has its mean, an interval, and its
-difference to a baseline over the images that both have, seed by seed. Statistics are made in
+difference to a baseline over the images that both have. Statistics are made in
 `statistics`; files are complete or not there.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -71,7 +72,7 @@ class Cell:
     Attributes
     ----------
     value : Interval
-        Over all images and seeds.
+        Over all images; each counts once, with the mean of its seeds.
     images, seeds : int
         Results, and seeds among them.
     difference : Difference or None
@@ -93,7 +94,7 @@ def cells(
     baseline: str | None = None,
     measure: Measure = "iou",
     seed: int = 0,
-    same_images: bool = False,
+    units: Mapping[str, str] | None = None,
 ) -> list[Cell]:
     """Summarise results by data set, shots and method.
 
@@ -105,8 +106,9 @@ def cells(
     measure : {"iou", "dice", "boundary_f", "object_f1"}
     seed : int
         Of the resamples.
-    same_images : bool
-        Whether all seeds have the same images: see `statistics.bootstrap_interval`.
+    units : dict of str to str, optional
+        Video of each image. A unit counts once and is drawn as a whole: by default an image,
+        whichever seeds asked for it.
 
     Returns
     -------
@@ -116,8 +118,7 @@ def cells(
     Raises
     ------
     InputError
-        No result, one image twice, an unknown baseline or measure, or seeds that have other
-        images with `same_images`.
+        No result, one image twice, an unknown baseline or measure.
     """
     table = _table(results, measure)
     methods = {method for _, method in table}
@@ -126,12 +127,22 @@ def cells(
         raise InputError(f"no result of the baseline '{baseline}'. There are: {known}.")
     out = []
     for (place, method), values in table.items():
-        rows = _rows(values, values, same_images=same_images)
-        value = bootstrap_interval(rows, seed, same_images=same_images)
+        belongs = [unit_of(image, units) for _, image in values]
+        value = bootstrap_interval(list(values.values()), belongs, seed=seed)
         other = table.get((place, baseline)) if baseline not in (None, method) else None
-        gain = _difference(values, other, seed, same_images=same_images) if other else None
-        out.append(Cell(*place, method, value, len(values), len(rows), gain))
+        gain = _difference(values, other, seed, units) if other else None
+        out.append(Cell(*place, method, value, len(values), len({s for s, _ in values}), gain))
     return out
+
+
+def unit_of(image: str, units: Mapping[str, str] | None) -> str:
+    """What an image belongs to: see `cells`. An image that was asked for again is the same one.
+
+    >>> unit_of("cat/7 again 2", None), unit_of("cat/7", {"cat/7": "cat"})
+    ('cat/7', 'cat')
+    """
+    name = re.sub(r" again \d+$", "", image)
+    return name if units is None else units.get(name, name)
 
 
 _Values: TypeAlias = dict[tuple[int, str], float]
@@ -153,19 +164,14 @@ def _table(results: Iterable[Result], measure: str) -> dict[tuple[Place, Any], _
     return dict(out)
 
 
-def _rows(values: _Values, shared: _Values, *, same_images: bool) -> list[list[float]]:
-    """Values by seed, of the images that `shared` has, too; both in one order."""
-    names: defaultdict[int, list[str]] = defaultdict(list)
-    for seed, image in sorted(values.keys() & shared.keys()):
-        names[seed].append(image)
-    if same_images and len({tuple(images) for images in names.values()}) > 1:
-        raise InputError("the seeds have different images. Leave same_images out.")
-    return [[values[seed, image] for image in images] for seed, images in names.items()]
-
-
-def _difference(a: _Values, b: _Values, seed: int, *, same_images: bool) -> Difference | None:
-    ones, others = _rows(a, b, same_images=same_images), _rows(b, a, same_images=same_images)
-    return paired_difference(ones, others, seed, same_images=same_images) if ones else None
+def _difference(
+    a: _Values, b: _Values, seed: int, units: Mapping[str, str] | None
+) -> Difference | None:
+    both = sorted(a.keys() & b.keys())
+    if not both:
+        return None
+    belongs = [unit_of(image, units) for _, image in both]
+    return paired_difference([a[k] for k in both], [b[k] for k in both], belongs, seed=seed)
 
 
 def markdown(found: Sequence[Cell], *, digits: int = 3) -> str:
@@ -222,7 +228,7 @@ def write_report(
     *,
     baseline: str | None = None,
     measure: Measure = "iou",
-    same_images: bool = False,
+    units: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> list[Cell]:
     """Write images.csv, summary.json and summary.md.
@@ -232,7 +238,7 @@ def write_report(
     folder : str or Path
         Made if need be.
     results : sequence of Result
-    baseline, measure, same_images
+    baseline, measure, units
         As in `cells`.
     overwrite : bool
         Whether files of these names may be replaced.
@@ -249,13 +255,12 @@ def write_report(
     OutputError
         Disk full, read-only, or a file in the way.
     """
-    found = cells(results, baseline=baseline, measure=measure, same_images=same_images)
+    found = cells(results, baseline=baseline, measure=measure, units=units)
     table, tree, page = (Path(folder) / name for name in FILES)
     for path in (table, tree, page):  # all or none of them
         check_free(path, overwrite=overwrite)
     write_csv(table, [asdict(r) for r in results], columns=COLUMNS, overwrite=overwrite)
-    asked = {"measure": measure, "baseline": baseline, "same_images": same_images}
-    summary = {**asked, "cells": [asdict(cell) for cell in found]}
+    summary = {"measure": measure, "baseline": baseline, "cells": [asdict(cell) for cell in found]}
     write_json(tree, summary, overwrite=overwrite)
     with atomic_file(page, overwrite=overwrite) as temporary:
         temporary.write_text(markdown(found), encoding="utf-8", newline="\n")

@@ -11,7 +11,7 @@ Source: SAMIC, section 3.1; click placement as in interactive-segmentation bench
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,14 +75,25 @@ def _bounds(inside: BoolArray) -> tuple[slice, slice]:
     return found[0] if found else (slice(0, inside.shape[0]), slice(0, inside.shape[1]))
 
 
-def prompts_of(truth: ArrayLike, settings: AnnotateSettings | None = None) -> tuple[Prompts, ...]:
+def prompts_of(
+    truth: ArrayLike, settings: AnnotateSettings | None = None, *, by_class: bool = False
+) -> tuple[Prompts, ...]:
     """One positive point an object, at its inner maximum; needs no segmenter.
 
     Parameters
     ----------
     truth : (H, W) int
         Instance ids, or one value.
+    settings : AnnotateSettings, optional
+    by_class : bool
+        Values are classes: each falls into its objects, which get its number as `label`.
     """
+    if by_class:
+        values = np.asarray(truth)
+        classes = [
+            (int(k), prompts_of(values == k, settings)) for k in np.unique(values[values > 0])
+        ]
+        return tuple(replace(one, label=k) for k, found in classes for one in found)
     least = (settings or AnnotateSettings()).min_object_px
     return tuple(
         Prompts(inner_maximum(mask)[None], np.array([True])) for mask in objects_of(truth, least)

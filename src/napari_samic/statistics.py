@@ -1,23 +1,21 @@
 """Whether one method is better than another, and whether a confidence can be trusted.
 
-Values are one number an image, of one seed or of several; seeds may have other images, and other
-numbers of them. Sources: percentile bootstrap (Efron, 1979); signed ranks (Wilcoxon, 1945); risk
-over coverage (Geifman and El-Yaniv, NeurIPS 2017). NumPy and SciPy only; knows no file.
+Values are one number an answer. Answers of one unit belong together: those for an image by several
+seeds, or the frames of a video. A unit counts once, whatever it has, and units are what is drawn
+again: answers that share them say less than as many new images. Sources: percentile bootstrap
+(Efron, 1979) over clusters (Field and Welsh, 2007); signed ranks (Wilcoxon, 1945); risk over
+coverage (Geifman and El-Yaniv, NeurIPS 2017). NumPy and SciPy only; knows no file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_samic.errors import InputError
-
-Rows: TypeAlias = list[NDArray[np.float64]]
-"""The values of each seed, (N,) each."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -25,7 +23,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over all values, and where it would lie with other images."""
+    """A mean over units, and where it would lie with others."""
 
     mean: float
     low: float
@@ -41,11 +39,11 @@ class Difference:
     mean, low, high : float
         Of a - b; with 95 % of the resamples between `low` and `high`.
     won, lost : float
-        Shares of images where a is greater, and where b is; the rest are equal.
+        Shares of units where a is greater, and where b is; the rest are equal.
     p : float
         Wilcoxon's, two-sided; 1 if all are equal.
     n : int
-        Pairs that were compared.
+        Units that were compared.
     """
 
     mean: float
@@ -87,70 +85,64 @@ class BadShare:
 
 
 def bootstrap_interval(
-    values: ArrayLike | Sequence[ArrayLike],
-    seed: int = 0,
+    values: ArrayLike,
+    units: Sequence[str] | None = None,
     *,
-    same_images: bool = False,
+    seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Mean with its 95 % interval: images are drawn again within each seed.
+    """Mean with its 95 % interval: units are drawn again.
 
     How far seeds lie apart is no part of it: it tells of other images, not of other trainings.
 
     Parameters
     ----------
-    values : (N,) float, (S, N) float, or a sequence of S of (N,) float
-        One number an image; a row for each seed.
+    values : (N,) float
+        One number an answer.
+    units : sequence of N str, optional
+        What each belongs to, such as its image; default: each to its own.
     seed : int
         Of the resamples.
-    same_images : bool
-        Whether a column is one image in all seeds. It is then drawn for all seeds at once: seeds
-        that share their images say less than as many new images, and the interval is wider.
     resamples : int
 
     Returns
     -------
     Interval
-        `mean` is that of all values.
+        `mean` is that of the units' means.
 
     Raises
     ------
     InputError
-        No value, NaN or infinity, or rows of different lengths with `same_images`.
+        No value, NaN or infinity, or another number of units.
 
     Examples
     --------
     >>> bootstrap_interval([0.5, 0.5, 0.5])
     Interval(mean=0.5, low=0.5, high=0.5)
-    >>> one = bootstrap_interval([0.0, 1.0] * 20)
-    >>> one.mean, one.low < 0.5 < one.high
-    (0.5, True)
+    >>> bootstrap_interval([0.0, 0.0, 0.0, 1.0], ["dog", "dog", "dog", "cat"]).mean
+    0.5
     """
-    rows = _rows(values, same_images=same_images)
-    low, high = _percentiles(rows, seed, resamples)
-    return Interval(_mean(rows), low, high)
+    each = unit_means(values, units)
+    low, high = _percentiles(each, seed, resamples)
+    return Interval(float(each.mean()), low, high)
 
 
 def paired_difference(
-    a: ArrayLike | Sequence[ArrayLike],
-    b: ArrayLike | Sequence[ArrayLike],
-    seed: int = 0,
+    a: ArrayLike,
+    b: ArrayLike,
+    units: Sequence[str] | None = None,
     *,
-    same_images: bool = False,
+    seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Difference:
     """Compare two methods over the same images and seeds.
 
     Parameters
     ----------
-    a, b : (N,) float, (S, N) float, or a sequence of S of (N,) float
-        One number an image, in the same order; a row for each seed.
-    seed : int
-        Of the resamples.
-    same_images : bool
-        Whether a column is one image in all seeds. Its differences are then averaged over the
-        seeds before images are counted and ranked, and it is drawn for all seeds at once.
-    resamples : int
+    a, b : (N,) float
+        One number an answer, in the same order.
+    units, seed, resamples
+        As in `bootstrap_interval`.
 
     Returns
     -------
@@ -159,7 +151,7 @@ def paired_difference(
     Raises
     ------
     InputError
-        As in `bootstrap_interval`, or `a` and `b` of different shapes.
+        As in `bootstrap_interval`, or `a` and `b` of different lengths.
 
     Examples
     --------
@@ -167,16 +159,34 @@ def paired_difference(
     >>> round(found.mean, 2), found.won, found.lost, found.n
     (0.25, 0.75, 0.0, 4)
     """
-    ones, others = (_rows(x, same_images=same_images) for x in (a, b))
-    if [len(x) for x in ones] != [len(x) for x in others]:
-        found = f"{[len(x) for x in ones]} and {[len(x) for x in others]}"
-        msg = f"{found} values a seed to compare. Give both methods the same images and seeds."
+    ones, others = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if ones.shape != others.shape:
+        msg = f"shapes {ones.shape} and {others.shape}: expected the same answers of both methods."
         raise InputError(msg)
-    rows = _rows([x - y for x, y in zip(ones, others, strict=True)], same_images=same_images)
-    flat = np.concatenate(rows)
-    low, high = _percentiles(rows, seed, resamples)
-    won, lost = float((flat > 0).mean()), float((flat < 0).mean())
-    return Difference(_mean(rows), low, high, won, lost, _wilcoxon(flat), len(flat))
+    each = unit_means(ones - others, units)
+    low, high = _percentiles(each, seed, resamples)
+    won, lost = float((each > 0).mean()), float((each < 0).mean())
+    return Difference(float(each.mean()), low, high, won, lost, _wilcoxon(each), len(each))
+
+
+def unit_means(values: ArrayLike, units: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Mean of each unit, (U,) float64, sorted by the units' names. Parameters as of the interval.
+
+    Raises
+    ------
+    InputError
+        As in `bootstrap_interval`.
+    """
+    flat = np.asarray(values, np.float64)
+    if flat.ndim != 1 or not flat.size or not np.isfinite(flat).all():
+        msg = f"values of shape {flat.shape}: expected (N,) finite numbers, one an answer."
+        raise InputError(msg)
+    if units is None:
+        return flat
+    if len(units) != len(flat):
+        raise InputError(f"{len(flat)} values and {len(units)} units: expected one a value.")
+    _, group = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    return np.asarray(np.bincount(group, weights=flat) / np.bincount(group))
 
 
 def risk_coverage(confidence: ArrayLike, risk: ArrayLike) -> RiskCoverage:
@@ -251,38 +261,11 @@ def share_of_bad(
     return BadShare(share, base, share / base if base else float("nan"))
 
 
-def _rows(values: ArrayLike | Sequence[ArrayLike], *, same_images: bool) -> Rows:
-    """The values of each seed; one row of images, if seeds share them."""
-    given = list(values) if isinstance(values, Sequence | np.ndarray) else [values]
-    nested = bool(given) and np.ndim(given[0]) > 0
-    rows = [np.asarray(row, np.float64) for row in (given if nested else [given])]
-    for row in rows:
-        if row.ndim != 1 or not row.size or not np.isfinite(row).all():
-            msg = f"values of shape {row.shape}: expected finite numbers, one an image, by seed."
-            raise InputError(msg)
-    if not same_images:
-        return rows
-    if len({len(row) for row in rows}) > 1:
-        found = [len(row) for row in rows]
-        raise InputError(f"{found} images a seed, expected the same. Leave same_images out.")
-    return [np.mean(rows, axis=0)]
-
-
-def _mean(rows: Rows) -> float:
-    return float(np.concatenate(rows).mean())
-
-
-def _percentiles(rows: Rows, seed: int, resamples: int) -> tuple[float, float]:
+def _percentiles(each: NDArray[np.float64], seed: int, resamples: int) -> tuple[float, float]:
     if resamples < 1:
         raise InputError(f"{resamples} resamples, expected at least one; 2000 is usual.")
     rng = np.random.default_rng(seed)
-    total = sum(len(row) for row in rows)
-    means = np.array(
-        [
-            sum(row[rng.integers(len(row), size=len(row))].sum() for row in rows) / total
-            for _ in range(resamples)
-        ]
-    )
+    means = [each[rng.integers(len(each), size=len(each))].mean() for _ in range(resamples)]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_samic.datasets import DataSet, Episode, Item, episodes, pool
+from napari_samic.datasets import DataSet, Episode, Item, episodes, lessons
 from napari_samic.errors import InputError
 
 
@@ -159,21 +159,22 @@ def test_video_shows_as_many_frames_as_there_are() -> None:
     assert {e.group for e in found} == {"cow", "bear"}
 
 
-def test_pool_is_a_seeded_share_without_the_classes_of_the_fold() -> None:
+def test_lessons_are_a_seeded_share_without_the_classes_of_the_fold() -> None:
     items = many("cat", 3, split="train") + many("dog", 3, split="train")
     data_set = DataSet("s", (*items, item("v", split="val")), "by_class", FOLDS)
-    assert {i.label for i in pool(data_set, 0, share=0.99)} == {"dog"}
-    assert {i.split for i in pool(data_set, share=0.99)} == {"train"}
-    drawn = [tuple(i.name for i in pool(data_set, seed=s, share=0.5)) for s in range(5)]
+    assert {i.label for i in lessons(data_set, 0, share=0.99)} == {"dog"}
+    assert {i.split for i in lessons(data_set, share=0.99)} == {"train"}
+    drawn = [tuple(i.name for i in lessons(data_set, seed=s, share=0.5)) for s in range(5)]
     assert {len(names) for names in drawn} == {3}
     assert len(set(drawn)) > 1
-    assert drawn[0] == tuple(i.name for i in pool(data_set, share=0.5))
+    assert drawn[0] == tuple(i.name for i in lessons(data_set, share=0.5))
 
 
-def test_there_is_no_pool_where_references_are_what_is_learned_from() -> None:
+def test_there_are_no_lessons_where_references_or_targets_are_all_there_is() -> None:
     items = (*many("cat", 3, split="train"), item("v", split="val"))
-    assert pool(DataSet("s", items, "share")) == ()
-    assert pool(DataSet("s", many("cat", 3), "every")) == ()
+    assert lessons(DataSet("s", items, "share")) == ()
+    assert lessons(DataSet("s", many("cat", 3, split="train"), "every")) == ()  # its own targets
+    assert lessons(DataSet("s", many("cat", 3), "every")) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,18 @@ import pytest
 
 import layouts
 from napari_samic import pipeline
-from napari_samic.contracts import HeatMap, Prompts, Proposal, Segmentation, run
+from napari_samic.contracts import HeatMap, Prompts, Proposal, Reference, Segmentation, run
+from napari_samic.datasets import DataSet, Item
 from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import samic
 from napari_samic.pipeline import contestants
 from napari_samic.report import read_results
-from napari_samic.settings import AdaptSettings, PrompterSettings, TrainSettings
+from napari_samic.settings import (
+    AdaptSettings,
+    PrompterSettings,
+    SegmentSettings,
+    TrainSettings,
+)
 from toys import scene, write_image, write_scenes
 
 QUICK = TrainSettings(epochs=1, views=1)
@@ -44,7 +50,9 @@ def test_every_way_answers_the_same_images(folder, tmp_path, toy):
     assert len(shown[0, "samic"]) == 5
     assert "| samic " in outcome.figures["table"]
     [told] = [m for m in outcome.figures["measures"] if m["method"] == "samic"]
-    assert told["dice"] == pytest.approx(np.mean([r.dice for r in rows if r.method == "samic"]))
+    mine = [r for r in rows if r.method == "samic"]
+    by_image = [np.mean([r.dice for r in mine if r.image == i]) for i in {r.image for r in mine}]
+    assert told["dice"] == pytest.approx(np.mean(by_image))
     assert told["aurc"] >= told["aurc_best"]
     assert json.loads((tmp_path / "out" / "measures.json").read_text()) == [
         {k: v if v == v else None for k, v in m.items()} for m in outcome.figures["measures"]
@@ -119,8 +127,15 @@ def test_images_elsewhere_are_targets_of_the_same_learning(folder, tmp_path, toy
 
 def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, toy):
     same = write_scenes(tmp_path / "folder", 3)
-    with pytest.raises(InputError, match="called as the set"):
-        compare(folder, tmp_path / "out", toy, elsewhere=same)
+    for other, text in ((same, "be called folder, too"), (folder, "the set itself")):
+        with pytest.raises(InputError, match=text):
+            compare(folder, tmp_path / "out", toy, elsewhere=other)
+    job = pipeline.benchmark(
+        "fss-1000", data=layouts.fss(tmp_path / "fss"), out=tmp_path / "out", ways=("samic",),
+        elsewhere=same, model=toy, device="cpu",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="fss-1000 is not one"):
+        run(job)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,6 +180,11 @@ def _only(propose):
         pytest.param({"ways": ("samci",)}, SettingsError, "unknown samci", id="way"),
         pytest.param({"baseline": "paper"}, InputError, "not compared", id="baseline"),
         pytest.param({"shots": (9,)}, InputError, "reference", id="shots"),
+        pytest.param({"shots": (2, 9)}, InputError, "reference", id="later_shots"),
+        pytest.param({"seeds": ()}, InputError, "at least one of each", id="no_seed"),
+        pytest.param(
+            {"without": [f"p{n}" for n in range(8)]}, InputError, "no image to segment", id="target"
+        ),
     ],
 )
 def test_what_can_not_be_is_refused_before_anything_is_written(
@@ -258,19 +278,21 @@ def test_ways_of_serving_differ_from_samic_in_that_alone(folder, tmp_path, toy, 
 
 def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):
     for name in ("cat", "dog"):
-        for i in range(3):
+        for i in range(4):
             image, labels = scene(i)
             mask = (labels > 0) * np.uint8(255)
             write_image(tmp_path / "data" / "images" / f"{name}_{i:05}.jpg", image)
             write_image(tmp_path / "data" / "masks" / f"{name}_{i:05}.png", mask)
     job = pipeline.benchmark(
         "davis-flat", data=tmp_path / "data", out=tmp_path / "out", shots=(1, 5),
-        ways=("samic-first", "follow"), model=toy, device="cpu", training=QUICK, adapt=OFF,
+        ways=("samic-first", "samic-previous", "follow"), targets=2, model=toy, device="cpu",
+        training=QUICK, adapt=OFF,
     )  # fmt: skip
     outcome = run(job)
     rows = read_results(tmp_path / "out" / "images.csv")
     assert {r.shots for r in rows} == {1}
-    assert len([r for r in rows if r.method == "follow"]) == 4
+    follow = [r.image for r in rows if r.method == "follow"]
+    assert follow == ["cat/00001", "cat/00002", "dog/00001", "dog/00002"]  # the first ones
     for told in outcome.figures["measures"]:
         mine = [r for r in rows if r.method == told["method"]]
         by_name = [[r for r in mine if r.image.startswith(n)] for n in ("cat", "dog")]
@@ -312,7 +334,7 @@ def test_objects_of_a_video_are_told_apart_by_their_numbers(
     )  # fmt: skip
     told = run(job).figures["measures"][0]
     assert told["j_and_f"] == pytest.approx(wanted, abs=0.01)
-    assert told["dice"] == 1  # of all that is not ground
+    assert np.isnan(told["dice"])  # all that is not ground is no object
     assert shown == [([1, 2], False)]
 
 
@@ -334,14 +356,55 @@ def test_networks_learn_from_the_classes_of_the_training_part_and_references_onl
         shots=(1,), share=0.5, model=toy, device="cpu", training=QUICK, adapt=OFF,
     )  # fmt: skip
     run(job)
-    taught, first, *others = fitted
+    taught, *others = fitted
     assert taught == (1, {"axe", "cat"}, {1, 2})
-    assert first == (0, {"bear"}, {1})
-    assert {epochs for epochs, *_ in others} == {0}  # learned once, shown ten times
+    assert others == [(0, {"bear"}, {1})] * 10  # samic-first; paper+level learned once
     rows = read_results(tmp_path / "out" / "images.csv")
     assert [r.method for r in rows] == ["paper+level"] * 10 + ["samic-first"] * 10
 
 
+@pytest.mark.parametrize("shown", ["one", "none"])
+def test_answer_to_a_frame_is_shown_with_the_next(shown):
+    seen, labels = [], np.zeros((8, 8), np.int32)
+    labels[2:7, 2:7] = shown == "one"
+
+    class Asked:
+        settings = SegmentSettings(instances=False)
+
+        def look(self, image, references):
+            seen.append(references[0])
+
+        def answer(self, image, look):
+            return Segmentation(labels, np.array([0.9]), (), HeatMap(np.zeros((8, 8), np.float32)))
+
+    first = Reference("first", np.zeros((8, 8, 3), np.uint8), (), labels)
+    way = contestants.WAYS["samic-previous"]
+    answer = contestants._answerer(way, Asked(), first)
+    frames = [np.full((8, 8, 3), n, np.uint8) for n in range(3)]
+    for frame in frames:
+        answer(frame)
+    assert seen[0] is first
+    if shown == "none":
+        assert seen[1:] == [first, first]
+        return
+    assert [r.image is f for r, f in zip(seen[1:], frames, strict=False)] == [True, True]
+    assert [p.label for p in seen[2].objects] == [1]
+    assert np.array_equal(seen[2].mask, labels)
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
+    items = [Item(f"{c}{n}", c, None, None, split="train") for c in "ab" for n in range(2)]
+    del items[2 * (1 - fold)]  # one image of the class that the fold learns from
+    items.append(Item("v", "a", None, None, split="val"))
+    folds = {0: ("a",), 1: ("b",)}
+    found = DataSet("set", tuple(items), "by_class", folds)
+    lessons = pipeline.benchmark.__globals__["_lessons"]
+    with pytest.raises(InputError, match=f"set, fold {fold}: no class with two images among 1"):
+        lessons(found, 0, 0.99)
+
+
 def test_follow_is_for_videos(folder, tmp_path, toy):
-    with pytest.raises(InputError, match="follow is for videos"):
-        compare(folder, tmp_path / "out", toy, ways=("follow",))
+    for way in ("follow", "samic-previous"):
+        with pytest.raises(InputError, match=f"{way} is for videos"):
+            compare(folder, tmp_path / "out", toy, ways=(way,))

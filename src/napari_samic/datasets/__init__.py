@@ -1,8 +1,9 @@
 """Public data sets as they were published: folders to items, items to episodes.
 
 `open(name, folder)` lists the items of a set; `episodes` draws targets and references from it as
-the set's own benchmark does. Lists and outlines are read when a set is opened, pixels and masks
-when an item is asked. Nothing is fetched. Knows no model, no torch and no napari.
+the set's own benchmark does, and `lessons` what is learned from before. Lists and outlines are read
+when a set is opened, pixels and masks when an item is asked. Nothing is fetched. Knows no model, no
+torch and no napari.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from napari_samic.datasets import coco20i, davis, fss1000, nwpu, paired, pascal5i, perseg
 from napari_samic.datasets.items import DataSet, Episode, Item
-from napari_samic.datasets.protocols import episodes, pool
+from napari_samic.datasets.protocols import episodes, lessons
 from napari_samic.errors import InputError
 
-__all__ = ["DataSet", "Episode", "Item", "episodes", "names", "open", "pool"]
+__all__ = ["DataSet", "Episode", "Item", "episodes", "lessons", "names", "open"]
 
 _READERS: dict[str, Callable[[str | Path, str | None], DataSet]] = {
     "coco-20i": coco20i.read,

@@ -9,6 +9,7 @@ The same data set, options and seed give the same episodes; nothing is read. Kno
 - "every" (FSS-1000): each test item once.
 - "first" (PerSeg): the first image of each class shows all others of the class.
 - "share" (Kvasir-SEG, TSMU, NWPU): a seeded fifth of the training images is the pool of references.
+  Elsewhere, `lessons` are a fifth of the training images that show other classes.
 - "video" (DAVIS): frame by frame, with the frames before as references; the first one is given.
 """
 
@@ -77,13 +78,13 @@ def episodes(
     return (e for number in wanted for e in draw(data_set, number, shots, seed, count))
 
 
-def pool(
+def lessons(
     data_set: DataSet, fold: int | None = None, *, seed: int = 0, share: float = SHARE
 ) -> tuple[Item, ...]:
     """Items that a network learns from before it is shown any reference: a share of "train".
 
-    Without the fold's classes. None where a set has no such part, and with "share", whose
-    references are what is learned from.
+    Without the fold's classes. None where a set has no such part or no other to test on, and with
+    "share", whose references are what is learned from.
 
     Raises
     ------
@@ -91,7 +92,8 @@ def pool(
         An unknown fold, or a share out of bounds.
     """
     _check(data_set, 1, fold, 1, share)
-    if data_set.protocol == "share" or "train" not in data_set.splits:
+    parts = set(data_set.splits)
+    if data_set.protocol == "share" or "train" not in parts or not parts & {"test", "val"}:
         return ()
     tested = set() if fold is None else set(data_set.folds[fold])
     found = [i for i in data_set.where(split="train") if i.label not in tested]

@@ -29,6 +29,7 @@ def adapt(
     settings: AdaptSettings,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
+    aside: Sequence[str] | None = None,
 ) -> Job[None]:
     """Give a trained prompter a finder and a mask decoder, each if that makes its masks better.
 
@@ -43,23 +44,28 @@ def adapt(
     seed : int
     stop : callable
         True: end; what was not finished and judged is left out.
+    aside : sequence of str, optional
+        Names of references that are not learned from and judge; default: those that the training
+        of the prompter kept aside.
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
         pages.append(Page(one.name, one.image, refmasks.mask_of(one, segmenter)))
         yield Step(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
-    names = set(learner.report.held_out if learner.report else ())
+    if aside is None:
+        aside = learner.report.held_out if learner.report else ()
+    names = set(aside)
     if not any(page.shown.numbers.any() for page in pages):
         return  # the segmenter saw nothing at any click
-    kept, aside = [p for p in pages if p.name not in names], [p for p in pages if p.name in names]
-    judge = _Judge(learner, segmenter, references, aside)
+    kept, judging = [p for p in pages if p.name not in names], [p for p in pages if p.name in names]
+    judge = _Judge(learner, segmenter, references, judging)
     learner.finder, learner.growth = yield from adapting.adapt(
         kept,
         refmasks.classes_of([p.shown for p in pages]),
         settings,
         seed=seed,
         device=learner.backbone.device,
-        aside=aside,
+        aside=judging,
         judge=judge.with_finder,
         stop=stop,
     )
@@ -67,7 +73,7 @@ def adapt(
         return
     has_map = learner.finder is not None
     learner.decoder, learner.tuning = yield from tuning.tune(
-        segmenter, kept, settings, seed=seed, has_map=has_map, aside=aside,
+        segmenter, kept, settings, seed=seed, has_map=has_map, aside=judging,
         judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
     )  # fmt: skip
 

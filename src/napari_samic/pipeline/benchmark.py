@@ -6,6 +6,7 @@ goes on where it was. Nothing is fetched: the set lies in a folder, as its autho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.textfiles import read_json
 
 SETUP = "setup.json"
+RULES = 2
+"""Counted up when ways, targets or scores change their meaning: cells of before are of another."""
 
 
 def benchmark(
@@ -57,7 +60,7 @@ def benchmark(
     out : Path
         Folder for `images.csv`; `summary` and `measures` as `.json` and `.md`; `costs.json`;
         `sheets/` of the worst and of the middle overlays; and `cells/`. One that holds cells of the
-        same set-up is completed.
+        same set-up is completed, and the tables tell of all sets that it has cells of.
     ways : sequence of str
         Of `contestants.names()`, or of `contestants.GROUPS`, which stand for several.
     shots : sequence of int
@@ -102,21 +105,33 @@ def benchmark(
     ways = contestants.expand(ways)
     if baseline is not None and baseline not in ways:
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
+    if not (ways and shots and seeds):
+        raise InputError("no way, number of shots or seed. Give at least one of each.")
     found = datasets.open(name, data, split=split)
+    is_video = found.protocol == "video"
     how, growing = training or TrainSettings(), adapt or AdaptSettings()
     if found.protocol in ("first", "video"):
         shots = (1,)  # the first image, whatever is asked
-    elif "follow" in ways:
-        raise InputError(f"follow is for videos, and {name} is none. Leave it out.")
-    if not datasets.pool(found, share=share):
+    elif of_videos := contestants.for_videos(ways):
+        raise InputError(f"{of_videos[0]} is for videos, and {name} is none. Leave it out.")
+    lessons = {seed: _lessons(found, seed, share) for seed in seeds}
+    if not any(any(by_fold.values()) for by_fold in lessons.values()):
         contestants.check(ways, shots)
-    other = _elsewhere(name, elsewhere, found, split)
+    other = _elsewhere(name, data, elsewhere, found, split)
     if unknown := sorted(set(without) - {item.name for item in found.items}):
         raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
+    played = {
+        (seed, count): _played(found, seed, count, share) for seed in seeds for count in shots
+    }
     folder = common.make_folder(Path(out))
     yield Step(0, 0, f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
-    setup: dict[str, Any] = {"set": name, "data": str(Path(data).resolve()), "split": split}
+    setup: dict[str, Any] = {
+        "rules": RULES,
+        "set": name,
+        "data": str(Path(data).resolve()),
+        "split": split,
+    }
     setup |= {"share": share, "targets": targets, "without": sorted(without), "model": model}
     setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
     setup |= {"first_weights": file_sha256(starting.PATH)}
@@ -127,16 +142,13 @@ def benchmark(
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     for seed in seeds:
-        pools = {f: datasets.pool(found, f, seed=seed, share=share) for f in (None, *found.folds)}
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:
-            draw = datasets.episodes(found, shots=count, seed=seed, share=share)
-            played = _by_sequence(draw) if found.protocol == "video" else tuple(draw)
-            never = frozenset(without)
             stage = Stage(
-                folder, name, count, given, played, targets, never, other,
-                is_video=found.protocol == "video", pools=pools,
+                folder, name, count, given, played[seed, count], targets, frozenset(without), other,
+                is_video=is_video, lessons=lessons[seed],
             )  # fmt: skip
+            stage.check()
             for way in ways:
                 if not stage.missing(way):
                     skipped.append(f"{name}-{count}-{seed}-{way}")
@@ -148,10 +160,11 @@ def benchmark(
     ]
     shown = [r for r in results if r.method in ways and r.seed in seeds and r.shots in shots]
     shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
-    cells = report.write_report(folder, shown, baseline=baseline or ways[0], overwrite=True)
+    videos = {item.name: item.group for item in found.items} if is_video else None
+    compared = baseline or ways[0]
+    cells = report.write_report(folder, shown, baseline=compared, units=videos, overwrite=True)
     spent = yield from costs.measure(ways, segmenter)
-    sequences = {item.name: item.group for item in found.items}
-    more = measures.measures(shown, sequences if found.protocol == "video" else None)
+    more = measures.measures(shown, videos)
     page = measures.markdown(more)
     export.write_json(folder / "measures.json", [asdict(m) for m in more], overwrite=True)
     with atomic_file(folder / "measures.md", overwrite=True) as temporary:
@@ -167,8 +180,26 @@ def benchmark(
     )
 
 
+def _lessons(found: DataSet, seed: int, share: float) -> dict[int | None, tuple[Item, ...]]:
+    """What is learned from before the references of each fold, or of all, are shown."""
+    folds = tuple(found.folds) or (None,)
+    out = {f: datasets.lessons(found, f, seed=seed, share=share) for f in folds}
+    for fold, items in out.items():
+        counted = Counter(item.label for item in items)
+        if any(out.values()) and max(counted.values(), default=0) < 2:
+            where = found.name if fold is None else f"{found.name}, fold {fold}"
+            msg = f"{where}: no class with two images among {len(items)} to learn from."
+            raise InputError(f"{msg} Give a larger share.")
+    return out
+
+
+def _played(found: DataSet, seed: int, shots: int, share: float) -> tuple[Episode, ...]:
+    drawn = datasets.episodes(found, shots=shots, seed=seed, share=share)
+    return _by_sequence(drawn) if found.protocol == "video" else tuple(drawn)
+
+
 def _elsewhere(
-    name: str, folder: Path | str | None, found: DataSet, split: str | None
+    name: str, data: Path | str, folder: Path | str | None, found: DataSet, split: str | None
 ) -> DataSet | None:
     """The images of another folder under that folder's name, with the labels of the set."""
     if folder is None:
@@ -176,10 +207,15 @@ def _elsewhere(
     if found.protocol != "share":
         msg = f"elsewhere is for sets whose references serve all images, and {name} is not one."
         raise InputError(f"{msg} Leave it out.")
-    other = replace(datasets.open(name, folder, split=split), name=Path(folder).resolve().name)
-    if other.name == name or not set(other.labels) & set(found.labels):
-        msg = f"{folder}: called as the set, or of other classes ({', '.join(other.labels)})."
-        raise InputError(f"{msg} Give another folder, or another name to it.")
+    place = Path(folder).resolve()
+    if place == Path(data).resolve():
+        raise InputError(f"{folder}: elsewhere is the set itself. Give another folder.")
+    if place.name == name:
+        raise InputError(f"{folder}: results of it would be called {name}, too. Rename it.")
+    other = replace(datasets.open(name, folder, split=split), name=place.name)
+    if not set(other.labels) & set(found.labels):
+        msg = f"{folder}: shows {', '.join(other.labels)}, expected {', '.join(found.labels)}."
+        raise InputError(f"{msg} Give a folder of the same classes.")
     return other
 
 

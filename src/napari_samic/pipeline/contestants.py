@@ -1,10 +1,11 @@
 """What the benchmark compares: ways from references to masks, by name.
 
 `paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
-`segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`. The
-steps between them are added one at a time. The first divides the map by its maximum: the paper's
-losses leave its level open, and the longer it learns, the less of it is above 0.5. Ablations are
-`paper+level` with one thing changed. The others compare without training a network.
+`segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`, or
+`samic` where a set has other classes to learn from. The steps between them are added one at a time.
+The first divides the map by its maximum: the paper's losses leave its level open, and the longer it
+learns, the less of it is above 0.5. Ablations are `paper+level` with one thing changed. The others
+compare without training a network.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+
+from napari_samic import sambox
 from napari_samic.contracts import Image, Job, Reference, Segmentation
 from napari_samic.errors import SettingsError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.backbones import Backbone
+from napari_samic.models.episodes import split
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline.adapt import adapt
 from napari_samic.pipeline.follow import Follower
@@ -54,8 +59,9 @@ class Way:
         Whether the learner is trained.
     adapted : bool
         Whether the packaged encoder is grown to the references.
-    follows : bool
-        Whether images are frames that follow the first reference.
+    frames : {"", "memory", "previous"}
+        Where images are frames that follow the first reference: whether `Follower` remembers them,
+        or the answer to the frame before is the reference of the next.
     layers : int
         4-D convolutions in each block of the learner, where `paper`.
     losses : tuple of str
@@ -70,7 +76,7 @@ class Way:
     paper: bool = False
     trained: bool = True
     adapted: bool = False
-    follows: bool = False
+    frames: Literal["", "memory", "previous"] = ""
     layers: int = 3
     losses: tuple[str, ...] = LOSSES
     settings: SegmentSettings = field(default_factory=SegmentSettings)
@@ -110,7 +116,10 @@ WAYS = MappingProxyType(
         "samic-nearest": Way("samic, served by the references likest the image", prompter=_NEAREST),
         "samic-agreed": Way("samic, maps weighed by their agreement", prompter=_AGREED),
         "samic-first": Way("those without training", trained=False),
-        "follow": Way("samic-first, and what was found in a frame", trained=False, follows=True),
+        "samic-previous": Way(
+            "samic-first, shown its answer to the frame before", trained=False, frames="previous"
+        ),
+        "follow": Way("samic-first, and what was found in a frame", trained=False, frames="memory"),
         DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
         **ABLATIONS,
     }
@@ -156,7 +165,7 @@ class Conditions:
     seed : int
     instances : bool
         False: one value a class, as in videos of several objects.
-    pool : tuple of Reference
+    lessons : tuple of Reference
         What is learned from instead of the references, which then only serve; of other classes.
     learned : dict
         Trainings that other ways may share, the last few.
@@ -167,7 +176,7 @@ class Conditions:
     adapting: AdaptSettings
     seed: int = 0
     instances: bool = True
-    pool: tuple[Reference, ...] = ()
+    lessons: tuple[Reference, ...] = ()
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
@@ -188,7 +197,7 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     """
     if name in WAYS:
         worker = yield from _samic(WAYS[name], references, given)
-        return _follower(worker, references[0]).segment if WAYS[name].follows else worker.segment
+        return _answerer(WAYS[name], worker, references[0])
     features = backbones.build("segmenter", given.segmenter)
     asked = SamicPrompter(features)
     asked.references = tuple(references)
@@ -216,15 +225,20 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
     return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, **unused)
 
 
+def for_videos(ways: Sequence[str]) -> tuple[str, ...]:
+    """Those that need frames that follow each other."""
+    return tuple(name for name in ways if name in WAYS and WAYS[name].frames)
+
+
 def is_taught(name: str) -> bool:
-    """Whether a way learns from the pool, where there is one."""
+    """Whether a way learns from lessons, where there are some."""
     return name in WAYS and WAYS[name].trained
 
 
 def check(ways: Sequence[str], shots: Sequence[int]) -> None:
     """Raise SettingsError for a way that can't do with one reference, before hours are spent.
 
-    Of a set without a pool.
+    Of a set without lessons.
     """
     unfit = [name for name in ways if name in WAYS and WAYS[name].paper]
     if unfit and min(shots) < 2:
@@ -235,14 +249,23 @@ def check(ways: Sequence[str], shots: Sequence[int]) -> None:
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
     prompter = yield from _trained(way, references, given)
     if way.adapted and len(references) > 1 and given.adapting.adapt:
-        yield from adapt(prompter, given.segmenter, references, given.adapting, given.seed)
+        aside: tuple[str, ...] | None = None
+        if given.lessons:
+            rng = np.random.default_rng(given.seed)
+            aside = tuple(r.name for r in split(references, given.training.holdout_frac, rng)[1])
+        yield from adapt(
+            prompter, given.segmenter, references, given.adapting, given.seed, aside=aside
+        )
     settings = replace(way.settings, instances=given.instances)
     return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
 
 
 def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Job[SamicPrompter]:
-    """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks."""
-    teachers = given.pool if given.pool and way.trained else references
+    """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks.
+
+    With lessons, the mean feature that is subtracted stays theirs.
+    """
+    teachers = given.lessons if given.lessons and way.trained else references
     learns = way.trained and len(teachers) > 1
     names = tuple(r.name for r in teachers)
     key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
@@ -250,18 +273,41 @@ def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Jo
         how = _training(way, given)
         made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
         yield from made.fit(teachers, how if learns else replace(how, epochs=0))
+        if not learns:
+            return made
         given.learned[key] = made
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
     own = given.learned[key].twin()
     own.peaks = way.peaks
-    if teachers is not references:  # these only serve: their weights are kept
-        yield from own.fit(references, replace(given.training, epochs=0))
+    if teachers is not references:  # these only serve
+        own.references, own.report = tuple(references), None
     return own
 
 
-def _follower(worker: Worker, first: Reference) -> Follower:
-    memory = MemorySettings(follow="always")
-    follower = Follower(worker.prompter, worker.segmenter, memory, worker.settings)
-    follower.begin(first)
-    return follower
+def _answerer(way: Way, worker: Worker, first: Reference) -> Answerer:
+    if way.frames == "memory":
+        memory = MemorySettings(follow="always")
+        follower = Follower(worker.prompter, worker.segmenter, memory, worker.settings)
+        follower.begin(first)
+        return follower.segment
+    if way.frames == "previous":
+        return _FrameBefore(worker, first).segment
+    return worker.segment
+
+
+@dataclass(eq=False)
+class _FrameBefore:
+    """Shows the answer to a frame as the reference of the next; SAMIC's protocol of DAVIS."""
+
+    worker: Worker
+    shown: Reference
+
+    def segment(self, image: Image) -> Segmentation:
+        """Segment the next frame, (H, W, 3) uint8."""
+        found = self.worker.answer(image, self.worker.look(image, (self.shown,)))
+        by_class = not self.worker.settings.instances
+        prompts = sambox.prompts_of(found.labels, by_class=by_class)
+        if prompts:  # else the last frame with an object goes on being shown
+            self.shown = Reference(self.shown.name, image, prompts, found.labels)
+        return found

@@ -17,6 +17,7 @@ import numpy as np
 from napari_samic import export, sambox
 from napari_samic.contracts import IntArray, Job, Plane, Reference, Segmentation, Step
 from napari_samic.datasets import DataSet, Episode, Item
+from napari_samic.errors import InputError
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores
 from napari_samic.normalise import Normalisation, fit_normalisation
@@ -40,7 +41,7 @@ class Stage:
     given : Conditions
     episodes : tuple of Episode
     most : int
-        Targets of an episode at most, drawn by the seed; 0: all.
+        Targets of an episode at most, drawn by the seed, or the first frames; 0: all.
     without : frozenset of str
         Names of images of the set that are never targets.
     elsewhere : DataSet or None
@@ -48,7 +49,7 @@ class Stage:
     is_video : bool
         Where a first frame has several objects, each is a class of its own then, and is scored by
         its number.
-    pools : dict of int or None to tuple of Item
+    lessons : dict of int or None to tuple of Item
         What is learned from before the references of a fold's episodes are shown.
     """
 
@@ -61,12 +62,22 @@ class Stage:
     without: frozenset[str]
     elsewhere: DataSet | None = None
     is_video: bool = False
-    pools: Mapping[int | None, tuple[Item, ...]] = field(default_factory=dict)
+    lessons: Mapping[int | None, tuple[Item, ...]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise InputError if there is no target."""
+        for name in self._names:
+            if not any(self._targets(name, episode) for episode in self.episodes):
+                msg = f"{name}, {self.shots} shots: no image to segment is left."
+                raise InputError(f"{msg} Leave fewer out, or give a larger set.")
 
     def missing(self, way: str) -> tuple[str, ...]:
         """Sets that the way has not answered yet."""
-        names = (self.name, *([self.elsewhere.name] if self.elsewhere is not None else []))
-        return tuple(name for name in names if not self._file(name, way).exists())
+        return tuple(name for name in self._names if not self._file(name, way).exists())
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (self.name, *([self.elsewhere.name] if self.elsewhere is not None else []))
 
     def _file(self, name: str, way: str) -> Path:
         return self.folder / "cells" / f"{name}-{self.shots}-{self.given.seed}-{way}.csv"
@@ -76,29 +87,33 @@ class Stage:
         books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
         taught: dict[int | None, tuple[Reference, ...]] = {}
         for episode in self.episodes:
+            asked = {book.name: self._targets(book.name, episode) for book in books}
+            if not any(asked.values()):
+                continue
             if contestants.is_taught(way) and episode.fold not in taught:
-                taught = {episode.fold: self._pool(episode.fold)}  # one fold at a time
+                taught.clear()  # one fold at a time
+                taught[episode.fold] = self._lessons(episode.fold)
             normalisation = _normalisation(episode.references)
             first = episode.references[0].read_truth() if self.is_video else None
             several = first is not None and len(np.unique(first[first > 0])) > 1
             make = _of_classes if several else _reference
             references = [make(item, normalisation) for item in episode.references]
-            pool = taught.get(episode.fold, ())
-            given = replace(self.given, instances=not several, pool=pool)
+            shown = taught.get(episode.fold, ())
+            given = replace(self.given, instances=not several, lessons=shown)
             where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
             job = contestants.learn(way, references, given)
             answer = yield from _told(job, done, total, where)
             for book in books:
-                targets = self._targets(book.name, episode)
+                targets = asked[book.name]
                 for i, item in enumerate(targets):
                     book.add(item, answer, normalisation, first)
                     yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
         for book in books:
             book.write(self._file(book.name, way), self.folder / "sheets")
 
-    def _pool(self, fold: int | None) -> tuple[Reference, ...]:
+    def _lessons(self, fold: int | None) -> tuple[Reference, ...]:
         """Read, with a number for each class."""
-        items = self.pools.get(fold, ())
+        items = self.lessons.get(fold, ())
         if not items:
             return ()
         numbers = {label: n for n, label in enumerate(dict.fromkeys(i.label for i in items), 1)}
@@ -106,9 +121,12 @@ class Stage:
         return tuple(_reference(i, normalisation, numbers[i.label]) for i in items)
 
     def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
-        found = [t for t in episode.targets if t.name not in self.without]
         if self.elsewhere is not None and name == self.elsewhere.name:
             found = list(self.elsewhere.where(label=episode.label))
+        else:
+            found = [t for t in episode.targets if t.name not in self.without]
+        if self.is_video:  # frames that follow each other
+            return tuple(found[: self.most or None])
         order = np.random.default_rng(self.given.seed).permutation(len(found))
         return tuple(found[i] for i in sorted(order[: self.most or None]))
 
@@ -154,6 +172,8 @@ class _Book:
             sure = sure if len(each) == 1 else float(found.score)  # labels are classes
             told["iou"] = float(np.mean([one.j for one in each]))
             told["boundary_f"] = float(np.mean([one.f for one in each]))
+            if len(each) > 1:
+                told |= {"dice": float("nan"), "object_f1": float("nan")}  # of which objects?
         self.asked[item.name] += 1
         times = self.asked[item.name]  # some protocols ask for an image more than once
         image_name = item.name if times == 1 else f"{item.name} again {times}"
@@ -203,9 +223,5 @@ def _reference(item: Item, normalisation: Normalisation, label: int = 1) -> Refe
 def _of_classes(item: Item, normalisation: Normalisation) -> Reference:
     """Each of its objects is a class of its own."""
     truth = item.read_truth()
-    prompts = [
-        replace(one, label=int(number))
-        for number in np.unique(truth[truth > 0])
-        for one in sambox.prompts_of(truth == number)
-    ]
-    return Reference(item.name, image_of(item, normalisation), tuple(prompts), truth)
+    prompts = sambox.prompts_of(truth, by_class=True)
+    return Reference(item.name, image_of(item, normalisation), prompts, truth)
