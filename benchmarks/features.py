@@ -1,11 +1,15 @@
 """How good an encoder's features are for finding an object by an annotated picture.
 
-One-shot AUC of the cosine to a reference's prototype, and a linear probe. `oneshot.py --features`
-runs it.
+    python benchmarks/features.py --model tiny --set kvasir --pairs 200
+
+One-shot AUC of the cosine to a reference's prototype, and a linear probe. What is made of them is
+what `napari-samic benchmark` measures. Reads ../shared/data and says so when it is not there.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_samic.cache import ArrayCache
 from napari_samic.images import open_images
 from napari_samic.masks import match_by_stem, read_mask
 from napari_samic.metrics import auc
+from napari_samic.models.backbones import SegmenterBackbone
 from napari_samic.models.cells import Look, centre_of, upsampled
 from napari_samic.models.forest import per_class, sampled
-from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.models.sam import build
+from napari_samic.normalise import fit_normalisation, read_rgb
 
 SETS = {"kvasir": "kvasir-seg-train880", "nuclei": "coelho2009-nuclei", "cvc": "cvc-clinicdb"}
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -44,10 +51,10 @@ class Picture:
 class Pool:
     """Pictures of a folder with `images` and `masks`, read when asked for."""
 
-    def __init__(self, folder: Path, normalisation: Normalisation | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.planes = open_images(folder / "images")
         self.masks = match_by_stem(self.planes, folder / "masks")
-        self.normalisation = normalisation or fit_normalisation(self.planes)
+        self.normalisation = fit_normalisation(self.planes)
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -142,3 +149,31 @@ def table(backbone: Any, pool: Any, *, pairs: int, references: int, targets: int
     used = min(references, len(pool) // 2)
     text = f"Linear probe, {used} references, {len(linear)} others: {interval(linear)}"
     return "\n".join([*lines, "", text])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--set", choices=SETS, default="kvasir")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data", type=Path, default=SHARED)
+    args = parser.parse_args(arguments)
+    folder = args.data / SETS[args.set]
+    if not folder.is_dir():
+        print(f"skipped: {folder} is not here")
+        return
+    with tempfile.TemporaryDirectory() as kept:
+        segmenter = build(args.model, device=args.device, cache=ArrayCache(kept, 32 * 2**30))
+        figures = table(
+            SegmenterBackbone(segmenter), Pool(folder), pairs=args.pairs, references=176,
+            targets=100, seed=args.seed,
+        )  # fmt: skip
+    print(f"{args.set}, {args.model}, {args.pairs} pairs: AUC (95 % interval)\n\n{figures}")
+
+
+if __name__ == "__main__":
+    main()
