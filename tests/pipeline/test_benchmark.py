@@ -121,6 +121,11 @@ def test_images_elsewhere_are_targets_of_the_same_learning(folder, tmp_path, toy
     assert [r.image for r in rows if (r.set, r.method) == ("other", "samic")] == ["p0", "p1", "p2"]
     assert len([r for r in rows if r.set == "folder"]) == 10
     assert (out / "cells" / "folder-2-0-samic-first.csv").read_bytes() == alone
+    with pytest.raises(OutputError, match="another without"):
+        compare(folder, out, toy, ways=ways, elsewhere=other, without=["p0"])
+    compare(folder, tmp_path / "some", toy, ways=ways, elsewhere=other, without=["p0", "p7"])
+    some = [r.image for r in read_results(tmp_path / "some" / "images.csv") if r.set == "other"]
+    assert some == ["p1", "p2"]
     with pytest.raises(OutputError, match="another data"):
         compare(folder, out, toy, ways=ways, elsewhere=write_scenes(tmp_path / "b" / "other", 3))
 

@@ -112,6 +112,7 @@ def adapt(
         No object to learn from, or a loss that is not finite.
     """
     started, rng = time.monotonic(), np.random.default_rng(seed)
+    pages, aside = [one.field for one in pages], [one.field for one in aside]
     side_px = side_for([*pages, *aside])
     net = objectnet.fresh(len(labels), seed).to(device)
     course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from napari_samic.contracts import Image, IntArray
 from napari_samic.errors import TrainingError
 from napari_samic.models import objectnet
+from napari_samic.models.field import field_of
 from napari_samic.models.refmasks import Shown
 
 WINDOW_PX = 256
@@ -36,6 +37,14 @@ class Page:
     name: str
     image: Image
     shown: Shown
+
+    @property
+    def field(self) -> Page:
+        """Its field of view alone (see `models.field`)."""
+        inner = field_of(self.image)
+        return Page(
+            self.name, self.image[inner], Shown(self.shown.numbers[inner], self.shown.classes)
+        )
 
 
 def side_for(pages: Sequence[Page]) -> int:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import FormatError
 from napari_samic.models import checkpoints, registry, tiny, tinyscales
+from napari_samic.models.field import field_of
 from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder, folded
 
 START = "tiny"
@@ -160,17 +161,22 @@ class Finder:
     def see(self, image: Image) -> dict[int, Seen]:
         """What it sees of each class, at the size of the image: the mean of several looks.
 
+        They are at the field of view alone (see `field`); nothing is in the frame around it.
+
         Parameters
         ----------
         image : (H, W, 3) uint8
         """
         if self._quick is None:
             self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
+        inner, count = field_of(image), len(self.labels)
+        part = image[inner]
         with torch.inference_mode():
-            total = self._look(self._quick, image, ZOOMS[0])
+            total = self._look(self._quick, part, ZOOMS[0])
             for zoom in ZOOMS[1:]:
-                total += self._look(self._quick, image, zoom)
-            values, count = (total.div_(len(ZOOMS))).cpu().numpy(), len(self.labels)
+                total += self._look(self._quick, part, zoom)
+            values = np.zeros((2 * count, *image.shape[:2]), np.float32)
+            values[:, *inner] = total.div_(len(ZOOMS)).cpu().numpy()
         return {k: Seen(values[i], values[count + i]) for i, k in enumerate(self.labels)}
 
     def _look(self, net: nn.Module, image: Image, zoom: float) -> Tensor:

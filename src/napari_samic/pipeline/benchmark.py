@@ -69,7 +69,8 @@ def benchmark(
     targets : int
         At most this many images an episode, drawn by the seed; 0: all.
     without : sequence of str
-        Names of images that are never targets, as those by which settings were chosen.
+        Names of images that are never targets, as those by which settings were chosen; of `data`
+        or of `elsewhere`.
     elsewhere : Path, optional
         Another folder of the same layout, as of another centre: its images are targets, too, with
         references from `data`. Its results carry the folder's name.
@@ -118,7 +119,9 @@ def benchmark(
     if not any(any(by_fold.values()) for by_fold in lessons.values()):
         contestants.check(ways, shots)
     other = _elsewhere(name, data, elsewhere, found, split)
-    if unknown := sorted(set(without) - {item.name for item in found.items}):
+    own = {item.name for item in found.items}
+    others = {item.name for item in other.items} if other is not None else set()
+    if unknown := sorted(set(without) - own - others):
         raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
     played = {
         (seed, count): _played(found, seed, count, share) for seed in seeds for count in shots
@@ -132,13 +135,19 @@ def benchmark(
         "data": str(Path(data).resolve()),
         "split": split,
     }
-    setup |= {"share": share, "targets": targets, "without": sorted(without), "model": model}
+    setup |= {
+        "share": share,
+        "targets": targets,
+        "without": sorted(own & set(without)),
+        "model": model,
+    }
     setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
     setup |= {"first_weights": file_sha256(starting.PATH)}
     setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
     _check_setup(folder / SETUP, setup)
     if other is not None:
-        there = {**setup, "data": str(Path(elsewhere or "").resolve()), "without": []}
+        there = {**setup, "data": str(Path(elsewhere or "").resolve())}
+        there["without"] = sorted(others & set(without))
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     for seed in seeds:

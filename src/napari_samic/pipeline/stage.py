@@ -43,7 +43,7 @@ class Stage:
     most : int
         Targets of an episode at most, drawn by the seed, or the first frames; 0: all.
     without : frozenset of str
-        Names of images of the set that are never targets.
+        Names of images that are never targets.
     elsewhere : DataSet or None
         Whose images are targets of every episode of their class, too.
     is_video : bool
@@ -122,9 +122,10 @@ class Stage:
 
     def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
         if self.elsewhere is not None and name == self.elsewhere.name:
-            found = list(self.elsewhere.where(label=episode.label))
+            asked = self.elsewhere.where(label=episode.label)
         else:
-            found = [t for t in episode.targets if t.name not in self.without]
+            asked = episode.targets
+        found = [item for item in asked if item.name not in self.without]
         if self.is_video:  # frames that follow each other
             return tuple(found[: self.most or None])
         order = np.random.default_rng(self.given.seed).permutation(len(found))
