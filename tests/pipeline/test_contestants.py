@@ -106,3 +106,35 @@ def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypa
     assert made["samic"] is not made["default"]
     run(contestants.learn("paper", [two[0], SimpleNamespace(name="three")], given))
     assert len(fitted) == 4
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
+    taught, toy, monkeypatch
+):
+    asked = []
+
+    def fit(self, references, how):
+        yield from ()
+
+    def adapt(prompter, segmenter, references, settings, seed, *, aside):
+        asked.append((aside, tuple(r.name for r in prompter.references)))
+        yield from ()
+
+    monkeypatch.setattr(contestants.SamicPrompter, "fit", fit)
+    monkeypatch.setattr(contestants, "adapt", adapt)
+    shown = SimpleNamespace(label=1, is_empty=False)
+    few = [SimpleNamespace(name=f"r{n}", objects=(shown,)) for n in range(8)]
+    lessons = tuple(SimpleNamespace(name=f"t{n}", objects=(shown,)) for n in range(3))
+    given = contestants.Conditions(
+        load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
+        lessons=lessons if taught else (),
+    )  # fmt: skip
+    run(contestants.learn("default", few, given))
+    [(aside, serving)] = asked
+    if taught:
+        assert len(aside) == 1
+        assert set(aside) < {r.name for r in few}
+        assert serving == tuple(r.name for r in few)
+    else:
+        assert aside is None  # those that the training kept aside
