@@ -152,9 +152,9 @@ def steps_for(settings: AdaptSettings, references: int) -> int:
     """How many batches: as set, or what so many references are worth.
 
     >>> [steps_for(AdaptSettings(), n) for n in (1, 5, 20, 176)]
-    [220, 300, 600, 1200]
+    [250, 450, 1200, 2000]
     """
-    return settings.adapt_steps or min(200 + 20 * references, 1200)
+    return settings.adapt_steps or min(200 + 50 * references, 2000)
 
 
 class Course(Generic[Net]):
