@@ -299,7 +299,7 @@ class AdaptSettings(Settings):
         "objects are. It is kept inside the prompter file.",
     )
     adapt_steps: int = option(
-        0, "Batches. 0: by the number of references, 250 for one and 2000 for 36.", ge=0, le=100_000
+        0, "Batches. 0: by the number of references, 250 for one and 3000 for 56.", ge=0, le=100_000
     )
     adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
     adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)

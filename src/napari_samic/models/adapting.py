@@ -152,9 +152,9 @@ def steps_for(settings: AdaptSettings, references: int) -> int:
     """How many batches: as set, or what so many references are worth.
 
     >>> [steps_for(AdaptSettings(), n) for n in (1, 5, 20, 176)]
-    [250, 450, 1200, 2000]
+    [250, 450, 1200, 3000]
     """
-    return settings.adapt_steps or min(200 + 50 * references, 2000)
+    return settings.adapt_steps or min(200 + 50 * references, 3000)
 
 
 class Course(Generic[Net]):
