@@ -3,9 +3,9 @@
 `paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
 `segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`, or
 `samic` where a set has other classes to learn from. The steps between them are added one at a time.
-The first divides the map by its maximum: the paper's losses leave its level open, and the longer it
-learns, the less of it is above 0.5. Ablations are `paper+level` with one thing changed. The others
-compare without training a network.
+The first divides the map by its maximum: the paper's losses leave its level open, so that it is
+chance whether anything of it is above 0.5. Ablations are `paper+level` with one thing changed. The
+others compare without training a network.
 """
 
 from __future__ import annotations
