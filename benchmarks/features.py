@@ -29,6 +29,7 @@ from napari_samic.models.cells import Look, centre_of, upsampled
 from napari_samic.models.forest import per_class, sampled
 from napari_samic.models.sam import build
 from napari_samic.normalise import fit_normalisation, read_rgb
+from napari_samic.statistics import bootstrap_interval
 
 SETS = {"kvasir": "kvasir-seg-train880", "nuclei": "coelho2009-nuclei", "cvc": "cvc-clinicdb"}
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -98,9 +99,8 @@ def interval(values: Sequence[float], seed: int = 0) -> str:
     kept = np.array(values)[~np.isnan(values)]
     if not len(kept):
         return "-"
-    picks = np.random.default_rng(seed).integers(len(kept), size=(2000, len(kept)))
-    low, high = np.percentile(kept[picks].mean(1), (2.5, 97.5))
-    return f"{kept.mean():.3f} ({low:.3f}-{high:.3f})"
+    found = bootstrap_interval(kept, seed=seed)
+    return f"{found.mean:.3f} ({found.low:.3f}-{found.high:.3f})"
 
 
 def one_shot(backbone: Any, pool: Any, pairs: int, seed: int) -> dict[str, list[list[float]]]:

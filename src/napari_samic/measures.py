@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_samic.report import Result, unit_of
+from napari_samic.report import Result, table_of, unit_of
 from napari_samic.statistics import risk_coverage, share_of_bad, unit_means
 
 NAN = float("nan")
@@ -138,5 +138,4 @@ def markdown(found: Sequence[Measures]) -> str:
         values = [getattr(m, _HEADS[head]) for head in heads]
         texts = [f"{value:.3f}" if np.isfinite(value) else "" for value in values]
         lines.append([f"{m.set}, {m.shots}", m.method, *texts])
-    first, *rest = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([first, "|" + "---|" * len(lines[0]), *rest]) + "\n"
+    return table_of(lines)

@@ -203,8 +203,19 @@ def markdown(found: Sequence[Cell], *, digits: int = 3) -> str:
     lines = [["method", *heads]]
     for method in dict.fromkeys(c.method for c in found):
         lines.append([_safe(method), *(texts.get((method, place), "") for place in places)])
-    first, *rest = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([first, "|" + "---|" * len(lines[0]), *rest]) + "\n"
+    return table_of(lines)
+
+
+def table_of(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line is the head.
+
+    >>> print(table_of([["way", "ms"], ["paper", "31.4"]]), end="")
+    | way | ms |
+    |---|---|
+    | paper | 31.4 |
+    """
+    head, *rest = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|" + "---|" * len(lines[0]), *rest]) + "\n"
 
 
 def _text(cell: Cell, digits: int) -> str:

@@ -8,6 +8,7 @@ not. Pure NumPy.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_samic.contracts import BoolArray, Image
 
@@ -41,7 +42,7 @@ def field_of(image: Image) -> tuple[slice, slice]:
     return slice(0, image.shape[0]), slice(0, image.shape[1])
 
 
-def _between(share: np.ndarray[tuple[int], np.dtype[np.float64]]) -> slice:
+def _between(share: NDArray[np.float64]) -> slice:
     """From the first to the last that is bright enough."""
     inner = np.flatnonzero(share >= EDGE)
     return slice(int(inner[0]), int(inner[-1]) + 1) if len(inner) else slice(0, 0)

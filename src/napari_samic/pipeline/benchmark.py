@@ -67,7 +67,8 @@ def benchmark(
         References; videos and sets that give one image have one.
     seeds : sequence of int
     targets : int
-        At most this many images an episode, drawn by the seed; 0: all.
+        At most this many images an episode, drawn by the seed, or the first frames of a video; 0:
+        all.
     without : sequence of str
         Names of images that are never targets, as those by which settings were chosen; of `data`
         or of `elsewhere`.
@@ -134,16 +135,15 @@ def benchmark(
         "set": name,
         "data": str(Path(data).resolve()),
         "split": split,
-    }
-    setup |= {
         "share": share,
         "targets": targets,
         "without": sorted(own & set(without)),
         "model": model,
+        "weights": str(getattr(segmenter, "weights_sha256", "")),
+        "first_weights": file_sha256(starting.PATH),
+        "training": how.to_dict(),
+        "adapt": growing.to_dict(),
     }
-    setup |= {"weights": str(getattr(segmenter, "weights_sha256", ""))}
-    setup |= {"first_weights": file_sha256(starting.PATH)}
-    setup |= {"training": how.to_dict(), "adapt": growing.to_dict()}
     _check_setup(folder / SETUP, setup)
     if other is not None:
         there = {**setup, "data": str(Path(elsewhere or "").resolve())}

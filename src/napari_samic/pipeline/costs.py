@@ -19,6 +19,7 @@ from napari_samic.models import backbones
 from napari_samic.models.correlation import correlate, prepare_reference, prepare_target
 from napari_samic.models.hsnet import HyperCorrelationLearner
 from napari_samic.pipeline import contestants
+from napari_samic.report import table_of
 
 TURNS = 7
 
@@ -112,8 +113,6 @@ def markdown(ways: Mapping[str, Mapping[str, float]]) -> str:
     | paper | 2,573,794 | 31.4 |
     <BLANKLINE>
     """
-    lines = ["| way | learner's parameters | ms an image and reference |", "|---|---|---|"]
-    lines += [
-        f"| {way} | {cost['parameters']:,} | {cost['ms']:.1f} |" for way, cost in ways.items()
-    ]
-    return "\n".join(lines) + "\n"
+    head = ["way", "learner's parameters", "ms an image and reference"]
+    rows = [[way, f"{cost['parameters']:,}", f"{cost['ms']:.1f}"] for way, cost in ways.items()]
+    return table_of([head, *rows])

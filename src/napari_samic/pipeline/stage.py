@@ -155,7 +155,8 @@ class _Book:
 
         IoU and boundary F are then the means over these, whether they are still there or not.
         """
-        image, truth = image_of(item, normalisation), as_instances(item.read_truth())
+        image, given = image_of(item, normalisation), item.read_truth()
+        truth = as_instances(given)
         if hasattr(self.given.segmenter, "precompute"):
             self.given.segmenter.precompute(image)  # else the first way would pay for all
         started = time.monotonic()
@@ -168,7 +169,7 @@ class _Book:
         told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
         sure = _confidence(found)
         if first is not None:
-            frames = [(first, first), (found.labels, item.read_truth())]
+            frames = [(first, first), (found.labels, given)]
             each = object_scores(frames).values()
             sure = sure if len(each) == 1 else float(found.score)  # labels are classes
             told["iou"] = float(np.mean([one.j for one in each]))
