@@ -302,6 +302,13 @@ class AdaptSettings(Settings):
         0, "Batches. 0: by the number of references, 250 for one and 3000 for 56.", ge=0, le=100_000
     )
     adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
+    adapt_others: int = option(
+        256,
+        "Images without annotation that are looked at, too, at most: the network learns from what "
+        "it is sure of in them. 0: none.",
+        ge=0,
+        le=100_000,
+    )
     adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
     decoder_steps: int = option(
         0,

@@ -12,7 +12,7 @@ from napari_samic.contracts import run
 from napari_samic.errors import InputError, TrainingError
 from napari_samic.gui import trainwork
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
-from napari_samic.settings import PeakSettings, TrainSettings
+from napari_samic.settings import AdaptSettings, PeakSettings, TrainSettings
 
 
 @pytest.fixture
@@ -25,13 +25,15 @@ def bench(tmp_path, monkeypatch, toy):
     made.close()
 
 
-def trained(bench, *, resume=False, stop=lambda: False, **settings):
+def trained(bench, *more, resume=False, stop=lambda: False, **settings):
     chosen = {kind: kind() for kind in KINDS}
     chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
     chosen[PeakSettings] = PeakSettings(floor=1e-6)
+    chosen |= {type(one): one for one in more}
     order = Order(
-        bench.project, bench.reference_images(), bench.desk.state.model, chosen, stop, resume
-    )
+        bench.project, bench.reference_images(), bench.desk.state.model, chosen,
+        bench.other_images(), stop, resume,
+    )  # fmt: skip
     return run(trainwork.train(order))
 
 
@@ -132,6 +134,27 @@ def test_other_references_are_another_training(bench):
         trained(bench, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("growing", "names"),
+    [
+        pytest.param(AdaptSettings(), {"images/cells[2].tif", "images/cells[3].tif"}, id="all"),
+        pytest.param(AdaptSettings(adapt_others=0), None, id="none_wanted"),
+        pytest.param(AdaptSettings(adapt=False), None, id="nothing_grows"),
+    ],
+)
+def test_open_images_that_are_not_annotated_help_what_grows(
+    growing, names, tmp_path, monkeypatch, toy
+):
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1)
+    project = begin(made, tmp_path / "project")
+    trained(made, growing)
+    [step] = recipes.load_recipe(trainwork.new_step(project)).steps
+    others = step.inputs.get("others")
+    assert (others if others is None else set(others)) == names
+    made.close()
+
+
 def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
     project = bench.project
     trained(bench)
@@ -139,7 +162,10 @@ def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
     names = ("prompter.pt", "training.mark")
     before = {name: (project.folder / name).read_bytes() for name in names}
     chosen = {kind: kind() for kind in KINDS}
-    order = Order(project, bench.reference_images(), bench.desk.state.model, chosen, lambda: False)
+    order = Order(
+        project, bench.reference_images(), bench.desk.state.model, chosen, bench.other_images(),
+        lambda: False,
+    )  # fmt: skip
     job = trainwork.train(order)
     while next(job).data.get("phase") != "batch":
         pass

@@ -1,5 +1,6 @@
 """The encoder grown to the references: in the prompter file, used by `segment`, or refused."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -9,12 +10,12 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
-from napari_samic.errors import FormatError, TrainingError
+from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.segment import open_worker
 from napari_samic.settings import AdaptSettings, MemorySettings, TrainSettings
-from toys import scene, write_scenes
+from toys import scene, write_image, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
 QUICK = TrainSettings(epochs=1, views=1)
@@ -83,6 +84,57 @@ def test_it_comes_back_the_same_from_the_file(grown, folder):
     first, again = (open_worker(grown[0], device="cpu").segment(image) for _ in "ab")
     assert (first.labels == again.labels).all()
     assert len(first.scores) == 2
+
+
+@pytest.fixture
+def others_of(folder, toy, tmp_path, monkeypatch):
+    """What a training with these options would learn from without annotation."""
+
+    def found(images, seed=0, **options):
+        got = []
+
+        def grow(*args, more, **_):
+            got.extend(more)
+            yield from ()
+
+        monkeypatch.setattr(ROOM, "grow", grow)
+        run(
+            pipeline.train(
+                images, masks=folder / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
+                settings=replace(QUICK, seed=seed), overwrite=True, **options,
+            )
+        )  # fmt: skip
+        return got
+
+    return found
+
+
+def test_images_without_a_mask_are_learned_from_too(folder, others_of, tmp_path):
+    four = [folder / "images" / f"p{i}.png" for i in range(4)]
+    assert others_of(four) == []
+    for i in (7, 8):
+        write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
+    (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
+    beside = others_of([*four, tmp_path / "more" / "q7.png"])
+    assert len(beside) == 1
+    assert (beside[0] == scene(7)[0]).all()
+    apart = others_of(four, others=tmp_path / "more")
+    assert sorted(one.sum() for one in apart) == sorted(scene(i)[0].sum() for i in (7, 8))
+    assert len(others_of(four, others=[four[0], *(tmp_path / "more").glob("q*")])) == 2
+
+
+def test_the_seed_draws_the_others(folder, others_of, tmp_path):
+    four = [folder / "images" / f"p{i}.png" for i in range(4)]
+    for i in range(8):
+        write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
+    orders = [
+        [one.sum() for one in others_of(four, others=tmp_path / "more", seed=seed)]
+        for seed in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2])
+    with pytest.raises(InputError, match="nowhere"):
+        others_of(four, others=tmp_path / "nowhere")
 
 
 def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):

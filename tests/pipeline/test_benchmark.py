@@ -130,6 +130,22 @@ def test_images_elsewhere_are_targets_of_the_same_learning(folder, tmp_path, toy
         compare(folder, out, toy, ways=ways, elsewhere=write_scenes(tmp_path / "b" / "other", 3))
 
 
+def test_ways_are_shown_the_images_that_they_will_answer(folder, tmp_path, toy, monkeypatch):
+    shown, real = [], contestants.learn
+
+    def learn(name, references, given):
+        shown.append([read().sum() for read in given.more])
+        return real(name, references, given)
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    other = write_scenes(tmp_path / "other", 3)
+    compare(folder, tmp_path / "out", toy, ways=("samic-first",), elsewhere=other)
+    rows = read_results(tmp_path / "out" / "images.csv")
+    names = [int(r.image.removeprefix("p")) for r in rows]
+    assert len(names) > 3
+    assert shown == [[scene(number)[0].sum() for number in names]]
+
+
 def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, toy):
     same = write_scenes(tmp_path / "folder", 3)
     for other, text in ((same, "be called folder, too"), (folder, "the set itself")):

@@ -117,7 +117,7 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
     def fit(self, references, how):
         yield from ()
 
-    def adapt(prompter, segmenter, references, settings, seed, *, aside):
+    def adapt(prompter, segmenter, references, settings, seed, *, aside, more):
         asked.append((aside, tuple(r.name for r in prompter.references)))
         yield from ()
 
@@ -138,3 +138,30 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
         assert serving == tuple(r.name for r in few)
     else:
         assert aside is None  # those that the training kept aside
+
+
+@pytest.mark.parametrize(
+    ("way", "seen"),
+    [
+        pytest.param("default", ["a", "b", "c"], id="with_the_images_to_be_segmented"),
+        pytest.param("default-alone", [], id="without_them"),
+    ],
+)
+def test_what_grows_sees_the_images_to_be_segmented_if_the_way_is_so(way, seen, toy, monkeypatch):
+    asked = []
+
+    def fit(self, references, how):
+        yield from ()
+
+    def adapt(*args, more, **_):
+        asked.extend(more)
+        yield from ()
+
+    monkeypatch.setattr(contestants.SamicPrompter, "fit", fit)
+    monkeypatch.setattr(contestants, "adapt", adapt)
+    given = contestants.Conditions(
+        load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
+        more=tuple(lambda name=name: name for name in "abc"),
+    )  # fmt: skip
+    run(contestants.learn(way, [SimpleNamespace(name=name) for name in ("one", "two")], given))
+    assert sorted(asked) == seen

@@ -142,7 +142,7 @@ BAD = [
 ]
 ADDED = [
     # (one more line of the first step, what the loader says)
-    ("settings: {epoch: 3}", "unknown epoch in settings. Known: adapt, adapt_batch, adapt_rate"),
+    ("settings: {epoch: 3}", "unknown epoch in settings. Known: adapt, adapt_batch, adapt_others"),
     ("settings: {epochs: -1}", "epochs is -1, expected at least 0."),
     ("settings: {epochs: -1, shots: 0}", "epochs is -1, expected at least 0; " + STEP + "shots is"),
     ("settings: {epochs: many}", "epochs is 'many', expected int"),

@@ -136,6 +136,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Prompter file to write.")],
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(help="Images without annotation, as those to be segmented; they help, too."),
+    ] = None,
     model: Model = "tiny",
     device: Device = "auto",
     channels: Channels = None,
@@ -153,9 +157,9 @@ def train(
     from napari_samic.pipeline.common import check_channels
 
     job = recipes.job(
-        "train", images, out=out, prompts=prompts, masks=masks, model=model, device=device,
-        channels=check_channels(channels), settings=settings, prompter=prompter, heat=heat,
-        peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
+        "train", images, out=out, prompts=prompts, masks=masks, others=others or None, model=model,
+        device=device, channels=check_channels(channels), settings=settings, prompter=prompter,
+        heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     lines = [f"{len(outcome.done)} references: {outcome.figures['summary']}"]

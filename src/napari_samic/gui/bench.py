@@ -5,7 +5,7 @@ Brings no widget of its own and must not know any step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -169,6 +169,19 @@ class Bench:
         found = sources.references(self.desk.state, self._find)
         return sources.references_as_files(found, self.desk.state, project)
 
+    def other_images(self) -> Callable[[int, int], Job[list[Path]]]:
+        """Make files of open images that are not annotated: see `sources.others_as_files`.
+
+        Raises
+        ------
+        InputError
+            No project.
+        """
+        folder = self.need_project().images_folder
+        found = [(pixels, index) for _, pixels in self._open() for index in pixels.indices()]
+        known = {p.name for p in self.desk.state.pages.values() if p.items}
+        return sources.others_as_files(found, known, folder)
+
     def references(self) -> list[sources.Found]:
         """The images to learn from and their open slices; none if nothing is annotated."""
         try:
@@ -178,14 +191,20 @@ class Bench:
 
     # --- the screen
 
-    def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:
-        """The open image of that name: its layer, its pixels, and which slice."""
+    def _open(self) -> Iterator[tuple[Any, Pixels]]:
+        """Image layers and their pixels; the chosen one first, and again in its place."""
         for layer in [self.layer, *picking.image_layers(self.viewer)]:
             if layer is None:
                 continue
             chosen = layer is self.layer and self.pixels is not None
             pixels = self.pixels if chosen else self.names.open(layer)
-            if pixels is not None and (index := pixels.index_of(name)) is not None:
+            if pixels is not None:
+                yield layer, pixels
+
+    def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:
+        """The open image of that name: its layer, its pixels, and which slice."""
+        for layer, pixels in self._open():
+            if (index := pixels.index_of(name)) is not None:
                 return layer, pixels, index
         return None
 

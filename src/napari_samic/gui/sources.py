@@ -7,7 +7,8 @@ TIFF of the name that prompts know it by. Nothing is replaced. Knows no Qt and n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,39 @@ def as_files(pixels: Pixels, indices: Sequence[Index], folder: Path) -> Job[list
         yield Step(done, len(indices), f"preparing {pixels.label(index)}", {"phase": "files"})
         out.append(file_of(pixels, index, folder))
     return out
+
+
+def others_as_files(
+    found: Sequence[tuple[Pixels, Index]], known: Collection[str], folder: Path
+) -> Callable[[int, int], Job[list[Path]]]:
+    """Give a file for some slices that are not annotated, in random order.
+
+    Parameters
+    ----------
+    found : sequence of (Pixels, index)
+    known : collection of str
+        Names of those that are annotated.
+    folder : Path
+        For slices without a file of their own.
+
+    Returns
+    -------
+    callable
+        From how many at most and a seed to a Job of list of Path. What can't be read or written is
+        passed over: nothing depends on it.
+    """
+    free = {pixels.label(index): (pixels, index) for pixels, index in found}
+    free = {name: one for name, one in free.items() if name not in known}
+
+    def job(count: int, seed: int) -> Job[list[Path]]:
+        names, paths = sorted(free), []
+        for i in np.random.default_rng(seed).permutation(len(names))[:count]:
+            yield Step(0, 0, f"preparing {names[i]}", {"phase": "files"})
+            with suppress(SamicError):
+                paths.append(file_of(*free[names[i]], folder))
+        return paths
+
+    return job
 
 
 def file_of(pixels: Pixels, index: Index, folder: Path) -> Path:

@@ -54,6 +54,10 @@ class Place(Protocol):
         """Files of the images to learn from, and of their prompts."""
         ...
 
+    def other_images(self) -> Callable[[int, int], Job[list[Path]]]:
+        """Files of open images that are not annotated."""
+        ...
+
     def tell(self, what: str) -> None:
         """Let the other steps know."""
         ...
@@ -164,9 +168,10 @@ class Trainer:
         project = self.bench.need_project()
         if text := self.missing():
             raise InputError(text)
-        images, self._asked = self.bench.reference_images(), threading.Event()
+        images, others = self.bench.reference_images(), self.bench.other_images()
         model, chosen = self.bench.desk.state.model, dict(self.chosen)
-        order = Order(project, images, model, chosen, self._asked.is_set, resume)
+        self._asked = threading.Event()
+        order = Order(project, images, model, chosen, others, self._asked.is_set, resume)
         if not resume:
             self.curves = Curves()
         self._first = len(self.curves.losses)

@@ -64,6 +64,8 @@ class Order:
     model : str
     chosen : dict of type to Settings
         One of each of `KINDS`.
+    others : callable
+        As `Bench.other_images` gives it.
     stop : callable
         True: end with the best so far.
     resume : bool
@@ -74,6 +76,7 @@ class Order:
     references: Job[tuple[list[Path], Path]]
     model: str
     chosen: dict[type[Settings], Settings]
+    others: Callable[[int, int], Job[list[Path]]]
     stop: Callable[[], bool]
     resume: bool = False
 
@@ -162,9 +165,12 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
     elif not mark.exists():
         raise InputError("There is no training to go on with. Start a new one.")
     chosen: dict[str, Any] = {_PARAMETERS[kind]: order.chosen[kind] for kind in KINDS}
+    how, growing = chosen["settings"], chosen["adapt"]
+    count = growing.adapt_others if growing.adapt and how.epochs else 0
+    others = yield from order.others(count, how.seed)
     outcome = yield from recipes.job(
-        "train", images, out=new_file(project), prompts=prompts, model=order.model, **chosen,
-        stop=order.stop, resume=mark, record=new_step(project),
+        "train", images, out=new_file(project), prompts=prompts, others=others or None,
+        model=order.model, **chosen, stop=order.stop, resume=mark, record=new_step(project),
     )  # fmt: skip
     if mark.exists():
         mark.replace(mark_file(project))

@@ -1,30 +1,33 @@
 """The packaged encoder grown to a few references: what points into a frozen network can't give.
 
 All its weights learn, from random looks at the references, to see where objects are and how deep
-inside one a pixel lies. Whether that helped is for the caller to judge.
+inside one a pixel lies. Images without annotation help it. Whether that helped is for the caller
+to judge.
 
-Source: ours; loss is cross-entropy and Dice (Milletari et al., 3DV 2016), the weights' moving mean
-is Polyak and Juditsky's, SIAM J. Control 1992.
+Source: ours; loss is cross-entropy and Dice (Milletari et al., 3DV 2016), what images without
+annotation teach is in `others`.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from napari_samic.contracts import Job, Step
-from napari_samic.errors import TrainingError
-from napari_samic.models import objectnet
+from napari_samic.contracts import Image, Job, Step
+from napari_samic.models import objectnet, others
+from napari_samic.models.course import Course
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
+from napari_samic.models.others import Others
 from napari_samic.settings import AdaptSettings
 
 
@@ -42,6 +45,8 @@ class Grown:
     seconds : float
     what : str
         What was done, for people.
+    others : int
+        Images without annotation that were learned from, too.
     """
 
     steps: int
@@ -51,11 +56,13 @@ class Grown:
     held_out: tuple[str, ...]
     seconds: float
     what: str = "adapted"
+    others: int = 0
 
     @property
     def summary(self) -> str:
         """One line for people."""
-        line = f"{self.what} in {self.steps} steps, {self.seconds:.0f} s"
+        more = f" with {self.others} images more" if self.others else ""
+        line = f"{self.what} in {self.steps} steps{more}, {self.seconds:.0f} s"
         if self.before is None or self.after is None:
             why = "too few references to judge it" if self.accepted else "stopped, so not used"
             return f"{line}; {why}"
@@ -65,7 +72,6 @@ class Grown:
         return line if self.accepted else f"{line}: not better, so it is not used"
 
 
-Net = TypeVar("Net", bound=nn.Module)
 Judge = Callable[[Finder | None], float]
 """How good the masks of the references kept aside are, with a finder or without."""
 
@@ -80,6 +86,7 @@ def adapt(
     aside: Sequence[Page] = (),
     judge: Judge | None = None,
     stop: Callable[[], bool] = lambda: False,
+    more: Iterable[Image] = (),
 ) -> Job[tuple[Finder | None, Grown]]:
     """Teach the packaged encoder the references' objects; a Step a batch.
 
@@ -100,6 +107,9 @@ def adapt(
     judge : callable, optional
     stop : callable
         Asked before each batch; True ends it, and nothing was learned.
+    more : iterable of (H, W, 3) uint8
+        Images without annotation, as those to be segmented; read one by one, `adapt_others` of
+        them at most.
 
     Returns
     -------
@@ -116,9 +126,16 @@ def adapt(
     side_px = side_for([*pages, *aside])
     net = objectnet.fresh(len(labels), seed).to(device)
     course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
+    free = Others(side_px, seed)
+    for image in islice(more, settings.adapt_others):
+        free.add(image)
+        yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
+        if free.is_full or stop():
+            break
+    lesson = _Lesson(course, settings, free, stop)
     album = Album(pages, labels, side_px, rng)
     until = course.steps * 2 // 3 if aside and judge else course.steps
-    yield from _learn(course, album, settings, until, stop)
+    yield from lesson.learn(album, until)
     before = after = None
     if aside and judge and not stop():
         yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
@@ -126,26 +143,12 @@ def adapt(
         before, after = judge(None), judge(finder)
         if after > before:
             album = Album([*pages, *aside], labels, side_px, rng)
-            yield from _learn(course, album, settings, course.steps, stop)
+            yield from lesson.learn(album, course.steps)
     accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    report = Grown(course.done, before, after, accepted, names, seconds)
+    report = Grown(course.done, before, after, accepted, names, seconds, others=len(free))
     finder = Finder(course.mean.eval(), labels, side_px, device)
     return (finder if accepted else None), report
-
-
-def _learn(
-    course: Course[ObjectNet],
-    album: Album,
-    settings: AdaptSettings,
-    until: int,
-    stop: Callable[[], bool],
-) -> Iterator[Step]:
-    device = next(course.net.parameters()).device
-    while course.done < until and not stop():
-        loss = _step(course, device, *album.looks(settings.adapt_batch))
-        message = f"adapting: {course.done} of {course.steps}"
-        yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
 
 
 def steps_for(settings: AdaptSettings, references: int) -> int:
@@ -155,70 +158,6 @@ def steps_for(settings: AdaptSettings, references: int) -> int:
     [250, 450, 1200, 3000]
     """
     return settings.adapt_steps or min(200 + 50 * references, 3000)
-
-
-class Course(Generic[Net]):
-    """One training: the network, its moving mean, optimiser and rate.
-
-    Parameters
-    ----------
-    net : nn.Module
-        Changed in place.
-    groups : list of dict
-        Of parameters, as AdamW takes them.
-    rates : list of float
-        Highest, of each group.
-    steps : int
-    decay : float
-        Weight decay.
-    kept : float
-        Of the moving mean at each step, once it has begun.
-    """
-
-    def __init__(
-        self,
-        net: Net,
-        groups: list[dict[str, Any]],
-        rates: list[float],
-        steps: int,
-        *,
-        decay: float,
-        kept: float,
-    ) -> None:
-        self.net, self.steps, self.done = net, steps, 0
-        self.mean = copy.deepcopy(net)
-        self._kept = kept
-        self._optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=decay)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, rates, total_steps=steps + 1, pct_start=0.15
-        )
-
-    def learn(self, loss: Tensor) -> float:
-        """Take one step down; returns the loss.
-
-        Raises
-        ------
-        TrainingError
-            It is not finite.
-        """
-        if not bool(torch.isfinite(loss)):
-            raise TrainingError("the loss is not finite any more. Take a lower rate.")
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self._optimiser.step()
-        self._schedule.step()
-        self.done += 1
-        self._follow(min(self._kept, self.done / (self.done + 9)))
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _follow(self, kept: float) -> None:
-        for mine, theirs in zip(
-            self.mean.state_dict().values(), self.net.state_dict().values(), strict=True
-        ):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - kept)
 
 
 def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[ObjectNet]:
@@ -231,14 +170,42 @@ def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[Objec
     return Course(net, groups, [rate, 3 * rate], steps, decay=0.05, kept=0.99)
 
 
-@torch.inference_mode(False)  # whatever mode the consumer of the job is in
-@torch.enable_grad()
-def _step(course: Course[ObjectNet], device: torch.device, *batch: Tensor) -> float:
-    """Learn from one batch of looks; returns its loss."""
-    x, truth, there = (t.to(device) for t in batch)
-    course.net.train()
-    answer = course.net(x.contiguous(memory_format=torch.channels_last))
-    return course.learn(loss_of(answer, truth, there))
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a course learns from, beside the references."""
+
+    course: Course[ObjectNet]
+    settings: AdaptSettings
+    free: Others
+    stop: Callable[[], bool]
+
+    def learn(self, album: Album, until: int) -> Iterator[Step]:
+        """Learn from looks at references and others; a Step a batch."""
+        course = self.course
+        while course.done < until and not self.stop():
+            loss = self._step(album)
+            message = f"adapting: {course.done} of {course.steps}"
+            yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
+
+    @torch.inference_mode(False)  # whatever mode the consumer of the job is in
+    @torch.enable_grad()
+    def _step(self, album: Album) -> float:
+        """Learn from one batch of looks at each; returns the loss."""
+        course, count = self.course, self.settings.adapt_batch
+        device = next(course.net.parameters()).device
+        x, truth, there = (t.to(device) for t in album.looks(count))
+        weight = others.weight_at(course.done / course.steps) if len(self.free) else 0.0
+        course.net.train()
+        if not weight:
+            return course.learn(loss_of(_asked(course.net, x), truth, there))
+        changed, told, seen = self.free.looks(count, course.mean)
+        answer = _asked(course.net, torch.cat([x, changed]))
+        loss = loss_of(answer[:count], truth, there)
+        return course.learn(loss + weight * others.loss_of(answer[count:], told, seen))
+
+
+def _asked(net: ObjectNet, x: Tensor) -> Tensor:
+    return torch.as_tensor(net(x.contiguous(memory_format=torch.channels_last)))
 
 
 def loss_of(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:

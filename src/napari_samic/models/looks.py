@@ -38,6 +38,12 @@ class Page:
     image: Image
     shown: Shown
 
+    @classmethod
+    def plain(cls, name: str, image: Image) -> Page:
+        """One that shows no object, or whose objects are not known."""
+        nothing = np.broadcast_to(np.int32(0), image.shape[:2])
+        return cls(name, image, Shown(nothing, ()))
+
     @property
     def field(self) -> Page:
         """Its field of view alone (see `models.field`)."""
@@ -88,7 +94,7 @@ class Album:
     ----------
     pages : sequence of Page
     labels : sequence of int
-        The classes, in the order of the network's maps.
+        The classes, in the order of the network's maps; none: pictures alone.
     side_px : int
         Longest side of a picture.
     rng : numpy Generator
@@ -98,26 +104,42 @@ class Album:
         self, pages: Sequence[Page], labels: Sequence[int], side_px: int, rng: np.random.Generator
     ) -> None:
         self.labels, self.side_px, self._rng = tuple(labels), side_px, rng
-        self._pages = [self._page(one) for one in pages]
-        self._spots = [
-            np.argwhere(page[3 : 3 + len(labels)].amax(0).numpy() > 127) for page in self._pages
-        ]
+        self._pages: list[Tensor] = []
+        self._spots: list[NDArray[np.int64]] = []
         self._order: list[int] = []
+        for one in pages:
+            self.add(one)
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    def add(self, one: Page) -> None:
+        """Take one more, which comes when all before it have come."""
+        page = self._page(one)
+        inside = page[3 : 3 + len(self.labels)].numpy().max(0, initial=0)
+        self._pages.append(page)
+        self._spots.append(np.argwhere(inside > 127))
 
     def _page(self, one: Page) -> Tensor:
         """(3 + 2 C + 1, h, w) uint8: colours, inside, depth, and where there is image."""
         x, (rows, columns) = objectnet.to_input(one.image, self.side_px)
-        colour = objectnet.colours(x)[0]
+        padding = (0, x.shape[-1] - columns, 0, x.shape[-2] - rows)
+        there = F.pad(torch.ones(1, rows, columns), padding)
+        colour = objectnet.colours(x)[0] * there
+        maps = self._maps(one, (rows, columns))
+        page = torch.cat([colour, *(F.pad(m, padding) * 255 for m in maps), there * 255])
+        return page.round().clamp(0, 255).to(torch.uint8)
+
+    def _maps(self, one: Page, size: tuple[int, int]) -> list[Tensor]:
+        """2 C maps, (1, h, w) each in [0, 1]: inside of each class, then depth."""
+        if not self.labels:
+            return []
         classes, depth = one.shown.by_class, depth_of(one.shown.numbers)
         maps = [classes == k for k in self.labels] + [
             np.where(classes == k, depth, 0) for k in self.labels
         ]
         stack = torch.from_numpy(np.stack(maps).astype(np.float32))[None]
-        small = F.interpolate(stack, (rows, columns), mode="area")[0]
-        padding = (0, x.shape[-1] - columns, 0, x.shape[-2] - rows)
-        there = F.pad(torch.ones(1, rows, columns), padding)
-        page = torch.cat([colour * there, F.pad(small, padding) * 255, there * 255])
-        return page.round().clamp(0, 255).to(torch.uint8)
+        return list(torch.split(F.interpolate(stack, size, mode="area")[0], 1))
 
     def looks(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Random looks; every reference comes once before one comes twice.
@@ -130,10 +152,27 @@ class Album:
         there : (B, 1, 256, 256)
             1 where there is image.
         """
+        colour, truth, there = self._made(count)
+        return self._tinted(colour) * there, truth * there, there
+
+    def pairs(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Random looks, as they are and with other colours.
+
+        Returns
+        -------
+        plain, changed : (B, 3, 256, 256)
+            The network's input.
+        there : (B, 1, 256, 256)
+            1 where there is image.
+        """
+        colour, _, there = self._made(count)
+        return objectnet.standard(colour * 255) * there, self._tinted(colour) * there, there
+
+    def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours in [0, 1], maps, and where there is image."""
         made = torch.stack([self._look(self._next()) for _ in range(count)])
         colour, truth, there = torch.split(made, [3, 2 * len(self.labels), 1], 1)
-        there = (there > 0.5).float()
-        return self._tinted(colour) * there, truth * there, there
+        return colour, truth, (there > 0.5).float()
 
     def _next(self) -> int:
         if not self._order:

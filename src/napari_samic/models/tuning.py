@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import BoolArray, FloatArray, Job, Prompts, Step
 from napari_samic.models import decode, engine
-from napari_samic.models.adapting import Course, Grown
+from napari_samic.models.adapting import Grown
+from napari_samic.models.course import Course
 from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded
 from napari_samic.models.looks import Page

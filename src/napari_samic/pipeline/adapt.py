@@ -6,12 +6,12 @@ with theirs. What does not help is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from napari_samic.contracts import Job, Reference, Segmentation, Step
+from napari_samic.contracts import Image, Job, Reference, Segmentation, Step
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, refmasks, tuning
 from napari_samic.models.episodes import labels_of
@@ -30,6 +30,7 @@ def adapt(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
     aside: Sequence[str] | None = None,
+    more: Iterable[Image] = (),
 ) -> Job[None]:
     """Give a trained prompter a finder and a mask decoder, each if that makes its masks better.
 
@@ -47,6 +48,8 @@ def adapt(
     aside : sequence of str, optional
         Names of references that are not learned from and judge; default: those that the training
         of the prompter kept aside.
+    more : iterable of (H, W, 3) uint8
+        Images without annotation, as those to be segmented.
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
@@ -68,6 +71,7 @@ def adapt(
         aside=judging,
         judge=judge.with_finder,
         stop=stop,
+        more=more,
     )
     if not hasattr(segmenter, "with_decoder"):
         return

@@ -26,7 +26,7 @@ from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.textfiles import read_json
 
 SETUP = "setup.json"
-RULES = 2
+RULES = 3
 """Counted up when ways, targets or scores change their meaning: cells of before are of another."""
 
 
@@ -74,7 +74,8 @@ def benchmark(
         or of `elsewhere`.
     elsewhere : Path, optional
         Another folder of the same layout, as of another centre: its images are targets, too, with
-        references from `data`. Its results carry the folder's name.
+        references from `data`. Its results carry the folder's name. Ways that learn from the images
+        to be segmented learn once, from those of both that they have not answered yet.
     split : str, optional
         Only this part of the set.
     share : float

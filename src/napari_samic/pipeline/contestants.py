@@ -10,7 +10,7 @@ others compare without training a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
@@ -59,6 +59,8 @@ class Way:
         Whether the learner is trained.
     adapted : bool
         Whether the packaged encoder is grown to the references.
+    others : bool
+        Whether it learns from the images to be segmented then, too; never from their masks.
     frames : {"", "memory", "previous"}
         Where images are frames that follow the first reference: whether `Follower` remembers them,
         or the answer to the frame before is the reference of the next.
@@ -76,6 +78,7 @@ class Way:
     paper: bool = False
     trained: bool = True
     adapted: bool = False
+    others: bool = True
     frames: Literal["", "memory", "previous"] = ""
     layers: int = 3
     losses: tuple[str, ...] = LOSSES
@@ -120,7 +123,8 @@ WAYS = MappingProxyType(
             "samic-first, shown its answer to the frame before", trained=False, frames="previous"
         ),
         "follow": Way("samic-first, and what was found in a frame", trained=False, frames="memory"),
-        DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
+        "default-alone": Way("and the encoder grown to the references", adapted=True, others=False),
+        DEFAULT: Way("and to the images to be segmented, without their masks", adapted=True),
         **ABLATIONS,
     }
 )
@@ -165,6 +169,8 @@ class Conditions:
     seed : int
     instances : bool
         False: one value a class, as in videos of several objects.
+    more : tuple of callable
+        Read the images to be segmented, (H, W, 3) uint8.
     lessons : tuple of Reference
         What is learned from instead of the references, which then only serve; of other classes.
     learned : dict
@@ -176,6 +182,7 @@ class Conditions:
     adapting: AdaptSettings
     seed: int = 0
     instances: bool = True
+    more: tuple[Callable[[], Image], ...] = ()
     lessons: tuple[Reference, ...] = ()
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
@@ -253,11 +260,23 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
         if given.lessons:
             rng = np.random.default_rng(given.seed)
             aside = tuple(r.name for r in split(references, given.training.holdout_frac, rng)[1])
+        more = _images(given) if way.others else ()
         yield from adapt(
-            prompter, given.segmenter, references, given.adapting, given.seed, aside=aside
+            prompter,
+            given.segmenter,
+            references,
+            given.adapting,
+            given.seed,
+            aside=aside,
+            more=more,
         )
     settings = replace(way.settings, instances=given.instances)
     return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
+
+
+def _images(given: Conditions) -> Iterator[Image]:
+    for i in np.random.default_rng(given.seed).permutation(len(given.more)):
+        yield given.more[i]()
 
 
 def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Job[SamicPrompter]:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,12 @@ class Stage:
             make = _of_classes if several else _reference
             references = [make(item, normalisation) for item in episode.references]
             shown = taught.get(episode.fold, ())
-            given = replace(self.given, instances=not several, lessons=shown)
+            more = tuple(
+                partial(image_of, item, normalisation)
+                for targets in asked.values()
+                for item in targets
+            )
+            given = replace(self.given, instances=not several, lessons=shown, more=more)
             where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
             job = contestants.learn(way, references, given)
             answer = yield from _told(job, done, total, where)

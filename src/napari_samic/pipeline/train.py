@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_samic import atomic, sambox
 from napari_samic import masks as mask_files
-from napari_samic.contracts import IntArray, Job, Plane, Prompts, Reference, Step
+from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
@@ -35,6 +38,7 @@ def train(
     out: Path | str,
     prompts: Path | str | None = None,
     masks: Path | str | None = None,
+    others: Any = None,
     model: str = "tiny",
     device: str = "auto",
     channels: Sequence[int] | None = None,
@@ -52,13 +56,16 @@ def train(
     Parameters
     ----------
     images : path, glob, folder, list of those, or array
-        May hold more than the annotated ones.
+        May hold more than the annotated ones, which are then `others`.
     out : Path
         The prompter file.
     prompts : Path, optional
         SAMBOX prompt file.
     masks : Path, optional
         Folder of masks; each object gives one point, at its inner maximum.
+    others : path, glob, folder, list of those, or array, optional
+        Images without annotation, as those to be segmented. The network that grows learns from
+        `adapt.adapt_others` of them, drawn by the seed; those that can't be read are passed over.
     model : str
         Segmenter that the prompter will serve, and whose features it compares.
     device : str
@@ -104,6 +111,7 @@ def train(
     watch = _watch(stop, resume)
     planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
+    unseen = [*planes, *(common.open_planes(others) if others is not None else ())]
     planes, truth = _annotated(planes, stored, masks)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
     normalisation = common.normalisation_of(planes, stored, channels)
@@ -133,7 +141,8 @@ def train(
     if growing.adapt and how.epochs:
         is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
         try:
-            yield from grow(learner, segmenter, references, growing, how.seed, is_over)
+            more = _without_annotation(unseen, planes, normalisation, how.seed)
+            yield from grow(learner, segmenter, references, growing, how.seed, is_over, more=more)
         except SamicError as error:
             failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
     prompterfile.save(learner, target, overwrite=overwrite)
@@ -182,6 +191,17 @@ def _annotated(
         truth = mask_files.match_by_stem(planes, str(masks), require_all=False)
         return [p for p in planes if p.label in truth], truth
     return common.named(planes, stored), {}
+
+
+def _without_annotation(
+    planes: Sequence[Plane], annotated: Sequence[Plane], normalisation: Normalisation, seed: int
+) -> Iterator[Image]:
+    """Images of the planes that are not annotated, once each and in random order."""
+    known = {plane.label for plane in annotated}
+    found = list({p.label: p for p in planes if p.label not in known}.values())
+    for i in np.random.default_rng(seed).permutation(len(found)):
+        with suppress(SamicError):
+            yield read_rgb(found[i], normalisation)
 
 
 def read_references(

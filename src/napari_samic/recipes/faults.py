@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from napari_samic.recipes.fingerprint import CONTENTS, ENDS
-from napari_samic.recipes.kinds import KINDS, Kind, faults_of_settings
+from napari_samic.recipes.kinds import KINDS, LISTS, Kind, faults_of_settings
 
 FORMAT = "napari-samic/recipe"
 VERSION = 1
@@ -126,9 +126,9 @@ def _path_faults(step: Mapping[str, Any], kind: Kind) -> Iterator[str]:
         if key not in given:
             yield f"{key} is missing, expected a path" + ("" if key == "out" else " in inputs")
     for key, value in given.items():
-        many = value if isinstance(value, list) and value and key == "images" else [value]
+        many = value if isinstance(value, list) and value and key in LISTS else [value]
         if not all(isinstance(one, str) and one for one in many):
-            or_list = ", or a list of paths" if key == "images" else ""
+            or_list = ", or a list of paths" if key in LISTS else ""
             yield f"{key} is {_shown(value)}, expected a path (in quotes if need be){or_list}"
 
 

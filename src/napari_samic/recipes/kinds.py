@@ -41,6 +41,9 @@ OPTIONS: dict[str, Any] = {
 }
 """Options that are no settings, and their defaults."""
 
+LISTS = ("images", "others")
+"""Inputs that may be a list of paths."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -94,7 +97,7 @@ KINDS = {
         model="tiny",
     ),
     "train": Kind(
-        ("images", "prompts", "masks"),
+        ("images", "prompts", "masks", "others"),
         ("images", "out"),
         ("device", "channels", "overwrite"),
         {

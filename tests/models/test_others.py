@@ -1,0 +1,155 @@
+"""Images without annotation: looked at twice, and learned from where the mean is sure."""
+
+import numpy as np
+import pytest
+import torch
+from test_adapting import CPU, discs
+from test_looks import GREY
+from torch import nn
+
+from napari_samic.contracts import run
+from napari_samic.models import adapting, looks, objectnet, others
+from napari_samic.models.others import Others
+from napari_samic.settings import AdaptSettings
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(looks, "WINDOW_PX", 64)
+    monkeypatch.setattr(looks, "SIDES_PX", (64,))
+
+
+class Reds(nn.Module):
+    """Says that red pixels are inside and deep in objects, and keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.shown = []
+
+    def forward(self, x):
+        self.shown.append(x.clone())
+        return (redness(x)[:, None] > 1).float().repeat(1, 2, 1, 1) * 20 - 10
+
+
+def redness(x):
+    return x[:, 0] - x[:, 2]
+
+
+def images(count, seed=0):
+    return [one.image for one in discs(count, seed)]
+
+
+def free(count, seed=0):
+    made = Others(64, seed)
+    for image in images(count):
+        made.add(image)
+    return made
+
+
+def adapt(more=(), **changes):
+    settings = AdaptSettings(**{"adapt_steps": 12, "adapt_batch": 2, **changes})
+    return run(adapting.adapt(discs(2), [1], settings, device=CPU, more=more))
+
+
+def test_what_the_mean_says_goes_with_the_changed_look():
+    x, told, there = free(4).looks(32, Reds())
+    assert x.shape == (32, 3, 64, 64)
+    assert told.shape == (32, 2, 64, 64)
+    right = []
+    for red, inside, seen in zip(redness(x), told[:, 0] > 0.5, there[:, 0] > 0, strict=True):
+        if inside.any():
+            right.append(bool(red[inside].median() > red[~inside & seen].median() + 0.5))
+    assert len(right) > 20
+    assert all(right)
+
+
+def test_the_mean_is_asked_before_the_colours_change():
+    mean = Reds()
+    x, _, there = free(4).looks(16, mean)
+    [plain] = mean.shown
+    grey = objectnet.standard(torch.tensor(GREY).float().view(1, 3, 1, 1)).flatten()
+    for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
+        assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 0.02  # most is ground
+        assert (after[:, seen] - grey[:, None]).abs().amax(0).median() > 0.02
+
+
+def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):
+    monkeypatch.setattr(others, "WINDOW", (1.0, 1.0))  # the whole look, so that all is exchanged
+    made, mean = free(3), Reds()
+    windows = made._windows(torch.zeros(16, 3, 64, 64))
+    assert set(windows.float().mean((1, 2, 3)).tolist()) == {0.0, 1.0}
+    monkeypatch.setattr(made, "_windows", lambda like: torch.ones(len(like), 1, 64, 64) > 0)
+    x, told, _ = made.looks(4, mean)
+    said = torch.sigmoid(mean(mean.shown[0]))
+    assert (told == said.roll(1, 0)).all()
+    assert not (told == said).all()
+    assert x.shape[0] == 4
+
+
+def test_only_what_the_mean_is_sure_of_counts():
+    logits = torch.randn(2, 4, 8, 8, requires_grad=True)
+    there = torch.ones(2, 1, 8, 8)
+    unsure = torch.full((2, 4, 8, 8), 0.7)
+    assert others.loss_of(logits, unsure, there).item() == 0
+    sure = unsure.clone()
+    sure[:, 1, :4] = 0.95  # inside of the second of two classes
+    others.loss_of(logits, sure, there).backward()
+    touched = logits.grad.abs().sum((0, 2, 3)) > 0
+    assert touched.tolist() == [False, True, False, True]
+    assert not logits.grad[:, :, 4:].any()
+
+
+def test_what_is_off_the_image_does_not_count():
+    logits, there = torch.randn(1, 2, 8, 8), torch.zeros(1, 1, 8, 8)
+    there[..., 0] = 1
+    told = torch.full((1, 2, 8, 8), 0.9)
+    other = torch.where(there > 0, logits, logits + 5)
+    assert others.loss_of(logits, told, there) == others.loss_of(other, told, there)
+
+
+def test_they_are_looked_at_once_the_network_knows_something(monkeypatch):
+    begun = []
+    real = Others.looks
+
+    def looked(self, count, mean):
+        begun.append(count)
+        return real(self, count, mean)
+
+    monkeypatch.setattr(Others, "looks", looked)
+    _, report = adapt(images(3))
+    assert begun == [2] * 8  # of 12 batches the first quarter and one of weight 0 go without
+    assert report.others == 3
+    assert "in 12 steps with 3 images more" in report.summary
+
+
+def test_they_change_what_is_learned_and_the_same_seed_learns_the_same():
+    without, once, again = (adapt(more)[0].pack()["state"] for more in ((), images(3), images(3)))
+    assert any((without[k] != once[k]).any() for k in once)
+    assert all((once[k] == again[k]).all() for k in once)
+
+
+@pytest.mark.parametrize(
+    ("limit", "room_px", "taken"),
+    [
+        pytest.param(2, 2**26, 2, id="as_many_as_are_asked_for"),
+        pytest.param(0, 2**26, 0, id="none"),
+        pytest.param(9, 3 * 64**2, 3, id="as_the_memory_holds"),
+    ],
+)
+def test_no_more_are_read_than_are_taken(limit, room_px, taken, monkeypatch):
+    monkeypatch.setattr(others, "ROOM_PX", room_px)
+    reader = iter(images(5))
+    _, report = adapt(reader, adapt_others=limit, adapt_steps=3)
+    assert report.others == taken
+    assert len(list(reader)) == 5 - taken
+
+
+def test_classes_are_learned_each():
+    two = [looks.Page(p.name, p.image, p.shown) for p in discs(2)]
+    two[1] = looks.Page(two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,)))
+    settings = AdaptSettings(adapt_steps=6, adapt_batch=2)
+    finder, _ = run(adapting.adapt(two, [1, 7], settings, device=CPU, more=images(2, seed=3)))
+    seen = finder.see(images(1)[0])
+    assert sorted(seen) == [1, 7]
+    assert all(np.isfinite(one.inside).all() for one in seen.values())
