@@ -58,6 +58,13 @@ def test_options_reach_the_class():
     assert methods.make("forest", None, ColourBackbone(), trees=7).trees == 7
 
 
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_the_seed_reaches_every_method_that_draws(name):
+    made = methods.make(name, ColourSegmenter(), ColourBackbone(), seed=5)
+    assert getattr(made, "seed", 5) == 5
+    assert hasattr(made, "seed") == methods.METHODS[name].draws
+
+
 def test_persam_compares_the_embedding_whatever_backbone_there_is():
     assert methods.make("persam", ColourSegmenter(), ColourBackbone()).backbone is None
 

@@ -33,12 +33,15 @@ class Method:
     features : {"embedding", "any", "backbone", "none"}
         What it compares: the segmenter's embedding, as PerSAM is defined; a backbone's levels, else
         the embedding; only a backbone's; or pixels.
+    draws : bool
+        Whether it draws at random, so that it takes a seed.
     """
 
     name: str
     made_by: str
     help: str
     features: str
+    draws: bool = False
 
 
 _ALL = (
@@ -59,6 +62,7 @@ _ALL = (
         "matcher:Matcher",
         "Matcher: cells matched there and back, many decodes, the best joined; one object a class",
         "any",
+        draws=True,
     ),
     Method(
         "prototypes",
@@ -71,6 +75,7 @@ _ALL = (
         "forest:Forest",
         "random forest on the encoder's cells and colours; no decoder, every piece an object",
         "backbone",
+        draws=True,
     ),
     Method(
         "registration",
@@ -92,6 +97,8 @@ def make(
     segmenter: Segmenter | None,
     backbone: Any = None,
     references: Sequence[Reference] = (),
+    *,
+    seed: int = 0,
     **options: Any,
 ) -> Prompter:
     """Make a prompter.
@@ -106,8 +113,10 @@ def make(
         Whose features are compared, where the method's `features` say so.
     references : sequence of Reference
         Used when `propose` is called without any.
+    seed : int
+        For a method that draws at random.
     **options
-        Of the method's class, as `seed` or `peaks`.
+        Of the method's class, as `peaks`.
 
     Returns
     -------
@@ -129,6 +138,8 @@ def make(
         raise SettingsError(f"{name}: no backbone. Give one, or the segmenter's own features.")
     if method.features in ("any", "backbone"):
         options["backbone"] = backbone
+    if method.draws:
+        options["seed"] = seed
     make_it = getattr(import_module(f"napari_samic.models.{room}"), kind)
     return cast(Prompter, make_it(segmenter, references, **options))
 

@@ -208,7 +208,7 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     features = backbones.build("segmenter", given.segmenter)
     asked = SamicPrompter(features)
     asked.references = tuple(references)
-    other = methods.make(name, given.segmenter, features, references)
+    other = methods.make(name, given.segmenter, features, references, seed=given.seed)
     settings = SegmentSettings(instances=given.instances)
     return Worker(asked, given.segmenter, settings, other=other).segment
 
