@@ -289,6 +289,10 @@ class TrainSettings(Settings):
     seed: int = option(0, "Same seed, same machine, same result.", ge=0)
 
 
+OTHERS = 256
+"""Images without annotation that a network learns from, at most."""
+
+
 @dataclass(frozen=True)
 class AdaptSettings(Settings):
     """How the encoder grows. Not in the paper."""
@@ -302,12 +306,11 @@ class AdaptSettings(Settings):
         0, "Batches. 0: by the number of references, 250 for one and 3000 for 56.", ge=0, le=100_000
     )
     adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
-    adapt_others: int = option(
-        256,
-        "Images without annotation that are looked at, too, at most: the network learns from what "
-        "it is sure of in them. 0: none.",
-        ge=0,
-        le=100_000,
+    adapt_others: bool = option(
+        False,
+        "Also learn from images without annotation what it is sure of in them: those beside the "
+        "annotated ones, up to 256. For images of another instrument or centre than the "
+        "references, with ten of these or more; takes more than twice as long.",
     )
     adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
     decoder_steps: int = option(

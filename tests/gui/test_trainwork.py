@@ -137,9 +137,13 @@ def test_other_references_are_another_training(bench):
 @pytest.mark.parametrize(
     ("growing", "names"),
     [
-        pytest.param(AdaptSettings(), {"images/cells[2].tif", "images/cells[3].tif"}, id="all"),
-        pytest.param(AdaptSettings(adapt_others=0), None, id="none_wanted"),
-        pytest.param(AdaptSettings(adapt=False), None, id="nothing_grows"),
+        pytest.param(
+            AdaptSettings(adapt_others=True),
+            {"images/cells[2].tif", "images/cells[3].tif"},
+            id="all",
+        ),
+        pytest.param(AdaptSettings(), None, id="none_wanted"),
+        pytest.param(AdaptSettings(adapt=False, adapt_others=True), None, id="nothing_grows"),
     ],
 )
 def test_open_images_that_are_not_annotated_help_what_grows(

@@ -47,8 +47,13 @@ def free(count, seed=0):
     return made
 
 
-def adapt(more=(), **changes):
-    settings = AdaptSettings(**{"adapt_steps": 12, "adapt_batch": 2, **changes})
+@pytest.fixture(autouse=True)
+def two_references_do(monkeypatch):
+    monkeypatch.setattr(others, "LEAST", 2)
+
+
+def adapt(more=(), steps=12):
+    settings = AdaptSettings(adapt_steps=steps, adapt_batch=2)
     return run(adapting.adapt(discs(2), [1], settings, device=CPU, more=more))
 
 
@@ -130,19 +135,28 @@ def test_they_change_what_is_learned_and_the_same_seed_learns_the_same():
 
 
 @pytest.mark.parametrize(
-    ("limit", "room_px", "taken"),
+    ("most", "room_px", "taken"),
     [
-        pytest.param(2, 2**26, 2, id="as_many_as_are_asked_for"),
-        pytest.param(0, 2**26, 0, id="none"),
+        pytest.param(2, 2**26, 2, id="as_many_as_help"),
         pytest.param(9, 3 * 64**2, 3, id="as_the_memory_holds"),
     ],
 )
-def test_no_more_are_read_than_are_taken(limit, room_px, taken, monkeypatch):
+def test_no_more_are_read_than_are_taken(most, room_px, taken, monkeypatch):
+    monkeypatch.setattr(adapting, "OTHERS", most)
     monkeypatch.setattr(others, "ROOM_PX", room_px)
     reader = iter(images(5))
-    _, report = adapt(reader, adapt_others=limit, adapt_steps=3)
+    _, report = adapt(reader, steps=3)
     assert report.others == taken
     assert len(list(reader)) == 5 - taken
+
+
+def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
+    monkeypatch.setattr(others, "LEAST", 3)
+    monkeypatch.setattr(Others, "looks", None)  # would fail
+    _, report = adapt(images(2), steps=3)
+    assert report.others == 0
+    assert report.summary.startswith("adapted without the other images, which take 10 references,")
+    assert "without the other" not in adapt((), steps=3)[1].summary
 
 
 def test_classes_are_learned_each():

@@ -111,11 +111,13 @@ def others_of(folder, toy, tmp_path, monkeypatch):
 
 def test_images_without_a_mask_are_learned_from_too(folder, others_of, tmp_path):
     four = [folder / "images" / f"p{i}.png" for i in range(4)]
-    assert others_of(four) == []
+    beside_too = AdaptSettings(adapt_others=True)
+    assert others_of(four, adapt=beside_too) == []
     for i in (7, 8):
         write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
     (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
-    beside = others_of([*four, tmp_path / "more" / "q7.png"])
+    assert others_of([*four, tmp_path / "more" / "q7.png"]) == []
+    beside = others_of([*four, tmp_path / "more" / "q7.png"], adapt=beside_too)
     assert len(beside) == 1
     assert (beside[0] == scene(7)[0]).all()
     apart = others_of(four, others=tmp_path / "more")

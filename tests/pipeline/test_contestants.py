@@ -143,8 +143,8 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
 @pytest.mark.parametrize(
     ("way", "seen"),
     [
-        pytest.param("default", ["a", "b", "c"], id="with_the_images_to_be_segmented"),
-        pytest.param("default-alone", [], id="without_them"),
+        pytest.param("default-others", ["a", "b", "c"], id="with_the_images_to_be_segmented"),
+        pytest.param("default", [], id="without_them"),
     ],
 )
 def test_what_grows_sees_the_images_to_be_segmented_if_the_way_is_so(way, seen, toy, monkeypatch):

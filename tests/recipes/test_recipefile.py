@@ -157,7 +157,7 @@ ADDED = [
     ("threads: 0", "threads is 0, expected a whole number from 1 to 1024"),
     ("threads: true", "threads is True, expected a whole number from 1 to 1024"),
     ("package: 0.1", "package is 0.1, expected a text; put it in quotes"),
-    ("data: {mask: {}}", "unknown mask in data. Known: images, prompts, masks"),
+    ("data: {mask: {}}", "unknown mask in data. Known: images, prompts, masks, others"),
     ("data: {masks: 3}", "data of masks is 3, expected a mapping of files, sha256, hashed"),
     ("data: {masks: {}}", "files of data of masks is None, expected a whole number from 0"),
     ("data: {masks: {files: 1, sha256: 12}}", "sha256 of data of masks is 12, expected 64 digits"),
@@ -192,8 +192,8 @@ def test_all_faults_are_told_at_once(path):
     with pytest.raises(FormatError) as caught:
         recipes.load_recipe(path)
     assert str(caught.value) == (
-        "r.yaml: line 4, step 1 (train): unknown image in inputs. Known: images, prompts, masks; "
-        "line 4, step 1 (train): images is missing, expected a path in inputs; "
+        "r.yaml: line 4, step 1 (train): unknown image in inputs. Known: images, prompts, masks, "
+        "others; line 4, step 1 (train): images is missing, expected a path in inputs; "
         "line 7, step 2 (segment): out is ['x'], expected a path (in quotes if need be); "
         "line 7, step 2 (segment): name of model is 3, expected a text; "
         "line 7, step 2 (segment): instances is 1, expected bool; "

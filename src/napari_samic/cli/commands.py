@@ -138,7 +138,9 @@ def train(
     masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
     others: Annotated[
         list[str] | None,
-        typer.Option(help="Images without annotation, as those to be segmented; they help, too."),
+        typer.Option(
+            help="Images without annotation from another instrument or centre, to learn from, too."
+        ),
     ] = None,
     model: Model = "tiny",
     device: Device = "auto",

@@ -19,7 +19,7 @@ SETS = (
 )
 WAYS = (
     "What is compared: paper, paper+level, paper+peaks, paper+peaks+join, samic, samic-nearest, "
-    "samic-agreed, samic-first, samic-previous and follow (videos), default-alone, default, "
+    "samic-agreed, samic-first, samic-previous and follow (videos), default, default-others, "
     "persam, persam-f, matcher, prototypes, forest, registration; paper+level with one thing "
     "changed: layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers "
     "stands for layers-1,layers-2,paper+level,layers-4 and ablate-losses for the six losses and "

@@ -169,7 +169,7 @@ class Bench:
         found = sources.references(self.desk.state, self._find)
         return sources.references_as_files(found, self.desk.state, project)
 
-    def other_images(self) -> Callable[[int, int], Job[list[Path]]]:
+    def other_images(self) -> Callable[[int], Job[list[Path]]]:
         """Make files of open images that are not annotated: see `sources.others_as_files`.
 
         Raises

@@ -39,7 +39,7 @@ TITLES = {
     "adapt": "Grow the encoder",
     "adapt_steps": "Batches",
     "adapt_batch": "Looks a batch",
-    "adapt_others": "Unannotated images",
+    "adapt_others": "Unannotated images too",
     "adapt_rate": "Highest rate",
     "instances": "Number every object",
     "map_cut": "Cut of the map",

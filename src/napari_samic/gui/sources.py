@@ -25,6 +25,7 @@ from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.planes import planes_of_file
 from napari_samic.prompts import PromptFile, save_prompts
+from napari_samic.settings import OTHERS
 
 if TYPE_CHECKING:
     from napari_samic.gui.project import Project
@@ -51,7 +52,7 @@ def as_files(pixels: Pixels, indices: Sequence[Index], folder: Path) -> Job[list
 
 def others_as_files(
     found: Sequence[tuple[Pixels, Index]], known: Collection[str], folder: Path
-) -> Callable[[int, int], Job[list[Path]]]:
+) -> Callable[[int], Job[list[Path]]]:
     """Give a file for some slices that are not annotated, in random order.
 
     Parameters
@@ -65,15 +66,15 @@ def others_as_files(
     Returns
     -------
     callable
-        From how many at most and a seed to a Job of list of Path. What can't be read or written is
-        passed over: nothing depends on it.
+        From a seed to a Job of list of Path, `OTHERS` of them at most. What can't be read or
+        written is passed over: nothing depends on it.
     """
     free = {pixels.label(index): (pixels, index) for pixels, index in found}
     free = {name: one for name, one in free.items() if name not in known}
 
-    def job(count: int, seed: int) -> Job[list[Path]]:
+    def job(seed: int) -> Job[list[Path]]:
         names, paths = sorted(free), []
-        for i in np.random.default_rng(seed).permutation(len(names))[:count]:
+        for i in np.random.default_rng(seed).permutation(len(names))[:OTHERS]:
             yield Step(0, 0, f"preparing {names[i]}", {"phase": "files"})
             with suppress(SamicError):
                 paths.append(file_of(*free[names[i]], folder))

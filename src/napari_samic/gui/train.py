@@ -54,7 +54,7 @@ class Place(Protocol):
         """Files of the images to learn from, and of their prompts."""
         ...
 
-    def other_images(self) -> Callable[[int, int], Job[list[Path]]]:
+    def other_images(self) -> Callable[[int], Job[list[Path]]]:
         """Files of open images that are not annotated."""
         ...
 

@@ -76,7 +76,7 @@ class Order:
     references: Job[tuple[list[Path], Path]]
     model: str
     chosen: dict[type[Settings], Settings]
-    others: Callable[[int, int], Job[list[Path]]]
+    others: Callable[[int], Job[list[Path]]]
     stop: Callable[[], bool]
     resume: bool = False
 
@@ -166,8 +166,8 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
         raise InputError("There is no training to go on with. Start a new one.")
     chosen: dict[str, Any] = {_PARAMETERS[kind]: order.chosen[kind] for kind in KINDS}
     how, growing = chosen["settings"], chosen["adapt"]
-    count = growing.adapt_others if growing.adapt and how.epochs else 0
-    others = yield from order.others(count, how.seed)
+    wanted = growing.adapt and growing.adapt_others and how.epochs
+    others = (yield from order.others(how.seed)) if wanted else []
     outcome = yield from recipes.job(
         "train", images, out=new_file(project), prompts=prompts, others=others or None,
         model=order.model, **chosen, stop=order.stop, resume=mark, record=new_step(project),

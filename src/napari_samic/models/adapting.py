@@ -28,7 +28,9 @@ from napari_samic.models.course import Course
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
-from napari_samic.settings import AdaptSettings
+from napari_samic.settings import OTHERS, AdaptSettings
+
+WITHOUT = f" without the other images, which take {others.LEAST} references,"
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def adapt(
     stop : callable
         Asked before each batch; True ends it, and nothing was learned.
     more : iterable of (H, W, 3) uint8
-        Images without annotation, as those to be segmented; read one by one, `adapt_others` of
-        them at most.
+        Images without annotation, as those to be segmented; read one by one, as many as `others`
+        takes, and none for fewer references than `others.LEAST`.
 
     Returns
     -------
@@ -127,7 +129,8 @@ def adapt(
     net = objectnet.fresh(len(labels), seed).to(device)
     course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
     free = Others(side_px, seed)
-    for image in islice(more, settings.adapt_others):
+    few = len(pages) + len(aside) < others.LEAST
+    for image in islice(more, 0 if few else OTHERS):
         free.add(image)
         yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
         if free.is_full or stop():
@@ -146,7 +149,11 @@ def adapt(
             yield from lesson.learn(album, course.steps)
     accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    report = Grown(course.done, before, after, accepted, names, seconds, others=len(free))
+    left_out = few and next(iter(more), None) is not None
+    report = Grown(
+        course.done, before, after, accepted, names, seconds,
+        what="adapted" + WITHOUT * left_out, others=len(free),
+    )  # fmt: skip
     finder = Finder(course.mean.eval(), labels, side_px, device)
     return (finder if accepted else None), report
 

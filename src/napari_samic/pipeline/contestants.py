@@ -78,7 +78,7 @@ class Way:
     paper: bool = False
     trained: bool = True
     adapted: bool = False
-    others: bool = True
+    others: bool = False
     frames: Literal["", "memory", "previous"] = ""
     layers: int = 3
     losses: tuple[str, ...] = LOSSES
@@ -123,8 +123,10 @@ WAYS = MappingProxyType(
             "samic-first, shown its answer to the frame before", trained=False, frames="previous"
         ),
         "follow": Way("samic-first, and what was found in a frame", trained=False, frames="memory"),
-        "default-alone": Way("and the encoder grown to the references", adapted=True, others=False),
-        DEFAULT: Way("and to the images to be segmented, without their masks", adapted=True),
+        DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
+        "default-others": Way(
+            "and to the images to be segmented, without their masks", adapted=True, others=True
+        ),
         **ABLATIONS,
     }
 )

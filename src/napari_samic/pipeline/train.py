@@ -56,7 +56,7 @@ def train(
     Parameters
     ----------
     images : path, glob, folder, list of those, or array
-        May hold more than the annotated ones, which are then `others`.
+        May hold more than the annotated ones; with `adapt.adapt_others` these are `others`, too.
     out : Path
         The prompter file.
     prompts : Path, optional
@@ -64,8 +64,8 @@ def train(
     masks : Path, optional
         Folder of masks; each object gives one point, at its inner maximum.
     others : path, glob, folder, list of those, or array, optional
-        Images without annotation, as those to be segmented. The network that grows learns from
-        `adapt.adapt_others` of them, drawn by the seed; those that can't be read are passed over.
+        Images without annotation, as those to be segmented, from which the network that grows
+        learns, too; drawn by the seed. Those that can't be read are passed over.
     model : str
         Segmenter that the prompter will serve, and whose features it compares.
     device : str
@@ -111,7 +111,9 @@ def train(
     watch = _watch(stop, resume)
     planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
-    unseen = [*planes, *(common.open_planes(others) if others is not None else ())]
+    growing = adapt or AdaptSettings()
+    unseen = common.open_planes(others) if others is not None else []
+    unseen += planes if growing.adapt_others else []
     planes, truth = _annotated(planes, stored, masks)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
     normalisation = common.normalisation_of(planes, stored, channels)
@@ -137,7 +139,7 @@ def train(
         raise _with_reason(error, failures) from error
     if resume is not None and watch is not None and watch.mark is not None:
         save_mark(Path(resume), watch.mark)  # before what may fail or be cancelled
-    growing, failed = adapt or AdaptSettings(), ""
+    failed = ""
     if growing.adapt and how.epochs:
         is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
         try:
