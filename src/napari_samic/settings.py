@@ -303,7 +303,11 @@ class AdaptSettings(Settings):
         "objects are. It is kept inside the prompter file.",
     )
     adapt_steps: int = option(
-        0, "Batches. 0: by the number of references, 250 for one and 3000 for 56.", ge=0, le=100_000
+        0,
+        "Batches. 0: by the number of references, 1550 for 5 and 3000 for 26 or more. More have "
+        "always helped so far, but easy objects need a few hundred.",
+        ge=0,
+        le=100_000,
     )
     adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
     adapt_others: bool = option(

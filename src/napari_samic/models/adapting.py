@@ -162,9 +162,9 @@ def steps_for(settings: AdaptSettings, references: int) -> int:
     """How many batches: as set, or what so many references are worth.
 
     >>> [steps_for(AdaptSettings(), n) for n in (1, 5, 20, 176)]
-    [250, 450, 1200, 3000]
+    [1270, 1550, 2600, 3000]
     """
-    return settings.adapt_steps or min(200 + 50 * references, 3000)
+    return settings.adapt_steps or min(1200 + 70 * references, 3000)
 
 
 def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[ObjectNet]:

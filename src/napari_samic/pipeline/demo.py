@@ -20,11 +20,13 @@ from napari_samic.pipeline.evaluate import evaluate
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
 from napari_samic.prompts import load_prompts
-from napari_samic.settings import TrainSettings
+from napari_samic.settings import AdaptSettings, TrainSettings
 
 PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
 SETTINGS = TrainSettings(epochs=20, patience=8, views=2)
+ADAPT = AdaptSettings(adapt_steps=600)
+"""Easy objects, and nobody waits long for a demo."""
 
 
 def demo(
@@ -104,7 +106,7 @@ def _one_set(
             ),
             "train": train(
                 folder / "references", prompts=prompts, out=prompter, model=model, device=device,
-                settings=SETTINGS, overwrite=True,
+                settings=SETTINGS, adapt=ADAPT, overwrite=True,
             ),
             "segment": segment(
                 folder / "images", prompter=prompter, out=folder / "labels", device=device,
