@@ -100,6 +100,13 @@ def test_every_setting_is_an_option_of_its_command(shell, asked, command, kind, 
     assert [getattr(g, spec.name) for g in groups] == [value]
 
 
+def test_images_without_annotation_reach_the_training(shell, asked):
+    shell(*given("train", "--others", "far", "--others", "more/*.tif"))
+    assert asked["others"] == ["far", "more/*.tif"]
+    shell(*given("train"))
+    assert asked["others"] is None
+
+
 def help_of(command):
     from typer.main import get_command
 

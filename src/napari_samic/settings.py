@@ -291,6 +291,8 @@ class TrainSettings(Settings):
 
 OTHERS = 256
 """Images without annotation that a network learns from, at most."""
+OTHERS_FROM = 10
+"""References that this takes: 20 gained by it, 5 lost; what lies between was not measured."""
 
 
 @dataclass(frozen=True)
@@ -304,17 +306,19 @@ class AdaptSettings(Settings):
     )
     adapt_steps: int = option(
         0,
-        "Batches. 0: by the number of references, 1550 for 5 and 3000 for 26 or more. More have "
-        "always helped so far, but easy objects need a few hundred.",
+        "Batches. 0: by the number of references, 1550 for 5 and 3000 for 26 or more. More "
+        "have helped on images like the references; easy objects need a few hundred.",
         ge=0,
         le=100_000,
     )
-    adapt_batch: int = option(8, "Looks at references a batch.", ge=2, le=256)
+    adapt_batch: int = option(
+        8, "Looks at references a batch, and as many at images without annotation.", ge=2, le=256
+    )
     adapt_others: bool = option(
         False,
         "Also learn from images without annotation what it is sure of in them: those beside the "
-        "annotated ones, up to 256. For images of another instrument or centre than the "
-        "references, with ten of these or more; takes more than twice as long.",
+        "annotated ones, 256 at most. For images of another instrument or centre than the "
+        "references; takes ten references and about twice as long.",
     )
     adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
     decoder_steps: int = option(

@@ -243,6 +243,19 @@ def test_open_images_that_are_not_annotated_are_the_others(bench, tmp_path, monk
     }  # fmt: skip
 
 
+def test_channels_of_the_chosen_image_are_no_other_images(bench, tmp_path):
+    bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
+    red, green = (
+        layer(np.stack([scene(i)[0][..., c] for i in range(2)]), n, rgb=False)
+        for c, n in enumerate(("red", "green"))
+    )
+    bench.viewer.layers[:] = [red, green]
+    bench.layer, bench.pixels = red, Pixels([red, green], "both")
+    assert sorted(path.name for path in run(bench.other_images()(0))) == [
+        "both[0].tif", "both[1].tif",
+    ]  # fmt: skip
+
+
 def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
     project = Project.create(tmp_path / "p")
     bench.desk.keeper.begin_project(project)

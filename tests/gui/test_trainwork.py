@@ -142,13 +142,13 @@ def test_other_references_are_another_training(bench):
             {"images/cells[2].tif", "images/cells[3].tif"},
             id="all",
         ),
-        pytest.param(AdaptSettings(), None, id="none_wanted"),
         pytest.param(AdaptSettings(adapt=False, adapt_others=True), None, id="nothing_grows"),
     ],
 )
 def test_open_images_that_are_not_annotated_help_what_grows(
     growing, names, tmp_path, monkeypatch, toy
 ):
+    monkeypatch.setattr(trainwork, "OTHERS_FROM", 2)
     made = make_bench(monkeypatch, toy)
     annotate(made, 0, 1)
     project = begin(made, tmp_path / "project")
@@ -156,6 +156,17 @@ def test_open_images_that_are_not_annotated_help_what_grows(
     [step] = recipes.load_recipe(trainwork.new_step(project)).steps
     others = step.inputs.get("others")
     assert (others if others is None else set(others)) == names
+    made.close()
+
+
+def test_with_few_references_no_file_is_made_of_others(tmp_path, monkeypatch, toy):
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1)
+    project = begin(made, tmp_path / "project")
+    trained(made, AdaptSettings(adapt_others=True))
+    assert {path.name for path in project.images_folder.glob("*.tif")} == {
+        "cells[0].tif", "cells[1].tif",
+    }  # fmt: skip
     made.close()
 
 

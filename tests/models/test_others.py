@@ -49,7 +49,7 @@ def free(count, seed=0):
 
 @pytest.fixture(autouse=True)
 def two_references_do(monkeypatch):
-    monkeypatch.setattr(others, "LEAST", 2)
+    monkeypatch.setattr(adapting, "OTHERS_FROM", 2)
 
 
 def adapt(more=(), steps=12):
@@ -85,11 +85,13 @@ def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):
     windows = made._windows(torch.zeros(16, 3, 64, 64))
     assert set(windows.float().mean((1, 2, 3)).tolist()) == {0.0, 1.0}
     monkeypatch.setattr(made, "_windows", lambda like: torch.ones(len(like), 1, 64, 64) > 0)
-    x, told, _ = made.looks(4, mean)
-    said = torch.sigmoid(mean(mean.shown[0]))
-    assert (told == said.roll(1, 0)).all()
-    assert not (told == said).all()
-    assert x.shape[0] == 4
+    pairs = made._album.pairs(4)
+    monkeypatch.setattr(made._album, "pairs", lambda _: pairs)
+    x, told, there = made.looks(4, mean)
+    said = torch.sigmoid(mean(pairs[0]))
+    for found, before in ((x, pairs[1]), (told, said), (there, pairs[2])):
+        assert (found == before.roll(1, 0)).all()
+        assert not (found == before).all()
 
 
 def test_only_what_the_mean_is_sure_of_counts():
@@ -151,12 +153,12 @@ def test_no_more_are_read_than_are_taken(most, room_px, taken, monkeypatch):
 
 
 def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
-    monkeypatch.setattr(others, "LEAST", 3)
+    monkeypatch.setattr(adapting, "OTHERS_FROM", 3)
     monkeypatch.setattr(Others, "looks", None)  # would fail
     _, report = adapt(images(2), steps=3)
     assert report.others == 0
-    assert report.summary.startswith("adapted without the other images, which take 10 references,")
-    assert "without the other" not in adapt((), steps=3)[1].summary
+    assert report.summary.startswith("adapted without other images, which take 3 references,")
+    assert "without other" not in adapt((), steps=3)[1].summary
 
 
 def test_classes_are_learned_each():

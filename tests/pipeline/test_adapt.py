@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_samic import pipeline
+from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
 from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
@@ -123,6 +123,41 @@ def test_images_without_a_mask_are_learned_from_too(folder, others_of, tmp_path)
     apart = others_of(four, others=tmp_path / "more")
     assert sorted(one.sum() for one in apart) == sorted(scene(i)[0].sum() for i in (7, 8))
     assert len(others_of(four, others=[four[0], *(tmp_path / "more").glob("q*")])) == 2
+    write_image(tmp_path / "far" / "p0.png", scene(9)[0])  # of the name of a reference
+    [far] = others_of(four, others=tmp_path / "far")
+    assert (far == scene(9)[0]).all()
+    array = np.stack([scene(i)[0] for i in range(3)])
+    assert len(others_of(four, others=array)) == 3
+
+
+def test_a_training_with_others_is_recorded_told_and_replayed(
+    folder, toy, tmp_path, on, monkeypatch
+):
+    monkeypatch.setattr(adapting, "OTHERS_FROM", 2)
+    room = import_module("napari_samic.pipeline.adapt")
+    monkeypatch.setattr(
+        room._Judge, "_score", lambda _, segmenter, finder: float(finder is not None)
+    )
+    for i in (7, 8):
+        write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
+    few = AdaptSettings(adapt_steps=9, adapt_batch=2)
+    outcome = run(
+        recipes.job(
+            "train", [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
+            others=tmp_path / "more", out=tmp_path / "p.pt", model=toy, device="cpu",
+            settings=QUICK, adapt=few, record=tmp_path / "r.yaml",
+        )
+    )  # fmt: skip
+    assert outcome.figures["others"] == 2
+    assert " with 2 images more, " in outcome.figures["growth"]
+    assert prompterfile.describe(tmp_path / "p.pt")["growth"]["others"] == 2
+    run(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "again", strict=True))
+    files = (tmp_path / "p.pt", tmp_path / "again" / "p.pt")
+    one, again = (torch.load(file, weights_only=True)["finder"]["state"] for file in files)
+    assert all(torch.equal(one[k], again[k]) for k in one)
+    (tmp_path / "more" / "q8.png").unlink()
+    with pytest.raises(InputError, match="others has 1 files, 2 when it was recorded"):
+        run(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "third", strict=True))
 
 
 def test_the_seed_draws_the_others(folder, others_of, tmp_path):

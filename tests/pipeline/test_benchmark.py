@@ -141,9 +141,20 @@ def test_ways_are_shown_the_images_that_they_will_answer(folder, tmp_path, toy, 
     other = write_scenes(tmp_path / "other", 3)
     compare(folder, tmp_path / "out", toy, ways=("samic-first",), elsewhere=other)
     rows = read_results(tmp_path / "out" / "images.csv")
-    names = [int(r.image.removeprefix("p")) for r in rows]
-    assert len(names) > 3
-    assert shown == [[scene(number)[0].sum() for number in names]]
+    sums = [
+        [scene(int(r.image.removeprefix("p")))[0].sum() for r in rows if r.set == name]
+        for name in ("folder", "other")
+    ]
+    assert shown == [[*sums[0], *sums[1]]]
+    shown.clear()
+    monkeypatch.setattr(contestants, "OTHERS_FROM", 2)
+    compare(folder, tmp_path / "each", toy, ways=("default-others",), elsewhere=other)
+    assert shown == sums  # anew for each, so that its cell is the same alone
+
+
+def test_too_few_shots_to_learn_from_other_images_are_refused(folder, tmp_path, toy):
+    with pytest.raises(SettingsError, match="with 10 references or more"):
+        compare(folder, tmp_path / "out", toy, ways=("default", "default-others"))
 
 
 def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, toy):

@@ -139,7 +139,8 @@ def train(
     others: Annotated[
         list[str] | None,
         typer.Option(
-            help="Images without annotation from another instrument or centre, to learn from, too."
+            help="Images without annotation, as of another instrument or centre, to learn from, "
+            "too: 256 at most, and with ten references or more."
         ),
     ] = None,
     model: Model = "tiny",

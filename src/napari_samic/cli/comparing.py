@@ -24,7 +24,7 @@ WAYS = (
     "changed: layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers "
     "stands for layers-1,layers-2,paper+level,layers-4 and ablate-losses for the six losses and "
     "paper+level; both also tell what the learners cost, and need --shots without 1 where a set "
-    "has no classes to learn from."
+    "has no classes to learn from. default-others needs 10 shots or more."
 )
 
 

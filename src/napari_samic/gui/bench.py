@@ -178,7 +178,11 @@ class Bench:
             No project.
         """
         folder = self.need_project().images_folder
-        found = [(pixels, index) for _, pixels in self._open() for index in pixels.indices()]
+        images: list[Pixels] = []
+        for _, pixels in self._open():  # the chosen one first; its channels are no images
+            if not any(pixels.overlaps(one) for one in images):
+                images.append(pixels)
+        found = [(pixels, index) for pixels in images for index in pixels.indices()]
         known = {p.name for p in self.desk.state.pages.values() if p.items}
         return sources.others_as_files(found, known, folder)
 

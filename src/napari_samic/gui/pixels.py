@@ -90,6 +90,10 @@ class Pixels:
         self._normalisation: Normalisation | None = None
         self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
 
+    def overlaps(self, other: Pixels) -> bool:
+        """Whether they share an array, as a channel and the image that it is one of."""
+        return any(mine is theirs for mine in self._arrays for theirs in other._arrays)
+
     def label(self, index: tuple[int, ...]) -> str:
         """Name of a slice, as `Plane.label`."""
         return self.plane(index).label

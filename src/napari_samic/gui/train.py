@@ -23,7 +23,7 @@ from napari_samic.gui.jobs import Calls, Handle, Runner
 from napari_samic.gui.project import Project
 from napari_samic.gui.sources import Found
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
-from napari_samic.settings import Settings, TrainSettings
+from napari_samic.settings import AdaptSettings, Settings, TrainSettings
 
 KEY = "train"
 IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
@@ -168,7 +168,8 @@ class Trainer:
         project = self.bench.need_project()
         if text := self.missing():
             raise InputError(text)
-        images, others = self.bench.reference_images(), self.bench.other_images()
+        images = self.bench.reference_images()
+        others = self.bench.other_images() if self.of(AdaptSettings).adapt_others else None
         model, chosen = self.bench.desk.state.model, dict(self.chosen)
         self._asked = threading.Event()
         order = Order(project, images, model, chosen, others, self._asked.is_set, resume)

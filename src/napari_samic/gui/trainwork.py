@@ -19,6 +19,7 @@ from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.gui.project import Project
 from napari_samic.settings import (
+    OTHERS_FROM,
     AdaptSettings,
     HeatMapSettings,
     PeakSettings,
@@ -64,8 +65,8 @@ class Order:
     model : str
     chosen : dict of type to Settings
         One of each of `KINDS`.
-    others : callable
-        As `Bench.other_images` gives it.
+    others : callable or None
+        As `Bench.other_images` gives it; None if they are not wanted.
     stop : callable
         True: end with the best so far.
     resume : bool
@@ -76,7 +77,7 @@ class Order:
     references: Job[tuple[list[Path], Path]]
     model: str
     chosen: dict[type[Settings], Settings]
-    others: Callable[[int], Job[list[Path]]]
+    others: Callable[[int], Job[list[Path]]] | None
     stop: Callable[[], bool]
     resume: bool = False
 
@@ -166,8 +167,9 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
         raise InputError("There is no training to go on with. Start a new one.")
     chosen: dict[str, Any] = {_PARAMETERS[kind]: order.chosen[kind] for kind in KINDS}
     how, growing = chosen["settings"], chosen["adapt"]
-    wanted = growing.adapt and growing.adapt_others and how.epochs
-    others = (yield from order.others(how.seed)) if wanted else []
+    others: list[Path] = []
+    if order.others and growing.adapt and how.epochs and len(images) >= OTHERS_FROM:
+        others = yield from order.others(how.seed)
     outcome = yield from recipes.job(
         "train", images, out=new_file(project), prompts=prompts, others=others or None,
         model=order.model, **chosen, stop=order.stop, resume=mark, record=new_step(project),

@@ -1,8 +1,8 @@
 """The packaged encoder grown to a few references: what points into a frozen network can't give.
 
 All its weights learn, from random looks at the references, to see where objects are and how deep
-inside one a pixel lies. Images without annotation help it. Whether that helped is for the caller
-to judge.
+inside one a pixel lies. If asked, also from images without annotation. Whether it helped
+is for the caller to judge.
 
 Source: ours; loss is cross-entropy and Dice (Milletari et al., 3DV 2016), what images without
 annotation teach is in `others`.
@@ -28,9 +28,7 @@ from napari_samic.models.course import Course
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
-from napari_samic.settings import OTHERS, AdaptSettings
-
-WITHOUT = f" without the other images, which take {others.LEAST} references,"
+from napari_samic.settings import OTHERS, OTHERS_FROM, AdaptSettings
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def adapt(
     stop : callable
         Asked before each batch; True ends it, and nothing was learned.
     more : iterable of (H, W, 3) uint8
-        Images without annotation, as those to be segmented; read one by one, as many as `others`
-        takes, and none for fewer references than `others.LEAST`.
+        Images without annotation, as those to be segmented; read one by one, `OTHERS` of
+        them at most, and none for fewer references than `OTHERS_FROM`.
 
     Returns
     -------
@@ -129,8 +127,10 @@ def adapt(
     net = objectnet.fresh(len(labels), seed).to(device)
     course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
     free = Others(side_px, seed)
-    few = len(pages) + len(aside) < others.LEAST
-    for image in islice(more, 0 if few else OTHERS):
+    what, is_few = "adapted", len(pages) + len(aside) < OTHERS_FROM
+    if is_few and next(iter(more), None) is not None:
+        what += f" without other images, which take {OTHERS_FROM} references,"
+    for image in islice(more, 0 if is_few else OTHERS):
         free.add(image)
         yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
         if free.is_full or stop():
@@ -149,11 +149,7 @@ def adapt(
             yield from lesson.learn(album, course.steps)
     accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    left_out = few and next(iter(more), None) is not None
-    report = Grown(
-        course.done, before, after, accepted, names, seconds,
-        what="adapted" + WITHOUT * left_out, others=len(free),
-    )  # fmt: skip
+    report = Grown(course.done, before, after, accepted, names, seconds, what, len(free))
     finder = Finder(course.mean.eval(), labels, side_px, device)
     return (finder if accepted else None), report
 

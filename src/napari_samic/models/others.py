@@ -18,8 +18,6 @@ from torch.nn import functional as F
 from napari_samic.contracts import Image
 from napari_samic.models.looks import Album, Page
 
-LEAST = 10
-"""References they take: with 20 they helped, with 5 it was too often sure of what is wrong."""
 ROOM_PX = 2**26
 """Of all small copies, 4 bytes each: a quarter gigabyte, 1024 of 256 px or 64 of 1024 px."""
 SURE = 0.3

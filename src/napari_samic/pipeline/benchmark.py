@@ -75,7 +75,7 @@ def benchmark(
     elsewhere : Path, optional
         Another folder of the same layout, as of another centre: its images are targets, too, with
         references from `data`. Its results carry the folder's name. Ways that learn from the images
-        to be segmented learn once, from those of both that they have not answered yet.
+        to be segmented learn anew for it, all others once.
     split : str, optional
         Only this part of the set.
     share : float
@@ -120,6 +120,7 @@ def benchmark(
     lessons = {seed: _lessons(found, seed, share) for seed in seeds}
     if not any(any(by_fold.values()) for by_fold in lessons.values()):
         contestants.check(ways, shots)
+    contestants.check_others(ways, shots)
     other = _elsewhere(name, data, elsewhere, found, split)
     own = {item.name for item in found.items}
     others = {item.name for item in other.items} if other is not None else set()

@@ -29,6 +29,7 @@ from napari_samic.pipeline.adapt import adapt
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
+    OTHERS_FROM,
     AdaptSettings,
     HeatMapSettings,
     MemorySettings,
@@ -239,9 +240,22 @@ def for_videos(ways: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in ways if name in WAYS and WAYS[name].frames)
 
 
+def sees_targets(name: str) -> bool:
+    """Whether a way learns from the images to be segmented."""
+    return name in WAYS and WAYS[name].others
+
+
 def is_taught(name: str) -> bool:
     """Whether a way learns from lessons, where there are some."""
     return name in WAYS and WAYS[name].trained
+
+
+def check_others(ways: Sequence[str], shots: Sequence[int]) -> None:
+    """Raise SettingsError for a way that would see the images to be segmented, but can't yet."""
+    unfit = [name for name in ways if sees_targets(name)]
+    if unfit and min(shots) < OTHERS_FROM:
+        msg = f"{', '.join(unfit)}: learns from other images with {OTHERS_FROM} references or more."
+        raise SettingsError(f"{msg} Leave fewer shots out, or this way.")
 
 
 def check(ways: Sequence[str], shots: Sequence[int]) -> None:

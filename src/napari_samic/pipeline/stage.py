@@ -84,8 +84,17 @@ class Stage:
         return self.folder / "cells" / f"{name}-{self.shots}-{self.given.seed}-{way}.csv"
 
     def play(self, way: str, done: int, total: int) -> Iterator[Step]:
-        """Learn and answer every episode, then write the cells that are missing."""
+        """Learn and answer every episode, then write the cells that are missing.
+
+        A way that learns from the images to be segmented learns for each set anew, so that a cell
+        is the same whatever else was asked for.
+        """
         books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
+        groups = [[book] for book in books] if contestants.sees_targets(way) else [books]
+        for group in groups:
+            yield from self._played(way, group, done, total)
+
+    def _played(self, way: str, books: list[_Book], done: int, total: int) -> Iterator[Step]:
         taught: dict[int | None, tuple[Reference, ...]] = {}
         for episode in self.episodes:
             asked = {book.name: self._targets(book.name, episode) for book in books}

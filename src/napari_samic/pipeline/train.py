@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +88,8 @@ def train(
     -------
     Job of Outcome
         `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
-        there is a network grown to the references, and `growth`, how that went; `tuned` and
+        there is a network grown to the references, and `growth`, how that went, with how many
+        `others`; `tuned` and
         `tuning`, the same of the mask decoder. With `stop` or
         `resume`, Steps of epochs tell `held_out` now and then, the score so far.
 
@@ -112,7 +113,7 @@ def train(
     planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
-    unseen = common.open_planes(others) if others is not None else []
+    unseen = list(common.open_planes(others)) if others is not None else []
     unseen += planes if growing.adapt_others else []
     planes, truth = _annotated(planes, stored, masks)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
@@ -157,6 +158,7 @@ def train(
         "summary": report.summary,
         "adapted": learner.finder is not None,
         "growth": learner.growth.summary if learner.growth else failed,
+        "others": learner.growth.others if learner.growth else 0,
         "tuned": learner.decoder is not None,
         "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
     }
@@ -199,11 +201,17 @@ def _without_annotation(
     planes: Sequence[Plane], annotated: Sequence[Plane], normalisation: Normalisation, seed: int
 ) -> Iterator[Image]:
     """Images of the planes that are not annotated, once each and in random order."""
-    known = {plane.label for plane in annotated}
-    found = list({p.label: p for p in planes if p.label not in known}.values())
+    known = {_place(plane) for plane in annotated}
+    by_place = {_place(plane): plane for plane in planes}
+    found = [plane for place, plane in by_place.items() if place not in known]
     for i in np.random.default_rng(seed).permutation(len(found)):
         with suppress(SamicError):
             yield read_rgb(found[i], normalisation)
+
+
+def _place(plane: Plane) -> Hashable:
+    """Tells a plane from others of its name, as those of another folder or array."""
+    return plane if plane.path is None else (plane.path.resolve(), plane.index)
 
 
 def read_references(
