@@ -65,7 +65,8 @@ def train(
         Folder of masks; each object gives one point, at its inner maximum.
     others : path, glob, folder, list of those, or array, optional
         Images without annotation, as those to be segmented, from which the network that grows
-        learns, too; drawn by the seed. Those that can't be read are passed over.
+        learns, too, if there are ten references; 256 at most, drawn by the seed. Those that can't
+        be read are passed over.
     model : str
         Segmenter that the prompter will serve, and whose features it compares.
     device : str
@@ -89,9 +90,8 @@ def train(
     Job of Outcome
         `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
         there is a network grown to the references, and `growth`, how that went, with how many
-        `others`; `tuned` and
-        `tuning`, the same of the mask decoder. With `stop` or
-        `resume`, Steps of epochs tell `held_out` now and then, the score so far.
+        `others`; `tuned` and `tuning`, the same of the mask decoder. With `stop` or `resume`, Steps
+        of epochs tell `held_out` now and then, the score so far.
 
     Raises
     ------
