@@ -7,14 +7,14 @@ import pytest
 
 from napari_samic import datasets
 from napari_samic.cli import comparing
-from napari_samic.pipeline import contestants
+from napari_samic.pipeline import ways
 from toys import write_scenes
 
 
 def test_help_names_every_set_and_every_way():
     assert [n for n in datasets.names() if n not in comparing.SETS] == []
     said = set(re.findall(r"[a-z0-9+-]+", comparing.WAYS))
-    assert [n for n in (*contestants.names(), *contestants.GROUPS) if n not in said] == []
+    assert [n for n in (*ways.names(), *ways.GROUPS) if n not in said] == []
 
 
 def test_a_table_is_printed_and_written(shell, toy, tmp_path):

@@ -12,6 +12,7 @@ from napari_samic.datasets import DataSet, Item
 from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import samic
 from napari_samic.pipeline import contestants
+from napari_samic.pipeline.ways import WAYS
 from napari_samic.report import read_results
 from napari_samic.settings import (
     AdaptSettings,
@@ -147,7 +148,7 @@ def test_ways_are_shown_the_images_that_they_will_answer(folder, tmp_path, toy, 
     ]
     assert shown == [[*sums[0], *sums[1]]]
     shown.clear()
-    monkeypatch.setattr(contestants, "OTHERS_FROM", 2)
+    monkeypatch.setattr("napari_samic.pipeline.ways.OTHERS_FROM", 2)
     compare(folder, tmp_path / "each", toy, ways=("default-others",), elsewhere=other)
     assert shown == sums  # anew for each, so that its cell is the same alone
 
@@ -410,7 +411,7 @@ def test_answer_to_a_frame_is_shown_with_the_next(shown):
             return Segmentation(labels, np.array([0.9]), (), HeatMap(np.zeros((8, 8), np.float32)))
 
     first = Reference("first", np.zeros((8, 8, 3), np.uint8), (), labels)
-    way = contestants.WAYS["samic-previous"]
+    way = WAYS["samic-previous"]
     answer = contestants._answerer(way, Asked(), first)
     frames = [np.full((8, 8, 3), n, np.uint8) for n in range(3)]
     for frame in frames:

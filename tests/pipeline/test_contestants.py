@@ -1,4 +1,4 @@
-"""Ways by name: groups of them, and what an ablation changes of the paper."""
+"""How ways learn: what an ablation changes of the paper, and what is learned once."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,36 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from napari_samic.contracts import run
-from napari_samic.errors import SettingsError
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import contestants
+from napari_samic.pipeline.ways import WAYS
 from napari_samic.settings import AdaptSettings, PeakSettings, PrompterSettings, TrainSettings
-
-LAYERS = ("layers-1", "layers-2", "paper+level", "layers-4")
-LOSSES = ("kld", "cc", "nss", "kld+cc", "kld+nss", "cc+nss", "paper+level")
-
-
-@pytest.mark.parametrize(
-    ("asked", "wanted"),
-    [
-        pytest.param(("samic", "paper"), ("samic", "paper"), id="no_group"),
-        pytest.param(("ablate-layers",), LAYERS, id="layers"),
-        pytest.param(("ablate-losses",), LOSSES, id="losses"),
-        pytest.param(
-            ("paper+level", "ablate-layers", "samic", "layers-1"),
-            ("paper+level", "layers-1", "layers-2", "layers-4", "samic"),
-            id="each_once_where_it_came_first",
-        ),
-        pytest.param(("ablate-layers", "ablate-losses"), (*LAYERS, *LOSSES[:-1]), id="both"),
-    ],
-)
-def test_groups_stand_for_their_ways(asked, wanted):
-    assert contestants.expand(asked) == wanted
-
-
-def test_unknown_group_is_told_with_those_there_are():
-    with pytest.raises(SettingsError, match=r"^unknown ablate\. Known: paper, .*ablate-layers, "):
-        contestants.expand(["paper", "ablate"])
 
 
 @pytest.mark.parametrize(
@@ -73,8 +47,8 @@ def test_ablation_is_the_paper_with_one_thing_changed(way, layers, weights, toy,
     assert how == TrainSettings(
         epochs=2, learning_rate=1e-3, views=1, shift_frac=0.0, seed=3, **changed
     )
-    assert contestants.WAYS[way].settings == contestants.WAYS["paper"].settings
-    assert contestants.WAYS[way].peaks.normalise == (way != "paper")
+    assert WAYS[way].settings == WAYS["paper"].settings
+    assert WAYS[way].peaks.normalise == (way != "paper")
 
 
 def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypatch):

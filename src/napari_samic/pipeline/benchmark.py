@@ -21,6 +21,7 @@ from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common, contestants, costs
 from napari_samic.pipeline.stage import Stage
+from napari_samic.pipeline.ways import ABLATIONS, check_others, check_shots, expand, for_videos
 from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.textfiles import read_json
@@ -62,7 +63,7 @@ def benchmark(
         `sheets/` of the worst and of the middle overlays; and `cells/`. One that holds cells of the
         same set-up is completed, and the tables tell of all sets that it has cells of.
     ways : sequence of str
-        Of `contestants.names()`, or of `contestants.GROUPS`, which stand for several.
+        Of `pipeline.ways.names()`, or of its `GROUPS`, which stand for several.
     shots : sequence of int
         References; videos and sets that give one image have one.
     seeds : sequence of int
@@ -105,7 +106,7 @@ def benchmark(
     OutputError
         `out` holds cells of another set-up.
     """
-    ways = contestants.expand(ways)
+    ways = expand(ways)
     if baseline is not None and baseline not in ways:
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
     if not (ways and shots and seeds):
@@ -115,12 +116,12 @@ def benchmark(
     how, growing = training or TrainSettings(), adapt or AdaptSettings()
     if found.protocol in ("first", "video"):
         shots = (1,)  # the first image, whatever is asked
-    elif of_videos := contestants.for_videos(ways):
+    elif of_videos := for_videos(ways):
         raise InputError(f"{of_videos[0]} is for videos, and {name} is none. Leave it out.")
     lessons = {seed: _lessons(found, seed, share) for seed in seeds}
     if not any(any(by_fold.values()) for by_fold in lessons.values()):
-        contestants.check(ways, shots)
-    contestants.check_others(ways, shots)
+        check_shots(ways, shots)
+    check_others(ways, shots)
     other = _elsewhere(name, data, elsewhere, found, split)
     own = {item.name for item in found.items}
     others = {item.name for item in other.items} if other is not None else set()
@@ -184,7 +185,7 @@ def benchmark(
     figures |= {"measures": [asdict(m) for m in more], "costs": spent.ways}
     if spent.ways:
         export.write_json(folder / "costs.json", asdict(spent), overwrite=True)
-    if any(way in contestants.ABLATIONS for way in ways):
+    if any(way in ABLATIONS for way in ways):
         figures["cost_table"] = costs.markdown(spent.ways)
     return common.Outcome(
         folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), {}, figures

@@ -19,6 +19,7 @@ from napari_samic.models import backbones
 from napari_samic.models.correlation import correlate, prepare_reference, prepare_target
 from napari_samic.models.hsnet import HyperCorrelationLearner
 from napari_samic.pipeline import contestants
+from napari_samic.pipeline.ways import WAYS
 from napari_samic.report import table_of
 
 TURNS = 7
@@ -61,13 +62,11 @@ def measure(ways: Sequence[str], segmenter: object) -> Job[Costs]:
     Job of Costs
         Empty if no way has a learner.
     """
-    asked = [way for way in ways if way in contestants.WAYS]
+    asked = [way for way in ways if way in WAYS]
     if not asked:
         return Costs()
     features = backbones.build("segmenter", segmenter)
-    learners = {
-        way: contestants.untrained(contestants.WAYS[way], features).learner for way in asked
-    }
+    learners = {way: contestants.untrained(WAYS[way], features).learner for way in asked}
     pyramid = _blank_pair(features)
     for learner in learners.values():
         _milliseconds(learner, pyramid)

@@ -24,6 +24,7 @@ from napari_samic.metrics import image_scores
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants
 from napari_samic.pipeline.drawn import Drawn, draw, image_of
+from napari_samic.pipeline.ways import is_taught, sees_targets
 from napari_samic.report import Result
 from napari_samic.videoscores import object_scores
 
@@ -90,7 +91,7 @@ class Stage:
         is the same whatever else was asked for.
         """
         books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
-        groups = [[book] for book in books] if contestants.sees_targets(way) else [books]
+        groups = [[book] for book in books] if sees_targets(way) else [books]
         for group in groups:
             yield from self._played(way, group, done, total)
 
@@ -100,7 +101,7 @@ class Stage:
             asked = {book.name: self._targets(book.name, episode) for book in books}
             if not any(asked.values()):
                 continue
-            if contestants.is_taught(way) and episode.fold not in taught:
+            if is_taught(way) and episode.fold not in taught:
                 taught.clear()  # one fold at a time
                 taught[episode.fold] = self._lessons(episode.fold)
             normalisation = _normalisation(episode.references)
