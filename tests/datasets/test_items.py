@@ -1,12 +1,14 @@
 """Items, data sets, and the episodes that each protocol draws from them."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_samic.datasets import DataSet, Episode, Item, episodes, lessons
+from napari_samic.datasets import DataSet, Episode, Item, episodes, lessons, protocols
 from napari_samic.errors import InputError
 
 
@@ -168,6 +170,17 @@ def test_lessons_are_a_seeded_share_without_the_classes_of_the_fold() -> None:
     assert {len(names) for names in drawn} == {3}
     assert len(set(drawn)) > 1
     assert drawn[0] == tuple(i.name for i in lessons(data_set, share=0.5))
+
+
+def test_there_are_no_more_lessons_than_memory_takes(monkeypatch) -> None:
+    both = [replace(i, name=f"{i.name}b", label="fox") for i in many("dog", 8, split="train")]
+    items = (*many("dog", 8, split="train"), *both, *many("cat", 4, split="val"))
+    data_set = DataSet("s", items, "every")  # each image shows two classes
+    assert len(lessons(data_set, share=0.99)) == 16
+    monkeypatch.setattr(protocols, "MOST", 5)
+    found = lessons(data_set, share=0.99)
+    assert sorted(Counter(i.source for i in found).values()) == [2, 2]  # whole images
+    assert found != lessons(data_set, share=0.99, seed=1)
 
 
 def test_there_are_no_lessons_where_references_or_targets_are_all_there_is() -> None:

@@ -9,12 +9,13 @@ The same data set, options and seed give the same episodes; nothing is read. Kno
 - "every" (FSS-1000): each test item once.
 - "first" (PerSeg): the first image of each class shows all others of the class.
 - "share" (Kvasir-SEG, TSMU, NWPU): a seeded fifth of the training images is the pool of references.
-  Elsewhere, `lessons` are a fifth of the training images that show other classes.
+  Elsewhere, `lessons` are a fifth of the training images that show other classes, if not too many.
 - "video" (DAVIS): frame by frame, with the frames before as references; the first one is given.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 
@@ -27,6 +28,8 @@ SHARE = 0.2
 """Part of the training images that SAMIC learns from."""
 COUNT = 1000
 """Episodes of a fold, as in HSNet."""
+MOST = 2000
+"""Items that are learned from before, at most: a fifth of COCO would take 100 GB of memory."""
 
 
 def episodes(
@@ -83,8 +86,8 @@ def lessons(
 ) -> tuple[Item, ...]:
     """Items that a network learns from before it is shown any reference: a share of "train".
 
-    Without the fold's classes. None where a set has no such part or no other to test on, and with
-    "share", whose references are what is learned from.
+    Without the fold's classes, and `MOST` at most. None where a set has no such part or no other to
+    test on, and with "share", whose references are what is learned from.
 
     Raises
     ------
@@ -97,7 +100,10 @@ def lessons(
         return ()
     tested = set() if fold is None else set(data_set.folds[fold])
     found = [i for i in data_set.where(split="train") if i.label not in tested]
-    chosen = set(_drawn([i.source for i in found], share, seed)) if found else set()
+    items = Counter(i.source for i in found)
+    drawn = _drawn([i.source for i in found], share, seed) if found else []
+    room = np.cumsum([items[source] for source in drawn]) <= MOST
+    chosen = {source for source, fits in zip(drawn, room, strict=True) if fits}
     return tuple(i for i in found if i.source in chosen)
 
 
