@@ -98,7 +98,7 @@ def others_of(folder, toy, tmp_path, monkeypatch):
             yield from ()
 
         monkeypatch.setattr(ROOM, "grow", grow)
-        run(
+        found.outcome = run(
             pipeline.train(
                 images, masks=folder / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
                 settings=replace(QUICK, seed=seed), overwrite=True, **options,
@@ -122,6 +122,8 @@ def test_images_without_a_mask_are_learned_from_too(folder, others_of, tmp_path)
     assert (beside[0] == scene(7)[0]).all()
     apart = others_of(four, others=tmp_path / "more")
     assert sorted(one.sum() for one in apart) == sorted(scene(i)[0].sum() for i in (7, 8))
+    told = others_of.outcome.figures["growth"]
+    assert told.startswith("1 without annotation passed over, the first because: broken.png")
     assert len(others_of(four, others=[four[0], *(tmp_path / "more").glob("q*")])) == 2
     write_image(tmp_path / "far" / "p0.png", scene(9)[0])  # of the name of a reference
     [far] = others_of(four, others=tmp_path / "far")

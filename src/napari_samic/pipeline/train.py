@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,8 +89,9 @@ def train(
     Job of Outcome
         `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
         there is a network grown to the references, and `growth`, how that went, with how many
-        `others`; `tuned` and `tuning`, the same of the mask decoder. With `stop` or `resume`, Steps
-        of epochs tell `held_out` now and then, the score so far.
+        `others`, and why some of these were passed over; `tuned` and `tuning`, the same of the mask
+        decoder. With `stop` or `resume`, Steps of epochs tell `held_out` now and then, the score so
+        far.
 
     Raises
     ------
@@ -141,14 +141,16 @@ def train(
     if resume is not None and watch is not None and watch.mark is not None:
         save_mark(Path(resume), watch.mark)  # before what may fail or be cancelled
     failed = ""
+    unread: dict[str, str] = {}
     if growing.adapt and how.epochs:
         is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
         try:
-            more = _without_annotation(unseen, planes, normalisation, how.seed)
+            more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
             yield from grow(learner, segmenter, references, growing, how.seed, is_over, more=more)
         except SamicError as error:
             failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
     prompterfile.save(learner, target, overwrite=overwrite)
+    told = learner.growth.summary if learner.growth else failed
     figures = {
         "epochs": len(report.losses),
         "loss": min(report.losses, default=None),
@@ -157,7 +159,7 @@ def train(
         "accepted": report.accepted,
         "summary": report.summary,
         "adapted": learner.finder is not None,
-        "growth": learner.growth.summary if learner.growth else failed,
+        "growth": "; ".join(filter(None, (told, _passed_over(unread)))),
         "others": learner.growth.others if learner.growth else 0,
         "tuned": learner.decoder is not None,
         "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
@@ -198,15 +200,33 @@ def _annotated(
 
 
 def _without_annotation(
-    planes: Sequence[Plane], annotated: Sequence[Plane], normalisation: Normalisation, seed: int
+    planes: Sequence[Plane],
+    annotated: Sequence[Plane],
+    normalisation: Normalisation,
+    seed: int,
+    unread: dict[str, str],
 ) -> Iterator[Image]:
-    """Images of the planes that are not annotated, once each and in random order."""
+    """Images of the planes that are not annotated, once each and in random order.
+
+    Why some can't be read is put into `unread`.
+    """
     known = {_place(plane) for plane in annotated}
     by_place = {_place(plane): plane for plane in planes}
     found = [plane for place, plane in by_place.items() if place not in known]
     for i in np.random.default_rng(seed).permutation(len(found)):
-        with suppress(SamicError):
-            yield read_rgb(found[i], normalisation)
+        try:
+            image = read_rgb(found[i], normalisation)
+        except SamicError as error:
+            unread[found[i].label] = common.reason(found[i], error)
+            continue
+        yield image
+
+
+def _passed_over(unread: dict[str, str]) -> str:
+    if not unread:
+        return ""
+    first = next(iter(unread.values()))
+    return f"{len(unread)} without annotation passed over, the first because: {first}"
 
 
 def _place(plane: Plane) -> Hashable:
