@@ -52,14 +52,16 @@ def test_bad_options_are_told(shell, toy, tmp_path, given, text):
     assert text in " ".join(ran.err.split())
 
 
-def test_a_list_of_names_is_left_out(shell, toy, tmp_path):
+def test_lists_of_names_are_left_out(shell, toy, tmp_path):
     folder = write_scenes(tmp_path / "data", 6)
     options = ["--ways", "samic-first", "--shots", "1", "--share", "0.2", "--model", toy]
     (tmp_path / "seen.txt").write_text("p1\n\n p2 \nnobody\n")
     options += ["--data", folder, "--out", tmp_path / "out", "--without", tmp_path / "seen.txt"]
     ran = shell("benchmark", "folder", *options)
     assert "folder has no nobody (1 unknown)" in " ".join(ran.err.split())
-    (tmp_path / "seen.txt").write_text("p1\n\n p2 \n")
+    (tmp_path / "seen.txt").write_text("p1\n\n")
+    (tmp_path / "more.txt").write_text(" p2 \n")
+    options += ["--without", tmp_path / "more.txt"]
     assert shell("benchmark", "folder", *options).code == 0
     images = (tmp_path / "out" / "images.csv").read_text()
     assert ",p3," in images or ",p4," in images

@@ -35,8 +35,8 @@ def _numbers(text: str, what: str) -> list[int]:
         raise typer.BadParameter(f"{what} {text!r}: expected numbers, as 1,5,20.") from error
 
 
-def _names(file: Path | None) -> list[str]:
-    lines = read_text(file, "a list of names").splitlines() if file is not None else []
+def _names(files: list[Path] | None) -> list[str]:
+    lines = [n for file in files or () for n in read_text(file, "a list of names").splitlines()]
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -51,7 +51,8 @@ def benchmark(
     seeds: Annotated[str, typer.Option(help="As 0,1,2.")] = "0",
     targets: Annotated[int, typer.Option(help="Images an episode at most; 0: all.", min=0)] = 0,
     without: Annotated[
-        Path | None, typer.Option(help="File of names, one a line, that are never targets.")
+        list[Path] | None,
+        typer.Option(help="File of names, one a line, that are never targets; may be repeated."),
     ] = None,
     elsewhere: Annotated[
         Path | None,
