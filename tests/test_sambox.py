@@ -91,6 +91,13 @@ def test_objects_that_are_too_small_are_left_out():
     assert sambox.prompts_of(truth, AnnotateSettings(min_object_px=17)) == ()
 
 
+def test_small_spots_get_a_click_and_specks_beside_a_large_object_none():
+    spots = box(0, 0, 3, 3) * 1 + box(10, 10, 12, 13) * 2
+    assert len(sambox.prompts_of(spots)) == 2
+    assert len(sambox.prompts_of(spots + box(20, 20, 40, 40) * 3)) == 1
+    assert sambox.prompts_of(0 * spots) == ()
+
+
 def test_plain_prompts_are_one_positive_click_an_object():
     first, second = sambox.prompts_of(box(10, 10, 21, 21) * 1 + box(30, 30, 35, 35) * 2)
     assert first.points_rc.tolist() == [[15, 15]]

@@ -23,6 +23,9 @@ from napari_samic.matching import as_instances
 from napari_samic.metrics import iou
 from napari_samic.settings import AnnotateSettings
 
+SPECK = 4
+"""An object of a mask is no speck if the largest is not more than this many times as large."""
+
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
@@ -85,6 +88,8 @@ def prompts_of(
     truth : (H, W) int
         Instance ids, or one value.
     settings : AnnotateSettings, optional
+        Whose `min_object_px` an object must have. Default: as many pixels as usual, but a quarter
+        of the mask's largest object is enough, so that specks go and small spots stay.
     by_class : bool
         Values are classes: each falls into its objects, which get its number as `label`.
     """
@@ -94,9 +99,13 @@ def prompts_of(
             (int(k), prompts_of(values == k, settings)) for k in np.unique(values[values > 0])
         ]
         return tuple(replace(one, label=k) for k, found in classes for one in found)
+    labels = as_instances(truth)
     least = (settings or AnnotateSettings()).min_object_px
+    if settings is None:
+        areas = np.unique(labels[labels > 0], return_counts=True)[1]
+        least = min(least, int(areas.max(initial=0)) // SPECK)
     return tuple(
-        Prompts(inner_maximum(mask)[None], np.array([True])) for mask in objects_of(truth, least)
+        Prompts(inner_maximum(mask)[None], np.array([True])) for mask in objects_of(labels, least)
     )
 
 

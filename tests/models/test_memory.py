@@ -119,3 +119,12 @@ def test_reference_mask_gives_numbers_and_classes():
     assert classes == {labels[20, 20]: 2, labels[40, 50]: 1}
     labels, classes = numbered(shown, mask, instances=False)
     assert (labels[20, 20], labels[40, 50], classes) == (2, 1, {1: 1, 2: 2})
+
+
+def test_a_click_on_the_very_edge_of_a_reference_is_in_it():
+    edge = (Prompts(np.array([[IMAGE.shape[0] - 0.5, 20.0]]), np.array([True]), label=2),)
+    mask = np.zeros(IMAGE.shape[:2], np.int32)
+    mask[-6:, 10:30] = 7
+    mask[:6, 10:30] = 8
+    _, classes = numbered(Reference("r", IMAGE, edge, mask), mask, instances=True)
+    assert classes == {7: 2, 8: 1}

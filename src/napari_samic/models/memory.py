@@ -172,7 +172,8 @@ def numbered(
     labels = as_instances(mask)
     classes = dict.fromkeys(np.unique(labels[labels > 0]).tolist(), 1)
     for prompts in reversed(reference.objects):
-        for row, column in np.rint(prompts.points_rc[prompts.is_foreground]).astype(int)[::-1]:
+        clicks = np.rint(prompts.points_rc[prompts.is_foreground]).astype(int)
+        for row, column in np.clip(clicks, 0, np.array(labels.shape) - 1)[::-1]:
             if number := int(labels[row, column]):
                 classes[number] = prompts.label
     if instances:

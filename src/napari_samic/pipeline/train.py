@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_samic import atomic, sambox
 from napari_samic import masks as mask_files
-from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Reference, Step
+from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
@@ -23,7 +23,6 @@ from napari_samic.pipeline.adapt import adapt as grow
 from napari_samic.prompts import PromptFile, load_prompts
 from napari_samic.settings import (
     AdaptSettings,
-    AnnotateSettings,
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
@@ -61,7 +60,7 @@ def train(
     prompts : Path, optional
         SAMBOX prompt file.
     masks : Path, optional
-        Folder of masks; each object gives one point, at its inner maximum.
+        Folder of masks; each object gives one point, at its inner maximum (`sambox.prompts_of`).
     others : path, glob, folder, list of those, or array, optional
         Images without annotation, as those to be segmented, from which the network that grows
         learns, too, if there are ten references; 256 at most, drawn by the seed. Those that can't
@@ -253,13 +252,9 @@ def read_references(
                 reference = Reference(plane.label, image, entry.objects)
             else:
                 mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
-                reference = Reference(plane.label, image, _prompts_of(mask), mask)
+                reference = Reference(plane.label, image, sambox.prompts_of(mask), mask)
             references.append(reference)
         except SamicError as error:
             failures[plane.label] = common.reason(plane, error)
         yield Step(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
     return references, failures
-
-
-def _prompts_of(mask: IntArray) -> tuple[Prompts, ...]:
-    return sambox.prompts_of(mask, AnnotateSettings())
