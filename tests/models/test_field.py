@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_samic.models import field, objectnet
+from napari_samic.contracts import run
+from napari_samic.models import adapting, field, looks, objectnet
 from napari_samic.models.field import field_of
 from napari_samic.models.looks import Page
 from napari_samic.models.objectnet import Finder
 from napari_samic.models.refmasks import Shown
+from napari_samic.settings import AdaptSettings
 
 RNG = np.random.default_rng(0)
 
@@ -71,3 +73,16 @@ def test_finder_looks_at_the_field_alone_and_finds_nothing_around_it():
     assert seen.inside[rows, columns].min() > 0.1
     seen.inside[rows, columns] = 0
     assert not seen.inside.any()
+
+
+def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(looks, "WINDOW_PX", 64)
+    monkeypatch.setattr(looks, "SIDES_PX", (64,))
+    inside, outside = disc((120, 160), (60, 70), 8), disc((120, 160), (60, 145), 8)
+    for numbers, wanted in ((inside, False), (inside | outside, True)):
+        shown = Page("p", ROUND, Shown(numbers.astype(np.int32), (1,)))
+        quick = AdaptSettings(adapt_steps=1, adapt_batch=2)
+        finder, _ = run(adapting.adapt([shown], [1], quick, device=torch.device("cpu")))
+        again = Finder.unpack(finder.pack(), torch.device("cpu"))
+        assert finder.whole == again.whole == wanted
+        assert bool(again.see(ROUND)[1].inside[:, -8:].any()) == wanted

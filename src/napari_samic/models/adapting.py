@@ -30,6 +30,10 @@ from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
 from napari_samic.settings import OTHERS, OTHERS_FROM, AdaptSettings
 
+LOST = 0.1
+"""Where a reference has more of its objects' area than this in the frame around its field of view,
+the frame is part of the picture."""
+
 
 @dataclass(frozen=True)
 class Grown:
@@ -122,11 +126,13 @@ def adapt(
         No object to learn from, or a loss that is not finite.
     """
     started, rng = time.monotonic(), np.random.default_rng(seed)
-    pages, aside = [one.field for one in pages], [one.field for one in aside]
+    whole = any(one.outside > LOST for one in (*pages, *aside))
+    if not whole:
+        pages, aside = [one.field for one in pages], [one.field for one in aside]
     side_px = side_for([*pages, *aside])
     net = objectnet.fresh(len(labels), seed).to(device)
     course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
-    free = Others(side_px, seed)
+    free = Others(side_px, seed, whole=whole)
     what, is_few = "adapted", len(pages) + len(aside) < OTHERS_FROM
     if is_few and next(iter(more), None) is not None:
         what += f" without other images, which take {OTHERS_FROM} references,"
@@ -142,7 +148,7 @@ def adapt(
     before = after = None
     if aside and judge and not stop():
         yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
-        finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device)
+        finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device, whole=whole)
         before, after = judge(None), judge(finder)
         if after > before:
             album = Album([*pages, *aside], labels, side_px, rng)
@@ -150,7 +156,7 @@ def adapt(
     accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
     report = Grown(course.done, before, after, accepted, names, seconds, what, len(free))
-    finder = Finder(course.mean.eval(), labels, side_px, device)
+    finder = Finder(course.mean.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
 
 

@@ -52,6 +52,14 @@ class Page:
             self.name, self.image[inner], Shown(self.shown.numbers[inner], self.shown.classes)
         )
 
+    @property
+    def outside(self) -> float:
+        """How much of its objects' area is not in its field of view, in [0, 1]."""
+        there = self.shown.numbers > 0  # (H, W)
+        if not there.any():
+            return 0.0
+        return 1 - float(there[field_of(self.image)].sum() / there.sum())
+
 
 def side_for(pages: Sequence[Page]) -> int:
     """Longest side at which the references' typical object is large enough to be seen.

@@ -147,21 +147,30 @@ class Finder:
     side_px : int
         Longest side at which it looks at an image.
     device : torch.device
+    whole : bool
+        Whether it looks at all of an image, not at its field of view alone (see `field`).
     """
 
     def __init__(
-        self, net: ObjectNet, labels: Sequence[int], side_px: int, device: torch.device
+        self,
+        net: ObjectNet,
+        labels: Sequence[int],
+        side_px: int,
+        device: torch.device,
+        *,
+        whole: bool = False,
     ) -> None:
         self.labels = tuple(labels)
         self.side_px = side_px
         self.device = device
+        self.whole = whole
         self._net = net
         self._quick: nn.Module | None = None
 
     def see(self, image: Image) -> dict[int, Seen]:
         """What it sees of each class, at the size of the image: the mean of several looks.
 
-        They are at the field of view alone (see `field`); nothing is in the frame around it.
+        If they are at the field of view alone, nothing is in the frame around it.
 
         Parameters
         ----------
@@ -169,7 +178,8 @@ class Finder:
         """
         if self._quick is None:
             self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
-        inner, count = field_of(image), len(self.labels)
+        inner = np.s_[:, :] if self.whole else field_of(image)
+        count = len(self.labels)
         part = image[inner]
         with torch.inference_mode():
             total = self._look(self._quick, part, ZOOMS[0])
@@ -193,6 +203,7 @@ class Finder:
         return {
             "labels": list(self.labels),
             "side_px": self.side_px,
+            "whole": self.whole,
             "config": {
                 k: list(v) if isinstance(v, tuple) else v
                 for k, v in asdict(self._net.config).items()
@@ -214,7 +225,8 @@ class Finder:
             net = ObjectNet(_config(content["config"]), len(labels))
             state = content["state"].items()
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
-            return cls(net, labels, int(content["side_px"]), device)
+            whole = bool(content.get("whole", False))
+            return cls(net, labels, int(content["side_px"]), device, whole=whole)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             told = " ".join(str(error).split())[:120]
             raise FormatError(f"its object network is damaged ({told}). Train again.") from error

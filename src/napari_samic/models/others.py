@@ -45,9 +45,12 @@ class Others:
     side_px : int
         Longest side of a picture.
     seed : int
+    whole : bool
+        Whether to look at all of an image, not at its field of view alone.
     """
 
-    def __init__(self, side_px: int, seed: int) -> None:
+    def __init__(self, side_px: int, seed: int, *, whole: bool = False) -> None:
+        self._whole = whole
         self._rng = np.random.default_rng([seed, 1])
         self._album = Album((), (), side_px, self._rng)
 
@@ -61,7 +64,8 @@ class Others:
 
     def add(self, image: Image) -> None:
         """Take a small copy of (H, W, 3) uint8."""
-        self._album.add(Page.plain("", image).field)
+        page = Page.plain("", image)
+        self._album.add(page if self._whole else page.field)
 
     def looks(self, count: int, mean: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """Changed looks, and what the mean says of them before the change.
