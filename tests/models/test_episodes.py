@@ -217,6 +217,13 @@ def test_choice_keeps_a_class_that_only_one_reference_shows():
         assert "rare" in {r.name for r in chosen}
 
 
+def test_choice_is_larger_where_there_are_more_classes():
+    image = references(1)[0].image
+    many = [Reference(str(k), image, clicks([(20, 20, 1 + k % 5)])) for k in range(15)]
+    chosen = episodes.choose(store(), many, 3)
+    assert sorted(label for r in chosen for label in episodes.labels_of(r)) == [1, 2, 3, 4, 5]
+
+
 def test_targets_are_moved_with_their_maps():
     made = prompter()
     store, rng = Store(made), np.random.default_rng(0)

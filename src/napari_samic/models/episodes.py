@@ -264,10 +264,11 @@ def slid(x: Tensor, down: int, right: int) -> Tensor:
 
 
 def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[Reference, ...]:
-    """References that cover the others best, and every class if `count` allows.
+    """References that cover the others best; more than `count` where there are more classes.
 
     Greedy farthest points of the mean coarse feature; those that show a new class come first.
     """
+    count = max(count, len(_counts(references)))
     if len(references) <= count:
         return tuple(references)
     vectors = torch.cat([store.levels(r)[2][-1].mean((-2, -1)) for r in references])  # (N, C)
