@@ -53,3 +53,15 @@ def test_sequences_count_the_same_however_long_they_are():
     groups = {r.image: "cat" for r in long} | {"p1": "dog"}
     [found] = measures.measures([*long, BAD], groups)
     assert found.j_and_f == pytest.approx(((0.9 + 0.8) / 2 + (0.1 + 0.2) / 2) / 2)
+
+
+def test_classes_count_the_same_however_many_images_they_have():
+    cats = [replace(GOOD, image=f"c{n}", label="cat", both=8.0, either=10.0) for n in range(9)]
+    dogs = [
+        replace(BAD, image=f"d{n}", label="dog", both=b, either=20.0) for n, b in ((0, 2), (1, 6))
+    ]
+    [found] = measures.measures([*cats, *dogs])
+    assert found.class_iou == pytest.approx((0.8 + 8 / 40) / 2)
+    assert "class IoU" in markdown([found])
+    assert "class IoU" not in markdown(measures.measures(cats))  # the same as no class
+    assert math.isnan(measures.measures([*cats, *TEN])[0].class_iou)  # pixels not counted

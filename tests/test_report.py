@@ -31,7 +31,7 @@ def results(
             )
             for n, v in enumerate(values + noise)
         ]
-    return out
+    return [replace(r, label="polyp", both=3.0, either=4.0) for r in out]
 
 
 A, B = results("SAMIC", 0.05), results("PerSAM")
@@ -114,7 +114,7 @@ def test_files_say_what_the_cells_say(tmp_path: Path) -> None:
     with (tmp_path / "out" / "images.csv").open(encoding="utf-8") as file:
         assert next(csv.reader(file)) == [
             "set", "seed", "shots", "method", "image", "iou", "dice", "boundary_f", "object_f1",
-            "score", "seconds",
+            "score", "seconds", "label", "both", "either",
         ]  # fmt: skip
 
 
@@ -122,6 +122,27 @@ def test_images_are_read_back_as_they_were(tmp_path: Path) -> None:
     odd = replace(A[0], method='a, "b"', image="two\nlines")
     write_report(tmp_path, [*A[1:], odd])
     assert read_results(tmp_path / "images.csv") == [*A[1:], odd]
+
+
+def test_tables_of_before_are_read(tmp_path: Path) -> None:
+    write_report(tmp_path, A[:2])
+    with (tmp_path / "images.csv").open(encoding="utf-8") as file:
+        old = [row[:-3] for row in csv.reader(file)]
+    with (tmp_path / "old.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(old)
+    found = read_results(tmp_path / "old.csv")
+    assert [(r.image, r.seconds, r.label) for r in found] == [("p0", 0.1, ""), ("p1", 0.1, "")]
+
+
+def test_of_few_units_no_difference_is_bold() -> None:
+    few, more = ([*results("SAMIC", 0.05, count=n), *results("PerSAM", count=n)] for n in (5, 6))
+    assert "**" not in markdown(cells(few, baseline="PerSAM"))
+    assert "**" in markdown(cells(more, baseline="PerSAM"))
+
+
+def test_results_without_the_measure_are_left_out() -> None:
+    (found,) = cells([*A[:3], *(replace(r, dice=float("nan")) for r in A[3:])], measure="dice")
+    assert found.images == 3
 
 
 def test_what_was_not_measured_stays_so(tmp_path: Path) -> None:

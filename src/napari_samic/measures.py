@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_samic.report import Result, table_of, unit_of
 from napari_samic.statistics import risk_coverage, share_of_bad, unit_means
@@ -41,6 +42,9 @@ class Measures:
     aurc, aurc_best : float
         Area under the risk-coverage curve with 1 - IoU as the risk, and what it would be with a
         perfect confidence; lower is better.
+    class_iou : float
+        Of sets of several classes: intersection over union of all answers to a class, then the
+        mean over classes, as HSNet and PerSAM tell it. Other scores count images.
     j_and_f : float
         Of videos, mean of J and F over frames, then over sequences; each frame with the mean of
         its objects.
@@ -58,6 +62,7 @@ class Measures:
     bad_ratio: float = NAN
     aurc: float = NAN
     aurc_best: float = NAN
+    class_iou: float = NAN
     j_and_f: float = NAN
 
 
@@ -97,7 +102,18 @@ def _measured(
         told |= {"aurc": curve.aurc, "aurc_best": curve.best}
     if sequences is not None:
         told["j_and_f"] = (_mean(mine, "iou", sequences) + told["boundary_f"]) / 2
+    else:
+        told["class_iou"] = _class_iou(mine)
     return Measures(name, shots, method, **told)
+
+
+def _class_iou(mine: Sequence[Result]) -> float:
+    """Of several classes, all counted."""
+    pixels: dict[str, NDArray[np.float64]] = {}
+    for r in mine:
+        pixels[r.label] = pixels.get(r.label, np.zeros(2)) + np.array([r.both, r.either])
+    several = [np.divide(*of) for of in pixels.values() if of[1]] if len(pixels) > 1 else []
+    return float(np.mean(several)) if several else NAN
 
 
 def _mean(mine: Sequence[Result], key: str, sequences: Mapping[str, str] | None) -> float:
@@ -111,6 +127,7 @@ _HEADS = {
     "Dice": "dice",
     "boundary F": "boundary_f",
     "object F1": "object_f1",
+    "class IoU": "class_iou",
     "J&F": "j_and_f",
     "bad": "bad",
     "bad, first fifth": "bad_first",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,11 +42,15 @@ class Result:
     image : str
         Name of the item; unique for a set, seed, shots and method.
     iou, dice, boundary_f, object_f1 : float
-        In [0, 1]; the last two NaN if they were not measured.
+        In [0, 1]; all but the first NaN if they were not measured.
     score : float
         The method's own confidence; NaN if it has none.
     seconds : float
         For this image; NaN if it was not measured.
+    label : str
+        Name of the class; "" if it was not told.
+    both, either : float
+        Pixels of it in the answer and the truth, and in any of them; NaN if not counted.
     """
 
     set: str
@@ -59,9 +64,16 @@ class Result:
     object_f1: float = float("nan")
     score: float = float("nan")
     seconds: float = float("nan")
+    label: str = ""
+    both: float = float("nan")
+    either: float = float("nan")
 
 
 FILES = ("images.csv", "summary.json", "summary.md")
+LATER = ("label", "both", "either")
+"""Columns that tables of before have not."""
+LEAST = 6
+"""Units that a clear difference takes: of fewer, no signed-rank test can be below 0.05."""
 COLUMNS = tuple(field.name for field in fields(Result))
 
 
@@ -104,6 +116,7 @@ def cells(
     baseline : str, optional
         Method that the others are compared with.
     measure : {"iou", "dice", "boundary_f", "object_f1"}
+        Results that have not measured it are left out.
     seed : int
         Of the resamples.
     units : dict of str to str, optional
@@ -159,9 +172,11 @@ def _table(results: Iterable[Result], measure: str) -> dict[tuple[Place, Any], _
             where = f"{r.set}, {r.shots} shots, seed {r.seed}, {r.method}"
             raise InputError(f"{where}: two results of '{r.image}'. Keep one of them.")
         values[r.seed, r.image] = float(getattr(r, measure))
-    if not out:
+    known = {k: {at: v for at, v in vs.items() if not math.isnan(v)} for k, vs in out.items()}
+    found = {k: values for k, values in known.items() if values}
+    if not found:
         raise InputError("no result to report. Give at least one.")
-    return dict(out)
+    return found
 
 
 def _difference(
@@ -187,7 +202,7 @@ def markdown(found: Sequence[Cell], *, digits: int = 3) -> str:
     -------
     str
         In a cell: the mean, its 95 % interval, and the difference to the baseline with its own
-        interval, bold where that leaves out 0.
+        interval, bold where that leaves out 0 and there are six units or more.
 
     Examples
     --------
@@ -224,7 +239,7 @@ def _text(cell: Cell, digits: int) -> str:
     if d is None:
         return text
     mean = f"{d.mean:+.{digits}f}"
-    clear = d.low > 0 or d.high < 0
+    clear = (d.low > 0 or d.high < 0) and d.n >= LEAST
     more = f"[{d.low:+.{digits}f}, {d.high:+.{digits}f}]"
     return f"{text}; {f'**{mean}**' if clear else mean} {more}"
 
@@ -290,7 +305,7 @@ def read_results(path: str | Path) -> list[Result]:
     """
     source = Path(path)
     rows = csv.DictReader(io.StringIO(read_text(source, "an images.csv"), newline=""))
-    if tuple(rows.fieldnames or ()) != COLUMNS:
+    if tuple(rows.fieldnames or ()) not in (COLUMNS, COLUMNS[: -len(LATER)]):
         msg = f"{source}: columns {rows.fieldnames}, expected {', '.join(COLUMNS)}."
         raise FormatError(f"{msg} Pick an images.csv.")
     try:
@@ -302,7 +317,7 @@ def read_results(path: str | Path) -> list[Result]:
 
 def _result(row: dict[str, str]) -> Result:
     kinds: dict[str, Callable[[str], Any]] = {"seed": int, "shots": int}
-    kinds |= dict.fromkeys((*MEASURES, "score", "seconds"), _number)
+    kinds |= dict.fromkeys((*MEASURES, "score", "seconds", "both", "either"), _number)
     return Result(**{k: kinds.get(k, str)(v) for k, v in row.items()})
 
 

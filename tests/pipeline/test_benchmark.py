@@ -441,3 +441,92 @@ def test_follow_is_for_videos(folder, tmp_path, toy):
     for way in ("follow", "samic-previous"):
         with pytest.raises(InputError, match=f"{way} is for videos"):
             compare(folder, tmp_path / "out", toy, ways=(way,))
+
+
+def test_an_image_that_can_not_be_read_is_told_and_the_others_are_answered(folder, tmp_path, toy):
+    kept = [r.image for r in rows_of(compare(folder, tmp_path / "all", toy))]
+    broken = folder / "images" / f"{kept[0]}.png"
+    broken.write_bytes(broken.read_bytes()[:99])
+    outcome = compare(folder, tmp_path / "out", toy)
+    assert [r.image for r in rows_of(outcome)] == [i for i in kept if i != kept[0]]
+    assert list(outcome.failures) == [kept[0]]
+    assert "read" in outcome.failures[kept[0]]
+
+
+def rows_of(outcome):
+    return read_results(outcome.out / "images.csv")
+
+
+def test_truth_of_another_shape_is_told(folder, tmp_path, toy):
+    kept = [r.image for r in rows_of(compare(folder, tmp_path / "all", toy))]
+    write_image(folder / "masks" / f"{kept[0]}.png", scene(0)[1][:-4])
+    reason = compare(folder, tmp_path / "out", toy).failures[kept[0]]
+    assert "a truth of (44, 60) for an image of (48, 60)" in reason
+
+
+@pytest.fixture
+def fss(tmp_path, toy):
+    """Asks for all of a set of one class; each image once, with one reference."""
+    root = layouts.fss(tmp_path / "fss", ("axe",), 4)
+
+    def ask(ways=("prototypes",)):
+        job = pipeline.benchmark(
+            "fss-1000", data=root, out=tmp_path / "out", ways=ways, shots=(1,), model=toy,
+            device="cpu", training=QUICK, adapt=OFF,
+        )  # fmt: skip
+        return run(job)
+
+    return root, ask
+
+
+def test_a_grey_reference_serves_images_in_colour(fss):
+    root, ask = fss
+    for n in (1, 2):
+        write_image(root / "axe" / f"{n}.jpg", np.full((16, 16), 90, np.uint8))
+    outcome = ask()
+    assert outcome.failures == {}
+    assert len(rows_of(outcome)) == 4
+
+
+def test_references_that_show_nothing_are_told_and_their_episodes_left_out(fss):
+    root, ask = fss
+    for n in (1, 2, 3):
+        layouts.mask(root / "axe" / f"{n}.png", 250, rows=0, ground=0)
+    outcome = ask()
+    assert outcome.failures
+    for name, reason in outcome.failures.items():
+        assert name in ("axe/1", "axe/2", "axe/3")
+        assert "shows no object" in reason
+    assert 0 < len(rows_of(outcome)) < 4
+
+
+def test_an_object_in_two_parts_is_one_where_the_set_says_so(tmp_path, toy, monkeypatch):
+    root = layouts.coco(tmp_path / "coco", 2)
+    two = [*layouts.square(0, 0, 4), *layouts.square(8, 8, 4)]
+    notes = [(100 * c + n, c, two) for c in layouts.COCO_CLASSES for n in range(2)]
+    name = "COCO_val2014_{:012d}.jpg"
+    path = root / "annotations" / "instances_val2014.json"
+    layouts.instances(path, notes, layouts.COCO_CLASSES, name)
+    for image, _, _ in notes:
+        layouts.picture(root / "val2014" / name.format(image))
+    truth = np.zeros((16, 16), np.int32)
+    truth[0:4, 0:4] = truth[8:12, 8:12] = 1
+
+    def learn(name, references, given):
+        yield from ()
+        return lambda image: Segmentation(truth, np.array([0.9]), (), None)
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    job = pipeline.benchmark(
+        "coco-20i", data=root, out=tmp_path / "out", ways=("prototypes",), shots=(1,), targets=1,
+        model=toy, device="cpu",
+    )  # fmt: skip
+    rows = rows_of(run(job))
+    assert {r.object_f1 for r in rows} == {1.0}
+    assert {(r.both, r.either) for r in rows} == {(32.0, 32.0)}
+    assert len({r.label for r in rows}) > 40
+
+
+def test_a_seed_of_the_training_beside_those_of_the_benchmark_is_refused(folder, tmp_path, toy):
+    with pytest.raises(SettingsError, match="Give --seeds"):
+        compare(folder, tmp_path / "out", toy, training=TrainSettings(seed=3))

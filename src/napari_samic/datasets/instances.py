@@ -80,6 +80,7 @@ def _item(
         read_truth=partial(objects_of, outlines, shape),
         source=path.stem,
         split=split,
+        is_numbered=True,
     )
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import BoolArray, IntArray
 from napari_samic.errors import InputError
+from napari_samic.matching import as_instances
 
 Protocol: TypeAlias = Literal["in_turn", "by_class", "every", "first", "share", "video"]
 """How targets and references are chosen: see `protocols`."""
@@ -41,6 +43,9 @@ class Item:
         Sequence or region it belongs to, or "".
     read_ignored : callable or None
         (H, W) bool: pixels that no score counts, where the set marks such.
+    is_numbered : bool
+        Whether the truth numbers objects even where there is one; else one of a single value falls
+        into its parts.
     """
 
     name: str
@@ -51,6 +56,12 @@ class Item:
     split: str = ""
     group: str = ""
     read_ignored: Callable[[], BoolArray] | None = None
+    is_numbered: bool = False
+
+    def read_objects(self) -> IntArray:
+        """(H, W) int32: numbers of the truth's objects."""
+        truth = self.read_truth()
+        return np.asarray(truth, np.int32) if self.is_numbered else as_instances(truth)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or self.name)

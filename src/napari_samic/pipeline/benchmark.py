@@ -16,7 +16,7 @@ from napari_samic import datasets, export, measures, report
 from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Job, Step
 from napari_samic.datasets import DataSet, Episode, Item
-from napari_samic.errors import InputError, OutputError
+from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common, contestants, costs
@@ -102,7 +102,7 @@ def benchmark(
     InputError
         Unknown set, or a folder of another layout.
     SettingsError
-        An unknown way.
+        An unknown way, or a seed of the training beside `seeds`.
     OutputError
         `out` holds cells of another set-up.
     """
@@ -111,6 +111,8 @@ def benchmark(
         raise InputError(f"baseline {baseline!r} is not compared. Take one of {', '.join(ways)}.")
     if not (ways and shots and seeds):
         raise InputError("no way, number of shots or seed. Give at least one of each.")
+    if training is not None and training.seed:
+        raise SettingsError(f"seed {training.seed}: a benchmark has seeds. Give --seeds instead.")
     found = datasets.open(name, data, split=split)
     is_video = found.protocol == "video"
     how, growing = training or TrainSettings(), adapt or AdaptSettings()
@@ -153,12 +155,13 @@ def benchmark(
         there["without"] = sorted(others & set(without))
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
+    failures: dict[str, str] = {}
     for seed in seeds:
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:
             stage = Stage(
                 folder, name, count, given, played[seed, count], targets, frozenset(without), other,
-                is_video=is_video, lessons=lessons[seed],
+                is_video=is_video, lessons=lessons[seed], failures=failures,
             )  # fmt: skip
             stage.check()
             for way in ways:
@@ -188,7 +191,7 @@ def benchmark(
     if any(way in ABLATIONS for way in ways):
         figures["cost_table"] = costs.markdown(spent.ways)
     return common.Outcome(
-        folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), {}, figures
+        folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), failures, figures
     )
 
 

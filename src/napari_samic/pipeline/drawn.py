@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_samic import export, pictures
-from napari_samic.contracts import Image, Plane, Segmentation
+from napari_samic.contracts import Image, IntArray, Plane
 from napari_samic.datasets import Item
-from napari_samic.matching import as_instances
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.report import Result
@@ -22,11 +22,23 @@ LOOKED_AT = 24
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One answer, to be drawn if it is among those that are looked at."""
+    """One answer, small, to be drawn if it is among those that are looked at."""
 
     item: Item
     normalisation: Normalisation
-    found: Segmentation
+    shape: tuple[int, ...]
+    packed: bytes
+
+    @classmethod
+    def of(cls, item: Item, normalisation: Normalisation, labels: IntArray) -> Drawn:
+        """Pack the (H, W) labels that were found."""
+        packed = zlib.compress(np.asarray(labels, np.int32).tobytes(), 1)
+        return cls(item, normalisation, labels.shape, packed)
+
+    @property
+    def labels(self) -> IntArray:
+        """(H, W) int32."""
+        return np.frombuffer(zlib.decompress(self.packed), np.int32).reshape(self.shape)
 
 
 def image_of(item: Item, normalisation: Normalisation) -> Image:
@@ -43,9 +55,8 @@ def draw(stem: Path, results: Sequence[Result], drawn: Sequence[Drawn]) -> None:
         tiles, captions = [], []
         for i in places:
             one = drawn[i]
-            truth = as_instances(one.item.read_truth())
             image = image_of(one.item, one.normalisation)
-            tiles.append(pictures.overlay(image, one.found.labels, truth=truth))
+            tiles.append(pictures.overlay(image, one.labels, truth=one.item.read_objects()))
             captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
         sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
         export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)

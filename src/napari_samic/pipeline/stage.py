@@ -16,10 +16,18 @@ from typing import Any
 import numpy as np
 
 from napari_samic import export, sambox
-from napari_samic.contracts import IntArray, Job, Plane, Reference, Segmentation, Step
+from napari_samic.contracts import (
+    BoolArray,
+    Image,
+    IntArray,
+    Job,
+    Plane,
+    Reference,
+    Segmentation,
+    Step,
+)
 from napari_samic.datasets import DataSet, Episode, Item
-from napari_samic.errors import InputError
-from napari_samic.matching import as_instances
+from napari_samic.errors import InputError, SamicError
 from napari_samic.metrics import image_scores
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants
@@ -27,6 +35,9 @@ from napari_samic.pipeline.drawn import Drawn, draw, image_of
 from napari_samic.pipeline.ways import is_taught, sees_targets
 from napari_samic.report import Result
 from napari_samic.videoscores import object_scores
+
+PEEKED = 8
+"""Images to segment that are looked at to know whether a set is of colour."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +64,8 @@ class Stage:
         its number.
     lessons : dict of int or None to tuple of Item
         What is learned from before the references of a fold's episodes are shown.
+    failures : dict of str to str
+        What could not be read, and why; no way is asked for it.
     """
 
     folder: Path
@@ -65,6 +78,7 @@ class Stage:
     elsewhere: DataSet | None = None
     is_video: bool = False
     lessons: Mapping[int | None, tuple[Item, ...]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise InputError if there is no target."""
@@ -104,11 +118,18 @@ class Stage:
             if is_taught(way) and episode.fold not in taught:
                 taught.clear()  # one fold at a time
                 taught[episode.fold] = self._lessons(episode.fold)
-            normalisation = _normalisation(episode.references)
-            first = episode.references[0].read_truth() if self.is_video else None
-            several = first is not None and len(np.unique(first[first > 0])) > 1
-            make = _of_classes if several else _reference
-            references = [make(item, normalisation) for item in episode.references]
+            try:
+                normalisation = _normalisation(episode.references, asked)
+                first = episode.references[0].read_truth() if self.is_video else None
+                several = first is not None and len(np.unique(first[first > 0])) > 1
+                make = _of_classes if several else _reference
+                references = [make(item, normalisation) for item in episode.references]
+                self._check_shown(references)
+            except SamicError as error:
+                if len(self.episodes) == 1:
+                    raise
+                self.failures[episode.references[0].name] = str(error)
+                continue
             shown = taught.get(episode.fold, ())
             more = tuple(
                 partial(image_of, item, normalisation)
@@ -122,7 +143,12 @@ class Stage:
             for book in books:
                 targets = asked[book.name]
                 for i, item in enumerate(targets):
-                    book.add(item, answer, normalisation, first)
+                    try:
+                        target = _Target.read(item, normalisation)
+                    except SamicError as error:
+                        self.failures[item.name] = str(error)
+                        continue
+                    book.add(target, answer, first)
                     yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
         for book in books:
             book.write(self._file(book.name, way), self.folder / "sheets")
@@ -134,7 +160,19 @@ class Stage:
             return ()
         numbers = {label: n for n, label in enumerate(dict.fromkeys(i.label for i in items), 1)}
         normalisation = _normalisation(items)
-        return tuple(_reference(i, normalisation, numbers[i.label]) for i in items)
+        out = []
+        for item in items:
+            try:
+                out.append(_reference(item, normalisation, numbers[item.label]))
+            except SamicError as error:
+                self.failures[item.name] = str(error)
+        return tuple(out)
+
+    def _check_shown(self, references: Sequence[Reference]) -> None:
+        """Raise InputError for one without an object, unless there are others for all images."""
+        empty = [r.name for r in references if not r.objects]
+        if empty and (len(self.episodes) > 1 or len(empty) == len(references)):
+            raise InputError(f"{empty[0]}: shows no object, so it can't be a reference.")
 
     def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
         if self.elsewhere is not None and name == self.elsewhere.name:
@@ -146,6 +184,38 @@ class Stage:
             return tuple(found[: self.most or None])
         order = np.random.default_rng(self.given.seed).permutation(len(found))
         return tuple(found[i] for i in sorted(order[: self.most or None]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """An image to segment, its truth as it was given and by objects, and which pixels count."""
+
+    item: Item
+    normalisation: Normalisation
+    image: Image
+    given: IntArray
+    objects: IntArray
+    counted: BoolArray
+
+    @classmethod
+    def read(cls, item: Item, normalisation: Normalisation) -> _Target:
+        """Read all of it.
+
+        Raises
+        ------
+        SamicError
+            Something of it can't be read, or a truth of another shape.
+        """
+        image, given, objects = (
+            image_of(item, normalisation),
+            item.read_truth(),
+            item.read_objects(),
+        )
+        counted = ~item.read_ignored() if item.read_ignored else np.ones(given.shape, bool)
+        if not given.shape == counted.shape == image.shape[:2]:
+            msg = f"{item.name}: a truth of {given.shape} for an image of {image.shape[:2]}."
+            raise InputError(f"{msg} Take a whole copy of the set.")
+        return cls(item, normalisation, image, given, objects, counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,30 +232,26 @@ class _Book:
 
     def add(
         self,
-        item: Item,
+        target: _Target,
         answer: contestants.Answerer,
-        normalisation: Normalisation,
         first: IntArray | None = None,
     ) -> None:
         """Ask for an image and score the answer, by the objects of a `first` frame if there is one.
 
         IoU and boundary F are then the means over these, whether they are still there or not.
         """
-        image, given = image_of(item, normalisation), item.read_truth()
-        truth = as_instances(given)
+        item, counted = target.item, target.counted
         if hasattr(self.given.segmenter, "precompute"):
-            self.given.segmenter.precompute(image)  # else the first way would pay for all
+            self.given.segmenter.precompute(target.image)  # else the first way would pay for all
         started = time.monotonic()
-        found = answer(image)
+        found = answer(target.image)
         seconds = time.monotonic() - started
-        counted = np.ones(truth.shape, bool)
-        if item.read_ignored is not None:
-            counted = ~item.read_ignored()
-        scores = image_scores(found.labels * counted, truth * counted)
+        told_of, truth = found.labels * counted, target.objects * counted
+        scores = image_scores(told_of, truth)
         told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
         sure = _confidence(found)
         if first is not None:
-            frames = [(first, first), (found.labels, given)]
+            frames = [(first, first), (found.labels, target.given)]
             each = object_scores(frames).values()
             sure = sure if len(each) == 1 else float(found.score)  # labels are classes
             told["iou"] = float(np.mean([one.j for one in each]))
@@ -196,9 +262,11 @@ class _Book:
         times = self.asked[item.name]  # some protocols ask for an image more than once
         image_name = item.name if times == 1 else f"{item.name} again {times}"
         result = Result(self.name, self.given.seed, self.shots, self.way, image_name, **told,
-                        score=sure, seconds=seconds)  # fmt: skip
+                        score=sure, seconds=seconds, label=item.label,
+                        both=int(((told_of > 0) & (truth > 0)).sum()),
+                        either=int(((told_of > 0) | (truth > 0)).sum()))  # fmt: skip
         self.results.append(result)
-        self.drawn.append(Drawn(item, normalisation, replace(found, heat_map=None)))
+        self.drawn.append(Drawn.of(item, target.normalisation, found.labels))
 
     def write(self, cell: Path, sheets: Path) -> None:
         """Write the cell and its sheets of overlays."""
@@ -227,13 +295,25 @@ def _confidence(found: Segmentation) -> float:
     return float(np.average(found.scores, weights=areas))
 
 
-def _normalisation(items: Sequence[Item]) -> Normalisation:
-    return fit_normalisation([Plane(i.name, (), i.read_image) for i in items])
+def _normalisation(
+    items: Sequence[Item], asked: Mapping[str, Sequence[Item]] | None = None
+) -> Normalisation:
+    """Of the items; where these are grey, and those that are asked for in colour, of both."""
+    found = fit_normalisation([_plane(i) for i in items])
+    if found.channel_count > 1 or not asked:
+        return found
+    some = [i for targets in asked.values() for i in targets[:PEEKED]]
+    both = fit_normalisation([_plane(i) for i in (*items, *some)])
+    return both if both.channel_count > 1 else found
+
+
+def _plane(item: Item) -> Plane:
+    return Plane(item.name, (), item.read_image)
 
 
 def _reference(item: Item, normalisation: Normalisation, label: int = 1) -> Reference:
     """Its objects are of one class."""
-    truth = as_instances(item.read_truth()).astype(np.int32)
+    truth = item.read_objects()
     prompts = tuple(replace(one, label=label) for one in sambox.prompts_of(truth))
     return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
