@@ -24,7 +24,8 @@ from napari_samic.metrics import iou
 from napari_samic.settings import AnnotateSettings
 
 SPECK = 4
-"""An object of a mask is no speck if the largest is not more than this many times as large."""
+"""The area of a mask's largest object, in those of the smallest object that is no speck; one of
+`min_object_px` is none in any mask."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -193,7 +193,10 @@ class PrompterSettings(Settings):
         5, "References averaged for each image, or where `kept` is more, by `serve`.", ge=1, le=64
     )
     kept: int = option(
-        0, "References kept in the prompter, at least `shots`. 0: as many as `shots`.", ge=0, le=64
+        0,
+        "References kept in the prompter, at least `shots` and one of each class. 0: no more.",
+        ge=0,
+        le=64,
     )
     serve: str = option(
         "all",

@@ -104,6 +104,12 @@ def test_objects_of_one_class_in_pieces_get_a_click_each():
     assert len(prompts_of(labels_of((1, 20, 20), (1, 40, 50)), {})) == 2
 
 
+def test_a_speck_that_was_found_is_no_object():
+    speck = np.zeros((64, 64), np.int32)
+    speck[3, 3:6] = 1
+    assert prompts_of(speck, {}) == ()
+
+
 def test_class_table_knows_background_and_the_unknown():
     assert class_table({2: 5}, labels_of((3, 20, 20))).tolist() == [0, 1, 5, 1]
 

@@ -1,6 +1,7 @@
 """Ways compared on a data set: cells, a table, overlays, and going on where it was stopped."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -451,10 +452,27 @@ def test_an_image_that_can_not_be_read_is_told_and_the_others_are_answered(folde
     assert [r.image for r in rows_of(outcome)] == [i for i in kept if i != kept[0]]
     assert list(outcome.failures) == [kept[0]]
     assert "read" in outcome.failures[kept[0]]
+    assert compare(folder, tmp_path / "out", toy).failures == outcome.failures  # told again
 
 
 def rows_of(outcome):
     return read_results(outcome.out / "images.csv")
+
+
+def test_elsewhere_where_nothing_can_be_read_is_refused_with_the_reason(folder, tmp_path, toy):
+    other = write_scenes(tmp_path / "other", 2)
+    for mask in (other / "masks").iterdir():
+        write_image(mask, scene(0)[1][:-4])
+    with pytest.raises(InputError, match=r"other: no image could be segmented, .* a truth of "):
+        compare(folder, tmp_path / "out", toy, ways=("samic-first",), elsewhere=other)
+
+
+def test_others_that_can_not_be_read_are_passed_over_in_learning():
+    def broken():
+        raise InputError("broken")
+
+    given = SimpleNamespace(seed=0, more=[broken, lambda: "image"])
+    assert list(contestants._images(given)) == ["image"]
 
 
 def test_truth_of_another_shape_is_told(folder, tmp_path, toy):
@@ -530,3 +548,19 @@ def test_an_object_in_two_parts_is_one_where_the_set_says_so(tmp_path, toy, monk
 def test_a_seed_of_the_training_beside_those_of_the_benchmark_is_refused(folder, tmp_path, toy):
     with pytest.raises(SettingsError, match="Give --seeds"):
         compare(folder, tmp_path / "out", toy, training=TrainSettings(seed=3))
+
+
+def test_of_several_references_those_that_can_be_read_serve(folder, tmp_path, toy, monkeypatch):
+    shown, real = [], contestants.learn
+
+    def learn(name, references, given):
+        shown.append([r.name for r in references])
+        return real(name, references, given)
+
+    monkeypatch.setattr(contestants, "learn", learn)
+    compare(folder, tmp_path / "all", toy, ways=("samic-first",))
+    [[lost, kept]] = shown
+    (folder / "masks" / f"{lost}.png").write_bytes(b"no picture")
+    outcome = compare(folder, tmp_path / "out", toy, ways=("samic-first",))
+    assert shown[1] == [kept]
+    assert list(outcome.failures) == [lost]

@@ -44,8 +44,8 @@ class Item:
     read_ignored : callable or None
         (H, W) bool: pixels that no score counts, where the set marks such.
     is_numbered : bool
-        Whether the truth numbers objects even where there is one; else one of a single value falls
-        into its parts.
+        Whether the truth numbers objects even where there is one, so that one in parts is scored as
+        one; else a single value falls into its parts, as it does where it is learned from.
     """
 
     name: str
@@ -58,9 +58,8 @@ class Item:
     read_ignored: Callable[[], BoolArray] | None = None
     is_numbered: bool = False
 
-    def read_objects(self) -> IntArray:
-        """(H, W) int32: numbers of the truth's objects."""
-        truth = self.read_truth()
+    def objects_in(self, truth: IntArray) -> IntArray:
+        """(H, W) int32: numbers of the objects in its truth."""
         return np.asarray(truth, np.int32) if self.is_numbered else as_instances(truth)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ The same data set, options and seed give the same episodes; nothing is read. Kno
 - "every" (FSS-1000): each test item once.
 - "first" (PerSeg): the first image of each class shows all others of the class.
 - "share" (Kvasir-SEG, TSMU, NWPU): a seeded fifth of the training images is the pool of references.
-  Elsewhere, `lessons` are a fifth of the training images that show other classes, if not too many.
+  Elsewhere, `lessons` are a fifth of the training images that show other classes, `MOST` at most.
 - "video" (DAVIS): frame by frame, with the frames before as references; the first one is given.
 """
 

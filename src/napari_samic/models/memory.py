@@ -16,7 +16,7 @@ import numpy as np
 from napari_samic import sambox
 from napari_samic.contracts import Image, IntArray, Prompts, Reference
 from napari_samic.matching import as_instances
-from napari_samic.settings import MemorySettings
+from napari_samic.settings import AnnotateSettings, MemorySettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def prompts_of(labels: IntArray, classes: Mapping[int, int]) -> tuple[Prompts, .
     found: list[Prompts] = []
     for label in np.unique(table[labels[labels > 0]]).tolist():
         members = np.where(table[labels] == label, labels, 0)
-        found += [replace(p, label=label) for p in sambox.prompts_of(members)]
+        found += [replace(p, label=label) for p in sambox.prompts_of(members, AnnotateSettings())]
     return tuple(found)
 
 

@@ -155,7 +155,7 @@ class SamicPrompter:
                 mask_mode="weighted" if mode == "weighted" else "faithful",
             )
             self._prepared[key] = (reference, made)  # holding it keeps its id its own
-            while len(self._prepared) > 4 * self.settings.keeps:
+            while len(self._prepared) > 4 * max(self.settings.keeps, len(self.references)):
                 self._prepared.popitem(last=False)
         self._prepared.move_to_end(key)
         return self._prepared[key][1]

@@ -20,6 +20,7 @@ from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common, contestants, costs
+from napari_samic.pipeline.records import read_failures
 from napari_samic.pipeline.stage import Stage
 from napari_samic.pipeline.ways import ABLATIONS, check_others, check_shots, expand, for_videos
 from napari_samic.reviews import sha256_of as file_sha256
@@ -28,7 +29,9 @@ from napari_samic.textfiles import read_json
 
 SETUP = "setup.json"
 RULES = 3
-"""Counted up when ways, targets or scores change their meaning: cells of before are of another."""
+"""Counted up when ways, targets or scores change their meaning: cells of before are of another. It
+was not when lessons became `protocols.MOST` at most and an object in parts one where a set numbers
+its objects, because no cells of such sets are kept."""
 
 
 def benchmark(
@@ -60,7 +63,8 @@ def benchmark(
         The set's folder.
     out : Path
         Folder for `images.csv`; `summary` and `measures` as `.json` and `.md`; `costs.json`;
-        `sheets/` of the worst and of the middle overlays; and `cells/`. One that holds cells of the
+        `sheets/` of the worst and of the middle overlays; `cells/`; and `failures.csv` of what
+        could not be read, which is left out of the cells. A folder that holds cells of the
         same set-up is completed, and the tables tell of all sets that it has cells of.
     ways : sequence of str
         Of `pipeline.ways.names()`, or of its `GROUPS`, which stand for several.
@@ -155,7 +159,7 @@ def benchmark(
         there["without"] = sorted(others & set(without))
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
-    failures: dict[str, str] = {}
+    failures = read_failures(folder)
     for seed in seeds:
         given = contestants.Conditions(segmenter, how, growing, seed)
         for count in shots:

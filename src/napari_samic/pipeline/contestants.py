@@ -6,6 +6,7 @@ Which there are is in `ways`. Ways that learn alike learn once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from napari_samic import sambox
 from napari_samic.contracts import Image, Job, Reference, Segmentation
+from napari_samic.errors import SamicError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.episodes import split
@@ -23,6 +25,7 @@ from napari_samic.pipeline.ways import LOSSES, WAYS, Way
 from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
     AdaptSettings,
+    AnnotateSettings,
     HeatMapSettings,
     MemorySettings,
     PrompterSettings,
@@ -71,7 +74,7 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     Parameters
     ----------
     name : str
-        One of `names()`.
+        One of `ways.names()`.
     references : sequence of Reference
     given : Conditions
 
@@ -133,7 +136,8 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
 
 def _images(given: Conditions) -> Iterator[Image]:
     for i in np.random.default_rng(given.seed).permutation(len(given.more)):
-        yield given.more[i]()
+        with suppress(SamicError):  # the benchmark tells of it when it asks for it
+            yield given.more[i]()
 
 
 def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Job[SamicPrompter]:
@@ -183,7 +187,7 @@ class _FrameBefore:
         """Segment the next frame, (H, W, 3) uint8."""
         found = self.worker.answer(image, self.worker.look(image, (self.shown,)))
         by_class = not self.worker.settings.instances
-        prompts = sambox.prompts_of(found.labels, by_class=by_class)
+        prompts = sambox.prompts_of(found.labels, AnnotateSettings(), by_class=by_class)
         if prompts:  # else the last frame with an object goes on being shown
             self.shown = Reference(self.shown.name, image, prompts, found.labels)
         return found

@@ -6,6 +6,7 @@ A record counts only once its label file is there, so that the tables always tel
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ import numpy as np
 
 from napari_samic import atomic, export
 from napari_samic.contracts import Image, IntArray, Plane, Prompts, Segmentation
-from napari_samic.errors import OutputError, SamicError
+from napari_samic.errors import FormatError, OutputError, SamicError
 from napari_samic.listing import natural_key
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.common import pixels_sha256
 from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
+from napari_samic.textfiles import read_text
+
+FAILURES = "failures.csv"
 
 
 class Labels:
@@ -231,12 +235,40 @@ class Records:
         rows = [row for name in sorted(self._rows, key=natural_key) for row in self._rows[name]]
         if rows or (self.out / "scores.csv").exists():
             export.write_csv(self.out / "scores.csv", rows, overwrite=True)
-        target = self.out / "failures.csv"
-        if self.failures:
-            lost = [{"image": k, "reason": v} for k, v in self.failures.items()]
-            export.write_csv(target, lost, overwrite=True)
-            return
-        try:
-            target.unlink(missing_ok=True)
-        except OSError as error:
-            raise atomic.output_error(target, error) from error
+        write_failures(self.out, self.failures)
+
+
+def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
+    """Write failures.csv: images and why they could not be done; none if there is no failure.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+    target = folder / FAILURES
+    if failures:
+        lost = [{"image": k, "reason": v} for k, v in failures.items()]
+        export.write_csv(target, lost, overwrite=True)
+        return
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise atomic.output_error(target, error) from error
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Read failures.csv back; nothing if it is not there.
+
+    Raises
+    ------
+    FormatError
+        Another kind of table.
+    """
+    source = folder / FAILURES
+    if not source.exists():
+        return {}
+    rows = csv.DictReader(io.StringIO(read_text(source, "a failures.csv"), newline=""))
+    if rows.fieldnames != ["image", "reason"]:
+        raise FormatError(f"{source}: not a table of failures. Move it away.")
+    return {row["image"]: row["reason"] for row in rows}

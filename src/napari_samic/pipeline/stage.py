@@ -32,6 +32,7 @@ from napari_samic.metrics import image_scores
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.pipeline import common, contestants
 from napari_samic.pipeline.drawn import Drawn, draw, image_of
+from napari_samic.pipeline.records import write_failures
 from napari_samic.pipeline.ways import is_taught, sees_targets
 from napari_samic.report import Result
 from napari_samic.videoscores import object_scores
@@ -119,16 +120,14 @@ class Stage:
                 taught.clear()  # one fold at a time
                 taught[episode.fold] = self._lessons(episode.fold)
             try:
-                normalisation = _normalisation(episode.references, asked)
+                normalisation = _normalisation(episode.references, episode.targets)
                 first = episode.references[0].read_truth() if self.is_video else None
-                several = first is not None and len(np.unique(first[first > 0])) > 1
-                make = _of_classes if several else _reference
-                references = [make(item, normalisation) for item in episode.references]
-                self._check_shown(references)
             except SamicError as error:
-                if len(self.episodes) == 1:
-                    raise
                 self.failures[episode.references[0].name] = str(error)
+                continue
+            several = first is not None and len(np.unique(first[first > 0])) > 1
+            references = self._shown(episode, normalisation, by_class=several)
+            if not references:
                 continue
             shown = taught.get(episode.fold, ())
             more = tuple(
@@ -146,11 +145,15 @@ class Stage:
                     try:
                         target = _Target.read(item, normalisation)
                     except SamicError as error:
-                        self.failures[item.name] = str(error)
+                        self.failures[book.called(item, self.name)] = str(error)
                         continue
                     book.add(target, answer, first)
                     yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
+        write_failures(self.folder, self.failures)
         for book in books:
+            if not book.results:
+                msg = f"{book.name}: no image could be segmented, the first because: "
+                raise InputError(msg + next(iter(self.failures.values()), "there is none."))
             book.write(self._file(book.name, way), self.folder / "sheets")
 
     def _lessons(self, fold: int | None) -> tuple[Reference, ...]:
@@ -168,11 +171,21 @@ class Stage:
                 self.failures[item.name] = str(error)
         return tuple(out)
 
-    def _check_shown(self, references: Sequence[Reference]) -> None:
-        """Raise InputError for one without an object, unless there are others for all images."""
-        empty = [r.name for r in references if not r.objects]
-        if empty and (len(self.episodes) > 1 or len(empty) == len(references)):
-            raise InputError(f"{empty[0]}: shows no object, so it can't be a reference.")
+    def _shown(
+        self, episode: Episode, normalisation: Normalisation, *, by_class: bool
+    ) -> list[Reference]:
+        """Those references that can be read; none where no object is in any."""
+        make, out = _of_classes if by_class else _reference, []
+        for item in episode.references:
+            try:
+                out.append(make(item, normalisation))
+            except SamicError as error:
+                self.failures[item.name] = str(error)
+        if any(r.objects for r in out):
+            return out
+        told = {r.name: f"{r.name}: shows no object, so it can't be a reference." for r in out}
+        self.failures.update(told)
+        return []
 
     def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
         if self.elsewhere is not None and name == self.elsewhere.name:
@@ -206,16 +219,12 @@ class _Target:
         SamicError
             Something of it can't be read, or a truth of another shape.
         """
-        image, given, objects = (
-            image_of(item, normalisation),
-            item.read_truth(),
-            item.read_objects(),
-        )
+        image, given = image_of(item, normalisation), item.read_truth()
         counted = ~item.read_ignored() if item.read_ignored else np.ones(given.shape, bool)
         if not given.shape == counted.shape == image.shape[:2]:
             msg = f"{item.name}: a truth of {given.shape} for an image of {image.shape[:2]}."
             raise InputError(f"{msg} Take a whole copy of the set.")
-        return cls(item, normalisation, image, given, objects, counted)
+        return cls(item, normalisation, image, given, item.objects_in(given), counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +238,10 @@ class _Book:
     results: list[Result] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
+
+    def called(self, item: Item, own: str) -> str:
+        """Name of an item among the failures, where `own` is the set that references are of."""
+        return item.name if self.name == own else f"{self.name}/{item.name}"
 
     def add(
         self,
@@ -295,15 +308,12 @@ def _confidence(found: Segmentation) -> float:
     return float(np.average(found.scores, weights=areas))
 
 
-def _normalisation(
-    items: Sequence[Item], asked: Mapping[str, Sequence[Item]] | None = None
-) -> Normalisation:
-    """Of the items; where these are grey, and those that are asked for in colour, of both."""
+def _normalisation(items: Sequence[Item], asked: Sequence[Item] = ()) -> Normalisation:
+    """Of the items; where these are grey, and the first that are asked for in colour, of both."""
     found = fit_normalisation([_plane(i) for i in items])
     if found.channel_count > 1 or not asked:
         return found
-    some = [i for targets in asked.values() for i in targets[:PEEKED]]
-    both = fit_normalisation([_plane(i) for i in (*items, *some)])
+    both = fit_normalisation([_plane(i) for i in (*items, *asked[:PEEKED])])
     return both if both.channel_count > 1 else found
 
 
@@ -313,7 +323,7 @@ def _plane(item: Item) -> Plane:
 
 def _reference(item: Item, normalisation: Normalisation, label: int = 1) -> Reference:
     """Its objects are of one class."""
-    truth = item.read_objects()
+    truth = item.objects_in(item.read_truth())
     prompts = tuple(replace(one, label=label) for one in sambox.prompts_of(truth))
     return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
