@@ -56,11 +56,8 @@ def draw(stem: Path, results: Sequence[Result], drawn: Sequence[Drawn]) -> None:
         for i in places:
             one = drawn[i]
             image = image_of(one.item, one.normalisation)
-            tiles.append(
-                pictures.overlay(
-                    image, one.labels, truth=one.item.objects_in(one.item.read_truth())
-                )
-            )
+            truth = one.item.objects_in(one.item.read_truth())
+            tiles.append(pictures.overlay(image, one.labels, truth=truth))
             captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
         sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
         export.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)
