@@ -98,12 +98,42 @@ def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatc
     assert "0.400 without, 0.600 with it" in report.summary
 
 
-def test_what_does_not_help_is_not_kept():
+def test_what_harms_is_not_kept():
     pages = discs(4)
-    finder, report = adapt(pages[:3], aside=pages[3:], judge=lambda finder: 0.5)
+    finder, report = adapt(
+        pages[:3], aside=pages[3:], judge=lambda finder: 0.9 if finder is None else 0.7
+    )
     assert finder is None
     assert report.steps == 20
-    assert "not used" in report.summary
+    assert not report.stopped
+    assert "0.900 without, 0.700 with it: not better, so it is not used" in report.summary
+
+
+def test_one_image_is_too_little_to_refuse_it():
+    pages = discs(4)
+    finder, report = adapt(
+        pages[:3], aside=pages[3:], judge=lambda finder: 0.5 if finder is None else 0.4
+    )
+    assert finder is not None
+    assert report.steps == 30
+    assert "0.500 without, 0.400 with it: too few images to say" in report.summary
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "judges", "used"),
+    [
+        (0.4, 0.1, 1, True),
+        (0.8, 0.61, 1, True),
+        (0.8, 0.59, 1, False),
+        (0.8, 0.75, 3, True),
+        (0.8, 0.73, 3, False),
+        (0.8, 0.78, 26, False),
+        (1.0, 1.0, 1, False),
+        (0.0, 0.0, 26, True),
+    ],
+)
+def test_the_more_judges_the_less_worse_it_may_be(before, after, judges, used):
+    assert adapting.helps(before, after, judges) is used
 
 
 def test_stopped_it_leaves_nothing():
@@ -142,4 +172,5 @@ def test_stopped_after_it_was_judged_it_says_so():
 
     finder, report = adapt(pages[:3], aside=pages[3:], judge=judge, stop=lambda: len(judged) > 1)
     assert finder is None
+    assert report.stopped
     assert "stopped by hand" in report.summary

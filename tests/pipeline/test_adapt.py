@@ -178,7 +178,7 @@ def test_the_seed_draws_the_others(folder, others_of, tmp_path):
 
 def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
     room = import_module("napari_samic.pipeline.adapt")
-    monkeypatch.setattr(room._Judge, "_score", lambda *_: 0.5)
+    monkeypatch.setattr(room._Judge, "_score", lambda _, segmenter, finder: 0.2 if finder else 0.9)
     few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=2)
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     for what in ("adapted", "tuned"):
