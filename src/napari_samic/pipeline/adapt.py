@@ -1,7 +1,7 @@
 """Growing the packaged encoder to the references, and tuning the segmenter's mask decoder to them.
 
 References kept aside are the judges: they are segmented without and with, and masks are compared
-with theirs. What does not help is not kept.
+with theirs. A network that harms and a decoder that does not help are not kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def adapt(
     aside: Sequence[str] | None = None,
     more: Iterable[Image] = (),
 ) -> Job[None]:
-    """Give a trained prompter a finder and a mask decoder, each if that makes its masks better.
+    """Give a trained prompter a finder, unless that harms its masks, and a decoder that helps.
 
     Parameters
     ----------
