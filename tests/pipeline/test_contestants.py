@@ -45,7 +45,7 @@ def test_ablation_is_the_paper_with_one_thing_changed(way, layers, weights, toy,
     names = ("kld_weight", "cc_weight", "nss_weight")
     changed = dict(zip(names, weights, strict=True))
     assert how == TrainSettings(
-        epochs=2, learning_rate=1e-3, views=1, shift_frac=0.0, seed=3, **changed
+        epochs=2, learning_rate=1e-3, views=1, shift_frac=0.0, holdout_frac=0.0, seed=3, **changed
     )
     assert WAYS[way].settings == WAYS["paper"].settings
     assert WAYS[way].peaks.normalise == (way != "paper")

@@ -31,7 +31,8 @@ SETUP = "setup.json"
 RULES = 3
 """Counted up when ways, targets or scores change their meaning: cells of before are of another. It
 was not when lessons became `protocols.MOST` at most and an object in parts one where a set numbers
-its objects, because no cells of such sets are kept."""
+its objects, because no cells of such sets are kept; nor when `paper` kept no reference aside any
+more and a grown network was refused by less, because the cells that this changed were removed."""
 
 
 def benchmark(

@@ -110,7 +110,9 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
     if not way.paper:
         return how
     unused: dict[str, Any] = {f"{name}_weight": 0.0 for name in LOSSES if name not in way.losses}
-    return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, **unused)
+    return replace(
+        how, learning_rate=1e-3, views=1, shift_frac=0.0, holdout_frac=0.0, **unused
+    )  # none kept aside: that would judge random first weights better now and then
 
 
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:

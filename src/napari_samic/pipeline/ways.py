@@ -38,7 +38,7 @@ class Way:
     ----------
     help : str
     paper : bool
-        Every setting as the paper has it, and first weights at random.
+        Every setting as the paper has it, first weights at random, and no reference kept aside.
     trained : bool
         Whether the learner is trained.
     adapted : bool
