@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tifffile
 import torch
 
 from napari_samic import pipeline, recipes
-from napari_samic.contracts import run
+from napari_samic.contracts import Reference, run
 from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
@@ -334,6 +335,26 @@ def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
     final = open_worker(tmp_path / "p.pt", device="cpu").finder
     one, other = (f._net.last.weight for f in (early, final))
     assert not torch.allclose(one, other, atol=1e-3)  # it went on to learn from the judges
+
+
+def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkeypatch):
+    room, asked = import_module("napari_samic.pipeline.adapt"), {}
+
+    def learn(pages, labels, settings, *, aside, **_):
+        asked.update(kept=[p.name for p in pages], aside=[p.name for p in aside])
+        yield from ()
+        return None, None
+
+    monkeypatch.setattr(room.adapting, "adapt", learn)
+    image, mask = scene(0)
+    blank = np.zeros_like(mask)
+    shown = {"a": mask, "b": mask, "c": blank}
+    references = [Reference(name, image, (), one) for name, one in shown.items()]
+    learner = SimpleNamespace(
+        backbone=SimpleNamespace(device=torch.device("cpu")), settings=MemorySettings(), finder=None
+    )
+    run(room.adapt(learner, object(), references, GROW, aside=["b", "c"]))
+    assert asked == {"kept": ["a", "c"], "aside": ["b"]}
 
 
 def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypatch):

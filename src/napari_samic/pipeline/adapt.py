@@ -47,7 +47,7 @@ def adapt(
         True: end; what was not finished and judged is left out.
     aside : sequence of str, optional
         Names of references that are not learned from and judge; default: those that the training
-        of the prompter kept aside.
+        of the prompter kept aside. One with no object on it can't judge, and is learned from.
     more : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented.
     """
@@ -60,7 +60,8 @@ def adapt(
     names = set(aside)
     if not any(page.shown.numbers.any() for page in pages):
         return  # the segmenter saw nothing at any click
-    kept, judging = [p for p in pages if p.name not in names], [p for p in pages if p.name in names]
+    judging = [p for p in pages if p.name in names and p.shown.numbers.any()]
+    kept = [p for p in pages if p not in judging]
     judge = _Judge(learner, segmenter, references, judging)
     learner.finder, learner.growth = yield from adapting.adapt(
         kept,
