@@ -128,8 +128,8 @@ def test_images_elsewhere_are_targets_of_the_same_learning(folder, tmp_path, toy
     compare(folder, tmp_path / "some", toy, ways=ways, elsewhere=other, without=["p0", "p7"])
     some = [r.image for r in read_results(tmp_path / "some" / "images.csv") if r.set == "other"]
     assert some == ["p1", "p2"]
-    with pytest.raises(OutputError, match="another data"):
-        compare(folder, out, toy, ways=ways, elsewhere=write_scenes(tmp_path / "b" / "other", 3))
+    with pytest.raises(OutputError, match="another images"):
+        compare(folder, out, toy, ways=ways, elsewhere=write_scenes(tmp_path / "b" / "other", 4))
 
 
 def test_ways_are_shown_the_images_that_they_will_answer(folder, tmp_path, toy, monkeypatch):
@@ -248,6 +248,18 @@ def test_other_data_need_another_folder(folder, tmp_path, toy):
     other = write_scenes(tmp_path / "other", 8)
     with pytest.raises(OutputError, match="another data"):
         compare(other, tmp_path / "out", toy, ways=("samic-first",))
+    more = write_scenes(tmp_path / "b" / "data", 9)
+    with pytest.raises(OutputError, match="another images"):
+        compare(more, tmp_path / "out", toy, ways=("samic-first",))
+
+
+def test_cells_are_completed_on_another_machine(folder, tmp_path, toy):
+    compare(folder, tmp_path / "out", toy, ways=("samic-first",))
+    there = tmp_path / "there" / folder.name
+    there.parent.mkdir()
+    folder.rename(there)
+    outcome = compare(there, tmp_path / "out", toy, ways=("samic-first",))
+    assert outcome.skipped == ("folder-2-0-samic-first",)
 
 
 @pytest.mark.parametrize("way", ["paper", "layers-2", "kld+cc", "ablate-losses"])

@@ -6,6 +6,7 @@ goes on where it was. Nothing is fetched: the set lies in a folder, as its autho
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -66,7 +67,8 @@ def benchmark(
         Folder for `images.csv`; `summary` and `measures` as `.json` and `.md`; `costs.json`;
         `sheets/` of the worst and of the middle overlays; `cells/`; and `failures.csv` of what
         could not be read, which is left out of the cells. A folder that holds cells of the
-        same set-up is completed, and the tables tell of all sets that it has cells of.
+        same set-up is completed, wherever the set lies now, and the tables tell of all sets that
+        it has cells of.
     ways : sequence of str
         Of `pipeline.ways.names()`, or of its `GROUPS`, which stand for several.
     shots : sequence of int
@@ -143,7 +145,8 @@ def benchmark(
     setup: dict[str, Any] = {
         "rules": RULES,
         "set": name,
-        "data": str(Path(data).resolve()),
+        "data": Path(data).resolve().name,
+        "images": _fingerprint(found),
         "split": split,
         "share": share,
         "targets": targets,
@@ -156,7 +159,7 @@ def benchmark(
     }
     _check_setup(folder / SETUP, setup)
     if other is not None:
-        there = {**setup, "data": str(Path(elsewhere or "").resolve())}
+        there = {**setup, "data": other.name, "images": _fingerprint(other)}
         there["without"] = sorted(others & set(without))
         _check_setup(folder / f"setup-{other.name}.json", there)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
@@ -237,6 +240,12 @@ def _elsewhere(
         msg = f"{folder}: shows {', '.join(other.labels)}, expected {', '.join(found.labels)}."
         raise InputError(f"{msg} Give a folder of the same classes.")
     return other
+
+
+def _fingerprint(found: DataSet) -> str:
+    """Of the names of all images, so that a folder of cells may be completed on another machine."""
+    names = "\n".join(sorted(f"{item.name} {item.label}" for item in found.items))
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def _check_setup(path: Path, setup: dict[str, Any]) -> None:
