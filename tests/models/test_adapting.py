@@ -106,7 +106,7 @@ def test_what_harms_is_not_kept():
     assert finder is None
     assert report.steps == 20
     assert not report.stopped
-    assert "0.900 without, 0.700 with it: clearly worse, so it is not used" in report.summary
+    assert "0.900 without, 0.700 with it: not better, so it is not used" in report.summary
 
 
 def test_one_image_is_too_little_to_refuse_it():

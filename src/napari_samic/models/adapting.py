@@ -77,7 +77,7 @@ class Grown:
         if self.stopped:
             return f"{line}: stopped by hand, so it is not used"
         if not self.accepted:
-            return f"{line}: clearly worse, so it is not used"
+            return f"{line}: not better, so it is not used"
         doubt = ": too few images to say that it is worse, so it is used"
         return line if self.after > self.before else line + doubt
 
