@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--inch", type=int, nargs=3, default=(3, 5, 3), help="blocks of l4, l3, l2")
+    parser.add_argument("--inch", type=int, nargs=3, default=(6, 8, 3), help="blocks of l4, l3, l2")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

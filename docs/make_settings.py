@@ -39,8 +39,10 @@ def _row(spec) -> str:
         span = ", ".join(map(str, meta["choices"]))
     elif low is not None and high is not None:
         span = f"{low:g} to {high:g}"
+    elif low is not None:
+        span = f"at least {low:g}"
     else:
-        span = f"at least {low:g}" if low is not None else "on, off"
+        span = "on, off" if isinstance(spec.default, bool) else "a text"
     unit = f" In {meta['unit']}." if meta["unit"] else ""
     default = spec.default
     if isinstance(default, bool):

@@ -194,7 +194,8 @@ def main() -> None:
     held = families(network, Pool(args.pool, held_back=True), rng, most=8)
     pictures = sum(len(f.truth) for f in shown_kinds.values())
     print(f"{len(shown_kinds)} kinds, {pictures} pictures; {len(held)} held back", flush=True)
-    learner = HyperCorrelationLearner((3, 5, 3))
+    fine, middle, coarse = (len(v) for v in network.image_encoder.backbone.layout.levels)
+    learner = HyperCorrelationLearner((coarse, middle, fine))
     if args.start:
         known = torch.load(args.start, weights_only=True)["learner"]
         learner.load_state_dict({k: v.float() for k, v in known.items()})

@@ -1,11 +1,13 @@
 """Train the packaged segmenter: masks from prompts, and taps that match across pictures.
 
+    python -m pretrain.convert_encoder --out pretrain/runs/imagenet.pt
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m pretrain.train_tiny --out pretrain/runs/tiny
 
-One process a core: each draws its own batches and the gradients are averaged. Resumes from the
-last checkpoint in --out; the log (one JSON line per report) stays beside it. The learning rate is
-constant and falls to nothing over the last --decay steps; `steady.pt` is kept from before the fall,
-so that a longer run can go on from there (rename it last.pt).
+One process a core: each draws its own batches and the gradients are averaged. The encoder has seen
+ImageNet and learns at a lower rate, with its batch norms as they are; its first stages stay.
+Resumes from the last checkpoint in --out; the log (one JSON line per report) stays beside it. The
+learning rate is constant and falls to nothing over the last --decay steps; `steady.pt` is kept from
+before the fall, so that a longer run can go on from there (rename it last.pt).
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import argparse
 import copy
 import json
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -25,8 +26,10 @@ from pretrain import batches, checks, matching, prompting
 from torch import distributed
 from torch.nn import functional as F
 
-from napari_samic.models import checkpoints, tiny
+from napari_samic.models import tiny
 
+STILL = ("conv_stem", "bn1", "blocks.0", "blocks.1")
+"""Parts of the encoder that do not learn."""
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -49,39 +52,33 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         torch.manual_seed(args.seed)
-        self.config = tiny.TinyConfig(side_px=args.side, neck_norm=True)
-        self.model = tiny.build(self.config).to(memory_format=torch.channels_last)
-        self.matcher = matching.Matcher(self.config.depths[1:])
+        self.config = tiny.TinyConfig()
+        self.model = tiny.build(self.config).eval().to(memory_format=torch.channels_last)
+        self.encoder = self.model.image_encoder
+        self.encoder.backbone.network.load_state_dict(torch.load(args.encoder, weights_only=True))
+        for k, p in self.encoder.backbone.network.named_parameters():
+            p.requires_grad_(not k.startswith(STILL))
+        self.matcher = matching.Matcher([len(v) for v in self.encoder.backbone.layout.levels])
         self.average = copy.deepcopy(self.model).eval()
-        matrices = [p for p in self.parameters() if p.ndim > 1]
-        vectors = [p for p in self.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
-            lr=args.rate,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        known = {id(p) for p in self.encoder.backbone.parameters()}
+        groups = []
+        for slow in (False, True):
+            for flat in (False, True):
+                chosen = [p for p in self.parameters() if (p.ndim <= 1) == flat]
+                chosen = [p for p in chosen if (id(p) in known) == slow]
+                decay, share = 0.0 if flat else 0.05, args.encoder_rate if slow else 1.0
+                groups.append({"params": chosen, "weight_decay": decay, "share": share})
+        self.optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99), fused=True)
         self.step = 0
         args.out.mkdir(parents=True, exist_ok=True)
         last = args.out / "last.pt"
         if last.exists():
             self.restore(torch.load(last, weights_only=True))
-        elif args.weights:
-            started = tiny.unpack(checkpoints.read(args.weights), args.weights.name)
-            self.start_from(started.state_dict())
-            self.average.load_state_dict(self.model.state_dict())
         self.rng = np.random.default_rng([args.seed, self.step, RANK])
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        return [*self.model.parameters(), *self.matcher.parameters()]
-
-    def start_from(self, state) -> None:
-        """Take weights over; a neck without norms starts anew, softly, but for its finest level."""
-        if "image_encoder.calm.1.weight" not in state:
-            coarse = re.compile(r"image_encoder\.(lateral|smooth)\.[1-9]")
-            state = {k: v for k, v in state.items() if not coarse.match(k)}
-            torch.nn.init.constant_(self.model.image_encoder.calm[1].weight, 0.2)
-        self.model.load_state_dict(state, strict=False)
+        every = [*self.model.parameters(), *self.matcher.parameters()]
+        return [p for p in every if p.requires_grad]
 
     def restore(self, state) -> None:
         self.model.load_state_dict(state["model"])
@@ -121,13 +118,11 @@ class Trainer:
 
     def train_step(self, batch: batches.Batch) -> dict[str, float]:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate()
-        # A batch of one pair says little about the mean of a channel: known ones serve there.
-        self.model.image_encoder.train(len(batch.images) > 2)
+            group["lr"] = self.rate() * group["share"]
         x = (batch.images - self.model.pixel_mean) / self.model.pixel_std
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            embedding, taps = self.model.image_encoder.encode(x)
+            embedding, taps = self.encoder.encode(x)
         loss, report = self.decode(embedding, batch)
         match = self.matcher(self.rng, taps, batch.same)
         loss = loss + self.args.match * match
@@ -189,13 +184,13 @@ def main() -> None:
     parser.add_argument("--decay", type=int, default=500, help="steps over which the rate falls")
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--targets", type=int, default=3, help="objects a picture")
-    parser.add_argument("--large", type=float, default=0.0, help="share of steps at 512 px")
+    parser.add_argument("--large", type=float, default=0.4, help="share of steps at 512 px")
     parser.add_argument("--match", type=float, default=1.0, help="weight of the matching loss")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--warm-up", type=int, default=200)
-    parser.add_argument("--side", type=int, default=256, help="what the file says")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", type=Path, help="weights file to start from")
+    parser.add_argument("--encoder", type=Path, default=Path("pretrain/runs/imagenet.pt"))
+    parser.add_argument("--encoder-rate", type=float, default=0.1, help="share of the rate")
     args = parser.parse_args()
     if WORLD > 1:
         distributed.init_process_group("gloo")

@@ -11,6 +11,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import requests
@@ -320,12 +321,35 @@ def model_not_fetched(world, *_):
     return world.simulate()
 
 
-def backbone_not_fetched(world, *_):
-    return world.train("--masks", world.masks, "--backbone", "resnet50")
+def encoder_not_fetched(world, *_):
+    return world.train("--masks", world.masks, "--encoder", "resnet50")
 
 
-def segmenter_as_backbone(world, *_):
-    return world.train("--masks", world.masks, "--backbone", "vit_b")
+def segmenter_as_encoder(world, *_):
+    return world.train("--masks", world.masks, "--encoder", "vit_b")
+
+
+def encoder_nobody_knows(world, *_):
+    return world.train("--masks", world.masks, "--encoder", "resnet5o")
+
+
+def encoder_of_another_kind(world, *_):
+    file = world.path / "resnet50-1.pth"
+    torch.save({"a": torch.zeros(1)}, file)
+    return world.train("--masks", world.masks, "--encoder", f"path:{file}")
+
+
+def encoder_not_told(world, *_):
+    file = world.path / "weights.pth"
+    torch.save({"a": torch.zeros(1)}, file)
+    return world.train("--masks", world.masks, "--encoder", f"path:{file}")
+
+
+def encoder_without_network(world, _, monkeypatch):
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(world.path / "home"))
+    return world.train("--masks", world.masks, "--encoder", "test_resnet")
 
 
 def unknown_device(world, *_):
@@ -435,8 +459,12 @@ CASES = [
     (prompter_as_weights, 2, ["prompter.pt: ", "expected"]),
     (unknown_model, 2, ["unknown model 'vit_bb'", "Did you mean vit_b?", "path:FILE"]),
     (model_not_fetched, 3, ["sam_vit_b_01ec64.pth is not in", "models fetch vit_b"]),
-    (backbone_not_fetched, 3, ["resnet50-0676ba61.pth is not in", "models fetch resnet50"]),
-    (segmenter_as_backbone, 2, ["backbone 'vit_b': is a segmenter", "resnet50"]),
+    (encoder_not_fetched, 3, ["resnet50-0676ba61.pth is not in", "models fetch resnet50"]),
+    (segmenter_as_encoder, 2, ["encoder 'vit_b': is a segmenter", "resnet50"]),
+    (encoder_nobody_knows, 2, ["encoder 'resnet5o': timm has none", "resnet50", "path:FILE"]),
+    (encoder_of_another_kind, 2, ["resnet50-1.pth as resnet50: does not fit", "keys missing"]),
+    (encoder_not_told, 2, ["weights.pth: of which network is not told", "config.json"]),
+    (encoder_without_network, 3, ["test_resnet: timm's weights", "--encoder path:FILE"]),
     (unknown_device, 2, ["device 'abacus'", "cpu"]),
     (disk_full, 3, ["p0.tif: can't be written: the disk is full", "Free some space"]),
     (read_only, 3, ["out: can't be written: no permission", "Choose another folder"]),

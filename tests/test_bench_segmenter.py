@@ -16,7 +16,7 @@ from napari_samic.contracts import Candidates
 from napari_samic.models import sam, tiny
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "segmenter.py"
-CONFIG = tiny.TinyConfig(32, (16, 16, 32, 32), (1, 1, 1, 1), 8, (8, 8, 16, 16))
+CONFIG = tiny.TinyConfig("test_efficientnet", 32, 16, (8, 8, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_side_rebuilds_a_tiny_network_around_the_same_weights(bench, tmp_path):
 
 
 def test_speed_compares_with_vit_b_in_turn(bench, monkeypatch):
-    monkeypatch.setattr("segment_anything.build_sam_vit_b", lambda: tiny.build(CONFIG))
+    monkeypatch.setattr("segment_anything.build_sam_vit_b", lambda: tiny.build(CONFIG).eval())
     model = sam.SamSegmenter(tiny.build(CONFIG), name="mine", device="cpu")
     encoded = []
     monkeypatch.setattr(model, "precompute", lambda image: encoded.append(image.tobytes()))

@@ -102,7 +102,7 @@ def test_paper_peaks_switch_our_additions_off():
 
 def test_paper_prompter_looks_through_resnet_and_does_not_centre():
     paper = PrompterSettings.paper()
-    assert (paper.backbone, paper.mask_mode, paper.centre) == ("resnet50", "faithful", False)
+    assert (paper.encoder, paper.mask_mode, paper.centre) == ("resnet50", "faithful", False)
 
 
 def test_prompter_keeps_as_many_references_as_serve_unless_told():

@@ -18,9 +18,7 @@ def write_toy(path, side=64):
     from napari_samic.models import tiny
 
     torch.manual_seed(0)
-    config = tiny.TinyConfig(
-        side_px=side, widths=(8, 8, 8, 8), depths=(1, 1, 1, 1), embed=8, unet=(8, 8, 8, 8)
-    )
+    config = tiny.TinyConfig(encoder="test_efficientnet", side_px=side, embed=8, unet=(8, 8, 8, 8))
     network = tiny.build(config)
     decoder = network.mask_decoder
     with torch.no_grad():
@@ -35,8 +33,8 @@ def write_toy(path, side=64):
         decoder.head.weight.zero_()
         decoder.head.weight[:, :2] = 1.0
         decoder.head.bias.copy_(torch.tensor([-2.0, -2.0, -1.0, -3.0]))
-        decoder.confidence[2].weight.zero_()
-        decoder.confidence[2].bias.fill_(1.0)
+        decoder.confidence[4].weight.zero_()
+        decoder.confidence[4].bias.fill_(1.0)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tiny.pack(network, config), path)
     return path

@@ -248,6 +248,17 @@ Job: TypeAlias = Generator[Step, None, R]
 """Long work: yields Steps, returns its result. Close it to cancel; it cleans up in `finally`."""
 
 
+def duration(seconds: float) -> str:
+    """A length of time that nobody would call too exact.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def run(job: Job[R], on_step: Callable[[Step], None] | None = None) -> R:
     """Drive a job to its end and return its result.
 

@@ -172,10 +172,11 @@ class PeakSettings(Settings):
 class PrompterSettings(Settings):
     """What the prompter looks at. `PrompterSettings.paper()` is the literal paper."""
 
-    backbone: str = option(
+    encoder: str = option(
         "segmenter",
-        "Whose features are compared: segmenter, its own (one pass serves both), or resnet50 "
-        "(paper; its weights must be fetched), an imported one by name, or path:FILE.",
+        "Network whose features are compared, and which is grown to the references: segmenter, its "
+        "own (one pass serves both) and the packaged one; or one of timm's by name, as resnet50 "
+        "(paper) or convnext_tiny, an imported one, or path:FILE in timm's format.",
     )
     mask_mode: str = option(
         "weighted",
@@ -231,7 +232,7 @@ class PrompterSettings(Settings):
     @classmethod
     def paper(cls) -> Self:
         """ResNet-50, hard discs, not centred."""
-        return cls(backbone="resnet50", mask_mode="faithful", centre=False)
+        return cls(encoder="resnet50", mask_mode="faithful", centre=False)
 
 
 @dataclass(frozen=True)
@@ -289,9 +290,17 @@ class TrainSettings(Settings):
         ge=0.0,
         le=0.5,
     )
+    minutes: float = option(
+        0.0,
+        "The training ends after so many minutes with what it has learned. 0: as long as it takes.",
+        unit="min",
+        ge=0.0,
+    )
     seed: int = option(0, "Same seed, same machine, same result.", ge=0)
 
 
+LEAST_STEPS = 20
+"""Batches below which a network whose training was stopped is not used."""
 OTHERS = 256
 """Images without annotation that a network learns from, at most."""
 OTHERS_FROM = 10
@@ -304,13 +313,12 @@ class AdaptSettings(Settings):
 
     adapt: bool = option(
         True,
-        "Also teach a copy of the packaged encoder what the references show, and let it say where "
+        "Also teach a copy of the encoder what the references show, and let it say where "
         "objects are. It is kept inside the prompter file.",
     )
     adapt_steps: int = option(
         0,
-        "Batches. 0: by the number of references, 1550 for 5 and 3000 for 26 or more. More "
-        "have helped on images like the references; easy objects need a few hundred.",
+        "Batches. 0: by the number of references, 180 for 5 and 900 for 176 or more.",
         ge=0,
         le=100_000,
     )

@@ -3,9 +3,9 @@
 import pytest
 from lab import annotate, begin, make_bench
 
-from napari_samic.contracts import Step
+from napari_samic.contracts import Step, duration
 from napari_samic.errors import InputError, TrainingError
-from napari_samic.gui import course, trainwork
+from napari_samic.gui import trainwork
 from napari_samic.gui.course import Curves, Pace
 from napari_samic.gui.project import Project
 from napari_samic.gui.train import CHOOSING, IDLE, RUNNING, STOPPING, Trainer
@@ -182,6 +182,31 @@ def test_stop_before_the_first_epoch_changes_nothing(bench, trainer, script):
     assert not trainwork.new_file(bench.project).exists()
 
 
+@pytest.mark.parametrize(("batches", "keeps"), [(15, False), (25, True)])
+def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
+    bench, trainer, monkeypatch, batches, keeps
+):
+    stopped = []
+
+    def adapting(order):
+        for n in range(1, 100):
+            if order.stop():
+                stopped.append(n)
+                break
+            yield Step(n, 100, f"adapting: {n} of 100", {"phase": "adapt", "loss": 1.0})
+        trainwork.new_file(order.project).write_bytes(b"new")
+        return Verdict(summary="adapted.")
+
+    monkeypatch.setattr(trainwork, "train", adapting)
+    trainer.start()
+    advance(bench, batches)
+    assert f"adapting: {batches} of 100" in trainer.pace.text
+    trainer.stop()
+    bench.runner.settle()
+    assert bool(stopped) is keeps
+    assert ("nothing changed" in trainer.news) is not keeps
+
+
 def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch):
     def broken(order):
         yield Step(0, 0)
@@ -259,9 +284,20 @@ def test_best_epoch_is_that_of_the_lowest_loss():
     curves = Curves()
     assert curves.best is None
     for epoch, loss in enumerate([3.0, 1.0, 2.0], start=1):
-        curves.take({"phase": "epoch", "epoch": epoch, "loss": loss})
-    assert not curves.take({"phase": "batch", "epoch": 4})
+        curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
+    assert not curves.take(Step(0, 0, "", {"phase": "batch", "epoch": 4}))
     assert (curves.best, curves.scores) == (2, {})
+
+
+def test_batches_of_the_encoder_are_a_curve_until_there_are_epochs():
+    curves = Curves()
+    for batch in range(1, 12):
+        curves.take(Step(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
+    assert curves.losses == {5: 0.2, 10: 0.1}
+    assert (curves.batches, curves.best) == (True, None)
+    assert Curves.from_dict(curves.to_dict()) == curves
+    curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
+    assert (curves.losses, curves.batches) == ({1: 3.0}, False)
 
 
 @pytest.mark.parametrize("damaged", [None, "x", {"losses": 3}, {"losses": [["a", 1]]}, {"odd": 1}])
@@ -279,4 +315,4 @@ def test_curves_survive_the_notes_of_a_project():
     [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
 )
 def test_time_left_is_rounded(seconds, text):
-    assert course._duration(seconds) == text
+    assert duration(seconds) == text

@@ -8,7 +8,7 @@ from test_looks import page
 from napari_samic.contracts import run
 from napari_samic.errors import FormatError
 from napari_samic.metrics import iou
-from napari_samic.models import adapting, looks, objectnet
+from napari_samic.models import adapting, looks, objectnet, timm_weights
 from napari_samic.models.objectnet import Finder
 from napari_samic.settings import AdaptSettings
 
@@ -20,6 +20,7 @@ QUICK = AdaptSettings(adapt_steps=30, adapt_batch=2)
 def small_windows(monkeypatch):
     monkeypatch.setattr(looks, "WINDOW_PX", 64)
     monkeypatch.setattr(looks, "SIDES_PX", (64,))
+    monkeypatch.setattr(adapting, "STEPS", ((1, 30),))  # judged after 20
 
 
 def discs(count, seed=0):
@@ -136,34 +137,61 @@ def test_the_more_judges_the_less_worse_it_may_be(before, after, judges, used):
     assert adapting.helps(before, after, judges) is used
 
 
-def test_stopped_it_leaves_nothing():
+def test_stopped_at_once_it_leaves_nothing():
     asked = iter([False, False, True, True, True])
     finder, report = adapt(discs(2), stop=lambda: next(asked))
     assert finder is None
-    assert "stopped, so not used" in report.summary
+    assert "stopped too early, so it is not used" in report.summary
+
+
+def test_stopped_it_is_what_so_many_steps_give():
+    pages, asked = discs(3), []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 22
+
+    finder, report = adapt(pages, AdaptSettings(adapt_steps=500, adapt_batch=2), stop=stop)
+    assert (report.steps, report.stopped, report.accepted) == (22, True, True)
+    again, _ = adapt(pages, AdaptSettings(adapt_steps=22, adapt_batch=2))
+    states = finder.pack()["state"], again.pack()["state"]
+    assert all((states[0][k] == states[1][k]).all() for k in states[0])
 
 
 def test_packaged_encoder_is_where_it_starts():
     first, other = (objectnet.fresh(1, seed=s).state_dict() for s in (0, 1))
-    for name, weight in first.items():
-        is_new = not name.startswith("encoder") or any(
-            f".{part}." in name for part in objectnet.NECK
-        )
-        if not is_new:
-            assert (weight == other[name]).all(), name
-    assert (first["last.weight"] != other["last.weight"]).any()
-    assert (first["encoder.smooth.1.weight"] != other["encoder.smooth.1.weight"]).any()
+    kept = [name for name in first if name.startswith("encoder.backbone")]
+    assert all((first[name] == other[name]).all() for name in kept)
+    for name in ("last.weight", "context.weight"):
+        assert (first[name] != other[name]).any(), name
+    neck = timm_weights.packaged().neck.state_dict()
+    assert all((first[f"encoder.neck.{k}"] == v).all() for k, v in neck.items())
+
+
+def test_the_first_part_of_the_encoder_stays_as_it_is():
+    start = objectnet.fresh(1).state_dict()
+    learned = adapt(discs(2), AdaptSettings(adapt_steps=3, adapt_batch=2))
+    finder = learned[0]
+    assert finder is not None
+    state = finder.pack()["state"]
+    stem, late = (
+        f"encoder.backbone.network.{k}" for k in ("bn1.running_mean", "blocks.5.0.bn1.weight")
+    )
+    assert (state[stem] == start[stem].half()).all()
+    assert (state[late] != start[late].half()).any()
 
 
 def test_every_level_of_the_neck_reaches_the_answer():
     net = objectnet.fresh(1).train()
     net(torch.randn(2, 3, 64, 64)).square().mean().backward()
     for name, weight in net.named_parameters():
+        if "neck" not in name:
+            continue
         assert weight.grad is not None, name
         assert weight.grad.abs().max() > 0, name
 
 
-def test_stopped_after_it_was_judged_it_says_so():
+def test_stopped_after_it_was_judged_what_was_learned_is_used():
     pages, judged = discs(4), []
 
     def judge(finder):
@@ -171,6 +199,6 @@ def test_stopped_after_it_was_judged_it_says_so():
         return 0.4 if finder is None else 0.6
 
     finder, report = adapt(pages[:3], aside=pages[3:], judge=judge, stop=lambda: len(judged) > 1)
-    assert finder is None
-    assert report.stopped
-    assert "stopped by hand" in report.summary
+    assert finder is not None
+    assert (report.steps, report.stopped) == (20, True)
+    assert "stopped before its end; held-out IoU 0.400 without, 0.600 with it" in report.summary

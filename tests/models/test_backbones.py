@@ -1,36 +1,36 @@
-"""Where the prompter's features come from: the segmenter, or a file of ResNet-50."""
-
-import hashlib
+"""Where the prompter's features come from: the segmenter, or a timm network."""
 
 import numpy as np
+import PIL.Image
 import pytest
+import timm
 import torch
 from toy_sam import picture, random_sam
 
 from napari_samic.cache import ArrayCache
-from napari_samic.errors import FormatError, ModelError, WeightsError
+from napari_samic.errors import InputError, ModelError
 from napari_samic.models import backbones, registry
-from napari_samic.models.resnet50 import ResNet50Taps, preprocess
 from napari_samic.models.sam import SamSegmenter
+from napari_samic.models.timm_weights import from_file
+
+NETWORKS = ["resnet50", "test_convnext", "test_vit"]
 
 
 @pytest.fixture(scope="module")
-def official(tmp_path_factory):
-    """A file as torchvision publishes it, with weights of ours."""
+def files(tmp_path_factory):
+    """A file for each network in timm's format, with weights of ours."""
+    folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    state = ResNet50Taps().body.state_dict()
-    path = tmp_path_factory.mktemp("weights") / "resnet50-fabricated.pth"
-    torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
-    return path
+    for name in (*NETWORKS, "test_resnet"):
+        network = timm.create_model(name, pretrained=False)
+        torch.save(network.state_dict(), folder / f"{name}-1.pth")
+    return folder
 
 
 @pytest.fixture
-def located(official, monkeypatch):
-    """The registry finds that file."""
-    sha256 = hashlib.sha256(official.read_bytes()).hexdigest()
-    monkeypatch.setattr(registry, "locate", lambda name: official)
-    monkeypatch.setattr(registry, "weights_sha256", lambda name: sha256)
-    return sha256
+def resnet(files):
+    """`path:FILE` of a small one."""
+    return f"path:{files}/test_resnet-1.pth"
 
 
 @pytest.fixture(scope="module")
@@ -44,65 +44,93 @@ def assert_equal(a, b):
         assert all(torch.equal(p, q) for p, q in zip(x, y, strict=True))
 
 
-def test_resnet_gives_its_blocks_fine_to_coarse(official, located):
-    backbone = backbones.build("resnet50", None, device="cpu")
+@pytest.mark.parametrize(
+    ("name", "side_px", "wanted"),
+    [
+        pytest.param("resnet50", 224, [(4, 512, 28), (6, 1024, 14), (3, 2048, 7)], id="resnet50"),
+        pytest.param("test_convnext", 160, [(2, 32, 20), (4, 48, 10), (2, 64, 5)], id="convnext"),
+        pytest.param("test_vit", 160, [(3, 64, 20), (3, 64, 10), (3, 64, 5)], id="transformer"),
+    ],
+)
+def test_network_gives_its_blocks_fine_to_coarse(files, name, side_px, wanted):
+    path = files / f"{name}-1.pth"
+    backbone = backbones.build(f"path:{path}", None, device="cpu")
     image = picture((50, 90))
     levels = backbone.features(image)
-    assert [(len(x), *x[0].shape) for x in levels] == [
-        (4, 1, 512, 28, 28),
-        (6, 1, 1024, 14, 14),
-        (3, 1, 2048, 7, 7),
-    ]
-    plain = ResNet50Taps.load(official)(preprocess(image, 224))
-    for a, b in zip(levels, plain, strict=True):
-        for x, y in zip(a, b, strict=True):
-            assert x.dtype == torch.float32
-            torch.testing.assert_close(x, y, atol=2e-3 * float(y.abs().max()), rtol=0)
-    assert (backbone.name, backbone.weights_sha256) == ("resnet50", located)
+    assert [(len(x), *x[0].shape) for x in levels] == [(n, 1, c, g, g) for n, c, g in wanted]
+    assert (backbone.input_px, backbone.map_px) == (side_px, side_px)
+    plain = from_file(path).eval()
+    squeezed = np.asarray(PIL.Image.fromarray(image).resize((side_px, side_px), 2), np.float32)
+    x = (torch.tensor(squeezed) - torch.tensor(plain.mean)) / torch.tensor(plain.deviation)
+    with torch.no_grad():
+        maps = plain.levels(plain.blocks(x.permute(2, 0, 1)[None]), (side_px, side_px))
+    for a, b in zip(levels, maps, strict=True):
+        for y, z in zip(a, b, strict=True):
+            assert y.dtype == torch.float32
+            torch.testing.assert_close(y, z, atol=2e-3 * float(z.abs().max()), rtol=0)
+    assert (backbone.name, backbone.weights_sha256) == (
+        f"path:{path}", registry.weights_sha256(f"path:{path}"),
+    )  # fmt: skip
     assert backbone.device == torch.device("cpu")
 
 
-def test_cache_hit_equals_the_miss_and_spares_the_network(located, tmp_path, monkeypatch):
+def test_grids_of_a_large_transformer_are_those_of_the_segmenter(tmp_path):
+    """DINOv2's 518 pixels are 37 cells to a side, which do not double from level to level."""
+    name = "vit_small_patch14_reg4_dinov2"
+    torch.save(timm.create_model(name, pretrained=False).state_dict(), tmp_path / f"{name}-1.pth")
+    backbone = backbones.build(f"path:{tmp_path}/{name}-1.pth", None, device="cpu")
+    assert (backbone.input_px, backbone.map_px) == (518, 518)
+    found = [x[0].shape[-1] for x in backbone.features(picture((50, 90)))]
+    assert found == [32, 16, 8]
+
+
+def test_cache_hit_equals_the_miss_and_spares_the_network(resnet, tmp_path, monkeypatch):
     image = picture((50, 90))
-    first = backbones.build("resnet50", None, device="cpu", cache=ArrayCache(tmp_path))
+    first = backbones.build(resnet, None, device="cpu", cache=ArrayCache(tmp_path))
     missed = first.features(image)
-    again = backbones.build("resnet50", None, device="cpu", cache=ArrayCache(tmp_path))
+    again = backbones.build(resnet, None, device="cpu", cache=ArrayCache(tmp_path))
     passes = []
-    again._network.register_forward_hook(lambda *_: passes.append(1))
+    again._encoder.network.conv1.register_forward_hook(lambda *_: passes.append(1))
     assert_equal(again.features(image), missed)
     assert not passes
     again.features(picture((50, 90), seed=1))
     assert passes == [1]
-    assert_equal(backbones.build("resnet50", None, device="cpu").features(image), missed)
+    assert_equal(backbones.build(resnet, None, device="cpu").features(image), missed)
 
 
-def test_other_weights_miss_the_cache(located, tmp_path, monkeypatch):
-    backbones.build("resnet50", None, device="cpu", cache=ArrayCache(tmp_path)).features(picture())
-    monkeypatch.setattr(registry, "weights_sha256", lambda name: "other")
-    other = backbones.build("resnet50", None, device="cpu", cache=ArrayCache(tmp_path))
+def test_other_weights_miss_the_cache(resnet, tmp_path):
+    backbones.build(resnet, None, device="cpu", cache=ArrayCache(tmp_path)).features(picture())
+    torch.manual_seed(1)
+    state = timm.create_model("test_resnet", pretrained=False).state_dict()
+    torch.save(state, tmp_path / "test_resnet.pth")
+    other = backbones.build(
+        f"path:{tmp_path}/test_resnet.pth", None, device="cpu", cache=ArrayCache(tmp_path)
+    )
     passes = []
-    other._network.register_forward_hook(lambda *_: passes.append(1))
+    other._encoder.network.conv1.register_forward_hook(lambda *_: passes.append(1))
     other.features(picture())
     assert passes == [1]
 
 
-def test_features_can_be_trained_on(located):
-    backbone = backbones.build("resnet50", None, device="cpu")
+def test_features_can_be_trained_on(resnet):
+    backbone = backbones.build(resnet, None, device="cpu")
     weight = torch.ones(1, requires_grad=True)
     (backbone.features(picture())[2][0] * weight).sum().backward()
     assert weight.grad is not None
 
 
-def test_resnet_that_is_not_here_is_told():
-    with pytest.raises(WeightsError, match="resnet50"):
-        backbones.build("resnet50", None, device="cpu")
-
-
-def test_file_of_another_network_is_refused(located, tmp_path, monkeypatch):
-    torch.save({"a": torch.zeros(1)}, tmp_path / "wrong.pth")
-    monkeypatch.setattr(registry, "locate", lambda name: tmp_path / "wrong.pth")
-    with pytest.raises(FormatError, match=r"wrong\.pth: not the weights of ResNet-50"):
-        backbones.build("resnet50", None, device="cpu")
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(np.zeros((4, 4), np.uint8), id="grey"),
+        pytest.param(np.zeros((4, 4, 4), np.uint8), id="rgba"),
+        pytest.param(np.zeros((4, 4, 3), np.float32), id="float"),
+        pytest.param(np.zeros((0, 4, 3), np.uint8), id="empty"),
+    ],
+)
+def test_other_images_are_refused(resnet, image):
+    with pytest.raises(InputError, match="expected uint8"):
+        backbones.build(resnet, None, device="cpu").features(image)
 
 
 def test_segmenters_own_features_are_its_taps(segmenter):
@@ -122,8 +150,8 @@ def test_segmenter_without_features_is_refused():
         backbones.build("segmenter", Plain())
 
 
-def test_unknown_backbone_is_refused():
-    with pytest.raises(ModelError, match="vgg"):
+def test_unknown_encoder_is_refused():
+    with pytest.raises(ModelError, match=r"'vgg': timm has none of this name.*vgg16"):
         backbones.build("vgg", None)
 
 
@@ -135,9 +163,9 @@ def test_unknown_backbone_is_refused():
         ((64, 64), (64, 64)),
     ],
 )
-def test_frames_are_the_longest_square_or_the_image_itself(segmenter, located, shape, padded):
+def test_frames_are_the_longest_square_or_the_image_itself(segmenter, resnet, shape, padded):
     assert backbones.build("segmenter", segmenter).frame(shape) == padded
-    assert backbones.build("resnet50", None, device="cpu").frame(shape) == tuple(shape[:2])
+    assert backbones.build(resnet, None, device="cpu").frame(shape) == tuple(shape[:2])
 
 
 def test_frame_of_the_segmenter_is_where_its_input_lies(segmenter):

@@ -211,3 +211,17 @@ def test_features_are_left_as_they_were():
 def test_what_does_not_fit_is_refused(job, message):
     with pytest.raises(InputError, match=message):
         job()
+
+
+def test_blocks_of_other_widths_correlate_by_their_cosines():
+    torch.manual_seed(0)
+    narrow, wide = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4)
+    levels = [[narrow[:1], wide[:1]]]
+    others = [[narrow[1:], wide[1:]]]
+    heat = torch.ones(1, 4, 4)
+    both = correlate(prepare_target(levels), prepare_reference(others, heat, active_only=False))[0]
+    for i, (a, b) in enumerate(zip(levels[0], others[0], strict=True)):
+        alone = correlate(
+            prepare_target([[a]]), prepare_reference([[b]], heat, active_only=False)
+        )[0]
+        torch.testing.assert_close(both[:, i], alone[:, 0])

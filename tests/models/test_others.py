@@ -8,7 +8,7 @@ from test_looks import GREY
 from torch import nn
 
 from napari_samic.contracts import run
-from napari_samic.models import adapting, looks, objectnet, others
+from napari_samic.models import adapting, looks, others
 from napari_samic.models.others import Others
 from napari_samic.settings import AdaptSettings
 
@@ -29,7 +29,7 @@ class Reds(nn.Module):
 
     def forward(self, x):
         self.shown.append(x.clone())
-        return (redness(x)[:, None] > 1).float().repeat(1, 2, 1, 1) * 20 - 10
+        return (redness(x)[:, None] > 57).float().repeat(1, 2, 1, 1) * 20 - 10
 
 
 def redness(x):
@@ -64,7 +64,7 @@ def test_what_the_mean_says_goes_with_the_changed_look():
     right = []
     for red, inside, seen in zip(redness(x), told[:, 0] > 0.5, there[:, 0] > 0, strict=True):
         if inside.any():
-            right.append(bool(red[inside].median() > red[~inside & seen].median() + 0.5))
+            right.append(bool(red[inside].median() > red[~inside & seen].median() + 29))
     assert len(right) > 20
     assert all(right)
 
@@ -73,10 +73,10 @@ def test_the_mean_is_asked_before_the_colours_change():
     mean = Reds()
     x, _, there = free(4).looks(16, mean)
     [plain] = mean.shown
-    grey = objectnet.standard(torch.tensor(GREY).float().view(1, 3, 1, 1)).flatten()
+    grey = torch.tensor(GREY).float()
     for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
-        assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 0.02  # most is ground
-        assert (after[:, seen] - grey[:, None]).abs().amax(0).median() > 0.02
+        assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 1  # most is ground
+        assert (after[:, seen] - grey[:, None]).abs().amax(0).median() > 1
 
 
 def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):

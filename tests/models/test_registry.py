@@ -71,7 +71,7 @@ def test_every_row_is_complete(model):
 def test_official_files_have_their_authors_names():
     assert registry.spec("vit_h").file == "sam_vit_h_4b8939.pth"
     assert registry.spec("resnet50").file == "resnet50-0676ba61.pth"
-    assert registry.spec("resnet50").role == "backbone"
+    assert registry.spec("resnet50").role == "encoder"
     assert registry.spec("medsam").arch == "vit_b"
 
 

@@ -237,8 +237,8 @@ def test_touching_objects_are_asked_apart_if_that_is_no_less_sure(
     assert len(plain.objects) == 1
 
 
-def test_backbone_is_no_segmenter():
-    with pytest.raises(ModelError, match="resnet50: is a backbone"):
+def test_encoder_is_no_segmenter():
+    with pytest.raises(ModelError, match="resnet50: is an encoder"):
         sam.build("resnet50")
 
 

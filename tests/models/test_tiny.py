@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
-from toy_sam import picture
+from torch import nn
+from toy_sam import picture, random_sam
 
 from napari_samic.errors import FormatError, PromptError, WeightsError
-from napari_samic.models import tiny
+from napari_samic.models import checkpoints, objectnet, registry, tiny
+from napari_samic.models.encoder import has_fast_half
+from napari_samic.models.sam import SamSegmenter
+from napari_samic.samples import sample_set
 
-SMALL = tiny.TinyConfig(
-    side_px=64, widths=(32, 32, 48, 64), depths=(1, 1, 2, 1), embed=16, unet=(16, 24, 32, 40)
-)
+SMALL = tiny.TinyConfig(encoder="test_efficientnet", side_px=64, embed=16, unet=(16, 24, 32, 40))
+CLICK = (torch.tensor([[[20.0, 35.0], [45.0, 10.0]]]), torch.tensor([[1, 0]]))
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +60,17 @@ def test_sam_predictor_runs_it_unchanged(predictor, prompt, multimask):
     assert np.abs(again - low).max() > 1e-3  # the earlier answer is heard
 
 
-def test_single_answer_is_another_than_the_three(predictor):
+def test_single_answer_is_the_surest_of_the_three(predictor):
     ask = {"point_coords": np.array([[20, 10]]), "point_labels": np.array([1])}
-    _, _, one = predictor.predict(**ask, multimask_output=False)
-    _, _, three = predictor.predict(**ask, multimask_output=True)
-    assert all(np.abs(one[0] - low).max() > 1e-3 for low in three)
+    _, score, one = predictor.predict(**ask, multimask_output=False)
+    _, scores, three = predictor.predict(**ask, multimask_output=True)
+    assert np.array_equal(one[0], three[0])
+    assert score[0] == scores[0] == scores.max()
+
+
+def test_only_this_network_says_that_one_pass_gives_single_and_candidates(network):
+    assert SamSegmenter(network, name="tiny", device="cpu").single_is_first
+    assert not SamSegmenter(random_sam(), name="sam", device="cpu").single_is_first
 
 
 def test_several_boxes_at_once_equal_one_by_one(predictor):
@@ -103,6 +112,129 @@ def test_decoder_takes_one_embedding_for_each_prompt(network):
     for i in range(2):
         alone, _ = network.mask_decoder.all_masks(both[i : i + 1], maps[i : i + 1])
         torch.testing.assert_close(logits[i : i + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+class Fixed(nn.Module):
+    """Answers the same whatever it is given, which it keeps."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values, self.given = values, None
+
+    def forward(self, x):
+        self.given = x
+        return self.values
+
+
+def halves(*sides):
+    """Logits of masks that fill one half each, (1, len(sides), 16, 16)."""
+    logits = torch.full((1, len(sides), 16, 16), -20.0)
+    parts = {"left": np.s_[:, :8], "right": np.s_[:, 8:], "top": np.s_[:8], "bottom": np.s_[8:]}
+    for mask, side in zip(logits[0], sides, strict=True):
+        mask[parts[side]] = 20.0
+    return logits
+
+
+def decoder_of(masks, scores):
+    """A decoder whose four masks and their confidences are fixed."""
+    decoder = tiny.TinyMaskDecoder(SMALL.embed, SMALL.unet).eval().requires_grad_(False)
+    decoder.head = Fixed(masks)
+    decoder.confidence = Fixed(torch.logit(torch.tensor(scores))[None, :, None])
+    return decoder
+
+
+@pytest.mark.parametrize(
+    ("masks", "scores", "expected"),
+    [
+        pytest.param(
+            ["left", "top", "right", "bottom"], [0.2, 0.9, 0.3, 0.5], [1, 3, 2], id="all_differ"
+        ),
+        pytest.param(
+            ["left", "left", "right", "top"], [0.9, 0.8, 0.7, 0.6], [0, 2, 3], id="two_alike"
+        ),
+        pytest.param(["left"] * 4, [0.6, 0.9, 0.7, 0.8], [1, 3, 2], id="all_alike"),
+    ],
+)
+def test_masks_alike_are_offered_once_if_others_differ(masks, scores, expected):
+    decoder = decoder_of(halves(*masks), scores)
+    image, maps = torch.zeros(1, SMALL.embed, 16, 16), encode(CLICK)
+    for count, multimask in ((3, True), (1, False)):
+        logits, sure = decoder(image, None, None, maps, multimask)
+        torch.testing.assert_close(sure[0], torch.tensor(scores)[expected[:count]])
+        assert torch.equal(logits[0], halves(*masks)[0, expected[:count]])
+
+
+@pytest.mark.parametrize(
+    ("points", "share"),
+    [
+        pytest.param([(12, 12, 1)], [1.0, 1, 0, 0], id="positive"),
+        pytest.param([(12, 52, 1)], [1.0, 0, 0, 1], id="positive_below"),
+        pytest.param([(52, 52, 0)], [0.0, 0, 1, 1], id="negative"),
+        pytest.param([(12, 12, 1), (52, 12, 1)], [0.5, 1, 0.5, 0], id="one_of_two"),
+    ],
+)
+def test_confidence_knows_how_full_masks_are_at_the_points(points, share):
+    decoder = decoder_of(halves("left", "top", "right", "bottom"), [0.5] * 4)
+    decoder(torch.zeros(1, SMALL.embed, 16, 16), None, None, encode(point(*points)), True)
+    columns = decoder.confidence.given[0].T  # (facts, masks)
+    gap = (columns - torch.tensor(share)).abs().amax(1)
+    assert gap.min() < 0.05
+
+
+def test_positive_points_come_before_negative_ones():
+    """Weights of the confidence rely on it."""
+    decoder = decoder_of(halves("left", "top", "right", "bottom"), [0.5] * 4)
+    maps = encode(point((12, 12, 1), (52, 52, 0)))
+    decoder(torch.zeros(1, SMALL.embed, 16, 16), None, None, maps, True)
+    columns = decoder.confidence.given[0].T  # (facts, masks)
+    positive, negative = (
+        int((columns - torch.tensor(share)).abs().amax(1).argmin())
+        for share in ([1.0, 1, 0, 0], [0.0, 0, 1, 1])
+    )
+    assert negative == positive + 1
+
+
+def test_what_prompts_of_an_image_share_is_computed_once(network):
+    passes = []
+    handle = network.mask_decoder.from_image.register_forward_hook(
+        lambda _module, inputs, _output: passes.append(tuple(inputs[0].shape))
+    )
+    maps = encode(CLICK)
+    with torch.inference_mode():
+        images = [embedding(network, 0), embedding(network, 1)]
+        answers = [network.mask_decoder(e, None, None, maps, True)[0] for e in images for _ in "ab"]
+    handle.remove()
+    assert passes == [(1, 16, 16, 16)] * 2
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[2], answers[3])
+    assert not torch.equal(answers[0], answers[2])
+
+
+def test_training_keeps_nothing_of_an_image():
+    decoder = tiny.TinyMaskDecoder(SMALL.embed, SMALL.unet)
+    image, maps = torch.randn(1, SMALL.embed, 16, 16), encode(CLICK)
+    for _ in range(2):  # the second fails if it goes back through the first
+        decoder(image, None, None, maps, True)[0].sum().backward()
+
+
+def test_answer_after_training_is_of_the_new_weights():
+    decoder = tiny.TinyMaskDecoder(SMALL.embed, SMALL.unet)
+    image, maps = torch.randn(1, SMALL.embed, 16, 16), encode(CLICK)
+    decoder(image, None, None, maps, True)
+    with torch.no_grad():
+        decoder.from_image.weight.neg_()
+        again = decoder(image, None, None, maps, True)
+        fresh = decoder(image.clone(), None, None, maps, True)
+    assert torch.equal(again[0], fresh[0])
+
+
+def test_training_does_not_take_what_an_answer_kept():
+    decoder = tiny.TinyMaskDecoder(SMALL.embed, SMALL.unet)
+    image, maps = torch.randn(1, SMALL.embed, 16, 16), encode(CLICK)
+    with torch.no_grad():
+        decoder(image, None, None, maps, True)
+    decoder(image, None, None, maps, True)[0].square().sum().backward()
+    assert decoder.from_image.weight.grad is not None
 
 
 def encode(points=None, boxes=None, masks=None):
@@ -156,17 +288,9 @@ def test_nothing_to_encode_is_refused():
         encode()
 
 
-def test_one_pass_gives_embedding_and_taps(network):
-    x = torch.randn(1, 3, 64, 64)
-    found, taps = network.image_encoder.encode(x)
-    torch.testing.assert_close(found, network.image_encoder(x))
-    assert found.shape == (1, 16, 16, 16)
-    assert [[tuple(t.shape) for t in level] for level in taps] == [
-        [(1, 32, 8, 8)],
-        [(1, 48, 4, 4)] * 2,
-        [(1, 64, 2, 2)],
-    ]
-    assert all((t < 0).any() for level in taps for t in level)  # before the ReLU
+def test_what_the_user_sees_of_the_embedding_is_the_image_alone(network):
+    segmenter = SamSegmenter(network, name="tiny", device="cpu")
+    assert segmenter.embedding(picture((32, 64))).shape == (SMALL.embed, 8, 16)
 
 
 def through_disk(content):
@@ -178,7 +302,7 @@ def through_disk(content):
 
 def test_unpacked_network_is_the_packed_one_in_half_precision(network):
     content = through_disk(tiny.pack(network, SMALL, {"note": "n", "kind": "not mine"}))
-    assert (content["kind"], content["version"], content["note"]) == ("napari-samic/tiny", 1, "n")
+    assert (content["kind"], content["version"], content["note"]) == ("napari-samic/tiny", 2, "n")
     again = tiny.unpack(content, "x.pt")
     assert not again.training
     rounded = copy.deepcopy(network)
@@ -193,34 +317,34 @@ def test_unpacked_network_is_the_packed_one_in_half_precision(network):
     )
 
 
-def test_ready_network_gives_the_same_taps_and_embedding():
+def test_ready_network_answers_alike_without_batch_norms():
     torch.manual_seed(0)
     network = tiny.build(SMALL)
     for module in network.modules():  # running figures as after a training
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, -1, 1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2)
-    network.eval()
-    x = torch.randn(1, 3, 64, 64)
-    embedding, taps = network.image_encoder.encode(x)
-    ready = tiny.ready(network)
-    again, others = ready.image_encoder.encode(x)
-    torch.testing.assert_close(again, embedding, atol=1e-4, rtol=1e-4)
-    for level, other in zip(taps, others, strict=True):
-        for block, same in zip(level, other, strict=True):
-            torch.testing.assert_close(same, block, atol=1e-4, rtol=1e-4)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in ready.modules())
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    network.eval().requires_grad_(False)
+    ready = tiny.ready(copy.deepcopy(network))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in ready.modules())
+    assert ready.image_encoder.quick == ready.mask_decoder.quick == has_fast_half()
+    maps = encode(CLICK)
+    plain, quick = (n.mask_decoder.all_masks(embedding(n).float(), maps) for n in (network, ready))
+    assert (quick[0] - plain[0]).abs().max() < 0.05 * plain[0].abs().max()
+    torch.testing.assert_close(quick[1], plain[1], atol=0.02, rtol=0)
 
 
 def test_file_format_has_not_moved():
     """Weights of earlier days must load: names and shapes of the default network."""
     state = tiny.build().state_dict()
-    assert (len(state), sum(v.numel() for v in state.values())) == (343, 5_220_130)
+    assert (len(state), sum(v.numel() for v in state.values())) == (469, 6_448_900)
     for name in (
-        "image_encoder.stem.0.0.weight",
-        "image_encoder.stages.3.2.expand.1.running_var",
-        "image_encoder.lateral.3.weight",
-        "image_encoder.smooth.0.bias",
+        "image_encoder.backbone.network.conv_stem.weight",
+        "image_encoder.backbone.network.blocks.1.0.conv_dw.weight",
+        "image_encoder.backbone.network.blocks.6.0.bn3.running_var",
+        "image_encoder.neck.lateral.3.weight",
+        "image_encoder.neck.smooth.0.bias",
+        "image_encoder.neck.norm.0.weight",
         "mask_decoder.from_prompt.weight",
         "mask_decoder.down.2.3.body.3.weight",
         "mask_decoder.context.2.weight",
@@ -243,12 +367,13 @@ def changed(network, **changes):
     ("changes", "match"),
     [
         pytest.param(
-            {"kind": "other"}, "'other' version 1, expected 'napari-samic/tiny'", id="kind"
+            {"kind": "other"}, "'other' version 2, expected 'napari-samic/tiny'", id="kind"
         ),
-        pytest.param({"version": 2}, "version 2, expected .* version 1", id="version"),
+        pytest.param({"version": 1}, "version 1, expected .* version 2", id="version"),
         pytest.param({"config": None}, "damaged", id="no_config"),
         pytest.param({"config": {"depth": 3}}, "damaged .*depth", id="unknown_size"),
-        pytest.param({"config": {"widths": [32, 32]}}, "damaged", id="too_few_sizes"),
+        pytest.param({"config": {"encoder": "nobody"}}, "damaged .*nobody", id="unknown_encoder"),
+        pytest.param({"config": {"unet": [16, 24]}}, "damaged .*unpack", id="too_few_sizes"),
         pytest.param({"config": [64]}, "damaged", id="config_is_a_list"),
         pytest.param({"config": {"side_px": 64}}, "damaged", id="other_sizes"),
         pytest.param({"state": {}}, "damaged .*[Mm]issing key", id="no_weights"),
@@ -302,3 +427,49 @@ def test_damaged_file_is_one_line_and_runs_no_code(tmp_path, network, how, capsy
 def test_absent_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"none\.pt: can't be opened"):
         tiny.load(tmp_path / "none.pt")
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    """The packaged network's encoder, and three pictures as it takes them."""
+    network = tiny.unpack(checkpoints.read(registry.locate("tiny")), "tiny")
+    samples = (sample_set("cells")[0], *sample_set("coins")[:2])
+    inputs = [objectnet.to_input(sample.image, 256)[0] for sample in samples]
+    return network.image_encoder, [(x - network.pixel_mean) / network.pixel_std for x in inputs]
+
+
+def test_every_level_of_the_packaged_neck_is_alive(packaged):
+    """Its ReLUs once were 0 at strides 8, 16 and 32 for every picture, and nobody saw it."""
+    encoder, inputs = packaged
+    shares = [[] for _ in encoder.neck.norm]
+
+    def note(level):
+        def hook(_module, _inputs, output):
+            shares[level].append((output > 0).float().mean((0, 2, 3)))
+
+        return hook
+
+    handles = [n.register_forward_hook(note(level)) for level, n in enumerate(encoder.neck.norm)]
+    with torch.inference_mode():
+        for x in inputs:
+            encoder(x)
+    for handle in handles:
+        handle.remove()
+    assert len(shares) == 4
+    for level, seen in enumerate(shares):
+        each = torch.stack(seen)  # (3, 64): pictures, channels
+        assert each.mean() > 0.02, level
+        assert (each.amax(0) > 0.01).float().mean() > 0.9, level  # channels that ever speak
+        assert (each.amax(0) - each.amin(0)).mean() > 0.005, level  # and not always the same
+
+
+def test_every_level_of_the_packaged_neck_is_heard(packaged):
+    encoder, inputs = packaged
+    with torch.inference_mode():
+        for x in inputs:
+            ends = encoder.backbone.ends(encoder.backbone.blocks(x), tuple(x.shape[-2:]))
+            whole = encoder.neck(ends)
+            for level in range(len(ends)):
+                silent = [t * 0 if i == level else t for i, t in enumerate(ends)]
+                change = (encoder.neck(silent) - whole).abs().mean() / whole.abs().mean()
+                assert change > 0.001, level  # a dead one: 0

@@ -15,7 +15,7 @@ from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.segment import open_worker
-from napari_samic.settings import AdaptSettings, MemorySettings, TrainSettings
+from napari_samic.settings import AdaptSettings, MemorySettings, PrompterSettings, TrainSettings
 from toys import scene, write_image, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
@@ -36,6 +36,7 @@ def grown(folder, toy, growing, tmp_path_factory):
         patch.setattr(looks, "WINDOW_PX", 64)
         patch.setattr(looks, "SIDES_PX", (64,))
         patch.setattr(ROOM, "grow", growing)
+        patch.setattr(adapting, "STEPS", ((1, 60),))  # judged after 40
         outcome = train(folder, out, toy)
     return out, outcome
 
@@ -54,6 +55,7 @@ def on(monkeypatch, growing):
     monkeypatch.setattr(looks, "WINDOW_PX", 64)
     monkeypatch.setattr(looks, "SIDES_PX", (64,))
     monkeypatch.setattr(ROOM, "grow", growing)
+    monkeypatch.setattr(adapting, "STEPS", ((1, 3),))  # judged after 2
 
 
 def test_segment_uses_it_and_finds_more(grown, folder, tmp_path):
@@ -192,14 +194,8 @@ def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
 
 
 def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path, on):
-    asked = []
-
-    def stop():
-        asked.append(1)
-        return len(asked) > 3
-
     more = AdaptSettings(adapt_steps=60, decoder_steps=50)
-    outcome = train(folder, tmp_path / "p.pt", toy, more, stop=stop)
+    outcome = train(folder, tmp_path / "p.pt", toy, more, stop=lambda: True)
     assert not outcome.figures["adapted"]
     assert not outcome.figures["tuned"]
     assert outcome.settled["adapt"] is False
@@ -257,11 +253,6 @@ def test_what_fails_in_growing_leaves_the_trained_prompter(folder, toy, tmp_path
     assert (tmp_path / "mark").exists()
 
 
-def test_the_same_references_judge_as_in_the_training(grown):
-    header = prompterfile.describe(grown[0])
-    assert header["growth"]["held_out"] == header["report"]["held_out"]
-
-
 @pytest.fixture(scope="module")
 def tuned(folder, toy, growing, tmp_path_factory):
     """A prompter file with a mask decoder that was tuned, and found good whatever it does."""
@@ -272,6 +263,7 @@ def tuned(folder, toy, growing, tmp_path_factory):
         patch.setattr(looks, "WINDOW_PX", 64)
         patch.setattr(looks, "SIDES_PX", (64,))
         patch.setattr(ROOM, "grow", growing)
+        patch.setattr(adapting, "STEPS", ((1, 3),))
         patch.setattr(room._Judge, "_score", lambda *_: next(scores))
         few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=4, decoder_rate=0.01)
         outcome = train(folder, out, toy, few)
@@ -351,7 +343,9 @@ def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkey
     shown = {"a": mask, "b": mask, "c": blank}
     references = [Reference(name, image, (), one) for name, one in shown.items()]
     learner = SimpleNamespace(
-        backbone=SimpleNamespace(device=torch.device("cpu")), settings=MemorySettings(), finder=None
+        backbone=SimpleNamespace(device=torch.device("cpu")),
+        settings=PrompterSettings(),
+        finder=None,
     )
     run(room.adapt(learner, object(), references, GROW, aside=["b", "c"]))
     assert asked == {"kept": ["a", "c"], "aside": ["b"]}
@@ -371,3 +365,35 @@ def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypa
     [(prompter, segmenter, *_)] = used
     own = segmenter.engine.network.mask_decoder.state_dict()
     assert any(not torch.equal(own[name], value) for name, value in prompter.decoder.items())
+
+
+def test_when_its_minutes_are_over_it_ends_and_is_recorded_without_them(folder, toy, tmp_path, on):
+    outcome = run(
+        pipeline.train(
+            [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
+            out=tmp_path / "p.pt", model=toy, device="cpu",
+            settings=TrainSettings(epochs=50, views=1, minutes=1e-6), adapt=GROW,
+        )
+    )  # fmt: skip
+    assert not outcome.figures["adapted"]
+    assert outcome.figures["epochs"] == 1  # what ends earlier would have learned nothing
+    assert outcome.settled == {"minutes": 0.0, "decoder_steps": 0, "epochs": 1, "adapt": False}
+
+
+def test_stopped_while_it_learns_it_is_recorded_as_so_many_steps(folder, toy, tmp_path, on):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 30
+
+    outcome = train(folder, tmp_path / "p.pt", toy, stop=stop)
+    assert outcome.figures["adapted"]
+    steps = prompterfile.describe(tmp_path / "p.pt")["growth"]["steps"]
+    assert 20 <= steps < 60
+    assert outcome.settled == {"decoder_steps": 0, "adapt_steps": steps}
+    few = AdaptSettings(adapt_steps=steps, adapt_batch=4)
+    train(folder, tmp_path / "again.pt", toy, few)
+    files = (tmp_path / name for name in ("p.pt", "again.pt"))
+    one, again = (torch.load(file, weights_only=True)["finder"]["state"] for file in files)
+    assert all(torch.equal(one[k], again[k]) for k in one)

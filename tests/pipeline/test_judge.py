@@ -1,10 +1,13 @@
 """Prompters compared on the references that the last one kept aside."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
+from napari_samic.models import adapting, looks, prompterfile
 from napari_samic.pipeline.judge import judge
 from napari_samic.settings import TrainSettings
 from toys import SHAPE, write_prompts, write_scenes
@@ -44,7 +47,7 @@ def test_below_four_references_there_is_nothing_to_judge_by(toy, tmp_path):
     images, prompts = annotated(tmp_path, 2)
     new, _ = trained(tmp_path, "new.pt", toy)
     found = run(judge(images, prompters=[new, new], prompts=prompts, device="cpu"))
-    assert (found.done, found.figures) == ((), {str(new): None})
+    assert (found.done, found.figures) == ((), {"by_masks": False, str(new): None})
 
 
 def test_old_prompter_that_can_not_be_used_is_told(toy, tmp_path):
@@ -55,3 +58,20 @@ def test_old_prompter_that_can_not_be_used_is_told(toy, tmp_path):
     assert "old.pt: not a prompter file" in found.failures[str(tmp_path / "old.pt")]
     assert found.figures[str(tmp_path / "old.pt")] is None
     assert found.figures[str(new)] is not None
+
+
+def test_where_the_encoder_was_adapted_masks_are_compared(toy, tmp_path, growing, monkeypatch):
+    images, prompts = annotated(tmp_path)
+    old, _ = trained(tmp_path, "old.pt", toy)
+    monkeypatch.setattr(looks, "WINDOW_PX", 64)
+    monkeypatch.setattr(looks, "SIDES_PX", (64,))
+    monkeypatch.setattr(adapting, "STEPS", ((1, 6),))
+    monkeypatch.setattr(adapting, "helps", lambda *_: True)
+    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
+    new, _ = trained(tmp_path, "new.pt", toy)
+    found = run(judge(images, prompters=[old, new], prompts=prompts, device="cpu"))
+    growth = prompterfile.describe(new)["growth"]
+    assert found.figures["by_masks"]
+    assert found.figures[str(new)] == growth["after"]
+    assert 0 < found.figures[str(old)] <= 1
+    assert found.done == tuple(growth["held_out"])

@@ -1,14 +1,16 @@
-"""ResNet-50 and SAM ViT-B by files of the official formats, random weights: the whole way."""
+"""Networks by files of the official formats, random weights: the whole way."""
 
 import hashlib
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
 import tifffile
+import timm
 import torch
 
-from napari_samic.models import builders, prompterfile, resnet50
+from napari_samic.models import builders, prompterfile
 from toys import SHAPE, write_scenes
 
 
@@ -28,14 +30,10 @@ def save(state, path):
     return path, digest.hexdigest()
 
 
-def resnet_file(folder):
-    """As torchvision's resnet50-0676ba61.pth: a plain state dict, with the classifier."""
+def timm_file(folder, network, name):
+    """As timm and torchvision publish theirs: a plain state dict, with the classifier."""
     torch.manual_seed(0)
-    state = resnet50.ResNet50Taps().body.state_dict()
-    return save(
-        {**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)},
-        folder / "resnet50.pth",
-    )
+    return save(timm.create_model(network, pretrained=False).state_dict(), folder / name)
 
 
 def sam_file(folder, side_px=1024):
@@ -68,28 +66,60 @@ def whole_way(shell, world, model, *options):
 
 
 def test_resnet50_imported_by_path_with_its_hash(shell, world, toy):
-    path, sha256 = resnet_file(world)
+    path, sha256 = timm_file(world, "resnet50", "weights.pth")
     ran = shell("models", "import", path, "--name", "mynet", "--arch", "resnet50",
                 "--sha256", sha256)  # fmt: skip
-    assert (ran.code, ran.out) == (0, f"mynet: imported as backbone, sha256 {sha256}\n")
-    made = whole_way(shell, world, toy, "--backbone", "mynet")
+    assert (ran.code, ran.out) == (0, f"mynet: imported as encoder, sha256 {sha256}\n")
+    made = whole_way(shell, world, toy, "--encoder", "mynet")
     header = prompterfile.describe(made)["backbone"]
     assert (header["kind"], header["sha256"]) == ("mynet", sha256)
 
 
-def test_resnet50_by_path_moved_and_then_changed(shell, world, toy):
-    path, sha256 = resnet_file(world)
-    made = whole_way(shell, world, toy, "--backbone", f"path:{path}")
+@pytest.mark.parametrize(
+    ("network", "file"),
+    [
+        pytest.param("test_resnet", "test_resnet-1.pth", id="small_resnet"),
+        pytest.param("test_convnext", "test_convnext_1k.pth", id="small_convnext"),
+        pytest.param("vit_tiny_patch16_224", "vit_tiny_patch16_224-1.pth", id="transformer"),
+        pytest.param("resnet50", "resnet50_a1_0-14fe96d1.pth", id="resnet", marks=pytest.mark.slow),
+        pytest.param(
+            "convnext_tiny", "convnext_tiny_1k_224_ema.pth", id="convnext", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_encoder_by_path_is_fine_tuned_and_serves(
+    shell, world, toy, growing, monkeypatch, network, file
+):
+    """The network that is grown is judged by nobody, so that it is in the file and is used."""
+    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
+    path, sha256 = timm_file(world, network, file)
+    made = whole_way(
+        shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1", "--adapt-batch", "2"
+    )
     assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
-    moved = path.rename(world / "moved.pth")
+    finder = torch.load(made, weights_only=True)["finder"]
+    assert finder["encoder"] == network
+    first = torch.load(path, weights_only=True)
+    kept = {k.removeprefix("encoder.backbone.network."): v for k, v in finder["state"].items()}
+    name = next(k for k in kept if k in first)  # of the part that does not learn
+    assert torch.equal(kept[name], first[name].half())
+    line = ["segment", world / "images" / "p0.png", "--prompter", made, "--out", world / "again"]
+    assert shell(*line, "--method", "samic").code == 0  # by its features, as they are
+
+
+def test_encoder_by_path_moved_and_then_changed(shell, world, toy):
+    path, sha256 = timm_file(world, "test_vit", "test_vit-1.pth")
+    made = whole_way(shell, world, toy, "--encoder", f"path:{path}")
+    assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
+    moved = path.rename(world / "test_vit-moved.pth")
     line = ["segment", world / "images", "--prompter", made, "--out", world / "again"]
     ran = shell(*line)
     assert (ran.code, len(ran.err.splitlines())) == (3, 1)
-    assert "resnet50.pth: no such weights file" in ran.err
-    assert shell(*line, "--backbone", f"path:{moved}").code == 0
+    assert "test_vit-1.pth: no such weights file" in ran.err
+    assert shell(*line, "--encoder", f"path:{moved}").code == 0
     state = torch.load(moved, weights_only=True)
-    torch.save({**state, "conv1.weight": state["conv1.weight"] + 1}, moved)
-    ran = shell(*line, "--backbone", f"path:{moved}")
+    torch.save({**state, "patch_embed.proj.bias": state["patch_embed.proj.bias"] + 1}, moved)
+    ran = shell(*line, "--encoder", f"path:{moved}")
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
     assert "p.pt: trained on " in ran.err
 

@@ -15,7 +15,7 @@ steps:
 - do: segment
   inputs: {images: images, prompter: prompter.pt}
   out: results
-  settings: {backbone: "path:weights/own.pt", min_score: 0.5}
+  settings: {encoder: "path:weights/own.pt", min_score: 0.5}
 """
 
 

@@ -19,7 +19,7 @@ STEPS = (
     RecipeStep("annotate", {"images": "images", "masks": "masks"}, "a", "tiny", "1" * 64,
                {"simulate": True}, {"images": PRINT, "masks": PRINT}),
     RecipeStep("train", {"images": ("images", "/far/x.tif"), "prompts": "a/prompts.json"}, "p.pt",
-               "path:toy.pt", "2" * 64, {"backbone": "path:toy.pt"}, {"prompts": PRINT}),
+               "path:toy.pt", "2" * 64, {"encoder": "path:toy.pt"}, {"prompts": PRINT}),
     RecipeStep("segment", {"images": "more/*.tif", "prompter": "p.pt"}, "/far/labels"),
     RecipeStep("evaluate", {"predictions": "/far/labels", "truth": "truth"}, "m.json"),
     RecipeStep("evaluate", {"predictions": "a/*.tif", "truth": "masks"}),
@@ -56,7 +56,7 @@ def test_all_stays_where_it_was_beside_the_recipe():
     assert plan[1].step.inputs == {
         "images": ("/data/images", "/far/x.tif"), "prompts": "/data/a/prompts.json"}  # fmt: skip
     assert plan[1].step.model == "path:/data/toy.pt"
-    assert plan[1].step.settings == {"backbone": "path:/data/toy.pt"}
+    assert plan[1].step.settings == {"encoder": "path:/data/toy.pt"}
     assert plan[2].step.inputs["images"] == "/data/more/*.tif"
     made = [dict(p.made_by) for p in plan]
     assert made == [{}, {"prompts": 1}, {"prompter": 2}, {"predictions": 3}, {"predictions": 1}]

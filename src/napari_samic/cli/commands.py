@@ -165,9 +165,8 @@ def train(
         heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    lines = [f"{len(outcome.done)} references: {outcome.figures['summary']}"]
-    lines += [outcome.figures[k] for k in ("growth", "tuning") if outcome.figures[k]]
-    lines.append(f"wrote {outcome.out}")
+    told = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
+    lines = [f"{len(outcome.done)} references: {told[0]}", *told[1:], f"wrote {outcome.out}"]
     report(outcome, lines, as_json=json_)
 
 
@@ -184,8 +183,8 @@ def segment(
     model: Annotated[
         str | None, typer.Option(help="Where the segmenter of the training is now, if it moved.")
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Where the backbone of the training is now, if it moved.")
+    encoder: Annotated[
+        str | None, typer.Option(help="Where the encoder of the training is now, if it moved.")
     ] = None,
     method: Annotated[
         str,
@@ -211,7 +210,7 @@ def segment(
     from napari_samic.pipeline.segment import stored_peaks
 
     job = recipes.job(
-        "segment", images, prompter=prompter, out=out, model=model, backbone=backbone,
+        "segment", images, prompter=prompter, out=out, model=model, encoder=encoder,
         method=method, device=device, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,

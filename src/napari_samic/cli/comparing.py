@@ -20,10 +20,12 @@ SETS = (
 WAYS = (
     "What is compared: paper, paper+level, paper+peaks, paper+peaks+join, samic, samic-nearest, "
     "samic-agreed, samic-first, samic-previous and follow (videos), default, default-others, "
-    "persam, persam-f, matcher, prototypes, forest, registration; paper+level with one thing "
-    "changed: layers-1, layers-2, layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers "
-    "stands for layers-1,layers-2,paper+level,layers-4 and ablate-losses for the six losses and "
-    "paper+level; both also tell what the learners cost, and need --shots without 1 where a set "
+    "persam, persam-f, matcher, prototypes, forest, instant, registration; unet and unet-scratch, "
+    "trained on the references' masks without SAM, with the packaged or random first weights (they "
+    "need segmentation-models-pytorch); paper+level with one thing changed: layers-1, layers-2, "
+    "layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers stands for "
+    "layers-1,layers-2,paper+level,layers-4 and ablate-losses for the six losses and paper+level; "
+    "both also tell what the learners cost, and need --shots without 1 where a set "
     "has no classes to learn from. default-others needs 10 shots or more."
 )
 

@@ -100,8 +100,9 @@ def models_import(
     arch: Annotated[
         str,
         typer.Option(
-            help="Network: vit_b, vit_l, vit_h, mobile_sam, tiny, resnet50; default: told from the "
-            "file when it is used as a segmenter."
+            help="Network: vit_b, vit_l, vit_h, mobile_sam, tiny, resnet50, or timm for an encoder "
+            "whose --name begins with timm's name of it; default: told from the file when it is "
+            "used as a segmenter."
         ),
     ] = "",
     sha256: Annotated[str | None, typer.Option(help="Checksum that it must have.")] = None,

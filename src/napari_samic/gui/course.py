@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_samic.contracts import Step
+from napari_samic.contracts import Step, duration
 
+OFTEN = 5
+"""Batches between two points of the curve while the encoder is adapted."""
 _WORDS = {
-    "adapt": "growing the encoder to the references",
     "files": "preparing the references",
     "annotate": "masks of the references",
     "judge": "comparing with the prompter in use",
@@ -22,15 +23,23 @@ _WORDS = {
 
 @dataclass
 class Curves:
-    """Training loss and held-out score by epoch, from 1."""
+    """Training loss and held-out score by epoch, or by batch while the encoder is adapted."""
 
     losses: dict[int, float] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
+    batches: bool = False
 
-    def take(self, data: dict[str, Any]) -> bool:
-        """Take what a Step of an epoch tells; whether it was one."""
+    def take(self, step: Step) -> bool:
+        """Take what a Step of an epoch or a batch tells; whether it was one."""
+        data = step.data
+        if data.get("phase") == "adapt" and "loss" in data and step.done % OFTEN == 0:
+            self.losses[step.done] = float(data["loss"])
+            self.batches = True
+            return True
         if data.get("phase") != "epoch":
             return False
+        if self.batches:  # those of a network that was refused
+            self.losses, self.batches = {}, False
         epoch = int(data["epoch"])
         self.losses[epoch] = float(data["loss"])
         if "held_out" in data:
@@ -39,25 +48,29 @@ class Curves:
 
     @property
     def best(self) -> int | None:
-        """Epoch of the lowest loss: its weights are those that are kept."""
-        return min(self.losses, key=self.losses.__getitem__, default=None)
+        """Epoch of the lowest loss, whose weights are kept; none of batches, whose mean is."""
+        return None if self.batches else min(self.losses, key=self.losses.__getitem__, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the notes of a project."""
-        return {
+        curves = {"losses": self.losses, "scores": self.scores}
+        plain: dict[str, Any] = {
             name: [[n, v] for n, v in values.items() if math.isfinite(v)]
-            for name, values in vars(self).items()
+            for name, values in curves.items()
         }
+        return {**plain, "batches": self.batches}
 
     @classmethod
     def from_dict(cls, values: Any) -> Curves:
         """From notes; what is damaged is left out."""
         known = values if isinstance(values, dict) else {}
         try:
-            found = {k: {int(n): float(v) for n, v in known.get(k, [])} for k in vars(cls())}
+            losses, scores = (
+                {int(n): float(v) for n, v in known.get(k, [])} for k in ("losses", "scores")
+            )
         except (TypeError, ValueError):
             return cls()
-        return cls(**found)
+        return cls(losses, scores, known.get("batches") is True)
 
 
 class Pace:
@@ -96,7 +109,8 @@ class Pace:
         else:
             self.share = step.done / step.total if step.total else None
             count = f" ({step.done} of {step.total})" if step.total > 1 else ""
-            self.text = _WORDS.get(self.phase, step.message) + count
+            known = _WORDS.get(self.phase)
+            self.text = step.message if known is None else known + count
 
     def _learning(self, step: Step) -> None:
         done, now = step.done / 1000, self._clock()
@@ -109,19 +123,8 @@ class Pace:
         self.text = f"epoch {step.data['epoch']} of {self.epochs}"
         if self._rate is not None:
             left = self._rate * (self.epochs - done)
-            self.text += f" · {_seconds(self._rate)} each · at most {_duration(left)} left"
+            self.text += f" · {_seconds(self._rate)} each · at most {duration(left)} left"
 
 
 def _seconds(value: float) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-
-
-def _duration(seconds: float) -> str:
-    """A length of time that nobody would call too exact.
-
-    >>> _duration(42), _duration(200), _duration(9000)
-    ('42 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -21,7 +21,7 @@ TITLES = {
     "split_peaks": "Split touching objects",
     "snap_to_peak": "Snap to the peak",
     "min_area_frac": "Least area",
-    "backbone": "Features of",
+    "encoder": "Encoder",
     "mask_mode": "Heat map weighs",
     "centre": "Centre the features",
     "shots": "References averaged",

@@ -24,8 +24,9 @@ class CurvePlot(QWidget):
         self.curves = Curves()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "<qt>Blue: mean training loss of each epoch; the ring marks the best, whose weights "
-            "are kept. Orange: correlation of predicted and true heat map on the references that "
+            "<qt>Blue: training loss of the encoder's batches, or mean of each epoch of SAMIC's "
+            "own network, where the ring marks the best, whose weights are kept. Orange: "
+            "correlation of predicted and true heat map on the references that "
             "are kept aside, at most 1; there are some from four references on.</qt>"
         )
 
@@ -63,6 +64,8 @@ class CurvePlot(QWidget):
         middle = Qt.AlignmentFlag.AlignVCenter
         best = self.curves.best
         told = "loss" if best is None else f"loss {self.curves.losses[best]:.3f} at epoch {best}"
+        if self.curves.batches:
+            told = f"loss {self.curves.losses[max(self.curves.losses)]:.3f}"
         painter.setPen(QColor(LOSS))
         painter.drawText(top, middle | Qt.AlignmentFlag.AlignLeft, told)
         scores = self.curves.scores
@@ -88,7 +91,9 @@ class CurvePlot(QWidget):
         painter.setPen(_faint(text, 150))
         below = QRectF(place.left(), place.bottom() + 1, place.width(), 16)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "1")
-        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "epoch")
+        painter.drawText(
+            below, Qt.AlignmentFlag.AlignHCenter, "batch" if self.curves.batches else "epoch"
+        )
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(last))
 
 

@@ -23,7 +23,7 @@ from napari_samic.gui.jobs import Calls, Handle, Runner
 from napari_samic.gui.project import Project
 from napari_samic.gui.sources import Found
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
-from napari_samic.settings import AdaptSettings, Settings, TrainSettings
+from napari_samic.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
 
 KEY = "train"
 IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
@@ -188,12 +188,12 @@ class Trainer:
         self._tell("state")
 
     def stop(self) -> None:
-        """End the training and keep the best so far; before the first epoch there is none."""
+        """End the training and keep what was learned so far, if anything was."""
         if self.phase != RUNNING:
             return
         self._asked.set()
         if self._handle is not None and not self.has_best:
-            self.news = "Stopped before the first epoch was done: nothing changed."
+            self.news = "Stopped before anything was learned: nothing changed."
             self._handle.cancel()
         self.phase = STOPPING
         self._tell("state")
@@ -201,8 +201,10 @@ class Trainer:
     @property
     def has_best(self) -> bool:
         """Whether this training has weights that can be kept."""
-        ended = self.pace is not None and self.pace.phase == "judge"
-        return ended or len(self.curves.losses) > self._first
+        phase = self.pace.phase if self.pace is not None else ""
+        if self.curves.batches and phase == "adapt":
+            return max(self.curves.losses) >= LEAST_STEPS
+        return phase == "judge" or len(self.curves.losses) > self._first
 
     def take(self, new: bool) -> None:
         """Go on with the new prompter, or with the old one; the other is kept under a number."""
@@ -219,7 +221,7 @@ class Trainer:
     def _stepped(self, step: Step) -> None:
         if self.pace is not None:
             self.pace.take(step)
-        self._tell("curves" if self.curves.take(step.data) else "progress")
+        self._tell("curves" if self.curves.take(step) else "progress")
 
     def _trained(self, project: Project, verdict: Verdict) -> None:
         if project is not self.bench.project:

@@ -89,7 +89,7 @@ class TrainStep:
     # --- settings
 
     def _heat(self) -> tuple[HeatMapSettings, bool]:
-        squeeze = self.trainer.of(PrompterSettings).backbone == "resnet50"
+        squeeze = self.trainer.of(PrompterSettings).encoder != "segmenter"
         return self.trainer.of(HeatMapSettings), squeeze
 
     def _fill_form(self) -> None:

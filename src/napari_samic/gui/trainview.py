@@ -205,7 +205,8 @@ def told(verdict: Verdict) -> str:
         names = html.escape(", ".join(verdict.held_out[:3]))
         which = "as good" if verdict.old == verdict.new else "better"
         which = "worse" if verdict.is_worse else which
-        lines.append(f"The new one is {which}: map correlation on {names}, kept aside.")
+        what = "overlap (IoU) of the masks" if verdict.by_masks else "map correlation"
+        lines.append(f"The new one is {which}: {what} of {names}, kept aside.")
     if not verdict.helped:
         lines.append("Training did not help, so the new one has the weights it began with.")
     return " ".join(lines)

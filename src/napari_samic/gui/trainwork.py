@@ -89,7 +89,8 @@ class Verdict:
     Attributes
     ----------
     old, new : float or None
-        Correlation of predicted and true heat map on the same references; None: not known.
+        IoU of the masks, or correlation of predicted and true heat map, on the same references;
+        None: not known.
     held_out : tuple of str
         Those references.
     summary : str
@@ -100,6 +101,8 @@ class Verdict:
         Whether there is one in use.
     helped : bool
         False: the weights before the training were better, so the new one has those.
+    by_masks : bool
+        Whether the scores are of masks.
     """
 
     old: float | None = None
@@ -109,6 +112,7 @@ class Verdict:
     why: str = ""
     has_old: bool = False
     helped: bool = True
+    by_masks: bool = False
 
     @property
     def is_worse(self) -> bool:
@@ -201,7 +205,8 @@ def _compared(
     judged = yield from judge(images, prompters=[old, new], prompts=prompts)
     why = judged.failures.get(str(old), "")
     found = judged.figures
-    return replace(verdict, old=found[str(old)], new=found[str(new)], held_out=judged.done, why=why)
+    scores = {"old": found[str(old)], "new": found[str(new)], "by_masks": found["by_masks"]}
+    return replace(verdict, **scores, held_out=judged.done, why=why)
 
 
 def accept(project: Project) -> Job[Path | None]:

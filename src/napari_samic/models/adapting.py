@@ -1,8 +1,8 @@
-"""The packaged encoder grown to a few references: what points into a frozen network can't give.
+"""An encoder grown to a few references: what points into a frozen network can't give.
 
-All its weights learn, from random looks at the references, to see where objects are and how deep
-inside one a pixel lies. If asked, also from images without annotation. Whether it helped
-is for the caller to judge.
+Its later stages, its neck and a head learn, from random looks at the references, to see where
+objects are and how deep inside one a pixel lies. If asked, also from images without annotation.
+Whether it helped is for the caller to judge.
 
 Source: ours; loss is cross-entropy and Dice (Milletari et al., 3DV 2016), what images without
 annotation teach is in `others`.
@@ -22,17 +22,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_samic.contracts import Image, Job, Step
-from napari_samic.models import objectnet, others
+from napari_samic.contracts import Image, Job, Step, duration
+from napari_samic.models import objectnet, others, timm_weights
 from napari_samic.models.course import Course
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
-from napari_samic.settings import OTHERS, OTHERS_FROM, AdaptSettings
+from napari_samic.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
 
 LOST = 0.1
 """Where a reference has more of its objects' area than this in the frame around its field of view,
 the frame is part of the picture."""
+KEPT = 0.98
+"""Of the moving mean at each step."""
+HEAD = 3.0
+"""Rate of what is new above the encoder, as a multiple of the encoder's."""
+STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
+"""Batches for so many references; between them in proportion, beyond them no more."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Grown:
     others : int
         Images without annotation that were learned from, too.
     stopped : bool
-        By hand, when the judge had said that it helps.
+        Before all batches were done; what was learned until then is used.
     """
 
     steps: int
@@ -70,12 +76,11 @@ class Grown:
         """One line for people."""
         more = f" with {self.others} images more" if self.others else ""
         line = f"{self.what} in {self.steps} steps{more}, {self.seconds:.0f} s"
+        line += ", stopped before its end" if self.stopped else ""
         if self.before is None or self.after is None:
-            why = "too few references to judge it" if self.accepted else "stopped, so not used"
+            why = "not judged" if self.accepted else "stopped too early, so it is not used"
             return f"{line}; {why}"
         line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
-        if self.stopped:
-            return f"{line}: stopped by hand, so it is not used"
         if not self.accepted:
             return f"{line}: not better, so it is not used"
         doubt = ": too few images to say that it is worse, so it is used"
@@ -113,15 +118,17 @@ def adapt(
     *,
     seed: int = 0,
     device: torch.device,
+    encoder: str = timm_weights.SEGMENTER,
     aside: Sequence[Page] = (),
     judge: Judge | None = None,
     stop: Callable[[], bool] = lambda: False,
     more: Iterable[Image] = (),
 ) -> Job[tuple[Finder | None, Grown]]:
-    """Teach the packaged encoder the references' objects; a Step a batch.
+    """Teach an encoder the references' objects; a Step a batch.
 
-    Those kept aside judge it when two thirds of the steps are done, and then are learned from too:
-    five references are too few to leave one out for good.
+    Those kept aside judge it when two thirds of the usual steps are done, and then are learned from
+    too: five references are too few to leave one out for good. The rate is constant and what counts
+    is the mean of the weights, so that it may end at any step, and so many steps give the same.
 
     Parameters
     ----------
@@ -132,11 +139,13 @@ def adapt(
     seed : int
         Same seed, same machine, same result.
     device : torch.device
+    encoder : str
+        What it starts from, as `timm_weights.load` takes it; "segmenter" is the packaged one.
     aside : sequence of Page
         With `judge`: not learned from until they have judged.
     judge : callable, optional
     stop : callable
-        Asked before each batch; True ends it, and nothing was learned.
+        Asked before each batch; True ends it with what was learned so far.
     more : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented; read one by one, `OTHERS` of
         them at most, and none for fewer references than `OTHERS_FROM`.
@@ -144,7 +153,7 @@ def adapt(
     Returns
     -------
     Job of (Finder or None, Grown)
-        None if the judge found it worse (`helps`), or it was stopped.
+        None if the judge found it worse (`helps`), or it was stopped before `LEAST_STEPS`.
 
     Raises
     ------
@@ -156,55 +165,58 @@ def adapt(
     if not whole:
         pages, aside = [one.field for one in pages], [one.field for one in aside]
     side_px = side_for([*pages, *aside])
-    net = objectnet.fresh(len(labels), seed).to(device)
-    course = _course(net, settings, steps_for(settings, len(pages) + len(aside)))
+    count = len(pages) + len(aside)
+    net = objectnet.fresh(len(labels), seed, encoder).to(device)
+    course = _course(net, settings, settings.adapt_steps or steps_for(count))
     free = Others(side_px, seed, whole=whole)
-    what, is_few = "adapted", len(pages) + len(aside) < OTHERS_FROM
-    if is_few and next(iter(more), None) is not None:
+    what = "adapted"
+    if count < OTHERS_FROM and next(iter(more), None) is not None:
         what += f" without other images, which take {OTHERS_FROM} references,"
-    for image in islice(more, 0 if is_few else OTHERS):
+    for image in islice(more, 0 if count < OTHERS_FROM else OTHERS):
         free.add(image)
         yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
         if free.is_full or stop():
             break
     lesson = _Lesson(course, settings, free, stop)
     album = Album(pages, labels, side_px, rng)
-    until = course.steps * 2 // 3 if aside and judge else course.steps
-    yield from lesson.learn(album, until)
-    before, after, helped = None, None, False
-    if aside and judge and not stop():
+    until = 2 * steps_for(count) // 3 if aside and judge else course.steps
+    yield from lesson.learn(album, min(until, course.steps))
+    before, after, accepted = None, None, course.done >= min(LEAST_STEPS, course.steps)
+    if aside and judge and course.done == until and not stop():
         yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
         finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device, whole=whole)
         before, after = judge(None), judge(finder)
-        helped = helps(before, after, len(aside))
-        if helped:
+        accepted = helps(before, after, len(aside))
+        if accepted:
             album = Album([*pages, *aside], labels, side_px, rng)
             yield from lesson.learn(album, course.steps)
-    accepted = course.done == course.steps
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    stopped = helped and not accepted
+    stopped = accepted and course.done < course.steps
     report = Grown(course.done, before, after, accepted, names, seconds, what, len(free), stopped)
     finder = Finder(course.mean.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
 
 
-def steps_for(settings: AdaptSettings, references: int) -> int:
-    """How many batches: as set, or what so many references are worth.
+def steps_for(references: int) -> int:
+    """How many batches so many references are worth.
 
-    >>> [steps_for(AdaptSettings(), n) for n in (1, 5, 20, 176)]
-    [1270, 1550, 2600, 3000]
+    >>> [steps_for(n) for n in (1, 5, 20, 176, 1000)]
+    [100, 180, 400, 900, 900]
     """
-    return settings.adapt_steps or min(1200 + 70 * references, 3000)
+    known, steps = zip(*STEPS, strict=True)
+    return round(float(np.interp(references, known, steps)))
 
 
 def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[ObjectNet]:
-    """Of the encoder, and three times as fast of its head."""
-    parts = (net.first, net.context, net.norm, net.last)
-    head = [p for part in parts for p in part.parameters()]
-    groups: list[dict[str, Any]] = [{"params": net.encoder.parameters()}, {"params": head}]
+    """Of the encoder's later part, and faster of what is new above it."""
+    backbone = net.encoder.backbone
+    backbone.freeze()
+    slow = [p for p in backbone.parameters() if p.requires_grad]
+    head = [p for part in (net.encoder.neck, net.context, net.last) for p in part.parameters()]
+    groups: list[dict[str, Any]] = [{"params": slow}, {"params": head}]
     rate = settings.adapt_rate
     net.train().to(memory_format=torch.channels_last)
-    return Course(net, groups, [rate, 3 * rate], steps, decay=0.05, kept=0.99)
+    return Course(net, groups, [rate, HEAD * rate], steps, decay=0.05, kept=KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,10 +230,12 @@ class _Lesson:
 
     def learn(self, album: Album, until: int) -> Iterator[Step]:
         """Learn from looks at references and others; a Step a batch."""
-        course = self.course
+        course, started, first = self.course, time.monotonic(), self.course.done
         while course.done < until and not self.stop():
             loss = self._step(album)
-            message = f"adapting: {course.done} of {course.steps}"
+            each = (time.monotonic() - started) / (course.done - first)
+            left = duration(each * (course.steps - course.done))
+            message = f"adapting: {course.done} of {course.steps}, about {left} left"
             yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in

@@ -1,4 +1,4 @@
-"""Frozen features for the prompter: the segmenter's own, or ResNet-50's.
+"""Frozen features for the prompter: the segmenter's own, or those of a timm network.
 
 A backbone answers three levels of block features, fine to coarse, and says which square of the
 original image its input shows. Knows no prompts and no learner.
@@ -9,17 +9,23 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
 from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image
-from napari_samic.errors import ModelError
-from napari_samic.models import registry
+from napari_samic.errors import InputError, ModelError
+from napari_samic.models import timm_weights
 from napari_samic.models.devices import pick
-from napari_samic.models.resnet50 import ResNet50Taps, preprocess
+from napari_samic.models.encoder import folded
+from napari_samic.models.timm_models import STRIDES
 
 Levels: TypeAlias = list[list[Tensor]]
+MOST_PX = 518
+"""Side of a timm network's input: what DINOv2 was trained at."""
+FINEST = 32
+"""Cells to a side of a transformer's finest level, at most: as many as the segmenter's."""
 
 
 class Backbone(Protocol):
@@ -64,7 +70,7 @@ class SegmenterBackbone:
         if not hasattr(segmenter, "taps"):
             msg = (
                 f"{segmenter.name}: has no features to compare (method `taps`). "
-                "Use the resnet50 backbone with it."
+                "Use another encoder with it: --encoder resnet50."
             )
             raise ModelError(msg)
         self.segmenter = segmenter
@@ -88,19 +94,18 @@ class SegmenterBackbone:
         return (longest, longest)
 
 
-class ResNetBackbone:
-    """Blocks of ResNet-50 at 224 pixels, as the paper has it; the image is squeezed to a square.
+class TimmBackbone:
+    """Blocks of a timm network; the image is squeezed to a square of the side it was trained at.
+
+    ResNet-50 at 224 pixels is as the paper has it.
 
     Parameters
     ----------
     name : str
-        resnet50, an imported backbone, or path:FILE with torchvision's ResNet-50.
+        As `timm_weights.load` takes it.
     device : str or torch.device
     cache : ArrayCache, optional
     """
-
-    map_px = 224
-    input_px = 224
 
     def __init__(
         self,
@@ -109,10 +114,13 @@ class ResNetBackbone:
         device: str | torch.device = "auto",
         cache: ArrayCache | None = None,
     ) -> None:
+        encoder, self.weights_sha256 = timm_weights.load(name)
+        step = encoder.layout.strides[0] if encoder.layout.tokens else STRIDES[-1]
         self.name = name
-        self.weights_sha256 = registry.weights_sha256(name)
+        self.input_px = self.map_px = min(-(-encoder.side_px // step), MOST_PX // step) * step
+        self._mean, self._deviation = encoder.mean, encoder.deviation
         self._device = pick(device)
-        self._network = ResNet50Taps.load(registry.locate(self.name)).to(self._device)
+        self._encoder: Any = folded(encoder).requires_grad_(False).to(self._device)
         self._cache = cache
 
     @property
@@ -121,15 +129,14 @@ class ResNetBackbone:
         return self._device
 
     def features(self, image: Image) -> Levels:
-        """Grids of 28, 14 and 7: 4, 6 and 3 blocks."""
-        key = self._cache.key(image, self.weights_sha256, "resnet50-1") if self._cache else ""
+        """Grids of 28, 14 and 7 at 224 pixels; ResNet-50 has 4, 6 and 3 blocks."""
+        sight = f"timm-1 {self._encoder.name} {self.input_px}"
+        key = self._cache.key(image, self.weights_sha256, sight) if self._cache else ""
         kept = self._cache.get(key) if self._cache else None
         if kept is None:
-            with torch.inference_mode():
-                levels = self._network(preprocess(image, self.map_px).to(self._device))
             kept = {
                 f"{i}/{j}": block.half().cpu().numpy()
-                for i, level in enumerate(levels)
+                for i, level in enumerate(self._look(image))
                 for j, block in enumerate(level)
             }
             if self._cache:
@@ -139,6 +146,20 @@ class ResNetBackbone:
             block = torch.from_numpy(np.asarray(kept[place], np.float32)).to(self._device)
             out[int(place[0])].append(block)
         return out
+
+    def _look(self, image: Image) -> Levels:
+        """Blocks of an image, resized to a square whatever its aspect."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InputError(f"image of {image.dtype} {image.shape}, expected uint8 (H, W, 3).")
+        size = (self.input_px, self.input_px)
+        small = PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(small, np.float32))  # (S, S, 3)
+        normal = (pixels - torch.tensor(self._mean)) / torch.tensor(self._deviation)
+        x = normal.permute(2, 0, 1)[None].contiguous().to(self._device)  # (1, 3, S, S)
+        grid_px = min(self.input_px, FINEST * STRIDES[1])
+        with torch.inference_mode():
+            levels: Levels = self._encoder.levels(self._encoder.blocks(x), (grid_px, grid_px))
+        return levels
 
     def frame(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """The image itself."""
@@ -157,20 +178,17 @@ def build(
     Parameters
     ----------
     kind : str
-        "segmenter", or a ResNet-50: its name, or path:FILE.
+        "segmenter", or what `timm_weights.load` takes.
 
     Raises
     ------
     ModelError
-        Unknown, no backbone, or a segmenter without features.
+        Unknown, no encoder, or a segmenter without features.
     WeightsError
-        ResNet-50's weights are not on this machine.
+        Weights that are not on this machine and can't be fetched.
+    FormatError
+        A file of another network.
     """
-    if kind == "segmenter":
+    if kind == timm_weights.SEGMENTER:
         return SegmenterBackbone(segmenter)
-    role = registry.spec(kind).role
-    if role != "backbone" and not kind.startswith(registry.PATH_PREFIX):
-        known = ", ".join(s.name for s in registry.specs() if s.role == "backbone")
-        msg = f"backbone {kind!r}: is a {role}. Give segmenter, {known}, or path:FILE."
-        raise ModelError(msg)
-    return ResNetBackbone(kind, device=device, cache=cache)
+    return TimmBackbone(kind, device=device, cache=cache)

@@ -13,6 +13,7 @@ from typing import Any
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _BUILD = "napari_samic.models.builders"
+_ENCODER = "napari_samic.models.timm_weights"
 _MOBILE_COMMIT = "f706ad9c4eb7f219c00d9050e46328518ffb65d2"
 _SAM_PAPER = "Kirillov et al., Segment Anything, ICCV 2023, doi:10.1109/ICCV51070.2023.00371"
 
@@ -26,7 +27,7 @@ class ModelSpec:
     name : str
         What the user types.
     role : str
-        "segmenter" or "backbone".
+        "segmenter" or "encoder".
     build : str
         "module:function" or "module:Class.method": takes the weights' path, returns the network in
         eval mode on the CPU. Imported only when called.
@@ -73,7 +74,8 @@ ARCHITECTURES: Mapping[str, tuple[str, str]] = {
     "vit_l": ("segmenter", f"{_BUILD}:vit_l"),
     "vit_h": ("segmenter", f"{_BUILD}:vit_h"),
     "mobile_sam": ("segmenter", f"{_BUILD}:mobile_sam"),
-    "resnet50": ("backbone", "napari_samic.models.resnet50:ResNet50Taps.load"),
+    "resnet50": ("encoder", f"{_ENCODER}:resnet50"),
+    "timm": ("encoder", f"{_ENCODER}:from_file"),
     "auto": ("segmenter", f"{_BUILD}:from_file"),
 }
 """Architecture to (role, build): what a user's file may be declared as."""
@@ -154,8 +156,8 @@ OFFICIAL: tuple[ModelSpec, ...] = (
     ),
     ModelSpec(
         name="resnet50",
-        role="backbone",
-        build="napari_samic.models.resnet50:ResNet50Taps.load",
+        role="encoder",
+        build=f"{_ENCODER}:resnet50",
         url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
         sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
         bytes=102_530_333,

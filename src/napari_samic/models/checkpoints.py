@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_samic.errors import FormatError, WeightsError
@@ -23,7 +24,7 @@ _PATCH = "image_encoder.patch_embed"
 
 
 def read(path: Path) -> Any:
-    """Load a file with `weights_only=True`.
+    """Load a file with `weights_only=True`, or one of safetensors.
 
     Raises
     ------
@@ -33,12 +34,13 @@ def read(path: Path) -> Any:
         The file can't be opened.
     """
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
-        code = re.search(
-            r"(?:Unsupported (?:global|class|operand)|GLOBAL)[: ]+(?:GLOBAL )?(\S+)", text
-        )
+        kinds = "global|class|operand" if _is_pickle(path) else "global|class"
+        code = re.search(rf"(?:Unsupported (?:{kinds})|GLOBAL)[: ]+(?:GLOBAL )?(\S+)", text)
         if code:
             msg = f"{path.name}: holds code ({code[1]}), not only weights; it was not run. "
             raise FormatError(msg + "Ask its author for a plain state dict.") from error
@@ -47,6 +49,11 @@ def read(path: Path) -> Any:
         raise WeightsError(f"{path}: can't be opened ({error.strerror}).") from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise _damaged(path, error) from error
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _damaged(path: Path, error: Exception) -> FormatError:

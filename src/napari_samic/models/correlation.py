@@ -71,24 +71,34 @@ class Prepared:
 
 
 def _blocks(levels: Levels, centre: Levels | None) -> list[list[Tensor]]:
-    """Each level its blocks, (B, C, h, w), less their centre; checked."""
+    """Each level its blocks, (B, C, h, w), less their centre; checked.
+
+    Where blocks of a level have other numbers of channels, zeros are added: cosines stay the same.
+    """
     if centre is not None and [len(c) for c in centre] != [len(x) for x in levels]:
         found, wanted = [len(c) for c in centre], [len(x) for x in levels]
         raise InputError(f"centre for {found} blocks a level, features have {wanted}.")
     for i, level in enumerate(levels):
         shapes = {tuple(block.shape) for block in level}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 4:
-            msg = f"level {i}: blocks of {sorted(shapes)}, expected one shape (B, C, h, w)."
+        alike = {(len(shape), shape[0], *shape[2:]) for shape in shapes}
+        if len(alike) != 1 or len(next(iter(shapes))) != 4:
+            msg = f"level {i}: blocks of {sorted(shapes)}, expected (B, C, h, w) of one grid."
             raise InputError(msg)
     batches = [len(level[0]) for level in levels]
     if len(set(batches)) != 1 or 0 in batches:
         raise InputError(f"levels of batch {batches}: expected the same, and not none.")
-    if centre is None:
-        return [list(level) for level in levels]
-    return [
-        [f - c for f, c in zip(level, mean, strict=True)]
-        for level, mean in zip(levels, centre, strict=True)
-    ]
+    if centre is not None:
+        levels = [
+            [f - c for f, c in zip(level, mean, strict=True)]
+            for level, mean in zip(levels, centre, strict=True)
+        ]
+    return [_widened(level) for level in levels]
+
+
+def _widened(level: Sequence[Tensor]) -> list[Tensor]:
+    widths = [block.shape[1] for block in level]
+    missing = [max(widths) - width for width in widths]
+    return [F.pad(x, (0, 0, 0, 0, 0, n)) if n else x for x, n in zip(level, missing, strict=True)]
 
 
 @torch.no_grad()

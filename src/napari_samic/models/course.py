@@ -2,8 +2,10 @@
 
 Growing and tuning share it. Must not know what is learned.
 
-Source: the weights' moving mean is Polyak and Juditsky's, SIAM J. Control 1992; the rate is Smith
-and Topin's one cycle, arXiv 1708.07120.
+The rate rises, then is constant: the moving mean takes the place of a fall, so that a training that
+ends early is as good as one of that length.
+
+Source: the weights' moving mean is Polyak and Juditsky's, SIAM J. Control 1992.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from napari_samic.errors import TrainingError
 
+RISE = 20
+"""Steps until the rate is at its highest."""
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -51,8 +55,10 @@ class Course(Generic[Net]):
         self.mean = copy.deepcopy(net)
         self._kept = kept
         self._optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=decay)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, rates, total_steps=steps + 1, pct_start=0.15
+        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: min(1.0, (step + 1) / RISE)
         )
 
     def learn(self, loss: Tensor) -> float:

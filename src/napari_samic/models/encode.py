@@ -21,12 +21,12 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import InputError
+from napari_samic.models.timm_models import spread_blocks
 
 VERSION = "sam-1"
 """Of resize, padding and taps; part of the cache key."""
 GRIDS = (32, 16, 8)
 """Cells along a side of each level of taps, fine to coarse."""
-BLOCKS = 3
 _HALF_MAX = 65504.0
 
 
@@ -150,31 +150,13 @@ def _pool(features: Tensor, cells: int) -> Tensor:
     return F.adaptive_avg_pool2d(features.float(), (rows, columns))
 
 
-def tapped_blocks(depth: int) -> list[list[int]]:
-    """Which blocks of a ViT feed each level: three each, evenly spaced over the last half.
-
-    >>> tapped_blocks(12)
-    [[6, 7, 8], [8, 9, 10], [9, 10, 11]]
-    >>> tapped_blocks(24)
-    [[12, 14, 15], [16, 18, 19], [20, 22, 23]]
-    """
-    first, n = depth // 2, depth - depth // 2
-    width = min(n, max(BLOCKS, -(-n // len(GRIDS))))
-    levels = []
-    for i in range(len(GRIDS)):
-        start = first + round(i * (n - width) / (len(GRIDS) - 1))
-        spread = np.linspace(start, start + width - 1, min(BLOCKS, width))
-        levels.append([round(float(b)) for b in spread])
-    return levels
-
-
 def _with_hooks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
     """Run a plain ViT and pick up its blocks' outputs on the way."""
     blocks = getattr(encoder, "blocks", None)
     if blocks is None:
         embedding = encoder(x)
         return embedding, [[embedding]] * len(GRIDS)
-    wanted = tapped_blocks(len(blocks))
+    wanted = spread_blocks(len(blocks))
     caught: dict[int, Tensor] = {}
     with ExitStack() as stack:
         for index in sorted({b for level in wanted for b in level}):
@@ -212,7 +194,7 @@ def pack(encoded: Encoded) -> dict[str, NDArray[np.float16]]:
 
 def _half(tensor: Tensor) -> NDArray[np.float16]:
     clipped = tensor[0].clamp(-_HALF_MAX, _HALF_MAX)
-    return np.asarray(clipped.half().cpu().numpy())
+    return np.ascontiguousarray(clipped.half().cpu().numpy())  # as it comes back from the disk
 
 
 def unpack(

@@ -133,7 +133,7 @@ class Album:
         x, (rows, columns) = objectnet.to_input(one.image, self.side_px)
         padding = (0, x.shape[-1] - columns, 0, x.shape[-2] - rows)
         there = F.pad(torch.ones(1, rows, columns), padding)
-        colour = objectnet.colours(x)[0] * there
+        colour = x[0] * there
         maps = self._maps(one, (rows, columns))
         page = torch.cat([colour, *(F.pad(m, padding) * 255 for m in maps), there * 255])
         return page.round().clamp(0, 255).to(torch.uint8)
@@ -161,7 +161,7 @@ class Album:
             1 where there is image.
         """
         colour, truth, there = self._made(count)
-        return self._tinted(colour) * there, truth * there, there
+        return _on_grey(self._tinted(colour), there), truth * there, there
 
     def pairs(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Random looks, as they are and with other colours.
@@ -174,7 +174,7 @@ class Album:
             1 where there is image.
         """
         colour, _, there = self._made(count)
-        return objectnet.standard(colour * 255) * there, self._tinted(colour) * there, there
+        return _on_grey(colour * 255, there), _on_grey(self._tinted(colour), there), there
 
     def _made(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Colours in [0, 1], maps, and where there is image."""
@@ -212,15 +212,19 @@ class Album:
         return self._rng.uniform(-room, room)
 
     def _tinted(self, colour: Tensor) -> Tensor:
-        """Brightness, contrast, tint and greyness changed at random; then the network's scale."""
+        """Brightness, contrast, tint and greyness changed at random; in [0, 255] and beyond."""
         n, rng = len(colour), self._rng
 
         def drawn(values: NDArray[np.float64], channels: int = 1) -> Tensor:
             return torch.from_numpy(values.reshape(n, channels, 1, 1)).float()
 
-        x = objectnet.standard(colour * 255)
-        mean = x.mean((1, 2, 3), keepdim=True)
-        x = (x - mean) * drawn(np.exp(rng.normal(0, 0.2, n))) + mean
-        x = x + drawn(rng.normal(0, 0.25, n)) + drawn(rng.normal(0, 0.15, 3 * n), 3)
+        mean = colour.mean((1, 2, 3), keepdim=True)
+        x = (colour - mean) * drawn(np.exp(rng.normal(0, 0.2, n))) + mean
+        x = 255 * x + drawn(rng.normal(0, 14, n)) + drawn(rng.normal(0, 9, 3 * n), 3)
         grey = drawn(np.clip(rng.uniform(-0.3, 0.5, n), 0, 1))
         return x * (1 - grey) + grey * x.mean(1, keepdim=True)
+
+
+def _on_grey(x: Tensor, there: Tensor) -> Tensor:
+    """(B, 3, h, w) where there is image, grey elsewhere."""
+    return (x - objectnet.GREY) * there + objectnet.GREY

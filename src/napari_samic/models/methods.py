@@ -78,6 +78,13 @@ _ALL = (
         draws=True,
     ),
     Method(
+        "instant",
+        "instant:Instant",
+        "a small head on the encoder's frozen features, learned in a second; every piece an object",
+        "embedding",
+        draws=True,
+    ),
+    Method(
         "registration",
         "registration:Registration",
         "the most alike reference bent onto the image; for neighbouring slices",

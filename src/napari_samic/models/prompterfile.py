@@ -61,7 +61,7 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
         "backbone": {
             "name": backbone.name,
             "sha256": backbone.weights_sha256,
-            "kind": prompter.settings.backbone,
+            "kind": prompter.settings.encoder,
         },
         "settings": {
             "prompter": prompter.settings.to_dict(),

@@ -165,8 +165,7 @@ class SamSegmenter:
 
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
-        visible = getattr(self._engine.network.image_encoder, "visible", None)
-        return self._engine.encoded(image).seen(self.side_px)[:visible]
+        return self._engine.encoded(image).seen(self.side_px)
 
     def candidates(
         self,
@@ -325,7 +324,7 @@ def build(
     """
     spec = registry.spec(name)
     if spec.role != "segmenter":
-        raise ModelError(f"{name}: is a {spec.role}, not a segmenter.")
+        raise ModelError(f"{name}: is an {spec.role}, not a segmenter.")
     sha256 = registry.weights_sha256(name)
     network = _network(name, sha256, devices.pick(device))
     return SamSegmenter(network, name=name, weights_sha256=sha256, device=device, cache=cache)

@@ -1,34 +1,31 @@
 """The packaged small promptable model: a real `segment_anything` Sam around our own three modules.
 
-Here it is put together, and its file. The image encoder is in `tinyencoder`: one pass serves both
-sides, its pre-ReLU block outputs feed the prompter's hypercorrelation, its stride-4 embedding the
-mask decoder. Prompt encoder and mask decoder are in `tinydecoder`, both at two scales in
-`tinyscales`. They keep segment-anything's call signatures, so `SamPredictor` and all code written
-for SAM run them unchanged. Must not know files of images, settings or napari.
+Here it is put together, and its file. The image encoder is in `encoder`: its block outputs feed the
+prompter's hypercorrelation, its stride-4 embedding the mask decoder. Prompt encoder and mask
+decoder are in `tinydecoder`. They keep segment-anything's call signatures, so `SamPredictor` and
+all code written for SAM run them unchanged. Must not know files of images, settings or napari.
 
 Source: architecture ours; interface of Kirillov et al., Segment Anything, 2023.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
 
-from napari_samic.errors import FormatError
-from napari_samic.models import checkpoints, tinyscales
+from napari_samic.errors import FormatError, ModelError
+from napari_samic.models import checkpoints
+from napari_samic.models.encoder import PyramidEncoder, folded, has_fast_half
 from napari_samic.models.tinydecoder import PROMPT_MAPS, STRIDE, TinyMaskDecoder, TinyPromptEncoder
-from napari_samic.models.tinyencoder import TinyConfig, TinyEncoder, folded
 
 __all__ = [
     "PROMPT_MAPS",
     "STRIDE",
     "TinyConfig",
-    "TinyEncoder",
     "TinyMaskDecoder",
     "TinyPromptEncoder",
     "build",
@@ -39,25 +36,47 @@ __all__ = [
 ]
 
 KIND = "napari-samic/tiny"
-VERSION = 1
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Sizes of the network; stored in the weights file.
+
+    Attributes
+    ----------
+    encoder : str
+        timm's name.
+    side_px : int
+    embed : int
+        Channels of the embedding.
+    unet : (int, int, int, int)
+        Channels of the mask decoder.
+    """
+
+    encoder: str = "tf_efficientnet_lite2"
+    side_px: int = 512
+    embed: int = 64
+    unet: tuple[int, int, int, int] = (48, 80, 128, 192)
 
 
 def build(config: TinyConfig | None = None) -> Sam:
-    """A Sam with fresh weights."""
+    """A Sam with random weights."""
     config = config or TinyConfig()
-    if config.scales == 2:
-        return Sam(
-            tinyscales.TwoScaleEncoder(config),
-            tinyscales.TwoScalePromptEncoder(config.side_px),
-            tinyscales.TwoScaleMaskDecoder(config),
-        )
-    return Sam(TinyEncoder(config), TinyPromptEncoder(config.side_px), TinyMaskDecoder(config))
+    encoder = PyramidEncoder(config.encoder, config.embed, config.side_px)
+    return Sam(
+        encoder,
+        TinyPromptEncoder(config.side_px),
+        TinyMaskDecoder(config.embed, config.unet),
+        list(encoder.backbone.mean),
+        list(encoder.backbone.deviation),
+    )
 
 
 def pack(model: Sam, config: TinyConfig, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """What the weights file holds: kind, version, config and half-precision weights."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    plain = {k: list(v) if isinstance(v, Sequence) else v for k, v in asdict(config).items()}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
     return {**(extra or {}), "kind": KIND, "version": VERSION, "config": plain, "state": state}
 
 
@@ -76,21 +95,24 @@ def unpack(content: Any, name: str) -> Sam:
     try:
         values = content["config"].items()
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
-        config = TinyConfig(**plain)
-        model = build(config)
+        model = build(TinyConfig(**plain))
         state = content["state"].items()
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+    ) as error:  # fmt: skip
         told = " ".join(str(error).split())[:120]
         raise FormatError(f"{name}: damaged ({told}). Fetch or copy it again.") from error
     return model.eval()
 
 
 def ready(model: Sam) -> Sam:
-    """Fastest form of the same network, changed in place; it can't be trained any more."""
+    """Fastest form of the same network, changed in place; it can't be trained any more.
+
+    Sixteen bits where the processor is made for that.
+    """
     model.image_encoder = folded(model.image_encoder)
-    if isinstance(model.image_encoder, tinyscales.TwoScaleEncoder):
-        tinyscales.quicken(model.image_encoder, model.mask_decoder)
+    model.image_encoder.quick = model.mask_decoder.quick = has_fast_half()
     return model.eval().to(memory_format=torch.channels_last)
 
 

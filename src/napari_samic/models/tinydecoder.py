@@ -1,4 +1,4 @@
-"""Prompts to masks: prompt encoder and mask decoder of the packaged small model, at one scale.
+"""Prompts to masks: prompt encoder and mask decoder of the packaged small model.
 
 The decoder is dense: prompts are drawn as maps beside the embedding and a small U-Net answers.
 (SAM's two-way transformer learned nothing in the same time: 0.12 against 0.40 mIoU after 4,800
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.errors import PromptError
-from napari_samic.models.tinyencoder import TinyConfig
+from napari_samic.models.encoder import half
 
 STRIDE = 4
 PROMPT_MAPS = 10
 DISC_PX, NEAR_PX, FAR_PX = 4.1, 15.4, 64.0
 """Widths of a point's three maps in pixels of the input, whatever its side."""
+ALIKE = 0.8
+"""Two masks of a higher IoU are not offered both, if there is another."""
 
 
 class TinyPromptEncoder(nn.Module):
@@ -118,18 +120,27 @@ class _Block(nn.Module):
 
 
 class TinyMaskDecoder(nn.Module):
-    """U-Net over embedding and prompt maps: three masks for an ambiguous prompt, one for the rest.
+    """U-Net over embedding and prompt maps: one mask, three more for an ambiguous prompt.
 
-    Group norm throughout: box and point prompts differ in their statistics; batch norm broke on it.
+    What is offered is the surest of these four. Group norm throughout: box and point prompts differ
+    in their statistics; batch norm broke on it.
+
+    Parameters
+    ----------
+    embed : int
+        Channels of the embedding.
+    widths : (int, int, int, int)
+        Channels at strides 4, 8, 16 and 32.
     """
 
     num_mask_tokens = 4
+    single_is_first = True
+    """The one mask is the first of the three: who asks for three needs not ask for one."""
 
-    def __init__(self, config: TinyConfig) -> None:
+    def __init__(self, embed: int, widths: tuple[int, int, int, int]) -> None:
         super().__init__()
-        w0, w1, w2, w3 = config.unet
-        self.facts = 2 * w1 + w3 + 5
-        self.from_image = nn.Conv2d(config.embed, w0, 3, padding=1)
+        w0, w1, w2, w3 = widths
+        self.from_image = nn.Conv2d(embed, w0, 3, padding=1)
         self.from_prompt = nn.Conv2d(PROMPT_MAPS, w0, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(8, w0)
         self.down = nn.ModuleList(
@@ -154,9 +165,16 @@ class TinyMaskDecoder(nn.Module):
             ]
         )
         self.head = nn.Conv2d(w0, self.num_mask_tokens, 1)
+        facts = 2 * w1 + w3 + 11 + 2 * self.num_mask_tokens
         self.confidence = nn.Sequential(
-            nn.Linear(self.facts, 128), nn.ReLU(True), nn.Linear(128, 1)
+            nn.Linear(facts, 128),
+            nn.ReLU(True),
+            nn.Linear(128, 64),
+            nn.ReLU(True),
+            nn.Linear(64, 1),
         )
+        self.quick = False
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def forward(
         self,
@@ -166,14 +184,13 @@ class TinyMaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Masks and confidences.
+        """The surest mask, or the three surest that differ, surest first.
 
         Parameters
         ----------
         image_embeddings : (1, 64, h, w)
         dense_prompt_embeddings : (P, 10, h, w)
         multimask_output : bool
-            Three masks (for one ambiguous prompt) or one.
 
         Returns
         -------
@@ -181,21 +198,16 @@ class TinyMaskDecoder(nn.Module):
         scores : (P, M)
             Expected IoU of each mask, in [0, 1].
         """
-        logits, scores = self.all_masks(image_embeddings, dense_prompt_embeddings)
-        chosen = slice(1, None) if multimask_output else slice(0, 1)
-        return logits[:, chosen], scores[:, chosen]
+        image = self._looked_at(image_embeddings)
+        logits, scores = self._answered(image, dense_prompt_embeddings)
+        chosen = _distinct(scores, _overlaps(logits), 3 if multimask_output else 1)  # (P, M)
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        return logits[rows, chosen], scores[rows, chosen]
 
     def all_masks(
         self, embedding: Tensor, maps: Tensor, owners: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """All four masks of P prompts, (P, 4, h, w), and confidences, (P, 4); see `described`."""
-        logits, facts = self.described(embedding, maps, owners)
-        return logits, torch.sigmoid(self.confidence(facts)[..., 0])
-
-    def described(
-        self, embedding: Tensor, maps: Tensor, owners: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """All four masks of P prompts, and what the confidence of each goes by.
+        """All four masks of P prompts, and their confidences.
 
         Parameters
         ----------
@@ -207,44 +219,92 @@ class TinyMaskDecoder(nn.Module):
         Returns
         -------
         logits : (P, 4, h, w)
-        facts : (P, 4, F)
+        scores : (P, 4)
         """
         image = self.from_image(embedding)
-        return self.answered(image if owners is None else image[owners], maps)
+        return self._answered(image if owners is None else image[owners], maps)
 
-    def answered(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """As `described`, from what `from_image` gave: (1 or P, w0, h, w)."""
-        x = F.relu(self.norm(image + self.from_prompt(maps)))
-        skips = [x]
-        for down in self.down:
-            x = down(x)
-            skips.append(x)
-        bottom = self.context(x.mean((-2, -1)))  # (P, w3)
-        x = F.relu(skips.pop() + bottom[..., None, None])
-        for narrow, up in zip(self.narrow, self.up, strict=True):
-            skip = skips.pop()
-            x = F.interpolate(narrow(x), size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = up(x + skip)
-            if len(skips) == 1:
-                middle = x  # (P, w1, h/2, w/2)
-        logits = self.head(x)  # (P, 4, h, w)
-        return logits, self._facts(logits.detach(), middle, bottom)
+    def _looked_at(self, embedding: Tensor) -> Tensor:
+        """What is taken from an image: the same for all its prompts, so kept for the next.
 
-    def _facts(self, logits: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
-        soft = torch.sigmoid(logits.float())
-        area = soft.mean((-2, -1))  # (P, 4)
-        hard = (soft > 0.5).float()
-        certain = (soft * hard).sum((-2, -1)) / hard.sum((-2, -1)).clamp(min=1)
-        stable = (soft > 0.7).sum((-2, -1)) / (soft > 0.3).sum((-2, -1)).clamp(min=1)
-        unsure = (4 * soft * (1 - soft)).sum((-2, -1)) / soft.sum((-2, -1)).clamp(min=1)
-        empty = (hard.sum((-2, -1)) < 1).float()
-        facts = torch.stack([area.sqrt(), certain, stable, unsure, empty], -1)  # (P, 4, 5)
-        weight = F.adaptive_avg_pool2d(soft, (middle.shape[-2], middle.shape[-1])).flatten(
-            2
-        )  # (P, 4, n)
-        flat = middle.float().flatten(2).transpose(1, 2)  # (P, n, w1)
-        inner = weight @ flat / weight.sum(-1, keepdim=True).clamp(min=1e-3)
-        rim = weight * (1 - weight)
-        edge = rim @ flat / rim.sum(-1, keepdim=True).clamp(min=1e-3)
-        context = bottom.float()[:, None].expand(-1, logits.shape[1], -1)
-        return torch.cat([inner, edge, context, facts], -1)  # (P, 4, 2 w1 + w3 + 5)
+        Kept only without gradients, for the very tensor, which nobody changes.
+        """
+        last = self._last
+        if last is not None and last[0] is embedding and not torch.is_grad_enabled():
+            return last[1]
+        with half(self.quick):
+            seen: Tensor = self.from_image(embedding)
+        self._last = None if torch.is_grad_enabled() else (embedding, seen)
+        return seen
+
+    def _answered(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """As `all_masks`, from (1 or P, w0, h, w)."""
+        with half(self.quick):
+            x = F.relu(self.norm(image + self.from_prompt(maps)))
+            skips = [x]
+            for down in self.down:
+                x = down(x)
+                skips.append(x)
+            bottom = self.context(x.mean((-2, -1)))  # (P, w3)
+            x = F.relu(skips.pop() + bottom[..., None, None])
+            for narrow, up in zip(self.narrow, self.up, strict=True):
+                skip = skips.pop()
+                size = skip.shape[-2:]
+                x = F.interpolate(narrow(x), size=size, mode="bilinear", align_corners=False)
+                x = up(x + skip)
+                if len(skips) == 1:
+                    middle = x  # (P, w1, h/2, w/2)
+            logits = self.head(x)  # (P, 4, h, w)
+        logits = logits.float()
+        facts = _facts(logits.detach(), maps, middle.float(), bottom.float())
+        return logits, torch.sigmoid(self.confidence(facts)[..., 0].float())
+
+
+def _facts(logits: Tensor, maps: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
+    """What the confidence of each mask goes by, (P, 4, F)."""
+    soft = torch.sigmoid(logits)
+    area = soft.mean((-2, -1))  # (P, 4)
+    hard = (soft > 0.5).float()
+    certain = (soft * hard).sum((-2, -1)) / hard.sum((-2, -1)).clamp(min=1)
+    stable = (soft > 0.7).sum((-2, -1)) / (soft > 0.3).sum((-2, -1)).clamp(min=1)
+    unsure = (4 * soft * (1 - soft)).sum((-2, -1)) / soft.sum((-2, -1)).clamp(min=1)
+    empty = (hard.sum((-2, -1)) < 1).float()
+    shape = torch.stack([area.sqrt(), certain, stable, unsure, empty], -1)  # (P, 4, 5)
+    cells = (middle.shape[-2], middle.shape[-1])
+    weight = F.adaptive_avg_pool2d(soft, cells).flatten(2)  # (P, 4, n)
+    flat = middle.flatten(2).transpose(1, 2)  # (P, n, w1)
+    inner = weight @ flat / weight.sum(-1, keepdim=True).clamp(min=1e-3)
+    rim = weight * (1 - weight)
+    edge = rim @ flat / rim.sum(-1, keepdim=True).clamp(min=1e-3)
+    masks = logits.shape[1]
+    kinds = torch.stack([maps[:, i].amax((-2, -1)) for i in (0, 3, 6, 9)], 1)  # (P, 4)
+    places = torch.eye(masks, device=logits.device).expand(len(logits), -1, -1)
+    each = [inner, edge, shape, _at_points(soft, maps), places, _overlaps(logits)]
+    every = [t[:, None].expand(-1, masks, -1) for t in (bottom, kinds)]
+    return torch.cat([*each, *every], -1)
+
+
+def _overlaps(logits: Tensor) -> Tensor:
+    """IoU of masks with one another, (P, M, M) from (P, M, h, w)."""
+    hard = (logits > 0).flatten(2).float()
+    both = hard @ hard.transpose(1, 2)
+    area = hard.sum(-1)
+    return both / (area[:, :, None] + area[:, None] - both).clamp(min=1)
+
+
+def _at_points(soft: Tensor, maps: Tensor) -> Tensor:
+    """How full each mask is at the positive and at the negative points, (P, M, 2)."""
+    discs = maps[:, [0, 3]].flatten(2)  # (P, 2, n)
+    return (soft.flatten(2) @ discs.transpose(1, 2)) / discs.sum(-1)[:, None].clamp(min=1e-3)
+
+
+def _distinct(scores: Tensor, same: Tensor, count: int) -> Tensor:
+    """Places of the best masks, (P, count); the next differs from those before, if one does."""
+    left, chosen = scores.clone(), []
+    rows = torch.arange(len(scores), device=scores.device)
+    for _ in range(count):
+        best = left.argmax(1)
+        chosen.append(best)
+        left = left - (same[rows, best] > ALIKE).float()
+        left[rows, best] = -torch.inf
+    return torch.stack(chosen, 1)

@@ -29,7 +29,7 @@ def adapt(
     settings: AdaptSettings,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
-    aside: Sequence[str] | None = None,
+    aside: Sequence[str] = (),
     more: Iterable[Image] = (),
 ) -> Job[None]:
     """Give a trained prompter a finder, unless that harms its masks, and a decoder that helps.
@@ -45,9 +45,9 @@ def adapt(
     seed : int
     stop : callable
         True: end; what was not finished and judged is left out.
-    aside : sequence of str, optional
-        Names of references that are not learned from and judge; default: those that the training
-        of the prompter kept aside. One with no object on it can't judge, and is learned from.
+    aside : sequence of str
+        Names of references that are not learned from until they judge. One with no object on it
+        can't judge, and is learned from.
     more : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented.
     """
@@ -55,8 +55,6 @@ def adapt(
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
         pages.append(Page(one.name, one.image, refmasks.mask_of(one, segmenter)))
         yield Step(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
-    if aside is None:
-        aside = learner.report.held_out if learner.report else ()
     names = set(aside)
     if not any(page.shown.numbers.any() for page in pages):
         return  # the segmenter saw nothing at any click
@@ -69,6 +67,7 @@ def adapt(
         settings,
         seed=seed,
         device=learner.backbone.device,
+        encoder=learner.settings.encoder,
         aside=judging,
         judge=judge.with_finder,
         stop=stop,
@@ -113,13 +112,38 @@ class _Judge:
 
     def _score(self, segmenter: Any, finder: Finder | None) -> float:
         worker = Worker(self._learner, segmenter, SegmentSettings(), finder)
-        values = []
-        for page in self._aside:
-            found = worker.answer(page.image, worker.look(page.image, self._kept))
-            shown = page.shown.by_class
-            for label in set(page.shown.classes):
-                values.append(iou(_class_of(found) == label, shown == label))
-        return float(np.mean(values)) if values else 0.0
+        return _mean_iou(worker, self._kept, self._aside)
+
+
+def mask_score(
+    prompter: SamicPrompter,
+    segmenter: Any,
+    references: Sequence[Reference],
+    aside: Sequence[Reference],
+) -> float:
+    """Mean IoU of the classes on references kept aside, by a prompter as it is.
+
+    Parameters
+    ----------
+    prompter : SamicPrompter
+    segmenter : Segmenter
+    references : sequence of Reference
+        The others, which serve.
+    aside : sequence of Reference
+    """
+    pages = [Page(r.name, r.image, refmasks.mask_of(r, segmenter)) for r in aside]
+    worker = Worker(prompter, segmenter, SegmentSettings(), prompter.finder)
+    return _mean_iou(worker, references, pages)
+
+
+def _mean_iou(worker: Worker, references: Sequence[Reference], pages: Sequence[Page]) -> float:
+    values = []
+    for page in pages:
+        found = worker.answer(page.image, worker.look(page.image, references))
+        shown = page.shown.by_class
+        for label in set(page.shown.classes):
+            values.append(iou(_class_of(found) == label, shown == label))
+    return float(np.mean(values)) if values else 0.0
 
 
 def _class_of(found: Segmentation) -> Any:

@@ -20,16 +20,23 @@ from napari_samic.datasets import DataSet, Episode, Item
 from napari_samic.errors import InputError, OutputError, SettingsError
 from napari_samic.models import starting
 from napari_samic.models.sam import load_segmenter
-from napari_samic.pipeline import common, contestants, costs
+from napari_samic.pipeline import common, contestants, costs, unet
 from napari_samic.pipeline.records import read_failures
 from napari_samic.pipeline.stage import Stage
-from napari_samic.pipeline.ways import ABLATIONS, check_others, check_shots, expand, for_videos
+from napari_samic.pipeline.ways import (
+    ABLATIONS,
+    UNETS,
+    check_others,
+    check_shots,
+    expand,
+    for_videos,
+)
 from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.textfiles import read_json
 
 SETUP = "setup.json"
-RULES = 3
+RULES = 4
 """Counted up when ways, targets or scores change their meaning: cells of before are of another. It
 was not when lessons became `protocols.MOST` at most and an object in parts one where a set numbers
 its objects, because no cells of such sets are kept; nor when `paper` kept no reference aside any
@@ -112,6 +119,8 @@ def benchmark(
         An unknown way, or a seed of the training beside `seeds`.
     OutputError
         `out` holds cells of another set-up.
+    ModelError
+        A U-Net is asked for, and segmentation-models-pytorch is not installed.
     """
     ways = expand(ways)
     if baseline is not None and baseline not in ways:
@@ -120,6 +129,8 @@ def benchmark(
         raise InputError("no way, number of shots or seed. Give at least one of each.")
     if training is not None and training.seed:
         raise SettingsError(f"seed {training.seed}: a benchmark has seeds. Give --seeds instead.")
+    if any(way in UNETS for way in ways):
+        unet.package()
     found = datasets.open(name, data, split=split)
     is_video = found.protocol == "video"
     how, growing = training or TrainSettings(), adapt or AdaptSettings()

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from napari_samic import sambox
-from napari_samic.contracts import Image, Job, Reference, Segmentation
+from napari_samic.contracts import Image, Job, Prompter, Reference, Segmentation
 from napari_samic.errors import SamicError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.episodes import split
 from napari_samic.models.samic import SamicPrompter
+from napari_samic.pipeline import unet
 from napari_samic.pipeline.adapt import adapt
 from napari_samic.pipeline.follow import Follower
-from napari_samic.pipeline.ways import LOSSES, WAYS, Way
+from napari_samic.pipeline.ways import LOSSES, UNETS, WAYS, Way
 from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
     AdaptSettings,
@@ -89,7 +90,17 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     features = backbones.build("segmenter", given.segmenter)
     asked = SamicPrompter(features)
     asked.references = tuple(references)
-    other = methods.make(name, given.segmenter, features, references, seed=given.seed)
+    other: Prompter
+    if name in UNETS:
+        other = yield from unet.learn(
+            references,
+            segmenter=given.segmenter,
+            pretrained=UNETS[name],
+            seed=given.seed,
+            device=features.device,
+        )
+    else:
+        other = methods.make(name, given.segmenter, features, references, seed=given.seed)
     settings = SegmentSettings(instances=given.instances)
     return Worker(asked, given.segmenter, settings, other=other).segment
 
@@ -100,7 +111,7 @@ def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
         prompter = SamicPrompter(features, settings=way.prompter, seed=seed)
         starting.give(prompter)  # none for another segmenter than the packaged one
         return prompter
-    settings = replace(PrompterSettings.paper(), backbone="segmenter", layers=way.layers)
+    settings = replace(PrompterSettings.paper(), encoder="segmenter", layers=way.layers)
     heat = HeatMapSettings.paper()
     return SamicPrompter(features, settings=settings, heat=heat, peaks=way.peaks, seed=seed)
 
@@ -115,12 +126,12 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
 
 
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
-    prompter = yield from _trained(way, references, given)
-    if way.adapted and len(references) > 1 and given.adapting.adapt:
-        aside: tuple[str, ...] | None = None
-        if given.lessons:
-            rng = np.random.default_rng(given.seed)
-            aside = tuple(r.name for r in split(references, given.training.holdout_frac, rng)[1])
+    adapts = way.adapted and len(references) > 1 and given.adapting.adapt
+    first = replace(way, trained=bool(given.lessons)) if adapts else way
+    prompter = yield from _trained(first, references, given)
+    if adapts:
+        rng = np.random.default_rng(given.seed)
+        aside = [r.name for r in split(references, given.training.holdout_frac, rng)[1]]
         more = _images(given) if way.others else ()
         yield from adapt(
             prompter,
@@ -131,6 +142,8 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
             aside=aside,
             more=more,
         )
+        if prompter.finder is None and first != way:  # as `train` does
+            prompter = yield from _trained(way, references, given)
     settings = replace(way.settings, instances=given.instances)
     return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
 

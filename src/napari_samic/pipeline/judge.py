@@ -1,7 +1,9 @@
 """Two prompters on the same images: which finds the objects better?
 
 For each file the references that the last one kept aside are looked for with the others, as its
-training did. An older prompter may have learned from them, so it is never wronged.
+training did: by their masks where its encoder was adapted, which was judged before it learned from
+them too, else by the maps of SAMIC's network. An older prompter may have learned from them, so it
+is never wronged.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
+from napari_samic.pipeline.adapt import mask_score
 from napari_samic.pipeline.train import read_references
+from napari_samic.pipeline.worker import tuned
 from napari_samic.prompts import PromptFile, load_prompts
 
 
@@ -43,9 +47,9 @@ def judge(
     Returns
     -------
     Job of Outcome
-        `done`: the references kept aside; none below four. `figures`: for each path the correlation
-        of predicted and true heat map, None if there is nothing to judge by. `failures`: prompters
-        that can't be used here.
+        `done`: the references kept aside; none below four. `figures`: for each path the mean IoU of
+        the masks, or the correlation of predicted and true heat map, None if there is nothing to
+        judge by; `by_masks` says which it is. `failures`: prompters that can't be used here.
 
     Raises
     ------
@@ -54,31 +58,39 @@ def judge(
     """
     stored = load_prompts(prompts)
     planes = common.named(common.open_planes(images), stored)
-    held = _held_out(prompters[-1])
-    figures: dict[str, float | None] = {}
+    held, after = _held_out(prompters[-1])
+    figures: dict[str, Any] = {"by_masks": after is not None}
     failures: dict[str, str] = {}
     for done, path in enumerate(prompters):
         yield Step(done, len(prompters), f"judging {Path(path).name}", {"phase": "judge"})
-        figures[str(path)] = None
-        if not held:
+        is_last = done == len(prompters) - 1
+        figures[str(path)] = after if is_last else None
+        if not held or (is_last and after is not None):
             continue
         try:
-            prompter, normalisation = _open(path, device)
+            prompter, segmenter, normalisation = _open(path, device)
             references = yield from _read(planes, stored, normalisation)
             kept = [r for r in references if r.name not in held]
             aside = [r for r in references if r.name in held]
-            figures[str(path)] = training.score(prompter, kept, aside)
+            if after is None:
+                figures[str(path)] = training.score(prompter, kept, aside)
+            else:
+                figures[str(path)] = mask_score(prompter, segmenter, kept, aside)
         except SamicError as error:
             failures[str(path)] = str(error)
     return common.Outcome(None, held, (), failures, figures)
 
 
-def _held_out(path: Path | str) -> tuple[str, ...]:
-    report = prompterfile.describe(path)["report"] or {}
-    return tuple(report.get("held_out", ()))
+def _held_out(path: Path | str) -> tuple[tuple[str, ...], float | None]:
+    """References kept aside, and the IoU of their masks if that is known."""
+    header = prompterfile.describe(path)
+    growth = header["growth"] or {}
+    if growth.get("accepted") and growth.get("after") is not None:
+        return tuple(growth["held_out"]), float(growth["after"])
+    return tuple((header["report"] or {}).get("held_out", ())), None
 
 
-def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Normalisation]:
+def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisation]:
     """A prompter with the networks that it was trained on, and how it sees pixels."""
     header = prompterfile.describe(path)
     try:
@@ -89,7 +101,8 @@ def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Normalisation]:
     cache = common.default_cache()
     segmenter = load_segmenter(common.full_name(model), device=device, cache=cache)
     eyes = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
-    return prompterfile.load(path, eyes), normalisation
+    prompter = prompterfile.load(path, eyes)
+    return prompter, tuned(segmenter, prompter), normalisation
 
 
 def _read(

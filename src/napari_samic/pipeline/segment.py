@@ -37,7 +37,7 @@ def segment(
     prompter: Path | str,
     out: Path | str,
     model: str | None = None,
-    backbone: str | None = None,
+    encoder: str | None = None,
     method: str = AUTO,
     device: str = "auto",
     settings: SegmentSettings | None = None,
@@ -59,7 +59,7 @@ def segment(
     out : Path
         Folder for one label TIFF an image, `prompts.json`, `scores.csv`; the latter tells of each
         object its score, and how much the references agree about its class in this image.
-    model, backbone : str, optional
+    model, encoder : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     method : str
         What says where objects are. auto: the network grown to the references, if the file has one,
@@ -105,7 +105,7 @@ def segment(
     if memory is not None and memory.follow != "never":
         method = methods.TRAINED  # what was grown and tuned was judged on single images
     work = open_worker(
-        prompter, model=model, backbone=backbone, method=method, device=device, peaks=peaks
+        prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
     )
     work = replace(
         work,
@@ -152,7 +152,7 @@ def open_worker(
     prompter: Path | str,
     *,
     model: str | None = None,
-    backbone: str | None = None,
+    encoder: str | None = None,
     method: str = AUTO,
     device: str = "auto",
     peaks: PeakSettings | None = None,
@@ -163,7 +163,7 @@ def open_worker(
     name = common.full_name(model or plan.model)
     segmenter = load_segmenter(name, device=device, cache=cache)
     plan.check(segmenter)
-    kind = common.full_name(backbone or plan.backbone)
+    kind = common.full_name(encoder or plan.encoder)
     eyes = backbones.build(kind, segmenter, device=device, cache=cache)
     trained = prompterfile.load(prompter, eyes)
     if peaks is not None:
@@ -194,7 +194,7 @@ class _Plan:
     file: str
     model: str
     model_sha256: str
-    backbone: str
+    encoder: str
     normalisation: Normalisation
     peaks: PeakSettings
 

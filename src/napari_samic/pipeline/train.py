@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
+from napari_samic.models.episodes import split
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.models.watch import Watch, load_mark, save_mark
@@ -78,7 +80,7 @@ def train(
     overwrite : bool
         Replace `out`.
     stop : callable, optional
-        Asked before each batch; True ends the training with the best so far, once an epoch is done.
+        Asked before each batch; True ends the training with what was learned so far.
     resume : Path, optional
         File that keeps where the training ended. If it is there, go on from it: the result is that
         of a training that was never stopped.
@@ -86,18 +88,18 @@ def train(
     Returns
     -------
     Job of Outcome
-        `figures`: `epochs`, `loss`, `before`, `after`, `accepted`, `summary`; `adapted`, whether
-        there is a network grown to the references, and `growth`, how that went, with how many
-        `others`, and why some of these were passed over; `tuned` and `tuning`, the same of the mask
-        decoder. With `stop` or `resume`, Steps of epochs tell `held_out` now and then, the score so
-        far.
+        `figures`: `adapted`, whether there is a network grown to the references, and `growth`, how
+        that went, with how many `others`, and why some of these were passed over; `epochs`, `loss`,
+        `before`, `after`, `accepted` and `summary` of SAMIC's own network, which is trained where
+        there is no other; `tuned` and `tuning`, the same of the mask decoder. With `stop` or
+        `resume`, Steps of epochs tell `held_out` now and then, the score so far.
 
     Raises
     ------
     InputError
         Neither prompts nor masks, both, or nothing to read.
     TrainingError
-        Fewer than two annotated images of a class.
+        One annotated image, or no two of a class where SAMIC's own network is trained.
     FormatError
         `resume` is some other file.
     OutputError
@@ -108,7 +110,9 @@ def train(
     target = Path(out)
     atomic.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
-    watch = _watch(stop, resume)
+    how = settings or TrainSettings()
+    is_over = _deadline(stop, how.minutes)
+    watch = _watch(is_over if stop is not None or how.minutes else None, resume)
     planes = common.open_planes(images)
     stored = load_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
@@ -122,10 +126,9 @@ def train(
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
     chosen = prompter or PrompterSettings()
-    chosen = replace(chosen, backbone=common.full_name(chosen.backbone))
-    how = settings or TrainSettings()
+    chosen = replace(chosen, encoder=common.full_name(chosen.encoder))
     segmenter = load_segmenter(model, device=device, cache=cache)
-    backbone = backbones.build(chosen.backbone, segmenter, device=device, cache=cache)
+    backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)
     learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
     if not starting.give(learner) and how.epochs == 0:
         other = "" if chosen.layers == starting.LAYERS else f" with {chosen.layers} layers"
@@ -134,20 +137,25 @@ def train(
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
     try:
-        report = yield from learner.fit(references, how, watch)
+        report = yield from learner.fit(references, replace(how, epochs=0))
+        failed = ""
+        unread: dict[str, str] = {}
+        if growing.adapt and how.epochs and len(references) > 1:
+            rng = np.random.default_rng(how.seed)
+            aside = [r.name for r in split(references, how.holdout_frac, rng)[1]]
+            more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
+            try:
+                yield from grow(
+                    learner, segmenter, references, growing, how.seed, is_over, aside, more=more
+                )
+            except SamicError as error:
+                failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
+        if how.epochs and learner.finder is None:
+            report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
     if resume is not None and watch is not None and watch.mark is not None:
         save_mark(Path(resume), watch.mark)  # before what may fail or be cancelled
-    failed = ""
-    unread: dict[str, str] = {}
-    if growing.adapt and how.epochs:
-        is_over = (lambda: watch.is_over) if watch is not None else (lambda: False)
-        try:
-            more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
-            yield from grow(learner, segmenter, references, growing, how.seed, is_over, more=more)
-        except SamicError as error:
-            failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
     prompterfile.save(learner, target, overwrite=overwrite)
     told = learner.growth.summary if learner.growth else failed
     figures = {
@@ -156,7 +164,7 @@ def train(
         "before": report.before,
         "after": report.after,
         "accepted": report.accepted,
-        "summary": report.summary,
+        "summary": report.summary if report.losses or not learner.finder else "",
         "adapted": learner.finder is not None,
         "growth": "; ".join(filter(None, (told, _passed_over(unread)))),
         "others": learner.growth.others if learner.growth else 0,
@@ -164,12 +172,27 @@ def train(
         "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
     }
     settled: dict[str, Any] = {}
-    if watch is not None and watch.is_over:
-        grown, tuned = learner.finder is not None, learner.decoder is not None
-        settled = {"epochs": len(report.losses), "adapt": grown or tuned}
+    if how.minutes or (watch is not None and watch.is_over):
+        tuned = learner.decoder is not None
+        settled = {"minutes": 0.0} if how.minutes else {}
         settled |= {} if tuned else {"decoder_steps": 0}
+        if learner.finder is not None and learner.growth is not None:
+            settled |= {"adapt_steps": learner.growth.steps}
+        else:
+            settled |= {"epochs": len(report.losses), "adapt": tuned}
     names = tuple(r.name for r in references)
     return common.Outcome(target, names, (), failures, figures, settled)
+
+
+def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:
+    """Whether it was stopped, or its time is over."""
+    started = time.monotonic()
+
+    def is_over() -> bool:
+        late = minutes > 0 and time.monotonic() - started > 60 * minutes
+        return late or (stop is not None and stop())
+
+    return is_over
 
 
 def _watch(stop: Callable[[], bool] | None, resume: Path | str | None) -> Watch | None:

@@ -5,7 +5,7 @@
 `samic` where a set has other classes to learn from. The steps between them are added one at a time.
 The first divides the map by its maximum: the paper's losses leave its level open, so that it is
 chance whether anything of it is above 0.5. Ablations are `paper+level` with one thing changed. The
-others compare without training a network.
+others compare without training a network, but for the U-Nets, which know no SAM.
 """
 
 from __future__ import annotations
@@ -116,11 +116,13 @@ WAYS = MappingProxyType(
 )
 GROUPS = MappingProxyType({"ablate-layers": tuple(_DEPTHS), "ablate-losses": (*_SUMS, LEVEL)})
 """Names that stand for several ways."""
+UNETS = MappingProxyType({"unet": True, "unet-scratch": False})
+"""Baselines without SAM, and whether their encoder starts with the packaged weights."""
 
 
 def names() -> tuple[str, ...]:
     """All that can be compared."""
-    return (*WAYS, *methods.names())
+    return (*WAYS, *UNETS, *methods.names())
 
 
 def expand(wanted: Sequence[str]) -> tuple[str, ...]:

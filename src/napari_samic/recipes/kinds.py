@@ -32,7 +32,7 @@ from napari_samic.settings import (
 OPTIONS: dict[str, Any] = {
     "simulate": False,
     "device": "auto",
-    "backbone": None,
+    "encoder": None,
     "method": "auto",
     "channels": None,
     "heatmaps": False,
@@ -113,7 +113,7 @@ KINDS = {
     "segment": Kind(
         ("images", "prompter"),
         ("images", "prompter", "out"),
-        ("backbone", "method", "device", "heatmaps", "overlay", "overwrite"),
+        ("encoder", "method", "device", "heatmaps", "overlay", "overwrite"),
         {
             "settings": SegmentSettings,
             "peaks": PeakSettings,

@@ -32,8 +32,8 @@ def _moved(step: RecipeStep, here: Path, there: Path) -> RecipeStep:
         return written(absolute(text, here), there)
 
     settings = dict(step.settings)
-    if isinstance(settings.get("backbone"), str):
-        settings["backbone"] = written_model(absolute_model(settings["backbone"], here), there)
+    if isinstance(settings.get("encoder"), str):
+        settings["encoder"] = written_model(absolute_model(settings["encoder"], here), there)
     return replace(
         step,
         inputs={key: path(value) for key, value in step.inputs.items()},

@@ -204,12 +204,12 @@ def _located(
 
 
 def _settings(step: RecipeStep, folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a step with its changes; a backbone may be `path:FILE`."""
+    """Those of a step with its changes; an encoder may be `path:FILE`."""
     new = {k: v for k, v in change.items() if k in KINDS[step.do].settings}
     found = {**step.settings, **new}
-    if "backbone" in found:
-        start = Path.cwd() if "backbone" in new else folder
-        found["backbone"] = absolute_model(found["backbone"], start)
+    if "encoder" in found:
+        start = Path.cwd() if "encoder" in new else folder
+        found["encoder"] = absolute_model(found["encoder"], start)
     return found
 
 

@@ -139,8 +139,8 @@ def _settings(kind: Kind, arguments: Mapping[str, Any], folder: Path) -> dict[st
             usual = _usual(kind, parameter, arguments) or group()
             values = {spec.name: getattr(given, spec.name) for spec in fields(group)}
             found |= {k: v for k, v in values.items() if v != getattr(usual, k)}
-    if "backbone" in found:
-        found["backbone"] = written_model(str(found["backbone"]), folder)
+    if "encoder" in found:
+        found["encoder"] = written_model(str(found["encoder"]), folder)
     tidy: dict[str, Any] = plain(found)
     return tidy
 
