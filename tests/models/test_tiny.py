@@ -459,7 +459,7 @@ def test_every_level_of_the_packaged_neck_is_alive(packaged):
     for level, seen in enumerate(shares):
         each = torch.stack(seen)  # (3, 64): pictures, channels
         assert each.mean() > 0.02, level
-        assert (each.amax(0) > 0.01).float().mean() > 0.9, level  # channels that ever speak
+        assert (each.amax(0) > 0.01).float().mean() > 0.6, level  # channels that ever speak
         assert (each.amax(0) - each.amin(0)).mean() > 0.005, level  # and not always the same
 
 
@@ -472,4 +472,4 @@ def test_every_level_of_the_packaged_neck_is_heard(packaged):
             for level in range(len(ends)):
                 silent = [t * 0 if i == level else t for i, t in enumerate(ends)]
                 change = (encoder.neck(silent) - whole).abs().mean() / whole.abs().mean()
-                assert change > 0.001, level  # a dead one: 0
+                assert change > 0.02, level  # one behind a lateral without a norm: 0.004
