@@ -221,7 +221,7 @@ def test_blocks_of_other_widths_correlate_by_their_cosines():
     heat = torch.ones(1, 4, 4)
     both = correlate(prepare_target(levels), prepare_reference(others, heat, active_only=False))[0]
     for i, (a, b) in enumerate(zip(levels[0], others[0], strict=True)):
-        alone = correlate(
-            prepare_target([[a]]), prepare_reference([[b]], heat, active_only=False)
-        )[0]
+        alone = correlate(prepare_target([[a]]), prepare_reference([[b]], heat, active_only=False))[
+            0
+        ]
         torch.testing.assert_close(both[:, i], alone[:, 0])

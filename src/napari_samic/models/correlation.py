@@ -87,12 +87,13 @@ def _blocks(levels: Levels, centre: Levels | None) -> list[list[Tensor]]:
     batches = [len(level[0]) for level in levels]
     if len(set(batches)) != 1 or 0 in batches:
         raise InputError(f"levels of batch {batches}: expected the same, and not none.")
+    blocks = [list(level) for level in levels]
     if centre is not None:
-        levels = [
+        blocks = [
             [f - c for f, c in zip(level, mean, strict=True)]
-            for level, mean in zip(levels, centre, strict=True)
+            for level, mean in zip(blocks, centre, strict=True)
         ]
-    return [_widened(level) for level in levels]
+    return [_widened(level) for level in blocks]
 
 
 def _widened(level: Sequence[Tensor]) -> list[Tensor]:
