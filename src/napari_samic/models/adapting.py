@@ -128,7 +128,8 @@ def adapt(
 
     Those kept aside judge it when two thirds of the usual steps are done, and then are learned from
     too: five references are too few to leave one out for good. The rate is constant and what counts
-    is the mean of the weights, so that it may end at any step, and so many steps give the same.
+    is the mean of the weights, so that it may end at any step, and so many steps give the same (not
+    with `more`, whose weight rises with the share of the steps that are done).
 
     Parameters
     ----------

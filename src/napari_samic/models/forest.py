@@ -111,9 +111,7 @@ class Forest:
             column = np.flatnonzero(known.model.classes_ == label)
             grid = chance[:, column].sum(1).reshape(look.valid[0])
             maps[label] = np.clip(look.to_image(torch.from_numpy(grid)), 0, 1)
-        heat_map = HeatMap(np.max(list(maps.values()), axis=0))
-        answer = pieces(maps, heat_map)
-        return Proposal(answer.objects, heat_map, answer=answer)
+        return proposal(maps)
 
     def _grown(self, references: tuple[Reference, ...]) -> Grown:
         from sklearn.ensemble import RandomForestClassifier  # two seconds nobody else needs
@@ -172,6 +170,19 @@ def sampled(
             inputs.append(flat[chosen])
             answers.append(np.full(len(chosen), label))
     return np.concatenate(inputs), np.concatenate(answers)
+
+
+def proposal(maps: dict[int, FloatArray]) -> Proposal:
+    """The `pieces` of maps as an answer, under the highest of the maps.
+
+    Parameters
+    ----------
+    maps : dict of int to (H, W) float32
+        Probability of each class.
+    """
+    heat_map = HeatMap(np.max(list(maps.values()), axis=0))
+    answer = pieces(maps, heat_map)
+    return Proposal(answer.objects, heat_map, answer=answer)
 
 
 def pieces(maps: dict[int, FloatArray], heat_map: HeatMap) -> Segmentation:

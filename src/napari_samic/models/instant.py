@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.contracts import HeatMap, Image, Proposal, Reference
-from napari_samic.models.forest import pieces
+from napari_samic.contracts import Image, Proposal, Reference
+from napari_samic.models.forest import proposal
 from napari_samic.models.looks import depth_of
 from napari_samic.models.objectnet import Seen
 from napari_samic.models.refmasks import RefMasks, Shots, Shown, classes_of
@@ -161,7 +161,4 @@ class Instant:
             No reference, or none that shows an object.
         """
         seen = self.shots.of(references).see(image)
-        maps = {label: one.inside for label, one in seen.items()}
-        heat_map = HeatMap(np.max(list(maps.values()), axis=0))
-        answer = pieces(maps, heat_map)
-        return Proposal(answer.objects, heat_map, answer=answer)
+        return proposal({label: one.inside for label, one in seen.items()})

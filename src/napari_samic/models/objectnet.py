@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import FormatError, ModelError
 from napari_samic.models import timm_weights
-from napari_samic.models.encoder import PyramidEncoder, folded, has_fast_half
+from napari_samic.models.encoder import PyramidEncoder, folded, half, has_fast_half
 from napari_samic.models.field import field_of
 
 STRIDE = 32
@@ -77,16 +77,12 @@ class ObjectNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 255], sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=_fast_half(x.device)):
+        with half(has_fast_half()):
             x = (x - self.mean) / self.deviation  # type: ignore[operator]
             ends = self.encoder.backbone.ends(self.encoder.backbone.blocks(x), size)
             whole = self.context(F.relu(ends[-1]).mean((-2, -1)))  # (B, 64)
             logits = self.last(self.encoder.neck(ends, whole))  # (B, 2 C, h / 4, w / 4)
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
-
-
-def _fast_half(device: torch.device) -> bool:
-    return device.type == "cpu" and has_fast_half()
 
 
 def fresh(classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER) -> ObjectNet:
@@ -102,13 +98,14 @@ def fresh(classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER) ->
     encoder : str
         As `timm_weights.load` takes it; "segmenter" is the packaged one.
     """
-    start, _ = timm_weights.load(encoder)
+    ours = timm_weights.packaged() if encoder == timm_weights.SEGMENTER else None
+    start = timm_weights.load(encoder)[0] if ours is None else ours.backbone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = ObjectNet(start.name, classes)
     net.encoder.backbone.load_state_dict(start.state_dict())
-    if encoder == timm_weights.SEGMENTER:
-        net.encoder.neck.load_state_dict(timm_weights.packaged().neck.state_dict())
+    if ours is not None:
+        net.encoder.neck.load_state_dict(ours.neck.state_dict())
     return net
 
 

@@ -26,6 +26,8 @@ from napari_samic.errors import ModelError
 
 STRIDES = (4, 8, 16, 32)
 """Of the maps that a pyramid takes, in pixels of the input."""
+PLAIN = ((1, 1), (1, 1), 1)
+"""Kernel, stride and groups of a convolution that is a matrix product."""
 _BLOCK = re.compile(
     r"(Block|BasicBlock|Bottleneck|InvertedResidual|DepthwiseSeparableConv|EdgeResidual"
     r"|ConvNeXtBlock|RepVggBlock|MobileOneBlock|UniversalInvertedResidual)$"
@@ -235,8 +237,8 @@ def quicken(module: nn.Module) -> None:
         if child.groups > 1 and child.groups == child.in_channels:
             kinds.setdefault(kind, type(kind.__name__, (_FullWhileLearning, kind), {}))
             child.__class__ = kinds[kind]
-        elif kind is nn.Conv2d and (child.kernel_size, child.stride) == ((1, 1), (1, 1)):
-            child.__class__ = PointwiseConv2d if child.groups == 1 else kind
+        elif kind is nn.Conv2d and (child.kernel_size, child.stride, child.groups) == PLAIN:
+            child.__class__ = PointwiseConv2d
 
 
 class TimmEncoder(nn.Module):

@@ -64,9 +64,8 @@ def load(name: str) -> tuple[TimmEncoder, str]:
         if spec.name == name:
             sha256 = registry.weights_sha256(name)
             return registry.builder(name)(registry.locate(name)), sha256
-    ours = packaged().backbone
-    if name in (SEGMENTER, ours.name):
-        return ours, registry.weights_sha256(START)
+    if name in (SEGMENTER, _content()["config"]["encoder"]):
+        return packaged().backbone, registry.weights_sha256(START)
     encoder = TimmEncoder(name)
     state = own_weights(name)
     hasher = hashlib.sha256()
@@ -77,8 +76,11 @@ def load(name: str) -> tuple[TimmEncoder, str]:
 
 def packaged() -> PyramidEncoder:
     """The packaged segmenter's encoder, with its neck; on the CPU."""
-    sam = tiny.unpack(checkpoints.read(registry.locate(START)), START)
-    return cast(PyramidEncoder, sam.image_encoder)
+    return cast(PyramidEncoder, tiny.unpack(_content(), START).image_encoder)
+
+
+def _content() -> Any:
+    return checkpoints.read(registry.locate(START))
 
 
 def from_file(path: Path, network: str = "") -> TimmEncoder:

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import Normalize
 
-from napari_samic.contracts import HeatMap, Image, Job, Proposal, Reference, Segmenter, Step
+from napari_samic.contracts import Image, Job, Proposal, Reference, Segmenter, Step
 from napari_samic.errors import ModelError, TrainingError
 from napari_samic.models import looks, timm_weights
 from napari_samic.models.encoder import half, has_fast_half
-from napari_samic.models.forest import pieces
+from napari_samic.models.forest import proposal
 from napari_samic.models.looks import Album, Page
 from napari_samic.models.refmasks import Shown, classes_of, mask_of
 
@@ -103,10 +103,7 @@ class Unet:
             plain, mirrored = torch.sigmoid(_asked(self.net, torch.cat([x, x.flip(-1)]))).chunk(2)
             mean = (plain + mirrored.flip(-1)) / 2  # (1, C, 256, 256)
             full = F.interpolate(mean, image.shape[:2], mode="bilinear", align_corners=False)
-        maps = dict(zip(self.labels, full[0].cpu().numpy(), strict=True))
-        heat_map = HeatMap(np.max(list(maps.values()), axis=0))
-        answer = pieces(maps, heat_map)
-        return Proposal(answer.objects, heat_map, answer=answer)
+        return proposal(dict(zip(self.labels, full[0].cpu().numpy(), strict=True)))
 
 
 def learn(
