@@ -200,7 +200,10 @@ def told(verdict: Verdict) -> str:
     if verdict.why:
         lines.append(f"The one in use can't be judged: {html.escape(verdict.why)}")
     elif verdict.old is None:
-        lines.append("Nothing was kept aside to judge them by, or the training ended before.")
+        lines.append(
+            "Nothing was kept aside to judge them by, which takes four references, or the "
+            "training ended before."
+        )
     else:
         names = html.escape(", ".join(verdict.held_out[:3]))
         which = "as good" if verdict.old == verdict.new else "better"
