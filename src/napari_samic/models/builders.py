@@ -1,6 +1,6 @@
 """Weights files to networks of segment-anything's kind: ViT-B, L and H, and MobileSAM.
 
-The networks are segment-anything's own parts; only MobileSAM's encoder is ours (`tinyvit`). They
+The networks are segment-anything's own parts; only MobileSAM's encoder is timm's (`tinyvit`). They
 are made on torch's meta device and take the file's tensors as they are, so building a ViT-H needs
 its size in memory once. Must not know where files come from.
 """
@@ -116,16 +116,18 @@ def assemble(arch: str, state: State, name: str) -> Any:
     """
     from segment_anything.modeling import Sam
 
+    if arch in VIT:
+        side_px = _side(state)
+        with torch.device("meta"):
+            encoder = _vit(arch, side_px)
+    else:
+        from napari_samic.models import tinyvit
+
+        side_px, encoder, state = 1024, tinyvit.TinyViT(), tinyvit.renamed(state)
     with torch.device("meta"):
-        side_px = _side(state) if arch in VIT else 1024
-        encoder = _vit(arch, side_px) if arch in VIT else _tiny_vit()
         sam = Sam(encoder, *_decoding_side(side_px))
     sam.pixel_mean = torch.tensor(MEAN).view(-1, 1, 1)
     sam.pixel_std = torch.tensor(STD).view(-1, 1, 1)
-    if arch == "mobile_sam":
-        from napari_samic.models.tinyvit import without_classifier
-
-        state = without_classifier(state)
     checkpoints.fill(sam, state, name)
     return sam.eval()
 
@@ -154,12 +156,6 @@ def _vit(arch: str, side_px: int) -> nn.Module:
         window_size=14,
         out_chans=EMBED,
     )
-
-
-def _tiny_vit() -> nn.Module:
-    from napari_samic.models.tinyvit import TinyViT
-
-    return TinyViT()
 
 
 def _decoding_side(side_px: int) -> tuple[nn.Module, nn.Module]:

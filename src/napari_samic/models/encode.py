@@ -6,9 +6,7 @@ and right, as segment-anything does. Must not know prompts, masks or files.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import InputError
-from napari_samic.models.timm_models import spread_blocks
+from napari_samic.models.timm_models import run, spread_blocks
 
 VERSION = "sam-1"
 """Of resize, padding and taps; part of the cache key."""
@@ -138,7 +136,7 @@ def encode(image: Image, network: Any, device: torch.device) -> Encoded:
     if hasattr(encoder, "encode"):
         embedding, raw = encoder.encode(x)
     else:
-        embedding, raw = _with_hooks(encoder, x)
+        embedding, raw = _of_blocks(encoder, x)
     levels = [[_pool(t, g) for t in level] for level, g in zip(raw, GRIDS, strict=True)]
     image_hw = (image.shape[0], image.shape[1])
     return Encoded(embedding.float(), levels, input_size(image_hw, encoder.img_size), image_hw)
@@ -150,32 +148,17 @@ def _pool(features: Tensor, cells: int) -> Tensor:
     return F.adaptive_avg_pool2d(features.float(), (rows, columns))
 
 
-def _with_hooks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-    """Run a plain ViT and pick up its blocks' outputs on the way."""
-    blocks = getattr(encoder, "blocks", None)
+def _of_blocks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+    """Embedding and blocks of segment-anything's ViT."""
+    blocks: Any = getattr(encoder, "blocks", None)
     if blocks is None:
         embedding = encoder(x)
         return embedding, [[embedding]] * len(GRIDS)
-    wanted = spread_blocks(len(blocks))
-    caught: dict[int, Tensor] = {}
-    with ExitStack() as stack:
-        for index in sorted({b for level in wanted for b in level}):
-            handle = blocks[index].register_forward_hook(_catch(caught, index))
-            stack.callback(handle.remove)
-        embedding = encoder(x)
-    return embedding, [[caught[b] for b in level] for level in wanted]
-
-
-def _catch(caught: dict[int, Tensor], index: int) -> Callable[..., None]:
-    mine = threading.get_ident()
-
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        if threading.get_ident() != mine:  # the network is another segmenter's too
-            return
-        tokens = output.permute(0, 3, 1, 2)  # (1, h, w, C) to (1, C, h, w)
-        caught[index] = _pool(tokens, GRIDS[0])
-
-    return hook
+    levels = spread_blocks(len(blocks))
+    chosen = sorted({b for level in levels for b in level})
+    embedding, maps = run(encoder, [blocks[b] for b in chosen], x)
+    known = {b: t.permute(0, 3, 1, 2) for b, t in zip(chosen, maps, strict=True)}
+    return embedding, [[known[b] for b in level] for level in levels]
 
 
 def pack(encoded: Encoded) -> dict[str, NDArray[np.float16]]:

@@ -145,7 +145,7 @@ def layout_of(network: nn.Module, name: str) -> Layout:
     side = side if _is_transformer(name) else -(-side // STRIDES[-1]) * STRIDES[-1]
     was_training = network.training
     with torch.no_grad():
-        maps = run(network.eval(), list(blocks.values()), torch.zeros(1, 3, side, side))
+        _, maps = run(network.eval(), list(blocks.values()), torch.zeros(1, 3, side, side))
     network.train(was_training)
     shapes = [tuple(t.shape) for t in maps]
     if shapes and all(len(s) == 3 for s in shapes):
@@ -165,8 +165,11 @@ def layout_of(network: nn.Module, name: str) -> Layout:
     return Layout(tuple(blocks), tuple(s[1] for s in shapes), strides)
 
 
-def run(network: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
-    """Outputs of these blocks before their last activation, in one pass; threads may share it."""
+def run(network: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """One pass of a network: its answer, and the outputs of these blocks on the way.
+
+    Those of a residual network before their last activation. Threads may share the network.
+    """
     caught: dict[int, Tensor] = {}
     with ExitStack() as stack:
         for i, block in enumerate(blocks):
@@ -176,8 +179,8 @@ def run(network: nn.Module, blocks: Sequence[nn.Module], x: Tensor) -> list[Tens
             else:
                 handle = block.register_forward_hook(_catch_output(caught, i))
             stack.callback(handle.remove)
-        network.forward_features(x)  # type: ignore[operator]
-    return [caught[i] for i in range(len(blocks)) if i in caught]
+        answer = getattr(network, "forward_features", network)(x)
+    return answer, [caught[i] for i in range(len(blocks)) if i in caught]
 
 
 def _catch_output(caught: dict[int, Tensor], place: int) -> Callable[..., None]:
@@ -316,7 +319,7 @@ class TimmEncoder(nn.Module):
         """
         modules = [self.network.get_submodule(k) for k in self.layout.names]
         if not self.layout.tokens:
-            return run(self.network, modules, x)
+            return run(self.network, modules, x)[1]
         patch = self.layout.strides[0]
         grid = [max(1, round(n / patch)) for n in x.shape[-2:]]
         size = [n * patch for n in grid]
@@ -325,7 +328,7 @@ class TimmEncoder(nn.Module):
         prefix = int(self.network.num_prefix_tokens)  # type: ignore[arg-type]
         return [
             torch.unflatten(t[:, prefix:].transpose(1, 2), 2, grid)  # (B, N, C) to (B, C, h, w)
-            for t in run(self.network, modules, x)
+            for t in run(self.network, modules, x)[1]
         ]
 
     def levels(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[list[Tensor]]:
