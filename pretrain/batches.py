@@ -161,7 +161,7 @@ def pad(rng: np.random.Generator, image: torch.Tensor, ids: np.ndarray) -> None:
 
 
 def draw(rng: np.random.Generator, pool: Pool, *, pairs: int, targets: int, side: int) -> Batch:
-    """One batch; a picture without a target has none."""
+    """One batch; not every picture has a target, but one has."""
     images, same, owners, masks, prompts = [], [], [], [], []
     for _ in range(pairs):
         kind, *rows = pool.pair(rng)
@@ -182,6 +182,8 @@ def draw(rng: np.random.Generator, pool: Pool, *, pairs: int, targets: int, side
                     prompts.append(prompting.first_prompt(rng, mask))
             images.append(image)
             same.append(classes == 1)
+    if not masks:
+        return draw(rng, pool, pairs=pairs, targets=targets, side=side)
     return Batch(
         torch.stack(images),
         torch.from_numpy(np.stack(same)).float()[:, None],

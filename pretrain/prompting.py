@@ -12,8 +12,6 @@ from scipy import ndimage
 from napari_samic.models import tiny
 
 STRIDE = tiny.STRIDE
-BOXES, ONE = 0.35, 0.35
-"""Shares of first prompts that are a box, and one click; the rest are several clicks."""
 
 
 def pick_target(
@@ -55,9 +53,9 @@ def first_prompt(rng: np.random.Generator, target: np.ndarray):
     """Points [(x, y, sign)], box (4,) or None, whether it is ambiguous, and a mask or None."""
     kind = rng.random()
     points: list[tuple[float, float, int]] = []
-    if kind < BOXES:
+    if kind < 0.25:
         return points, noisy_box(rng, target), False, None
-    count = 1 if kind < BOXES + ONE else int(rng.integers(2, 5))
+    count = 1 if kind < 0.65 else int(rng.integers(2, 5))
     rest = target.copy()
     for _ in range(count):
         if not rest.any():

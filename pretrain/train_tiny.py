@@ -55,13 +55,7 @@ class Trainer:
         self.config = tiny.TinyConfig()
         self.model = tiny.build(self.config).eval().to(memory_format=torch.channels_last)
         self.encoder = self.model.image_encoder
-        if args.start:
-            known = torch.load(args.start, weights_only=True)["state"].items()
-            state = {k: v.float() if v.is_floating_point() else v for k, v in known}
-            self.model.load_state_dict(state)
-        else:
-            state = torch.load(args.encoder, weights_only=True)
-            self.encoder.backbone.network.load_state_dict(state)
+        self.encoder.backbone.network.load_state_dict(torch.load(args.encoder, weights_only=True))
         for k, p in self.encoder.backbone.network.named_parameters():
             p.requires_grad_(not k.startswith(STILL))
         self.matcher = matching.Matcher([len(v) for v in self.encoder.backbone.layout.levels])
@@ -197,7 +191,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--encoder", type=Path, default=Path("pretrain/runs/imagenet.pt"))
     parser.add_argument("--encoder-rate", type=float, default=0.1, help="share of the rate")
-    parser.add_argument("--start", type=Path, help="tiny.pt to go on from, with a new optimiser")
     args = parser.parse_args()
     if WORLD > 1:
         distributed.init_process_group("gloo")

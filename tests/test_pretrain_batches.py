@@ -66,6 +66,20 @@ def test_batch_has_targets_where_the_pictures_are_bright(pool):
                 assert target[0, int(y + 0.5) // 4, int(x + 0.5) // 4] == 1
 
 
+def test_batch_has_a_target_even_where_objects_are_rare(pool, monkeypatch):
+    real, calls = batches.prompting.pick_target, []
+
+    def rarely(*given):
+        calls.append(1)
+        return real(*given) if len(calls) > 20 else None
+
+    monkeypatch.setattr(batches.prompting, "pick_target", rarely)
+    rng, shown = np.random.default_rng(1), batches.Pool(pool, held_back=False)
+    batch = batches.draw(rng, shown, pairs=1, targets=2, side=64)
+    assert len(batch.images) == 2
+    assert len(batch.targets) == len(batch.prompts) == len(batch.owners) >= 1
+
+
 def test_same_seed_draws_the_same_batch(pool):
     drawn = batches.Pool(pool, held_back=False)
     torch.manual_seed(0)

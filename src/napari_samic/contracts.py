@@ -286,7 +286,19 @@ class Prompter(Protocol):
     name: str
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """Prompts for `image`, (H, W, 3) uint8, in its own pixels."""
+        """Prompts for an image, in its own pixels.
+
+        Parameters
+        ----------
+        references : sequence of Reference
+            Empty: those given at the start.
+        image : (H, W, 3) uint8
+
+        Raises
+        ------
+        PromptError
+            No reference, or none that shows an object.
+        """
         ...
 
 

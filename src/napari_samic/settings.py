@@ -372,16 +372,15 @@ class SegmentSettings(Settings):
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
     map_cut: float = option(
-        0.5,
+        0.4,
         "Where the map of a network grown to the references, a probability, is cut into objects. "
         "The references' map has `threshold` instead.",
         ge=0.0,
         le=1.0,
     )
     map_core: float = option(
-        0.7,
-        "An object of that map has a pixel this sure; the surest of each class always stays. "
-        "On polyps and nuclei it dropped specks and nothing else.",
+        0.95,
+        "An object of that map has a pixel this sure; the surest of each class always stays.",
         ge=0.0,
         le=1.0,
     )
@@ -422,11 +421,10 @@ class StrategySettings(Settings):
                  "rays", "negatives", "curriculum"),
     )  # fmt: skip
     choice: str = option(
-        "auto",
+        "score",
         "Which of the segmenter's masks is taken: the surest (score), the one most like the map "
-        "(agreement), or by the product of the two (both). auto: score, or both with a network "
-        "grown to the references, whose map has the size of the objects.",
-        choices=("auto", "score", "agreement", "both"),
+        "(agreement), or by the product of the two (both).",
+        choices=("score", "agreement", "both"),
     )
     points: int = option(3, "Points an object of kmedoids, rays and curriculum.", ge=1, le=32)
     margin_frac: float = option(

@@ -82,6 +82,11 @@ def worker(**options):
     return Worker(Maps(), Discs(), SegmentSettings(), **options)
 
 
+def by_both(**options):
+    """The toy's surest mask is all of the image, so the map has a say."""
+    return worker(strategy=StrategySettings(choice="both"), **options)
+
+
 IMAGE = np.zeros((*SHAPE, 3), np.uint8)
 
 
@@ -116,7 +121,7 @@ def test_by_score_alone_the_surer_mask_of_everything_wins():
 
 
 def test_a_finders_objects_are_asked_by_box_point_and_map():
-    work = worker()
+    work = by_both()
     result = work.answer(IMAGE, seen())
     np.testing.assert_array_equal(result.labels > 0, truth() > 0)
     prompts, logits = work.segmenter.asked[-1]
@@ -128,7 +133,7 @@ def test_a_finders_objects_are_asked_by_box_point_and_map():
 
 
 def test_a_finder_has_its_objects_and_map():
-    assert len(worker().answer(IMAGE, seen()).objects) == 2
+    assert len(by_both().answer(IMAGE, seen()).objects) == 2
     assert worker().heat_map(seen(), IMAGE.shape).values[20, 20] > 0.8
 
 
@@ -144,7 +149,7 @@ def test_refinements_are_done(monkeypatch):
     areas = []
     for radius in (0, 2):
         refine = RefineSettings(smooth_px=radius)
-        work = worker(strategy=StrategySettings(choice="both"), refine=refine)
+        work = by_both(refine=refine)
         areas.append((work.segment(IMAGE).labels[30] > 0).sum())
     assert areas[0] == SHAPE[1]
     assert areas[1] < 40
@@ -154,7 +159,7 @@ def test_what_does_not_find_the_reference_back_is_dropped():
     found = {}
     for least in (0.5, 1.0):
         refine = RefineSettings(min_consistency=least)
-        work = worker(strategy=StrategySettings(choice="both"), refine=refine)
+        work = by_both(refine=refine)
         work.prompter.maps = lambda references, image: {
             1: 0.6 * (truth() == 1) + 0.4 * (truth() == 2)
         }
@@ -174,11 +179,12 @@ def test_limits_of_the_references_hold():
 
 def test_map_cut_decides_what_of_the_finders_map_is_an_object():
     look = seen()
-    faint = np.where(truth() == 2, 0.4, look.seen[1].inside).astype(np.float32)
+    faint = np.where(truth() == 2, 0.3, look.seen[1].inside).astype(np.float32)
     look = Look(seen={1: Seen(faint, look.seen[1].depth)})
-    assert len(worker().answer(IMAGE, look).scores) == 1
-    assert len(worker().answer(IMAGE, look, SegmentSettings(map_cut=0.3, map_core=0.0)).scores) == 2
-    assert len(worker().answer(IMAGE, look, peaks=PeakSettings(threshold=0.3)).scores) == 1
+    work = by_both()
+    assert len(work.answer(IMAGE, look).scores) == 1
+    assert len(work.answer(IMAGE, look, SegmentSettings(map_cut=0.2, map_core=0.0)).scores) == 2
+    assert len(work.answer(IMAGE, look, peaks=PeakSettings(threshold=0.2)).scores) == 1
 
 
 def test_specks_of_the_finders_map_are_no_objects():
@@ -186,13 +192,13 @@ def test_specks_of_the_finders_map_are_no_objects():
     inside = look.seen[1].inside.copy()
     inside[5, 70] = 0.9
     speck = Look(seen={1: Seen(inside, look.seen[1].depth)})
-    work = worker(finder=SimpleNamespace(side_px=80))
+    work = by_both(finder=SimpleNamespace(side_px=80))
     assert len(work.answer(IMAGE, speck).scores) == 2
 
 
 def test_finding_back_looks_at_the_clicks_of_one_class_only():
     refine = RefineSettings(min_consistency=0.9)
-    work = worker(strategy=StrategySettings(choice="both"), refine=refine)
+    work = by_both(refine=refine)
     one, other = work.prompter.references[0].objects
     two = Prompts(other.points_rc, other.is_foreground, label=2)
     work.prompter.references = (Reference("r", IMAGE, (one, two), truth()),)

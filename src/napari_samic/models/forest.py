@@ -84,24 +84,10 @@ class Forest:
         self.shots = Shots(self._grown, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """An object for each piece of a class.
+        """An object for each piece of a class; as `contracts.Prompter.propose`.
 
-        Parameters
-        ----------
-        references : sequence of Reference
-            Empty: those given at the start.
-        image : (H, W, 3) uint8
-
-        Returns
-        -------
-        Proposal
-            With the pieces as its answer; an object's score is its mean probability, its prompts a
-            point inside and its box. The map is the highest probability of the classes.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
+        With the pieces as its answer; an object's score is its mean probability, its prompts a
+        point inside and its box. The map is the highest probability of the classes.
         """
         known = self.shots.of(references)
         look = Look(self.backbone, image)

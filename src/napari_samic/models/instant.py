@@ -153,12 +153,6 @@ class Instant:
         return InstantPredictor(self.segmenter, images, shown, self.seed)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """An object for each piece of a class; as `Forest.propose`.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
-        """
+        """An object for each piece of a class; as `Forest.propose`."""
         seen = self.shots.of(references).see(image)
         return proposal({label: one.inside for label, one in seen.items()})

@@ -97,24 +97,10 @@ class Matcher:
         self.shots = Shots(lambda r: gallery.made(r, self.masks, self.sight), references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """One object for each class of the references.
+        """One object for each class of the references; as `contracts.Prompter.propose`.
 
-        Parameters
-        ----------
-        references : sequence of Reference
-            Empty: those given at the start.
-        image : (H, W, 3) uint8
-
-        Returns
-        -------
-        Proposal
-            With the masks as its answer; the map is the likeness of each cell to the object's most
-            alike one, (1 + cosine) / 2, the highest of the classes.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
+        With the masks as its answer; the map is the likeness of each cell to the object's most
+        alike one, (1 + cosine) / 2, the highest of the classes.
         """
         known = self.shots.of(references)
         seen = self.sight.cells(image, known.centre)  # (C, r, c)

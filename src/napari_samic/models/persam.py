@@ -89,23 +89,9 @@ class Persam:
         self.shots = Shots(self._learned, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """One object for each class of the references.
+        """One object for each class of the references; as `contracts.Prompter.propose`.
 
-        Parameters
-        ----------
-        references : sequence of Reference
-            Empty: those given at the start.
-        image : (H, W, 3) uint8
-
-        Returns
-        -------
-        Proposal
-            With the masks as its answer; the map is (1 + cosine) / 2, the highest of the classes.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
+        With the masks as its answer; the map is (1 + cosine) / 2, the highest of the classes.
         """
         wanted = self.shots.of(references)
         seen = self._features(image, wanted.centre)

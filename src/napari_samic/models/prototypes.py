@@ -69,23 +69,9 @@ class Prototypes:
         self.shots = Shots(lambda r: gallery.made(r, self.masks, self.sight), references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """One object for each peak of a class's map.
+        """One object for each peak of a class's map; as `contracts.Prompter.propose`.
 
-        Parameters
-        ----------
-        references : sequence of Reference
-            Empty: those given at the start.
-        image : (H, W, 3) uint8
-
-        Returns
-        -------
-        Proposal
-            Objects of one positive point each; the map is the highest of the classes.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
+        Objects of one positive point each; the map is the highest of the classes.
         """
         known = self.shots.of(references)
         seen = self.sight.cells(image, known.centre)  # (C, r, c)

@@ -71,23 +71,10 @@ class Registration:
         self.shots = Shots(self._slices, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
-        """One object for each of the nearest reference that is still in the picture.
+        """One object for each of the nearest reference; as `contracts.Prompter.propose`.
 
-        Parameters
-        ----------
-        references : sequence of Reference
-            Empty: those given at the start.
-        image : (H, W, 3) uint8
-
-        Returns
-        -------
-        Proposal
-            A box and a point inside for each object; the map is the bent mask with soft edges.
-
-        Raises
-        ------
-        PromptError
-            No reference, or none that shows an object.
+        A box and a point inside for each still in the picture; the map is the bent mask with
+        soft edges.
         """
         slices = self.shots.of(references)
         target = grey(image)

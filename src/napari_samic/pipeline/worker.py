@@ -159,7 +159,7 @@ class Worker:
     @property
     def _is_plain(self) -> bool:
         usual = self.strategy.strategy in ("auto", "peaks") and not self.strategy.negatives
-        usual = usual and self.strategy.choice in ("auto", "score")
+        usual = usual and self.strategy.choice == "score"
         return usual and self.refine == RefineSettings()
 
     def _by_strategy(
@@ -167,11 +167,8 @@ class Worker:
     ) -> Segmentation:
         maps = self._maps(look, image.shape, peaks)
         heat = np.max(list(maps.values()), axis=0)
-        asked = self.strategy
-        if look.seen and asked.choice == "auto":
-            asked = replace(asked, choice="both")
         guesses = self._guesses(look, maps, settings, peaks)
-        found = asking.ask(self.segmenter, image, guesses, heat, asked, joining=settings)
+        found = asking.ask(self.segmenter, image, guesses, heat, self.strategy, joining=settings)
         if self.refine != RefineSettings():
             found = improve.improved(
                 self.segmenter, image, found, heat, self.refine, limits=self._limits,

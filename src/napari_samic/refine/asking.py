@@ -10,7 +10,7 @@ Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def answer(
     heat : (H, W) float32
         The normalised map; of several classes the highest.
     settings : StrategySettings
-        `choice` and `mask_strength` are looked at; auto is score here.
+        `choice` and `mask_strength` are looked at.
     joining : SegmentSettings, optional
 
     Returns
@@ -115,8 +115,6 @@ def ask(
         msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
         raise InputError(msg)
     chosen = joining or SegmentSettings()
-    if settings.choice == "auto":
-        settings = replace(settings, choice="score")
     several = settings.choice != "score" or chosen.mask_choice == "score"
     salience = Salience.of(heat, [g.region for g in guesses])
     asking = _Asking(segmenter, image, salience, settings, several)
