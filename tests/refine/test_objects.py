@@ -34,6 +34,16 @@ def test_one_disc_with_a_rough_depth_stays_one():
     assert len(objects.guesses(inside, rough.astype(np.float32))) == 1
 
 
+@pytest.mark.parametrize("dent", [0.1, 0.25])
+def test_a_dent_in_the_depth_of_one_object_does_not_part_it(dent):
+    """A network that learned from few references sees such dents; both tops are equally high."""
+    rows, columns = np.indices((80, 120))
+    inside = np.where(((rows - 40) / 20) ** 2 + ((columns - 60) / 45) ** 2 < 1, 0.9, 0.0)
+    depth = np.clip(3 - 3 * np.hypot((rows - 40) / 20, (columns - 60) / 45), 0, 1)
+    depth *= 1 - dent * np.exp(-(((columns - 60) / 8) ** 2))
+    assert len(objects.guesses(inside.astype(np.float32), depth.astype(np.float32))) == 1
+
+
 def test_unsplit_they_are_one():
     assert len(objects.guesses(*seen((40, 30, 15), (40, 56, 15)), split=False)) == 1
 

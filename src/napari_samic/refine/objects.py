@@ -17,9 +17,9 @@ from napari_samic.contracts import BoolArray, FloatArray, IntArray, Prompts
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.placing import box_of, inner
 
-TOP = 0.1
+TOP = 0.3
 """A middle rises by this over the valley to a higher one."""
-CALM = 0.01
+CALM = 0.03
 """Width of the blur before tops are looked for, as a share of the typical object's size."""
 SOFT_PX = 512
 """Longest side of a mask prompt; segmenters take 256 or less."""
@@ -82,12 +82,12 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
     numbers, count = ndimage.label(mask, structure=_EIGHT)
     if not split or not count:
         return np.asarray(numbers, np.int32)
-    from skimage.morphology import reconstruction  # slow to import
+    from skimage.morphology import local_maxima, reconstruction  # slow to import
     from skimage.segmentation import watershed
 
     size = np.sqrt(np.median(np.bincount(numbers.ravel())[1:]))
     calm = ndimage.gaussian_filter(np.where(mask, depth, 0).astype(np.float64), CALM * size + 0.5)
-    tops = calm - reconstruction(calm - TOP, calm) > TOP * 0.999
+    tops = local_maxima(reconstruction(calm - TOP, calm), connectivity=2)  # extended maxima
     seeds, found = ndimage.label(tops & mask, structure=_EIGHT)
     low = np.setdiff1d(np.arange(1, count + 1), np.unique(numbers[seeds > 0]))  # without a top
     without = np.isin(numbers, low)
