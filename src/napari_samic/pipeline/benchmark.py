@@ -40,7 +40,8 @@ RULES = 4
 """Counted up when ways, targets or scores change their meaning: cells of before are of another. It
 was not when lessons became `protocols.MOST` at most and an object in parts one where a set numbers
 its objects, because no cells of such sets are kept; nor when `paper` kept no reference aside any
-more and a grown network was refused by less, because the cells that this changed were removed."""
+more, a grown network was refused by less and its objects got the surest masks, because the cells
+that this changed were removed."""
 
 
 def benchmark(
