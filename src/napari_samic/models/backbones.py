@@ -15,9 +15,10 @@ from torch import Tensor
 
 from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image
-from napari_samic.errors import InputError, ModelError
+from napari_samic.errors import ModelError
 from napari_samic.models import timm_weights
 from napari_samic.models.devices import pick
+from napari_samic.models.encode import check_image
 from napari_samic.models.encoder import folded
 from napari_samic.models.timm_models import STRIDES
 
@@ -149,8 +150,7 @@ class TimmBackbone:
 
     def _look(self, image: Image) -> Levels:
         """Blocks of an image, resized to a square whatever its aspect."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise InputError(f"image of {image.dtype} {image.shape}, expected uint8 (H, W, 3).")
+        check_image(image)
         size = (self.input_px, self.input_px)
         small = PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(small, np.float32))  # (S, S, 3)

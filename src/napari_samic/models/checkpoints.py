@@ -84,8 +84,17 @@ def state_dict(content: Any, name: str) -> State:
         raise FormatError(f"{name}: holds {type(content).__name__}, expected a state dict.")
     if not all(isinstance(v, Tensor) for v in content.values()):
         raise FormatError(f"{name}: holds more than tensors, expected a state dict.")
-    plain = {str(k).removeprefix("module."): v for k, v in content.items()}
-    return {k: v.float() if v.is_floating_point() else v for k, v in plain.items()}
+    return single({str(k).removeprefix("module."): v for k, v in content.items()})
+
+
+def single(state: State) -> State:
+    """Weights in single precision, as networks compute; integers stay."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def halved(state: State) -> State:
+    """Weights in half precision, as our own files hold them; integers stay."""
+    return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def guess_arch(content: Any, name: str) -> str:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.contracts import Image, Proposal, Reference
+from napari_samic.models import cells
+from napari_samic.models.backbones import SegmenterBackbone
 from napari_samic.models.forest import proposal
 from napari_samic.models.looks import depth_of
 from napari_samic.models.objectnet import Seen
@@ -65,21 +67,13 @@ class InstantPredictor:
 
     def _features(self, image: Image) -> Tensor:
         """(F, r, c): the embedding and the last block of each level on one grid."""
-        embedding = torch.from_numpy(self.segmenter.embedding(image))
+        embedding = cells.embedded(self.segmenter, image)
         scale = GRID / max(image.shape[:2])
         size = (max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1])))
-        maps = [F.adaptive_avg_pool2d(embedding, size)]
-        if not hasattr(self.segmenter, "taps"):
-            return maps[0]
-        taps = self.segmenter.taps(image)
-        for level in taps.levels:
-            last = level[-1][0].float().cpu()  # (C, g, g)
-            rows, columns = (
-                max(1, round(g * share))
-                for g, share in zip(last.shape[1:], taps.valid_rc, strict=True)
-            )
-            seen = last[None, :, :rows, :columns]
-            maps.append(F.interpolate(seen, size=size, mode="bilinear", align_corners=False)[0])
+        maps = [cells.pooled(embedding, size)]
+        if hasattr(self.segmenter, "taps"):
+            look = cells.Look(SegmenterBackbone(self.segmenter), image)
+            maps += [cells.upsampled(look.cropped(x, i), size) for i, x in enumerate(look.last)]
         return torch.cat(maps)
 
     def see(self, image: Image) -> dict[int, Seen]:

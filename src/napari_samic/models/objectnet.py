@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import FloatArray, Image
 from napari_samic.errors import FormatError, ModelError
-from napari_samic.models import timm_weights
+from napari_samic.models import checkpoints, timm_weights
 from napari_samic.models.encoder import PyramidEncoder, folded, half, has_fast_half
 from napari_samic.models.field import field_of
 
@@ -194,7 +194,7 @@ class Finder:
             "side_px": self.side_px,
             "whole": self.whole,
             "encoder": self._net.encoder.backbone.name,
-            "state": {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+            "state": checkpoints.halved(state),
         }
 
     @classmethod
@@ -209,8 +209,7 @@ class Finder:
         try:
             labels = [int(k) for k in content["labels"]]
             net = ObjectNet(str(content["encoder"]), len(labels))
-            state = content["state"].items()
-            net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
+            net.load_state_dict(checkpoints.single(content["state"]))
             whole = bool(content.get("whole", False))
             return cls(net, labels, int(content["side_px"]), device, whole=whole)
         except (

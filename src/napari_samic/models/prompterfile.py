@@ -22,6 +22,7 @@ from torch import Tensor
 from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Image, Prompts, Reference
 from napari_samic.errors import FormatError, ModelError, SamicError
+from napari_samic.models import checkpoints
 from napari_samic.models.adapting import Grown
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.fitreport import FitReport
@@ -182,9 +183,7 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     if content.get("tuning"):
         prompter.tuning = Grown(**_tuples(content["tuning"]))
     if content.get("decoder"):
-        prompter.decoder = {
-            k: v.float() if v.is_floating_point() else v for k, v in content["decoder"].items()
-        }
+        prompter.decoder = checkpoints.single(content["decoder"])
     if content.get("finder"):
         prompter.finder = Finder.unpack(content["finder"], backbone.device)
     return prompter

@@ -75,8 +75,8 @@ def build(config: TinyConfig | None = None) -> Sam:
 
 def pack(model: Sam, config: TinyConfig, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """What the weights file holds: kind, version, config and half-precision weights."""
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+    state = checkpoints.halved(model.state_dict())
     return {**(extra or {}), "kind": KIND, "version": VERSION, "config": plain, "state": state}
 
 
@@ -96,8 +96,7 @@ def unpack(content: Any, name: str) -> Sam:
         values = content["config"].items()
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
         model = build(TinyConfig(**plain))
-        state = content["state"].items()
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state})
+        model.load_state_dict(checkpoints.single(content["state"]))
     except (
         ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip

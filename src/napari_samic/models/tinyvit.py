@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_samic.models import timm_models
+from napari_samic.models.checkpoints import State
 
-State = dict[str, Tensor]
 NAME = "tiny_vit_5m_224"
 _UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.attention_bias_idxs$")
 _NAMES = (

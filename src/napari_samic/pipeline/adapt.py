@@ -14,7 +14,7 @@ import numpy as np
 from napari_samic.contracts import Image, Job, Reference, Segmentation, Step
 from napari_samic.metrics import iou
 from napari_samic.models import adapting, refmasks, tuning
-from napari_samic.models.episodes import labels_of
+from napari_samic.models.episodes import labels_of, split
 from napari_samic.models.looks import Page
 from napari_samic.models.objectnet import Finder
 from napari_samic.models.samic import SamicPrompter
@@ -80,6 +80,11 @@ def adapt(
         segmenter, kept, settings, seed=seed, has_map=has_map, aside=judging,
         judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
     )  # fmt: skip
+
+
+def kept_aside(references: Sequence[Reference], holdout_frac: float, seed: int) -> list[str]:
+    """Names of the references that are to judge, the same for the same seed."""
+    return [r.name for r in split(references, holdout_frac, np.random.default_rng(seed))[1]]
 
 
 class _Judge:

@@ -17,10 +17,9 @@ from napari_samic.contracts import Image, Job, Prompter, Reference, Segmentation
 from napari_samic.errors import SamicError
 from napari_samic.models import backbones, methods, starting
 from napari_samic.models.backbones import Backbone
-from napari_samic.models.episodes import split
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.pipeline import unet
-from napari_samic.pipeline.adapt import adapt
+from napari_samic.pipeline.adapt import adapt, kept_aside
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.ways import LOSSES, UNETS, WAYS, Way
 from napari_samic.pipeline.worker import Worker, tuned
@@ -130,8 +129,7 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
     first = replace(way, trained=bool(given.lessons)) if adapts else way
     prompter = yield from _trained(first, references, given)
     if adapts:
-        rng = np.random.default_rng(given.seed)
-        aside = [r.name for r in split(references, given.training.holdout_frac, rng)[1]]
+        aside = kept_aside(references, given.training.holdout_frac, given.seed)
         more = _images(given) if way.others else ()
         yield from adapt(
             prompter,

@@ -15,13 +15,13 @@ from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
-from napari_samic.models.episodes import split
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.models.watch import Watch, load_mark, save_mark
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.pipeline.adapt import adapt as grow
+from napari_samic.pipeline.adapt import kept_aside
 from napari_samic.prompts import PromptFile, load_prompts
 from napari_samic.settings import (
     AdaptSettings,
@@ -141,8 +141,7 @@ def train(
         failed = ""
         unread: dict[str, str] = {}
         if growing.adapt and how.epochs and len(references) > 1:
-            rng = np.random.default_rng(how.seed)
-            aside = [r.name for r in split(references, how.holdout_frac, rng)[1]]
+            aside = kept_aside(references, how.holdout_frac, how.seed)
             more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
             try:
                 yield from grow(
