@@ -152,7 +152,7 @@ def print_json(content: Any) -> None:
 
 
 def report(outcome: Any, lines: list[str], *, as_json: bool) -> None:
-    """Print what a job did, name the images that failed, and leave with 1 if any did."""
+    """Print what a job did and what to know of it, name failed images, and leave with 1 if any."""
     failures = dict(outcome.failures)
     if as_json:
         content = {
@@ -160,12 +160,15 @@ def report(outcome: Any, lines: list[str], *, as_json: bool) -> None:
             "done": len(outcome.done),
             "skipped": len(outcome.skipped),
             "failures": failures,
+            "notices": outcome.notices,
             **outcome.figures,
         }
         print_json(content)
     else:
         for line in lines:
             print(line)
+        for notice in outcome.notices:
+            print(f"note: {notice}", file=sys.stderr)
         for reason in list(failures.values())[:SHOWN]:
             print(f"failed: {reason}", file=sys.stderr)
         if len(failures) > SHOWN:

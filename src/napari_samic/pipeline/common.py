@@ -40,6 +40,8 @@ class Outcome:
     settled : dict
         Settings that lead to this result by themselves, where those that were asked for don't:
         the epochs of a training that was stopped by hand.
+    notices : tuple of str
+        What a user should know of it, a line each: what was left out, guessed, or done again.
     """
 
     out: Path | None
@@ -48,6 +50,7 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     settled: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 def default_cache() -> ArrayCache:
