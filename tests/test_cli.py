@@ -282,6 +282,11 @@ def heeded():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "terminated"])
+def stopping(request, heeded):
+    return request.param
+
+
 def slow(monkeypatch, step, cleaned):
     def evaluate(**_):
         try:
@@ -295,25 +300,25 @@ def slow(monkeypatch, step, cleaned):
     return ["evaluate", "--predictions", "x", "--truth", "y"]
 
 
-def test_ctrl_c_ends_with_130_and_tidies_up(shell, monkeypatch, heeded):
-    before = signal.getsignal(signal.SIGINT)
+def test_ctrl_c_ends_with_130_and_tidies_up(shell, monkeypatch, stopping):
+    before = signal.getsignal(stopping)
     cleaned = []
-    ran = shell(*slow(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT), cleaned))
+    ran = shell(*slow(monkeypatch, lambda: os.kill(os.getpid(), stopping), cleaned))
     assert (ran.code, ran.out, cleaned) == (130, "", [True])
     assert ran.err == "cancelled; what was done is kept\n"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(stopping) is before
 
 
-def test_second_ctrl_c_does_not_disturb_the_tidying_up(shell, monkeypatch, heeded):
+def test_second_ctrl_c_does_not_disturb_the_tidying_up(shell, monkeypatch, stopping):
     kept = []
 
     def evaluate(**_):
         try:
             yield Step(1, 3, "one")
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), stopping)
             yield Step(2, 3, "two")
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), stopping)
             kept.append("all of it")
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate)
@@ -322,7 +327,7 @@ def test_second_ctrl_c_does_not_disturb_the_tidying_up(shell, monkeypatch, heede
 
 
 def test_ctrl_c_in_a_run_leaves_whole_results(
-    shell, prompter, scenes, tmp_path, monkeypatch, heeded
+    shell, prompter, scenes, tmp_path, monkeypatch, stopping
 ):
     room = importlib.import_module("napari_samic.pipeline.segment")
     segment, seen = room.Worker.segment, []
@@ -330,14 +335,14 @@ def test_ctrl_c_in_a_run_leaves_whole_results(
     def interrupted(self, image):
         seen.append(image)
         if len(seen) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), stopping)
         return segment(self, image)
 
     monkeypatch.setattr(room.Worker, "segment", interrupted)
     ran = shell("segment", scenes / "images", "--prompter", prompter, "--out", tmp_path)
     assert ran.code == 130
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["p0.tif", "p1.tif", "prompts.json", "scores.csv"]
+    assert names == ["p0.tif", "p1.tif", "prompts.json", "provenance.json", "scores.csv"]
     stored = json.loads((tmp_path / "prompts.json").read_text())
     assert [i["name"] for i in stored["images"]] == ["p0", "p1"]
 

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there.
+"""Files that are either complete or not there, and folders that one process at a time writes to.
 
 A temporary file in the target's own folder, renamed at the end: a full disk, a crash or a cancel
 never leaves half a result behind, nor damages an older one. Knows no file format.
@@ -7,6 +7,7 @@ never leaves half a result behind, nor damages an older one. Knows no file forma
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from uuid import uuid4
 from napari_samic.errors import OutputError, SamicError
 
 TEMP_SUFFIX = ".samic.tmp"
+LOCK = ".samic.lock"
 
 _CAUSES = {
     errno.ENOSPC: "the disk is full. Free some space or choose another folder",
@@ -77,3 +79,81 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_file(path: Path, part: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """As `atomic_file`, but the file to write to is `part`, and stays there if the block fails.
+
+    Raises
+    ------
+    OutputError
+        As `atomic_file`.
+    """
+    check_free(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except SamicError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from writing to a folder, until the block ends.
+
+    What writers that were killed left half-done is removed. The system takes the claim back when a
+    process dies. Where a file system knows no locks, nobody is kept out.
+
+    Raises
+    ------
+    OutputError
+        Somebody else writes there.
+    """
+    try:
+        lock = _locked(folder)
+    except BlockingIOError as error:
+        msg = f"{folder}: another run is writing there. Wait for its end, or choose another folder."
+        raise OutputError(msg) from error
+    try:
+        for left in folder.rglob(f".*{TEMP_SUFFIX}"):
+            with suppress(OSError):
+                left.unlink()
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Descriptor that holds the lock; None where there are no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        Somebody else holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _locked_on_windows(folder / LOCK)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise
+    except OSError:  # NFS and others
+        os.close(lock)
+        return None
+    return lock
+
+
+def _locked_on_windows(path: Path) -> int:
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0))
+    except (FileExistsError, PermissionError) as error:
+        raise BlockingIOError(errno.EAGAIN, str(error)) from error

@@ -37,6 +37,18 @@ class OutputError(SamicError, OSError):
     exit_code = 3
 
 
+class StaleError(OutputError):
+    """Results are in the way that were made of something else; the message opens with their folder.
+
+    `why` says it without the folder and without what to do in the shell.
+    """
+
+    def __init__(self, folder: object, why: str) -> None:
+        self.why = why
+        advice = "Choose another folder, or overwrite them (--overwrite)."
+        super().__init__(f"{folder}: holds {why}. {advice}")
+
+
 class ModelError(SamicError, LookupError):
     """An unknown model, or one that this machine can't build."""
 

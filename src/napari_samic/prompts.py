@@ -93,11 +93,11 @@ def save_prompts(path: str | Path, data: PromptFile, overwrite: bool = False) ->
     """
     target = Path(path)
     try:
-        text = json.dumps(_to_tree(data), indent=1, allow_nan=False)
+        text = json.dumps(to_tree(data), indent=1, allow_nan=False)
     except (TypeError, ValueError, AttributeError) as error:
         msg = f"{target}: can't be written as JSON: {error}. Give plain finite values."
         raise OutputError(msg) from error
-    _parsed(json.loads(text), target.name)
+    parsed(json.loads(text), target.name)
     with atomic_file(target, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -123,10 +123,11 @@ def load_prompts(path: str | Path) -> PromptFile:
         A point or box outside its image; every such object is named.
     """
     source = Path(path)
-    return _parsed(read_json(source, "a prompt file"), source.name)
+    return parsed(read_json(source, "a prompt file"), source.name)
 
 
-def _to_tree(data: PromptFile) -> dict[str, Any]:
+def to_tree(data: PromptFile) -> dict[str, Any]:
+    """As JSON holds it."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -164,8 +165,21 @@ def _object_tree(prompts: Prompts, score: float) -> dict[str, Any]:
     }
 
 
-def _parsed(tree: Any, where: str) -> PromptFile:
-    """The file's content once it is known to be sound; `where` opens each message."""
+def parsed(tree: Any, where: str) -> PromptFile:
+    """The content of a prompt file once it is known to be sound.
+
+    Parameters
+    ----------
+    tree : object
+        Of its JSON.
+    where : str
+        Opens each message.
+
+    Raises
+    ------
+    FormatError, PromptError
+        As `load_prompts`.
+    """
     if fault := kind_fault(tree):
         raise FormatError(f"{where}: {fault}")
     if faults := faults_of(tree):

@@ -21,7 +21,7 @@ from napari_samic.textfiles import read_json
 FORMAT, VERSION = "napari-samic/review", 1
 ACCEPTED, EDITED, REJECTED = "accepted", "edited", "rejected"
 VERDICTS = (ACCEPTED, EDITED, REJECTED)
-_KEYS = ("verdict", "reason", "file", "sha256", "objects")
+_KEYS = ("verdict", "reason", "of", "file", "sha256", "objects")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Verdict:
         Of an edited one: its label file, by its name in the folder of edits, and that file's hash.
     objects : dict of int to About
         Of an edited one: class and confidence of each value in its label file.
+    of : str
+        Hash of the label file that was judged; "" if that is not known.
     """
 
     verdict: str
@@ -45,6 +47,7 @@ class Verdict:
     file: str = ""
     sha256: str = ""
     objects: Mapping[int, About] = field(default_factory=dict)
+    of: str = ""
 
     @property
     def keeps(self) -> bool:
@@ -54,6 +57,7 @@ class Verdict:
     def to_tree(self) -> dict[str, Any]:
         """As it stands in the file."""
         tree: dict[str, Any] = {"verdict": self.verdict, "reason": self.reason}
+        tree |= {"of": self.of} if self.of else {}
         if self.verdict == EDITED:
             objects = {
                 str(value): {"class": about.label, "score": about.score}
@@ -69,8 +73,8 @@ class Verdict:
             int(value): About(one["class"], one["score"])
             for value, one in tree.get("objects", {}).items()
         }
-        reason, file, sha256 = (tree.get(key, "") for key in ("reason", "file", "sha256"))
-        return cls(tree["verdict"], reason, file, sha256, objects)
+        reason, file, sha256, of = (tree.get(k, "") for k in ("reason", "file", "sha256", "of"))
+        return cls(tree["verdict"], reason, file, sha256, objects, of)
 
 
 def save_review(
@@ -130,6 +134,8 @@ def _faults_of(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"verdict is {verdict!r}, expected one of {', '.join(VERDICTS)}"
     if not isinstance(one.get("reason", ""), str):
         yield f"reason is {one['reason']!r:.40}, expected a text"
+    if not re.fullmatch("([0-9a-f]{64})?", str(one.get("of", ""))):
+        yield f"of is {one['of']!r:.40}, expected 64 digits 0-9a-f"
     if verdict == EDITED:
         file = one.get("file")
         if not isinstance(file, str) or not file or Path(file).name != file:

@@ -3,24 +3,27 @@
 import csv
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
 import tifffile
 
-from napari_samic import export
+from napari_samic import atomic, export
 from napari_samic.contracts import HeatMap, Plane, Prompts, Segmentation, run
 from napari_samic.errors import InputError, OutputError
 from napari_samic.images import open_images
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import sheet as sheets
 from napari_samic.pipeline.loop import Answer, Loop
-from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.records import Records, recorded_prompts
+from napari_samic.pipeline.results import read_results
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.prompts import load_prompts
 from toys import hidden_files, write_image
 
 GREY = Normalisation((0.0,), (255.0,), (0,), 1)
+RUN = {"job": "test", "settings": {"cut": 0.5}}
 POINT = Prompts(np.array([[2.0, 3.0]]), np.array([True]))
 
 
@@ -39,12 +42,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def make(folder, work=answer, *, overwrite=False, normalisation=GREY, model="toy", **options):
+def make(
+    folder, work=answer, *, overwrite=False, normalisation=GREY, model="toy", made_by=RUN, **options
+):
     out = folder / "out"
-    records = Records(out, model, normalisation, overwrite=overwrite)
+    records = Records(out, model, normalisation, made_by, overwrite=overwrite)
     sheet = Sheet(out / "overlay.png" if options.pop("overlay", False) else None)
     source = options.pop("source", folder / "images")
-    return Loop(open_images(source), work, records, sheet, overwrite, **options)
+    return Loop(open_images(source), work, records, sheet, **options)
 
 
 def rows(folder):
@@ -191,6 +196,8 @@ def test_interrupt_keeps_what_is_done(folder, overwrite):
     with pytest.raises(KeyboardInterrupt):
         run(make(folder, fail_on("p6", KeyboardInterrupt()), overwrite=overwrite).run())
     assert len(labelled(folder)) == (8 if overwrite else 2)
+    assert sorted(recorded(folder)) == labelled(folder)
+    run(make(folder).run())
     assert_consistent(folder)
 
 
@@ -270,12 +277,36 @@ def test_plane_whose_labels_can_not_be_written_has_no_record(stack):
     assert recorded(stack) == ["t[0]", "t[2]", "u"]
 
 
-def test_cancelled_stack_is_not_there(stack):
+def test_cancelled_stack_is_not_there_and_goes_on_where_it_stopped(stack):
     job = make(stack).run()
     next(job), next(job)
     job.close()
     assert (labelled(stack), recorded(stack)) == ([], [])
+    seen = []
+    again = run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i, 2)).run())
+    assert (seen, again.done) == (["t[2]", "u"], ("t[0]", "t[1]", "t[2]", "u"))
+    assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [1, 1, 2]
+    assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
     assert not hidden_files(stack / "out")
+
+
+def test_stopped_stack_is_begun_anew_where_planes_follow_each_other(stack):
+    job = make(stack, chained="planes").run()
+    next(job), next(job)
+    job.close()
+    run(make(stack, lambda p, i: answer(p, i, 2), chained="planes").run())
+    assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [2, 2, 2]
+
+
+def test_plane_of_a_stopped_stack_that_changed_is_done_again(stack):
+    job = make(stack).run()
+    next(job), next(job)
+    job.close()
+    pages = np.stack([np.full((10, 12), v, np.uint8) for v in (11, 90, 200)])
+    write_image(stack / "images" / "t.tif", pages)
+    seen = []
+    run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
+    assert seen == ["t[0]", "t[2]", "u"]
 
 
 def test_cancelled_stack_keeps_its_older_file_and_records(stack):
@@ -287,12 +318,182 @@ def test_cancelled_stack_keeps_its_older_file_and_records(stack):
     assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
 
 
-def test_result_without_records_is_left_alone(stack):
+def test_result_without_records_is_left_alone_and_told(stack):
     made_by_hand = np.full((3, 10, 12), 4, np.int32)
     export.write_labels(stack / "out" / "t.tif", made_by_hand)
     outcome = run(make(stack).run())
-    assert (outcome.done, outcome.failures) == (("u",), {})
+    assert (outcome.done, set(outcome.failures)) == (("u",), {"t[0]", "t[1]", "t[2]"})
+    assert "no record" in outcome.failures["t[0]"]
     assert tifffile.imread(stack / "out" / "t.tif").min() == 4
+    assert run(make(stack, overwrite=True).run()).failures == {}
+
+
+# Killed: no line of Python runs any more.
+
+
+def killed(folder, name, **options):
+    """Run in a process that dies in the middle of one image."""
+    child = os.fork()
+    if not child:
+        run(
+            make(
+                folder, lambda p, i: os._exit(9) if p.label == name else answer(p, i), **options
+            ).run()
+        )
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_killed_run_is_read_whole_and_gone_on_with(folder):
+    killed(folder, "p9")
+    assert [i.label for i in read_results(folder / "out").images] == ["p4", "p5", "p6", "p7", "p8"]
+    assert len(recorded_prompts(folder / "out" / "prompts.json").images) == 5
+    again = run(make(folder).run())
+    assert (len(again.skipped), again.done) == (5, ("p9", "p10", "p11"))
+    assert_consistent(folder)
+
+
+def test_killed_twice_loses_nothing(folder):
+    killed(folder, "p6")
+    killed(folder, "p9")
+    assert len(run(make(folder).run()).skipped) == 5
+    assert_consistent(folder)
+
+
+def test_killed_overwriting_is_gone_on_with_as_such(folder):
+    run(make(folder).run())
+    other = {**RUN, "settings": {"cut": 0.7}}
+    killed(folder, "p9", made_by=other, overwrite=True)
+    with pytest.raises(OutputError, match="cut"):
+        run(make(folder).run())
+    again = run(make(folder, made_by=other).run())
+    assert (len(again.skipped), again.done) == (5, ("p9", "p10", "p11"))
+    assert_consistent(folder)
+
+
+def test_killed_stack_goes_on_where_it_stopped(stack):
+    killed(stack, "t[2]")
+    seen = []
+    run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
+    assert seen == ["t[2]", "u"]
+    assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
+    assert not hidden_files(stack / "out")
+
+
+def test_line_of_the_journal_that_was_cut_off_is_passed_over(folder):
+    killed(folder, "p9")
+    journal = next((folder / "out").glob(".*journal"))
+    journal.write_text(journal.read_text()[:-20])
+    again = run(make(folder).run())
+    assert set(again.failures) == {"p8"}  # labels that nobody answers for
+    assert len(again.skipped) == 4
+
+
+# Results that are there, and right no longer.
+
+
+def test_image_that_changed_is_done_again_and_told(folder):
+    run(make(folder).run())
+    write_image(folder / "images" / "p5.png", np.full((10, 12), 7, np.uint8))
+    again = run(make(folder).run())
+    assert (again.done, len(again.skipped)) == (("p5",), 7)
+    assert "p5" in " ".join(again.notices)
+    assert run(make(folder).run()).notices == ()
+
+
+def test_another_image_of_that_name_is_refused_before_work_begins(folder):
+    run(make(folder).run())
+    write_image(folder / "else" / "p5.png", np.full((10, 12), 7, np.uint8))
+    before = tifffile.imread(folder / "out" / "p5.tif")
+    with pytest.raises(OutputError, match="another image"):
+        run(make(folder, lambda p, i: answer(p, i, 3), source=folder / "else").run())
+    assert (tifffile.imread(folder / "out" / "p5.tif") == before).all()
+
+
+def test_images_that_moved_are_those_that_were_done(folder):
+    run(make(folder).run())
+    (folder / "images").rename(folder / "moved")
+    assert len(run(make(folder, source=folder / "moved").run()).skipped) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        pytest.param({"settings": {"cut": 0.7}}, "settings.cut 0.5", id="setting"),
+        pytest.param({"settings": {"cut": 0.5, "new": True}}, "settings.new", id="new_setting"),
+        pytest.param({"prompter": "0" * 64}, "another prompter", id="prompter"),
+        pytest.param({"method": "matcher"}, "matcher", id="method"),
+    ],
+)
+def test_results_of_another_run_are_refused_and_named(folder, changes, named):
+    run(make(folder).run())
+    with pytest.raises(OutputError, match=named):
+        run(make(folder, made_by={**RUN, **changes}).run())
+    assert run(make(folder, made_by={**RUN, **changes}, overwrite=True).run()).skipped == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", b"no tiff"], ids=["empty", "cut", "foreign"])
+def test_damaged_label_file_is_made_again_and_told(folder, content):
+    run(make(folder).run())
+    (folder / "out" / "p5.tif").write_bytes(content)
+    again = run(make(folder).run())
+    assert again.done == ("p5",)
+    assert "damaged" in again.notices[0]
+    assert tifffile.imread(folder / "out" / "p5.tif").sum() == 12
+
+
+def test_label_file_that_somebody_edited_is_not_written_over(folder):
+    run(make(folder).run())
+    export.write_labels(folder / "out" / "p5.tif", np.full((10, 12), 3), overwrite=True)
+    write_image(folder / "images" / "p5.png", np.full((10, 12), 7, np.uint8))
+    again = run(make(folder).run())
+    assert "edited" in again.failures["p5"]
+    assert tifffile.imread(folder / "out" / "p5.tif").min() == 3
+
+
+def test_tables_that_were_deleted_are_missed(folder):
+    run(make(folder).run())
+    for name in ("prompts.json", "scores.csv", "provenance.json"):
+        (folder / "out" / name).unlink()
+    assert len(run(make(folder).run()).failures) == 8
+
+
+def test_prompts_that_changed_are_answered_again(folder):
+    run(make(folder, inputs=lambda p: {"prompts": "a"}).run())
+    again = run(make(folder, inputs=lambda p: {"prompts": "b" if p.name == "p5" else "a"}).run())
+    assert (again.done, again.notices) == (("p5",), ("done again, as the prompts changed: p5.",))
+
+
+def test_heat_maps_that_were_not_asked_for_before_are_made(folder):
+    run(make(folder, with_map).run())
+    run(make(folder, with_map, heatmaps=True).run())
+    assert len(list((folder / "out" / "heatmaps").iterdir())) == 8
+
+
+def test_images_that_hang_on_each_other_are_all_done_again(folder):
+    run(make(folder, chained="files").run())
+    (folder / "out" / "p6.tif").unlink()
+    assert len(run(make(folder, chained="files").run()).done) == 8
+
+
+def test_second_run_in_a_folder_is_refused(folder):
+    job = make(folder).run()
+    with (
+        atomic.claimed(folder / "out"),
+        pytest.raises(OutputError, match="another run"),
+        atomic.claimed(folder / "out"),
+    ):
+        next(job)
+    with atomic.claimed(folder / "out"):
+        next(job)
+    run(job)
+    assert not hidden_files(folder / "out")
+
+
+def test_what_a_killed_writer_left_is_removed(folder):
+    (folder / "out" / f".0a{atomic.TEMP_SUFFIX}").write_bytes(b"half")
+    with atomic.claimed(folder / "out"):
+        pass
+    assert not hidden_files(folder / "out")
 
 
 # Heat maps, sheet, earlier results.
@@ -371,8 +572,8 @@ def test_steps_count_up_to_the_number_of_planes(stack):
 
 def test_plane_without_a_file_is_done(tmp_path):
     plane = Plane("image", (), lambda: np.full((10, 12), 9, np.uint8))
-    records = Records(tmp_path, "toy", GREY)
-    run(Loop([plane], answer, records, Sheet(None), False).run())
+    records = Records(tmp_path, "toy", GREY, RUN)
+    run(Loop([plane], answer, records, Sheet(None)).run())
     assert (tmp_path / "image.tif").exists()
 
 
@@ -381,8 +582,9 @@ def test_steps_bring_results_failures_and_what_was_done_before(folder):
     run(make(folder, source=folder / "images" / "p4.png").run())
     steps = []
     run(make(folder).run(), steps.append)
-    assert steps[0].data == {"skipped": 1}
-    assert steps[1].data["plane"] == "p5"
-    assert steps[1].data["failure"].startswith("p5.png: ")
-    assert steps[2].data["plane"] == "p6"
-    assert steps[2].data["result"].labels.max() == 1
+    assert steps[0].data == {"phase": "check"}
+    assert steps[1].data == {"skipped": 1}
+    assert steps[2].data["plane"] == "p5"
+    assert steps[2].data["failure"].startswith("p5.png: ")
+    assert steps[3].data["plane"] == "p6"
+    assert steps[3].data["result"].labels.max() == 1

@@ -39,6 +39,7 @@ _UNITS = {
     "load": ("", 1),
     "demo": ("", 1),
     "hash": ("file", 1),
+    "check": ("file", 1),
 }
 
 
@@ -109,23 +110,23 @@ class Board:
 
 @contextmanager
 def one_interrupt() -> Iterator[None]:
-    """Let the first Ctrl-C stop the work, and further ones not disturb the tidying up."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):
+    """Let the first Ctrl-C or SIGTERM stop the work; further ones do not disturb the tidying up."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    kinds = [k for k in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(k) != signal.SIG_IGN]
 
     def stop(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop) or signal.SIG_DFL
+    before = {kind: signal.signal(kind, stop) or signal.SIG_DFL for kind in kinds}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def drive(job: Job[R], *, as_json: bool) -> R:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.atomic import atomic_file
+from napari_samic.atomic import atomic_file, kept_file
 from napari_samic.contracts import HeatMap, Image, IntArray
 from napari_samic.errors import InputError
 from napari_samic.pictures import contact_sheet, overlay
@@ -35,7 +35,13 @@ __all__ = [
 ]
 
 
-def write_labels(path: str | Path, labels: NDArray[Any], *, overwrite: bool = False) -> None:
+def write_labels(
+    path: str | Path,
+    labels: NDArray[Any],
+    *,
+    overwrite: bool = False,
+    ready: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Write a label image or stack as a compressed int32 TIFF of the same shape.
 
     Parameters
@@ -44,6 +50,8 @@ def write_labels(path: str | Path, labels: NDArray[Any], *, overwrite: bool = Fa
         0 is background.
     overwrite : bool
         Whether an existing file may be replaced.
+    ready : callable
+        Called with the finished file before it takes its place.
 
     Raises
     ------
@@ -57,6 +65,7 @@ def write_labels(path: str | Path, labels: NDArray[Any], *, overwrite: bool = Fa
     checked = _checked_labels(labels, str(path))
     with atomic_file(path, overwrite=overwrite) as temporary:
         tifffile.imwrite(temporary, checked, compression="zlib", photometric="minisblack")
+        ready(temporary)
 
 
 def _checked_labels(labels: NDArray[Any], where: str) -> IntArray:
@@ -85,6 +94,10 @@ class StackWriter:
         (H, W) in pixels.
     overwrite : bool
         Whether an existing file may be replaced.
+    part : Path, optional
+        Where the unfinished file is kept if the block fails; one of the same shape is gone on with.
+    ready : callable
+        Called with the finished file before it takes its place.
 
     Raises
     ------
@@ -99,28 +112,55 @@ class StackWriter:
         shape: tuple[int, int],
         *,
         overwrite: bool = False,
+        part: Path | None = None,
+        ready: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self._path, self._stack_shape, self._shape = Path(path), stack_shape, shape
-        self._overwrite = overwrite
+        self._overwrite, self._part, self._ready = overwrite, part, ready
         self._stack: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        import tifffile
-
         with ExitStack() as stack:
-            temporary = stack.enter_context(atomic_file(self._path, overwrite=self._overwrite))
-            self._offset, _ = tifffile.imwrite(
-                temporary,
-                shape=self._stack_shape + self._shape,
-                dtype=np.dtype("<i4"),
-                byteorder="<",
-                photometric="minisblack",
-                returnoffset=True,
-            )
+            if self._part is None:
+                place = atomic_file(self._path, overwrite=self._overwrite)
+            else:
+                place = kept_file(self._path, self._part, overwrite=self._overwrite)
+            temporary = stack.enter_context(place)
+            offset = self._begun(temporary)
+            self._offset = self._begin(temporary) if offset is None else offset
+            stack.push(lambda kind, *_: self._ready(temporary) if kind is None else None)
             # Plain writes, no memory map: on a full disk a map kills the process.
-            self._file = stack.enter_context(temporary.open("r+b"))
+            self._file = stack.enter_context(temporary.open("r+b", buffering=0))
             self._stack = stack.pop_all()
         return self
+
+    def _begin(self, path: Path) -> int:
+        """Write header and zeros; returns where the pixels begin."""
+        import tifffile
+
+        offset, _ = tifffile.imwrite(
+            path,
+            shape=self._stack_shape + self._shape,
+            dtype=np.dtype("<i4"),
+            byteorder="<",
+            photometric="minisblack",
+            returnoffset=True,
+        )
+        return int(offset)
+
+    def _begun(self, path: Path) -> int | None:
+        """Where the pixels of an unfinished file begin; None if it is not there, or another."""
+        import tifffile
+
+        if not path.exists():
+            return None
+        try:
+            with tifffile.TiffFile(path) as file:
+                series = file.series[0]
+                same = series.shape == self._stack_shape + self._shape and series.dtype == "<i4"
+                return series.dataoffset if same else None
+        except (tifffile.TiffFileError, OSError, ValueError, IndexError):
+            return None
 
     def write(self, index: tuple[int, ...], labels: NDArray[Any]) -> None:
         """Put one plane, (H, W) whole numbers, at its `Plane.index`.

@@ -105,10 +105,12 @@ class Finisher:
 
     def _told_export(self, outcome: Any) -> None:
         count = len(outcome.figures["files"])
-        self._say(
+        line = (
             f"{outcome.figures['objects']} objects of {len(outcome.done)} images: {count} "
             f"file{'s' * (count != 1)} in {outcome.out}."
         )
+        notices = [f"{text[:1].upper()}{text[1:]}" for text in outcome.notices]
+        self._say(" ".join([line, *notices]))
 
     # --- jobs
 

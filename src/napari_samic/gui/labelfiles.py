@@ -129,9 +129,9 @@ class LabelFiles:
         ----------
         names : sequence of str
         tables : bool
-            Also `prompts.json` and `scores.csv`: those to come are of another kind.
+            Also the tables: those to come are of another kind.
         """
-        others = ("prompts.json", "scores.csv") if tables else ()
+        others = ("prompts.json", "scores.csv", "provenance.json") if tables else ()
         for file in [*(self.file(name) for name in names), *(self.folder / n for n in others)]:
             if file.is_file():
                 _move(file, self.folder / BEFORE / file.name)

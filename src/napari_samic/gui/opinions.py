@@ -61,9 +61,9 @@ class Opinion:
         """As the review file says it; None if there is no verdict."""
         if self.verdict == EDITED and self.edit is not None:
             edit = self.edit
-            return Verdict(EDITED, self.reason, edit.file, edit.sha256, edit.objects)
+            return Verdict(EDITED, self.reason, edit.file, edit.sha256, edit.objects, of=self.of)
         if self.verdict in (ACCEPTED, REJECTED):
-            return Verdict(self.verdict, self.reason)
+            return Verdict(self.verdict, self.reason, of=self.of)
         return None
 
 

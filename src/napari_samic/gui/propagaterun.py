@@ -195,7 +195,8 @@ class Run:
         parts = [f"{new} image{'s' * (new != 1)} done"]
         parts += [f"{before} had a result"] if before else []
         parts += [f"{bad} failed"] if bad else []
-        self.status = ", ".join(parts) + "."
+        notices = [f"{line[:1].upper()}{line[1:]}" for line in outcome.notices]
+        self.status = " ".join([", ".join(parts) + ".", *notices])
         self._unfinished = self.status
 
     def _failed(self, error: Exception) -> bool:

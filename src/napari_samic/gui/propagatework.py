@@ -21,7 +21,7 @@ from napari_samic.contracts import (
     Segmentation,
     Step,
 )
-from napari_samic.errors import InputError
+from napari_samic.errors import InputError, StaleError
 from napari_samic.gui.labelfiles import LabelFiles, plain, read_result
 from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
@@ -152,7 +152,7 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
     ------
     InputError
         Nothing is left to be done; a result of the same name is of another image; or earlier
-        results are of another model or normalisation, and `anew` is off.
+        results are of another model, normalisation, prompter or settings, and `anew` is off.
     """
     paths = yield from images
     keep = results.protected()
@@ -167,20 +167,20 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
         raise InputError(msg)
     if order.anew:
         results.set_aside([stem_of(path) for path in todo], tables=foreign)
-    return (
-        yield from _brief(
-            recipes.job(
-                "segment",
-                todo,
-                prompter=order.prompter,
-                out=results.folder,
-                settings=order.settings,
-                peaks=order.peaks,
-                heatmaps=True,
-                record=order.recipe,
-            )
-        )
+    job = recipes.job(
+        "segment",
+        todo,
+        prompter=order.prompter,
+        out=results.folder,
+        settings=order.settings,
+        peaks=order.peaks,
+        heatmaps=True,
+        record=order.recipe,
     )
+    try:
+        return (yield from _brief(job))
+    except StaleError as error:
+        raise InputError(f"there are {error.why}. Let them be done again.") from error
 
 
 def _brief(job: Job[Outcome]) -> Job[Outcome]:

@@ -19,9 +19,10 @@ from napari_samic.contracts import IntArray, Job, Step
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.records import Labels
-from napari_samic.pipeline.results import Result, Results, read_results, stacks
-from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
+from napari_samic.pipeline.journal import whole
+from napari_samic.pipeline.records import Labels, recorded_prompts
+from napari_samic.pipeline.results import Result, Results, doubts_of, read_results, stacks
+from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.reviews import EDITED, FORMAT, VERSION, Verdict, load_review, sha256_of
 
 REVIEW = "review.json"
@@ -71,27 +72,34 @@ def accept(
     """
     found = read_results(results)
     verdicts = load_review(review)
-    stored = load_prompts(prompts) if prompts is not None else None
+    stored = recorded_prompts(prompts) if prompts is not None else None
     _check_known(found, verdicts, review)
+    _check_judged(found, verdicts, review)
     changed = _edits(verdicts, edits)
     folder = common.results_folder(out, [one.plane.path for one in found.images])
     kept = {k: v for k, v in stacks(found).items() if _any_kept(v, verdicts)}
-    _make_room(folder, [f"{name}.tif" for name in kept], overwrite=overwrite)
+    doubts = yield from doubts_of(found)
+    run = {"job": "accept", "of": found.sha256, "review": sha256_of(Path(review))}
+    run |= {"prompts": sha256_of(Path(prompts))} if prompts is not None else {}
     rows: list[dict[str, Any]] = []
     done: list[str] = []
-    for name, members in kept.items():
-        with Labels(folder / f"{name}.tif", overwrite=overwrite) as file:
-            for one in members:
-                labels, more = _taken(one, verdicts.get(one.label), changed)
-                file.write(one.plane, labels)
-                rows += more
-        done += [one.label for one in members if _keeps(verdicts, one)]
-        yield Step(len(done), len(found.images), name)
-    _write_tables(folder, found, stored, rows, done, verdicts)
+    with whole(folder, run) as session:
+        may = overwrite or session.resumes
+        _make_room(folder, [f"{name}.tif" for name in kept], overwrite=may)
+        session.begin()
+        for name, members in kept.items():
+            with Labels(folder / f"{name}.tif", overwrite=may) as file:
+                for one in members:
+                    labels, more = _taken(one, verdicts.get(one.label), changed)
+                    file.write(one.plane, labels)
+                    rows += more
+            done += [one.label for one in members if _keeps(verdicts, one)]
+            yield Step(len(done), len(found.images), name)
+        _write_tables(folder, found, stored, rows, done, verdicts)
     counts = Counter(v.verdict for v in verdicts.values())
     figures = {kind: counts[kind] for kind in ("accepted", "edited", "rejected")}
     figures["unreviewed"] = len(found.images) - len(verdicts)
-    return common.Outcome(folder, tuple(done), (), {}, figures)
+    return common.Outcome(folder, tuple(done), (), {}, figures, notices=doubts)
 
 
 def _keeps(verdicts: Mapping[str, Verdict], one: Result) -> bool:
@@ -113,6 +121,26 @@ def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path |
         raise InputError(msg)
     if not any(v.keeps for v in verdicts.values()):
         raise InputError(f"{Path(review).name}: nothing is accepted. Accept a result first.")
+
+
+def _check_judged(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
+    """Raise InputError where labels are others than those that were judged."""
+    hashes: dict[Path, str] = {}
+    others = []
+    for one in found.images:
+        path, verdict = one.plane.path, verdicts.get(one.label)
+        if path is None or verdict is None or not verdict.of or not verdict.keeps:
+            continue
+        if path not in hashes:
+            hashes[path] = sha256_of(path)
+        others += [one.label] if hashes[path] != verdict.of else []
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        msg = (
+            f"{Path(review).name}: the labels of {', '.join(others[:5])}{more} are not those that "
+            "were reviewed. Review these images again."
+        )
+        raise InputError(msg)
 
 
 def _edits(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[str, Path]:

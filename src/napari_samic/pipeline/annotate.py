@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_samic import __version__, atomic, sambox
 from napari_samic import masks as mask_files
-from napari_samic import sambox
 from napari_samic.contracts import Image, Job, Plane, Segmenter, Step
 from napari_samic.errors import InputError, PromptError
 from napari_samic.join import join
@@ -18,9 +20,10 @@ from napari_samic.metrics import iou
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common
 from napari_samic.pipeline.loop import Answer, Loop, Tally
-from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.records import Records, recorded_prompts
 from napari_samic.pipeline.sheet import Sheet
-from napari_samic.prompts import ImagePrompts, load_prompts
+from napari_samic.prompts import ImagePrompts, PromptFile, to_tree
+from napari_samic.reviews import sha256_of
 from napari_samic.settings import AnnotateSettings, SegmentSettings
 
 
@@ -77,7 +80,7 @@ def annotate(
         msg = "give either a prompt file (--prompts), or masks to click from (--masks, --simulate)."
         raise InputError(msg)
     planes = common.open_planes(images)
-    stored = load_prompts(prompts) if prompts is not None else None
+    stored = recorded_prompts(prompts) if prompts is not None else None
     truth: dict[str, Path] = {}
     if stored is not None:
         planes = common.named(planes, stored)
@@ -87,14 +90,15 @@ def annotate(
     yield Step(0, len(planes), "looking at the images")
     normalisation = common.normalisation_of(planes, stored, channels)
     model = common.full_name(model)
-    records = Records(folder, model, normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     work = _Work(segmenter, entries, truth, settings, segment)
-    sheet = Sheet(folder / "overlay.png" if overlay else None)
-    loop = Loop(planes, work, records, sheet, overwrite)
-    outcome = yield from loop.run()
+    with atomic.claimed(folder):
+        records = Records(folder, model, normalisation, work.run, overwrite=overwrite)
+        sheet = Sheet(folder / "overlay.png" if overlay else None)
+        loop = Loop(planes, work, records, sheet, inputs=work.inputs)
+        outcome = yield from loop.run()
     return replace(outcome, figures=_figures(loop.tallies))
 
 
@@ -111,6 +115,24 @@ class _Work:
     ) -> None:
         self.segmenter, self.entries, self.truth = segmenter, entries, truth
         self.settings, self.segment = settings or AnnotateSettings(), segment or SegmentSettings()
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What makes the results: see `provenance`."""
+        model = getattr(self.segmenter, "weights_sha256", "") or self.segmenter.name
+        settings = {"segment": self.segment.to_dict()}
+        if not self.entries:
+            settings |= {"simulate": self.settings.to_dict()}
+        return {"job": "annotate", "version": __version__, "model_sha256": str(model), **settings}
+
+    def inputs(self, plane: Plane) -> dict[str, str]:
+        """Hash of what is asked for, or of the mask that the clicks come from."""
+        if plane.label not in self.entries:
+            return {"mask": sha256_of(self.truth[plane.label])}
+        entry = self.entries[plane.label]
+        asked = PromptFile((replace(entry, scores=(0.0,) * len(entry.objects)),))
+        tree = to_tree(asked)["images"][0]["objects"]
+        return {"prompts": hashlib.sha256(json.dumps(tree).encode()).hexdigest()}
 
     def __call__(self, plane: Plane, image: Image) -> Answer:
         """Answer of one plane, for the loop."""

@@ -18,9 +18,17 @@ from napari_samic.export.measure import COLUMNS, measurements
 from napari_samic.export.objects import Labelled
 from napari_samic.export.omezarr import write_ome_zarr
 from napari_samic.pipeline import common
-from napari_samic.pipeline.records import Labels
-from napari_samic.pipeline.results import Result, Results, read_results, stacks, stem_of_plane
-from napari_samic.prompts import PromptFile, load_prompts, save_prompts
+from napari_samic.pipeline.journal import whole
+from napari_samic.pipeline.records import Labels, recorded_prompts
+from napari_samic.pipeline.results import (
+    Result,
+    Results,
+    doubts_of,
+    read_results,
+    stacks,
+    stem_of_plane,
+)
+from napari_samic.prompts import PromptFile, save_prompts
 from napari_samic.settings import ExportSettings
 
 FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
@@ -52,30 +60,36 @@ def export(
     Returns
     -------
     Job of Outcome
-        `figures`: `objects`, and `files` by their names in `out`.
+        `figures`: `objects`, and `files` by their names in `out`. `notices`: what is no longer as
+        it was when the labels were made.
 
     Raises
     ------
     InputError
         No results there, no format asked for, or `out` is the folder of the results.
     OutputError
-        One of the files is there already (then nothing is written), or the disk refuses.
+        One of the files is there already (then nothing is written), unless this very export was
+        stopped; another run writes there; or the disk refuses.
     """
     how = settings or ExportSettings()
     if not any(getattr(how, name) for name in FORMATS):
         raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
-    names = load_prompts(classes).classes if classes is not None else None
+    names = recorded_prompts(classes).classes if classes is not None else None
     found = read_results(results, classes=names)
     folder = common.results_folder(out, [one.plane.path for one in found.images])
-    writing = _Writing(found, folder, how, overwrite)
-    writing.check()
-    yield Step(0, len(found.images), "looking at the results")
-    for name, members in stacks(found).items():
-        writing.file(name, members)
-        yield Step(len(writing.done), len(found.images), f"{name}: {writing.objects} objects")
-    writing.finish()
+    doubts = yield from doubts_of(found)
+    run = {"job": "export", "of": found.sha256, "settings": how.to_dict(), "classes": names}
+    with whole(folder, run) as session:
+        writing = _Writing(found, folder, how, overwrite or session.resumes)
+        writing.check()
+        session.begin()
+        yield Step(0, len(found.images), "looking at the results")
+        for name, members in stacks(found).items():
+            writing.file(name, members)
+            yield Step(len(writing.done), len(found.images), f"{name}: {writing.objects} objects")
+        writing.finish()
     figures = {"objects": writing.objects, "files": sorted(writing.files)}
-    return common.Outcome(folder, tuple(writing.done), (), {}, figures)
+    return common.Outcome(folder, tuple(writing.done), (), {}, figures, notices=doubts)
 
 
 class _Writing:

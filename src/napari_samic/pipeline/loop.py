@@ -1,7 +1,7 @@
 """The loop over planes that annotating and segmenting share.
 
-A bad image is noted and passed over; images done before are skipped; what is done is recorded even
-when the job is cancelled or the disk fills up.
+A bad image is noted and passed over; images whose result is of this very run are skipped; what is
+done is recorded even when the job is cancelled, killed, or the disk fills up.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from napari_samic import export
 from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Segmentation, Step
 from napari_samic.errors import OutputError, SamicError
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
-from napari_samic.pipeline.common import Outcome, groups, make_folder, reason
+from napari_samic.pipeline.common import Outcome, groups, make_folder, pixels_sha256, reason
+from napari_samic.pipeline.journal import part_of
 from napari_samic.pipeline.records import Labels, Record, Records, record_of
 from napari_samic.pipeline.sheet import Sheet
+from napari_samic.pipeline.survey import Survey
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class Tally:
 
 
 Work = Callable[[Plane, Image], Answer]
+Chained = Literal["", "planes", "files"]
 
 
 @dataclass(eq=False)
@@ -66,40 +70,79 @@ class Loop:
 
     The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
     why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
-    number of its planes.
+    number of its planes. Steps of the phase "check" look at what an earlier run has left.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+    work : callable
+    records : Records
+    sheet : Sheet
+    heatmaps : bool
+    chained : str
+        Whose answers hang on those before: of the "planes" of a stack, also of all "files", or "".
+        What hangs together is begun anew, not gone on with.
+    inputs : callable
+        What an answer is made of beside the pixels: hashes, by what it is.
     """
 
     planes: Sequence[Plane]
     work: Work
     records: Records
     sheet: Sheet
-    overwrite: bool
     heatmaps: bool = False
+    chained: Chained = ""
+    inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {}
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
     def run(self) -> Job[Outcome]:
-        """Do every plane; yields a Step each.
+        """Do every plane that has no result of this run; yields a Step each.
 
         Raises
         ------
+        StaleError
+            Results of other settings or images are there.
         OutputError
             The disk refuses: the next image would meet the same.
         """
+        survey = Survey(self.records, self.inputs, self.heatmaps)
+        files = [(name, members, self._target(name)) for name, members in groups(self.planes)]
+        for i, (_, members, target) in enumerate(files):
+            if survey.look(members, target):
+                data = {"phase": "check"}
+                yield Step(i + 1, len(files), "looking at earlier results", data)
+        survey.refuse()
+        if self.chained == "files":
+            survey.all_or_none([target for _, _, target in files])
+        complete = False
+        self.records.begin()
         try:
-            for name, members in groups(self.planes):
-                target = self.records.out / f"{name}.tif"
-                if target.exists() and not self.overwrite:
+            for name, members, target in files:
+                if why := survey.failed.get(target):
+                    for plane in members:
+                        self.records.fail(plane.label, why)
+                    yield self._step(f"{name}: left as it is")
+                elif target in survey.valid:
                     self._skip(members, target)
                     yield self._step(f"{name}: done before", data={"skipped": len(members)})
                 else:
                     yield from self._one_file(members, target)
+            complete = True
         finally:
-            self.records.save()
+            self.records.save(complete=complete)
             self.sheet.save()
-        records = self.records
-        return Outcome(records.out, tuple(self.done), tuple(self.skipped), records.failures)
+        return Outcome(
+            self.records.out,
+            tuple(self.done),
+            tuple(self.skipped),
+            self.records.failures,
+            notices=survey.notices,
+        )
+
+    def _target(self, name: str) -> Path:
+        return self.records.out / f"{name}.tif"
 
     def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> Step:
         count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
@@ -117,32 +160,53 @@ class Loop:
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
 
     def _one_file(self, members: Sequence[Plane], target: Path) -> Job[None]:
-        made: dict[str, Record] = {}
+        done: dict[str, tuple[Record, Mapping[str, str]]] = {}
         tallies: list[Tally] = []
-        labels = Labels(target, overwrite=self.overwrite)
-        try:
-            with labels:
-                for plane in members:
-                    try:
-                        answer = self._one(plane, labels, made)
-                        tallies.append(_tally(answer))
-                        message = f"{plane.label}: {answer.caption}"
-                        data: dict[str, Any] = {"result": answer.result}
-                    except OutputError:
-                        raise
-                    except (SamicError, MemoryError, RuntimeError) as error:
-                        message = _reason(plane, error)
-                        made.pop(plane.label, None)
-                        self.records.fail(plane.label, message)
-                        data = {"failure": message}
-                    yield self._step(message, len(made), {"plane": plane.label, **data})
-        finally:
-            if labels.is_written:
-                self.records.commit(members, made)
-        self.done += made
+        part = part_of(target.parent, target.name)
+        if self.chained:
+            part.unlink(missing_ok=True)
+        commit = partial(
+            self.records.commit, target, planes=members, done=done, heatmaps=self.heatmaps
+        )
+        with Labels(target, overwrite=True, part=part, ready=commit) as labels:
+            for plane in members:
+                if (before := self._part(plane, part)) is not None:
+                    done[plane.label] = before
+                    yield self._step(f"{plane.label}: done before", len(done))
+                    continue
+                try:
+                    answer = self._one(plane, labels, done)
+                    tallies.append(_tally(answer))
+                    message = f"{plane.label}: {answer.caption}"
+                    data: dict[str, Any] = {"result": answer.result}
+                except OutputError:
+                    raise
+                except (SamicError, MemoryError, RuntimeError) as error:
+                    message = _reason(plane, error)
+                    done.pop(plane.label, None)
+                    self.records.fail(plane.label, message)
+                    data = {"failure": message}
+                yield self._step(message, len(done), {"plane": plane.label, **data})
+        self.done += done
         self.tallies += tallies
 
-    def _one(self, plane: Plane, labels: Labels, made: dict[str, Record]) -> Answer:
+    def _part(self, plane: Plane, part: Path) -> tuple[Record, Mapping[str, str]] | None:
+        """A plane that was done before its stack was stopped, if it still is what it was."""
+        found = self.records.part(plane.label) if part.exists() and not self.chained else None
+        if found is None:
+            return None
+        with suppress(SamicError):
+            image = read_rgb(plane, self.records.normalisation)
+            if found[1] == {"pixels": pixels_sha256(image), **self.inputs(plane)}:
+                return found
+        return None
+
+    def _one(
+        self,
+        plane: Plane,
+        labels: Labels,
+        done: dict[str, tuple[Record, Mapping[str, str]]],
+    ) -> Answer:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
         image = read_rgb(plane, self.records.normalisation)
@@ -153,11 +217,16 @@ class Loop:
             name = "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
             export.write_heat_map(folder / f"{name}.tif", result.heat_map, overwrite=True)
         seconds = round(time.monotonic() - started, 3)
-        made[plane.label] = record_of(
+        record = record_of(
             plane, image, result, objects=answer.objects, extra=answer.extra,
             clicks=answer.clicks, seconds=seconds, numbered=answer.numbered,
         )  # fmt: skip
+        inputs = {"pixels": record.prompts.sha256, **self.inputs(plane)}
+        done[plane.label] = record, inputs
         labels.write(plane, result.labels)
+        if plane.stack_shape:
+            file = f"{plane.name}.tif"
+            self.records.note_part(plane.label, file, record, inputs, heatmaps=self.heatmaps)
         caption = f"{plane.label}  {answer.caption}"
         self.sheet.add(image, result.labels, result.objects, caption, answer.truth)
         return answer

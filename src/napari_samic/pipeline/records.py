@@ -1,15 +1,16 @@
-"""What a run leaves beside its label files: prompts, scores and failures, joined to earlier ones.
+"""What a run leaves beside its label files: prompts, scores, provenance and failures.
 
-A record counts only once its label file is there, so that the tables always tell of the files.
+They are joined to those of earlier runs. A record counts only once its label file is there, so that
+the tables always tell of the files.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +18,22 @@ import numpy as np
 
 from napari_samic import atomic, export
 from napari_samic.contracts import Image, IntArray, Plane, Prompts, Segmentation
-from napari_samic.errors import FormatError, OutputError, SamicError
+from napari_samic.errors import FormatError, OutputError, SamicError, StaleError
+from napari_samic.export import plain
 from napari_samic.listing import natural_key
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.common import pixels_sha256
-from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
+from napari_samic.pipeline.journal import Journal, Unfinished, read_journal, stamp_of
+from napari_samic.pipeline.provenance import Made, Run, load_provenance, save_provenance
+from napari_samic.prompts import (
+    ImagePrompts,
+    PromptFile,
+    load_prompts,
+    parsed,
+    save_prompts,
+    to_tree,
+)
+from napari_samic.reviews import sha256_of
 from napari_samic.textfiles import read_text
 
 FAILURES = "failures.csv"
@@ -31,13 +43,28 @@ class Labels:
     """Label file of one image or stack: written plane by plane, there only when complete.
 
     Use in a ``with`` block, one for each file.
+
+    Parameters
+    ----------
+    path : Path
+    overwrite : bool
+    part : Path, optional
+        Where the unfinished file of a stack is kept when the block fails.
+    ready : callable
+        Called with the finished file before it takes its place.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._path, self._overwrite = path, overwrite
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overwrite: bool,
+        part: Path | None = None,
+        ready: Callable[[Path], None] = lambda _: None,
+    ) -> None:
+        self._path, self._overwrite, self._part, self._ready = path, overwrite, part, ready
         self._stack = ExitStack()
         self._writer: export.StackWriter | None = None
-        self._before = self._stamp()
 
     def __enter__(self) -> Self:
         return self
@@ -45,30 +72,18 @@ class Labels:
     def __exit__(self, *exception: Any) -> bool | None:
         return self._stack.__exit__(*exception)
 
-    @property
-    def is_written(self) -> bool:
-        """Whether the file is there, and is ours: not one of an earlier run."""
-        return self._stamp() not in (None, self._before)
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns
-
     def write(self, plane: Plane, labels: IntArray) -> None:
         """Put one plane."""
+        options: dict[str, Any] = {"overwrite": self._overwrite, "ready": self._ready}
         if not plane.stack_shape:
-            export.write_labels(self._path, labels, overwrite=self._overwrite)
+            export.write_labels(self._path, labels, **options)
             return
         if self._writer is None:
-            height, width = labels.shape
-            self._writer = self._stack.enter_context(
-                export.StackWriter(
-                    self._path, plane.stack_shape, (height, width), overwrite=self._overwrite
-                )
+            shape = (labels.shape[0], labels.shape[1])
+            writer = export.StackWriter(
+                self._path, plane.stack_shape, shape, part=self._part, **options
             )
+            self._writer = self._stack.enter_context(writer)
         self._writer.write(plane.index, labels)
 
 
@@ -78,6 +93,126 @@ class Record:
 
     prompts: ImagePrompts
     rows: tuple[dict[str, Any], ...]
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"prompts": to_tree(PromptFile((self.prompts,))), "rows": list(self.rows)}
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any], where: str) -> Record:
+        """Build from what `to_tree` gave.
+
+        Raises
+        ------
+        FormatError, PromptError
+            It did not.
+        """
+        (prompts,) = parsed(tree["prompts"], where).images
+        return cls(prompts, tuple(dict(row) for row in tree["rows"]))
+
+
+@dataclass(eq=False)
+class Tables:
+    """What a folder of results says of its label files, and what a killed run adds to it.
+
+    Attributes
+    ----------
+    images, rows, made : dict
+        By image; `rows` are those of scores.csv.
+    model : str
+    normalisation : dict or None
+    classes : dict of int to str
+    unfinished : Unfinished or None
+    is_empty : bool
+        No run has been here.
+    """
+
+    images: dict[str, ImagePrompts] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
+    model: str = ""
+    normalisation: dict[str, Any] | None = None
+    classes: dict[int, str] = field(default_factory=dict)
+    unfinished: Unfinished | None = None
+    is_empty: bool = True
+
+    @property
+    def prompts(self) -> PromptFile:
+        """As prompts.json holds it."""
+        images = tuple(self.images[k] for k in sorted(self.images, key=natural_key))
+        return PromptFile(images, self.model, self.normalisation, self.classes)
+
+    def drop(self, label: str) -> None:
+        """Forget one image."""
+        for table in (self.images, self.rows, self.made):
+            table.pop(label, None)
+
+    def join(self, left: Unfinished) -> None:
+        """Take what was noted of label files that are there."""
+        for label, entry in left.entries.items():
+            self.drop(label)
+            if entry["made"] is not None:
+                record = Record.from_tree(entry, label)
+                self.images[label], self.rows[label] = record.prompts, list(record.rows)
+                self.made[label] = Made.from_tree(entry["made"], left.head["run"])
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the tables of a folder of results, and what a run that was killed has noted.
+
+    Raises
+    ------
+    FormatError, InputError, PromptError
+        A file of these names that is damaged, or not ours.
+    """
+    found = Tables()
+    path = folder / "prompts.json"
+    if path.exists():
+        stored = load_prompts(path)
+        found.images = {image.name: image for image in stored.images}
+        found.model, found.normalisation = stored.model, stored.normalisation
+        found.classes, found.is_empty = dict(stored.classes), False
+    if (folder / "scores.csv").exists():
+        found.rows = _read_scores(folder / "scores.csv")
+    found.made = load_provenance(folder)
+    for label in [k for k, made in found.made.items() if not (folder / made.file).is_file()]:
+        found.drop(label)
+    found.unfinished = left = read_journal(folder)
+    if left is None:
+        return found
+    head = left.head
+    if not found.is_empty and (head["model"], head["normalisation"]) != (
+        found.model, found.normalisation
+    ):  # fmt: skip
+        found = Tables(unfinished=left)  # an overwriting run of another kind was here
+    found.model, found.normalisation, found.is_empty = head["model"], head["normalisation"], False
+    found.join(left)
+    return found
+
+
+def _read_scores(path: Path) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["image"], []).append(dict(row))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise FormatError(f"{path}: not a table of ours ({error}). Move it away.") from error
+    return rows
+
+
+def recorded_prompts(path: Path | str) -> PromptFile:
+    """A prompt file, with what a killed run in its folder has noted and not yet put there.
+
+    Raises
+    ------
+    InputError, FormatError, PromptError
+        As `load_prompts`.
+    """
+    source = Path(path)
+    if source.name == "prompts.json" and read_journal(source.parent) is not None:
+        return read_tables(source.parent).prompts
+    return load_prompts(source)
 
 
 def record_of(
@@ -139,72 +274,140 @@ def _rows(
 
 
 class Records:
-    """All records of an output folder. `save` is called at the end, and also after a cancel.
+    """All records of an output folder that a run writes to.
+
+    `begin` comes before the first image, `save` at the end, also after a cancel.
+
+    Parameters
+    ----------
+    out : Path
+    model : str
+    normalisation : Normalisation
+    run : dict
+        What makes the results: see `provenance`.
+    overwrite : bool
+        Do again what is there. One that was stopped is gone on with, also without this.
 
     Raises
     ------
+    StaleError
+        The folder holds results of another model or normalisation and `overwrite` is off.
     OutputError
-        The folder holds results of another model or normalisation and `overwrite` is off, or
-        tables that are not ours.
+        Tables that are not ours.
     """
 
     def __init__(
-        self, out: Path, model: str, normalisation: Normalisation, *, overwrite: bool = False
+        self,
+        out: Path,
+        model: str,
+        normalisation: Normalisation,
+        run: Run,
+        *,
+        overwrite: bool = False,
     ) -> None:
-        self.out = out
+        self.out, self.run = out, plain(run)
         self.failures: dict[str, str] = {}
         self.model, self.normalisation = model, normalisation
-        self._images: dict[str, ImagePrompts] = {}
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        if self._read_prompts(overwrite=overwrite):
-            self._read_scores()
-
-    def _read_prompts(self, *, overwrite: bool) -> bool:
-        path = self.out / "prompts.json"
-        if not path.exists():
-            return not overwrite
         try:
-            earlier = load_prompts(path)
-        except SamicError as error:
-            msg = f"{self.out}: holds a file that is in the way ({error}). Choose another folder."
+            self._tables = read_tables(out)
+        except (SamicError, KeyError, TypeError, ValueError) as error:
+            msg = f"{out}: holds a file that is in the way ({error}). Choose another folder."
             raise OutputError(msg) from error
-        same = earlier.normalisation == self.normalisation.to_dict()
-        if not (same and earlier.model == self.model):
-            if not overwrite:
-                what = "another normalisation" if earlier.model == self.model else earlier.model
-                msg = (
-                    f"{self.out}: holds results of {what}. Choose another folder, or overwrite "
-                    "them (--overwrite)."
-                )
-                raise OutputError(msg)
-            return False
-        self._images = {image.name: image for image in earlier.images}
-        return True
+        left = self._tables.unfinished
+        self.resumes = left is not None and left.head["run"] == self.run
+        self.asked = overwrite
+        self.overwrite = overwrite or bool(self.resumes and left and left.head["overwrite"])
+        self._parts = dict(left.parts) if self.resumes and left else {}
+        self._journal = Journal(out)
+        self._check_kind()
 
-    def _read_scores(self) -> None:
-        path = self.out / "scores.csv"
-        if not path.exists():
+    def _check_kind(self) -> None:
+        earlier, mine = self._tables, self.normalisation.to_dict()
+        if earlier.is_empty or (earlier.model, earlier.normalisation) == (self.model, mine):
             return
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    self._rows.setdefault(row["image"], []).append(dict(row))
-        except (OSError, ValueError, KeyError, csv.Error) as error:
-            msg = f"{path}: not a table of ours ({error}). Choose another folder."
-            raise OutputError(msg) from error
+        if not self.overwrite:
+            what = "another normalisation" if earlier.model == self.model else earlier.model
+            raise StaleError(self.out, f"results of {what}")
+        self._tables = Tables()
 
-    def commit(self, planes: Sequence[Plane], records: Mapping[str, Record]) -> None:
-        """Take the records of one written file; planes without one lose what they had."""
+    def begin(self) -> None:
+        """Keep what a killed run had noted, and begin to note what this one does.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses.
+        """
+        if self._tables.unfinished is not None:
+            self._write_tables()
+        self._journal.begin(self._head, self._parts.values())
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        kind = {"model": self.model, "normalisation": self.normalisation.to_dict()}
+        return {"run": self.run, "overwrite": self.overwrite, **kind}
+
+    def made(self, label: str) -> Made | None:
+        """What made the labels that are there; None if that is not known."""
+        return self._tables.made.get(label) if label in self._tables.images else None
+
+    def file_of(self, label: str) -> str:
+        """Where the image was that is recorded; "" if not known."""
+        return self._tables.images[label].file if label in self._tables.images else ""
+
+    def part(self, label: str) -> tuple[Record, dict[str, str]] | None:
+        """A plane that lies in an unfinished stack, and what it was made of."""
+        entry = self._parts.get(label)
+        if entry is None:
+            return None
+        try:
+            return Record.from_tree(entry, label), dict(entry["made"]["inputs"])
+        except (SamicError, KeyError, TypeError, ValueError):
+            return None
+
+    def note_part(
+        self, label: str, file: str, record: Record, inputs: Mapping[str, str], *, heatmaps: bool
+    ) -> None:
+        """Note a plane of a stack that is not finished."""
+        made = Made(self.run, file, "", inputs, heatmaps)
+        entry = {"image": label, "file": file, "stamp": None, "made": made.to_tree()}
+        self._parts[label] = entry | record.to_tree()
+        self._journal.add(self._parts[label])
+
+    def commit(
+        self,
+        file: Path,
+        ready: Path,
+        planes: Sequence[Plane],
+        done: Mapping[str, tuple[Record, Mapping[str, str]]],
+        *,
+        heatmaps: bool,
+    ) -> None:
+        """Note one file that is about to take its place.
+
+        Parameters
+        ----------
+        file, ready : Path
+            Where it will be, and where it is now.
+        planes : sequence of Plane
+            All of the file; those without a record lose what they had.
+        done : dict of str to (Record, dict)
+            By plane: its record, and the hashes of what it was made of.
+        """
+        sha256, stamp = sha256_of(ready), stamp_of(ready)
         for plane in planes:
-            self._images.pop(plane.label, None)
-            self._rows.pop(plane.label, None)
-        for label, record in records.items():
-            self._images[label] = record.prompts
-            self._rows[label] = list(record.rows)
+            entry = {"image": plane.label, "file": file.name, "stamp": stamp, "made": None}
+            if plane.label in done:
+                record, inputs = done[plane.label]
+                made = Made(self.run, file.name, sha256, inputs, heatmaps)
+                entry |= {"made": made.to_tree()} | record.to_tree()
+            self._journal.add(entry)
+            self._parts.pop(plane.label, None)
 
     def objects_of(self, label: str) -> tuple[Prompts, ...]:
         """Prompts that are recorded for a plane."""
-        return self._images[label].objects if label in self._images else ()
+        images = self._tables.images
+        return images[label].objects if label in images else ()
 
     def fail(self, label: str, reason: str) -> None:
         """Note an image that could not be done."""
@@ -212,30 +415,45 @@ class Records:
 
     def recall(self, planes: Sequence[Plane]) -> list[str]:
         """Labels of planes done before; those that an earlier run left blank fail again."""
-        known = [p.label in self._images for p in planes]
-        if not any(known):  # a file without records: made by hand, or its tables are gone
-            return [p.label for p in planes]
-        for plane, is_known in zip(planes, known, strict=True):
-            if not is_known:
+        for plane in planes:
+            if plane.label not in self._tables.images:
                 msg = f"{plane.label}: blank in a stack that is done. Overwrite to do it again."
                 self.fail(plane.label, msg)
-        return [p.label for p, is_known in zip(planes, known, strict=True) if is_known]
+        return [p.label for p in planes if p.label in self._tables.images]
 
-    def save(self) -> None:
-        """Write prompts.json, scores.csv, and failures.csv if there were any.
+    def save(self, *, complete: bool) -> None:
+        """Write prompts.json, scores.csv, provenance.json, and failures.csv if there were any.
+
+        Parameters
+        ----------
+        complete : bool
+            Nothing is left to be gone on with.
 
         Raises
         ------
         OutputError
             The disk refuses.
         """
-        images = tuple(self._images[k] for k in sorted(self._images, key=natural_key))
-        content = PromptFile(images, self.model, self.normalisation.to_dict())
+        if (done := read_journal(self.out)) is not None:
+            self._tables.join(done)
+        self._write_tables()
+        write_failures(self.out, self.failures)
+        if complete or not (self._parts or self.overwrite):
+            self._journal.end()
+        else:
+            self._journal.begin(self._head, self._parts.values())
+
+    def _write_tables(self) -> None:
+        found = self._tables
+        content = PromptFile(
+            found.prompts.images, self.model, self.normalisation.to_dict(), found.classes
+        )
         save_prompts(self.out / "prompts.json", content, overwrite=True)
-        rows = [row for name in sorted(self._rows, key=natural_key) for row in self._rows[name]]
+        rows = [row for name in sorted(found.rows, key=natural_key) for row in found.rows[name]]
         if rows or (self.out / "scores.csv").exists():
             export.write_csv(self.out / "scores.csv", rows, overwrite=True)
-        write_failures(self.out, self.failures)
+        made = {k: found.made[k] for k in sorted(found.made, key=natural_key)}
+        save_provenance(self.out, made)
 
 
 def write_failures(folder: Path, failures: Mapping[str, str]) -> None:

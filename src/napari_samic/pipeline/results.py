@@ -5,20 +5,24 @@ Read by what comes after segmenting: reviewing, accepting, exporting. Writes not
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from napari_samic import masks
-from napari_samic.contracts import IntArray, Plane
-from napari_samic.errors import FormatError, InputError
+from napari_samic.contracts import IntArray, Job, Plane, Step
+from napari_samic.errors import FormatError, InputError, SamicError
 from napari_samic.export.objects import About, Labelled
 from napari_samic.listing import natural_key
-from napari_samic.pipeline.common import planes_of
-from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts
+from napari_samic.normalise import Normalisation, read_rgb
+from napari_samic.pipeline.common import pixels_sha256, planes_of
+from napari_samic.pipeline.provenance import Made, difference
+from napari_samic.pipeline.records import read_tables
+from napari_samic.prompts import ImagePrompts, PromptFile
+from napari_samic.reviews import sha256_of
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -88,12 +92,33 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All label images of a folder, and its prompt file if it has one."""
+    """All label images of a folder, and its prompt file if it has one.
+
+    `made` says by image what made its labels, where that is known; `unknown` are label files that
+    the tables do not tell of, and which are no results; `is_unfinished`: a run was stopped.
+    """
 
     folder: Path
     images: tuple[Result, ...]
     stored: PromptFile | None = None
     classes: Mapping[int, str] = field(default_factory=dict)
+    made: Mapping[str, Made] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    is_unfinished: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Of all label files and the tables.
+
+        Raises
+        ------
+        InputError
+            One can't be read.
+        """
+        files = {one.plane.path for one in self.images if one.plane.path is not None}
+        told = [str(one.prompts) + str(one.rows) for one in self.images]
+        parts = [f"{path.name} {sha256_of(path)}" for path in sorted(files)] + told
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None) -> Results:
@@ -118,21 +143,28 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     files = [p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
     if not files:
         raise InputError(f"{place}: no label file (.tif). Give the folder that `segment` wrote.")
-    path = place / "prompts.json"
-    stored = load_prompts(path) if path.is_file() else None
+    tables = read_tables(place)
+    stored = None if tables.is_empty else tables.prompts
     known = {image.name: image for image in stored.images} if stored is not None else {}
     names = {**(stored.classes if stored is not None else {}), **(classes or {})}
-    rows = _scores(place / "scores.csv")
-    images = [
-        _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
+    rows = _checked(place / "scores.csv", tables.rows)
+    planes = [
+        plane
         for file in sorted(files, key=lambda f: natural_key(f.name))
         for plane in _placed(planes_of(file), known)
+    ]
+    images = [
+        _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
+        for plane in planes
         if not known or plane.label in known
     ]
+    told = {one.plane.name for one in images}
+    unknown = tuple(dict.fromkeys(p.name for p in planes if p.name not in told))
     if not images:
         msg = f"{place}: prompts.json names none of the label files. Are they of another run?"
         raise InputError(msg)
-    return Results(place, tuple(images), stored, names)
+    left = tables.unfinished is not None
+    return Results(place, tuple(images), stored, names, tables.made, unknown, left)
 
 
 def _placed(planes: list[Plane], known: Mapping[str, ImagePrompts]) -> list[Plane]:
@@ -157,25 +189,73 @@ def _result(
     return Result(plane, prompts, objects, score, classes)
 
 
-def _scores(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows of scores.csv by image."""
-    if not path.is_file():
-        return {}
-    found: dict[str, list[dict[str, Any]]] = {}
+def _checked(
+    path: Path, rows: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of scores.csv by image, with numbers of objects and classes."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                checked = {**row, "object": int(row["object"]), "class": int(row.get("class") or 1)}
-                _number(row.get("score"))
-                found.setdefault(row["image"], []).append(checked)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        for row in (row for of_image in rows.values() for row in of_image):
+            row |= {"object": int(row["object"]), "class": int(row.get("class") or 1)}
+            _number(row.get("score"))
+    except (ValueError, KeyError, TypeError) as error:
         msg = f"{path}: not a table of ours ({error}). Segment the images again."
         raise FormatError(msg) from error
-    return found
+    return dict(rows)
 
 
 def _number(text: Any) -> float | None:
     return float(text) if text not in (None, "") else None
+
+
+def doubts_of(results: Results) -> Job[tuple[str, ...]]:
+    """What is no longer as it was when the labels were made, for people; a Step an image.
+
+    Labels that were edited since, images that have changed since, and labels of several runs. What
+    is not known, and images that are not where they were, are passed over.
+    """
+    edited, changed, runs = [], [], []
+    hashes: dict[Path, str] = {}
+    for i, one in enumerate(results.images):
+        made, path = results.made.get(one.label), one.plane.path
+        if made is not None and path is not None:
+            if path not in hashes:
+                hashes[path] = sha256_of(path)
+            edited += [one.label] if hashes[path] != made.labels else []
+            runs += [made.run] if made.run not in runs else []
+        changed += [one.label] if _has_changed(one, results.stored) else []
+        yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
+    out = []
+    if results.unknown:
+        out.append(f"label files that no table tells of, left out: {_some(results.unknown)}.")
+    if edited:
+        out.append(f"labels edited since they were made, so scores may not fit: {_some(edited)}.")
+    if changed:
+        what = "images changed since their labels were made; segment them again"
+        out.append(f"{what}: {_some(changed)}.")
+    if len(runs) > 1:
+        out.append(f"labels of {len(runs)} runs: {difference(runs[0], runs[1])}.")
+    if results.is_unfinished:
+        out.append("a run here was stopped before its end; the same command goes on with it.")
+    return tuple(out)
+
+
+def _has_changed(one: Result, stored: PromptFile | None) -> bool:
+    before = one.prompts
+    if before is None or not before.sha256 or not before.file or stored is None:
+        return False
+    if stored.normalisation is None or not Path(before.file).exists():
+        return False
+    try:
+        plane = next(p for p in planes_of(Path(before.file)) if p.label == one.label)
+        image = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
+    except (SamicError, StopIteration):
+        return True
+    return pixels_sha256(image) != before.sha256
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def stacks(results: Results) -> dict[str, list[Result]]:
@@ -195,4 +275,4 @@ def stem_of_plane(plane: Plane) -> str:
     return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
 
 
-__all__ = ["Result", "Results", "read_results", "stacks", "stem_of_plane"]
+__all__ = ["Result", "Results", "doubts_of", "read_results", "stacks", "stem_of_plane"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_samic import __version__, atomic
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import FormatError, ModelError, SettingsError
 from napari_samic.models import backbones, methods, prompterfile
@@ -16,19 +17,22 @@ from napari_samic.models.sam import load_segmenter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline import common
 from napari_samic.pipeline.follow import Follower
-from napari_samic.pipeline.loop import Loop, Tally, Work
+from napari_samic.pipeline.loop import Chained, Loop, Tally, Work
 from napari_samic.pipeline.records import Records
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker, tuned
+from napari_samic.reviews import sha256_of
 from napari_samic.settings import (
     MemorySettings,
     PeakSettings,
     RefineSettings,
     SegmentSettings,
+    Settings,
     StrategySettings,
 )
 
 AUTO = "auto"
+_CHAINED: dict[str, Chained] = {"never": "", "stacks": "planes", "always": "files"}
 
 
 def segment(
@@ -57,8 +61,9 @@ def segment(
     prompter : Path
         File of `train`; names the segmenter and the normalisation to use.
     out : Path
-        Folder for one label TIFF an image, `prompts.json`, `scores.csv`; the latter tells of each
-        object its score, and how much the references agree about its class in this image.
+        Folder for one label TIFF an image, `prompts.json`, `scores.csv`, `provenance.json`. Scores
+        tell of each object its score, and how much the references agree about its class in this
+        image; provenance says what made the labels. A run that was stopped is gone on with.
     model, encoder : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     method : str
@@ -77,15 +82,20 @@ def segment(
     heatmaps, overlay : bool
         Also write `heatmaps/` and `overlay.png`.
     overwrite : bool
-        Do images again that have a result.
+        Do images again that have a result. Without it, a result is kept if it was made of the same
+        image by the same prompter and settings, and made again if the image has changed.
 
     Returns
     -------
     Job of Outcome
-        `figures`: `objects`, `mean_score`, `empty` images.
+        `figures`: `objects`, `mean_score`, `empty` images. `notices`: what was done again.
 
     Raises
     ------
+    StaleError
+        `out` holds results of another prompter, other settings or other images of these names.
+    OutputError
+        Another run is writing there, or the disk refuses.
     FormatError
         A damaged or foreign prompter file.
     ModelError
@@ -99,22 +109,32 @@ def segment(
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
     name = common.full_name(model or plan.model)
-    records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
-    yield Step(0, len(planes), f"loading {name}")
-    sheet = Sheet(folder / "overlay.png" if overlay else None)
     if memory is not None and memory.follow != "never":
         method = methods.TRAINED  # what was grown and tuned was judged on single images
-    work = open_worker(
-        prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
-    )
-    work = replace(
-        work,
-        settings=settings or work.settings,
-        strategy=strategy or work.strategy,
-        refine=refine or work.refine,
-    )
-    loop = Loop(planes, _in_order(work, memory), records, sheet, overwrite, heatmaps)
-    outcome = yield from loop.run()
+    groups: dict[str, Settings] = {
+        "settings": settings or SegmentSettings(),
+        "peaks": peaks or plan.peaks,
+        "memory": memory or MemorySettings(),
+        "strategy": strategy or StrategySettings(),
+        "refine": refine or RefineSettings(),
+    }
+    run = {**plan.run, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
+    with atomic.claimed(folder):
+        records = Records(folder, plan.model, plan.normalisation, run, overwrite=overwrite)
+        yield Step(0, len(planes), f"loading {name}")
+        sheet = Sheet(folder / "overlay.png" if overlay else None)
+        work = open_worker(
+            prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
+        )
+        work = replace(
+            work,
+            settings=settings or work.settings,
+            strategy=strategy or work.strategy,
+            refine=refine or work.refine,
+        )
+        chained = _CHAINED[memory.follow] if memory is not None else ""
+        loop = Loop(planes, _in_order(work, memory), records, sheet, heatmaps, chained)
+        outcome = yield from loop.run()
     return replace(outcome, figures=_figures(loop.tallies))
 
 
@@ -192,6 +212,7 @@ class _Plan:
     """What a prompter file asks for."""
 
     file: str
+    sha256: str
     model: str
     model_sha256: str
     encoder: str
@@ -206,6 +227,7 @@ class _Plan:
             data = header["normalisation"]
             return cls(
                 name,
+                sha256_of(Path(prompter)),
                 str(data["model"]),
                 str(data.get("model_sha256", "")),
                 str(header["backbone"]["kind"]),
@@ -215,6 +237,11 @@ class _Plan:
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"{name}: lacks what segmenting needs ({error}). Train again with `train`."
             raise FormatError(msg) from error
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What it makes of a result; the file holds the hashes of segmenter and encoder, too."""
+        return {"job": "segment", "version": __version__, "prompter": self.sha256}
 
     def check(self, segmenter: Any) -> None:
         """Raise ModelError unless this is the network that the prompter was trained for."""

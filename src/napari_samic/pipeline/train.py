@@ -22,7 +22,8 @@ from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.pipeline.adapt import adapt as grow
 from napari_samic.pipeline.adapt import kept_aside
-from napari_samic.prompts import PromptFile, load_prompts
+from napari_samic.pipeline.records import recorded_prompts
+from napari_samic.prompts import PromptFile
 from napari_samic.settings import (
     AdaptSettings,
     HeatMapSettings,
@@ -114,7 +115,7 @@ def train(
     is_over = _deadline(stop, how.minutes)
     watch = _watch(is_over if stop is not None or how.minutes else None, resume)
     planes = common.open_planes(images)
-    stored = load_prompts(prompts) if prompts is not None else None
+    stored = recorded_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
     unseen = list(common.open_planes(others)) if others is not None else []
     unseen += planes if growing.adapt_others else []

@@ -1,0 +1,168 @@
+"""What a run has done so far, a line an image, so that a run that is killed loses nothing.
+
+A line is written before its label file takes its place, and counts once that very file is there:
+an image has both or neither. The tables of the folder are made of it at the end, and whoever reads
+a folder before reads both. Knows no table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_samic.atomic import atomic_file, claimed, output_error
+from napari_samic.errors import OutputError
+from napari_samic.export import plain
+
+NAME = ".samic.journal"
+PART = ".samic.part"
+Stamp = list[int]
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Tells a file from others of its name, also after it was renamed; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_ino, stat.st_mtime_ns, stat.st_size]
+
+
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """What a run that did not end has left.
+
+    Attributes
+    ----------
+    head : dict
+        What `Journal.begin` was given.
+    entries : dict of str to dict
+        By image: what `Journal.add` was given, of label files that are there.
+    parts : dict of str to dict
+        The same of the planes of an unfinished stack.
+    """
+
+    head: dict[str, Any]
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_journal(folder: Path) -> Unfinished | None:
+    """What a run in this folder has left unfinished; None if there is no such run."""
+    lines = []
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (folder / NAME).read_text(encoding="ascii").splitlines()
+    trees = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):  # the last one may be cut off
+            trees.append(json.loads(line))
+    if not trees or not isinstance(trees[0], dict) or not isinstance(trees[0].get("run"), dict):
+        return None
+    found = Unfinished(trees[0])
+    for tree in trees[1:]:
+        if not isinstance(tree, dict) or not {"image", "file", "stamp"} <= tree.keys():
+            continue
+        name, file = str(tree["image"]), str(tree["file"])
+        if tree["stamp"] is None and part_of(folder, file).exists():
+            found.parts[name] = tree
+        elif tree["stamp"] is not None and stamp_of(folder / file) == tree["stamp"]:
+            found.entries[name] = tree
+    return found
+
+
+def part_of(folder: Path, file: str) -> Path:
+    """Where the unfinished label file of a stack is kept."""
+    return folder / f".{Path(file).name}{PART}"
+
+
+class Journal:
+    """Adds lines; each is on its way to the disk when the call returns.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+
+    def begin(self, head: Mapping[str, Any], entries: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Start anew, with what the run is and what it has done of stacks."""
+        with atomic_file(self.path, overwrite=True) as temporary:
+            temporary.write_text("".join(map(_line, (head, *entries))), encoding="ascii")
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Note one image."""
+        try:
+            with self.path.open("a", encoding="ascii") as file:
+                file.write(_line(entry))
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def end(self) -> None:
+        """Nothing is unfinished any more."""
+        try:
+            for left in (self.path, *self.path.parent.glob(f".*{PART}")):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+
+def _line(tree: Mapping[str, Any]) -> str:
+    return json.dumps(plain(tree), ensure_ascii=True) + "\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A job that is begun anew where it was stopped.
+
+    Attributes
+    ----------
+    resumes : bool
+        The same job was stopped here: it may replace what it has left.
+    """
+
+    journal: Journal
+    run: dict[str, Any]
+    resumes: bool
+
+    def begin(self) -> None:
+        """From now on, what is in the folder under the job's names is its own.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses.
+        """
+        self.journal.begin({"run": self.run})
+
+
+@contextmanager
+def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[Whole]:
+    """Claim a folder for a job that is done as a whole: it is over when the block ends well.
+
+    Parameters
+    ----------
+    folder : Path
+    run : dict
+        What the job is, and of what.
+
+    Raises
+    ------
+    OutputError
+        Another run writes there, or was stopped there.
+    """
+    with claimed(folder):
+        left, mine = read_journal(folder), plain(run)
+        if left is not None and left.head["run"].get("job") != run["job"]:
+            what = left.head["run"].get("job")
+            msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
+            raise OutputError(msg)
+        resumes = left is not None and left.head["run"] == mine
+        yield Whole(Journal(folder), mine, resumes)
+        Journal(folder).end()
