@@ -13,7 +13,7 @@ from napari_samic import pipeline, recipes
 from napari_samic.contracts import Reference, run
 from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
-from napari_samic.models import adapting, looks, prompterfile
+from napari_samic.models import adapting, looks, prompterfile, watch
 from napari_samic.pipeline.segment import open_worker
 from napari_samic.settings import AdaptSettings, MemorySettings, PrompterSettings, TrainSettings
 from toys import scene, write_image, write_scenes
@@ -251,6 +251,82 @@ def test_what_fails_in_growing_leaves_the_trained_prompter(folder, toy, tmp_path
     assert "not adapted: the loss is not finite" in outcome.figures["growth"]
     assert (tmp_path / "p.pt").exists()
     assert (tmp_path / "mark").exists()
+
+
+class Killed(BaseException):
+    """Nothing tidies up after it."""
+
+
+def killing(calls):
+    """A `stop` that ends the process when it is asked so often."""
+    left = iter(range(calls))
+
+    def stop():
+        if next(left, None) is None:
+            raise Killed
+        return False
+
+    return stop
+
+
+def network_of(path):
+    return torch.load(path, map_location="cpu", weights_only=True)["finder"]["state"]
+
+
+@pytest.mark.parametrize("calls", [4, 9], ids=["before_judging", "after_judging"])
+def test_killed_training_goes_on_where_it_was_and_ends_as_if_never_stopped(
+    folder, toy, tmp_path, on, monkeypatch, calls
+):
+    monkeypatch.setattr(adapting, "STEPS", ((1, 9),))  # judged after 6
+    monkeypatch.setattr(watch, "EVERY_S", 0.0)
+    how = replace(GROW, adapt_steps=9)
+    steps = []
+    straight = train(folder, tmp_path / "straight.pt", toy, how)
+    with pytest.raises(Killed):
+        train(folder, tmp_path / "p.pt", toy, how, stop=killing(calls))
+    assert not (tmp_path / "p.pt").exists()
+    job = pipeline.train(
+        [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
+        out=tmp_path / "p.pt", model=toy, device="cpu", settings=QUICK, adapt=how,
+    )  # fmt: skip
+    outcome = run(job, steps.append)
+    assert "went on" in outcome.notices[0]
+    batches = [s.done for s in steps if s.data.get("phase") == "adapt" and "loss" in s.data]
+    assert batches[0] > 1
+    assert outcome.figures["growth"].split(" s;")[1] == straight.figures["growth"].split(" s;")[1]
+    for name, found in network_of(tmp_path / "straight.pt").items():
+        assert torch.equal(network_of(tmp_path / "p.pt")[name], found)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.pt", "straight.pt"]
+
+
+def test_checkpoint_of_another_training_is_passed_over(folder, toy, tmp_path, on, monkeypatch):
+    monkeypatch.setattr(watch, "EVERY_S", 0.0)
+    with pytest.raises(Killed):
+        train(folder, tmp_path / "p.pt", toy, stop=killing(2))
+    outcome = train(folder, tmp_path / "p.pt", toy, replace(GROW, adapt_rate=1e-4))
+    assert outcome.notices == ()
+
+
+def test_damaged_checkpoint_is_passed_over(folder, toy, tmp_path, on):
+    (tmp_path / f".p.pt{ROOM.UNFINISHED}").write_bytes(b"PK")
+    assert train(folder, tmp_path / "p.pt", toy).notices == ()
+
+
+def test_stopped_growing_can_be_resumed_and_ends_as_if_never_stopped(
+    folder, toy, tmp_path, on, monkeypatch
+):
+    monkeypatch.setattr(adapting, "LEAST_STEPS", 2)
+    how = replace(GROW, adapt_steps=6)
+    straight = train(folder, tmp_path / "straight.pt", toy, how)
+    asked = iter([False] * 5)
+    mark = tmp_path / "mark"
+    train(folder, tmp_path / "a.pt", toy, how, stop=lambda: next(asked, True), resume=mark)
+    assert mark.exists()
+    train(folder, tmp_path / "b.pt", toy, how, resume=mark)
+    assert straight.figures["adapted"]
+    assert not mark.exists()
+    for name, found in network_of(tmp_path / "straight.pt").items():
+        assert torch.equal(network_of(tmp_path / "b.pt")[name], found)
 
 
 @pytest.fixture(scope="module")

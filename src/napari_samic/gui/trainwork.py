@@ -180,6 +180,8 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
     )  # fmt: skip
     if mark.exists():
         mark.replace(mark_file(project))
+    else:
+        mark_file(project).unlink(missing_ok=True)
     return outcome
 
 

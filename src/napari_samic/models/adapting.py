@@ -28,6 +28,7 @@ from napari_samic.models.course import Course
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
+from napari_samic.models.watch import Checkpoint
 from napari_samic.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
 
 LOST = 0.1
@@ -123,6 +124,7 @@ def adapt(
     judge: Judge | None = None,
     stop: Callable[[], bool] = lambda: False,
     more: Iterable[Image] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Job[tuple[Finder | None, Grown]]:
     """Teach an encoder the references' objects; a Step a batch.
 
@@ -150,6 +152,8 @@ def adapt(
     more : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented; read one by one, `OTHERS` of
         them at most, and none for fewer references than `OTHERS_FROM`.
+    checkpoint : Checkpoint, optional
+        Where to go on from, and what is kept up to date; not with `more`, where it begins anew.
 
     Returns
     -------
@@ -178,19 +182,34 @@ def adapt(
         yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
         if free.is_full or stop():
             break
-    lesson = _Lesson(course, settings, free, stop)
-    album = Album(pages, labels, side_px, rng)
+    before, after, accepted = None, None, True
+    judged: tuple[float, float] | None = None
+    kept = checkpoint.load() if checkpoint is not None and not len(free) else None
+    if checkpoint is not None and kept is not None:
+        course.restore(kept["course"])
+        checkpoint.began = course.done
+        judged = kept["judged"] and tuple(kept["judged"])
+    lesson = _Lesson(course, settings, free, stop, None if len(free) else checkpoint)
+    album = Album([*pages, *aside] if judged else pages, labels, side_px, rng)
+    if kept is not None:
+        album.restore(kept["album"])
     until = 2 * steps_for(count) // 3 if aside and judge else course.steps
-    yield from lesson.learn(album, min(until, course.steps))
-    before, after, accepted = None, None, course.done >= min(LEAST_STEPS, course.steps)
-    if aside and judge and course.done == until and not stop():
+    if judged:
+        before, after = judged
+        yield from lesson.learn(album, course.steps, judged)
+    else:
+        yield from lesson.learn(album, min(until, course.steps))
+        accepted = course.done >= min(LEAST_STEPS, course.steps)
+    if aside and judge and not judged and course.done == until and not stop():
         yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
         finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device, whole=whole)
         before, after = judge(None), judge(finder)
         accepted = helps(before, after, len(aside))
         if accepted:
             album = Album([*pages, *aside], labels, side_px, rng)
-            yield from lesson.learn(album, course.steps)
+            yield from lesson.learn(album, course.steps, (before, after))
+    if checkpoint is not None and course.done == course.steps:
+        checkpoint.drop()
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
     stopped = accepted and course.done < course.steps
     report = Grown(course.done, before, after, accepted, names, seconds, what, len(free), stopped)
@@ -228,16 +247,27 @@ class _Lesson:
     settings: AdaptSettings
     free: Others
     stop: Callable[[], bool]
+    checkpoint: Checkpoint | None
 
-    def learn(self, album: Album, until: int) -> Iterator[Step]:
+    def learn(
+        self, album: Album, until: int, judged: tuple[float, float] | None = None
+    ) -> Iterator[Step]:
         """Learn from looks at references and others; a Step a batch."""
+
+        def state() -> dict[str, Any]:
+            return {"course": course.state(), "album": album.state(), "judged": judged}
+
         course, started, first = self.course, time.monotonic(), self.course.done
         while course.done < until and not self.stop():
             loss = self._step(album)
             each = (time.monotonic() - started) / (course.done - first)
             left = duration(each * (course.steps - course.done))
             message = f"adapting: {course.done} of {course.steps}, about {left} left"
+            if self.checkpoint is not None:
+                self.checkpoint.save(state)
             yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
+        if self.checkpoint is not None and course.done < until:
+            self.checkpoint.save(state, now=True)
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in
     @torch.enable_grad()

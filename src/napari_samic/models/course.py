@@ -23,6 +23,10 @@ RISE = 20
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def _rise(step: int) -> float:
+    return min(1.0, (step + 1) / RISE)
+
+
 class Course(Generic[Net]):
     """One training: the network, its moving mean, optimiser and rate.
 
@@ -57,9 +61,7 @@ class Course(Generic[Net]):
         self._optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=decay)
         for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
             group["lr"] = rate
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: min(1.0, (step + 1) / RISE)
-        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, _rise)
 
     def learn(self, loss: Tensor) -> float:
         """Take one step down; returns the loss.
@@ -79,6 +81,30 @@ class Course(Generic[Net]):
         self.done += 1
         self._follow(min(self._kept, self.done / (self.done + 9)))
         return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on; the tensors are those in use."""
+        return {
+            "done": self.done,
+            "net": self.net.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken.
+
+        Raises
+        ------
+        KeyError, RuntimeError, ValueError
+            It is of another network.
+        """
+        self.net.load_state_dict(state["net"])
+        self.mean.load_state_dict(state["mean"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.done = int(state["done"])
 
     @torch.no_grad()
     def _follow(self, kept: float) -> None:

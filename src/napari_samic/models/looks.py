@@ -6,8 +6,10 @@ random. Small objects are looked at in windows, so that each costs the same. Kno
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,6 +129,15 @@ class Album:
         inside = page[3 : 3 + len(self.labels)].numpy().max(0, initial=0)
         self._pages.append(page)
         self._spots.append(np.argwhere(inside > 127))
+
+    def state(self) -> dict[str, Any]:
+        """What the next looks depend on, beside the pages."""
+        return {"order": list(self._order), "rng": json.dumps(self._rng.bit_generator.state)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken, with the same pages."""
+        self._order = [int(i) for i in state["order"]]
+        self._rng.bit_generator.state = json.loads(state["rng"])
 
     def _page(self, one: Page) -> Tensor:
         """(3 + 2 C + 1, h, w) uint8: colours, inside, depth, and where there is image."""

@@ -228,7 +228,7 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
         curve.append(loss)
         best.see(loss, learner, settings.min_delta)
         if course.watch.marks:
-            course.watch.mark = course.mark(best, curve)
+            course.watch.keep(course.mark(best, curve))
         data = {"phase": "epoch", "epoch": epoch, "loss": loss}
         if (held_out := course.watch.timed(course.score)) is not None:
             data["held_out"] = held_out

@@ -1,8 +1,9 @@
 """What an onlooker of a training may do: see its score, end it early, and go on with it later.
 
 A mark holds all that the next epoch depends on: weights, optimiser, random numbers, and the best so
-far. A training that goes on from one ends with the very weights of one that was never stopped, so
-how often it was stopped is nothing that a recipe would have to tell. Knows no loss.
+far; a checkpoint holds the same of a network that grows. A training that goes on from one ends with
+the very weights of one that was never stopped, so how often it was stopped is nothing that a recipe
+would have to tell. Knows no loss.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Reference
 from napari_samic.errors import FormatError, TrainingError
 
-KIND = "napari-samic/training"
+KIND, GROWING = "napari-samic/training", "napari-samic/growing"
 VERSION = 1
+EVERY_S = 30.0
+"""A training that may be killed is written down so often."""
 SHARE = 0.2
 """Of the time of a training that its held-out score may take."""
 FREE = ("epochs", "patience")
@@ -87,14 +90,21 @@ class Watch:
         Where to go on from; afterwards, where it ended.
     marks : bool
         Keep `mark` up to date.
+    strict : bool
+        A mark of another training is an error; else it is passed over.
+    path : Path or None
+        Where the mark is written down every now and then.
     """
 
     stop: Callable[[], bool] = lambda: False
     scores: bool = False
     mark: Mark | None = None
     marks: bool = True
+    strict: bool = True
+    path: Path | None = None
     _next_score: float = 0.0
     _over: bool = False
+    _saved: float = field(default_factory=time.monotonic)
 
     @property
     def is_over(self) -> bool:
@@ -111,9 +121,19 @@ class Watch:
             It is of another training.
         """
         if self.mark is not None and self.mark.key != key:
+            if not self.strict:
+                self.mark = None
+                return None
             msg = "references, prompts or settings are not those of the training that was stopped. "
             raise TrainingError(msg + "Start a new one.")
         return self.mark
+
+    def keep(self, mark: Mark) -> None:
+        """Take a mark, and write it down if that was long ago."""
+        self.mark = mark
+        if self.path is not None and time.monotonic() - self._saved > EVERY_S:
+            save_mark(self.path, mark)
+            self._saved = time.monotonic()
 
     def timed(self, score: Callable[[], float | None]) -> float | None:
         """Score now, or None if that would take too much of the time."""
@@ -137,6 +157,8 @@ def key_of(
     for reference in references:
         found.update(f"{reference.name} {reference.image.shape}".encode())
         found.update(np.ascontiguousarray(reference.image).tobytes())
+        if reference.mask is not None:
+            found.update(np.ascontiguousarray(reference.mask).tobytes())
         for p in reference.objects:
             box = None if p.box_rc is None else p.box_rc.tolist()
             said = (p.points_rc.tolist(), p.is_foreground.tolist(), box, p.label)
@@ -161,8 +183,8 @@ def save_mark(path: Path, mark: Mark) -> None:
         torch.save(content, file)
 
 
-def load_mark(path: Path) -> Mark:
-    """Read a mark.
+def load_mark(path: Path) -> Mark | None:
+    """Read a mark; None if the file is a checkpoint.
 
     Raises
     ------
@@ -171,6 +193,8 @@ def load_mark(path: Path) -> Mark:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["kind"] == GROWING:
+            return None
         if (content.pop("kind"), content.pop("version")) != (KIND, VERSION):
             raise ValueError("another kind or version")
         best, rng = Best(**content.pop("best")), json.loads(content.pop("rng"))
@@ -179,3 +203,70 @@ def load_mark(path: Path) -> Mark:
         told = " ".join(str(error).split())[:80]
         msg = f"{path.name}: no training to go on with ({told}). Start a new one."
         raise FormatError(msg) from error
+
+
+@dataclass(eq=False)
+class Checkpoint:
+    """Where the training of a network that grows is, in a file.
+
+    Attributes
+    ----------
+    path : Path
+    key : str
+        Of references, settings and first weights; see `key_of`.
+    strict : bool
+        A checkpoint of another training is an error; else it is passed over.
+    began : int
+        The step that was gone on from; 0: none.
+    is_kept : bool
+        There is something to go on with.
+    """
+
+    path: Path
+    key: str
+    strict: bool = False
+    began: int = 0
+    is_kept: bool = False
+    _saved: float = field(default_factory=time.monotonic)
+
+    def load(self) -> dict[str, Any] | None:
+        """What `save` was given; None if there is nothing, or something else.
+
+        Raises
+        ------
+        TrainingError
+            With `strict`: it is of another training.
+        """
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            if (content["kind"], content["version"]) != (GROWING, VERSION):
+                return None
+            if content["key"] == self.key:
+                self.is_kept = True
+                return dict(content["state"])
+        except Exception:  # not there, or damaged in one of a dozen ways
+            return None
+        if self.strict:
+            msg = "references, prompts or settings are not those of the training that was stopped. "
+            raise TrainingError(msg + "Start a new one.")
+        return None
+
+    def save(self, state: Callable[[], dict[str, Any]], *, now: bool = False) -> None:
+        """Write a state down, if that was long ago or is asked for.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses.
+        """
+        if not now and time.monotonic() - self._saved < EVERY_S:
+            return
+        content = {"kind": GROWING, "version": VERSION, "key": self.key, "state": state()}
+        with atomic_file(self.path, overwrite=True) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
+        self._saved, self.is_kept = time.monotonic(), True
+
+    def drop(self) -> None:
+        """Nothing is to be gone on with any more."""
+        self.is_kept = False
+        self.path.unlink(missing_ok=True)

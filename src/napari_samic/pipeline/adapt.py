@@ -18,6 +18,7 @@ from napari_samic.models.episodes import labels_of, split
 from napari_samic.models.looks import Page
 from napari_samic.models.objectnet import Finder
 from napari_samic.models.samic import SamicPrompter
+from napari_samic.models.watch import Checkpoint
 from napari_samic.pipeline.worker import Worker
 from napari_samic.settings import AdaptSettings, SegmentSettings
 
@@ -31,6 +32,7 @@ def adapt(
     stop: Callable[[], bool] = lambda: False,
     aside: Sequence[str] = (),
     more: Iterable[Image] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> Job[None]:
     """Give a trained prompter a finder, unless that harms its masks, and a decoder that helps.
 
@@ -50,6 +52,8 @@ def adapt(
         can't judge, and is learned from.
     more : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented.
+    checkpoint : Checkpoint, optional
+        Where to go on from, and what is kept up to date.
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
@@ -72,6 +76,7 @@ def adapt(
         judge=judge.with_finder,
         stop=stop,
         more=more,
+        checkpoint=checkpoint,
     )
     if not hasattr(segmenter, "with_decoder"):
         return

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_samic import atomic, sambox
+from napari_samic import __version__, atomic, sambox
 from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
-from napari_samic.errors import InputError, SamicError, TrainingError
+from napari_samic.errors import FormatError, InputError, SamicError, TrainingError
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
-from napari_samic.models.watch import Watch, load_mark, save_mark
+from napari_samic.models.watch import Checkpoint, Watch, key_of, load_mark, save_mark
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.pipeline.adapt import adapt as grow
@@ -31,6 +32,8 @@ from napari_samic.settings import (
     PrompterSettings,
     TrainSettings,
 )
+
+UNFINISHED = ".samic.training"
 
 
 def train(
@@ -84,7 +87,8 @@ def train(
         Asked before each batch; True ends the training with what was learned so far.
     resume : Path, optional
         File that keeps where the training ended. If it is there, go on from it: the result is that
-        of a training that was never stopped.
+        of a training that was never stopped. Default: a hidden file beside `out`, which goes with
+        the end of the training.
 
     Returns
     -------
@@ -113,7 +117,8 @@ def train(
     common.make_folder(target.parent)
     how = settings or TrainSettings()
     is_over = _deadline(stop, how.minutes)
-    watch = _watch(is_over if stop is not None or how.minutes else None, resume)
+    place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
+    watch = _watch(is_over, place, stop is not None or how.minutes > 0, resume is not None)
     planes = common.open_planes(images)
     stored = recorded_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
@@ -137,6 +142,9 @@ def train(
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
+    groups = (how, learner.settings, learner.heat, growing)
+    key = key_of(references, learner.learner.state_dict(), groups, f"{__version__} {sha256}")
+    checkpoint = Checkpoint(place, key, strict=resume is not None)
     try:
         report = yield from learner.fit(references, replace(how, epochs=0))
         failed = ""
@@ -146,17 +154,20 @@ def train(
             more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
             try:
                 yield from grow(
-                    learner, segmenter, references, growing, how.seed, is_over, aside, more=more
-                )
+                    learner, segmenter, references, growing, how.seed, is_over, aside,
+                    more=more, checkpoint=checkpoint,
+                )  # fmt: skip
             except SamicError as error:
                 failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
         if how.epochs and learner.finder is None:
             report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
-    if resume is not None and watch is not None and watch.mark is not None:
-        save_mark(Path(resume), watch.mark)  # before what may fail or be cancelled
+    if resume is not None and watch.mark is not None and not checkpoint.is_kept:
+        save_mark(place, watch.mark)  # before what may fail or be cancelled
     prompterfile.save(learner, target, overwrite=overwrite)
+    if resume is None:
+        place.unlink(missing_ok=True)
     told = learner.growth.summary if learner.growth else failed
     figures = {
         "epochs": len(report.losses),
@@ -172,7 +183,7 @@ def train(
         "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
     }
     settled: dict[str, Any] = {}
-    if how.minutes or (watch is not None and watch.is_over):
+    if how.minutes or watch.is_over:
         tuned = learner.decoder is not None
         settled = {"minutes": 0.0} if how.minutes else {}
         settled |= {} if tuned else {"decoder_steps": 0}
@@ -181,7 +192,9 @@ def train(
         else:
             settled |= {"epochs": len(report.losses), "adapt": tuned}
     names = tuple(r.name for r in references)
-    return common.Outcome(target, names, (), failures, figures, settled)
+    went_on = f"went on with the training that was stopped at step {checkpoint.began}."
+    notices = (went_on,) if checkpoint.began else ()
+    return common.Outcome(target, names, (), failures, figures, settled, notices)
 
 
 def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:
@@ -195,12 +208,18 @@ def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], b
     return is_over
 
 
-def _watch(stop: Callable[[], bool] | None, resume: Path | str | None) -> Watch | None:
-    if stop is None and resume is None:
-        return None
-    is_there = resume is not None and Path(resume).exists()
-    mark = load_mark(Path(resume)) if is_there and resume is not None else None
-    return Watch(stop or (lambda: False), scores=True, mark=mark, marks=resume is not None)
+def _watch(
+    stop: Callable[[], bool],
+    place: Path,
+    scores: bool,
+    asked: bool,
+) -> Watch:
+    """Where it was stopped, if the file `place` says so; who asked for it hears what is wrong."""
+    mark = None
+    if place.exists():
+        with nullcontext() if asked else suppress(FormatError):
+            mark = load_mark(place)
+    return Watch(stop, scores=scores or asked, mark=mark, strict=asked, path=place)
 
 
 def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingError:
