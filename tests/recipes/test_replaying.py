@@ -46,6 +46,44 @@ def test_labels_are_the_same_to_the_last_byte(original, project, tmp_path, is_el
     assert not hidden_files(tmp_path)
 
 
+class Killed(BaseException):
+    """Nothing tidies up after it."""
+
+
+@pytest.fixture
+def killed(project, tmp_path):
+    """A replay to `again` that ends in a step without tidying up."""
+
+    def dies(*args, **options):
+        raise Killed
+        yield
+
+    def die(step):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, step, dies)
+            with pytest.raises(Killed):
+                replay(project, out=tmp_path / "again")
+        return tmp_path / "again"
+
+    return die
+
+
+@pytest.mark.parametrize("during", ["train", "segment", "evaluate"])
+def test_killed_replay_goes_on_with_the_step_that_was_under_way(project, tmp_path, killed, during):
+    out = killed(during)
+    before = ["annotate", "train", "segment", "evaluate"].index(during)
+    outcome = replay(project, out=out, strict=True)
+    assert (len(outcome.skipped), len(outcome.done)) == (before, 4 - before)
+    assert by_step(outcome, "same_labels") == [True, None, True, None]
+    assert not hidden_files(tmp_path)
+
+
+def test_killed_replay_whose_results_were_touched_begins_anew(project, killed):
+    out = killed("segment")
+    next(out.glob("*.pt")).unlink()
+    assert replay(project, out=out).skipped == ()
+
+
 def test_change_of_a_setting_changes_the_labels(original, project):
     (project / "more" / "q4.png").unlink()
     with pytest.warns(UserWarning, match="images has 1 files, 2 when it was recorded"):

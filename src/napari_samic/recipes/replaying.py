@@ -19,6 +19,7 @@ from napari_samic.recipes.kinds import KINDS, of_group
 from napari_samic.recipes.plan import Planned, make_plan
 from napari_samic.recipes.recipefile import load_recipe
 from napari_samic.recipes.recording import results_of
+from napari_samic.recipes.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from napari_samic.pipeline import Outcome
@@ -37,7 +38,8 @@ def replay(
     """Run all steps of a recipe again.
 
     Everything is checked before the first step begins. What is other than when it was recorded is
-    a warning: data, models and the package's version.
+    a warning: data, models and the package's version. A replay that was killed goes on with the
+    step that was under way.
 
     Parameters
     ----------
@@ -78,25 +80,41 @@ def replay(
     read = load_recipe(recipe)
     others = images if images is None or isinstance(images, str) else _texts(images)
     plan = make_plan(read, set=set, images=others, out=out)
-    found = yield from check(plan, overwrite=overwrite)
+    where = Path(out) if out is not None else read.folder
+    unfinished = Unfinished(where, plan, overwrite=overwrite)
+    before = unfinished.rows()
+    found = yield from check([p for p in plan if p.number not in before], overwrite=overwrite)
     found.refuse(read.path.name, strict=strict)
     for difference in found.differences:
         warnings.warn(f"{read.path.name}: {difference}", UserWarning, stacklevel=2)
     rows = [_described(planned, found) for planned in plan]
     failures: dict[str, str] = {}
+    notices: list[str] = []
     done: list[str] = []
+    skipped: list[str] = []
+    finished = dict(before)
     for planned, row in zip(plan, rows, strict=True):
-        if not (planned.left_out or dry_run):
+        if planned.number in before:
+            row |= before[planned.number]
+            skipped.append(planned.place)
+        elif planned.left_out:
+            skipped.append(planned.place)
+        elif not dry_run:
             outcome = yield from _one(planned, len(plan), overwrite)
             failures |= {f"{planned.number}.{k}": v for k, v in outcome.failures.items()}
+            notices += [f"{planned.place}: {line}" for line in outcome.notices]
             done.append(planned.place)
             row |= yield from _result(planned, outcome, bool(set) or images is not None)
+            finished[planned.number] = row
+            if where.is_dir() and not failures:
+                unfinished.note(finished)
+    if not dry_run:
+        unfinished.end()
     from napari_samic.pipeline import Outcome
 
-    skipped = tuple(p.place for p in plan if p.left_out)
     figures = {"steps": rows, "differences": list(found.differences)}
-    where = Path(out) if out is not None else read.folder
-    return Outcome(where, tuple(done), skipped, failures, figures)
+    told = tuple(dict.fromkeys(notices))
+    return Outcome(where, tuple(done), tuple(skipped), failures, figures, notices=told)
 
 
 def _texts(images: Path | Sequence[Path | str]) -> tuple[str, ...]:

@@ -1,0 +1,222 @@
+"""Whether a command that is killed at any moment, and given again, ends as if nothing had happened.
+
+    python benchmarks/kills.py --moments 30
+
+Each command runs once undisturbed. Then, so many times, it is killed (SIGKILL) at a random moment
+of that run and given again in the same place; labels, prompts, scores, exports and prompter files
+must be those of the undisturbed run, but for times. What differs is told, and ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+
+from napari_samic import pipeline, recipes
+from napari_samic.contracts import run
+from napari_samic.models import watch
+from napari_samic.reviews import Verdict, save_review, sha256_of
+from napari_samic.settings import AdaptSettings, ExportSettings, TrainSettings
+
+SIDE_PX = 128
+TIMES = {"seconds", "duration", "time"}
+"""Keys and columns that may differ."""
+EVERYTHING = ExportSettings(png=True, ome_zarr=True, coco=True, geojson=True, table=True)
+Command = Callable[[Path], object]
+
+
+def scene(seed: int) -> tuple[Any, Any]:
+    """Discs on a noisy ground, (H, W) uint8, and their numbers, (H, W) uint16."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(40, 4, (SIDE_PX, SIDE_PX))
+    labels = np.zeros((SIDE_PX, SIDE_PX), np.uint16)
+    rows, columns = np.indices(labels.shape)
+    for number, (row, column) in enumerate([(30, 30), (30, 90), (90, 30), (90, 90)], start=1):
+        row, column = (int(v + rng.integers(-12, 13)) for v in (row, column))
+        labels[(rows - row) ** 2 + (columns - column) ** 2 < 144] = number
+    image[labels > 0] += 140
+    return image.clip(0, 255).astype(np.uint8), labels
+
+
+def data(folder: Path) -> None:
+    """Images, a stack and masks; a prompter, results and a review of them; a recipe."""
+    for i in range(9):
+        image, labels = scene(i)
+        for kind, pixels in (("images", image), ("masks", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / kind / f"c{i}.tif", pixels)
+    stack = np.stack([scene(20 + i)[0] for i in range(4)])
+    tifffile.imwrite(folder / "images" / "stack.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    train(folder, folder / "p.pt", AdaptSettings(adapt=False), epochs=1)
+    segment(folder, folder / "results")
+    verdicts = {
+        f"c{i}": Verdict("accepted", of=sha256_of(folder / f"results/c{i}.tif")) for i in range(9)
+    }
+    save_review(folder / "review.json", verdicts)
+    recorded = folder / "recorded"
+    annotate(folder, recorded / "a", record=folder / "recipe.yaml")
+    segment(folder, recorded / "s", record=folder / "recipe.yaml")
+    run(recipes.job("export", recorded / "s", out=recorded / "x", settings=EVERYTHING,
+                    record=folder / "recipe.yaml"))  # fmt: skip
+
+
+def annotate(folder: Path, out: Path, **more: Any) -> object:
+    images = [folder / "images" / f"c{i}.tif" for i in range(9)]
+    masks = folder / "masks"
+    return run(
+        recipes.job("annotate", images, masks=masks, simulate=True, out=out, device="cpu", **more)
+    )
+
+
+def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> object:
+    images = [folder / "images" / f"c{i}.tif" for i in range(4)]
+    settings = TrainSettings(epochs=epochs, views=1)
+    return run(pipeline.train(images, masks=folder / "masks", out=out, device="cpu",
+                              settings=settings, adapt=adapt))  # fmt: skip
+
+
+def segment(folder: Path, out: Path, **more: Any) -> object:
+    images, prompter = folder / "images", folder / "p.pt"
+    return run(recipes.job("segment", images, prompter=prompter, out=out, device="cpu", **more))
+
+
+def commands(folder: Path) -> dict[str, Command]:
+    """Each writes to the folder that it is given."""
+    results, growing = folder / "results", AdaptSettings(adapt_steps=12, adapt_batch=2)
+    return {
+        "segment": lambda out: segment(folder, out),
+        "annotate": lambda out: annotate(folder, out),
+        "train": lambda out: train(folder, out / "p.pt", growing),
+        "export": lambda out: run(pipeline.export(results, out=out, settings=EVERYTHING)),
+        "accept": lambda out: run(pipeline.accept(results, review=folder / "review.json", out=out)),
+        "run": lambda out: run(recipes.replay(folder / "recipe.yaml", out=out)),
+    }
+
+
+def started(command: Command, out: Path) -> int:
+    """Process that runs a command; its words are kept in `out`.log."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        with Path(f"{out}.log").open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        command(out)
+        code = 0
+    except BaseException as error:
+        print(type(error).__name__, error, flush=True)
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """Its exit code, once it has ended."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """All files by their names, without times and without the folder's own path."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".pt":
+            found[name] = timeless(torch.load(path, map_location="cpu", weights_only=True))
+        elif path.suffix == ".tif":
+            found[name] = tifffile.imread(path).tolist()
+        elif path.suffix == ".json":
+            found[name] = timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
+        elif path.suffix == ".csv":
+            with path.open() as file:
+                found[name] = timeless(list(csv.DictReader(file)))
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def timeless(tree: Any) -> Any:
+    """Plain values without times; tensors as lists."""
+    if isinstance(tree, dict):
+        return {k: timeless(v) for k, v in tree.items() if k not in TIMES}
+    if isinstance(tree, list | tuple):
+        return [timeless(v) for v in tree]
+    return tree.tolist() if isinstance(tree, torch.Tensor) else tree
+
+
+def trial(command: Command, out: Path, after_s: float) -> tuple[bool, int]:
+    """Kill a command after some time and give it again; whether it was killed, and how it ended."""
+    child = started(command, out)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    was_killed = ended(child) == -signal.SIGKILL
+    return was_killed, ended(started(command, out)) if was_killed else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--moments", type=int, default=3, help="of each command")
+    parser.add_argument("--only", nargs="+", help="these commands")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    watch.EVERY_S = 0.2
+    bad = 0
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        child = started(lambda _: data(folder), folder / "data")
+        if ended(child):
+            sys.exit((folder / "data.log").read_text())
+        for name, command in commands(folder).items():
+            if not args.only or name in args.only:
+                bad += tried(
+                    name, command, folder / "out" / name, args.moments, random.Random(args.seed)
+                )
+    sys.exit(bool(bad))
+
+
+def tried(name: str, command: Command, place: Path, moments: int, chance: random.Random) -> int:
+    """Try one command so many times; prints the counts and returns how many went wrong."""
+    place.mkdir(parents=True)
+    out = place / "straight"
+    out.mkdir()
+    began = time.monotonic()
+    if ended(started(command, out)):
+        sys.exit(Path(f"{out}.log").read_text())
+    took, wanted = time.monotonic() - began, contents(out)
+    killed = wrong = 0
+    for i in range(moments):
+        out = place / "again"
+        out.mkdir()
+        after_s = chance.uniform(0, took)
+        was_killed, code = trial(command, out, after_s)
+        killed += was_killed
+        found = contents(out)
+        differ = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+        if code or differ:
+            wrong += 1
+            told = Path(f"{out}.log").read_text().strip().splitlines()[-1:]
+            print(f"{name}, moment {i} ({after_s:.2f} s): exit {code}, {differ[:5]} {told}")
+        shutil.rmtree(out)
+        Path(f"{out}.log").unlink()
+    print(f"{name}: {moments} moments of {took:.1f} s, {killed} killed, {wrong} wrong", flush=True)
+    return wrong
+
+
+if __name__ == "__main__":
+    main()
