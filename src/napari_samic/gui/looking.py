@@ -36,6 +36,8 @@ class Looked:
         The most doubtful first.
     models : tuple of Facts
         Of the references, as far as they are known.
+    notices : tuple of str
+        What is no longer as it was when the labels were made.
     """
 
     results: Any
@@ -43,6 +45,7 @@ class Looked:
     hashes: Mapping[str, str]
     order: tuple[Doubt, ...] = ()
     models: tuple[Facts, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def is_same(self, name: str, sha256: str) -> bool:
         """Whether the label file of a result had this hash."""
@@ -60,9 +63,10 @@ def look(folder: Path, references: Path | None = None, known: Looked | None = No
     known : Looked, optional
         What was read before: label files that are the same are not measured again.
     """
-    from napari_samic.pipeline.results import read_results
+    from napari_samic.pipeline.results import doubts_of, read_results
 
     results = read_results(folder)
+    notices = yield from doubts_of(results, quick=True)
     facts: dict[str, Facts] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}
@@ -80,7 +84,8 @@ def look(folder: Path, references: Path | None = None, known: Looked | None = No
             continue
     numbered = all(one.numbered for one in results.images)  # else a size is that of a class
     models = _models(references) if references is not None and numbered else ()
-    return Looked(results, facts, hashes, tuple(doubts(list(facts.values()), models)), models)
+    order = tuple(doubts(list(facts.values()), models))
+    return Looked(results, facts, hashes, order, models, notices)
 
 
 def _models(references: Path) -> tuple[Facts, ...]:

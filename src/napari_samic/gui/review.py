@@ -84,7 +84,8 @@ class Reviewer(Judging):
         outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
         for name in outdated:
             self.opinions[name] = replace(self.opinions[name], verdict="", of="")
-        self.say(_told_of(outdated) if outdated else "")
+        notices = [f"{line[:1].upper()}{line[1:]}" for line in looked.notices]
+        self.say(" ".join([*([_told_of(outdated)] if outdated else []), *notices]))
         self.tell("queue")
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in looked.facts:

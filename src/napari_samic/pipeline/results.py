@@ -207,11 +207,17 @@ def _number(text: Any) -> float | None:
     return float(text) if text not in (None, "") else None
 
 
-def doubts_of(results: Results) -> Job[tuple[str, ...]]:
+def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
     """What is no longer as it was when the labels were made, for people; a Step an image.
 
     Labels that were edited since, images that have changed since, and labels of several runs. What
     is not known, and images that are not where they were, are passed over.
+
+    Parameters
+    ----------
+    results : Results
+    quick : bool
+        Read only images whose file is newer than the labels.
     """
     edited, changed, runs = [], [], []
     hashes: dict[Path, str] = {}
@@ -222,7 +228,7 @@ def doubts_of(results: Results) -> Job[tuple[str, ...]]:
                 hashes[path] = sha256_of(path)
             edited += [one.label] if hashes[path] != made.labels else []
             runs += [made.run] if made.run not in runs else []
-        changed += [one.label] if _has_changed(one, results.stored) else []
+        changed += [one.label] if _has_changed(one, results.stored, quick=quick) else []
         yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
@@ -239,18 +245,21 @@ def doubts_of(results: Results) -> Job[tuple[str, ...]]:
     return tuple(out)
 
 
-def _has_changed(one: Result, stored: PromptFile | None) -> bool:
+def _has_changed(one: Result, stored: PromptFile | None, *, quick: bool) -> bool:
     before = one.prompts
     if before is None or not before.sha256 or not before.file or stored is None:
         return False
-    if stored.normalisation is None or not Path(before.file).exists():
+    image, labels = Path(before.file), one.plane.path
+    if stored.normalisation is None or not image.exists():
+        return False
+    if quick and labels is not None and image.stat().st_mtime <= labels.stat().st_mtime:
         return False
     try:
-        plane = next(p for p in planes_of(Path(before.file)) if p.label == one.label)
-        image = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
+        plane = next(p for p in planes_of(image) if p.label == one.label)
+        pixels = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
     except (SamicError, StopIteration):
         return True
-    return pixels_sha256(image) != before.sha256
+    return pixels_sha256(pixels) != before.sha256
 
 
 def _some(names: Sequence[str]) -> str:
