@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,7 @@ import zarr
 from PIL import Image as PillowImage
 
 from napari_samic.errors import ImageReadError, InputError
-from napari_samic.images import (
-    open_images,
-)
+from napari_samic.images import open_images, read_labels
 
 RNG = np.random.default_rng(0)
 
@@ -137,6 +137,36 @@ def test_zarr_group_without_image_raises_when_read(tmp_path: Path) -> None:
         plane.read()
 
 
+def test_every_image_of_a_bioformats2raw_folder(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    for number in range(2):
+        array = np.full((1, 2, 1, 6, 7), number, np.uint16)
+        write_ome_zarr(tmp_path / "a.zarr" / str(number), array, "0.4")
+    planes = open_images(tmp_path / "a.zarr")
+    assert [(p.label, p.read()[0, 0, 0]) for p in planes] == [
+        ("a[s0][0][0]", 0),
+        ("a[s1][0][0]", 1),
+    ]
+
+
+def test_axes_are_named_by_type_or_by_dimension(tmp_path: Path) -> None:
+    array = RNG.integers(0, 99, (6, 7, 2), dtype=np.uint16)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=array.shape, dtype=array.dtype)[...] = array
+    axes = [
+        {"name": n, "type": t} for n, t in zip("yxl", ["space", "space", "channel"], strict=True)
+    ]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+    bare = zarr.create_array(
+        tmp_path / "b.zarr", shape=array.shape, dtype=array.dtype, dimension_names=["y", "x", "c"]
+    )
+    bare[...] = array
+    lines: list[str] = []
+    for plane in open_images(tmp_path, tell=lines.append):
+        np.testing.assert_array_equal(plane.read(), array)
+    assert lines == []
+
+
 # --- folders ----------------------------------------------------------------------------------
 
 
@@ -198,6 +228,113 @@ def test_same_stem_in_two_folders_is_refused(tmp_path: Path) -> None:
         open_images(files)
 
 
+def test_files_of_other_kinds_are_told_in_one_line(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png")
+    for name in ("b.czi", "b.nd2", "c.gif", "d.gif", "e", ".x.gif", "Thumbs.db", "n.txt", "p.pt"):
+        (tmp_path / name).write_bytes(b"")
+    for source in (tmp_path, str(tmp_path / "*")):
+        lines: list[str] = []
+        assert [p.name for p in open_images(source, tell=lines.append)] == ["a"]
+        (line,) = lines
+        assert "5 files of other kinds left out: 1 .czi, 2 .gif, 1 .nd2, 1 no ending" in line
+
+
+def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:
+    for number in range(12):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.zeros((3, 20, 30), np.uint8),
+                         photometric="minisblack")  # fmt: skip
+    lines: list[str] = []
+    assert len(open_images(tmp_path, tell=lines.append)) == 36
+    (line,) = lines
+    assert line.startswith("12 files, as 0.tif: axes are not named, taken for planes x rows")
+    assert open_images(tmp_path, axes="ZYX", tell=lines.append)
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "letters", "planes"),
+    [
+        pytest.param((96, 128, 5), "YXC", 1, id="five_channels"),
+        pytest.param((96, 128, 2), "YXC", 1, id="two_channels"),
+        pytest.param((96, 128, 10), "YXC", 1, id="ten_channels"),
+        pytest.param((4, 96, 128, 5), "QYXC", 4, id="stack_of_five_channels"),
+        pytest.param((96, 128, 31), "QYX", 96, id="many_bands_are_told"),
+        pytest.param((5, 96, 128), "QYX", 5, id="five_planes"),
+        pytest.param((12, 12, 5), "QYX", 12, id="small_planes"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["array", "shaped", "bare", "zarr"])
+def test_guess_puts_a_short_last_axis_to_the_channels(
+    tmp_path: Path, shape: tuple[int, ...], letters: str, planes: int, kind: str
+) -> None:
+    if kind == "bare" and len(shape) > 3:
+        pytest.skip("a bare TIFF knows its pages only")
+    array = RNG.integers(0, 99, shape, dtype=np.uint8)
+    if kind == "zarr":
+        zarr.create_array(tmp_path / "a.zarr", shape=shape, dtype=array.dtype)[...] = array
+    elif kind != "array":
+        metadata = {} if kind == "shaped" else None
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata=metadata)
+    lines: list[str] = []
+    found = open_images(array if kind == "array" else tmp_path, tell=lines.append)
+    assert len(found) == planes
+    np.testing.assert_array_equal(found[-1].read(), array[-1] if "Q" in letters else array)
+    assert f"({letters})" in lines[0]
+
+
+# --- as viewers show them ---------------------------------------------------------------------
+
+TURNED = {  # of [[1, 2, 3], [4, 5, 6]], as EXIF defines them
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[4, 1], [5, 2], [6, 3]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[3, 6], [2, 5], [1, 4]],
+}
+
+
+@pytest.mark.parametrize("turn", TURNED)
+def test_exif_turns_images_and_masks(tmp_path: Path, turn: int) -> None:
+    exif = PillowImage.Exif()
+    exif[0x112] = turn
+    stored = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    PillowImage.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert open_images(tmp_path)[0].read().tolist() == TURNED[turn]
+    assert read_labels(tmp_path / "a.png").tolist() == TURNED[turn]
+
+
+def test_palette_mask_is_turned_and_keeps_its_numbers(tmp_path: Path) -> None:
+    exif = PillowImage.Exif()
+    exif[0x112] = 6
+    picture = PillowImage.fromarray(np.array([[1, 2, 3], [4, 5, 6]], np.uint8), "P")
+    picture.putpalette(RNG.integers(0, 256, 768).astype(np.uint8).tobytes())
+    picture.save(tmp_path / "a.png", exif=exif)
+    assert read_labels(tmp_path / "a.png").tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"\x12\x01\x03\x00\x01\x00\x00\x00\x09\x00\x00\x00", b"rubbish"],
+    ids=["nine", "rubbish"],
+)
+def test_senseless_orientation_leaves_the_image_alone(tmp_path: Path, note: bytes) -> None:
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00" + note + b"\x00\x00\x00\x00"
+    pixels = RNG.integers(0, 255, (6, 7), dtype=np.uint8)
+    PillowImage.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(open_images(tmp_path)[0].read(), pixels)
+
+
+def test_cmyk_jpeg_has_the_colours_of_its_rgb_twin(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8, :, 0], pixels[8:, :, 2] = 255, 255
+    PillowImage.fromarray(pixels).convert("CMYK").save(tmp_path / "a.jpg", quality=97)
+    shown = open_images(tmp_path)[0].read().astype(int)
+    assert shown.shape == (16, 16, 3)
+    assert np.abs(shown - pixels).max() < 40
+
+
 # --- bad files and pixels ---------------------------------------------------------------------
 
 
@@ -253,6 +390,47 @@ def test_one_bad_file_does_not_spoil_its_folder(tmp_path: Path, name: str) -> No
     assert good.read().shape == (6, 7, 3)
     with pytest.raises(ImageReadError, match=name):
         bad.read()
+
+
+def png_header(path: Path, rows: int, columns: int) -> Path:
+    """A PNG of a few bytes that says it is large."""
+    size = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def test_image_larger_than_the_memory_fails_alone_and_at_once(tmp_path: Path) -> None:
+    png_header(tmp_path / "a.png", 400_000, 400_000)
+    save_png(tmp_path / "b.png")
+    bad, good = open_images(tmp_path)
+    assert good.read().shape == (6, 7, 3)
+    with pytest.raises(ImageReadError, match=r"^a\.png: 400000 x 400000 pixels.*more memory"):
+        bad.read()
+
+
+def test_size_that_pillow_calls_an_attack_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 10)
+    path = save_png(tmp_path / "a.png")
+    assert open_images(path)[0].read().shape == (6, 7, 3)
+    assert PillowImage.MAX_IMAGE_PIXELS == 10
+
+
+def test_array_that_does_not_fit_is_one_line() -> None:
+    class Huge:
+        shape, dtype = (6, 7), np.dtype(np.uint8)
+
+        def __getitem__(self, _: object) -> np.ndarray:
+            raise MemoryError
+
+    with pytest.raises(ImageReadError, match="image: this needs more memory than there is"):
+        open_images(Huge())[0].read()
 
 
 def test_file_that_vanished_after_listing(tmp_path: Path) -> None:

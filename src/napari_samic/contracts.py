@@ -220,6 +220,8 @@ class Plane:
     read : callable
         Returns the raw pixels, (H, W) or (H, W, C), in the file's own dtype.
     path : Path or None
+    axes : str
+        Letters of the file's axes, where they were given by hand: its mask may need them, too.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Plane:
     read: Callable[[], NDArray[Any]]
     stack_shape: tuple[int, ...] = ()
     path: Path | None = None
+    axes: str = ""
 
     @property
     def label(self) -> str:

@@ -1,17 +1,17 @@
-"""Image files as lazily read arrays: Pillow formats, TIFF, OME-Zarr.
+"""What image files have in common, and the simple kinds: Pillow formats and OME-Zarr.
 
-Each opener looks at the header only and answers a `LazyArray`: shape, named axes, and a function
-that reads one selection. Files are opened anew for each read, so planes can travel to other
-threads and processes. Knows no Plane, no colour and no model.
+An opener looks at the header only and answers `Images`, one `LazyArray` for each image in the file:
+shape, named axes, and a function that reads one selection. Files are opened anew for each read, so
+planes can travel to other threads and processes. Knows no Plane and no model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,22 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
 READABLE = (*PILLOW_SUFFIXES, *TIFF_SUFFIXES, ZARR_SUFFIX)
 """Endings that are read, in lower case; case does not matter in the files' names."""
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".lsm", ".qptiff")
+"""TIFFs of instruments, by other endings."""
+INSTRUMENT_SUFFIXES = (*SLIDE_SUFFIXES, ".czi", ".nd2", ".lif", ".dcm", ".nii", ".nii.gz")
+"""Read where they are named, or are all that a folder holds: beside them often lie exports."""
 
+ORIENTATION = 274
+"""Number of the tag, in EXIF as in TIFF."""
+TURNS = {
+    2: (False, 1, -1), 3: (False, -1, -1), 4: (False, -1, 1), 5: (True, 1, 1), 6: (True, 1, -1),
+    7: (True, -1, -1), 8: (True, -1, 1),
+}  # fmt: skip
+"""Orientation: whether rows and columns change places, then the step along each."""
+
+_PILLOW = threading.Lock()
+_TOO_LARGE = "{name}: {found} needs more memory than there is. Make it smaller, or cut it up."
+_WORK_BYTES = 8  # a pixel, of what is made of it: three of colour, or a label and a comparison
 _ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Selection = tuple[int | slice, ...]
 
@@ -41,11 +56,36 @@ class LazyArray:
         One letter an axis, as tifffile has them: Y X the plane, C S channels. Empty: not known.
     take : callable
         Selection (one int or slice an axis) to pixels.
+    dtype : dtype, optional
+        Of the stored numbers.
+    finish : callable, optional
+        Makes of stored pixels, (H, W) or (H, W, C), those that are shown.
     """
 
     shape: tuple[int, ...]
     axes: str
     take: Callable[[Selection], NDArray[Any]]
+    dtype: np.dtype[Any] | None = None
+    finish: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What a file holds.
+
+    Attributes
+    ----------
+    series : sequence of LazyArray
+        Each image in full resolution; mostly one.
+    remarks : tuple of str
+        What was left out or done to it, each in words that fit any file.
+    files : tuple of Path
+        All that it was read from, if these are several.
+    """
+
+    series: Sequence[LazyArray]
+    remarks: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @contextmanager
@@ -53,8 +93,10 @@ def reading(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one ImageReadError that names the file."""
     try:
         yield
-    except (SamicError, MemoryError):
+    except SamicError:
         raise
+    except MemoryError as error:
+        raise ImageReadError(_TOO_LARGE.format(name=name, found="this")) from error
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, KeyError...
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         msg = f"{name}: can't be read ({cause}). Open it elsewhere, export it again or remove it."
@@ -68,90 +110,82 @@ def is_zarr(path: Path) -> bool:
     )
 
 
-def open_file(path: Path) -> LazyArray | None:
-    """Header of a TIFF or zarr; None for a Pillow format, which is one plane and is not touched.
+def check_memory(shape: Sequence[int], itemsize: int, name: str) -> None:
+    """Raise ImageReadError if an image to be read would not fit into the memory that is free.
 
-    Raises
-    ------
-    ImageReadError
-        The header can't be read.
+    Parameters
+    ----------
+    shape : sequence of int
+        Y and X first.
+    itemsize : int
+        Bytes of a number.
     """
-    if is_zarr(path):
-        return open_zarr(path)
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return open_tiff(path)
-    return None
+    import psutil
+
+    needed = math.prod(shape) * itemsize + math.prod(shape[:2]) * _WORK_BYTES
+    if needed > (free := psutil.virtual_memory().available):
+        size = " x ".join(map(str, shape))
+        found = f"{size} pixels, {needed / 1e9:.0f} GB where {free / 1e9:.0f} GB are free,"
+        raise ImageReadError(_TOO_LARGE.format(name=name, found=found))
 
 
 def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
-    """Read PNG, JPEG or BMP: (H, W) or (H, W, 3 or 4), bool, uint8, uint16, int32 or float32.
+    """Read PNG, JPEG or BMP, turned as its EXIF says: the pixels that every viewer shows.
 
     Parameters
     ----------
     palette_indices : bool
-        Give the numbers of a palette image instead of its colours, as label masks need it.
+        Give the numbers of a palette image instead of its colours.
+
+    Returns
+    -------
+    (H, W) or (H, W, 3 or 4), bool, uint8, uint16, int32 or float32
 
     Raises
     ------
     ImageReadError
-        Not an image, truncated, or larger than Pillow allows.
+        Not an image, truncated, or larger than the memory.
     """
-    from PIL import Image as PillowImage
-
-    with reading(path.name), PillowImage.open(path) as image:
+    with reading(path.name), open_pillow(path) as image:
+        bands = image.getbands()
+        depth = (len(bands),) if len(bands) > 1 else ()
+        size = 4 if bands[0] in "IF" else 1
+        check_memory((image.height, image.width, *depth), size, path.name)
         image.load()
-        if image.mode == "P" and palette_indices:
-            return np.array(image)
+        turn = 1
+        with suppress(Exception):  # damaged notes of a camera spoil no picture
+            turn = image.getexif().get(ORIENTATION, 1)
         wanted = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "La": "L"}
         mode = wanted.get(image.mode, image.mode)
-        return np.array(image if mode == image.mode else image.convert(mode))
+        is_as_it_is = mode == image.mode or (image.mode == "P" and palette_indices)
+        return turned(np.array(image if is_as_it_is else image.convert(mode)), turn)
 
 
-def open_tiff(path: Path) -> LazyArray:
-    """First series of a TIFF, OME-TIFF or ImageJ TIFF, at full resolution.
+def open_pillow(path: Path) -> Any:
+    """Open with Pillow; its own limit of size, which speaks of attacks, does not count."""
+    from PIL import Image as PillowImage
 
-    Raises
-    ------
-    ImageReadError
-        Not a TIFF, or its header is damaged.
+    with _PILLOW:  # the limit is one for all threads
+        limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
+        try:
+            return PillowImage.open(path)
+        finally:
+            PillowImage.MAX_IMAGE_PIXELS = limit
+
+
+def turned(pixels: NDArray[Any], orientation: Any) -> NDArray[Any]:
+    """Pixels, (H, W) or (H, W, C), as EXIF's Orientation wants them shown.
+
+    >>> turned(np.array([[1, 2, 3]]), 6).tolist(), turned(np.array([[1, 2, 3]]), 3).tolist()
+    ([[1], [2], [3]], [[3, 2, 1]])
     """
-    import tifffile
-
-    with reading(path.name), tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        shape = tuple(int(n) for n in series.shape)
-        named = series.axes if all(series.axes.count(a) == 1 for a in "YX") else ""
-        return LazyArray(shape, named, partial(_take_tiff, path))
+    swap, rows, columns = TURNS.get(orientation, (False, 1, 1))
+    stored = np.swapaxes(pixels, 0, 1) if swap else pixels
+    return stored[::rows, ::columns]
 
 
-def _take_tiff(path: Path, selection: Selection) -> NDArray[Any]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        page_shape = series.keyframe.shape
-        lead = len(series.shape) - len(page_shape)
-        if series.dataoffset is not None:  # one block, also where ImageJ wrote a single page header
-            dtype = np.dtype(file.byteorder + series.dtype.char)
-            block = file.filehandle.memmap_array(dtype, series.shape, series.dataoffset)
-            return np.array(block[selection], dtype=series.dtype)
-        if series.shape[lead:] != page_shape or len(series) != math.prod(series.shape[:lead]):
-            return np.asarray(series.asarray()[selection])
-        numbers = np.arange(len(series)).reshape(series.shape[:lead])[selection[:lead]]
-        pages = [_tiff_page(series, int(n)) for n in np.ravel(numbers)]
-        whole = np.stack(pages).reshape(np.shape(numbers) + page_shape)
-        return np.asarray(whole[(slice(None),) * np.ndim(numbers) + selection[lead:]])
-
-
-def _tiff_page(series: Any, number: int) -> NDArray[Any]:
-    page = series.pages[number]
-    if page is None:
-        raise ValueError(f"page {number} of {len(series)} is missing")
-    return np.asarray(page.asarray())
-
-
-def open_zarr(path: Path) -> LazyArray:
-    """Level 0 of an OME-Zarr image (metadata 0.1 to 0.5), or a bare zarr array without axes.
+def open_zarr(path: Path) -> Images:
+    """Level 0 of each image of an OME-Zarr (metadata 0.1 to 0.5), or a bare zarr array.
 
     Raises
     ------
@@ -162,28 +196,50 @@ def open_zarr(path: Path) -> LazyArray:
 
     with reading(path.name):
         node: Any = zarr.open(path, mode="r")
-        if not isinstance(node, zarr.Array):
-            node, axes = _ome_image(node, path.name)
-        else:
-            axes = ""
-        return LazyArray(tuple(node.shape), axes, lambda selection: np.asarray(node[selection]))
+        if isinstance(node, zarr.Array):
+            names = getattr(node.metadata, "dimension_names", None) or ()
+            return Images([_lazy_zarr(node, "".join(_axis_letter(str(n)) for n in names))])
+        return Images([_lazy_zarr(*found) for found in _ome_images(node, path.name)])
 
 
-def _ome_image(group: Any, name: str) -> tuple[Any, str]:
-    for node in (group, group.get("0")):  # bioformats2raw keeps its first image in "0"
-        attributes = dict(getattr(node, "attrs", {}))
-        scales = attributes.get("ome", attributes).get("multiscales")
-        if scales:
-            array = node[scales[0]["datasets"][0]["path"]]
-            names = [a if isinstance(a, str) else a["name"] for a in scales[0].get("axes", "tczyx")]
-            axes = "".join(_axis_letter(n) for n in names)
-            return array, axes if len(axes) == len(array.shape) else ""
-    msg = f"{name}: zarr group without OME 'multiscales'. Give the folder of one image or array."
-    raise ImageReadError(msg)
+def _lazy_zarr(array: Any, axes: str) -> LazyArray:
+    shape = tuple(array.shape)
+    is_named = len(axes) == len(shape) and axes.count("Y") == axes.count("X") == 1
+    return LazyArray(
+        shape, axes if is_named else "", lambda selection: np.asarray(array[selection]), array.dtype
+    )
 
 
-def _axis_letter(name: str) -> str:
-    letter = name[:1].upper()
+def _ome_images(group: Any, name: str) -> list[tuple[Any, str]]:
+    """Full resolution and axes of the group's image, or of each that bioformats2raw put in it."""
+    if (own := _ome_image(group)) is not None:
+        return [own]
+    found: list[tuple[Any, str]] = []
+    while (image := _ome_image(group.get(str(len(found))))) is not None:
+        found.append(image)
+    if not found:
+        msg = (
+            f"{name}: zarr group without OME 'multiscales'. Give the folder of one image or array."
+        )
+        raise ImageReadError(msg)
+    return found
+
+
+def _ome_image(node: Any) -> tuple[Any, str] | None:
+    attributes = dict(getattr(node, "attrs", {}))
+    scales = attributes.get("ome", attributes).get("multiscales")
+    if not scales:
+        return None
+    letters = [_axis_letter(axis) for axis in scales[0].get("axes", "tczyx")]
+    return node[scales[0]["datasets"][0]["path"]], "".join(letters)
+
+
+def _axis_letter(axis: Any) -> str:
+    """Of a name, or of NGFF's dict of name and type."""
+    name, kind = (axis, "") if isinstance(axis, str) else (axis["name"], axis.get("type"))
+    if kind in ("channel", "time"):
+        return str(kind[0]).upper()
+    letter = str(name[:1]).upper()
     return letter if name.lower() in {"t", "c", "z", "y", "x", "channel"} else "Q"
 
 

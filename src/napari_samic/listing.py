@@ -8,10 +8,19 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_samic.errors import InputError
-from napari_samic.formats import READABLE, is_zarr
+from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE, is_zarr
+
+_ENDINGS = (*READABLE, *INSTRUMENT_SUFFIXES)
+_CLUTTER = ("thumbs.db", "desktop.ini", "license", "readme")
+_NO_IMAGES = (
+    ".txt", ".csv", ".tsv", ".json", ".geojson", ".md", ".rst", ".xml", ".ome", ".yaml", ".yml",
+    ".toml", ".ini", ".log", ".pdf", ".html", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".db",
+    ".py", ".ipynb", ".sh", ".bat", ".ijm", ".groovy", ".m", ".r", ".pt", ".roi", ".bak", ".tmp",
+)  # fmt: skip
 
 
 def natural_key(text: str) -> tuple[list[tuple[bool, int, str]], str]:
@@ -26,13 +35,25 @@ def natural_key(text: str) -> tuple[list[tuple[bool, int, str]], str]:
     ], text
 
 
+def ending_of(path: Path) -> str:
+    """Ending in lower case; that of packed NIfTI has two parts.
+
+    >>> ending_of(Path("Head.NII.gz")), ending_of(Path("day.1.png"))
+    ('.nii.gz', '.png')
+    """
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
 def stem_of(path: Path) -> str:
     """Name without its ending, and without the .ome of .ome.tif and .ome.zarr.
 
     >>> stem_of(Path("cells.ome.tif")), stem_of(Path("day.1.png"))
     ('cells', 'day.1')
     """
-    stem = path.stem if path.suffix.lower() in READABLE else path.name
+    ending = ending_of(path)
+    is_known = ending in (*READABLE, *INSTRUMENT_SUFFIXES)
+    stem = path.name[: len(path.name) - len(ending)] if is_known else path.name
     return stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
 
 
@@ -40,7 +61,23 @@ def is_readable(path: Path) -> bool:
     """Whether `path` looks like an image of ours: not hidden, a known ending or a zarr folder."""
     if path.name.startswith("."):
         return False
-    return is_zarr(path) or (path.suffix.lower() in READABLE and path.is_file())
+    return is_zarr(path) or (ending_of(path) in READABLE and path.is_file())
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files that a path means.
+
+    Attributes
+    ----------
+    images : tuple of Path
+        Sorted naturally.
+    others : tuple of Path
+        Files beside them that may be images, but are left out.
+    """
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
 
 
 def list_source(source: str | Path) -> list[Path]:
@@ -53,9 +90,20 @@ def list_source(source: str | Path) -> list[Path]:
     InputError
         Nothing there, or nothing that is read.
     """
+    return list(look(source).images)
+
+
+def look(source: str | Path) -> Listing:
+    """As `list_source`, with what is left out; instruments' own files where there is nothing else.
+
+    Raises
+    ------
+    InputError
+        Nothing there, or nothing that is read.
+    """
     path = Path(source).expanduser()
     if is_zarr(path) or path.is_file():
-        return [_known(path)]
+        return Listing((_known(path),))
     if path.is_dir():
         found, what = _entries(path), f"{path}: no image in this folder"
     elif any(mark in str(path) for mark in "*?["):
@@ -64,9 +112,22 @@ def list_source(source: str | Path) -> list[Path]:
     else:
         raise InputError(f"{path}: no such file or folder. Check the name.")
     files = [p for p in found if is_readable(p)]
+    files = files or [p for p in found if _is_instrument(p)]
     if not files:
-        raise InputError(f"{what}. These endings are read: {', '.join(READABLE)}.")
-    return sorted(files, key=lambda p: natural_key(str(p)))
+        raise InputError(f"{what}. These endings are read: {', '.join(_ENDINGS)}.")
+    others = [p for p in found if p not in set(files) and _may_be_image(p)]
+    return Listing(tuple(sorted(files, key=lambda p: natural_key(str(p)))), tuple(others))
+
+
+def _is_instrument(path: Path) -> bool:
+    is_shown = not path.name.startswith(".")
+    return is_shown and ending_of(path) in INSTRUMENT_SUFFIXES and path.is_file()
+
+
+def _may_be_image(path: Path) -> bool:
+    """Any file but hidden ones, notes and tables beside the images, and what we write."""
+    name, is_hidden = path.name.lower(), path.name.startswith(".")
+    return not (is_hidden or name in _CLUTTER or ending_of(path) in _NO_IMAGES) and path.is_file()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -87,8 +148,8 @@ def _glob(pattern: Path) -> list[Path]:
 
 
 def _known(path: Path) -> Path:
-    if path.is_file() and path.suffix.lower() not in READABLE:
-        msg = f"{path}: not an image that is read. These endings are: {', '.join(READABLE)}."
+    if path.is_file() and ending_of(path) not in _ENDINGS:
+        msg = f"{path}: not an image that is read. These endings are: {', '.join(_ENDINGS)}."
         raise InputError(msg)
     return path
 

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from napari_samic.contracts import IntArray, Plane
 from napari_samic.errors import InputError
 from napari_samic.formats import PILLOW_SUFFIXES, check_pixels, read_pillow
 from napari_samic.listing import list_source, stem_of
-from napari_samic.planes import planes_of_file
+from napari_samic.planes import open_path, planes_of_file
 
 _SUFFIX = re.compile(r"(_cp)?_(masks?|labels?|seg)$", re.IGNORECASE)
 _LOSSY = (".jpg", ".jpeg")
@@ -54,7 +56,8 @@ def read_labels(source: str | Path | Plane) -> IntArray:
 
 
 def _only_plane(path: Path) -> Plane:
-    planes = planes_of_file(list_source(path)[0]) if not path.is_dir() else planes_of_file(path)
+    file = path if path.is_dir() else list_source(path)[0]
+    planes = planes_of_file(file, palette_indices=True)
     if len(planes) != 1:
         msg = (
             f"{path.name}: a stack of {len(planes)} planes {planes[0].stack_shape}, expected one "
@@ -116,7 +119,7 @@ def read_mask(plane: Plane, path: str | Path, *, shape: tuple[int, ...] | None =
     InputError
         A mask of another shape, or one that `read_labels` refuses.
     """
-    found = planes_of_file(Path(path))
+    found = _planes_for(plane, Path(path))
     if len(found) > 1 and _squeezed(found[0].stack_shape) != _squeezed(plane.stack_shape):
         msg = (
             f"{Path(path).name}: mask stack {found[0].stack_shape} for an image stack "
@@ -140,6 +143,31 @@ def read_mask(plane: Plane, path: str | Path, *, shape: tuple[int, ...] | None =
     return labels
 
 
+def _planes_for(plane: Plane, path: Path) -> list[Plane]:
+    """Planes of a mask file: the series of the image, by the axes that were given for it."""
+    opened = open_path(path, palette_indices=True)
+    found = opened.planes
+    if plane.axes and opened.is_guessed:
+        without = re.sub("[CS]", "", plane.axes.upper())
+        with suppress(InputError):  # a mask has its image's axes, but seldom the channels
+            found = planes_of_file(path, without, palette_indices=True)
+    if len({mask.name for mask in found}) == 1:
+        return found
+    same = [mask for mask in found if mask.name == stem_of(path) + _series_of(plane)]
+    if not same:
+        msg = f"{path.name}: several masks, none for {plane.name}. Export it with the same series."
+        raise InputError(msg)
+    return same
+
+
+def _series_of(plane: Plane) -> str:
+    """The end of its name, [s1], that tells it from other images of its file."""
+    if plane.path is None:
+        return ""
+    end = plane.name.removeprefix(stem_of(plane.path))
+    return end if re.fullmatch(r"\[s\d+\]", end) else ""
+
+
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in shape if n > 1)  # TIFF leaves out axes of length 1
 
@@ -150,7 +178,8 @@ def match_by_stem(
     """Pair planes with the masks of a folder (or pattern) by name without ending.
 
     cells.tif goes with cells.png, cells_mask.png, cells_label(s).tif, cells_seg.png or
-    cells_cp_masks.png. The images themselves may lie in the same folder.
+    cells_cp_masks.png; of several images in one file, cells[s1] with cells[s1].png, or with the
+    same place in cells.tif. The images themselves may lie in the same folder.
 
     Parameters
     ----------
@@ -174,6 +203,7 @@ def match_by_stem(
     exact = {stem_of(path): path for path in _unambiguous(same, stem_of)}
     spelled = [path for path in files if _bare(path) in wanted - set(exact)]
     found = {_bare(path): path for path in _unambiguous(spelled, _bare)} | exact
+    found |= _of_whole_files(planes, files, found)
     missing = sorted(wanted - set(found))
     if missing and (require_all or not found):
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -183,6 +213,23 @@ def match_by_stem(
         )
         raise InputError(msg)
     return {plane.label: found[plane.name] for plane in planes if plane.name in found}
+
+
+def _of_whole_files(
+    planes: Sequence[Plane], files: Sequence[Path], found: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Masks of images that share a file, where a mask has the name of that file."""
+    shared: dict[str, set[str]] = defaultdict(set)
+    for plane in planes:
+        if plane.path is not None and _series_of(plane) and plane.name not in found:
+            shared[stem_of(plane.path)].add(plane.name)
+    out: dict[str, Path] = {}
+    for stem, names in shared.items():
+        same = [p for p in files if stem_of(p) == stem] or [p for p in files if _bare(p) == stem]
+        for path in _unambiguous(same, _bare)[:1]:
+            if len(names) == 1 or planes_of_file(path)[0].name != stem_of(path):
+                out |= dict.fromkeys(names, path)
+    return out
 
 
 def _bare(path: Path) -> str:

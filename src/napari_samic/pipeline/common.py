@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,8 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
-from napari_samic.listing import check_stems, list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation
+from napari_samic.planes import unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
 
 
@@ -63,7 +62,13 @@ def pixels_sha256(image: Image) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def open_planes(images: Any) -> list[Plane]:
+def open_planes(
+    images: Any,
+    *,
+    axes: str | None = None,
+    series: int | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> list[Plane]:
     """As `open_images`, but a file among others that can't be opened raises when it is read.
 
     Raises
@@ -71,17 +76,7 @@ def open_planes(images: Any) -> list[Plane]:
     InputError
         Nothing there, two files of one stem, or a lone file or array that can't be opened.
     """
-    try:
-        return open_images(images)
-    except InputError:
-        sources = images if isinstance(images, list | tuple) else [images]
-        if not all(isinstance(s, str | Path) for s in sources):
-            raise
-        files = [path for source in sources for path in list_source(source)]
-        if len(files) < 2:
-            raise
-    check_stems([stem_of(path) for path in files], files)
-    return [plane for path in files for plane in planes_of(path)]
+    return open_images(images, axes=axes, series=series, strict=False, tell=tell)
 
 
 def planes_of(path: Path) -> list[Plane]:
@@ -89,11 +84,7 @@ def planes_of(path: Path) -> list[Plane]:
     try:
         return open_images(path)
     except InputError as error:
-        return [Plane(stem_of(path), (), partial(_raise, str(error)), path=path)]
-
-
-def _raise(message: str) -> NoReturn:
-    raise InputError(message)
+        return [unreadable(path, error)]
 
 
 def groups(planes: Sequence[Plane]) -> Iterator[tuple[str, list[Plane]]]:

@@ -1,0 +1,337 @@
+"""TIFF files: each series at full resolution, in the pixels that viewers show.
+
+Series, axes and the files of a set are those of the file's own metadata, as tifffile reads them.
+Palettes, MinIsWhite, CMYK and the Orientation tag are seen to here. Knows no Plane.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.errors import ImageReadError
+from napari_samic.formats import (
+    ORIENTATION,
+    TIFF_SUFFIXES,
+    TURNS,
+    Images,
+    LazyArray,
+    Selection,
+    check_memory,
+    reading,
+    turned,
+)
+
+_WHITE_IS_0, _PALETTE, _CMYK = 0, 3, 5  # Photometric
+_SIDE_SERIES = ("Thumbnail", "Label", "Macro", "Map")  # as tifffile names those of slide scanners
+
+
+def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
+    """Each series of a TIFF, OME-TIFF or ImageJ TIFF that is no thumbnail.
+
+    Parameters
+    ----------
+    palette_indices : bool
+        Give stored numbers instead of what they look like: no palette, MinIsWhite or CMYK.
+
+    Raises
+    ------
+    ImageReadError
+        Not a TIFF, or a header that is damaged. A set that lacks a file raises when it is read.
+    """
+    import tifffile
+
+    with reading(path.name):
+        _check_chain(path)
+        group = _set_of(path)
+        if group.fault:
+            return Images([LazyArray((2, 2), "YX", partial(_refuse, group.fault))], (), group.files)
+        with tifffile.TiffFile(group.files[0] if group.files else path) as file:
+            if not file.series:
+                raise ValueError("it holds no image")
+            numbers = _full_resolution(file.series)
+            is_cut = len(numbers) < len(file.series)
+            parts = [_lazy(file, number, palette_indices=palette_indices) for number in numbers]
+            is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
+    remarks = {
+        "the thumbnail or other side images in it are left out": is_cut,
+        "images of its set whose files are not beside it are left out": group.is_part,
+        "turned as its Orientation tag says": is_turned,
+    }
+    return Images(parts, tuple(text for text, holds in remarks.items() if holds), group.files)
+
+
+def _full_resolution(series: Any) -> list[int]:
+    numbers = [n for n, one in enumerate(series) if math.prod(one.shape)]
+    main = [n for n in numbers if not _is_aside(series[n])]
+    return main or numbers
+
+
+def _is_aside(one: Any) -> bool:
+    return one.keyframe.is_reduced or one.keyframe.is_mask or one.name in _SIDE_SERIES
+
+
+def _lazy(file: Any, number: int, *, palette_indices: bool) -> LazyArray:
+    series = file.series[number]
+    shape = tuple(int(n) for n in series.shape)
+    named = series.axes if all(series.axes.count(a) == 1 for a in "YX") else ""
+    take = partial(_take, Path(file.filehandle.path), number)
+    if series.is_multifile:
+        places = [_Place.of(page) for page in series.pages]
+        take = partial(_take_of_set, tuple(places), shape, series.keyframe.shape)
+    shown = _Shown.of(series.keyframe, as_stored=palette_indices)
+    return LazyArray(shape, named, take, np.dtype(series.dtype), shown)
+
+
+def _refuse(fault: str, _: Selection) -> NDArray[Any]:
+    raise ImageReadError(fault)
+
+
+# --- pixels -------------------------------------------------------------------------------------
+
+
+def _take(path: Path, number: int, selection: Selection) -> NDArray[Any]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[number]
+        page_shape = series.keyframe.shape
+        lead = len(series.shape) - len(page_shape)
+        if series.dataoffset is not None:  # one block, also where ImageJ wrote a single page header
+            dtype = np.dtype(file.byteorder + series.dtype.char)
+            block = file.filehandle.memmap_array(dtype, series.shape, series.dataoffset)
+            return np.array(block[selection], dtype=series.dtype)
+        if series.shape[lead:] != page_shape or len(series) != math.prod(series.shape[:lead]):
+            check_memory(series.shape, series.dtype.itemsize, path.name)
+            return np.asarray(series.asarray()[selection])
+        numbers = np.arange(len(series)).reshape(series.shape[:lead])[selection[:lead]]
+        pages = [_page(series, int(n)) for n in np.ravel(numbers)]
+        whole = np.stack(pages).reshape(np.shape(numbers) + page_shape)
+        return np.asarray(whole[(slice(None),) * np.ndim(numbers) + selection[lead:]])
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a page of a set is; an empty `file` if it is nowhere."""
+
+    file: str
+    number: int
+
+    @classmethod
+    def of(cls, page: Any) -> _Place:
+        return cls("", 0) if page is None else cls(page.parent.filehandle.path, page.index)
+
+    def read(self) -> NDArray[Any]:
+        import tifffile
+
+        if not self.file:
+            raise ValueError("a page of the set is missing")
+        with tifffile.TiffFile(self.file) as file:
+            return np.asarray(file.pages[self.number].asarray())
+
+
+def _take_of_set(
+    places: Sequence[_Place],
+    shape: tuple[int, ...],
+    page_shape: tuple[int, ...],
+    selection: Selection,
+) -> NDArray[Any]:
+    lead = len(shape) - len(page_shape)
+    numbers = np.arange(len(places)).reshape(shape[:lead])[selection[:lead]]
+    whole = np.stack([places[int(n)].read() for n in np.ravel(numbers)])
+    whole = whole.reshape(np.shape(numbers) + page_shape)
+    return np.asarray(whole[(slice(None),) * np.ndim(numbers) + selection[lead:]])
+
+
+def _page(series: Any, number: int) -> NDArray[Any]:
+    page = series.pages[number]
+    if page is None:
+        raise ValueError(f"page {number} of {len(series)} is missing")
+    return np.asarray(page.asarray())
+
+
+# --- colours ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Stored pixels, (H, W) or (H, W, C), to those that viewers show.
+
+    Attributes
+    ----------
+    photometric : int
+        As the tag.
+    bits : int
+        Of a sample.
+    is_alpha : bool
+        The last of two samples is no channel.
+    colours : (N, 3) uint8, (N,) uint8 or None
+        Of the palette.
+    orientation : int
+    """
+
+    photometric: int
+    bits: int
+    is_alpha: bool
+    colours: NDArray[np.uint8] | None
+    orientation: int
+
+    @classmethod
+    def of(cls, page: Any, *, as_stored: bool) -> _Shown | None:
+        """None if the stored pixels are those."""
+        turn = int(page.tags.valueof(ORIENTATION) or 1)
+        if as_stored:
+            return None if turn == 1 else cls(-1, 0, is_alpha=False, colours=None, orientation=turn)
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
+        is_alpha = page.samplesperpixel == 2 and page.extrasamples[:1] in (
+            (1,),
+            (2,),
+        )  # ExtraSamples
+        colours = None if page.colormap is None else _colours(page.colormap)
+        if turn == 1 and not is_alpha and page.photometric not in (_WHITE_IS_0, _PALETTE, _CMYK):
+            return None
+        return cls(int(page.photometric), bits, is_alpha, colours, turn)
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        kind, depth = self.photometric, pixels.shape[2] if pixels.ndim == 3 else 1
+        if kind == _PALETTE and self.colours is not None and depth == 1:
+            pixels = self.colours[np.asarray(pixels, dtype=np.intp)]
+        elif kind == _CMYK and depth == 4:
+            pixels = _cmyk_to_rgb(pixels)
+        elif kind == _WHITE_IS_0 and pixels.dtype.kind in "bu":
+            pixels = ~pixels if pixels.dtype.kind == "b" else (1 << self.bits) - 1 - pixels
+        if self.is_alpha and depth == 2:
+            pixels = pixels[..., 0]
+        return turned(pixels, self.orientation)
+
+
+def _colours(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Rows of a palette; one grey each where it has no other colours."""
+    rows = np.asarray(colormap).T  # (N, 3)
+    eight = np.asarray(rows >> 8 if rows.max() > 255 else rows, dtype=np.uint8)
+    return eight[:, 0] if (eight == eight[:, :1]).all() else eight
+
+
+def _cmyk_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
+    full = np.iinfo(pixels.dtype).max
+    light = 1.0 - pixels.astype(np.float32) / full
+    return np.asarray(light[..., :3] * light[..., 3:] * full + 0.5, dtype=pixels.dtype)
+
+
+# --- what may be wrong with a file --------------------------------------------------------------
+
+
+def _check_chain(path: Path) -> None:
+    """Raise ValueError if the chain of pages comes back to a page: to follow it has no end."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            return  # tifffile says what is wrong
+        is_big = struct.unpack(f"{order}H", head[2:4])[0] == 43
+        count, entry, place = ("Q", 20, "Q") if is_big else ("H", 12, "I")
+        offset = struct.unpack_from(f"{order}{place}", head, 8 if is_big else 4)[0]
+        seen: set[int] = set()
+        while offset:
+            if offset in seen:
+                raise ValueError(f"its page {len(seen)} is followed by an earlier one, without end")
+            seen.add(offset)
+            offset = _next_page(file, offset, f"{order}{count}", entry, f"{order}{place}")
+
+
+def _next_page(file: BinaryIO, offset: int, count: str, entry: int, place: str) -> int:
+    """Where the page after the one at `offset` is; 0 after the last, and where the file ends."""
+    try:
+        file.seek(offset)
+        entries = struct.unpack(count, file.read(struct.calcsize(count)))[0]
+        file.seek(entries * entry, 1)
+        return int(struct.unpack(place, file.read(struct.calcsize(place)))[0])
+    except (struct.error, OSError, OverflowError):
+        return 0
+
+
+# --- sets of OME-TIFFs --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Files that one OME-TIFF speaks of.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        All that are there, that with the metadata first; () if it stands alone.
+    is_part : bool
+        Images of which no file is there are left out.
+    fault : str
+        Why the set can't be read.
+    """
+
+    files: tuple[Path, ...] = ()
+    is_part: bool = False
+    fault: str = ""
+
+
+def _set_of(path: Path) -> _Set:
+    """The OME-TIFF set that `path` belongs to; it is faulty if an image lacks some of its files."""
+    root = _ome_root(path)
+    for element in [] if root is None else root:
+        master = path.with_name(element.get("MetadataFile", path.name))
+        if _is(element, "BinaryOnly") and master != path and _is_tiff(master):
+            path, root = master, _ome_root(master)
+            break
+    if root is None:
+        return _Set()
+    images = [_files_of(one, path, root.get("UUID")) for one in root if _is(one, "Image")]
+    there = [[file for file in files if file.is_file()] for files in images]
+    members = tuple(dict.fromkeys([path, *(file for found in there for file in found)]))
+    for files, found in zip(images, there, strict=True):
+        if found and len(found) < len(files):
+            lost = next(file.name for file in files if file not in found)
+            fault = (
+                f"{path.name}: its set of {len(files)} files lacks {len(files) - len(found)}, as "
+                f"{lost}. Put them beside it, or export the image to one file."
+            )
+            return _Set(members, fault=fault)
+    return _Set(members if len(members) > 1 else (), is_part=any(there) and not all(there))
+
+
+def _ome_root(path: Path) -> ElementTree.Element | None:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if not file.is_ome:
+            return None
+        try:
+            return ElementTree.fromstring(file.ome_metadata)
+        except ElementTree.ParseError:
+            return None  # tifffile reads the pages without it
+
+
+def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[Path]:
+    """Files of one image of the set; the one that is open may have been renamed."""
+    found: dict[Path, None] = {}
+    for data in image.iter():
+        if _is(data, "TiffData"):
+            named = next((one for one in data if _is(one, "UUID")), None)
+            is_own = named is None or (own is not None and named.text == own)
+            name = path.name if named is None or is_own else named.get("FileName", path.name)
+            found[path.with_name(name)] = None
+    return list(found)
+
+
+def _is(element: ElementTree.Element, tag: str) -> bool:
+    return element.tag.rpartition("}")[2] == tag
+
+
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in TIFF_SUFFIXES and path.is_file()
