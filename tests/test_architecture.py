@@ -22,7 +22,7 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
      "images", "join", "kvasir", "listing", "losses", "masks", "matching", "measures", "metrics",
      "normalise", "peaks", "pictures", "planes", "project", "prompt_faults", "prompts",
      "report", "reviews", "sambox", "samples", "scenes", "shapes", "statistics", "textfiles",
-     "tiffs", "tracking", "videoscores"},
+     "tiffs", "tracking", "vendors", "videoscores"},
     {"models"},
     {"refine"},
     {"pipeline"},

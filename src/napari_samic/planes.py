@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_samic.contracts import Plane
 from napari_samic.errors import ImageReadError, InputError
 from napari_samic.formats import (
+    INSTRUMENT_SUFFIXES,
     SLIDE_SUFFIXES,
     TIFF_SUFFIXES,
     Images,
@@ -31,6 +32,7 @@ from napari_samic.formats import (
 )
 from napari_samic.listing import ending_of, stem_of
 from napari_samic.tiffs import open_tiff
+from napari_samic.vendors import open_vendor
 
 _FEW, _MANY = 10, 16
 """An unnamed last axis up to the one, behind two of the other and more, is channels."""
@@ -132,6 +134,8 @@ def _open_file(path: Path, *, palette_indices: bool) -> Images | None:
         return open_zarr(path)
     if ending in (*TIFF_SUFFIXES, *SLIDE_SUFFIXES):
         return open_tiff(path, palette_indices=palette_indices)
+    if ending in INSTRUMENT_SUFFIXES:
+        return open_vendor(path, as_stored=palette_indices)
     return None
 
 
