@@ -168,6 +168,13 @@ def test_other_options_reach_the_job(shell, asked):
     assert asked["args"] == (["x", "y"],)
     assert (asked["channels"], asked["simulate"], asked["overlay"]) == ((2, 0, 1), True, True)
     assert (asked["overwrite"], asked["model"], asked["device"]) == (False, "tiny", "auto")
+    assert (asked["axes"], asked["series"]) == (None, None)
+
+
+@pytest.mark.parametrize("command", ["annotate", "train", "segment"])
+def test_axes_and_series_reach_the_job(shell, asked, command):
+    shell(*given(command, "--axes", "YXC", "--series", "1"))
+    assert (asked["axes"], asked["series"]) == ("YXC", 1)
 
 
 @pytest.mark.parametrize(

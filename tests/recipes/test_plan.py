@@ -126,6 +126,8 @@ def test_change_reaches_the_steps_it_names(key, steps):
         pytest.param("train.combine", "sum", "sum", id="choice"),
         pytest.param("annotate.device", "cuda", "cuda", id="text"),
         pytest.param("train.channels", "2,0,1", [2, 0, 1], id="channels"),
+        pytest.param("train.series", "1", 1, id="series"),
+        pytest.param("segment.axes", "TZYX", "TZYX", id="axes"),
         pytest.param("train.epochs", 5, 5, id="from_python"),
     ],
 )

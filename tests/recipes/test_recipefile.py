@@ -148,6 +148,8 @@ ADDED = [
     ("settings: {epochs: many}", "epochs is 'many', expected int"),
     ("settings: {combine: mean}", "combine is 'mean', expected one of sum, max"),
     ("settings: {channels: [0, -1]}", "channels is [0, -1], expected a list of one to three numb"),
+    ("settings: {series: -1}", "series is -1, expected a number from 0"),
+    ("settings: {axes: 3}", "axes is 3, expected a text"),
     ("settings: {device: 3}", "device is 3, expected a text"),
     ("settings: {overwrite: 3}", "overwrite is 3, expected true or false"),
     ("settings: [epochs]", "settings is ['epochs'], expected a mapping"),

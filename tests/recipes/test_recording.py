@@ -45,6 +45,7 @@ def test_every_job_is_recorded_with_what_differs_from_the_defaults(original, toy
     ("options", "settings"),
     [
         pytest.param({"channels": (np.int64(2), 0, 1)}, {"channels": [2, 0, 1]}, id="channels"),
+        pytest.param({"axes": "YXS", "series": 0}, {"axes": "YXS", "series": 0}, id="reading"),
         pytest.param({"segment": SegmentSettings(instances=False)}, {"instances": False},
                      id="bool"),
         pytest.param({"settings": AnnotateSettings()}, {}, id="defaults"),

@@ -14,6 +14,7 @@ from napari_samic.cli.finishing import accept, export
 from napari_samic.cli.models import models_app
 from napari_samic.cli.options import (
     AsJson,
+    Axes,
     Changes,
     Channels,
     Device,
@@ -23,6 +24,7 @@ from napari_samic.cli.options import (
     Overlay,
     Overwrite,
     Record,
+    Series,
     with_settings,
 )
 from napari_samic.cli.progress import counts, drive, report
@@ -94,6 +96,8 @@ def annotate(
     model: Model = "tiny",
     device: Device = "auto",
     channels: Channels = None,
+    axes: Axes = None,
+    series: Series = None,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
     record: Record = None,
@@ -107,8 +111,8 @@ def annotate(
 
     job = recipes.job(
         "annotate", images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
-        device=device, channels=check_channels(channels), settings=settings, segment=segment,
-        overlay=overlay, overwrite=overwrite, record=record,
+        device=device, channels=check_channels(channels), axes=axes, series=series,
+        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -146,6 +150,8 @@ def train(
     model: Model = "tiny",
     device: Device = "auto",
     channels: Channels = None,
+    axes: Axes = None,
+    series: Series = None,
     overwrite: Overwrite = False,
     record: Record = None,
     json_: AsJson = False,
@@ -161,8 +167,9 @@ def train(
 
     job = recipes.job(
         "train", images, out=out, prompts=prompts, masks=masks, others=others or None, model=model,
-        device=device, channels=check_channels(channels), settings=settings, prompter=prompter,
-        heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
+        device=device, channels=check_channels(channels), axes=axes, series=series,
+        settings=settings, prompter=prompter, heat=heat, peaks=peaks, adapt=adapt,
+        overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     told = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
@@ -194,6 +201,8 @@ def segment(
         ),
     ] = "auto",
     device: Device = "auto",
+    axes: Axes = None,
+    series: Series = None,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
@@ -211,7 +220,7 @@ def segment(
 
     job = recipes.job(
         "segment", images, prompter=prompter, out=out, model=model, encoder=encoder,
-        method=method, device=device, settings=settings,
+        method=method, device=device, axes=axes, series=series, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,
         heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,

@@ -21,6 +21,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Channels = Annotated[
     str | None, typer.Option(help="Channels that become red, green, blue, as 2,0,1.")
 ]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        help="One letter an axis, as TZCYX, instead of the files' own: Y rows, X columns, "
+        "C channels, others stacks."
+    ),
+]
+Series = Annotated[
+    int | None,
+    typer.Option(help="Of files with several images, the one to take, from 0.", min=0),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Overlay = Annotated[
     bool, typer.Option("--overlay", help="Also draw the first images on a contact sheet.")

@@ -37,6 +37,8 @@ def annotate(
     model: str = "tiny",
     device: str = "auto",
     channels: Sequence[int] | None = None,
+    axes: str | None = None,
+    series: int | None = None,
     settings: AnnotateSettings | None = None,
     segment: SegmentSettings | None = None,
     overlay: bool = False,
@@ -56,6 +58,10 @@ def annotate(
     model, device : str
     channels : sequence of int, optional
         Which become red, green and blue.
+    axes : str, optional
+        As of `images.open_images`, instead of the files' own.
+    series : int, optional
+        The one image to take of each file.
     settings : AnnotateSettings, optional
     segment : SegmentSettings, optional
     overlay : bool
@@ -79,7 +85,8 @@ def annotate(
     if (prompts is None) == (masks is None) or (masks is not None) != simulate:
         msg = "give either a prompt file (--prompts), or masks to click from (--masks, --simulate)."
         raise InputError(msg)
-    planes = common.open_planes(images)
+    notices: list[str] = []
+    planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     stored = recorded_prompts(prompts) if prompts is not None else None
     truth: dict[str, Path] = {}
     if stored is not None:
@@ -99,7 +106,8 @@ def annotate(
         sheet = Sheet(folder / "overlay.png" if overlay else None)
         loop = Loop(planes, work, records, sheet, inputs=work.inputs)
         outcome = yield from loop.run()
-    return replace(outcome, figures=_figures(loop.tallies))
+    told = (*notices, *outcome.notices)
+    return replace(outcome, figures=_figures(loop.tallies), notices=told)
 
 
 class _Work:

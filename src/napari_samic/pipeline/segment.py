@@ -44,6 +44,8 @@ def segment(
     encoder: str | None = None,
     method: str = AUTO,
     device: str = "auto",
+    axes: str | None = None,
+    series: int | None = None,
     settings: SegmentSettings | None = None,
     peaks: PeakSettings | None = None,
     memory: MemorySettings | None = None,
@@ -72,6 +74,10 @@ def segment(
         map; or a method that needs no training, one of `methods.names()`, with the references of
         the file.
     device : str
+    axes : str, optional
+        As of `images.open_images`, instead of the files' own.
+    series : int, optional
+        The one image to take of each file.
     settings : SegmentSettings, optional
     peaks : PeakSettings, optional
         Default: those of the prompter file. Only looked at by samic.
@@ -105,7 +111,8 @@ def segment(
     """
     check_method(method)
     _check_together(method, memory, strategy, refine)
-    planes = common.open_planes(images)
+    notices: list[str] = []
+    planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
     name = common.full_name(model or plan.model)
@@ -135,7 +142,8 @@ def segment(
         chained = _CHAINED[memory.follow] if memory is not None else ""
         loop = Loop(planes, _in_order(work, memory), records, sheet, heatmaps, chained)
         outcome = yield from loop.run()
-    return replace(outcome, figures=_figures(loop.tallies))
+    told = (*notices, *outcome.notices)
+    return replace(outcome, figures=_figures(loop.tallies), notices=told)
 
 
 def _in_order(work: Worker, memory: MemorySettings | None) -> Work:

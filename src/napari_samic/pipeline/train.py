@@ -46,6 +46,8 @@ def train(
     model: str = "tiny",
     device: str = "auto",
     channels: Sequence[int] | None = None,
+    axes: str | None = None,
+    series: int | None = None,
     settings: TrainSettings | None = None,
     prompter: PrompterSettings | None = None,
     heat: HeatMapSettings | None = None,
@@ -75,6 +77,10 @@ def train(
         Segmenter that the prompter will serve, and whose features it compares.
     device : str
     channels : sequence of int, optional
+    axes : str, optional
+        As of `images.open_images`, instead of the files' own.
+    series : int, optional
+        The one image to take of each file.
     settings : TrainSettings, optional
     prompter : PrompterSettings, optional
     heat : HeatMapSettings, optional
@@ -119,10 +125,13 @@ def train(
     is_over = _deadline(stop, how.minutes)
     place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
     watch = _watch(is_over, place, stop is not None or how.minutes > 0, resume is not None)
-    planes = common.open_planes(images)
+    notices: list[str] = []
+    planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     stored = recorded_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
-    unseen = list(common.open_planes(others)) if others is not None else []
+    unseen: list[Plane] = []
+    if others is not None:
+        unseen = common.open_planes(others, axes=axes, series=series, tell=notices.append)
     unseen += planes if growing.adapt_others else []
     planes, truth = _annotated(planes, stored, masks)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
@@ -192,9 +201,10 @@ def train(
         else:
             settled |= {"epochs": len(report.losses), "adapt": tuned}
     names = tuple(r.name for r in references)
-    went_on = f"went on with the training that was stopped at step {checkpoint.began}."
-    notices = (went_on,) if checkpoint.began else ()
-    return common.Outcome(target, names, (), failures, figures, settled, notices)
+    if checkpoint.began:
+        notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
+    told_once = tuple(dict.fromkeys(notices))
+    return common.Outcome(target, names, (), failures, figures, settled, told_once)
 
 
 def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:

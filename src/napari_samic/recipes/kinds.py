@@ -35,6 +35,8 @@ OPTIONS: dict[str, Any] = {
     "encoder": None,
     "method": "auto",
     "channels": None,
+    "axes": None,
+    "series": None,
     "heatmaps": False,
     "overlay": False,
     "overwrite": False,
@@ -92,14 +94,14 @@ KINDS = {
     "annotate": Kind(
         ("images", "prompts", "masks"),
         ("images", "out"),
-        ("simulate", "device", "channels", "overlay", "overwrite"),
+        ("simulate", "device", "channels", "axes", "series", "overlay", "overwrite"),
         {"settings": AnnotateSettings, "segment": SegmentSettings},
         model="tiny",
     ),
     "train": Kind(
         ("images", "prompts", "masks", "others"),
         ("images", "out"),
-        ("device", "channels", "overwrite"),
+        ("device", "channels", "axes", "series", "overwrite"),
         {
             "settings": TrainSettings,
             "prompter": PrompterSettings,
@@ -113,7 +115,7 @@ KINDS = {
     "segment": Kind(
         ("images", "prompter"),
         ("images", "prompter", "out"),
-        ("encoder", "method", "device", "heatmaps", "overlay", "overwrite"),
+        ("encoder", "method", "device", "axes", "series", "heatmaps", "overlay", "overwrite"),
         {
             "settings": SegmentSettings,
             "peaks": PeakSettings,
@@ -163,6 +165,8 @@ def value_of(job: str, key: str, raw: Any) -> Any:
     with suppress(ValueError, yaml.YAMLError):
         if key == "channels":
             return [int(part) for part in raw.split(",")]
+        if key == "series":
+            return int(raw)
         if kind is float:
             return float(raw)
         if kind in (int, bool):
@@ -199,6 +203,8 @@ def _option_fault(key: str, value: Any) -> str:
         numbers = value if isinstance(value, list | tuple) else []
         is_right = 1 <= len(numbers) <= 3 and all(type(n) is int and n >= 0 for n in numbers)
         expected = "a list of one to three numbers from 0"
+    elif key == "series":
+        is_right, expected = type(value) is int and value >= 0, "a number from 0"
     elif isinstance(OPTIONS[key], bool):
         is_right, expected = isinstance(value, bool), "true or false"
     else:
