@@ -60,3 +60,41 @@ def test_images_of_several_sizes_become_a_layer_each(tmp_path):
 def test_nothing_there_is_told(tmp_path):
     with pytest.raises(InputError, match="no image"):
         lazy_layers(tmp_path)
+
+
+def test_channels_that_are_no_colour_are_layers_of_their_own(tmp_path):
+    cube = np.random.default_rng(0).integers(0, 255, (3, 20, 30, 2), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", cube, photometric="minisblack", planarconfig="contig")
+    ((data, options, _),) = lazy_layers(tmp_path)
+    assert options["channel_axis"] == -1
+    np.testing.assert_array_equal(np.asarray(data[2]), cube[2])
+
+
+def test_bad_file_is_told_and_the_others_are_shown(tmp_path):
+    for i in range(2):
+        Image.fromarray(np.full((6, 7), i, np.uint8)).save(tmp_path / f"p{i}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    told = []
+    ((data, options, _),) = lazy_layers(tmp_path, tell=told.append)
+    assert (data.shape, options["name"]) == ((2, 6, 7), tmp_path.name)
+    (line,) = told
+    assert line.startswith("1 not shown, the first because: bad.png: can't be read")
+
+
+def test_turned_photo_is_of_the_size_that_it_is_shown_in(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    pixels = np.arange(42, dtype=np.uint8).reshape(6, 7)
+    Image.fromarray(pixels).save(tmp_path / "p0.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "p1.png")
+    ((data, _, _),) = lazy_layers(tmp_path)
+    np.testing.assert_array_equal(np.asarray(data[0]), np.asarray(data[1]))
+
+
+def test_stack_and_images_of_a_folder_know_their_files(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", np.zeros((4, 8, 9), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 7), np.uint8))
+    layers = {options["name"]: (data.shape, options) for data, options, _ in lazy_layers(tmp_path)}
+    assert {name: shape for name, (shape, _) in layers.items()} == {"s": (4, 8, 9), "a": (6, 7)}
+    for name, (_, options) in layers.items():
+        assert options["metadata"][FILES] == [str(tmp_path / f"{name}.tif")]

@@ -17,6 +17,7 @@ from napari_samic.gui import work
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.header import ProjectLine
 from napari_samic.gui.opening import dock_of
+from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.project import Project
 from napari_samic.gui.recipeview import RecipeView
 
@@ -166,6 +167,20 @@ def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path
     assert layer.data.shape == (3, 40, 50)
     assert dock.bench.pixels.index_of("c10") == (2,)
     assert int(layer.data[2].compute()[0, 0]) == 10
+
+
+def test_image_that_lies_alone_among_others_goes_by_its_own_name(viewer, tmp_path):
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", np.full((40, 50), 1, np.uint8))
+    tifffile.imwrite(folder / "b.tif", np.full((3, 30, 20), 2, np.uint8), photometric="minisblack")
+    tifffile.imwrite(folder / "c.tif", np.full((30, 40, 2), 3, np.uint8), photometric="minisblack")
+    layers = viewer.open(folder, plugin="napari-samic")
+    assert {layer.name: layer.data.shape for layer in layers} == {
+        "a": (40, 50), "b": (3, 30, 20), "c": (30, 40), "c [1]": (30, 40),
+    }  # fmt: skip
+    labels = [Pixels((layer,)).label((0,) * (layer.ndim - 2)) for layer in layers]
+    assert sorted(labels) == ["a", "b[0]", "c", "c"]
 
 
 def test_labels_are_saved_by_every_writer(viewer, tmp_path):

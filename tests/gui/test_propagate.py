@@ -266,6 +266,21 @@ def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, bench, tm
     np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q1.tif"))
 
 
+def test_several_images_of_one_file_are_done_and_shown_each(of, bench, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "more.tif") as file:
+        for i, side in enumerate((40, 64)):
+            file.write(scene(i, (side, side + 8))[0], photometric="rgb", metadata=None)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more.tif").rename(tmp_path / "more" / "q.tif")
+    of.run.choose(tmp_path / "more")
+    whole(of)
+    assert made(of) == ["q[s0]", "q[s1]"]
+    of.open_page("q[s1]")
+    bench.runner.settle()
+    assert of.page.image.shape == (64, 72, 3)
+    np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q[s1].tif"))
+
+
 def test_image_of_another_folder_with_a_name_that_is_taken_is_refused(of, bench, tmp_path):
     for folder in ("one", "two"):
         write_image(tmp_path / folder / "p.png", scene(0)[0])

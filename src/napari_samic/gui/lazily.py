@@ -6,15 +6,25 @@ size become a layer for each size. Speaks napari's layer tuples: needs no viewer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_samic.contracts import Plane
+from napari_samic.errors import InputError, SamicError
+from napari_samic.formats import (
+    ORIENTATION,
+    PILLOW_SUFFIXES,
+    TIFF_SUFFIXES,
+    TURNS,
+    open_pillow,
+    reading,
+)
 from napari_samic.gui.pixels import FILES
 from napari_samic.images import open_images
+from napari_samic.tiffs import open_tiff
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -22,57 +32,81 @@ if TYPE_CHECKING:
 Kind = tuple[tuple[int, ...], np.dtype[Any]]
 
 
-def lazy_layers(source: str | Path | Sequence[str | Path]) -> list[LayerData]:
+def lazy_layers(
+    source: str | Path | Sequence[str | Path], *, tell: Callable[[str], None] | None = None
+) -> list[LayerData]:
     """Open files, a folder or a stack; of each file one plane at most is read now.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is given a line for all that was guessed or left out.
 
     Returns
     -------
     list of LayerData
-        Lone images as they are; a stack file, and images of one size, as one lazy layer.
+        Lone images as they are; a stack file, and images of one size, as one lazy layer. Channels
+        that are not colour are layers of their own.
 
     Raises
     ------
     InputError
         Nothing there, or nothing that can be read.
     """
-    planes = open_images(list(source) if not isinstance(source, str | Path) else source)
+    given = list(source) if not isinstance(source, str | Path) else source
+    planes = open_images(given, strict=False, tell=tell)
     by_file: dict[str, list[Plane]] = {}
     for plane in planes:
         by_file.setdefault(plane.name, []).append(plane)
-    lone = [members[0] for members in by_file.values() if not members[0].stack_shape]
-    stacks = [members for members in by_file.values() if members[0].stack_shape]
-    layers = [_layer(members, members[0].name, members[0].stack_shape) for members in stacks]
     name = Path(source).name if isinstance(source, str | Path) else "images"
-    for kind, members in _by_size(lone).items():
-        several = len(members) > 1
-        size = f" {kind[0][0]} x {kind[0][1]}" if len(members) < len(lone) else ""
-        title = f"{name}{size}" if several else members[0].name
-        layers.append(_layer(members, title, (len(members),) if several else ()))
+    faults: list[str] = []
+    layers: list[LayerData] = []
+    for title, members in _groups(list(by_file.values()), name, faults):
+        try:
+            layers.append(_layer(members, title, members[0].stack_shape or (len(members),)))
+        except SamicError as error:
+            faults.append(str(error))
+    if not layers:
+        raise InputError(faults[0])
+    if faults and tell is not None:
+        tell(f"{len(faults)} not shown, the first because: {faults[0]}")
     return layers
 
 
-def _by_size(planes: Sequence[Plane]) -> dict[Kind, list[Plane]]:
-    found: dict[Kind, list[Plane]] = {}
-    for plane in planes:
-        found.setdefault(_kind(plane), []).append(plane)
-    return found
+def _groups(
+    files: Sequence[list[Plane]], name: str, faults: list[str]
+) -> list[tuple[str, list[Plane]]]:
+    """What becomes a layer, under which name: a stack file, or lone images of one kind."""
+    lone = [members[0] for members in files if not members[0].stack_shape]
+    groups = [(m[0].name, m) for m in files if m[0].stack_shape]
+    by_kind: dict[Kind, list[Plane]] = {}
+    for plane in lone:
+        try:
+            by_kind.setdefault(_kind(plane), []).append(plane)
+        except SamicError as error:
+            faults.append(str(error))
+    for (shape, _), members in by_kind.items():
+        size = f" {shape[0]} x {shape[1]}" if len(by_kind) > 1 else ""
+        groups.append((f"{name}{size}" if len(members) > 1 else members[0].name, members))
+    return groups
 
 
 def _kind(plane: Plane) -> Kind:
     """Shape and kind of a lone image, by its header where that says it."""
-    from PIL import Image
-    from tifffile import TiffFile
-
     path = plane.path
-    if path is not None and path.suffix.lower() in (".tif", ".tiff"):
-        with TiffFile(path) as file:
-            series = file.series[0]
-            return tuple(int(n) for n in series.shape), np.dtype(series.dtype)
-    if path is not None and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
-        with Image.open(path) as picture:
+    if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
+        series = open_tiff(path).series
+        is_plain = len(series) == 1 and series[0].axes in ("YX", "YXS") and not series[0].finish
+        if is_plain and series[0].dtype is not None:
+            return series[0].shape, series[0].dtype.newbyteorder("=")
+    if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
+        with reading(path.name), open_pillow(path) as picture:
             depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode)
             if depth is not None:
-                return (picture.height, picture.width, *depth), np.dtype(np.uint8)
+                turn = picture.getexif().get(ORIENTATION) if "exif" in picture.info else 1
+                sides = (picture.height, picture.width)
+                sides = sides[::-1] if turn in TURNS and TURNS[turn][0] else sides
+                return (*sides, *depth), np.dtype(np.uint8)
     pixels = plane.read()
     return pixels.shape, pixels.dtype
 
@@ -82,15 +116,16 @@ def _layer(planes: Sequence[Plane], name: str, stack_shape: tuple[int, ...]) -> 
     import dask.array as da
 
     first = planes[0].read()
-    options: dict[str, Any] = {"name": name, "rgb": first.ndim == 3 and first.shape[2] in (3, 4)}
-    if not stack_shape:
+    is_rgb = first.ndim == 3 and first.shape[2] in (3, 4)
+    options: dict[str, Any] = {"name": name}
+    options |= {"channel_axis": -1} if first.ndim == 3 and not is_rgb else {"rgb": is_rgb}
+    files = list(dict.fromkeys(str(plane.path) for plane in planes))
+    if len(files) in (1, len(planes)):
+        options["metadata"] = {FILES: files}
+    if len(planes) == 1 and not planes[0].stack_shape:
         return first, options, "image"
     lazy = [
         da.from_delayed(dask.delayed(plane.read, pure=False)(), first.shape, first.dtype)
         for plane in planes
     ]
-    array = da.stack(lazy).reshape(*stack_shape, *first.shape)
-    files = [str(plane.path) for plane in planes]
-    if len(set(files)) == len(files):
-        options["metadata"] = {FILES: files}
-    return array, options, "image"
+    return da.stack(lazy).reshape(*stack_shape, *first.shape), options, "image"

@@ -207,6 +207,10 @@ class Names:
 
 
 def _file_of(layer: Any) -> str:
+    """The layer's one file, also where it was read as one of a folder."""
+    listed: Sequence[str] = getattr(layer, "metadata", {}).get(FILES) or ()
+    if len(listed) == 1:
+        return str(listed[0])
     path = getattr(getattr(layer, "source", None), "path", None)
     return str(path) if path and "://" not in str(path) else ""
 

@@ -6,6 +6,7 @@ know Qt or napari. torch is imported inside, so in the worker.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -229,10 +230,12 @@ def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Pag
     from napari_samic.pipeline.common import planes_of
 
     yield Step(0, 1, label)
-    path = next((p for p in paths if stem_of(p) in (label, plain(label))), None)
+    stems = (label, plain(label), re.sub(r"\[s\d+\]$", "", plain(label)))
+    path = next((p for p in paths if stem_of(p) in stems), None)
     planes = [] if path is None else [p for p in planes_of(path) if p.label == label]
     if path is None or not planes:
         raise InputError(f"{label}: no longer in its folder.")
     image: Any = read_rgb(planes[0], fit_normalisation(planes))
-    shown = results.shown(stem_of(path)) or results.file(stem_of(path))
+    name = planes[0].name
+    shown = results.shown(name) or results.file(name)
     return Page(label, image, read_result(shown, planes[0], image.shape))

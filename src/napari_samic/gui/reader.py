@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from napari_samic.errors import InputError
+from napari_samic.formats import is_zarr
 from napari_samic.gui.project import FILE, is_project
-from napari_samic.listing import list_source
+from napari_samic.listing import is_readable, list_source
 from napari_samic.prompt_faults import FORMAT
 from napari_samic.prompts import ImagePrompts, load_prompts
 
@@ -33,7 +34,10 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 def get_project_reader(
     path: str | Sequence[str],
 ) -> Callable[[str | Sequence[str]], list[Any]] | None:
-    """The reader of a project's folder or `project.json`, or of a plain folder of images."""
+    """The reader of a project's folder or `project.json`, or of a plain folder of images.
+
+    Zarr folders, and folders of instruments' own formats, are left to others.
+    """
     if not isinstance(path, str):
         return None
     place = Path(path)
@@ -44,7 +48,7 @@ def get_project_reader(
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        return list_source(folder)
+        return [] if is_zarr(folder) else [p for p in list_source(folder) if is_readable(p)]
     except InputError:
         return []
 
@@ -72,11 +76,18 @@ def read_project(path: str | Sequence[str]) -> list[Any]:
 
 
 def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
-    """The images of a folder as one lazy stack that knows its files."""
-    from napari_samic.gui.origins import stack
+    """The images of a folder as lazy layers that know their files: one for each size.
 
-    folder = Path(path if isinstance(path, str) else path[0])
-    return [stack(list_source(folder), folder.name)]
+    Raises
+    ------
+    InputError
+        None can be read.
+    """
+    from napari.utils.notifications import show_info
+
+    from napari_samic.gui.lazily import lazy_layers
+
+    return lazy_layers(path if isinstance(path, str) else path[0], tell=show_info)
 
 
 def _is_ours(path: Path) -> bool:
