@@ -146,9 +146,10 @@ def test_masks_of_series_are_their_own_files_or_the_same_series(tmp_path: Path) 
     for n, mask in enumerate(masks):
         tifffile.imwrite(one / f"a[s{n}].tif", mask)
     write_pages(other / "a_mask.tif", masks)
-    for folder in (one, other):
-        found = match_by_stem(planes, folder)
-        for plane, mask in zip(planes, masks, strict=True):
+    results = open_images(one)  # of a job
+    for images, folder in ((planes, one), (planes, other), (results, other)):
+        found = match_by_stem(images, folder)
+        for plane, mask in zip(images, masks, strict=True):
             np.testing.assert_array_equal(read_mask(plane, found[plane.label]), mask)
 
 

@@ -130,8 +130,6 @@ class _Opening:
                 raise
             opened = Opened([unreadable(path, error)])
         self._known |= {file.resolve() for file in opened.files if file != path}
-        if len(opened.files) > 1:
-            self._note(f"opened with the other {len(opened.files) - 1} files of its set", path.name)
         for remark in opened.remarks:
             self._note(remark, path.name)
         self._take(opened.planes, path)

@@ -153,19 +153,22 @@ def _planes_for(plane: Plane, path: Path) -> list[Plane]:
             found = planes_of_file(path, without, palette_indices=True)
     if len({mask.name for mask in found}) == 1:
         return found
-    same = [mask for mask in found if mask.name == stem_of(path) + _series_of(plane)]
+    series = _file_and_series(plane.name)[1]
+    same = [mask for mask in found if mask.name == stem_of(path) + series]
     if not same:
         msg = f"{path.name}: several masks, none for {plane.name}. Export it with the same series."
         raise InputError(msg)
     return same
 
 
-def _series_of(plane: Plane) -> str:
-    """The end of its name, [s1], that tells it from other images of its file."""
-    if plane.path is None:
-        return ""
-    end = plane.name.removeprefix(stem_of(plane.path))
-    return end if re.fullmatch(r"\[s\d+\]", end) else ""
+def _file_and_series(name: str) -> tuple[str, str]:
+    """Stem of the file, and the end, [s1], that tells an image from others of its file.
+
+    >>> _file_and_series("cells[s1]"), _file_and_series("cells")
+    (('cells', '[s1]'), ('cells', ''))
+    """
+    found = re.fullmatch(r"(.+)(\[s\d+\])", name)
+    return (found[1], found[2]) if found else (name, "")
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -220,9 +223,10 @@ def _of_whole_files(
 ) -> dict[str, Path]:
     """Masks of images that share a file, where a mask has the name of that file."""
     shared: dict[str, set[str]] = defaultdict(set)
-    for plane in planes:
-        if plane.path is not None and _series_of(plane) and plane.name not in found:
-            shared[stem_of(plane.path)].add(plane.name)
+    for name in {plane.name for plane in planes} - set(found):
+        stem, series = _file_and_series(name)
+        if series:
+            shared[stem].add(name)
     out: dict[str, Path] = {}
     for stem, names in shared.items():
         same = [p for p in files if stem_of(p) == stem] or [p for p in files if _bare(p) == stem]

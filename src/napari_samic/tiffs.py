@@ -63,6 +63,7 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
             parts = [_lazy(file, number, palette_indices=palette_indices) for number in numbers]
             is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
     remarks = {
+        f"opened with the other {len(group.files) - 1} files of its set": bool(group.files),
         "the thumbnail or other side images in it are left out": is_cut,
         "images of its set whose files are not beside it are left out": group.is_part,
         "turned as its Orientation tag says": is_turned,

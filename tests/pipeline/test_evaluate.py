@@ -53,6 +53,15 @@ def test_binary_truth_falls_into_components(folder):
     assert figures["images"]["p0"]["n_matched"] == 2
 
 
+def test_palettes_of_labels_are_no_picture(folder):
+    colours = np.random.default_rng(0).integers(0, 1 << 16, (3, 256), np.uint16)
+    for place in ("out/p0.tif", "masks/p0.tif"):
+        (folder / place).with_suffix(".png").unlink(missing_ok=True)
+        tifffile.imwrite(folder / place, scene(0)[1], photometric="palette", colormap=colours)
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.figures["images"]["p0"]["iou"] == 1
+
+
 def test_pictures_among_the_predictions_are_left_out(folder):
     write_image(folder / "out" / "overlay.png", scene(0)[0])
     (folder / "out" / "scores.csv").write_text("image\n")

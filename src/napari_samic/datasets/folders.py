@@ -134,7 +134,7 @@ def read_binary(path: Path) -> IntArray:
 def _mask_pixels(path: Path) -> NDArray[Any]:
     if path.suffix.lower() in PILLOW_SUFFIXES:
         return check_pixels(read_pillow(path, palette_indices=True), path.name)
-    return planes_of_file(path)[0].read()
+    return planes_of_file(path, palette_indices=True)[0].read()
 
 
 def read_class(path: Path, number: int) -> IntArray:

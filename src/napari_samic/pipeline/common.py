@@ -18,7 +18,7 @@ from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
 from napari_samic.normalise import Normalisation, fit_normalisation
-from napari_samic.planes import unreadable
+from napari_samic.planes import planes_of_file, unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
 
 
@@ -79,10 +79,16 @@ def open_planes(
     return open_images(images, axes=axes, series=series, strict=False, tell=tell)
 
 
-def planes_of(path: Path) -> list[Plane]:
-    """Planes of one file; if it can't be opened, one that says why when it is read."""
+def planes_of(path: Path, *, palette_indices: bool = False) -> list[Plane]:
+    """Planes of one file; if it can't be opened, one that says why when it is read.
+
+    Parameters
+    ----------
+    palette_indices : bool
+        Read numbers as they are stored, as label images need it.
+    """
     try:
-        return open_images(path)
+        return planes_of_file(path, palette_indices=palette_indices)
     except InputError as error:
         return [unreadable(path, error)]
 

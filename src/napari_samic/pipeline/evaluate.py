@@ -75,7 +75,7 @@ def evaluate(
 def _pairs(predictions: Path | str, truth: Path | str) -> tuple[dict[str, Path], list[Plane]]:
     """Truth of each prediction that has one; pictures among the predictions have none."""
     files = listing.list_source(str(predictions))
-    planes = [p for path in files for p in common.planes_of(path)]
+    planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False)
     scored = [p for p in planes if p.label in pairs]
     used = sorted({p.path for p in scored if p.path is not None})

@@ -151,7 +151,7 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     planes = [
         plane
         for file in sorted(files, key=lambda f: natural_key(f.name))
-        for plane in _placed(planes_of(file), known)
+        for plane in _placed(planes_of(file, palette_indices=True), known)
     ]
     images = [
         _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
