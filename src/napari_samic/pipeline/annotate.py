@@ -102,7 +102,8 @@ def annotate(
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     work = _Work(segmenter, entries, truth, settings, segment)
     with atomic.claimed(folder):
-        records = Records(folder, model, normalisation, work.run, overwrite=overwrite)
+        run = {**work.run, "axes": axes, "series": series}
+        records = Records(folder, model, normalisation, run, overwrite=overwrite)
         sheet = Sheet(folder / "overlay.png" if overlay else None)
         loop = Loop(planes, work, records, sheet, inputs=work.inputs)
         outcome = yield from loop.run()

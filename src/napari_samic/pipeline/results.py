@@ -18,7 +18,7 @@ from napari_samic.errors import FormatError, InputError, SamicError
 from napari_samic.export.objects import About, Labelled
 from napari_samic.listing import natural_key
 from napari_samic.normalise import Normalisation, read_rgb
-from napari_samic.pipeline.common import pixels_sha256, planes_of
+from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of
 from napari_samic.pipeline.provenance import Made, difference
 from napari_samic.pipeline.records import read_tables
 from napari_samic.prompts import ImagePrompts, PromptFile
@@ -228,7 +228,7 @@ def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
                 hashes[path] = sha256_of(path)
             edited += [one.label] if hashes[path] != made.labels else []
             runs += [made.run] if made.run not in runs else []
-        changed += [one.label] if _has_changed(one, results.stored, quick=quick) else []
+        changed += [one.label] if _has_changed(one, results, quick=quick) else []
         yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
@@ -245,8 +245,8 @@ def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
     return tuple(out)
 
 
-def _has_changed(one: Result, stored: PromptFile | None, *, quick: bool) -> bool:
-    before = one.prompts
+def _has_changed(one: Result, results: Results, *, quick: bool) -> bool:
+    before, stored = one.prompts, results.stored
     if before is None or not before.sha256 or not before.file or stored is None:
         return False
     image, labels = Path(before.file), one.plane.path
@@ -255,7 +255,10 @@ def _has_changed(one: Result, stored: PromptFile | None, *, quick: bool) -> bool
     if quick and labels is not None and image.stat().st_mtime <= labels.stat().st_mtime:
         return False
     try:
-        plane = next(p for p in planes_of(image) if p.label == one.label)
+        made = results.made.get(one.label)
+        reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
+        planes = open_planes(image, **reading)
+        plane = next(p for p in planes if p.label == one.label)
         pixels = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
     except (SamicError, StopIteration):
         return True

@@ -125,7 +125,13 @@ def segment(
         "strategy": strategy or StrategySettings(),
         "refine": refine or RefineSettings(),
     }
-    run = {**plan.run, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
+    run = {
+        **plan.run,
+        "axes": axes,
+        "series": series,
+        "method": method,
+        **{k: v.to_dict() for k, v in groups.items()},
+    }
     with atomic.claimed(folder):
         records = Records(folder, plan.model, plan.normalisation, run, overwrite=overwrite)
         yield Step(0, len(planes), f"loading {name}")
