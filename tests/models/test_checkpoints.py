@@ -1,8 +1,10 @@
 """Weights files to networks: official formats with random weights, and files that are refused."""
 
 import hashlib
+import io
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -241,3 +243,84 @@ def test_file_of_another_architecture_than_declared_is_refused(tmp_path):
 def test_file_that_can_not_be_opened_is_no_format_error(tmp_path):
     with pytest.raises(WeightsError, match=re.escape(f"{tmp_path / 'gone.pt'}: can't be opened")):
         checkpoints.read(tmp_path / "gone.pt")
+
+
+def pickled(how, value):
+    """A pickle as such, or inside of a zip as torch writes them."""
+    data = pickle.dumps(value, protocol=2) if not isinstance(value, bytes) else value
+    if how == "pickle":
+        return data
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", data)
+        archive.writestr("a/version", "3")
+        archive.writestr("a/byteorder", "little")
+    return out.getvalue()
+
+
+class Late:
+    """Names something that is not a plain value as what shall be called."""
+
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce_ex__(self, _):
+        return eval, (f"open({str(self.flag)!r}, 'w')",)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".bin", ".ckpt"])
+@pytest.mark.parametrize("how", ["zip", "pickle"])
+def test_code_deep_inside_a_state_dict_is_not_run(tmp_path, how, suffix):
+    path, flag = tmp_path / f"evil{suffix}", tmp_path / "was_run"
+    path.write_bytes(pickled(how, {"state_dict": {"a": [{"b": Late(flag)}]}}))
+    with pytest.raises(FormatError, match=r"^evil\.") as caught:
+        checkpoints.read(path)
+    assert not flag.exists()
+    assert "\n" not in str(caught.value)
+
+
+def laughs():
+    found = ["ha"]
+    for _ in range(40):
+        found = [found, found, found]
+    return found
+
+
+def endless():
+    found = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        pytest.param(torch.zeros(1).expand(10**10), "unpacks to 40000000000 bytes", id="expanded"),
+        pytest.param({"a": laughs()}, r"unpacks to \d{15,} bytes", id="laughs"),
+        pytest.param({"a": endless()}, "more than 100 levels", id="in_itself"),
+        pytest.param({"a": torch.zeros(9, device="meta")}, "not of plain numbers", id="meta"),
+        pytest.param({"a": torch.zeros(9).to_sparse()}, "not of plain numbers", id="sparse"),
+    ],
+)
+def test_small_file_of_a_large_content_is_refused(tmp_path, content, match):
+    path, _ = save(content, tmp_path / "bomb.pt")
+    with pytest.raises(FormatError, match=rf"^bomb\.pt: .*{match}"):
+        checkpoints.read(path)
+
+
+def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "bomb.pt"
+    save({"a": torch.zeros(4)}, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data/9", bytes(600_000_000))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(FormatError, match=r"^bomb\.pt: unpacks to 600\d+ bytes, at most 50"):
+        checkpoints.read(path)
+
+
+@pytest.mark.parametrize("how", ["zip", "pickle"])
+def test_pickle_of_lists_alone_is_refused_before_it_is_read(tmp_path, how):
+    path = tmp_path / "bomb.pt"
+    path.write_bytes(pickled(how, b"\x80\x02" + b"]" * 9_000_000 + b"."))
+    with pytest.raises(FormatError, match=r"^bomb\.pt: unpacks to 576\d+ bytes"):
+        checkpoints.read(path)

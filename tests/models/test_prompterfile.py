@@ -291,3 +291,20 @@ def test_clicks_of_the_stored_picture_lie_on_the_same_things(tmp_path):
         row, column = np.rint(prompts.points_rc[0]).astype(int)
         assert small.image[row, column, 0] > 200
         assert small.image[row, column, 1] < 60
+
+
+@pytest.mark.parametrize("value", [0.5, None, ["a"]])
+def test_checksum_that_is_no_text_is_refused(tmp_path, value):
+    content = prompterfile.pack(given())
+    content["backbone"]["sha256"] = value
+    torch.save(content, tmp_path / "p.samic")
+    with pytest.raises(FormatError, match=r"p\.samic: lacks backbone"):
+        prompterfile.load(tmp_path / "p.samic", ColourBackbone())
+
+
+def test_expanded_picture_of_a_reference_is_refused(tmp_path):
+    content = prompterfile.pack(given())
+    content["references"][0]["image"] = torch.zeros(1, dtype=torch.uint8).expand(10**6, 10**6, 3)
+    torch.save(content, tmp_path / "p.samic")
+    with pytest.raises(FormatError, match=r"p\.samic: unpacks to 30000\d+ bytes"):
+        prompterfile.load(tmp_path / "p.samic", ColourBackbone())

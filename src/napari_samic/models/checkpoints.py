@@ -1,15 +1,17 @@
 """Weights files to state dicts, without ever running code from them; and whose they are.
 
-Must not know where files come from.
+A file also takes no more memory than one of its size can need: what it claims is counted before it
+is unpacked, and what came out of it before it is used. Must not know where files come from.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import load_file
@@ -21,6 +23,13 @@ State = dict[str, Tensor]
 VIT_ARCHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict")
 _PATCH = "image_encoder.patch_embed"
+MOST_MORE = 500_000_000
+"""Bytes that the content of a file may take beyond twice the file's own."""
+DEEPEST = 100
+"""Levels of lists and mappings in a file."""
+_OPENERS = (b"]", b"}", b"\x8f", b"\x85", b"\x86", b"\x87", b"(t", b"(l", b"(d")
+"""What makes a list, a mapping, a set or a tuple in a pickle: a byte or two for 64 of memory."""
+_CHUNK = 1 << 20
 
 
 def read(path: Path) -> Any:
@@ -36,7 +45,9 @@ def read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return unpacked(path)
+    except FormatError:
+        raise
     except pickle.UnpicklingError as error:
         text = str(error)
         kinds = "global|class|operand" if _is_pickle(path) else "global|class"
@@ -49,6 +60,61 @@ def read(path: Path) -> Any:
         raise WeightsError(f"{path}: can't be opened ({error.strerror}).") from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise _damaged(path, error) from error
+
+
+def unpacked(path: Path) -> Any:
+    """Load a file of torch's with `weights_only=True`.
+
+    Raises
+    ------
+    FormatError
+        It would take far more memory than its size.
+    Exception
+        Whatever torch raises for a damaged file, or for one that holds code.
+    """
+    most = 2 * path.stat().st_size + MOST_MORE
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            found = archive.infolist()
+            _check_size(sum(one.file_size for one in found), most, path)
+            for one in found:
+                if one.filename.endswith("/data.pkl"):
+                    with archive.open(one) as stream:
+                        _check_size(_opened(stream), most, path)
+    else:
+        with path.open("rb") as stream:
+            _check_size(_opened(stream), most, path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    _check_size(_size(content, {}, 0), most, path)
+    return content
+
+
+def _opened(stream: IO[bytes]) -> int:
+    """Bytes of the lists and their like that a pickle may make; weights in it count little."""
+    chunks = iter(lambda: stream.read(_CHUNK), b"")
+    return 64 * sum(chunk.count(opener) for chunk in chunks for opener in _OPENERS)
+
+
+def _check_size(size: int, most: int, path: Path) -> None:
+    if size > most:
+        msg = f"{path.name}: unpacks to {size} bytes, at most {most} fit a file of its size. "
+        raise FormatError(msg + "Don't trust it.")
+
+
+def _size(value: Any, known: dict[int, int], depth: int) -> int:
+    """Bytes of all that is in a value, once for each place it is at; endless if in itself."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise ValueError("a tensor that is not of plain numbers")
+        return value.numel() * value.element_size()
+    if not isinstance(value, Mapping | list | tuple | set):
+        return len(value) if isinstance(value, str | bytes) else 8
+    if depth > DEEPEST:
+        raise ValueError(f"more than {DEEPEST} levels")
+    if id(value) not in known:
+        inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+        known[id(value)] = 8 + sum(_size(one, known, depth + 1) for one in inner)
+    return known[id(value)]
 
 
 def _is_pickle(path: Path) -> bool:

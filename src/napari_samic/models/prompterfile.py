@@ -137,7 +137,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FormatError(f"{path}: no such file. Give the file that `train --out` wrote.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoints.unpacked(path)
+    except FormatError:
+        raise
     except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
         msg = (
             f"{path.name}: not a prompter file, or truncated ({type(error).__name__}). Train again."
@@ -145,7 +147,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise FormatError(msg) from error
     kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
     if kind != KIND:
-        msg = f"{path.name}: holds {kind!r}, expected {KIND!r}. Give the file of `train --out`."
+        msg = f"{path.name}: holds {kind!r:.40}, expected {KIND!r}. Give the file of `train --out`."
         raise FormatError(msg)
     if content.get("version") != VERSION:
         found = content.get("version")
@@ -157,7 +159,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_parts(content: dict[str, Any], name: str) -> None:
     missing = set(PARTS) - set(content)
     backbone = content.get("backbone")
-    if not isinstance(backbone, dict) or not {"name", "sha256", "kind"} <= set(backbone):
+    told = backbone if isinstance(backbone, dict) else {}
+    if not all(isinstance(told.get(key), str) for key in ("name", "sha256", "kind")):
         missing.add("backbone")
     if missing:
         raise FormatError(f"{name}: lacks {', '.join(sorted(missing))}. Train again.")

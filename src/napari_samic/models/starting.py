@@ -10,9 +10,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from napari_samic.errors import FormatError
+from napari_samic.models import checkpoints
 from napari_samic.models.samic import SamicPrompter
 
 KIND = "napari-samic/learner"
@@ -46,7 +45,7 @@ def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
     if prompter.learner.layers != LAYERS or not path.is_file():
         return False
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoints.unpacked(path)
         if content["kind"] != KIND:
             raise ValueError(f"holds {content['kind']!r}, expected {KIND!r}")
         if content["backbone_sha256"] != prompter.backbone.weights_sha256:

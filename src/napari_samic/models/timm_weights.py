@@ -8,7 +8,6 @@ not know images, or what the network is for.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -16,11 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from napari_samic.errors import FormatError, ModelError, WeightsError
+from napari_samic.errors import FormatError, ModelError, SamicError, WeightsError
 from napari_samic.models import checkpoints, registry, tiny
 from napari_samic.models.checkpoints import State
 from napari_samic.models.encoder import PyramidEncoder
 from napari_samic.models.timm_models import TimmEncoder
+from napari_samic.textfiles import read_json
 
 SEGMENTER = "segmenter"
 """As an encoder: the packaged one."""
@@ -114,8 +114,8 @@ def network_of(path: Path) -> str:
     known: list[str] = [*timm.list_models(), *timm.list_pretrained()]
     if fitting := [name for name in known if stem.startswith(_plain(name) + "_")]:
         return max(fitting, key=len)
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        config = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+    with suppress(SamicError, AttributeError, TypeError):
+        config = read_json(path.with_name("config.json"), "Hugging Face's config.json")
         name = str(config["architecture"]) if "architecture" in config else ""
         full = f"{name}.{config.get('pretrained_cfg', {}).get('tag', '')}"
         if name in known:

@@ -24,6 +24,7 @@ from torch import Tensor
 from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Reference
 from napari_samic.errors import FormatError, TrainingError
+from napari_samic.models import checkpoints
 
 KIND, GROWING = "napari-samic/training", "napari-samic/growing"
 VERSION = 1
@@ -192,7 +193,7 @@ def load_mark(path: Path) -> Mark | None:
         Damaged, or something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoints.unpacked(path)
         if content["kind"] == GROWING:
             return None
         if (content.pop("kind"), content.pop("version")) != (KIND, VERSION):
@@ -238,7 +239,7 @@ class Checkpoint:
             With `strict`: it is of another training.
         """
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = checkpoints.unpacked(self.path)
             if (content["kind"], content["version"]) != (GROWING, VERSION):
                 return None
             if content["key"] == self.key:
