@@ -1,4 +1,8 @@
-"""Reads a text or JSON file of ours whole, or says why it can't."""
+"""Reads a text or JSON file of ours whole, or says why it can't.
+
+A file may not be larger than any of ours, nor hold far more brackets and commas for its size: each
+takes some 60 bytes of memory, so that a few million would fill it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.errors import FormatError, InputError
+
+LARGEST = 500_000_000
+"""Bytes of a file; the prompts of half a million objects take 200 million."""
+MOST_TREE = 400_000_000
+"""Bytes of a tree's lists and mappings, whatever the file's size."""
+MOST_TIMES = 6
+"""Above that: times the file's size. Ours have 4.5."""
+_COSTS = {"{": 250, "[": 60, ",": 60}
 
 
 def read_text(path: Path, what: str) -> str:
@@ -23,9 +35,12 @@ def read_text(path: Path, what: str) -> str:
     InputError
         No such file, or no permission to read it.
     FormatError
-        Not a text.
+        Not a text, or larger than `LARGEST`.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST:
+            msg = f"{path}: {size} bytes, expected at most {LARGEST}. Pick {what}."
+            raise FormatError(msg)
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         msg = f"{path}: can't be read ({error.strerror}). Check its name and permissions."
@@ -37,6 +52,10 @@ def read_text(path: Path, what: str) -> str:
 def read_json(path: Path, what: str) -> Any:
     """Tree of a JSON file; parameters and errors as `read_text`, and FormatError if not JSON."""
     text = read_text(path, what)
+    cost = sum(text.count(sign) * size for sign, size in _COSTS.items())
+    if cost > max(MOST_TREE, MOST_TIMES * len(text)):
+        msg = f"{path}: far more brackets and commas than values. Pick {what}."
+        raise FormatError(msg)
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

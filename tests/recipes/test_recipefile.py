@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from napari_samic import recipes
 from napari_samic.errors import FormatError, InputError, OutputError
@@ -216,6 +217,10 @@ UNSAFE = [
     pytest.param(SOUND.replace("steps:", "steps: x"), "not YAML (line 4, column 1: ", id="syntax"),
     pytest.param("a: \x00", "not YAML (", id="control_character"),
     pytest.param("[" * 5000, "not YAML (", id="deep"),
+    pytest.param("[" * 100_000, "not YAML (line 1: more than 20 levels", id="brackets"),
+    pytest.param("{a: " * 100_000, "not YAML (line 1: more than 20 levels", id="braces"),
+    pytest.param("- " * 100_000, "not YAML (line 1: more than 20 levels", id="dashes"),
+    pytest.param(HEAD.replace("1", f"'{'9' * 4000}'"), f"version is '{'9' * 39}, exp", id="long"),
     pytest.param(f"{HEAD}---\n{SOUND}", "not YAML (", id="two_documents"),
     pytest.param("", "format is None, expected 'napari-samic/recipe'", id="empty"),
     pytest.param("- 1", "format is None", id="list"),
@@ -254,3 +259,14 @@ def test_failed_write_leaves_the_old_recipe(path, monkeypatch):
         recipes.append_step(path, SEGMENT)
     assert path.read_text() == before
     assert not hidden_files(path.parent)
+
+
+@pytest.mark.parametrize("value", ["[" * 10_000, "&a [*a, *a]", "[1, 2]", "9" * 5000])
+def test_text_in_place_of_a_number_is_no_yaml_of_its_own(path, value):
+    step = {"do": "train", "inputs": {"images": "i", "masks": "m"}, "out": "p.pt"}
+    tree = {"format": "napari-samic/recipe", "version": 1}
+    tree["steps"] = [{**step, "settings": {"epochs": value}}]
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(FormatError, match="epochs is") as caught:
+        recipes.load_recipe(path)
+    assert len(str(caught.value)) < 300

@@ -6,6 +6,7 @@ All options of a job stand side by side under their names on the shell, `batch_s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -169,7 +170,7 @@ def value_of(job: str, key: str, raw: Any) -> Any:
             return int(raw)
         if kind is float:
             return float(raw)
-        if kind in (int, bool):
+        if kind in (int, bool) and re.fullmatch(r"[\w+-]{1,20}", raw):  # no list, no alias
             return yaml.safe_load(raw)
     return raw
 

@@ -1,4 +1,4 @@
-"""YAML of plain values only: no tags, no aliases, no key twice.
+"""YAML of plain values only: no tags, no aliases, no key twice, few levels.
 
 An alias would let a small file grow without end, a tag would name code, and of a key that is there
 twice one would be lost. Knows nothing of recipes.
@@ -11,6 +11,9 @@ from typing import Any
 import yaml
 
 from napari_samic.errors import FormatError
+
+DEEPEST = 20
+"""Levels of lists and mappings; a recipe has six. PyYAML's time grows with the square of them."""
 
 
 def read_plain(text: str, name: str, *, sequence: str) -> tuple[Any, list[int]]:
@@ -54,8 +57,13 @@ def dumped(tree: Any) -> str:
 
 
 def _unsafe(text: str) -> str:
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"line {line}: more than {DEEPEST} levels")
         if isinstance(event, yaml.AliasEvent):
             return f"line {line}: alias *{event.anchor}, expected plain values. Write it out."
         if getattr(event, "tag", None):
