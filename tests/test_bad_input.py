@@ -425,6 +425,10 @@ def one_reference(world, *_):
     return world.train("--prompts", world.prompts())
 
 
+def results_of_a_long_name(world, *_):
+    return ["accept", "--results", "a" * 300, "--review", world.path / "r.json", "--out", world.out]
+
+
 def nothing_to_score(world, *_):
     (world.path / "void").mkdir()
     return ["evaluate", "--predictions", world.path / "void", "--truth", world.masks]
@@ -478,6 +482,7 @@ CASES = [
     (channels_that_are_not_there, 2, ["channels (7,) asked for, but there are 3", "Choose"]),
     (many_channels, 2, ["p0: 5 channels", "Choose one to three"]),
     (one_reference, 2, ["1 reference(s) with prompts, training needs two", "Annotate one more"]),
+    (results_of_a_long_name, 3, ["aaa: File name too long", "Check its name"]),
     (nothing_to_score, 2, ["void: no image in this folder"]),
 ]
 

@@ -52,6 +52,9 @@ FAULTY = [
                  id="object"),
     pytest.param({"a": {"verdict": "accepted", "objects": {"1": {"class": 0, "score": None}}}},
                  "object 1 is", id="class"),
+    pytest.param({"a": {"verdict": "accepted", "objects": {"1": {"class": 1}}}},
+                 "object 1 is", id="no_score"),
+    pytest.param({"a": {"verdict": "9" * 9999}}, "a: verdict is '9{10,40}, expected", id="long"),
 ]  # fmt: skip
 
 

@@ -43,11 +43,11 @@ def kind_fault(tree: Any) -> str:
     """
     found = tree if isinstance(tree, dict) else {}
     if found.get("format") != FORMAT:
-        what = f"format is {found.get('format')!r}, expected {FORMAT!r}."
+        what = f"format is {found.get('format')!r:.40}, expected {FORMAT!r}."
         return f"{what} Pick a prompt file that napari-samic saved."
     version = found.get("version")
     if not (_is_whole(version) and version == VERSION):
-        what = f"version is {version!r}, expected {VERSION}."
+        what = f"version is {version!r:.40}, expected {VERSION}."
         return f"{what} Open it with the napari-samic that saved it, or update this one."
     return ""
 

@@ -106,7 +106,7 @@ def load_review(path: str | Path) -> dict[str, Verdict]:
     tree = read_json(source, "a review file")
     found = tree if isinstance(tree, dict) else {}
     if found.get("format") != FORMAT or found.get("version") != VERSION:
-        what = f"{found.get('format')!r}, version {found.get('version')!r}"
+        what = f"{found.get('format')!r:.40}, version {found.get('version')!r:.40}"
         msg = f"{source.name}: is {what}, expected {FORMAT!r}, version {VERSION}."
         raise FormatError(f"{msg} Pick a review file that this napari-samic wrote.")
     if wrong := list(faults(found.get("images"))):
@@ -131,7 +131,7 @@ def _faults_of(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"unknown {', '.join(unknown)}. Known: {', '.join(_KEYS)}"
     verdict = one.get("verdict")
     if verdict not in VERDICTS:
-        yield f"verdict is {verdict!r}, expected one of {', '.join(VERDICTS)}"
+        yield f"verdict is {verdict!r:.40}, expected one of {', '.join(VERDICTS)}"
     if not isinstance(one.get("reason", ""), str):
         yield f"reason is {one['reason']!r:.40}, expected a text"
     if not re.fullmatch("([0-9a-f]{64})?", str(one.get("of", ""))):
@@ -154,7 +154,7 @@ def _object_faults(objects: Any) -> Iterator[str]:
         score = found.get("score")
         is_score = score is None or (isinstance(score, int | float) and type(score) is not bool)
         label = found.get("class")
-        is_label = type(label) is int and label > 0
+        is_label = type(label) is int and label > 0 and "score" in found
         if not (value.isdecimal() and int(value) > 0 and is_label and is_score):
             yield f"object {value} is {about!r:.40}, expected a class from 1 and a score or null"
 

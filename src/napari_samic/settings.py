@@ -77,14 +77,14 @@ def _fault(spec: Any, hints: dict[str, Any], value: Any) -> str:
     if kind in (int, float, bool, str):
         accepted = (int, float) if kind is float else (kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            return f"{spec.name} is {value!r}, expected {kind.__name__}"
+            return f"{spec.name} is {value!r:.60}, expected {kind.__name__}"
     ge, le, choices = (spec.metadata.get(k) for k in ("ge", "le", "choices"))
     if choices is not None and value not in choices:
-        return f"{spec.name} is {value!r}, expected one of {', '.join(map(str, choices))}"
+        return f"{spec.name} is {value!r:.60}, expected one of {', '.join(map(str, choices))}"
     if ge is not None and not value >= ge:
-        return f"{spec.name} is {value!r}, expected at least {ge}"
+        return f"{spec.name} is {value!r:.60}, expected at least {ge}"
     if le is not None and not value <= le:
-        return f"{spec.name} is {value!r}, expected at most {le}"
+        return f"{spec.name} is {value!r:.60}, expected at most {le}"
     return ""
 
 

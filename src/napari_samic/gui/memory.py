@@ -34,7 +34,7 @@ def recall(state: Annotator, notes: Mapping[str, Any]) -> None:
         return
     marked = own.get("references")
     for name in marked if isinstance(marked, list) else []:
-        if name in state.pages:
+        if isinstance(name, str) and name in state.pages:
             state.pages[name].is_reference = True
     classes = own.get("classes")
     for number, style in classes.items() if isinstance(classes, dict) else ():

@@ -173,7 +173,7 @@ def _notes_of(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path}: not a SAMIC project. Choose the folder of one.")
     if tree.get("version") != VERSION:
         msg = (
-            f"{path}: version {tree.get('version')!r}, this package knows {VERSION}. "
+            f"{path}: version {tree.get('version')!r:.40}, this package knows {VERSION}. "
             "Update napari-samic, or begin a new project."
         )
         raise FormatError(msg)
