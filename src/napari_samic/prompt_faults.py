@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from napari_samic.textfiles import is_name
+
 FORMAT = "napari-samic/prompts"
 VERSION = 1
 BOX_KEYS = ("row0", "column0", "row1", "column1")
@@ -115,7 +117,7 @@ _FILE = {
     "images": _Rule(_is_list, "a list"),
 }
 _IMAGE = {
-    "name": _Rule(lambda value: _is_text(value) and value != "", "a text, not empty"),
+    "name": _Rule(is_name, "a text, not empty, without a folder"),
     "file": _Rule(_is_text, "a text"),
     "shape": _Rule(_is_object, "an object with rows and columns"),
     "sha256": _Rule(_is_hash, '64 digits 0-9a-f, or ""'),

@@ -16,7 +16,7 @@ from typing import Any
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_json
 from napari_samic.export.objects import About
-from napari_samic.textfiles import read_json
+from napari_samic.textfiles import is_name, read_json
 
 FORMAT, VERSION = "napari-samic/review", 1
 ACCEPTED, EDITED, REJECTED = "accepted", "edited", "rejected"
@@ -120,6 +120,8 @@ def faults(images: Any) -> Iterator[str]:
         yield f"images is {images!r:.40}, expected a mapping of names to verdicts"
         return
     for name, one in images.items():
+        if not is_name(name):
+            yield f"{name!r:.40} has a folder, expected the name of an image"
         if not isinstance(one, dict):
             yield f"{name} is {one!r:.40}, expected a mapping of {', '.join(_KEYS)}"
             continue
@@ -138,7 +140,7 @@ def _faults_of(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"of is {one['of']!r:.40}, expected 64 digits 0-9a-f"
     if verdict == EDITED:
         file = one.get("file")
-        if not isinstance(file, str) or not file or Path(file).name != file:
+        if not is_name(file):
             yield f"file is {file!r:.40}, expected the name of a label file"
         if not re.fullmatch("[0-9a-f]{64}", str(one.get("sha256"))):
             yield f"sha256 is {one.get('sha256')!r:.40}, expected 64 digits 0-9a-f"

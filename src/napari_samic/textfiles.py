@@ -7,6 +7,7 @@ takes some 60 bytes of memory, so that a few million would fill it.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,19 @@ MOST_TREE = 400_000_000
 """Bytes of a tree's lists and mappings, whatever the file's size."""
 MOST_TIMES = 6
 """Above that: times the file's size. Ours have 4.5."""
+NAME = r"(?![A-Za-z]:)[^/\\\x00]+"
+"""Of a file, as a pattern: no folder, no drive of Windows."""
 _COSTS = {"{": 250, "[": 60, ",": 60}
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value is the name of a file in a folder, on any system, and leads nowhere else.
+
+    >>> [is_name(one) for one in ("a[3].tif", "../a", "a/b", "a\\\\b", "C:a", "..", "", 3)]
+    [True, False, False, False, False, False, False, False]
+    """
+    fits = isinstance(value, str) and re.fullmatch(NAME, value) is not None
+    return fits and value not in (".", "..")
 
 
 def read_text(path: Path, what: str) -> str:

@@ -232,6 +232,18 @@ def test_damaged_notes_are_left_out():
     assert from_notes(None) == {}
 
 
+@pytest.mark.parametrize("file", ["../../x.tif", "/etc/passwd", "..", "a/b.tif", ""])
+def test_edit_that_is_no_name_in_the_folder_of_edits_is_left_out(file):
+    edit = {"file": file, "sha256": "0" * 64, "objects": {}, "points": []}
+    tree = {"verdict": "edited", "reason": "", "of": "", "edit": edit}
+    assert from_notes({"a": tree}) == {}
+
+
+def test_edit_with_a_place_beyond_all_numbers_is_left_out():
+    edit = {"file": "a.tif", "sha256": "0", "objects": {}, "points": [[1, 10**400, 1, True]]}
+    assert from_notes({"a": {"verdict": "edited", "edit": edit}}) == {}
+
+
 # --- edits
 
 

@@ -357,3 +357,18 @@ def test_second_review_replaces_the_first_only_when_told(results, review, tmp_pa
     run(accept(results, tmp_path / "two.json", tmp_path, overwrite=True))
     names = sorted(p.name for p in (tmp_path / "kept").glob("*.tif"))
     assert names == ["b.tif", "c.tif", "mine.tif"]
+
+
+@pytest.mark.parametrize("name", ["../precious", "/precious"])
+def test_earlier_review_of_a_stranger_removes_nothing_elsewhere(results, review, tmp_path, name):
+    target = tmp_path / "precious.tif"
+    target.write_bytes(b"mine")
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    label = name if name.startswith(".") else str(target.with_suffix(""))
+    tree = {"format": "napari-samic/review", "version": 1}
+    (folder / "review.json").write_text(
+        json.dumps({**tree, "images": {label: {"verdict": "accepted"}}})
+    )
+    run(accept(results, review, tmp_path, overwrite=True))
+    assert target.read_bytes() == b"mine"

@@ -12,6 +12,7 @@ from typing import Any
 from napari_samic.export.objects import About
 from napari_samic.gui.items import Point
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED, Verdict
+from napari_samic.textfiles import is_name
 
 KEY = "review"
 Placed = tuple[int, Point]
@@ -92,7 +93,7 @@ def from_notes(notes: Any) -> dict[str, Opinion]:
     for name, tree in notes.items() if isinstance(notes, dict) else ():
         try:
             out[str(name)] = _opinion(tree)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
     return out
 
@@ -106,6 +107,8 @@ def _opinion(tree: Mapping[str, Any]) -> Opinion:
             (int(n), (float(r), float(c), bool(sign))) for n, r, c, sign in found["points"]
         )
         edit = Edit(str(found["file"]), str(found["sha256"]), objects, points)
+        if not is_name(edit.file):
+            raise ValueError(edit.file)
     verdict = str(tree["verdict"])
     if verdict not in ("", ACCEPTED, EDITED, REJECTED):
         raise ValueError(verdict)

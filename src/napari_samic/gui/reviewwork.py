@@ -168,7 +168,7 @@ def _write(
     images = []
     for name, verdict in verdicts.items():
         edit = opinions[name].edit
-        if not verdict.file or edit is None:
+        if not verdict.file or edit is None or name not in by_name:
             continue
         (target / "edits").mkdir(exist_ok=True)
         (target / "edits" / verdict.file).write_bytes((edits / verdict.file).read_bytes())
