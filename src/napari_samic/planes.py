@@ -101,7 +101,7 @@ def open_path(
     """
     name = stem_of(path)
     try:
-        images = _open_file(path, palette_indices=palette_indices)
+        images = open_file(path, palette_indices=palette_indices)
     except ImageReadError as error:
         return Opened([unreadable(path, error)])
     count = 1 if images is None else len(images.series)
@@ -127,7 +127,7 @@ def open_path(
     return Opened(planes, told, images.files, bool(guesses))
 
 
-def _open_file(path: Path, *, palette_indices: bool) -> Images | None:
+def open_file(path: Path, *, palette_indices: bool = False) -> Images | None:
     """Images of a file; None for a Pillow format, which is one plane and is not touched."""
     ending = ending_of(path)
     if is_zarr(path):

@@ -9,7 +9,7 @@ from lab import annotate, begin, make_bench
 
 from napari_samic.contracts import Prompts, run
 from napari_samic.errors import InputError
-from napari_samic.gui import saliency
+from napari_samic.gui import saliency, trust
 from napari_samic.gui.gallery import Gallery
 from napari_samic.settings import HeatMapSettings
 from toys import scene
@@ -118,6 +118,7 @@ def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, 
     page = bench.desk.state.pages["cells[2]"]
     if where == "its own":  # a stack: its slice is read
         page.file = str(tmp_path / "cells.tif")
+        trust.remember([Path(page.file)])
         tifffile.imwrite(page.file, bench.layer.data, photometric="rgb", metadata={"axes": "TYXS"})
     else:
         run(bench.reference_images())

@@ -12,6 +12,7 @@ import npe2
 from discs import Discs, Inline
 from napari._app_model import get_app_model
 from napari.layers import Image, Labels
+from qtpy.QtWidgets import QMessageBox
 
 from napari_samic.gui import work
 from napari_samic.gui.dock import SamicDock
@@ -148,12 +149,41 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     (again,) = docks(viewer)
     state = again.bench.desk.state
     assert isinstance(viewer.layers[0], Image)
-    assert again.bench.layer.source.path == str(folder)
+    assert again.bench.pixels.file == str(folder)
     assert state.references == ("c1",)
     again.bench.show_image("c1")
     settle(viewer)
     assert again.annotate.stage.layers["clicks"].data.tolist() == [[1, 20, 30]]
-    assert not viewer.layers[0].source.path.endswith("project")
+    assert not str(viewer.layers[0].source.path).endswith("project")
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, monkeypatch, answer):
+    asked = []
+
+    def question(_parent, _title, text):
+        asked.append(text)
+        return getattr(QMessageBox.StandardButton, answer)
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    project, flag = Project.create(tmp_path / "project"), tmp_path / "was_run"
+    code = f"open({str(flag)!r}, 'w')"
+    inside, outside = project.folder / "a.py", tmp_path / "b.py"
+    for path in (inside, outside):
+        path.write_text(code)
+    image = {"name": "a", "reader": "napari", "sample": [], "files": []}
+    project.notes["annotate"] = {"images": [
+        {**image, "path": str(inside)}, {**image, "path": str(outside)},
+        {**image, "path": "", "sample": ["napari", "coins"]},
+    ]}  # fmt: skip
+    project.save()
+    viewer.window._qt_viewer._qt_open([str(project.folder)], stack=False, plugin="napari-samic")
+    settle(viewer)
+    assert not flag.exists()
+    assert not [one for one in viewer.layers if isinstance(one, Image)]
+    assert len(asked) == 1
+    assert str(outside) in asked[0]
+    assert str(inside) not in asked[0]
 
 
 def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path):

@@ -84,3 +84,21 @@ def test_late_write_of_older_notes_is_dropped(tmp_path):
     made.save()
     made.write(older)
     assert Project.open(tmp_path).notes == {"step": "Train"}
+
+
+@pytest.mark.parametrize("name", ["results", "images", "review", "results/edits"])
+def test_folder_of_a_project_that_leads_out_of_it_is_refused(tmp_path, name):
+    made = Project.create(tmp_path / "p")
+    (tmp_path / "private").mkdir()
+    link = made.folder / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "private")
+    with pytest.raises(FormatError, match=r"private, out of the project"):
+        Project.open(made.folder)
+
+
+def test_folder_of_a_project_that_leads_elsewhere_in_it_is_fine(tmp_path):
+    made = Project.create(tmp_path / "p")
+    (made.folder / "large").mkdir()
+    (made.folder / "results").symlink_to(made.folder / "large")
+    assert Project.open(made.folder).results_folder.is_dir()

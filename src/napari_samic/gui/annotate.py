@@ -12,7 +12,7 @@ from typing import Any
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, memory, origins, picking
+from napari_samic.gui import guide, jobs, keys, memory, origins, picking, trust
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
@@ -261,7 +261,9 @@ class AnnotateStep(Tools):
     def _bring_back(self, project: Project) -> None:
         """Open the project's images; one without images takes those that are here."""
         try:
-            layer = origins.bring_back(self.viewer, self.bench.names, project)
+            layer = origins.bring_back(
+                self.viewer, self.bench.names, project, self.bench.ask_images
+            )
         except SamicError as error:
             jobs.show(error)
             return
@@ -272,6 +274,7 @@ class AnnotateStep(Tools):
     def _note_images(self, project: Project) -> None:
         known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
         origins.note_images(project.notes, known, self.bench.layer)
+        trust.remember(path for layer in known for path in origins.files_of(layer))
         self.desk.keeper.note()
 
     def _bind(self, layer: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_samic.errors import InputError
-from napari_samic.gui import picking, sources
+from napari_samic.gui import picking, sources, trust
 from napari_samic.gui.desk import Desk
 from napari_samic.gui.jobs import Runner
 from napari_samic.gui.pixels import Names, Pixels
@@ -71,6 +71,8 @@ class Bench:
         Told "project", "image", "prompter", "results" or "review".
     ask_project : callable or None
         Lets the user choose a project; None where nobody can be asked.
+    ask_images : callable
+        Asks whether a project may open images that lie elsewhere: `trust.Ask`; the dock sets it.
     choose_layer : callable
         Makes an image layer the chosen one; the Annotate step sets it.
     go_to : callable
@@ -85,6 +87,7 @@ class Bench:
         self.pixels: Pixels | None = None
         self.listeners: list[Callable[[str], None]] = []
         self.ask_project: Callable[[], None] | None = None
+        self.ask_images: trust.Ask = lambda _files: False
         self.choose_layer: Callable[[Any], None] = lambda _layer: None
         self.go_to: Callable[[str], None] = lambda _title: None
         self.desk.keeper.on_project = lambda: self.tell("project")

@@ -49,6 +49,7 @@ class SamicDock(QWidget):
         self.pages = QStackedWidget()
         self._lay_out()
         self.bench.ask_project = self.line.ask
+        self.bench.ask_images = self.line.ask_images
         self.bench.go_to = self.go_to
         self.bench.listeners.append(self._bench_changed)
         self.destroyed.connect(_closer(self.bench, self.annotate.disconnect, self._end_context))

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
+    QMessageBox,
     QPushButton,
     QSizePolicy,
     QWidget,
@@ -21,6 +22,8 @@ from napari_samic.gui.guarding import shown
 from napari_samic.gui.project import Project, is_project
 
 NO_PROJECT = "no project yet"
+SHOWN = 10
+"""Paths in a question."""
 
 
 class ProjectLine(QWidget):
@@ -82,6 +85,16 @@ class ProjectLine(QWidget):
             self.bench.desk.keeper.open_project(Project.open(folder))
         elif folder is not None:
             self.bench.desk.keeper.begin_project(Project.create(folder))
+
+    def ask_images(self, files: Sequence[Path]) -> bool:
+        """Whether a project may open images outside of its folder; their paths are shown."""
+        some = "\n".join(map(str, files[:SHOWN])) + ("\n..." if len(files) > SHOWN else "")
+        text = (
+            f"This project names {len(files)} image{'s' * (len(files) != 1)} outside of its "
+            f"folder:\n\n{some}\n\nOpen?"
+        )
+        answer = QMessageBox.question(self, "Images of the project", text)
+        return answer == QMessageBox.StandardButton.Yes
 
 
 class StepBar(QWidget):

@@ -1,7 +1,8 @@
 """Where a project's images came from, and how they are brought back.
 
-What is noted of an image layer is its file or folder, its sample set, or else the TIFFs that jobs
-wrote into the project. Knows layers and the viewer, and no job.
+What is noted of an image layer is its file or folder, our sample set, or else the TIFFs that jobs
+wrote into the project. Notes may come from somebody else: they name images only, which our own
+reader opens, in folders that the user chose (see `trust`). Knows layers and the viewer, and no job.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from napari_samic import kvasir
 from napari_samic.errors import InputError
-from napari_samic.gui import picking
+from napari_samic.formats import LazyArray
+from napari_samic.gui import picking, trust
 from napari_samic.gui.memory import KEY
-from napari_samic.gui.pixels import FILES, Names
+from napari_samic.gui.pixels import FILE, FILES, Names, file_of
 from napari_samic.gui.project import Project
 from napari_samic.images import open_images
-from napari_samic.listing import natural_key
+from napari_samic.listing import is_readable, list_source, natural_key
+from napari_samic.planes import open_file
+
+PLUGIN = "napari-samic"
+SAMPLES = ("scenes", "coins", "kvasir")
+"""Ours; those of other plugins are not opened from notes."""
 
 Note = Mapping[str, Any]
 
@@ -31,43 +39,85 @@ def note_images(notes: dict[str, Any], layers: Sequence[Any], chosen: Any | None
     notes[KEY] = own
 
 
+def files_of(layer: Any) -> list[Path]:
+    """The files that an image layer shows."""
+    found = [file_of(layer), *layer.metadata.get(FILES, ())]
+    return [Path(one) for one in found if one]
+
+
 def _note(layer: Any) -> dict[str, Any]:
-    source = layer.source
-    sample = getattr(source, "sample", None)
+    sample = getattr(layer.source, "sample", None)
+    levels = layer.data if layer.multiscale else [layer.data]
     return {
         "name": str(layer.name),
-        "path": str(source.path or ""),
-        "reader": str(getattr(source, "reader_plugin", None) or ""),
+        "path": file_of(layer),
         "sample": list(sample) if sample else [],
         "files": [str(path) for path in layer.metadata.get(FILES, ())],
+        "shape": [int(n) for n in levels[0].shape],
+        "rgb": bool(layer.rgb),
     }
 
 
-def bring_back(viewer: Any, names: Names, project: Project) -> Any | None:
+def bring_back(viewer: Any, names: Names, project: Project, ask: trust.Ask) -> Any | None:
     """Open the images of a project that are not open; the chosen one is returned.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    names : Names
+    project : Project
+    ask : callable
+        Whether files may be opened that lie elsewhere; see `trust.allows`.
 
     Raises
     ------
     InputError
-        Some are not where they were; the others are open then.
+        Some are not where they were, or can't be opened; the others are open then.
     """
     own = project.notes.get(KEY)
     own = own if isinstance(own, dict) else {}
     noted = own.get("images")
+    notes = [one for one in noted if _is_sound(one)] if isinstance(noted, list) else []
+    missing = [one for one in notes if _already(viewer, one) is None]
+    strange = [p for one in missing for p in _files(one) if not trust.allows(p, project.folder)]
+    granted = set(strange) if strange and ask(strange) else set()
+    trust.remember(granted)
     lost, chosen = [], None
-    for note in noted if isinstance(noted, list) else []:
-        if not isinstance(note, dict) or "name" not in note:
-            continue
-        layer = _already(viewer, note) or _opened(viewer, note, project)
+    for note in notes:
+        layer = _already(viewer, note) or _opened(viewer, note, project, granted)
         if layer is None:
-            lost.append(str(note["name"]))
+            lost.append(_told(note, [p for p in strange if p not in granted]))
             continue
         names.of(layer)
         chosen = layer if note["name"] == own.get("image") else chosen or layer
     if lost:
-        msg = f"{', '.join(lost)}: not where it was. Open it again; its prompts are kept."
+        msg = f"{', '.join(lost)}. Open it again; its prompts are kept."
         raise InputError(msg)
     return chosen
+
+
+def _is_sound(note: Any) -> bool:
+    """Whether a note is as `_note` makes them; what is not has no image."""
+    if not isinstance(note, dict) or not isinstance(note.get("name"), str):
+        return False
+    texts = [note.get("path", ""), *_listed(note, "files"), *_listed(note, "sample")]
+    return all(isinstance(one, str) and "\0" not in one for one in texts)
+
+
+def _listed(note: Note, key: str) -> list[Any]:
+    found = note.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _files(note: Note) -> list[Path]:
+    """What a note names: its files, else its path; none of a sample set."""
+    found = _listed(note, "files") or ([note["path"]] if note.get("path") else [])
+    return [] if _listed(note, "sample") else [Path(one) for one in found]
+
+
+def _told(note: Note, refused: Sequence[Path]) -> str:
+    path = next((one for one in _files(note) if one in refused), None)
+    return f"{note['name']}: {path} was not opened" if path else f"{note['name']}: not where it was"
 
 
 def _already(viewer: Any, note: Note) -> Any | None:
@@ -78,22 +128,67 @@ def _already(viewer: Any, note: Note) -> Any | None:
     return None
 
 
-def _opened(viewer: Any, note: Note, project: Project) -> Any | None:
+def _opened(viewer: Any, note: Note, project: Project, granted: set[Path]) -> Any | None:
     """Open an image from where it came, else from what jobs wrote of it."""
-    path, sample, before = str(note.get("path") or ""), note.get("sample"), list(viewer.layers)
+    sample, before = _listed(note, "sample"), list(viewer.layers)
     if sample:
-        viewer.open_sample(*sample)
-    elif path and Path(path).exists():
-        viewer.open(path, plugin=note.get("reader") or None)
-    else:
-        files = [Path(one) for one in note.get("files") or ()] or written(project, note["name"])
-        if not files or not all(one.is_file() for one in files):
+        if sample not in [[PLUGIN, key] for key in SAMPLES]:
             return None
-        array, options, _ = stack(files, str(note["name"]))
-        viewer.add_image(array, **options)
+        if sample == [PLUGIN, "kvasir"] and not kvasir.is_here():  # nothing is fetched unasked
+            return None
+        viewer.open_sample(*sample)
+    else:
+        for files in (_files(note), written(project, note["name"])):
+            may = all(p in granted or trust.allows(p, project.folder) for p in files)
+            found = _read_layer(files, note) if files and may else None
+            if found is not None:
+                viewer.add_image(found[0], **found[1])
+                break
     made = [one for one in picking.image_layers(viewer) if one not in before]
     same = [one for one in made if str(one.name) == note["name"]]
     return (same or made or [None])[0]
+
+
+def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]] | None:
+    """Array and options of a layer as it was; None if it can't be so."""
+    name, first = note["name"], files[0]
+    if first.is_dir() and not is_readable(first):
+        array, options, _ = stack(list_source(first), name)
+        options["metadata"][FILE] = str(first)
+    elif not all(is_readable(one) for one in files):
+        return None
+    elif len(files) == 1 and not _listed(note, "files"):
+        rgb = note["rgb"] if isinstance(note.get("rgb"), bool) else None  # napari guesses it
+        array, options = _whole(first), {"name": name, "rgb": rgb, "metadata": {FILE: str(first)}}
+    else:
+        array, options, _ = stack(files, name)
+    wanted = note.get("shape")
+    return None if wanted and list(array.shape) != wanted else (array, options)
+
+
+def _whole(path: Path) -> Any:
+    """All of a file in its own order of axes, as napari's reader has it; a stack lazily."""
+    opened = open_file(path)
+    if opened is None or opened.series[0].finish is not None:
+        return open_images([path])[0].read()
+    lazy = opened.series[0]
+    tail = 3 if len(lazy.shape) > 2 and lazy.shape[-1] in (3, 4) else 2
+    lead = lazy.shape[:-tail]
+    if not lead:
+        return _part(lazy, ())
+    import dask
+    import dask.array as da
+
+    first = _part(lazy, (0,) * len(lead))
+    parts = [
+        da.from_delayed(dask.delayed(_part)(lazy, index), first.shape, first.dtype)
+        for index in np.ndindex(*lead)
+    ]
+    return da.stack(parts).reshape(*lead, *first.shape)
+
+
+def _part(lazy: LazyArray, index: tuple[int, ...]) -> Any:
+    return lazy.take((*index, *[slice(None)] * (len(lazy.shape) - len(index))))
 
 
 def written(project: Project, name: str) -> list[Path]:

@@ -28,6 +28,8 @@ from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 
 FILES = "napari-samic files"
 """Metadata of a layer that was read from several files: their paths, slice by slice."""
+FILE = "napari-samic file"
+"""Metadata of a layer that we read from one file: its path, as napari's own readers note it."""
 KEPT = 6
 """RGB images that are kept in memory."""
 LARGEST_PX = 4096 * 4096
@@ -66,7 +68,7 @@ class Pixels:
 
     def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
         first = layers[0]
-        self.file = _file_of(first)
+        self.file = file_of(first)
         self.name = name or (stem_of(Path(self.file)) if self.file else _tame(str(first.name)))
         self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
@@ -206,12 +208,16 @@ class Names:
         return name, labels
 
 
-def _file_of(layer: Any) -> str:
-    """The layer's one file, also where it was read as one of a folder."""
+def file_of(layer: Any) -> str:
+    """The file or folder that a layer was read from, also where it was read as one of a folder.
+
+    "" if that is not known.
+    """
     listed: Sequence[str] = getattr(layer, "metadata", {}).get(FILES) or ()
     if len(listed) == 1:
         return str(listed[0])
     path = getattr(getattr(layer, "source", None), "path", None)
+    path = path or getattr(layer, "metadata", {}).get(FILE)
     return str(path) if path and "://" not in str(path) else ""
 
 

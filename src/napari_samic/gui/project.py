@@ -17,6 +17,11 @@ from napari_samic.textfiles import read_json
 
 FILE = "project.json"
 FORMAT, VERSION = "napari-samic/project", 1
+WRITTEN = (
+    "images", "references", "results", "exports", "review", "reviews",
+    "edits", "before", "heatmaps",
+)  # fmt: skip
+"""Folders in a project that are written to."""
 
 
 class Project:
@@ -121,13 +126,14 @@ class Project:
         InputError
             No project there, or one that can't be read.
         FormatError
-            Damaged, or of another version.
+            Damaged, or of another version; or a folder in it is a link that leads out of it.
         """
         place = Path(folder)
         place = place.parent if place.name == FILE else place
         if not is_project(place):
             msg = f"{place}: no SAMIC project, it has no {FILE}. Choose its folder, or begin one."
             raise InputError(msg)
+        _check_links(place)
         return cls(place, _notes_of(place / FILE))
 
     def save(self) -> None:
@@ -165,6 +171,16 @@ class Project:
 def is_project(folder: str | Path) -> bool:
     """Whether a folder has a `project.json`."""
     return (Path(folder) / FILE).is_file()
+
+
+def _check_links(folder: Path) -> None:
+    """Raise if what is written into a folder of the project would go somewhere else."""
+    inside = folder.resolve()
+    for path in (*folder.iterdir(), *folder.glob("results/*")):
+        leads = path.resolve()
+        if path.name in WRITTEN and not leads.is_relative_to(inside):
+            msg = f"{path}: leads to {leads}, out of the project. Put a folder in its place."
+            raise FormatError(msg)
 
 
 def _notes_of(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_samic import heatmaps
 from napari_samic.contracts import FloatArray, Image, Job, Prompts, Step
 from napari_samic.errors import InputError, SamicError
+from napari_samic.gui import trust
 from napari_samic.gui.pages import Page
 from napari_samic.gui.sources import Found
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
@@ -137,6 +138,9 @@ def _closed_image(page: Page, folder: Path | None) -> Image:
     files += [folder / f"{page.name}.tif"] if folder is not None else []
     known, reason = page.normalisation, InputError("not open in napari, and its file is not there")
     for file in files:
+        if not trust.allows(file, folder and folder.parent):
+            reason = InputError(f"{file}: you opened no image of this folder yet. Open it")
+            continue
         try:
             planes = planes_of_file(file) if file.is_file() else []
             plane = next((p for p in planes if p.label == page.name), None)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_samic import atomic
 from napari_samic.contracts import Job, Plane, Step
 from napari_samic.errors import InputError, SamicError
-from napari_samic.gui import exchange
+from napari_samic.gui import exchange, trust
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
@@ -217,10 +217,13 @@ def _kept(project: Project, data: PromptFile) -> Path:
 
 def _closed_file(page: Page, folder: Path) -> Path:
     """File of an image that is not open: its own, or what an earlier job wrote."""
+    strange = ""
     for path in (Path(page.file) if page.file else None, folder / f"{page.name}.tif"):
-        if path is not None and path.is_file():
+        if path is not None and not trust.allows(path, folder.parent):
+            strange = f" You opened no image of the folder of {path} yet."
+        elif path is not None and path.is_file():
             found = planes_of_file(path)
             if len(found) == 1 and found[0].label == page.name:
                 return path
-    msg = f"{page.name}: annotated, but not open in napari. Open its image, or unmark it."
+    msg = f"{page.name}: annotated, but not open in napari.{strange} Open its image, or unmark it."
     raise InputError(msg)

@@ -1,0 +1,71 @@
+"""Which image files a project may open unasked: those in its folder, and beside images of hers.
+
+The folders that the user opened images from are kept in a file of her own, never in a project,
+which may come from somebody else. Looks at no file that may not be opened: on Windows a path can
+name another machine. Knows no Qt and no napari.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from napari_samic.atomic import atomic_file
+from napari_samic.cache import home_folder
+from napari_samic.errors import SamicError
+from napari_samic.textfiles import read_json
+
+MOST = 1000
+"""Folders that are kept, the newest."""
+Ask = Callable[[Sequence[Path]], bool]
+"""Asks the user whether these files may be opened; shows their paths."""
+
+
+def file() -> Path:
+    """Where the folders are kept."""
+    return home_folder() / "opened-folders.json"
+
+
+def folders() -> list[str]:
+    """Whole paths of the folders that images were opened from, the newest last."""
+    with suppress(SamicError):
+        found = read_json(file(), "the list of folders")
+        return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    return []
+
+
+def remember(images: Iterable[Path]) -> None:
+    """Note the folders of images that the user opened, or said yes to."""
+    before = folders()
+    both = [one for path in images for one in (_plain(path), path.resolve())]
+    new = dict.fromkeys(str(path.parent) for path in both)
+    if set(new) <= set(before):
+        return
+    kept = [*(one for one in before if one not in new), *new][-MOST:]
+    with suppress(SamicError), atomic_file(file(), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+
+def allows(image: Path, project: Path | None) -> bool:
+    """Whether a file may be opened unasked; a link counts by where it leads.
+
+    Parameters
+    ----------
+    image : Path
+    project : Path or None
+        The folder of the open project.
+    """
+    known, plain = set(folders()), _plain(image)
+    own = [] if project is None else [_plain(project), project.resolve()]
+    return _is_in(plain, own, known) and _is_in(plain.resolve(), own, known)
+
+
+def _is_in(image: Path, own: Sequence[Path], known: set[str]) -> bool:
+    return str(image.parent) in known or any(image.is_relative_to(one) for one in own)
+
+
+def _plain(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))

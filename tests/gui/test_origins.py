@@ -1,0 +1,219 @@
+"""A project's images, brought back: as they were, by our own reader, from where the user allows."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_samic.errors import InputError
+from napari_samic.gui import origins, picking, trust
+from napari_samic.gui.pixels import FILE, FILES, Names
+from napari_samic.gui.project import Project
+
+SHAPE = (20, 30)
+
+
+class Layer(SimpleNamespace):
+    __eq__ = object.__eq__
+
+
+class Viewer:
+    """Takes images as arrays; whatever else it is asked for is told in `asked`."""
+
+    def __init__(self):
+        self.layers, self.asked = [], []
+
+    def add_image(self, data, name, rgb=None, metadata=None):
+        rgb = (data.ndim > 2 and data.shape[-1] in (3, 4)) if rgb is None else rgb
+        self.layers.append(Layer(
+            data=data, name=name, rgb=rgb, metadata=metadata or {}, multiscale=False,
+            source=SimpleNamespace(path=None, sample=None), ndim=data.ndim - rgb,
+        ))  # fmt: skip
+
+    def open_sample(self, plugin, key):
+        self.asked.append((plugin, key))
+        self.add_image(np.zeros(SHAPE), "sample")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(picking, "image_layers", lambda viewer: viewer.layers)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project.create(tmp_path / "project")
+
+
+def image(path, shape=SHAPE, **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, np.arange(np.prod(shape)).reshape(shape).astype(np.uint16), **how)
+    return path
+
+
+def note(path="", name="a", files=(), **more):
+    files = [str(one) for one in files]
+    return {"name": name, "path": str(path), "reader": "evil", "sample": [], "files": files} | more
+
+
+def back(project, *notes, answer=False):
+    """What is opened, what is asked for, and what is told."""
+    viewer, asked, told = Viewer(), [], ""
+    project.notes["annotate"] = {"images": list(notes), "image": "a"}
+    try:
+        origins.bring_back(viewer, Names(), project, lambda files: asked.extend(files) or answer)
+    except InputError as error:
+        told = str(error)
+    return viewer, asked, told
+
+
+def test_image_in_the_project_is_opened_unasked(project):
+    path = image(project.folder / "images" / "a.tif")
+    viewer, asked, told = back(project, note(path))
+    assert (len(viewer.layers), asked, told) == (1, [], "")
+    assert viewer.layers[0].data.shape == SHAPE
+
+
+def test_image_beside_one_that_the_user_opened_is_opened_unasked(project, tmp_path):
+    path = image(tmp_path / "data" / "a.tif")
+    trust.remember([tmp_path / "data" / "other.tif"])
+    viewer, asked, _ = back(project, note(path))
+    assert (len(viewer.layers), asked) == (1, [])
+
+
+def test_image_elsewhere_is_asked_for_with_its_path(project, tmp_path):
+    path = image(tmp_path / "data" / "a.tif")
+    viewer, asked, told = back(project, note(path), answer=False)
+    assert (viewer.layers, asked) == ([], [path])
+    assert f"a: {path} was not opened" in told
+    viewer, asked, told = back(project, note(path), answer=True)
+    assert (len(viewer.layers), asked, told) == (1, [path], "")
+    viewer, asked, _ = back(project, note(path), answer=False)
+    assert (len(viewer.layers), asked) == (1, [])  # not asked again
+
+
+def test_folder_below_one_that_was_opened_is_another(project, tmp_path):
+    trust.remember([tmp_path / "a.tif"])
+    _, asked, _ = back(project, note(path := image(tmp_path / "private" / "a.tif")))
+    assert asked == [path]
+
+
+@pytest.mark.parametrize("way", ["link", "dots"])
+def test_way_out_of_the_project_is_asked_for(project, tmp_path, way):
+    image(tmp_path / "private" / "a.tif")
+    path = project.folder / ".." / "private" / "a.tif"
+    if way == "link":
+        path = project.folder / "a.tif"
+        path.symlink_to(tmp_path / "private" / "a.tif")
+    viewer, asked, _ = back(project, note(path))
+    assert (viewer.layers, asked) == ([], [path])
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.ipynb", "a.npy", "a.csv", "a"])
+def test_file_that_is_no_image_of_ours_is_opened_by_nobody(project, name):
+    path = project.folder / name
+    path.write_text(f"open({str(project.folder / 'was_run')!r}, 'w')")
+    viewer, _, told = back(project, note(path), answer=True)
+    assert viewer.layers == []
+    assert "a: not where it was" in told
+    assert not (project.folder / "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    ("sample", "opened"),
+    [
+        pytest.param(["napari-samic", "scenes"], True, id="ours"),
+        pytest.param(["evil", "scenes"], False, id="of_another"),
+        pytest.param(["napari-samic", "evil"], False, id="unknown"),
+        pytest.param(["napari-samic", "kvasir"], False, id="would_be_fetched"),
+        pytest.param(["napari-samic"], False, id="half"),
+    ],
+)
+def test_samples_are_ours_only(project, sample, opened):
+    viewer, _, _ = back(project, note(sample=sample), answer=True)
+    assert (viewer.asked == [tuple(sample)]) == opened
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        3,
+        {"name": ["a"]},
+        note(name=None),
+        note("a\0b.tif"),
+        {**note(), "path": ["a"]},
+        {**note(), "files": [3]},
+        {**note(), "files": "abc"},
+        {**note(), "sample": {"a": 1}},
+        {**note(), "sample": [["a"], 1]},
+    ],
+)
+def test_odd_notes_open_nothing_and_do_no_harm(project, odd):
+    viewer, _, _ = back(project, odd, answer=True)
+    assert (viewer.layers, viewer.asked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        pytest.param(SHAPE, {}, id="flat"),
+        pytest.param((4, *SHAPE), {}, id="stack"),
+        pytest.param((2, 4, *SHAPE), {}, id="stacks"),
+        pytest.param((*SHAPE, 3), {"photometric": "rgb"}, id="colour"),
+        pytest.param((5, *SHAPE, 3), {"photometric": "rgb"}, id="colour_stack"),
+        pytest.param((2, *SHAPE), {"imagej": True, "metadata": {"axes": "CYX"}}, id="channels"),
+    ],
+)
+def test_tiff_has_the_axes_that_napari_gives_it(project, shape, how):
+    path = image(project.folder / "a.tif", shape, **how)
+    viewer, _, told = back(project, note(path, shape=list(shape)))
+    assert told == ""
+    (layer,) = viewer.layers
+    np.testing.assert_array_equal(np.asarray(layer.data), tifffile.imread(path))
+    assert layer.metadata[FILE] == str(path)
+
+
+def test_image_of_another_shape_than_it_had_is_told(project):
+    path = image(project.folder / "a.tif")
+    viewer, _, told = back(project, note(path, shape=[4, *SHAPE]))
+    assert viewer.layers == []
+    assert "a: not where it was" in told
+
+
+def test_what_is_noted_of_an_image_of_ours_brings_it_back(project):
+    paths = [image(project.folder / f"{name}.tif") for name in "ab"]
+    viewer, _, _ = back(project, note(paths[0]), note(name="both", files=paths))
+    notes = {}
+    origins.note_images(notes, viewer.layers, viewer.layers[1])
+    assert json.loads(json.dumps(notes)) == notes
+    again, _, _ = back(project, *notes["annotate"]["images"])
+    assert [layer.name for layer in again.layers] == ["a", "both"]
+    assert again.layers[1].metadata[FILES] == [str(path) for path in paths]
+    assert origins.files_of(again.layers[0]) == paths[:1]
+
+
+def test_slices_that_a_job_wrote_stand_in_for_what_is_gone(project):
+    for number in range(2):
+        image(project.images_folder / f"a[{number}].tif")
+    viewer, _, told = back(project, note(project.folder / "gone.tif"))
+    assert told == ""
+    assert viewer.layers[0].data.shape == (2, *SHAPE)
+
+
+def test_damaged_list_of_folders_is_an_empty_one(project, tmp_path):
+    trust.remember([tmp_path / "a.tif"])
+    assert trust.folders() == [str(tmp_path)]
+    trust.file().write_text("{")
+    assert trust.folders() == []
+    trust.file().write_text('{"a": 1}')
+    assert trust.folders() == []
+
+
+def test_oldest_folders_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(trust, "MOST", 2)
+    for name in "abc":
+        trust.remember([tmp_path / name / "x.tif"])
+    assert trust.folders() == [str(tmp_path / "b"), str(tmp_path / "c")]
