@@ -277,3 +277,54 @@ def test_steps_compute_with_the_threads_they_were_recorded_with(project, monkeyp
     replay(project)
     assert used == [before + 2]
     assert torch.get_num_threads() == before
+
+
+# What a recipe of somebody else may write to.
+
+
+def lead_out(project, where="../../x"):
+    path = project / "recipe.yaml"
+    path.write_text(path.read_text().replace("annotated", where))
+
+
+def link_out(project):
+    (project.parent / "elsewhere").mkdir()
+    (project / "annotated").symlink_to(project.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lead_out, id="dots"),
+        pytest.param(lambda p: lead_out(p, f"{p.parent}/elsewhere/deep"), id="whole_path"),
+        pytest.param(link_out, id="link"),
+    ],
+)
+def test_results_go_nowhere_outside_unless_the_user_says_so(project, tmp_path, act):
+    act(project)
+    before = tree(tmp_path)
+    told = r"step 1 \(annotate\): would write to /.*outside of the recipe's folder.*--out"
+    with pytest.raises(OutputError, match=told):
+        replay(project)
+    assert tree(tmp_path) == before
+    assert len(replay(project, dry_run=True).figures["steps"]) == 4
+    assert replay(project, out=tmp_path / "o").done[0] == "step 1 (annotate)"
+
+
+def test_one_place_outside_is_allowed_where_it_is_named(project, tmp_path):
+    lead_out(project)
+    replay(project, set={"annotate.out": tmp_path / "named"})
+    assert sorted(labels(tmp_path / "named")) == ["p0.tif", "p1.tif", "p2.tif"]
+
+
+def test_recipe_that_is_trusted_may_write_anywhere(project, tmp_path):
+    lead_out(project, "../x")
+    replay(project, anywhere=True)
+    assert sorted(labels(tmp_path / "x")) == ["p0.tif", "p1.tif", "p2.tif"]
+
+
+def test_path_that_no_system_knows_is_refused(project):
+    path = project / "recipe.yaml"
+    path.write_text(re.sub("out: annotated", r'out: "a\\0b"', path.read_text()))
+    with pytest.raises(FormatError, match=r"step 1 \(annotate\): out is .a\\x00b., expected"):
+        replay(project, dry_run=True)

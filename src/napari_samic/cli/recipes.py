@@ -41,6 +41,12 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse if data, models or the version have changed.")
     ] = False,
+    anywhere: Annotated[
+        bool,
+        typer.Option(
+            "--anywhere", help="Also write outside of the recipe's folder, where the recipe says."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     json_: AsJson = False,
 ) -> None:
@@ -49,7 +55,7 @@ def run(
 
     job = recipes.replay(
         recipe, set=_changes(set_ or []), images=images or None, out=out, overwrite=overwrite,
-        strict=strict, dry_run=dry_run,
+        strict=strict, dry_run=dry_run, anywhere=anywhere,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     tell = _would if dry_run else _did

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from napari_samic import __version__
 from napari_samic.atomic import check_free
@@ -50,8 +51,17 @@ class Findings:
             raise kind(f"{name}: {' '.join(told)}")
 
 
-def check(plan: Sequence[Planned], *, overwrite: bool) -> Job[Findings]:
-    """Look at inputs, models and places for results; a job, as it hashes."""
+def check(plan: Sequence[Planned], *, overwrite: bool, inside: Path | None = None) -> Job[Findings]:
+    """Look at inputs, models and places for results; a job, as it hashes.
+
+    Parameters
+    ----------
+    plan : sequence of Planned
+    overwrite : bool
+        As for `replay`.
+    inside : Path, optional
+        Folder that results must lie in unless the user said where they go.
+    """
     found = Findings()
     found.differences += _versions(plan)
     for planned in plan:
@@ -63,7 +73,22 @@ def check(plan: Sequence[Planned], *, overwrite: bool) -> Job[Findings]:
                 found.differences += look(planned, overwrite)
             except SamicError as error:
                 found.errors.append(_placed(planned, error))
+        if inside is not None and (fault := _leads_out(planned, inside)):
+            found.errors.append(OutputError(f"{planned.place}: {fault}"))
     return found
+
+
+def _leads_out(planned: Planned, inside: Path) -> str:
+    """Whether a step would write where neither the user said nor the recipe lies; links count."""
+    if planned.out is None or planned.is_out_given:
+        return ""
+    leads = planned.out.resolve()
+    if leads.is_relative_to(inside.resolve()):
+        return ""
+    return (
+        f"would write to {leads}, outside of the recipe's folder. Name a folder for the results "
+        "(--out), or trust the recipe (--anywhere)."
+    )
 
 
 def _placed(planned: Planned, error: SamicError) -> SamicError:

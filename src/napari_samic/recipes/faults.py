@@ -127,7 +127,7 @@ def _path_faults(step: Mapping[str, Any], kind: Kind) -> Iterator[str]:
             yield f"{key} is missing, expected a path" + ("" if key == "out" else " in inputs")
     for key, value in given.items():
         many = value if isinstance(value, list) and value and key in LISTS else [value]
-        if not all(isinstance(one, str) and one for one in many):
+        if not all(isinstance(one, str) and one and "\0" not in one for one in many):
             or_list = ", or a list of paths" if key in LISTS else ""
             yield f"{key} is {_shown(value)}, expected a path (in quotes if need be){or_list}"
 

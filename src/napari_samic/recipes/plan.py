@@ -42,6 +42,8 @@ class Planned:
         An earlier step of the recipe has the same result.
     left_out : str
         Why it is not done; "" if it is.
+    is_out_given : bool
+        The user said where the result goes, not the recipe.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Planned:
     made_by: Mapping[str, int]
     made_before: bool = False
     left_out: str = ""
+    is_out_given: bool = False
 
     @property
     def place(self) -> str:
@@ -145,7 +148,8 @@ class _Planner:
             self.made.append(_Made(old, str(whole.inputs["results"]), made_by["results"], False))
         elif target:
             self.made.append(_Made(old or target, target, number, KINDS[step.do].is_file))
-        return Planned(number, replace(whole, out=target), made_by, is_again, why)
+        given_out = "out" in change or self.out is not None
+        return Planned(number, replace(whole, out=target), made_by, is_again, why, given_out)
 
     def _left_out(self, do: str, made_by: Mapping[str, int], change: Mapping[str, Any]) -> str:
         """Why a step is not done: it tells of the recorded images, and there are others."""

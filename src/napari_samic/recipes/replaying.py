@@ -34,6 +34,7 @@ def replay(
     overwrite: bool = False,
     strict: bool = False,
     dry_run: bool = False,
+    anywhere: bool = False,
 ) -> Job[Outcome]:
     """Run all steps of a recipe again.
 
@@ -60,6 +61,8 @@ def replay(
         Refuse to run what would be a warning.
     dry_run : bool
         Check, say what would happen in `figures`, and write nothing.
+    anywhere : bool
+        Also write to places outside of the recipe's folder that the recipe itself names.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def replay(
     FormatError
         No recipe, or a faulty one.
     OutputError
-        A result is there already, or can't be written.
+        A result is there already, can't be written, or would go outside of the recipe's folder.
     """
     read = load_recipe(recipe)
     others = images if images is None or isinstance(images, str) else _texts(images)
@@ -83,7 +86,9 @@ def replay(
     where = Path(out) if out is not None else read.folder
     unfinished = Unfinished(where, plan, overwrite=overwrite)
     before = unfinished.rows()
-    found = yield from check([p for p in plan if p.number not in before], overwrite=overwrite)
+    inside = None if anywhere or dry_run else read.folder
+    todo = [p for p in plan if p.number not in before]
+    found = yield from check(todo, overwrite=overwrite, inside=inside)
     found.refuse(read.path.name, strict=strict)
     for difference in found.differences:
         warnings.warn(f"{read.path.name}: {difference}", UserWarning, stacklevel=2)
