@@ -62,5 +62,18 @@ def test_plugin_that_does_not_fit_says_why(joined, name, match):
 
 
 def test_unknown_kind_of_plugin_is_refused():
-    with pytest.raises(SettingsError, match="segmenters, prompters, refiners"):
+    with pytest.raises(SettingsError, match="one of segmenters, prompters"):
         registry.plugins("painters")
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit", "raise ValueError('a\\nb')", "1 / 0", "("])
+def test_plugin_that_breaks_when_imported_is_one_line(tmp_path, monkeypatch, end):
+    (tmp_path / "broken_plugin.py").write_text(end)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("broken", "broken_plugin:Thing", "napari_samic.prompters")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+    joined = registry.plugins("prompters")
+    assert list(joined) == ["broken"]  # listed, not imported
+    with pytest.raises(PluginError, match=r"plugin broken .*can't be imported") as caught:
+        joined["broken"]
+    assert "\n" not in str(caught.value)

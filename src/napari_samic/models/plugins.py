@@ -1,4 +1,4 @@
-"""Third parties' segmenters, prompters and refiners, joined by entry points.
+"""Third parties' segmenters and prompters, joined by entry points.
 
 Names are read at once, code is imported at first use and then checked against the protocol.
 Must not know any model of ours.
@@ -16,7 +16,6 @@ from napari_samic.errors import PluginError, SettingsError
 PROTOCOLS: Mapping[str, type] = {
     "segmenters": contracts.Segmenter,
     "prompters": contracts.Prompter,
-    "refiners": contracts.Refiner,
 }
 
 
@@ -31,10 +30,9 @@ class Plugins(Mapping[str, Any]):
         entry = self._found[name]
         try:
             loaded = entry.load()
-        except Exception as error:  # a stranger's module may raise anything
-            msg = (
-                f"plugin {name} ({entry.value}): can't be imported ({error}). Update or remove it."
-            )
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            msg = f"plugin {name} ({entry.value}): can't be imported ({told}). Update or remove it."
             raise PluginError(msg) from error
         return check(loaded, self._kind, f"plugin {name} ({entry.value})")
 
@@ -53,7 +51,7 @@ def plugins(kind: str = "segmenters") -> Plugins:
 
     Parameters
     ----------
-    kind : {"segmenters", "prompters", "refiners"}
+    kind : {"segmenters", "prompters"}
         Read from the entry point group `napari_samic.<kind>`.
 
     Returns
