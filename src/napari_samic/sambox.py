@@ -1,7 +1,7 @@
 """SAMBOX without a window: a simulated annotator that clicks as a user would.
 
 From a ground-truth mask it clicks the inner maximum of the largest error, looks at the segmenter's
-mask and confidence, and stops when the confidence saturates, the mask is good, or the clicks are
+mask and confidence, and stops when the confidence is steady, the mask is good, or the clicks are
 used up. Objects are prompted one by one. Also turns masks into plain prompts without a segmenter.
 Knows the segmenter only as a protocol.
 
@@ -135,10 +135,11 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
 def annotate_object(
     segmenter: Segmenter, image: Image, truth: BoolArray, settings: AnnotateSettings
 ) -> Annotation:
-    """Click one object until it is good, saturated, or the clicks are used up.
+    """Click one object until it is good, its confidence is steady, or the clicks are used up.
 
-    Saturated: two clicks in a row changed the confidence by less than `settings.saturation`.
-    In the end the clicks after the best mask are undone, as a user undoes what made it worse.
+    Steady, at whatever height: two clicks in a row changed the confidence by less than
+    `settings.saturation`. In the end the clicks after the best mask are undone, as a user undoes
+    what made it worse.
 
     Parameters
     ----------
@@ -169,18 +170,18 @@ def annotate_object(
     return Annotation(prompts, masks[kept - 1], tuple(scores), tuple(ious), kept)
 
 
-def is_saturated(scores: Sequence[float], threshold: float) -> bool:
+def is_steady(scores: Sequence[float], threshold: float) -> bool:
     """Two clicks in a row changed the confidence by less than `threshold`.
 
-    >>> is_saturated([0.5, 0.801, 0.8, 0.803], 0.01), is_saturated([0.8, 0.8], 0.01)
+    >>> is_steady([0.5, 0.801, 0.8, 0.803], 0.01), is_steady([0.8, 0.8], 0.01)
     (True, False)
     """
     return len(scores) > 2 and bool(np.abs(np.diff(scores[-3:])).max() < threshold)
 
 
 def _is_enough(scores: list[float], now: float, settings: AnnotateSettings) -> bool:
-    saturated = is_saturated(scores, settings.saturation)
-    return saturated or now >= settings.target_iou or len(scores) >= settings.max_clicks
+    steady = is_steady(scores, settings.saturation)
+    return steady or now >= settings.target_iou or len(scores) >= settings.max_clicks
 
 
 def annotate_image(

@@ -21,20 +21,20 @@ class ConfidenceBar(QWidget):
         super().__init__()
         self.scores: tuple[float, ...] = ()
         self.value: float | None = None
-        self.saturated = False
+        self.steady = False
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "The model's own estimate of how good the shown mask is, and how it went from click to "
-            "click. 'Saturated': two clicks in a row changed it by less than 0.01."
+            "click. 'Steady': two clicks in a row changed it by less than 0.01, however high it is."
         )
 
     def sizeHint(self) -> QSize:
         """Two lines."""
         return QSize(220, 58)
 
-    def show_scores(self, value: float | None, scores: Sequence[float], saturated: bool) -> None:
+    def show_scores(self, value: float | None, scores: Sequence[float], steady: bool) -> None:
         """Show the confidence of the mask, those of all clicks, and whether they settled."""
-        self.value, self.scores, self.saturated = value, tuple(scores), saturated
+        self.value, self.scores, self.steady = value, tuple(scores), steady
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
@@ -66,7 +66,7 @@ class ConfidenceBar(QWidget):
         left = "confidence" + ("" if self.value is None else f"  {self.value:.2f}")
         middle = Qt.AlignmentFlag.AlignVCenter
         painter.drawText(inner, middle | Qt.AlignmentFlag.AlignLeft, left)
-        right = "saturated" if self.saturated else ""
+        right = "steady" if self.steady else ""
         painter.drawText(inner, middle | Qt.AlignmentFlag.AlignRight, right)
 
     def _draw_story(self, painter: QPainter, place: QRectF, text: QColor) -> None:

@@ -6,6 +6,8 @@ from napari_samic.gui.controller import Annotator
 from napari_samic.gui.items import Item
 from napari_samic.gui.keys import text
 
+DOUBTFUL = 0.7
+"""Confidence below which a mask that clicks no longer change is not called done."""
 _NEW, _SIGN, _CYCLE = text("new"), text("sign"), text("cycle")
 
 
@@ -43,7 +45,12 @@ def _about(item: Item, state: Annotator) -> str:
         return "Drawing the mask ..."
     if item.mask is not None and not item.mask.area_px:
         return "The model found nothing there. Click on another part of the object, or draw a box."
-    if item.is_saturated(state.settings.saturation):
+    if item.is_steady(state.settings.saturation):
+        if (item.score or 0.0) < DOUBTFUL:
+            return (
+                "Further clicks change little, and the model stays unsure. Draw a box around the "
+                f"object, try {_CYCLE}: other masks; or press {_NEW} for the next object."
+            )
         return f"Further clicks change little. Press {_NEW} and click on the next object."
     if len(item.scores) < 2:
         return (

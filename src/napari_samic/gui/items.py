@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.contracts import BoolArray, Candidates, Prompts
-from napari_samic.sambox import is_saturated
+from napari_samic.sambox import is_steady
 
 Point: TypeAlias = tuple[float, float, bool]
 """Row, column, and whether it is positive."""
@@ -153,9 +153,9 @@ class Item:
         """Which of two masks that overlap is on top; the same until another answer comes."""
         return (self.scores or (0.0,))[-1] if self.score is None else self.score
 
-    def is_saturated(self, threshold: float) -> bool:
+    def is_steady(self, threshold: float) -> bool:
         """Further clicks change little."""
-        return is_saturated(self.scores, threshold)
+        return is_steady(self.scores, threshold)
 
     def prompts(self) -> Prompts:
         """As the models take them."""

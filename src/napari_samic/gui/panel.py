@@ -220,9 +220,9 @@ class AnnotatePanel(QWidget):
         """Show objects, confidence, class and totals of the current image."""
         page = state.page
         item = page.item() if page is not None else None
-        saturated = item is not None and item.is_saturated(state.settings.saturation)
+        steady = item is not None and item.is_steady(state.settings.saturation)
         self.confidence.show_scores(
-            None if item is None else item.score, () if item is None else item.scores, saturated
+            None if item is None else item.score, () if item is None else item.scores, steady
         )
         masks = len(item.answer.masks) if item is not None and item.answer is not None else 0
         shown = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
