@@ -17,8 +17,8 @@ HEAD = """# Settings
 
 Made by `python docs/make_settings.py` from `src/napari_samic/settings.py`; every one is an option
 of the shell (`--sigma-frac 0.03`) and a field for scripts (`HeatMapSettings(sigma_frac=0.03)`).
-The literal paper is `HeatMapSettings.paper()`, `PeakSettings.paper()` and
-`PrompterSettings.paper()`.
+One that is true or false is `--adapt` or `--no-adapt` there. The literal paper is `train --paper`
+and `segment --paper`; in scripts `TrainSettings.paper()`, and so on for the groups that have it.
 """
 
 
@@ -42,11 +42,11 @@ def _row(spec) -> str:
     elif low is not None:
         span = f"at least {low:g}"
     else:
-        span = "on, off" if isinstance(spec.default, bool) else "a text"
+        span = "true, false" if isinstance(spec.default, bool) else "a text"
     unit = f" In {meta['unit']}." if meta["unit"] else ""
     default = spec.default
     if isinstance(default, bool):
-        default = "on" if default else "off"
+        default = str(default).lower()
     return f"| `{spec.name}` | {default} | {span} | {meta['help']}{unit} |"
 
 

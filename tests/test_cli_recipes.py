@@ -2,12 +2,21 @@
 
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 
 from napari_samic import cli, pipeline, recipes
 from napari_samic.cli import progress
 from napari_samic.contracts import Step
+from napari_samic.settings import (
+    AdaptSettings,
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    SegmentSettings,
+    TrainSettings,
+)
 from toys import scene, write_image, write_scenes
 
 
@@ -60,6 +69,23 @@ def test_every_command_can_be_recorded(shell, monkeypatch, command):
     assert (seen["name"], str(seen["record"])) == (command, "r.yaml")
     shell(command, *lines[command])
     assert seen["record"] is None
+
+
+def test_one_switch_gives_the_literal_paper(shell, monkeypatch):
+    seen = {}
+
+    def job(name, *args, **kwargs):
+        seen.update(kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "job", job)
+    shell("train", "--images", "x", "--out", "o", "--paper", "--epochs", "7", "--sigma-frac", "0.1")
+    assert seen["settings"] == replace(TrainSettings.paper(), epochs=7)
+    assert seen["prompter"] == PrompterSettings.paper()
+    assert seen["heat"] == replace(HeatMapSettings.paper(), sigma_frac=0.1)
+    assert (seen["peaks"], seen["adapt"]) == (PeakSettings.paper(), AdaptSettings.paper())
+    shell("segment", "x", "--prompter", "p", "--out", "o", "--paper")
+    assert seen["settings"] == SegmentSettings.paper()
 
 
 def test_replay_says_that_the_labels_are_the_same(shell, recorded, project):

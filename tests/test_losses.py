@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_samic.errors import InputError
+from napari_samic.heatmaps import from_points
 from napari_samic.losses import cc, cc_loss, kld, nss, nss_loss, saliency_loss
 
 GOLDEN = Path("/work/shared/golden/hsnet_golden.npz")
@@ -196,3 +197,11 @@ def test_descent_leads_to_the_target():
 def test_maps_of_unfit_shape_are_refused(part, one, other):
     with pytest.raises(InputError, match=r"expected two of one shape \(B, H, W\)"):
         part(torch.rand(one), torch.rand(other))
+
+
+@pytest.mark.parametrize("side_px", [32, 56, 128, 384])
+def test_nss_loss_of_a_perfect_map_is_what_its_slopes_cost(side_px):
+    middle = np.array([[side_px // 2, side_px // 2]])
+    made = from_points(middle, (side_px, side_px), sigma_frac=0.02)
+    target = torch.from_numpy(np.array(made.values))[None]
+    assert 3 < nss_loss(target, target > 0.5).item() < 6

@@ -5,9 +5,12 @@ import pytest
 
 from napari_samic.errors import SettingsError
 from napari_samic.settings import (
+    AdaptSettings,
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
+    RefineSettings,
+    SegmentSettings,
     Settings,
     TrainSettings,
 )
@@ -115,6 +118,30 @@ def test_prompter_keeps_as_many_references_as_serve_unless_told():
 def test_fewer_references_kept_than_serve_are_refused():
     with pytest.raises(SettingsError, match=r"kept is 3, expected at least shots, 5, or 0"):
         PrompterSettings(kept=3)
+
+
+@pytest.mark.parametrize("values", [{"members": 5}, {"min_quality": 0.5}])
+def test_votes_without_a_bound_and_a_bound_without_votes_are_refused(values):
+    with pytest.raises(SettingsError, match=r"votes change nothing\. Set both, or neither"):
+        RefineSettings(**values)
+    RefineSettings(members=5, min_quality=0.5)
+
+
+def test_paper_learns_from_every_reference_as_it_is_and_grows_nothing():
+    own = TrainSettings.paper()
+    assert (own.learning_rate, own.views, own.shift_frac, own.holdout_frac) == (1e-3, 1, 0, 0)
+    assert not AdaptSettings.paper().adapt
+
+
+def test_paper_takes_the_segmenters_one_answer():
+    paper = SegmentSettings.paper()
+    assert (paper.mask_choice, paper.tell_apart, paper.drop_covered) == ("single", False, False)
+
+
+def test_changed_settings_count_over_others():
+    given = TrainSettings(epochs=20, shift_frac=0.1).over(TrainSettings.paper())
+    assert (given.epochs, given.shift_frac, given.views) == (20, 0.1, 1)
+    assert TrainSettings().over(TrainSettings.paper()) == TrainSettings.paper()
 
 
 def test_settings_cannot_be_changed_afterwards():

@@ -48,7 +48,8 @@ class Facts:
     size_px : float
         Median area of the objects, of two the lower; 0 if there is none.
     agreement : float or None
-        Of the references' heat maps, in [0, 1]; None if it was not recorded.
+        Of the references' heat maps, in [0, 1]; None if the result is not made of these, as that
+        of a network grown to the references.
     largest_px : float
         Area of the largest object.
     solidity : float

@@ -127,7 +127,9 @@ def nss_loss(pred: Tensor, fixations: Tensor) -> Tensor:
     Returns
     -------
     (B,) float
-        From 0, lower is better; its gradient is that of minus `nss`.
+        From 0, where the prediction is the fixation map itself; lower is better. The heat map that
+        fixations were cut from is above 0 by what its slopes cost: a constant, some 3 to 6 for
+        clicks of `sigma_frac` 0.02, and nothing to the gradient, which is that of minus `nss`.
 
     Raises
     ------
@@ -165,7 +167,8 @@ def saliency_loss(
     Returns
     -------
     () float
-        To be minimised; float32, or float64 for a float64 prediction.
+        To be minimised; float32, or float64 for a float64 prediction. Not 0 for a perfect map:
+        see `nss_loss`.
 
     Raises
     ------

@@ -7,7 +7,7 @@ Knows nothing of who uses it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self, get_type_hints
 
 from napari_samic.errors import SettingsError
@@ -60,6 +60,15 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def over(self, other: Self) -> Self:
+        """Those of `other`, but for what is not the default here.
+
+        >>> TrainSettings(epochs=20).over(TrainSettings.paper()).to_dict()["learning_rate"]
+        0.001
+        """
+        changed = {s.name: v for s in fields(self) if (v := getattr(self, s.name)) != s.default}
+        return replace(other, **changed)
 
 
 def hints_of(kind: type) -> dict[str, Any]:
@@ -267,7 +276,8 @@ class TrainSettings(Settings):
     nss_weight: float = option(
         1.0,
         "Weight of the scan-path saliency (paper: 1; it dominates, 0.2 "
-        "left less background plateau in our trials).",
+        "left less background plateau in our trials). Its part of the loss is a few units for a "
+        "perfect map, too: 0 is a map of the clicked cores alone.",
         ge=0.0,
     )
     views: int = option(
@@ -297,6 +307,11 @@ class TrainSettings(Settings):
         ge=0.0,
     )
     seed: int = option(0, "Same seed, same machine, same result.", ge=0)
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Section 3.5 for random first weights; every reference is learned from, as it is."""
+        return cls(learning_rate=1e-3, views=1, shift_frac=0.0, holdout_frac=0.0)
 
 
 LEAST_STEPS = 20
@@ -341,6 +356,11 @@ class AdaptSettings(Settings):
         le=100_000,
     )
     decoder_rate: float = option(1e-4, "Its highest learning rate.", ge=1e-8, le=1.0)
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Nothing grows."""
+        return cls(adapt=False)
 
 
 @dataclass(frozen=True)
@@ -406,6 +426,11 @@ class SegmentSettings(Settings):
         le=256,
     )
 
+    @classmethod
+    def paper(cls) -> Self:
+        """The segmenter's one answer to each point."""
+        return cls(mask_choice="single", tell_apart=False, drop_covered=False)
+
 
 @dataclass(frozen=True)
 class StrategySettings(Settings):
@@ -451,11 +476,22 @@ class RefineSettings(Settings):
     min_consistency: float = option(
         0.0, "How well a mask must find the reference's object back.", ge=0.0, le=1.0
     )
-    members: int = option(0, "Shaken prompts that vote on an object; 0: none.", ge=0, le=64)
+    members: int = option(
+        0, "Shaken prompts that vote on an object; 0: none. With min_quality only.", ge=0, le=64
+    )
     jitter_frac: float = option(
         0.05, "How far prompts are shaken.", unit="fraction of the object", ge=0.0, le=1.0
     )
-    min_quality: float = option(0.0, "Mean IoU of the votes; only with members.", ge=0.0, le=1.0)
+    min_quality: float = option(
+        0.0, "Mean IoU of the votes, below which an object is dropped. With members only.",
+        ge=0.0, le=1.0,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.members) != bool(self.min_quality):
+            msg = f"members is {self.members}, with min_quality {self.min_quality:g} votes change "
+            raise SettingsError(f"{type(self).__name__}: {msg}nothing. Set both, or neither")
 
 
 @dataclass(frozen=True)

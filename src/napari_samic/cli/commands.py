@@ -140,6 +140,14 @@ def train(
     out: Annotated[Path, typer.Option(help="Prompter file to write.")],
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="Every setting as SAMIC has it, with ResNet-50 and without what we added; "
+            "settings given besides count. Segment with --paper then, too.",
+        ),
+    ] = False,
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,6 +173,10 @@ def train(
     from napari_samic import recipes
     from napari_samic.pipeline.common import check_channels
 
+    if paper:
+        settings, adapt = settings.over(TrainSettings.paper()), adapt.over(AdaptSettings.paper())
+        prompter = prompter.over(PrompterSettings.paper())
+        heat, peaks = heat.over(HeatMapSettings.paper()), peaks.over(PeakSettings.paper())
     job = recipes.job(
         "train", images, out=out, prompts=prompts, masks=masks, others=others or None, model=model,
         device=device, channels=check_channels(channels), axes=axes, series=series,
@@ -200,6 +212,12 @@ def segment(
             "forest, registration. Auto: the network grown to the references, if there is one."
         ),
     ] = "auto",
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="For a prompter of train --paper: SAM's one answer to each point."
+        ),
+    ] = False,
     device: Device = "auto",
     axes: Axes = None,
     series: Series = None,
@@ -218,6 +236,8 @@ def segment(
     from napari_samic import recipes
     from napari_samic.pipeline.segment import stored_peaks
 
+    if paper:
+        settings = settings.over(SegmentSettings.paper())
     job = recipes.job(
         "segment", images, prompter=prompter, out=out, model=model, encoder=encoder,
         method=method, device=device, axes=axes, series=series, settings=settings,

@@ -121,7 +121,9 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
         return how
     unused: dict[str, Any] = {f"{name}_weight": 0.0 for name in LOSSES if name not in way.losses}
     # One kept aside would judge, and bring the random first weights back now and then.
-    return replace(how, learning_rate=1e-3, views=1, shift_frac=0.0, holdout_frac=0.0, **unused)
+    own = TrainSettings.paper()
+    names = ("learning_rate", "views", "shift_frac", "holdout_frac")
+    return replace(how, **{name: getattr(own, name) for name in names}, **unused)
 
 
 def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:

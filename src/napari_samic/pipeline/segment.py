@@ -176,7 +176,7 @@ def _check_together(
     asked = [one for one in (strategy, refine) if one is not None and one != type(one)()]
     follows = memory is not None and memory.follow != "never"
     if method not in (AUTO, methods.TRAINED) and (asked or follows):
-        msg = f"method {method} draws masks its own way: leave strategy, refinement and follow out."
+        msg = f"method {method} has none of them: leave strategy, refinement and follow out."
         raise SettingsError(msg)
     if follows and asked:
         raise SettingsError("follow asks its own way: leave strategy and refinement out.")

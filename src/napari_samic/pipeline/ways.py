@@ -1,6 +1,7 @@
 """What the benchmark compares: ways from references to masks, by name.
 
-`paper` is SAMIC to the letter on the segmenter's own features, `default` is what `train` and
+`paper` has every setting of SAMIC's, on the segmenter's own features and with the references that
+the benchmark draws (the paper has five, of one click an object). `default` is what `train` and
 `segment` do without options; with one reference, as `train --epochs 0`, it is `samic-first`, or
 `samic` where a set has other classes to learn from. The steps between them are added one at a time.
 The first divides the map by its maximum: the paper's losses leave its level open, so that it is
@@ -38,7 +39,7 @@ class Way:
     ----------
     help : str
     paper : bool
-        Every setting as the paper has it, first weights at random, and no reference kept aside.
+        Every setting but the encoder as the paper has it, first weights at random.
     trained : bool
         Whether the learner is trained.
     adapted : bool
@@ -73,8 +74,8 @@ class Way:
 
 _NEAREST = PrompterSettings(kept=64, serve="nearest")
 _AGREED = PrompterSettings(weigh="agreement")
-_PLAIN = SegmentSettings(mask_choice="single", tell_apart=False, drop_covered=False)
-_PAPER = Way("the paper to the letter", paper=True, settings=_PLAIN, peaks=PeakSettings.paper())
+_PLAIN = SegmentSettings.paper()
+_PAPER = Way("the paper's settings", paper=True, settings=_PLAIN, peaks=PeakSettings.paper())
 _LEVELLED = replace(
     _PAPER,
     help="and the map divided by its maximum",
