@@ -350,3 +350,14 @@ def test_tiff_larger_than_the_memory_fails_alone(tmp_path: Path) -> None:
     assert good.read().shape == (20, 30)
     with pytest.raises(ImageReadError, match=r"^a\.tif: 400000 x 400000 pixels.*more memory"):
         bad.read()
+
+
+def test_tiff_that_claims_far_more_than_its_file_can_hold_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), compression="zlib", rowsperstrip=64)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for code in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[code].overwrite(30_000)
+    (plane,) = open_images(path)
+    with pytest.raises(ImageReadError, match=r"a\.tif.*claims 900000000 bytes a page"):
+        plane.read()

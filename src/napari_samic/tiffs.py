@@ -32,6 +32,8 @@ from napari_samic.formats import (
 )
 
 _WHITE_IS_0, _PALETTE, _CMYK = 0, 3, 5  # Photometric
+_LARGE, _MOST_PACKED = 500_000_000, 30_000
+"""Bytes of a page that need a file to match, and how far empty tiles can be packed."""
 _SIDE_SERIES = ("Thumbnail", "Label", "Macro", "Map")  # as tifffile names those of slide scanners
 
 
@@ -104,7 +106,10 @@ def _take(path: Path, number: int, selection: Selection) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        series = file.series[number]
+        series, size = file.series[number], file.filehandle.size
+        page = series.keyframe.nbytes
+        if page > _LARGE and page > _MOST_PACKED * size:
+            raise ValueError(f"claims {page} bytes a page in a file of {size}")
         page_shape = series.keyframe.shape
         lead = len(series.shape) - len(page_shape)
         if series.dataoffset is not None:  # one block, also where ImageJ wrote a single page header
