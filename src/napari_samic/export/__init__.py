@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.atomic import atomic_file
-from napari_samic.contracts import HeatMap, Image, IntArray
+from napari_samic.contracts import HeatMap, Image
 from napari_samic.errors import InputError
+from napari_samic.export.objects import checked_labels
 from napari_samic.pictures import contact_sheet, overlay
 
 __all__ = [
@@ -54,19 +55,9 @@ def write_labels(path: str | Path, labels: NDArray[Any], *, overwrite: bool = Fa
     """
     import tifffile
 
-    checked = _checked_labels(labels, str(path))
+    checked = checked_labels(labels, str(path))
     with atomic_file(path, overwrite=overwrite) as temporary:
         tifffile.imwrite(temporary, checked, compression="zlib", photometric="minisblack")
-
-
-def _checked_labels(labels: NDArray[Any], where: str) -> IntArray:
-    if labels.ndim < 2 or labels.size == 0 or labels.dtype.kind not in "bui":
-        msg = f"{where}: {labels.dtype} {labels.shape}, expected whole numbers (..., H, W)."
-        raise InputError(msg)
-    low, high = labels.min(), labels.max()
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise InputError(f"{where}: labels from {low} to {high}, expected 0 to 2**31-1.")
-    return np.asarray(labels, dtype=np.int32)
 
 
 class StackWriter:
@@ -141,7 +132,7 @@ class StackWriter:
                 f"{self._stack_shape} planes of {self._shape}."
             )
             raise InputError(msg)
-        checked = np.ascontiguousarray(_checked_labels(labels, self._path.name), dtype="<i4")
+        checked = np.ascontiguousarray(checked_labels(labels, self._path.name), dtype="<i4")
         place = int(np.ravel_multi_index(index, self._stack_shape)) if index else 0
         self._file.seek(self._offset + place * checked.nbytes)
         self._file.write(checked.data)

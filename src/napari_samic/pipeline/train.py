@@ -14,6 +14,7 @@ from napari_samic import atomic, sambox
 from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
+from napari_samic.export.objects import ranked
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
@@ -274,6 +275,7 @@ def read_references(
                 reference = Reference(plane.label, image, entry.objects)
             else:
                 mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
+                mask = ranked(mask)[1]  # numbers far apart would cost by the largest
                 reference = Reference(plane.label, image, sambox.prompts_of(mask), mask)
             references.append(reference)
         except SamicError as error:
