@@ -24,10 +24,13 @@ from napari_samic.formats import (
     reading,
 )
 from napari_samic.listing import stem_of
+from napari_samic.textfiles import writable
 
 
 def planes_of_file(path: Path, axes: str | None = None) -> list[Plane]:
-    """Planes of one file; a file whose header is damaged gives one Plane that raises when read.
+    """Planes of one file.
+
+    A file whose header is damaged, or whose name is no text, gives one Plane that raises when read.
 
     Raises
     ------
@@ -35,6 +38,8 @@ def planes_of_file(path: Path, axes: str | None = None) -> list[Plane]:
         Axes that do not fit, or that have to be given.
     """
     name = stem_of(path)
+    if (text := writable(name)) != name:  # no result and no table could be called so
+        return [Plane(text, (), partial(_raise_nameless, writable(path.name)), path=path)]
     try:
         lazy = open_file(path)
     except ImageReadError as error:
@@ -46,6 +51,10 @@ def planes_of_file(path: Path, axes: str | None = None) -> list[Plane]:
 
 def _raise(error: ImageReadError) -> NDArray[Any]:
     raise ImageReadError(str(error)) from error
+
+
+def _raise_nameless(name: str) -> NDArray[Any]:
+    raise InputError(f"{name}: the name is not UTF-8. Rename the file.")
 
 
 def _read_flat(path: Path) -> NDArray[Any]:

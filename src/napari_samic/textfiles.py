@@ -1,4 +1,4 @@
-"""Reads a text or JSON file of ours whole, or says why it can't."""
+"""Reads a text or JSON file of ours whole, or says why it can't; and what text a file can hold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.errors import FormatError, InputError
+
+
+def writable(text: str) -> str:
+    r"""Text that UTF-8 can hold: bytes of a file's name that are none are spelled out.
+
+    >>> print(writable("z\udce4hlung"))
+    z\udce4hlung
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_text(path: Path, what: str) -> str:

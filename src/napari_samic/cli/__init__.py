@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Read when torch is first imported: waiting threads sleep instead of spinning, without which
     # two jobs on one machine slow each other down many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that are not UTF-8
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a bad file is told once, by us
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
@@ -40,6 +42,10 @@ def _run(arguments: list[str] | None) -> int:
         return _say(f"error: {error}", error.exit_code)
     except MemoryError:
         return _say("error: the memory is full. Take a smaller model, or smaller images.", 3)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _say(f"error: {error.filename}: {error.strerror}. Check its name and place.", 3)
     except Exception as error:
         return _usage(error)
     if code == 130:  # typer's answer to Ctrl-C

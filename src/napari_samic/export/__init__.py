@@ -23,6 +23,7 @@ from napari_samic.contracts import HeatMap, Image
 from napari_samic.errors import InputError
 from napari_samic.export.objects import checked_labels
 from napari_samic.pictures import contact_sheet, overlay
+from napari_samic.textfiles import writable
 
 __all__ = [
     "StackWriter",
@@ -231,16 +232,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {writable(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, set | frozenset):
         return sorted(plain(v) for v in value)
     if isinstance(value, Path):
-        return str(value)
+        return writable(str(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        return writable(value)
+    if value is None or isinstance(value, int):
         return value
     raise InputError(f"can't write a {type(value).__name__} to JSON or CSV. Turn it into text.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
-from napari_samic.listing import check_stems, list_source, stem_of
+from napari_samic.listing import check_stems, list_source, masks_among, some, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.prompts import ImagePrompts, PromptFile
 
@@ -63,14 +63,33 @@ def pixels_sha256(image: Image) -> str:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def open_planes(images: Any) -> list[Plane]:
+def open_planes(images: Any, *, tell: Callable[[str], None] | None = None) -> list[Plane]:
     """As `open_images`, but a file among others that can't be opened raises when it is read.
+
+    Masks that lie beside their images, `c0_cp_masks.tif` beside `c0.tif`, are left out.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is given a line for what was left out.
 
     Raises
     ------
     InputError
-        Nothing there, two files of one stem, or a lone file or array that can't be opened.
+        Nothing there, two of one name (`a[1].tif` and the second plane of `a.tif`), or a lone file
+        or array that can't be opened.
     """
+    planes = _all_planes(images)
+    masks = set(masks_among({p.path: None for p in planes if p.path is not None}))
+    if masks and tell is not None:
+        names = some(sorted(path.name for path in masks))
+        tell(f"{len(masks)} masks beside their images left out: {names}.")
+    kept = [p for p in planes if p.path not in masks]
+    check_stems([p.label for p in kept], [p.path or f"plane {p.index} of an array" for p in kept])
+    return kept
+
+
+def _all_planes(images: Any) -> list[Plane]:
     try:
         return open_images(images)
     except InputError:

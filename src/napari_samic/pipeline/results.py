@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from napari_samic import masks
+from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Plane
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export.objects import About, Labelled
-from napari_samic.listing import natural_key
+from napari_samic.listing import check_stems, natural_key
 from napari_samic.pipeline.common import planes_of
 from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts
 
@@ -195,4 +195,19 @@ def stem_of_plane(plane: Plane) -> str:
     return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
 
 
-__all__ = ["Result", "Results", "read_results", "stacks", "stem_of_plane"]
+def check_plane_files(folder: Path, planes: Sequence[Plane], ending: str) -> None:
+    """Raise, before work begins, if planes can't have a file each of `stem_of_plane`.
+
+    Raises
+    ------
+    InputError
+        Two of one name: `day-0001`, and the second plane of `day`.
+    OutputError
+        A name that is too long.
+    """
+    check_stems([stem_of_plane(p) for p in planes], [p.label for p in planes])
+    for plane in planes:
+        atomic.check_free(folder / f"{stem_of_plane(plane)}{ending}", overwrite=True)
+
+
+__all__ = ["Result", "Results", "check_plane_files", "read_results", "stacks", "stem_of_plane"]

@@ -18,6 +18,7 @@ from napari_samic.pipeline import common
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Loop, Tally, Work
 from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.results import check_plane_files
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.settings import (
@@ -95,9 +96,12 @@ def segment(
     """
     check_method(method)
     _check_together(method, memory, strategy, refine)
-    planes = common.open_planes(images)
+    notices: list[str] = []
+    planes = common.open_planes(images, tell=notices.append)
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
+    if heatmaps:
+        check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or plan.model)
     records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {name}")
@@ -115,7 +119,7 @@ def segment(
     )
     loop = Loop(planes, _in_order(work, memory), records, sheet, overwrite, heatmaps)
     outcome = yield from loop.run()
-    return replace(outcome, figures=_figures(loop.tallies))
+    return replace(outcome, figures=_figures(loop.tallies), notices=(*notices, *outcome.notices))
 
 
 def _in_order(work: Worker, memory: MemorySettings | None) -> Work:
