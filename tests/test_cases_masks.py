@@ -8,16 +8,20 @@ import json
 import os
 import runpy
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
-from napari_samic import pipeline
+from napari_samic import masks, pipeline
 from napari_samic.contracts import run
 from napari_samic.errors import InputError, OutputError
 from napari_samic.gui.writers import write_coco, write_geojson, write_labels
+from napari_samic.images import open_images
+from napari_samic.maskvalues import Held, decide, parse_mask_values
 from napari_samic.pipeline import common
 from napari_samic.settings import ExportSettings
 from toys import scene, write_image, write_scenes
@@ -99,6 +103,206 @@ def test_largest_number_of_all_and_no_ground(tmp_path):
     tifffile.imwrite(tmp_path / "p" / "a.tif", labels)
     exported(tmp_path / "p", tmp_path / "x", coco=True, ome_zarr=True, table=True)
     assert areas_of(tmp_path / "x" / "coco.json") == [(7, 10), (2**31 - 1, 10)]
+
+
+def evaluated(predictions, truth, **options):
+    return run(pipeline.evaluate(predictions=predictions, truth=truth, **options))
+
+
+@pytest.mark.parametrize(
+    ("number", "truth", "line"),
+    [
+        pytest.param("04", "pm", "2 values: 0 ground, 255 object (of the palette's", id="palette"),
+        pytest.param("12", "trimap", "3 values: 0 ground, 128 void, 255 object", id="trimap"),
+        pytest.param("12", "voc", "7 values: 0 ground, 1 to 5 objects, 255 void", id="voc"),
+    ],
+)
+def test_cases_04_and_12_truth_is_scored_as_it_is_meant(case, number, truth, line):
+    folder = case(number)
+    outcome = evaluated(folder / "base" / "masks", folder / truth)
+    assert outcome.figures["miou"] == outcome.figures["object_f1"] == 1.0
+    assert outcome.figures["boundary_f"] == outcome.figures["fb_iou"] == 1.0
+    (notice,) = outcome.notices
+    assert line in notice
+    assert ("not scored" in notice) == ("void" in line)
+
+
+def held(*values, white=255, share=0.1):
+    return Held("a", frozenset(values), white, share)
+
+
+@pytest.mark.parametrize(
+    ("masks", "void", "objects"),
+    [
+        pytest.param([held(0, 1), held(0, 2, 5)], (), (), id="numbers"),
+        pytest.param([held(0), held(0, 7)], (), (7,), id="one_value"),
+        pytest.param([held(0, 255, white=0)], (), (255,), id="black_and_white_of_32_bits"),
+        pytest.param([held(0, 65535, white=65535)], (), (65535,), id="black_and_white_of_16_bits"),
+        pytest.param([held(0, 32768, 65535, white=65535)], (32768,), (65535,), id="trimap_16"),
+        pytest.param([held(0, 127, 255)], (127,), (255,), id="trimap_127"),
+        pytest.param([held(0, 1, 255), held(0)], (255,), (1,), id="one_class_and_void"),
+        pytest.param([held(0, 1, 2), held(0, 255)], (), (255,), id="two_kinds"),
+        pytest.param([held(*range(182), 255)], (255,), (), id="many_classes_and_void"),
+        pytest.param([held(*range(256))], (), (), id="255_objects"),
+        pytest.param([held(*range(400), white=65535)], (), (), id="more_objects"),
+    ],
+)
+def test_what_values_mean(masks, void, objects):
+    found = decide(masks)
+    assert (found.ground, found.void, found.objects) == ((0,), void, objects)
+
+
+@pytest.mark.parametrize(
+    ("masks", "why"),
+    [
+        pytest.param([held(1, 2, 3)], "none is 0", id="trimap_of_numbers"),
+        pytest.param([held(0, 100, 255)], "may be white", id="grey"),
+        pytest.param([held(0, 85, 170, 255)], "may be white", id="grey_levels"),
+        pytest.param([held(0, 1, 255), held(0, 255)], "may be white", id="void_alone"),
+        pytest.param([held(0, 1, 2, 255, white=65535)], "may be white", id="number_or_void"),
+        pytest.param([held(0, 3, 252, 255)], "may be white", id="near_white"),
+        pytest.param([held(*range(256), share=0.9)], "blurred", id="blurred_edges"),
+        pytest.param(
+            [Held("a", frozenset({0, 255}), 255, 1.0, True)], "shown white", id="inverted"
+        ),
+    ],
+)
+def test_sets_that_could_mean_this_or_that_are_refused(masks, why):
+    with pytest.raises(InputError, match=rf"{why}.*--mask-values"):
+        decide(masks)
+
+
+@pytest.mark.parametrize(
+    ("stored", "told", "expected"),
+    [
+        pytest.param([3, 1, 2, 1], "1=object,2=ground,3=void", [0, 1, 0, 2], id="trimap"),
+        pytest.param([0, 255, 0, 255], "0=object,255=ground", [1, 0, 2, 0], id="inverted"),
+        pytest.param([0, 4, -1, 9], "-1=void", [0, 4, 0, 9], id="others_are_numbers"),
+        pytest.param([0, 1, 1, 2], "1=object,2=object", [0, 1, 1, 2], id="classes"),
+    ],
+)
+def test_values_can_be_told(stored, told, expected):
+    labels, void = parse_mask_values(told).applied(np.array([stored]), "a")
+    assert labels.tolist() == [expected]
+    assert void.sum() == told.count("void")
+
+
+@pytest.mark.parametrize("text", ["", "1", "1=cell", "x=void", "1=void,1=object", "1.5=void"])
+def test_senseless_mask_values_are_refused(text):
+    with pytest.raises(InputError, match="Write them as 0=ground,128=void,255=object"):
+        parse_mask_values(text)
+
+
+def test_a_value_that_was_not_told_is_refused():
+    with pytest.raises(InputError, match="value 7 in a mask, expected 0, 1"):
+        parse_mask_values("1=object").applied(np.array([[0, 7]]), "a")
+
+
+def test_told_values_reach_the_score(tmp_path):
+    write_scenes(tmp_path, 2)
+    for k in range(2):
+        trimap = np.where(scene(k)[1] > 0, 1, 2).astype(np.uint8)
+        write_image(tmp_path / "pets" / f"p{k}.png", trimap)
+    with pytest.raises(InputError, match="none is 0"):
+        evaluated(tmp_path / "masks", tmp_path / "pets")
+    outcome = evaluated(tmp_path / "masks", tmp_path / "pets", mask_values="1=object,2=ground")
+    assert outcome.figures["miou"] == outcome.figures["object_f1"] == 1.0
+
+
+def save_palette(path, indices, colours):
+    picture = Image.fromarray(indices.astype(np.uint8))
+    picture.putpalette([v for colour in colours for v in colour])
+    path.parent.mkdir(exist_ok=True)
+    picture.save(path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
+def test_palette_of_white_and_black_is_read_by_colour(tmp_path, ending):
+    inside = scene(0)[1] > 0
+    save_palette(tmp_path / "m" / f"p0{ending}", ~inside, [(255,) * 3, (0,) * 3])
+    meaning = masks.meaning_of([tmp_path / "m" / f"p0{ending}"])
+    (plane,) = open_images(write_image(tmp_path / "p0.png", scene(0)[0]))
+    read = masks.read_mask(plane, tmp_path / "m" / f"p0{ending}", values=meaning.values)
+    np.testing.assert_array_equal(read > 0, inside)
+
+
+def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
+    colours = [(0, 0, 0), (255, 255, 255), (200, 0, 0)]
+    for k, most in enumerate((1, 2)):
+        save_palette(tmp_path / f"p{k}.png", np.minimum(scene(k)[1], most), colours)
+    meaning = masks.meaning_of(sorted(tmp_path.iterdir()))
+    assert (meaning.values.by_colour, meaning.values.objects) == (False, ())
+    assert "3 values: 0 ground, 1 to 2 objects" in meaning.line
+
+
+def test_object_found_in_the_void_counts_neither_way(tmp_path):
+    truth = np.zeros((40, 40), np.uint8)
+    truth[4:12, 4:12], truth[20:36, 20:36] = 1, 255
+    found = np.zeros((40, 40), np.int32)
+    found[4:12, 4:12], found[22:34, 22:37] = 1, 2
+    for folder, labels in (("t", truth), ("p", found)):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", labels)
+    figures = evaluated(tmp_path / "p", tmp_path / "t").figures
+    assert (figures["miou"], figures["n_predicted"], figures["n_true"]) == (1.0, 1, 1)
+
+
+def test_case_14_masks_are_found_whatever_their_spelling(case):
+    folder = case("14")
+    found = masks.match_by_stem(open_images(folder / "i"), folder / "m")
+    assert len(found) == 3
+
+
+def test_case_and_masks_without_an_image(tmp_path):
+    image = write_image(tmp_path / "IMG_1.png", scene(0)[0])
+    for name in ("img_1_Mask.png", "img_2.png"):
+        write_image(tmp_path / "m" / name, scene(0)[1])
+    said = []
+    found = masks.match_by_stem(open_images(image), tmp_path / "m", tell=said.append)
+    assert found["IMG_1"].name == "img_1_Mask.png"
+    assert said == ["1 masks without an image of their name left out: img_2.png."]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(("a", "A"), id="case"),
+        pytest.param(("\u00e4", unicodedata.normalize("NFD", "\u00e4")), id="accent"),
+    ],
+)
+def test_names_that_some_disks_take_for_one_are_refused(tmp_path, pair):
+    for name in pair:
+        write_image(tmp_path / "i" / f"{name}.png", scene(0)[0])
+    with pytest.raises(InputError, match=r"both called .*but for case or the spelling"):
+        common.open_planes(tmp_path / "i")
+    image = write_image(tmp_path / f"{pair[0]}.png", scene(0)[0])
+    with pytest.raises(InputError, match="both masks of"):
+        masks.match_by_stem(open_images(image), tmp_path / "i")
+
+
+def test_case_15_masks_beside_their_images_are_no_images(case):
+    folder = case("15") / "cp"
+    said = []
+    planes = common.open_planes(folder, tell=said.append)
+    assert [p.label for p in planes] == ["c0", "c1", "c2"]
+    assert said == [
+        "3 masks beside their images left out: c0_cp_masks.tif, c1_cp_masks.tif, c2_cp_masks.tif."
+    ]
+    found = masks.match_by_stem(planes, folder)
+    assert {k: p.name for k, p in found.items()} == {
+        f"c{k}": f"c{k}_cp_masks.tif" for k in range(3)
+    }
+
+
+def test_truth_may_be_a_folder_of_images_with_their_masks(case):
+    folder = case("15")
+    said = []
+    for k, path in enumerate(sorted((folder / "base" / "masks").iterdir())):
+        path.rename(path.with_name(f"c{k}.tif"))
+    planes = open_images(folder / "base" / "masks")
+    found = masks.match_by_stem(planes, folder / "cp", tell=said.append)
+    assert {p.name for p in found.values()} == {f"c{k}_cp_masks.tif" for k in range(3)}
+    assert said == ["3 files with a mask beside them taken for images: c0.tif, c1.tif, c2.tif."]
 
 
 def test_case_19_names_that_meet_are_refused_before_work(case):

@@ -114,6 +114,11 @@ class Ran:
     def json(self):
         return json.loads(self.out)
 
+    @property
+    def complaints(self):
+        """Lines of stderr, but for the one that says what mask values mean."""
+        return [x for x in self.err.splitlines() if not x.startswith("note: mask values: ")]
+
 
 @pytest.fixture
 def shell(capfd):

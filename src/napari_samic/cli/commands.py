@@ -18,6 +18,7 @@ from napari_samic.cli.options import (
     Channels,
     Device,
     Images,
+    MaskValues,
     Model,
     Out,
     Overlay,
@@ -88,6 +89,7 @@ def annotate(
     out: Out,
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of ground-truth masks.")] = None,
+    mask_values: MaskValues = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Click as a user would, from the masks.")
     ] = False,
@@ -106,9 +108,9 @@ def annotate(
     from napari_samic.pipeline.common import check_channels
 
     job = recipes.job(
-        "annotate", images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
-        device=device, channels=check_channels(channels), settings=settings, segment=segment,
-        overlay=overlay, overwrite=overwrite, record=record,
+        "annotate", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+        simulate=simulate, model=model, device=device, channels=check_channels(channels),
+        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -136,6 +138,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Prompter file to write.")],
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
+    mask_values: MaskValues = None,
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -160,8 +163,9 @@ def train(
     from napari_samic.pipeline.common import check_channels
 
     job = recipes.job(
-        "train", images, out=out, prompts=prompts, masks=masks, others=others or None, model=model,
-        device=device, channels=check_channels(channels), settings=settings, prompter=prompter,
+        "train", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+        others=others or None, model=model, device=device, channels=check_channels(channels),
+        settings=settings, prompter=prompter,
         heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
@@ -229,6 +233,7 @@ def evaluate(
     *,
     predictions: Annotated[Path, typer.Option(help="Folder of label files.")],
     truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks, same stems.")],
+    mask_values: MaskValues = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,
     record: Record = None,
@@ -238,8 +243,8 @@ def evaluate(
     from napari_samic import recipes
 
     job = recipes.job(
-        "evaluate", predictions=predictions, truth=truth, out=out, overwrite=overwrite,
-        record=record,
+        "evaluate", predictions=predictions, truth=truth, mask_values=mask_values, out=out,
+        overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures

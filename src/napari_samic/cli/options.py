@@ -21,6 +21,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Channels = Annotated[
     str | None, typer.Option(help="Channels that become red, green, blue, as 2,0,1.")
 ]
+MaskValues = Annotated[
+    str | None,
+    typer.Option(
+        help="What values of masks mean, as 0=ground,128=void,255=object; others are numbers of "
+        "objects, if no object is named. Default: decided from all masks."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Overlay = Annotated[
     bool, typer.Option("--overlay", help="Also draw the first images on a contact sheet.")

@@ -15,6 +15,7 @@ from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.export.objects import ranked
+from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
@@ -39,6 +40,7 @@ def train(
     out: Path | str,
     prompts: Path | str | None = None,
     masks: Path | str | None = None,
+    mask_values: str | None = None,
     others: Any = None,
     model: str = "tiny",
     device: str = "auto",
@@ -64,6 +66,9 @@ def train(
         SAMBOX prompt file.
     masks : Path, optional
         Folder of masks; each object gives one point, at its inner maximum (`sambox.prompts_of`).
+    mask_values : str, optional
+        What their values mean, as `maskvalues.parse_mask_values` takes it; else it is decided from
+        all of them. Void is learned as ground.
     others : path, glob, folder, list of those, or array, optional
         Images without annotation, as those to be segmented, from which the network that grows
         learns, too, if there are ten references; 256 at most, drawn by the seed. Those that can't
@@ -98,7 +103,7 @@ def train(
     Raises
     ------
     InputError
-        Neither prompts nor masks, both, or nothing to read.
+        Neither prompts nor masks, both, nothing to read, or masks that could mean this or that.
     TrainingError
         One annotated image, or no two of a class where SAMIC's own network is trained.
     FormatError
@@ -114,15 +119,21 @@ def train(
     how = settings or TrainSettings()
     is_over = _deadline(stop, how.minutes)
     watch = _watch(is_over if stop is not None or how.minutes else None, resume)
-    planes = common.open_planes(images)
+    notices: list[str] = []
+    planes = common.open_planes(images, tell=notices.append)
     stored = load_prompts(prompts) if prompts is not None else None
     growing = adapt or AdaptSettings()
     unseen = list(common.open_planes(others)) if others is not None else []
     unseen += planes if growing.adapt_others else []
-    planes, truth = _annotated(planes, stored, masks)
+    planes, truth = _annotated(planes, stored, masks, notices.append)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
+    values = MaskValues()
+    if truth:
+        meaning = mask_files.meaning_of(truth.values(), mask_values)
+        values = meaning.values
+        notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
-    references, failures = yield from read_references(planes, stored, truth, normalisation)
+    references, failures = yield from read_references(planes, stored, truth, normalisation, values)
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
@@ -181,7 +192,7 @@ def train(
         else:
             settled |= {"epochs": len(report.losses), "adapt": tuned}
     names = tuple(r.name for r in references)
-    return common.Outcome(target, names, (), failures, figures, settled)
+    return common.Outcome(target, names, (), failures, figures, settled, tuple(notices))
 
 
 def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:
@@ -212,11 +223,14 @@ def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingErro
 
 
 def _annotated(
-    planes: list[Plane], stored: PromptFile | None, masks: Path | str | None
+    planes: list[Plane],
+    stored: PromptFile | None,
+    masks: Path | str | None,
+    tell: Callable[[str], None],
 ) -> tuple[list[Plane], dict[str, Path]]:
     """Planes that have prompts or a mask, and where the masks are."""
     if stored is None:
-        truth = mask_files.match_by_stem(planes, str(masks), require_all=False)
+        truth = mask_files.match_by_stem(planes, str(masks), require_all=False, tell=tell)
         return [p for p in planes if p.label in truth], truth
     return common.named(planes, stored), {}
 
@@ -261,6 +275,7 @@ def read_references(
     stored: PromptFile | None,
     truth: dict[str, Path],
     normalisation: Normalisation,
+    values: MaskValues | None = None,
 ) -> Job[tuple[list[Reference], dict[str, str]]]:
     """Readable ones, and why the others are not; yields a Step each."""
     entries = {i.name: i for i in stored.images} if stored is not None else {}
@@ -274,7 +289,8 @@ def read_references(
                 common.check_same_image(entry, image)
                 reference = Reference(plane.label, image, entry.objects)
             else:
-                mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
+                path = truth[plane.label]
+                mask = mask_files.read_mask(plane, path, shape=image.shape, values=values)
                 mask = ranked(mask)[1]  # numbers far apart would cost by the largest
                 reference = Reference(plane.label, image, sambox.prompts_of(mask), mask)
             references.append(reference)

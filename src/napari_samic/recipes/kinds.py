@@ -30,6 +30,7 @@ from napari_samic.settings import (
 )
 
 OPTIONS: dict[str, Any] = {
+    "mask_values": None,
     "simulate": False,
     "device": "auto",
     "encoder": None,
@@ -92,14 +93,14 @@ KINDS = {
     "annotate": Kind(
         ("images", "prompts", "masks"),
         ("images", "out"),
-        ("simulate", "device", "channels", "overlay", "overwrite"),
+        ("mask_values", "simulate", "device", "channels", "overlay", "overwrite"),
         {"settings": AnnotateSettings, "segment": SegmentSettings},
         model="tiny",
     ),
     "train": Kind(
         ("images", "prompts", "masks", "others"),
         ("images", "out"),
-        ("device", "channels", "overwrite"),
+        ("mask_values", "device", "channels", "overwrite"),
         {
             "settings": TrainSettings,
             "prompter": PrompterSettings,
@@ -125,7 +126,7 @@ KINDS = {
     "evaluate": Kind(
         ("predictions", "truth"),
         ("predictions", "truth"),
-        ("overwrite",),
+        ("mask_values", "overwrite"),
         {},
         is_file=True,
         has_model=False,
