@@ -9,6 +9,7 @@ import os
 import runpy
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ import tifffile
 from PIL import Image
 
 from napari_samic import masks, pipeline
-from napari_samic.contracts import run
+from napari_samic.contracts import Plane, run
 from napari_samic.errors import InputError, OutputError
 from napari_samic.gui.writers import write_coco, write_geojson, write_labels
 from napari_samic.images import open_images
 from napari_samic.maskvalues import Held, decide, parse_mask_values
+from napari_samic.normalise import Normalisation, fit_normalisation, fit_outside, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.settings import ExportSettings
 from toys import scene, write_image, write_scenes
@@ -387,3 +389,122 @@ def test_heat_maps_that_would_meet_are_refused_before_work(shell, tmp_path, prom
     assert "both called 'day-0001'" in ran.err
     assert not (tmp_path / "o" / "scores.csv").exists()
     assert shell(*call).code == 0
+
+
+def test_case_05_another_bit_depth_is_refused_alone(case):
+    folder = case("05")
+    normalisation = fit_normalisation(open_images(folder / "base" / "images"))
+    for plane in open_images(folder / "mb"):
+        if plane.name.startswith("b8"):
+            read_rgb(plane, normalisation, is_strict=True)
+        else:
+            with pytest.raises(
+                InputError, match=r"uint16 from .* training had .* uint8.*--rescale"
+            ):
+                read_rgb(plane, normalisation, is_strict=True)
+
+
+def test_case_05_images_of_another_depth_are_scaled_anew_when_told(case):
+    folder = case("05")
+    known = fit_normalisation(open_images(folder / "base" / "images"))
+    planes = open_images(folder / "mb")
+    told = replace(known, outside=fit_outside(planes, known))
+    assert Normalisation.from_dict(told.to_dict()) == told
+    said = []
+    pictures = {p.name: read_rgb(p, told, is_strict=True, tell=said.append) for p in planes}
+    assert len(said) == 3
+    for plane in planes:
+        if plane.name.startswith("b8"):
+            np.testing.assert_array_equal(pictures[plane.name], read_rgb(plane, known))
+        else:
+            assert np.ptp(pictures[plane.name]) > 200
+
+
+def discs(dtype=np.uint8, gain=1.0, ground=40.0, height=140.0, noise=4.0):
+    """Bright discs on a noisy ground, cut off where the kind of pixels ends."""
+    rows, columns = np.mgrid[:60, :80]
+    values = np.random.default_rng(0).normal(ground, noise, (60, 80))
+    for row, column in ((20, 20), (40, 60)):
+        values[np.hypot(rows - row, columns - column) < 9] += height
+    top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else np.inf
+    return np.clip(values * gain, 0, top).astype(dtype)
+
+
+def fitted(pixels):
+    return fit_normalisation([Plane("a", (), lambda: pixels)])
+
+
+@pytest.mark.parametrize("gain", [1, 200], ids=["of_8_bits", "of_16_bits"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"gain": 0.7}, id="darker"),
+        pytest.param({"gain": 1.3}, id="brighter"),
+        pytest.param({"height": 0.0}, id="no_object"),
+        pytest.param({"height": 0.0, "gain": 0.7}, id="no_object_and_darker"),
+        pytest.param({"height": 0.0, "gain": 1.3}, id="no_object_and_brighter"),
+        pytest.param({"height": 30.0}, id="faint_objects"),
+        pytest.param({"ground": 0.0, "height": 0.0, "noise": 0.0}, id="black"),
+        pytest.param({"ground": 250.0, "height": 0.0, "noise": 0.0}, id="white"),
+        pytest.param({"ground": 0.0, "height": 0.0, "noise": 1.0}, id="hardly_any_light"),
+    ],
+)
+def test_ordinary_variation_fits(gain, changes):
+    dtype = np.uint8 if gain == 1 else np.uint16
+    given = {**changes, "gain": changes.get("gain", 1.0) * gain}
+    if changes.get("noise") == 1.0:
+        given["gain"] = 1.0
+    assert fitted(discs(dtype, gain)).fits(discs(dtype, **given))
+
+
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        pytest.param(discs(), discs(np.uint16, 16), id="12_bits_for_8"),
+        pytest.param(discs(), discs(np.uint16, 4), id="10_bits_for_8"),
+        pytest.param(discs(np.uint16, 16), discs(np.uint16, 200), id="16_bits_for_12"),
+        pytest.param(discs(np.uint16, 200), discs(np.uint16, 16), id="12_bits_for_16"),
+        pytest.param(discs(np.uint16, 200), discs(), id="8_bits_for_16"),
+        pytest.param(discs(), discs(np.float32, 1 / 255), id="fractions_for_8"),
+        pytest.param(discs(np.float32, 1 / 255), discs(), id="8_bits_for_fractions"),
+        pytest.param(
+            np.dstack([discs()] * 3),
+            np.dstack([discs(np.uint16, 200)] * 3),
+            id="colours_of_16_bits",
+        ),
+        pytest.param(
+            np.dstack([discs()] * 3), np.dstack([discs(np.float32, 1 / 255)] * 3), id="of_fractions"
+        ),
+        pytest.param(discs() > 100, discs(), id="8_bits_for_1"),
+    ],
+)
+def test_another_scale_does_not_fit(known, other):
+    assert not fitted(known).fits(other)
+
+
+def test_a_prompter_of_before_knows_no_kind_of_pixels():
+    old = Normalisation.from_dict({**fitted(discs()).to_dict(), "dtype": ""})
+    assert not old.fits(discs(np.uint16, 200))
+    assert old.fits(discs(gain=0.7))
+
+
+def test_segment_refuses_another_depth_alone_and_rescales_when_told(shell, tmp_path, prompter):
+    write_image(tmp_path / "i" / "p0.png", scene(0)[0])
+    write_image(tmp_path / "i" / "p1.tif", scene(1, scale=200)[0])
+    call = ("segment", tmp_path / "i", "--prompter", prompter)
+    ran = shell(*call, "--out", tmp_path / "o")
+    assert (ran.code, (tmp_path / "o" / "p1.tif").exists()) == (1, False)
+    assert "failed: p1: uint16 from" in ran.err
+    assert (tmp_path / "o" / "p0.tif").exists()
+    ran = shell(*call, "--out", tmp_path / "again", "--rescale")
+    assert ran.code == 0
+    assert "note: 1 image: outside the range of the training (0 to 255 uint8), scaled" in ran.err
+    assert (tmp_path / "again" / "p1.tif").exists()
+
+
+def test_grey_among_colours_is_told_and_colour_for_grey_refused(shell, tmp_path, prompter):
+    write_image(tmp_path / "i" / "grey.png", scene(0)[0][..., 0])
+    ran = shell("segment", tmp_path / "i", "--prompter", prompter, "--out", tmp_path / "o")
+    assert (ran.code, ran.err) == (0, "note: 1 image: grey, among images of colour.\n")
+    with pytest.raises(InputError, match="3 channels, expected 1"):
+        fitted(discs()).check(np.dstack([discs()] * 3), "a")

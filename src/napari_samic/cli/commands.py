@@ -198,6 +198,12 @@ def segment(
         ),
     ] = "auto",
     device: Device = "auto",
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale", help="Fit the range anew to images of another scale than in training."
+        ),
+    ] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
@@ -218,7 +224,7 @@ def segment(
         method=method, device=device, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,
-        heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
+        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures

@@ -7,6 +7,7 @@ when the job is cancelled or the disk fills up.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,6 +65,8 @@ Work = Callable[[Plane, Image], Answer]
 class Loop:
     """One run over planes; `run` is the job.
 
+    With `is_strict`, an image of another scale than the normalisation is for is refused.
+
     The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
     why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
     number of its planes.
@@ -75,9 +78,11 @@ class Loop:
     sheet: Sheet
     overwrite: bool
     heatmaps: bool = False
+    is_strict: bool = False
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> Job[Outcome]:
         """Do every plane; yields a Step each.
@@ -99,7 +104,10 @@ class Loop:
             self.records.save()
             self.sheet.save()
         records = self.records
-        return Outcome(records.out, tuple(self.done), tuple(self.skipped), records.failures)
+        notices = tuple(f"{n} image{'s' * (n > 1)}: {text}." for text, n in self.remarks.items())
+        return Outcome(
+            records.out, tuple(self.done), tuple(self.skipped), records.failures, notices=notices
+        )
 
     def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> Step:
         count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
@@ -145,7 +153,11 @@ class Loop:
     def _one(self, plane: Plane, labels: Labels, made: dict[str, Record]) -> Answer:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
-        image = read_rgb(plane, self.records.normalisation)
+        remarks: list[str] = []
+        image = read_rgb(
+            plane, self.records.normalisation, is_strict=self.is_strict, tell=remarks.append
+        )
+        self.remarks.update(remarks)
         answer = self.work(plane, image)
         result = answer.result
         if self.heatmaps and result.heat_map is not None:

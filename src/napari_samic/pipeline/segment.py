@@ -13,7 +13,7 @@ from napari_samic.contracts import Job, Step
 from napari_samic.errors import FormatError, ModelError, SettingsError
 from napari_samic.models import backbones, methods, prompterfile
 from napari_samic.models.sam import load_segmenter
-from napari_samic.normalise import Normalisation
+from napari_samic.normalise import Normalisation, fit_outside
 from napari_samic.pipeline import common
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Loop, Tally, Work
@@ -46,6 +46,7 @@ def segment(
     memory: MemorySettings | None = None,
     strategy: StrategySettings | None = None,
     refine: RefineSettings | None = None,
+    rescale: bool = False,
     heatmaps: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
@@ -75,6 +76,8 @@ def segment(
         Whether what was found in one image says where to look in the next; with samic only.
     strategy : StrategySettings, optional
     refine : RefineSettings, optional
+    rescale : bool
+        Fit a range anew to images of another scale than those of the training; else they fail.
     heatmaps, overlay : bool
         Also write `heatmaps/` and `overlay.png`.
     overwrite : bool
@@ -103,7 +106,10 @@ def segment(
     if heatmaps:
         check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or plan.model)
-    records = Records(folder, plan.model, plan.normalisation, overwrite=overwrite)
+    normalisation = plan.normalisation
+    if rescale:
+        normalisation = replace(normalisation, outside=fit_outside(planes, normalisation))
+    records = Records(folder, plan.model, normalisation, overwrite=overwrite)
     yield Step(0, len(planes), f"loading {name}")
     sheet = Sheet(folder / "overlay.png" if overlay else None)
     if memory is not None and memory.follow != "never":
@@ -117,7 +123,9 @@ def segment(
         strategy=strategy or work.strategy,
         refine=refine or work.refine,
     )
-    loop = Loop(planes, _in_order(work, memory), records, sheet, overwrite, heatmaps)
+    loop = Loop(
+        planes, _in_order(work, memory), records, sheet, overwrite, heatmaps, is_strict=True
+    )
     outcome = yield from loop.run()
     return replace(outcome, figures=_figures(loop.tallies), notices=(*notices, *outcome.notices))
 

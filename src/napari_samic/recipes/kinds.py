@@ -36,6 +36,7 @@ OPTIONS: dict[str, Any] = {
     "encoder": None,
     "method": "auto",
     "channels": None,
+    "rescale": False,
     "heatmaps": False,
     "overlay": False,
     "overwrite": False,
@@ -114,7 +115,7 @@ KINDS = {
     "segment": Kind(
         ("images", "prompter"),
         ("images", "prompter", "out"),
-        ("encoder", "method", "device", "heatmaps", "overlay", "overwrite"),
+        ("encoder", "method", "device", "rescale", "heatmaps", "overlay", "overwrite"),
         {
             "settings": SegmentSettings,
             "peaks": PeakSettings,
