@@ -288,7 +288,8 @@ def test_case_15_masks_beside_their_images_are_no_images(case):
     planes = common.open_planes(folder, tell=said.append)
     assert [p.label for p in planes] == ["c0", "c1", "c2"]
     assert said == [
-        "3 masks beside their images left out: c0_cp_masks.tif, c1_cp_masks.tif, c2_cp_masks.tif."
+        "3 files are masks by their names, of images beside them: "
+        "c0_cp_masks.tif, c1_cp_masks.tif, c2_cp_masks.tif."
     ]
     found = masks.match_by_stem(planes, folder)
     assert {k: p.name for k, p in found.items()} == {

@@ -129,7 +129,7 @@ class Normalisation:
 
     @property
     def _range(self) -> str:
-        return f"{min(self.low):.4g} to {max(self.high):.4g} {self.dtype}".rstrip()
+        return f"{min(self.low):.6g} to {max(self.high):.6g} {self.dtype}".rstrip()
 
     def _misfit(self, picked: NDArray[Any]) -> str:
         """What is wrong with the scale of an image; "" if nothing is."""
@@ -144,7 +144,7 @@ class Normalisation:
         exceeds = is_other and (last > _highest(self.dtype)).any()
         if not exceeds and not self._is_lost(first, last, is_other, picked.dtype.kind == "f"):
             return ""
-        return f"{picked.dtype} from {first.min():.4g} to {last.max():.4g}"
+        return f"{picked.dtype} from {first.min():.6g} to {last.max():.6g}"
 
     def _is_lost(
         self, first: NDArray[Any], last: NDArray[Any], is_other: bool, is_float: bool

@@ -13,9 +13,13 @@ def writable(text: str) -> str:
     r"""Text that UTF-8 can hold: bytes of a file's name that are none are spelled out.
 
     >>> print(writable("z\udce4hlung"))
-    z\udce4hlung
+    z\xe4hlung
     """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        stored = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which no name has
+        stored = text.encode("utf-8", "backslashreplace")
+    return stored.decode("utf-8", "backslashreplace")
 
 
 def read_text(path: Path, what: str) -> str:

@@ -18,7 +18,7 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
-from napari_samic.listing import check_stems, list_source, masks_among, some, stem_of
+from napari_samic.listing import check_stems, list_source, masks_among, natural_key, some, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.prompts import ImagePrompts, PromptFile
 
@@ -82,8 +82,8 @@ def open_planes(images: Any, *, tell: Callable[[str], None] | None = None) -> li
     planes = _all_planes(images)
     masks = set(masks_among({p.path: None for p in planes if p.path is not None}))
     if masks and tell is not None:
-        names = some(sorted(path.name for path in masks))
-        tell(f"{len(masks)} masks beside their images left out: {names}.")
+        names = sorted([path.name for path in masks], key=natural_key)
+        tell(f"{len(masks)} files are masks by their names, of images beside them: {some(names)}.")
     kept = [p for p in planes if p.path not in masks]
     check_stems([p.label for p in kept], [p.path or f"plane {p.index} of an array" for p in kept])
     return kept
