@@ -17,15 +17,16 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_samic import masks, pipeline
+import napari_samic
+from napari_samic import datasets, masks, pipeline
 from napari_samic.contracts import Plane, run
-from napari_samic.errors import InputError, OutputError
+from napari_samic.errors import InputError, OutputError, TrainingError
 from napari_samic.gui.writers import write_coco, write_geojson, write_labels
 from napari_samic.images import open_images
 from napari_samic.maskvalues import Held, decide, parse_mask_values
 from napari_samic.normalise import Normalisation, fit_normalisation, fit_outside, read_rgb
 from napari_samic.pipeline import common
-from napari_samic.settings import ExportSettings
+from napari_samic.settings import ExportSettings, TrainSettings
 from toys import scene, write_image, write_scenes
 
 
@@ -262,7 +263,7 @@ def test_case_and_masks_without_an_image(tmp_path):
     said = []
     found = masks.match_by_stem(open_images(image), tmp_path / "m", tell=said.append)
     assert found["IMG_1"].name == "img_1_Mask.png"
-    assert said == ["1 masks without an image of their name left out: img_2.png."]
+    assert said == ["masks without an image of their name, left out: img_2.png."]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_case_15_masks_beside_their_images_are_no_images(case):
     planes = common.open_planes(folder, tell=said.append)
     assert [p.label for p in planes] == ["c0", "c1", "c2"]
     assert said == [
-        "3 files are masks by their names, of images beside them: "
+        "taken for masks of the images beside them: "
         "c0_cp_masks.tif, c1_cp_masks.tif, c2_cp_masks.tif."
     ]
     found = masks.match_by_stem(planes, folder)
@@ -305,7 +306,7 @@ def test_truth_may_be_a_folder_of_images_with_their_masks(case):
     planes = open_images(folder / "base" / "masks")
     found = masks.match_by_stem(planes, folder / "cp", tell=said.append)
     assert {p.name for p in found.values()} == {f"c{k}_cp_masks.tif" for k in range(3)}
-    assert said == ["3 files with a mask beside them taken for images: c0.tif, c1.tif, c2.tif."]
+    assert said == ["taken for images, as each has a mask beside it: c0.tif, c1.tif, c2.tif."]
 
 
 def test_case_19_names_that_meet_are_refused_before_work(case):
@@ -399,9 +400,7 @@ def test_case_05_another_bit_depth_is_refused_alone(case):
         if plane.name.startswith("b8"):
             read_rgb(plane, normalisation, is_strict=True)
         else:
-            with pytest.raises(
-                InputError, match=r"uint16 from .* training had .* uint8.*--rescale"
-            ):
+            with pytest.raises(InputError, match=r"uint16 from .* training is .* uint8.*--rescale"):
                 read_rgb(plane, normalisation, is_strict=True)
 
 
@@ -509,3 +508,38 @@ def test_grey_among_colours_is_told_and_colour_for_grey_refused(shell, tmp_path,
     assert (ran.code, ran.err) == (0, "note: 1 image: grey, among images of colour.\n")
     with pytest.raises(InputError, match="3 channels, expected 1"):
         fitted(discs()).check(np.dstack([discs()] * 3), "a")
+
+
+def test_references_of_two_depths_are_not_learned_from(tmp_path, toy):
+    write_scenes(tmp_path, 4, suffix=".tif")
+    write_image(tmp_path / "images" / "p3.tif", scene(3, scale=200)[0])
+    with pytest.raises(TrainingError, match="p0: uint8 from 40 to 200, the range of the training"):
+        napari_samic.train(
+            tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy,
+            device="cpu", settings=TrainSettings(epochs=1, views=1),
+        )  # fmt: skip
+
+
+def test_benchmarked_folder_does_not_count_the_void(tmp_path):
+    write_scenes(tmp_path, 2)
+    for k in range(2):
+        trimap = np.where(scene(k)[1] > 0, 255, 0).astype(np.uint8)
+        trimap[:4] = 128
+        write_image(tmp_path / "masks" / f"p{k}.png", trimap)
+    for item in datasets.open("folder", tmp_path).items:
+        assert item.read_truth().max() == 2
+        assert item.read_ignored().sum() == 4 * trimap.shape[1]
+
+
+def test_far_numbers_are_learned_from_without_cost(tmp_path, toy):
+    write_scenes(tmp_path, 2)
+    for k in range(2):
+        far = scene(k)[1].astype(np.int32) * 700_000_000
+        (tmp_path / "masks" / f"p{k}.png").unlink()
+        tifffile.imwrite(tmp_path / "masks" / f"p{k}.tif", far)
+    outcome = napari_samic.train(
+        tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy,
+        device="cpu", settings=TrainSettings(epochs=1, views=1),
+    )  # fmt: skip
+    assert outcome.done == ("p0", "p1")
+    assert "3 values: 0 ground, 700000000 to 1400000000 objects" in outcome.notices[-1]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from napari_samic.errors import InputError
 from napari_samic.formats import READABLE, is_zarr
+from napari_samic.textfiles import writable
 
 
 def natural_key(text: str) -> tuple[list[tuple[bool, int, str]], str]:
@@ -55,7 +56,8 @@ def folded(name: str) -> str:
     >>> folded("Zelle_A\u0308") == folded("zelle_\u00e4")
     True
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    composed = unicodedata.normalize("NFC", writable(name))
+    return unicodedata.normalize("NFC", composed.casefold())
 
 
 def masks_among(files: Iterable[Path]) -> list[Path]:
@@ -75,7 +77,7 @@ def some(names: Sequence[object]) -> str:
     ('a, b', 'a, b, c, d, e and 2 more')
     """
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(str, names[:5])) + more
+    return writable(", ".join(map(str, names[:5]))) + more
 
 
 def is_readable(path: Path) -> bool:

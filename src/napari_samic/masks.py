@@ -361,10 +361,10 @@ def match_by_stem(
     images |= set(same.values())  # those that have a mask beside them
     beside = [path.name for key, path in same.items() if found[key] != path]
     if beside and tell is not None:
-        tell(f"{len(beside)} files with a mask beside them taken for images: {some(beside)}.")
+        tell(f"taken for images, as each has a mask beside it: {some(beside)}.")
     lost = [path.name for path in files if path not in {*found.values(), *images}]
     if lost and tell is not None:
-        tell(f"{len(lost)} masks without an image of their name left out: {some(lost)}.")
+        tell(f"masks without an image of their name, left out: {some(lost)}.")
     return {p.label: found[folded(p.name)] for p in planes if folded(p.name) in found}
 
 

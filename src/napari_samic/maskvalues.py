@@ -179,7 +179,7 @@ def _with_white(masks: Sequence[Held], values: list[int], rest: list[int], top: 
     is_number = any(top in mask.values and mask.white != top for mask in masks)
     alone = [mask.values - {0} == {top} for mask in masks if top in mask.values]
     if all(alone) and not is_number:
-        return MaskValues(objects=(*rest, top) if len(rest) == 1 else (top,))
+        return MaskValues(objects=(top,))
     is_small = rest[-1] < _FEW or 2 * len(rest) > rest[-1]  # few, or every number up to it
     if is_number or any(alone) or not is_small or rest[-1] > top - _TOUCHING:
         _refuse(masks, values, f"{top} may be white, void, or a number")

@@ -122,8 +122,8 @@ class Normalisation:
                 tell(f"outside the range of the training ({self._range}), scaled to it anew")
             return
         msg = (
-            f"{name}: {fault}, where the training had {self._range}. Export it like the images of "
-            "the training, or have such images scaled anew (--rescale)."
+            f"{name}: {fault}, the range of the training is {self._range}. Export it like the "
+            "other images; `segment --rescale` scales such ones anew."
         )
         raise InputError(msg)
 

@@ -83,7 +83,7 @@ def open_planes(images: Any, *, tell: Callable[[str], None] | None = None) -> li
     masks = set(masks_among({p.path: None for p in planes if p.path is not None}))
     if masks and tell is not None:
         names = sorted([path.name for path in masks], key=natural_key)
-        tell(f"{len(masks)} files are masks by their names, of images beside them: {some(names)}.")
+        tell(f"taken for masks of the images beside them: {some(names)}.")
     kept = [p for p in planes if p.path not in masks]
     check_stems([p.label for p in kept], [p.path or f"plane {p.index} of an array" for p in kept])
     return kept
