@@ -543,3 +543,24 @@ def test_far_numbers_are_learned_from_without_cost(tmp_path, toy):
     )  # fmt: skip
     assert outcome.done == ("p0", "p1")
     assert "3 values: 0 ground, 700000000 to 1400000000 objects" in outcome.notices[-1]
+
+
+def respelled(folder):
+    """Let another disk write the accents of all names."""
+    for path in sorted(folder.iterdir()):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+
+
+def test_prompts_and_results_are_found_after_a_disk_spelled_them_anew(tmp_path, toy):
+    write_scenes(tmp_path, 2)
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "p0.png").rename(tmp_path / folder / "Zelle_\u00e4.png")
+    options = {"out": tmp_path / "a", "model": toy, "device": "cpu"}
+    napari_samic.annotate(tmp_path / "images", masks=tmp_path / "masks", simulate=True, **options)
+    for folder in ("images", "a"):
+        respelled(tmp_path / folder)
+    outcome = exported(tmp_path / "a", tmp_path / "x", coco=True)
+    assert len(outcome.done) == 2
+    options["out"] = tmp_path / "again"
+    prompts = tmp_path / "a" / "prompts.json"
+    assert len(napari_samic.annotate(tmp_path / "images", prompts=prompts, **options).done) == 2

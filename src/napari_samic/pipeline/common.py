@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +18,15 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
-from napari_samic.listing import check_stems, list_source, masks_among, natural_key, some, stem_of
+from napari_samic.listing import (
+    check_stems,
+    folded,
+    list_source,
+    masks_among,
+    natural_key,
+    some,
+    stem_of,
+)
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.prompts import ImagePrompts, PromptFile
 
@@ -211,16 +219,30 @@ def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
     """
     if not stored.images:
         raise PromptError("the prompt file names no image. Annotate one first.")
-    by_label = {p.label: p for p in planes}
+    names = {folded(i.name): i.name for i in stored.images}
+    by_label = {p.label: p for p in (spelled_as(plane, names) for plane in planes)}
     missing = [i.name for i in stored.images if i.name not in by_label]
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         msg = (
-            f"no image for the prompts of {', '.join(missing[:5])}{more}. Give the folder in which "
-            "they were annotated."
+            f"no image for the prompts of {some(missing)}. Give the folder in which they were "
+            "annotated."
         )
         raise InputError(msg)
     return [by_label[i.name] for i in stored.images]
+
+
+def spelled_as(plane: Plane, names: Mapping[str, str]) -> Plane:
+    """A plane under the name that a table has for it, if they differ in case or accents alone.
+
+    Parameters
+    ----------
+    names : dict of str to str
+        Labels of the table by their `folded` spelling.
+    """
+    wanted = names.get(folded(plane.label), plane.label)
+    if wanted == plane.label:
+        return plane
+    return replace(plane, name=wanted.removesuffix(plane.label[len(plane.name) :]))
 
 
 def normalisation_of(

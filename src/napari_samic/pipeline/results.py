@@ -16,8 +16,8 @@ from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Plane
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export.objects import About, Labelled
-from napari_samic.listing import check_stems, natural_key
-from napari_samic.pipeline.common import planes_of
+from napari_samic.listing import check_stems, folded, natural_key
+from napari_samic.pipeline.common import planes_of, spelled_as
 from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts
 
 SUFFIXES = (".tif", ".tiff")
@@ -122,11 +122,13 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     stored = load_prompts(path) if path.is_file() else None
     known = {image.name: image for image in stored.images} if stored is not None else {}
     names = {**(stored.classes if stored is not None else {}), **(classes or {})}
+    spelled = {folded(name): name for name in known}
     rows = _scores(place / "scores.csv")
     images = [
         _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
         for file in sorted(files, key=lambda f: natural_key(f.name))
-        for plane in _placed(planes_of(file), known)
+        for read in _placed(planes_of(file), known)
+        for plane in [spelled_as(read, spelled)]
         if not known or plane.label in known
     ]
     if not images:
