@@ -20,7 +20,7 @@ from PIL import Image
 import napari_samic
 from napari_samic import datasets, masks, pipeline
 from napari_samic.contracts import Plane, run
-from napari_samic.errors import InputError, OutputError, TrainingError
+from napari_samic.errors import FormatError, InputError, OutputError, TrainingError
 from napari_samic.gui.writers import write_coco, write_geojson, write_labels
 from napari_samic.images import open_images
 from napari_samic.maskvalues import Held, decide, parse_mask_values
@@ -486,6 +486,11 @@ def test_a_prompter_of_before_knows_no_kind_of_pixels():
     old = Normalisation.from_dict({**fitted(discs()).to_dict(), "dtype": ""})
     assert not old.fits(discs(np.uint16, 200))
     assert old.fits(discs(gain=0.7))
+
+
+def test_an_unknown_kind_of_pixels_is_a_damaged_file():
+    with pytest.raises(FormatError, match="damaged"):
+        Normalisation.from_dict({**fitted(discs()).to_dict(), "dtype": "int7"})
 
 
 def test_segment_refuses_another_depth_alone_and_rescales_when_told(shell, tmp_path, prompter):

@@ -211,6 +211,7 @@ class Normalisation:
             low, high = (tuple(float(v) for v in values[key]) for key in ("low", "high"))
             channels = tuple(int(v) for v in values["channels"])
             count, dtype = int(values.get("channel_count", 0)), str(values.get("dtype", ""))
+            np.dtype(dtype or bool)  # raises if there is no such kind
             other = values.get("outside")
             outside = cls.from_dict(other) if other is not None else None
             return cls(low, high, channels, count, dtype, outside)
