@@ -306,6 +306,8 @@ def test_truth_may_be_a_folder_of_images_with_their_masks(case):
     planes = open_images(folder / "base" / "masks")
     found = masks.match_by_stem(planes, folder / "cp", tell=said.append)
     assert {p.name for p in found.values()} == {f"c{k}_cp_masks.tif" for k in range(3)}
+    figures = evaluated(folder / "base" / "masks", folder / "cp").figures
+    assert (figures["miou"], figures["unscored"]) == (1.0, 0)
     assert said == ["taken for images, as each has a mask beside it: c0.tif, c1.tif, c2.tif."]
 
 

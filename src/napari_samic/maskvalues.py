@@ -203,6 +203,8 @@ def described(meaning: MaskValues, masks: Sequence[Held]) -> str:
     '3 values: 0 ground, 128 void, 255 object'
     """
     values = _values(masks)
+    if not values:
+        return "no mask can be read"
     roles = {"ground": meaning.ground, "void": meaning.void, "object": meaning.objects}
     parts = {v: f"{v} {role}" for role, named in roles.items() for v in named if v in values}
     numbers = [v for v in values if v not in parts]

@@ -75,12 +75,19 @@ def evaluate(
         **summarise(list(rows.values())),
         "median_iou": float(np.median([r["iou"] for r in rows.values()])),
         "n": len(rows),
-        "unscored": len(listing.list_source(str(truth))) - len({p.name for p in planes}),
+        "unscored": _unscored(truth, set(pairs.values())),
         "images": rows,
     }
     if target is not None:
         export.write_json(target, figures, overwrite=overwrite)
     return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
+
+
+def _unscored(truth: Path | str, used: set[Path]) -> int:
+    """Masks without a prediction; images that lie beside a mask are none."""
+    paired = {listing.folded(listing.bare_stem(path)) for path in used}
+    left = [path for path in listing.list_source(str(truth)) if path not in used]
+    return sum(listing.folded(listing.stem_of(path)) not in paired for path in left)
 
 
 def _pairs(
