@@ -187,7 +187,7 @@ def test_constant_image_is_valid(world, shell):
     world.put("flat.png", np.full((20, 30), 7, np.uint8))
     world.put("black.tif", np.zeros((20, 30), np.float32))
     ran = shell(*world.segment())
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, ["note: 2 images: grey, among images of colour."])
     assert (world.out / "flat.tif").exists()
 
 
@@ -522,7 +522,7 @@ def test_nothing_of_a_pickle_was_run(world, shell):
 def test_image_without_prompts_does_not_stop_the_others(world, shell):
     prompts = world.prompts(("p0", SHAPE, ()), ("p1", SHAPE, CENTRES))
     ran = shell(*world.annotate("--prompts", prompts))
-    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert (ran.code, len(ran.complaints)) == (1, 1)
     assert "failed: p0: no prompts. Click on an object" in ran.err
     assert (world.out / "p1.tif").exists()
 
@@ -530,7 +530,7 @@ def test_image_without_prompts_does_not_stop_the_others(world, shell):
 def test_mask_of_another_shape_does_not_stop_the_others(world, shell):
     write_image(world.masks / "p2.png", np.ones((9, 9), np.uint8))
     ran = shell(*world.simulate())
-    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert (ran.code, len(ran.complaints)) == (1, 1)
     assert "failed: p2.png: mask of (9, 9)" in ran.err
     assert len(list(world.out.glob("p*.tif"))) == 3
 
@@ -539,7 +539,7 @@ def test_truth_without_an_object_is_told_by_name(world, shell):
     write_image(world.masks / "p2.png", np.zeros(SHAPE, np.uint8))
     ran = shell(*world.simulate())
     assert ran.code == 1
-    assert ran.err.startswith("failed: p2: mask without an object")
+    assert ran.complaints[0].startswith("failed: p2: mask without an object")
 
 
 def test_many_failures_are_counted(world, shell):

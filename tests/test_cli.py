@@ -211,20 +211,20 @@ def test_the_whole_way(shell, scenes, toy, tmp_path):
     common = ("--model", toy, "--device", "cpu")
     ran = shell("annotate", images, "--masks", masks, "--simulate", "--target-iou", "0.8",
                 "--out", out / "a", *common)  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert "8 objects, 1.0 clicks each" in ran.out
     assert f"4 done; results in {out / 'a'}" in ran.out
     ran = shell("train", "--images", images, "--prompts", out / "a" / "prompts.json", "--out",
                 out / "p.pt", "--epochs", "1", "--views", "1", *common)  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert f"wrote {out / 'p.pt'}" in ran.out
     ran = shell("segment", images, "--prompter", out / "p.pt", "--out", out / "s", "--heatmaps",
                 "--overlay", "--floor", "0")  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     again = shell("segment", images, "--prompter", out / "p.pt", "--out", out / "s")
     assert again.out.startswith("0 done, 4 done before (add --overwrite")
     ran = shell("evaluate", "--predictions", out / "a", "--truth", masks, "--out", out / "m.json")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert "4 images: mIoU 0.8" in ran.out
     assert {"miou", "dice", "n", "object_f1"} <= set(json.loads((out / "m.json").read_text()))
     assert not hidden_files(out)

@@ -35,10 +35,10 @@ def recorded(shell, project, toy, prompter):
     common = ("--device", "cpu", "--record", "r.yaml")
     ran = shell("annotate", "images", "--masks", "masks", "--simulate", "--out", "a", "--model",
                 toy, "--target-iou", "0.8", *common)  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     shutil.copy(prompter, "p.pt")
     ran = shell("segment", "more", "--prompter", "p.pt", "--out", "s", "--floor", "0", *common)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     return project / "r.yaml"
 
 
@@ -90,7 +90,7 @@ def test_one_switch_gives_the_literal_paper(shell, monkeypatch):
 
 def test_replay_says_that_the_labels_are_the_same(shell, recorded, project):
     ran = shell("run", "r.yaml", "--out", "again")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert ran.out.splitlines() == [
         f"1 annotate: 3 done, mIoU {ran.out.split('mIoU ')[1][:5]}, same labels as recorded; "
         f"results in {project / 'again' / 'a'}",
@@ -104,7 +104,7 @@ def test_dry_run_tells_step_by_step(shell, recorded, project, toy):
     before = sorted(project.rglob("*"))
     ran = shell("run", "r.yaml", "--out", "new", "--images", "images", "--set", "2.threshold=0.4",
                 "--dry-run")  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert ran.out.splitlines() == [
         "1 annotate:",
         f"    images: {project}/images (3 files)",
@@ -183,7 +183,7 @@ def test_command_into_a_file_that_is_no_recipe_does_not_begin(shell, recorded, t
 def test_ctrl_c_leaves_the_recipe_as_it_was(shell, recorded, monkeypatch):
     before = recorded.read_bytes()
 
-    def evaluate(*, predictions, truth, out=None, overwrite=False):
+    def evaluate(*, predictions, truth, mask_values=None, out=None, overwrite=False):
         yield Step(1, 2, "half")
         signal.raise_signal(signal.SIGINT)
         yield Step(2, 2, "never")

@@ -42,7 +42,7 @@ def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme
     run = run.replace("train.epochs=20", "train.epochs=2")
     for line in [*record.splitlines(), *run.splitlines()]:
         ran = shell(*shlex.split(line)[1:])
-        assert (ran.code, ran.err) == (0, ""), line
+        assert (ran.code, ran.complaints) == (0, []), line
     Path("written.yaml").write_text(recipe, encoding="utf-8")
     written, recorded = (recipes.load_recipe(p).steps for p in ("written.yaml", "recipe.yaml"))
     assert [(s.do, s.inputs, s.out) for s in written] == [(s.do, s.inputs, s.out) for s in recorded]
@@ -51,6 +51,6 @@ def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme
     shutil.rmtree("labels")
     ran = shell("run", "written.yaml", "--out", "by-hand", "--set", "epochs=1", "--set", "views=1",
                 "--set", f"model={toy}")  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     for found in Path("again/labels").glob("*.tif"):
         assert (Path("by-hand/labels") / found.name).read_bytes() == found.read_bytes()

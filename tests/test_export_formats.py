@@ -229,7 +229,7 @@ def test_png_is_coloured_on_black(tmp_path: Path) -> None:
         pytest.param(np.array([[65535]]), "PNG holds 0 to 65534. Use TIFF", id="too_many"),
         pytest.param(np.array([[-1]]), "labels from -1", id="negative"),
         pytest.param(np.ones((2, 2, 2), int), "expected whole numbers \\(H, W\\)", id="stack"),
-        pytest.param(np.ones((2, 2)), "expected whole numbers \\(H, W\\)", id="fractions"),
+        pytest.param(np.ones((2, 2)), "expected whole numbers", id="fractions"),
     ],
 )
 def test_png_refuses_what_it_can_not_hold(tmp_path: Path, labels: np.ndarray, message: str) -> None:

@@ -1,6 +1,7 @@
 """A segmenter file that answers discs, small pictures, and the shell in process."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,11 @@ class Ran:
     @property
     def json(self):
         return json.loads(self.out)
+
+    @property
+    def complaints(self):
+        """Lines of stderr, but for the one that says what mask values mean."""
+        return [x for x in self.err.splitlines() if not re.match("note: .*mask values: ", x)]
 
 
 @pytest.fixture

@@ -36,10 +36,14 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError if `path` is a folder, or a file that may not be replaced."""
-    if path.is_dir():
+    """Raise OutputError if `path` is a folder, can't be a name, or may not be replaced."""
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name that is too long
+        raise output_error(path, error) from error
+    if is_folder:
         raise output_error(path, IsADirectoryError(errno.EISDIR, ""))
-    if path.exists() and not overwrite:
+    if is_there and not overwrite:
         msg = f"{path}: exists already. Choose another name, or overwrite it (--overwrite)."
         raise OutputError(msg)
 

@@ -1,11 +1,12 @@
 """Which files a path, a folder or a pattern means, in the order that people count in.
 
-Looks at names only. Knows no pixels.
+Looks at names only, and knows which of them are alike. Knows no pixels.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from napari_samic.errors import InputError
 from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE, is_zarr
+from napari_samic.textfiles import writable
 
 _ENDINGS = (*READABLE, *INSTRUMENT_SUFFIXES)
 _CLUTTER = ("thumbs.db", "desktop.ini", "license", "readme")
@@ -55,6 +57,48 @@ def stem_of(path: Path) -> str:
     is_known = ending in (*READABLE, *INSTRUMENT_SUFFIXES)
     stem = path.name[: len(path.name) - len(ending)] if is_known else path.name
     return stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
+
+
+_MASK = re.compile(r"(_cp)?_(masks?|labels?|seg)$", re.IGNORECASE)
+
+
+def bare_stem(path: Path) -> str:
+    """Stem of the image that a mask belongs to, by what masks are called.
+
+    >>> bare_stem(Path("c0_cp_masks.tif")), bare_stem(Path("c0.tif"))
+    ('c0', 'c0')
+    """
+    return _MASK.sub("", stem_of(path))
+
+
+def folded(name: str) -> str:
+    """One spelling of names that some disk or tool takes for the same.
+
+    >>> folded("Zelle_A\u0308") == folded("zelle_\u00e4")
+    True
+    """
+    composed = unicodedata.normalize("NFC", writable(name))
+    return unicodedata.normalize("NFC", composed.casefold())
+
+
+def masks_among(files: Iterable[Path]) -> list[Path]:
+    """Masks that lie beside their images: `c0_cp_masks.tif` beside `c0.tif`."""
+    known = {(path.parent, folded(stem_of(path))): path for path in files}
+    return [
+        path
+        for (folder, stem), path in known.items()
+        if (bare := folded(bare_stem(path))) != stem and (folder, bare) in known
+    ]
+
+
+def some(names: Sequence[object]) -> str:
+    """Name up to five.
+
+    >>> some(["a", "b"]), some("abcdefg")
+    ('a, b', 'a, b, c, d, e and 2 more')
+    """
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return writable(", ".join(map(str, names[:5]))) + more
 
 
 def is_readable(path: Path) -> bool:
@@ -102,9 +146,14 @@ def look(source: str | Path) -> Listing:
         Nothing there, or nothing that is read.
     """
     path = Path(source).expanduser()
-    if is_zarr(path) or path.is_file():
+    try:
+        is_one, is_folder = is_zarr(path) or path.is_file(), path.is_dir()
+    except OSError as error:  # a name that is too long
+        msg = f"{path}: can't be looked up ({error.strerror}). Check the name."
+        raise InputError(msg) from error
+    if is_one:
         return Listing((_known(path),))
-    if path.is_dir():
+    if is_folder:
         found, what = _entries(path), f"{path}: no image in this folder"
     elif any(mark in str(path) for mark in "*?["):
         found = _glob(path)
@@ -155,14 +204,18 @@ def _known(path: Path) -> Path:
 
 
 def check_stems(names: Sequence[str], where: Iterable[object]) -> None:
-    """Raise InputError if two files have one stem: results and masks are matched by it."""
-    groups: dict[str, list[str]] = defaultdict(list)
+    """Raise InputError if two have one name: results and masks are matched by it.
+
+    Upper and lower case, and two ways to write an accent, are no difference: some disks know none.
+    """
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, place in zip(names, where, strict=True):
-        groups[name].append(str(place))
-    for name, places in groups.items():
-        if len(places) > 1:
+        groups[folded(name)].append((name, str(place)))
+    for (name, first), *others in groups.values():
+        if others:
+            alike = "" if others[0][0] == name else ", but for case or the spelling of accents"
             msg = (
-                f"{places[0]} and {places[1]} are both called '{name}'. Masks and results are "
-                "matched by name without ending: rename one or leave it out."
+                f"{first} and {others[0][1]} are both called '{name}'{alike}. Masks and results "
+                "are matched by name without ending: rename one or leave it out."
             )
             raise InputError(msg)

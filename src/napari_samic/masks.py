@@ -1,35 +1,51 @@
-"""Label masks: reading them, and finding the mask of each image by its name.
+"""Label masks: reading them, what a set of them means, and the mask of each image by its name.
 
-0 is background. Knows no network and writes nothing.
+0 is background. What values mean is decided in `maskvalues`. Knows no network and writes nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.contracts import IntArray, Plane
-from napari_samic.errors import InputError
-from napari_samic.formats import PILLOW_SUFFIXES, check_pixels, read_pillow
-from napari_samic.listing import list_source, stem_of
+from napari_samic.contracts import BoolArray, Image, IntArray, Plane
+from napari_samic.errors import InputError, SamicError
+from napari_samic.formats import (
+    PILLOW_SUFFIXES,
+    TIFF_SUFFIXES,
+    check_pixels,
+    open_pillow,
+    read_pillow,
+    reading,
+)
+from napari_samic.listing import bare_stem, check_stems, folded, list_source, some, stem_of
+from napari_samic.maskvalues import (
+    Held,
+    MaskValues,
+    decide,
+    described,
+    parse_mask_values,
+)
 from napari_samic.planes import open_path, planes_of_file
 
-_SUFFIX = re.compile(r"(_cp)?_(masks?|labels?|seg)$", re.IGNORECASE)
 _LOSSY = (".jpg", ".jpeg")
 
 
 def read_labels(source: str | Path | Plane) -> IntArray:
-    """Read a mask: object or class numbers, or black and white.
+    """Read a mask by itself: object or class numbers, or black and white.
 
     Black and white of 8 or 16 bits (0 and 255, 0 and 65535) becomes 0 and 1; of a palette image
-    the numbers are read, not the colours.
+    the numbers are read, not the colours, unless these are black and white. Masks of a set are read
+    with `read_mask`.
 
     Parameters
     ----------
@@ -49,10 +65,12 @@ def read_labels(source: str | Path | Plane) -> IntArray:
     """
     plane = source if isinstance(source, Plane) else _only_plane(Path(source))
     path = plane.path
-    if path is None or path.suffix.lower() not in PILLOW_SUFFIXES:
-        return _to_labels(plane.read(), plane.label, lossy=False)
-    pixels = check_pixels(read_pillow(path, palette_indices=True), path.name)
-    return _to_labels(pixels, path.name, lossy=path.suffix.lower() in _LOSSY)
+    has_palette = path is not None and path.suffix.lower() in PILLOW_SUFFIXES
+    values = _stored(plane, by_colour=has_palette and _is_grey(path))
+    white = _white(values)
+    if white and ((values == 0) | (values == white)).all():
+        return np.asarray(values == white, dtype=np.int32)
+    return MaskValues().applied(values, plane.label)[0]
 
 
 def _only_plane(path: Path) -> Plane:
@@ -67,24 +85,139 @@ def _only_plane(path: Path) -> Plane:
     return planes[0]
 
 
-def _to_labels(pixels: NDArray[Any], name: str, *, lossy: bool) -> IntArray:
-    flat = _one_channel(pixels, name)
+def _stored(plane: Plane, *, by_colour: bool) -> NDArray[Any]:
+    """Values of a mask, (H, W) whole numbers as they are in the file; white of 1 bit is 255."""
+    path, name = plane.path, plane.label
+    if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
+        name = path.name
+        pixels = check_pixels(read_pillow(path, palette_indices=True), name)
+    else:
+        pixels = plane.read()
+    palette = _palette(path) if by_colour else None
+    flat = palette[..., 0][pixels] if palette is not None else _one_channel(pixels, name)
+    if flat.dtype == np.bool_:
+        return np.asarray(flat, np.uint8) * np.uint8(255)
     if flat.dtype.kind == "f" and (flat != np.rint(flat)).any():
         worst = flat[flat != np.rint(flat)][0]
         msg = f"{name}: value {worst:g} in a mask, expected whole numbers. Threshold it first."
         raise InputError(msg)
-    low, high = flat.min(), flat.max()
-    if low < 0 or high > np.iinfo(np.int32).max:
-        msg = f"{name}: values from {low} to {high} in a mask, expected 0 (background) to 2**31-1."
-        raise InputError(msg)
-    if flat.dtype in (np.uint8, np.uint16):
-        white = np.iinfo(flat.dtype).max
-        if ((flat == 0) | (flat == white)).all():
-            return np.asarray(flat == white, dtype=np.int32)
-    if lossy:
+    is_lossy = path is not None and path.suffix.lower() in _LOSSY
+    if is_lossy and not ((flat == 0) | (flat == 255)).all():
         msg = f"{name}: grey values in a JPEG mask, which blurs labels. Export it as PNG or TIFF."
         raise InputError(msg)
-    return np.asarray(flat, dtype=np.int32)
+    return flat.astype(np.int64) if flat.dtype.kind == "f" else flat
+
+
+def _white(values: NDArray[Any]) -> int:
+    """The highest number of pixels of 8 or 16 bits; 0 of others."""
+    return int(np.iinfo(values.dtype).max) if values.dtype in (np.uint8, np.uint16) else 0
+
+
+def _palette(path: Path | None) -> Image | None:
+    """Colours of a palette image, (N, 3) uint8; None of others."""
+    if path is None or path.is_dir():
+        return None
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        import tifffile
+
+        with reading(path.name), tifffile.TiffFile(path) as file:
+            colours = file.pages.first.colormap  # (3, N) of 16 bits
+            return None if colours is None else np.asarray(colours.T >> 8, np.uint8)
+    with reading(path.name), open_pillow(path) as image:
+        return _all_colours(image.getpalette("RGB")) if image.mode == "P" else None
+
+
+def _all_colours(listed: list[int] | None) -> Image:
+    """A row for each number, also for those that the file leaves out."""
+    colours = np.zeros((256, 3), np.uint8)
+    given = np.array(listed or (), np.uint8).reshape(-1, 3)
+    colours[: len(given)] = given
+    return colours
+
+
+def _is_grey(path: Path | None) -> bool:
+    """Whether a palette image shows black, white and middle grey alone: these are the mask then.
+
+    Colours, and many greys, tell objects apart, and the numbers behind them count.
+    """
+    palette = _palette(path)
+    if palette is None or path is None:
+        return False
+    used = palette[np.unique(np.concatenate([np.ravel(p.read()) for p in _stored_planes(path)]))]
+    greys = set(used[:, 0].tolist())
+    is_plain = (used == used[:, :1]).all() and greys <= {0, 127, 128, 255}
+    is_whole = {0, 255} <= greys or bool((palette == palette[:, :1]).all())
+    return bool(is_plain and is_whole and len(greys) == len(used))
+
+
+def _stored_planes(path: Path) -> list[Plane]:
+    """Planes that read numbers of a palette, not colours."""
+    if path.suffix.lower() in PILLOW_SUFFIXES:
+        return [
+            Plane(stem_of(path), (), partial(read_pillow, path, palette_indices=True), path=path)
+        ]
+    return planes_of_file(path, palette_indices=True)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of a set of masks mean, and the line that says so."""
+
+    values: MaskValues
+    line: str
+
+
+def meaning_of(paths: Iterable[Path], told: str | None = None) -> Meaning:
+    """Look at every mask of a set and decide what its values mean, unless that is told.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Those that can't be read are passed over: they say so when they are asked for.
+    told : str, optional
+        As `parse_mask_values` takes it.
+
+    Raises
+    ------
+    InputError
+        Values that could mean this or that, or a text that can't be read.
+    """
+    files = list(dict.fromkeys(paths))
+    greys = {path: _safely_grey(path) for path in files}
+    by_colour = True in greys.values() and False not in greys.values()
+    held = [one for path in files for one in _held(path, by_colour=by_colour)]
+    values = parse_mask_values(told) if told else decide(held)
+    values = replace(values, by_colour=by_colour)
+    return Meaning(values, f"mask values: {described(values, held)}.")
+
+
+def _safely_grey(path: Path) -> bool | None:
+    """As `_is_grey`; None without a palette."""
+    with suppress(SamicError):
+        return _is_grey(path) if _palette(path) is not None else None
+    return None
+
+
+def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
+    with suppress(SamicError):
+        for plane in planes_of_file(path, palette_indices=True):
+            values = _stored(plane, by_colour=by_colour)
+            white, inside = _white(values), values[values != 0]
+            share = float((inside == white).mean()) if inside.size else 0.0
+            found = frozenset(int(v) for v in np.unique(inside)) | (
+                {0} if (values == 0).any() else set()
+            )
+            yield Held(plane.label, found, white, share, _is_inverted(path))
+
+
+def _is_inverted(path: Path) -> bool:
+    """Whether a TIFF says that 0 is white."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    import tifffile
+
+    with reading(path.name), tifffile.TiffFile(path) as file:
+        return bool(file.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
 
 
 def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:
@@ -100,7 +233,13 @@ def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     return colours[..., 0]
 
 
-def read_mask(plane: Plane, path: str | Path, *, shape: tuple[int, ...] | None = None) -> IntArray:
+def read_mask(
+    plane: Plane,
+    path: str | Path,
+    *,
+    shape: tuple[int, ...] | None = None,
+    values: MaskValues | None = None,
+) -> IntArray:
     """Read the mask that belongs to `plane`: of a stack, the plane at the same place.
 
     Parameters
@@ -109,38 +248,67 @@ def read_mask(plane: Plane, path: str | Path, *, shape: tuple[int, ...] | None =
         From `match_by_stem`. The mask of a stack is a stack of the same shape.
     shape : tuple of int, optional
         (H, W, ...) of the image, which the mask must have too.
+    values : MaskValues, optional
+        What the values of its set mean; without, it is read by itself.
 
     Returns
     -------
     (H, W) int32
+        Void is 0.
 
     Raises
     ------
     InputError
-        A mask of another shape, or one that `read_labels` refuses.
+        A mask of another shape, or one that `read_labels` refuses, or a value without a meaning.
     """
-    found = _planes_for(plane, Path(path))
+    mask = _mask_at(plane, Path(path))
+    labels = read_labels(mask) if values is None else _applied(mask, values)[0]
+    _check_shape(plane, Path(path), labels, shape)
+    return labels
+
+
+def read_truth(
+    plane: Plane,
+    path: str | Path,
+    *,
+    shape: tuple[int, ...] | None = None,
+    values: MaskValues,
+) -> tuple[IntArray, BoolArray]:
+    """As `read_mask`, with where it is void: (H, W) bool."""
+    labels, void = _applied(_mask_at(plane, Path(path)), values)
+    _check_shape(plane, Path(path), labels, shape)
+    return labels, void
+
+
+def _applied(mask: Plane, values: MaskValues) -> tuple[IntArray, BoolArray]:
+    return values.applied(_stored(mask, by_colour=values.by_colour), mask.label)
+
+
+def _mask_at(plane: Plane, path: Path) -> Plane:
+    found = _planes_for(plane, path)
     if len(found) > 1 and _squeezed(found[0].stack_shape) != _squeezed(plane.stack_shape):
         msg = (
-            f"{Path(path).name}: mask stack {found[0].stack_shape} for an image stack "
+            f"{path.name}: mask stack {found[0].stack_shape} for an image stack "
             f"{plane.stack_shape or '(one plane)'} '{plane.name}'. Export both with the same axes."
         )
         raise InputError(msg)
     if len(found) == 1 and int(np.prod(plane.stack_shape)) > 1:
         msg = (
-            f"{Path(path).name}: one mask for the stack {plane.stack_shape} '{plane.name}'. "
+            f"{path.name}: one mask for the stack {plane.stack_shape} '{plane.name}'. "
             "Give a mask stack of the same shape."
         )
         raise InputError(msg)
     place = 0 if len(found) == 1 else int(np.ravel_multi_index(plane.index, plane.stack_shape))
-    labels = read_labels(found[place])
+    return found[place]
+
+
+def _check_shape(plane: Plane, path: Path, labels: IntArray, shape: tuple[int, ...] | None) -> None:
     if shape is not None and labels.shape != tuple(shape[:2]):
         msg = (
-            f"{Path(path).name}: mask of {labels.shape} for the image {plane.label} of "
+            f"{path.name}: mask of {labels.shape} for the image {plane.label} of "
             f"{tuple(shape[:2])}. Export the mask at the size of its image."
         )
         raise InputError(msg)
-    return labels
 
 
 def _planes_for(plane: Plane, path: Path) -> list[Plane]:
@@ -176,18 +344,26 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def match_by_stem(
-    planes: Sequence[Plane], folder: str | Path, *, require_all: bool = True
+    planes: Sequence[Plane],
+    folder: str | Path,
+    *,
+    require_all: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Path]:
     """Pair planes with the masks of a folder (or pattern) by name without ending.
 
     cells.tif goes with cells.png, cells_mask.png, cells_label(s).tif, cells_seg.png or
     cells_cp_masks.png; of several images in one file, cells[s1] with cells[s1].png, or with the
-    same place in cells.tif. The images themselves may lie in the same folder.
+    same place in cells.tif. Case and the spelling of accents make no difference. The images
+    themselves may lie in the same folder: where it has cells.png and cells_mask.png, the latter is
+    the mask.
 
     Parameters
     ----------
     require_all : bool
         Whether images without a mask are an error, or just left out; none at all always is.
+    tell : callable, optional
+        Is given a line if there are masks without an image.
 
     Returns
     -------
@@ -197,53 +373,62 @@ def match_by_stem(
     Raises
     ------
     InputError
-        Images without a mask (up to five are named), or with two.
+        Images without a mask (up to five are named), or with two; or two images of one name.
     """
     images = {plane.path.resolve() for plane in planes if plane.path is not None}
     files = [path for path in list_source(folder) if path.resolve() not in images]
-    wanted = {plane.name for plane in planes}
-    same = [path for path in files if stem_of(path) in wanted]
-    exact = {stem_of(path): path for path in _unambiguous(same, stem_of)}
-    spelled = [path for path in files if _bare(path) in wanted - set(exact)]
-    found = {_bare(path): path for path in _unambiguous(spelled, _bare)} | exact
-    found |= _of_whole_files(planes, files, found)
-    missing = sorted(wanted - set(found))
+    names = list(dict.fromkeys(plane.name for plane in planes))
+    check_stems(names, names)
+    wanted = {folded(name): name for name in names}
+    same = _unambiguous((path for path in files if _stem(path) in wanted), _stem)
+    named = [path for path in files if _stem(path) not in wanted and _bare(path) in wanted]
+    found = same | _unambiguous(named, _bare)
+    found |= _of_whole_files(set(wanted) - set(found), files)
+    missing = sorted(name for key, name in wanted.items() if key not in found)
     if missing and (require_all or not found):
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         msg = (
-            f"{folder}: no mask for {', '.join(missing[:5])}{more}. A mask has the name of its "
-            "image, with or without _mask, _label or _seg."
+            f"{folder}: no mask for {some(missing)}. A mask has the name of its image, with or "
+            "without _mask, _label or _seg."
         )
         raise InputError(msg)
-    return {plane.label: found[plane.name] for plane in planes if plane.name in found}
+    images |= set(same.values())  # those that have a mask beside them
+    beside = [path.name for key, path in same.items() if found[key] != path]
+    if beside and tell is not None:
+        tell(f"taken for images, as each has a mask beside it: {some(beside)}.")
+    lost = [path.name for path in files if path not in {*found.values(), *images}]
+    if lost and tell is not None:
+        tell(f"masks without an image of their name, left out: {some(lost)}.")
+    return {p.label: found[folded(p.name)] for p in planes if folded(p.name) in found}
 
 
-def _of_whole_files(
-    planes: Sequence[Plane], files: Sequence[Path], found: Mapping[str, Path]
-) -> dict[str, Path]:
+def _stem(path: Path) -> str:
+    return folded(stem_of(path))
+
+
+def _of_whole_files(missing: Iterable[str], files: Sequence[Path]) -> dict[str, Path]:
     """Masks of images that share a file, where a mask has the name of that file."""
     shared: dict[str, set[str]] = defaultdict(set)
-    for name in {plane.name for plane in planes} - set(found):
+    for name in missing:
         stem, series = _file_and_series(name)
         if series:
             shared[stem].add(name)
     out: dict[str, Path] = {}
     for stem, names in shared.items():
-        same = [p for p in files if stem_of(p) == stem] or [p for p in files if _bare(p) == stem]
-        for path in _unambiguous(same, _bare)[:1]:
+        same = [p for p in files if _stem(p) == stem] or [p for p in files if _bare(p) == stem]
+        for path in list(_unambiguous(same, _bare).values())[:1]:
             if len(names) == 1 or planes_of_file(path)[0].name != stem_of(path):
                 out |= dict.fromkeys(names, path)
     return out
 
 
 def _bare(path: Path) -> str:
-    return _SUFFIX.sub("", stem_of(path))
+    return folded(bare_stem(path))
 
 
-def _unambiguous(files: Iterable[Path], name: Any) -> list[Path]:
+def _unambiguous(files: Iterable[Path], key: Callable[[Path], str]) -> dict[str, Path]:
     seen: dict[str, Path] = {}
     for path in files:
-        if (other := seen.setdefault(name(path), path)) != path:
-            msg = f"{other.name} and {path.name} are both masks of '{name(path)}'. Remove one."
+        if (other := seen.setdefault(key(path), path)) != path:
+            msg = f"{other.name} and {path.name} are both masks of '{key(path)}'. Remove one."
             raise InputError(msg)
-    return list(seen.values())
+    return seen

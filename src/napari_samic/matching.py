@@ -131,6 +131,34 @@ def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(both / (area_a[:, None] + area_b[None, :] - both))
 
 
+def without_void(
+    prediction: ArrayLike, truth: ArrayLike, void: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both with 0 where nothing counts.
+
+    Parameters
+    ----------
+    prediction, truth : (H, W) int
+    void : (H, W) bool
+        A predicted object that lies mostly here and meets no true one is gone altogether.
+
+    Raises
+    ------
+    InputError
+        As in `checked_pair`.
+    """
+    a, b = checked_pair(prediction, truth)
+    ignored = np.asarray(void, bool)
+    values, places = np.unique(a, return_inverse=True)
+    places = places.ravel()
+    area, hidden, met = (
+        np.bincount(places, part.ravel(), len(values))
+        for part in (np.ones(a.shape), ignored, (b != 0) & ~ignored)
+    )
+    gone = np.isin(a, values[(2 * hidden > area) & (met == 0)])
+    return np.where(ignored | gone, 0, a), np.where(ignored, 0, b)
+
+
 def checked_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Both as arrays of one shape, bool or integers from 0.
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from napari_samic.errors import InputError
-from napari_samic.matching import Matches, checked_pair, match_objects
+from napari_samic.matching import Matches, checked_pair, match_objects, without_void
 
 
 def iou(prediction: ArrayLike, truth: ArrayLike) -> float:
@@ -205,13 +205,17 @@ def clicks_to(iou_curve: ArrayLike, target: float, *, cap: int = 20) -> int:
     return int(reached[0]) + 1 if len(reached) else cap
 
 
-def image_scores(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+def image_scores(
+    prediction: ArrayLike, truth: ArrayLike, *, void: ArrayLike | None = None
+) -> dict[str, float]:
     """Every score of one image.
 
     Parameters
     ----------
     prediction, truth : (H, W) int
         Number of the object at each pixel; 0 is background.
+    void : (H, W) bool, optional
+        Pixels that nothing counts; see `matching.without_void`.
 
     Returns
     -------
@@ -225,12 +229,17 @@ def image_scores(prediction: ArrayLike, truth: ArrayLike) -> dict[str, float]:
     InputError
         Two shapes, not (H, W), negative labels, or arrays that are neither bool nor integer.
     """
+    a, b = checked_pair(prediction, truth)
+    counted = np.ones(a.shape, bool)
+    if void is not None:
+        counted = ~np.asarray(void, bool)
+        a, b = without_void(a, b, void)
     return {
-        "iou": iou(prediction, truth),
-        "dice": dice(prediction, truth),
-        "boundary_f": boundary_f(prediction, truth),
-        "fb_iou": fb_iou(prediction, truth),
-        **_object_scores(match_objects(prediction, truth)),
+        "iou": iou(a, b),
+        "dice": dice(a, b),
+        "boundary_f": boundary_f(a, b),
+        "fb_iou": fb_iou(a[counted], b[counted]),
+        **_object_scores(match_objects(a, b)),
     }
 
 

@@ -1,13 +1,15 @@
 """Raw pixels of any kind to the (H, W, 3) uint8 that the models take.
 
 Fixed once for a data set, never for an image: the same intensity looks the same everywhere, and
-a prompter keeps the scale it was trained with. Knows no file.
+a prompter keeps the scale it was trained with. An image of another scale, of which nothing would be
+left, is told apart from a dark or a blank one. Knows no file.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +22,11 @@ from napari_samic.formats import check_pixels
 
 _SAMPLE_PX = 65_536
 _COLOUR = (3, 4)
+_EDGES = (0.1, 99.9)  # percent
+_SEEN, _WIDE, _ALIKE = 0.02, 0.25, 0.75
+_LEVELS = 16
+_ENOUGH = 32  # images, to fit a range to
+GREY = "grey, among images of colour"
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,18 @@ class Normalisation:
         One (grey), two (red and green) or three (red, green, blue) channel numbers, from 0.
     channel_count : int
         Channels of the data set that it was fitted to; 0: not known, any that has them will do.
+    dtype : str
+        Of its pixels, as NumPy calls it; "" if there were several, or it is not known.
+    outside : Normalisation or None
+        Takes the images that do not fit the range; None: they are cut off at its ends.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     channels: tuple[int, ...]
     channel_count: int = 0
+    dtype: str = ""
+    outside: Normalisation | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.low), len(self.high), len(self.channels)}
@@ -72,6 +85,8 @@ class Normalisation:
             images is accepted.
         """
         picked = self._picked(check_pixels(pixels, name), name)  # (H, W, len(channels))
+        if self.outside is not None and self._misfit(picked):
+            return self.outside.apply(pixels, name)
         if picked.dtype != np.uint8 or not self._is_identity:
             picked = self._scaled(picked)
         if len(self.channels) == 1:
@@ -79,6 +94,71 @@ class Normalisation:
         out = np.zeros((*picked.shape[:2], 3), np.uint8)
         out[..., : len(self.channels)] = picked
         return out
+
+    def fits(self, pixels: NDArray[Any], name: str = "image") -> bool:
+        """Whether an image is of the scale that this was fitted to; faults as in `apply`."""
+        return not self._misfit(self._picked(check_pixels(pixels, name), name))
+
+    def check(
+        self, pixels: NDArray[Any], name: str, tell: Callable[[str], None] | None = None
+    ) -> None:
+        """Raise InputError if an image is of another scale, so that next to nothing is left of it.
+
+        One that is darker or brighter passes, and so does a blank one.
+
+        Parameters
+        ----------
+        tell : callable, optional
+            Is given what is special about an image that passes: it is grey among colour ones, or
+            `outside` takes it.
+        """
+        picked = self._picked(check_pixels(pixels, name), name)
+        if tell is not None and self.channel_count in _COLOUR and pixels.ndim == 2:
+            tell(GREY)
+        if not (fault := self._misfit(picked)):
+            return
+        if self.outside is not None and not self.outside._misfit(picked):
+            if tell is not None:
+                tell(f"outside the range of the training ({self._range}), scaled to it anew")
+            return
+        msg = (
+            f"{name}: {fault}, the range of the training is {self._range}. Export it like the "
+            "other images; `segment --rescale` scales such ones anew."
+        )
+        raise InputError(msg)
+
+    @property
+    def _range(self) -> str:
+        return f"{min(self.low):.6g} to {max(self.high):.6g} {self.dtype}".rstrip()
+
+    def _misfit(self, picked: NDArray[Any]) -> str:
+        """What is wrong with the scale of an image; "" if nothing is."""
+        if self._is_identity and picked.dtype == np.uint8:
+            return ""
+        step = math.ceil(math.sqrt(picked.shape[0] * picked.shape[1] / _SAMPLE_PX))
+        sample = picked[::step, ::step].astype(np.float64)
+        first, last = np.percentile(sample, _EDGES, axis=(0, 1))  # (channels,)
+        if (first == last).all():
+            return ""
+        is_other = self.dtype not in ("", str(picked.dtype))
+        exceeds = is_other and (last > _highest(self.dtype)).any()
+        if not exceeds and not self._is_lost(first, last, is_other, picked.dtype.kind == "f"):
+            return ""
+        return f"{picked.dtype} from {first.min():.6g} to {last.max():.6g}"
+
+    def _is_lost(
+        self, first: NDArray[Any], last: NDArray[Any], is_other: bool, is_float: bool
+    ) -> bool:
+        """Whether all contrast of an image, that has some, would be gone in every channel."""
+        low, high = np.array(self.low), np.array(self.high)
+        span, own = high - low, last - first
+        seen = (np.clip(last, low, high) - np.clip(first, low, high)) / span
+        if (seen >= _SEEN).any():
+            return False
+        share = own / np.maximum(np.abs(first), np.abs(last)).clip(1e-12)
+        wanted = span / np.maximum(np.abs(low), np.abs(high))
+        is_scaled = (share >= _ALIKE * wanted) & (is_float | (own >= _LEVELS))
+        return bool(is_other or ((own >= _WIDE * span) | is_scaled).any())
 
     @property
     def _is_identity(self) -> bool:
@@ -107,11 +187,15 @@ class Normalisation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        known: dict[str, Any] = {"dtype": self.dtype} if self.dtype else {}
+        if self.outside is not None:
+            known["outside"] = self.outside.to_dict()
         return {
             "low": list(self.low),
             "high": list(self.high),
             "channels": list(self.channels),
             "channel_count": self.channel_count,
+            **known,
         }
 
     @classmethod
@@ -126,18 +210,28 @@ class Normalisation:
         try:
             low, high = (tuple(float(v) for v in values[key]) for key in ("low", "high"))
             channels = tuple(int(v) for v in values["channels"])
-            return cls(low, high, channels, int(values.get("channel_count", 0)))
+            count, dtype = int(values.get("channel_count", 0)), str(values.get("dtype", ""))
+            np.dtype(dtype or bool)  # raises if there is no such kind
+            other = values.get("outside")
+            outside = cls.from_dict(other) if other is not None else None
+            return cls(low, high, channels, count, dtype, outside)
         except (KeyError, TypeError, ValueError) as error:
             msg = f"normalisation: {type(error).__name__} {error}. The file is damaged."
             raise FormatError(msg) from error
+
+
+def _highest(dtype: str) -> float:
+    """The largest number that pixels of a kind can be."""
+    kind = np.dtype(dtype)
+    return 1.0 if kind == np.bool_ else float(np.iinfo(kind).max) if kind.kind in "ui" else np.inf
 
 
 def fit_normalisation(
     planes: Sequence[Plane],
     *,
     channels: Sequence[int] | None = None,
-    percentiles: tuple[float, float] = (0.1, 99.9),
-    max_planes: int = 32,
+    percentiles: tuple[float, float] = _EDGES,
+    max_planes: int = _ENOUGH,
 ) -> Normalisation:
     """Choose channels and range once, for a whole data set.
 
@@ -160,19 +254,40 @@ def fit_normalisation(
     """
     if not planes:
         raise InputError("no images to fit a normalisation to. Give at least one.")
-    samples, is_8bit = _sample(planes, max_planes)
+    samples = _sample(planes, max_planes)
+    kinds = {str(s.dtype) for s in samples}
+    is_8bit, dtype = kinds == {"uint8"}, kinds.pop() if len(kinds) == 1 else ""
     count = _channel_count([s.shape[1] for s in samples])
     chosen = _choose_channels(count, is_8bit, channels, planes[0].label)
     if is_8bit and count in _COLOUR:
-        return Normalisation((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count)
+        return Normalisation((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count, dtype)
     fitting = [s for s in samples if s.shape[1] > max(chosen)]
     ranges = [_range(np.concatenate([s[:, c] for s in fitting]), percentiles) for c in chosen]
     low, high = zip(*ranges, strict=True)
-    return Normalisation(low, high, chosen, count)
+    return Normalisation(low, high, chosen, count, dtype)
 
 
-def _sample(planes: Sequence[Plane], max_planes: int) -> tuple[list[NDArray[Any]], bool]:
-    """Some pixels, (N, C), of each plane that can be read; whether all are of 8 bits."""
+def fit_outside(planes: Iterable[Plane], normalisation: Normalisation) -> Normalisation | None:
+    """Fit a range to the images that do not fit a normalisation; None if all do.
+
+    Every image is read until there are enough; those that can't be are passed over.
+    """
+    outside: list[Plane] = []
+    for plane in planes:
+        try:
+            if not normalisation.fits(plane.read(), plane.label):
+                outside.append(plane)
+        except InputError:
+            continue
+        if len(outside) == _ENOUGH:
+            break
+    if not outside:
+        return None
+    return fit_normalisation(outside, channels=normalisation.channels)
+
+
+def _sample(planes: Sequence[Plane], max_planes: int) -> list[NDArray[Any]]:
+    """Some pixels, (N, C), of each plane that can be read."""
     picks = np.linspace(0, len(planes) - 1, min(len(planes), max(1, max_planes)))
     samples: list[NDArray[Any]] = []
     problem: InputError | None = None
@@ -189,7 +304,7 @@ def _sample(planes: Sequence[Plane], max_planes: int) -> tuple[list[NDArray[Any]
         samples.append(flat)
     if not samples and problem is not None:
         raise problem
-    return samples, all(s.dtype == np.uint8 for s in samples)
+    return samples
 
 
 def _channel_count(counts: list[int]) -> int:
@@ -229,14 +344,31 @@ def _range(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[floa
     return low, high
 
 
-def read_rgb(plane: Plane, normalisation: Normalisation) -> Image:
+def read_rgb(
+    plane: Plane,
+    normalisation: Normalisation,
+    *,
+    is_strict: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Image:
     """Read a plane, check it and turn it into (H, W, 3) uint8.
+
+    Parameters
+    ----------
+    is_strict : bool
+        Whether its scale is checked, too: see `Normalisation.check`.
+    tell : callable, optional
+        As in `Normalisation.check`.
 
     Raises
     ------
     ImageReadError
         The file can't be read.
     InputError
-        NaN, a side below 2 pixels, or channels that do not fit the data set.
+        NaN, a side below 2 pixels, or channels that do not fit the data set; if strict, a scale
+        that does not.
     """
-    return normalisation.apply(plane.read(), plane.label)
+    pixels = plane.read()
+    if is_strict:
+        normalisation.check(pixels, plane.label, tell)
+    return normalisation.apply(pixels, plane.label)

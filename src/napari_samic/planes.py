@@ -31,6 +31,7 @@ from napari_samic.formats import (
     reading,
 )
 from napari_samic.listing import ending_of, stem_of
+from napari_samic.textfiles import writable
 from napari_samic.tiffs import open_tiff
 from napari_samic.vendors import open_vendor
 
@@ -63,7 +64,9 @@ class Opened:
 def planes_of_file(
     path: Path, axes: str | None = None, *, palette_indices: bool = False
 ) -> list[Plane]:
-    """Planes of one file; a file whose header is damaged gives one Plane that raises when read.
+    """Planes of one file.
+
+    A file whose header is damaged, or whose name is no text, gives one Plane that raises when read.
 
     Parameters
     ----------
@@ -100,6 +103,9 @@ def open_path(
         As `planes_of_file`; or no such series.
     """
     name = stem_of(path)
+    if (text := writable(name)) != name:  # no result and no table could be called so
+        fault = f"{writable(path.name)}: the name is not UTF-8. Rename the file."
+        return Opened([Plane(text, (), partial(_raise, InputError, fault), path=path)])
     try:
         images = open_file(path, palette_indices=palette_indices)
     except ImageReadError as error:

@@ -1,4 +1,4 @@
-"""Reads a text or JSON file of ours whole, or says why it can't.
+"""Reads a text or JSON file of ours whole, or says why it can't; and what text a file can hold.
 
 A file may not be larger than any of ours, nor hold far more brackets and commas for its size: each
 takes some 60 bytes of memory, so that a few million would fill it.
@@ -32,6 +32,19 @@ def is_name(value: Any) -> bool:
     """
     fits = isinstance(value, str) and re.fullmatch(NAME, value) is not None
     return fits and value not in (".", "..")
+
+
+def writable(text: str) -> str:
+    r"""Text that UTF-8 can hold: bytes of a file's name that are none are spelled out.
+
+    >>> print(writable("z\udce4hlung"))
+    z\xe4hlung
+    """
+    try:
+        stored = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which no name has
+        stored = text.encode("utf-8", "backslashreplace")
+    return stored.decode("utf-8", "backslashreplace")
 
 
 def read_text(path: Path, what: str) -> str:

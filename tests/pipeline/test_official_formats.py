@@ -57,7 +57,7 @@ def whole_way(shell, world, model, *options):
         ["segment", images, "--prompter", out / "p.pt", "--out", out / "s", "--heatmaps"],
     ):  # fmt: skip
         ran = shell(*command)
-        assert (ran.code, ran.err) == (0, ""), command
+        assert (ran.code, ran.complaints) == (0, []), command
     for name in ("p0", "p1"):
         labels = tifffile.imread(out / "s" / f"{name}.tif")
         assert (labels.dtype, labels.shape) == (np.int32, SHAPE)

@@ -145,11 +145,11 @@ def test_shell_has_the_same_options(finished, shell, tmp_path):
     ran = shell("accept", "--results", finished / "labels", "--review",
                 finished / "reviewed" / "review.json", "--edits", finished / "reviewed" / "edits",
                 "--out", tmp_path / "kept", "--record", tmp_path / "r.yaml")  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert ran.out.startswith("1 accepted, 1 edited, 0 rejected, 0 not reviewed; labels in")
     ran = shell("export", "--results", tmp_path / "kept", "--out", tmp_path / "out", "--no-tiff",
                 "--coco", "--record", tmp_path / "r.yaml")  # fmt: skip
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.complaints) == (0, [])
     assert "objects of 2 images in 1 file;" in ran.out
     assert tree(tmp_path / "out").keys() == {"coco.json"}
     ran = shell("run", tmp_path / "r.yaml", "--out", tmp_path / "again")

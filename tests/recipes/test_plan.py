@@ -163,7 +163,7 @@ BAD = [
     (
         {"evaluate.epochs": 1},
         InputError,
-        "evaluate.epochs: not known. Known: out, predictions",
+        "evaluate.epochs: not known. Known: mask_values, out, predictions",
     ),
     ({"train.overwrite": 1}, InputError, "train.overwrite: not known. Known: "),
     ({"trian.epochs": 1}, InputError, "trian.epochs: no step 'trian'. Steps: 1 (annotate), 2 (tra"),

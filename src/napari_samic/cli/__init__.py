@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Read when torch is first imported: waiting threads sleep instead of spinning, without which
     # two jobs on one machine slow each other down many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that are not UTF-8
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a bad file is told once, by us
     with warnings.catch_warnings():
         warnings.showwarning = _one_line

@@ -19,6 +19,7 @@ from napari_samic.cli.options import (
     Channels,
     Device,
     Images,
+    MaskValues,
     Model,
     Out,
     Overlay,
@@ -90,6 +91,7 @@ def annotate(
     out: Out,
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of ground-truth masks.")] = None,
+    mask_values: MaskValues = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Click as a user would, from the masks.")
     ] = False,
@@ -110,8 +112,9 @@ def annotate(
     from napari_samic.pipeline.common import check_channels
 
     job = recipes.job(
-        "annotate", images, out=out, prompts=prompts, masks=masks, simulate=simulate, model=model,
-        device=device, channels=check_channels(channels), axes=axes, series=series,
+        "annotate", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+        simulate=simulate, model=model, device=device, channels=check_channels(channels),
+        axes=axes, series=series,
         settings=settings, segment=segment, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
@@ -148,6 +151,7 @@ def train(
             "settings given besides count. Segment with --paper then, too.",
         ),
     ] = False,
+    mask_values: MaskValues = None,
     others: Annotated[
         list[str] | None,
         typer.Option(
@@ -178,10 +182,10 @@ def train(
         prompter = prompter.over(PrompterSettings.paper())
         heat, peaks = heat.over(HeatMapSettings.paper()), peaks.over(PeakSettings.paper())
     job = recipes.job(
-        "train", images, out=out, prompts=prompts, masks=masks, others=others or None, model=model,
-        device=device, channels=check_channels(channels), axes=axes, series=series,
-        settings=settings, prompter=prompter, heat=heat, peaks=peaks, adapt=adapt,
-        overwrite=overwrite, record=record,
+        "train", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+        others=others or None, model=model, device=device, channels=check_channels(channels),
+        axes=axes, series=series, settings=settings, prompter=prompter,
+        heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     told = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
@@ -221,6 +225,12 @@ def segment(
     device: Device = "auto",
     axes: Axes = None,
     series: Series = None,
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale", help="Fit the range anew to images of another scale than in training."
+        ),
+    ] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
@@ -243,7 +253,7 @@ def segment(
         method=method, device=device, axes=axes, series=series, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,
-        heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
+        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -258,6 +268,7 @@ def evaluate(
     *,
     predictions: Annotated[Path, typer.Option(help="Folder of label files.")],
     truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks, same stems.")],
+    mask_values: MaskValues = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,
     record: Record = None,
@@ -267,8 +278,8 @@ def evaluate(
     from napari_samic import recipes
 
     job = recipes.job(
-        "evaluate", predictions=predictions, truth=truth, out=out, overwrite=overwrite,
-        record=record,
+        "evaluate", predictions=predictions, truth=truth, mask_values=mask_values, out=out,
+        overwrite=overwrite, record=record,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures

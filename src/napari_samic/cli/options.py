@@ -32,6 +32,13 @@ Series = Annotated[
     int | None,
     typer.Option(help="Of files with several images, the one to take, from 0.", min=0),
 ]
+MaskValues = Annotated[
+    str | None,
+    typer.Option(
+        help="What values of masks mean, as 0=ground,128=void,255=object; others are numbers of "
+        "objects, if no object is named. Default: decided from all masks."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Overlay = Annotated[
     bool, typer.Option("--overlay", help="Also draw the first images on a contact sheet.")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from napari_samic.contracts import BoolArray, Plane
 from napari_samic.datasets.folders import (
     by_stem,
     names_in,
@@ -28,7 +29,8 @@ from napari_samic.datasets.folders import (
 )
 from napari_samic.datasets.items import DataSet, Item
 from napari_samic.images import open_images
-from napari_samic.masks import match_by_stem, read_mask
+from napari_samic.masks import match_by_stem, meaning_of, read_mask, read_truth
+from napari_samic.maskvalues import MaskValues
 
 IMAGES = "image|images|img"
 MASKS = "mask|masks|label|labels"
@@ -134,15 +136,27 @@ def read_folder(folder: str | Path, split: str | None = None) -> DataSet:
     Raises
     ------
     InputError
-        Another folder; it says what is missing. No image has a mask, or one has two.
+        Another folder; it says what is missing. No image has a mask, or one has two. Masks whose
+        values could mean this or that.
     """
     del split
     root = root_of(folder, ["images", "masks"], "images with masks")
     planes = open_images(root / "images")
     masks = match_by_stem(planes, root / "masks", require_all=False)
+    values = meaning_of(masks.values()).values
     items = tuple(
-        Item(plane.label, "object", plane.read, partial(read_mask, plane, masks[plane.label]))
+        Item(
+            plane.label,
+            "object",
+            plane.read,
+            partial(read_mask, plane, masks[plane.label], values=values),
+            read_ignored=partial(_void, plane, masks[plane.label], values) if values.void else None,
+        )
         for plane in planes
         if plane.label in masks
     )
     return DataSet(root.resolve().name, items, "share")
+
+
+def _void(plane: Plane, path: Path, values: MaskValues) -> BoolArray:
+    return read_truth(plane, path, values=values)[1]

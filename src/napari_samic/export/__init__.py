@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.atomic import atomic_file, kept_file
-from napari_samic.contracts import HeatMap, Image, IntArray
+from napari_samic.contracts import HeatMap, Image
 from napari_samic.errors import InputError
+from napari_samic.export.objects import checked_labels
 from napari_samic.pictures import contact_sheet, overlay
+from napari_samic.textfiles import writable
 
 __all__ = [
     "StackWriter",
@@ -62,20 +64,10 @@ def write_labels(
     """
     import tifffile
 
-    checked = _checked_labels(labels, str(path))
+    checked = checked_labels(labels, str(path))
     with atomic_file(path, overwrite=overwrite) as temporary:
         tifffile.imwrite(temporary, checked, compression="zlib", photometric="minisblack")
         ready(temporary)
-
-
-def _checked_labels(labels: NDArray[Any], where: str) -> IntArray:
-    if labels.ndim < 2 or labels.size == 0 or labels.dtype.kind not in "bui":
-        msg = f"{where}: {labels.dtype} {labels.shape}, expected whole numbers (..., H, W)."
-        raise InputError(msg)
-    low, high = labels.min(), labels.max()
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise InputError(f"{where}: labels from {low} to {high}, expected 0 to 2**31-1.")
-    return np.asarray(labels, dtype=np.int32)
 
 
 class StackWriter:
@@ -181,7 +173,7 @@ class StackWriter:
                 f"{self._stack_shape} planes of {self._shape}."
             )
             raise InputError(msg)
-        checked = np.ascontiguousarray(_checked_labels(labels, self._path.name), dtype="<i4")
+        checked = np.ascontiguousarray(checked_labels(labels, self._path.name), dtype="<i4")
         place = int(np.ravel_multi_index(index, self._stack_shape)) if index else 0
         self._file.seek(self._offset + place * checked.nbytes)
         self._file.write(checked.data)
@@ -280,16 +272,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {writable(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, set | frozenset):
         return sorted(plain(v) for v in value)
     if isinstance(value, Path):
-        return str(value)
+        return writable(str(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if isinstance(value, str):
+        return writable(value)
+    if value is None or isinstance(value, int):
         return value
     raise InputError(f"can't write a {type(value).__name__} to JSON or CSV. Turn it into text.")
 

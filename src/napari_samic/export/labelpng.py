@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_samic.atomic import atomic_file
 from napari_samic.errors import InputError
+from napari_samic.export.objects import checked_labels
 from napari_samic.pictures import label_colour
 
 LARGEST_INDEXED, LARGEST = 254, 65534
@@ -32,19 +33,17 @@ def write_label_png(path: str | Path, labels: NDArray[Any], *, overwrite: bool =
     """
     from PIL import Image
 
-    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
-        msg = f"{path}: {labels.dtype} {labels.shape}, expected whole numbers (H, W)."
-        raise InputError(msg)
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > LARGEST:
-        raise InputError(
-            f"{path}: labels from {low} to {high}, PNG holds 0 to {LARGEST}. Use TIFF."
-        )
+    checked = checked_labels(labels, str(path))
+    if checked.ndim != 2:
+        raise InputError(f"{path}: {labels.shape}, expected whole numbers (H, W).")
+    high = int(checked.max())
+    if high > LARGEST:
+        raise InputError(f"{path}: labels up to {high}, PNG holds 0 to {LARGEST}. Use TIFF.")
     if high <= LARGEST_INDEXED:
-        height, width = labels.shape
-        picture = Image.frombytes("P", (width, height), labels.astype(np.uint8).tobytes())
+        height, width = checked.shape
+        picture = Image.frombytes("P", (width, height), checked.astype(np.uint8).tobytes())
         picture.putpalette([0, 0, 0, *(v for k in range(1, 256) for v in label_colour(k))])
     else:
-        picture = Image.fromarray(np.asarray(labels, np.uint16))
+        picture = Image.fromarray(np.asarray(checked, np.uint16))
     with atomic_file(path, overwrite=overwrite) as temporary:
         picture.save(temporary, format="PNG")

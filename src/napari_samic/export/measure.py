@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.export.objects import Labelled
+from napari_samic.export.objects import Labelled, ranked
 
 SHAPES = (
     "area",
@@ -50,18 +50,20 @@ def measurements(
     """
     from skimage.measure import regionprops_table
 
-    if not image.labels.any():
+    values, ranks = ranked(image.labels)
+    if not values:
         return []
     names = [n for n in SHAPES if n != "perimeter" or spacing[0] == spacing[1]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the hull of an object of two pixels
-        places = regionprops_table(image.labels, properties=("label", "area", "centroid", "bbox"))
-        shapes = regionprops_table(image.labels, spacing=spacing, properties=tuple(names))
-    return [_row(image, i, places, shapes) | {"unit": unit} for i in range(len(places["label"]))]
+        places = regionprops_table(ranks, properties=("area", "centroid", "bbox"))
+        shapes = regionprops_table(ranks, spacing=spacing, properties=tuple(names))
+    return [_row(image, i, v, places, shapes) | {"unit": unit} for i, v in enumerate(values)]
 
 
-def _row(image: Labelled, i: int, places: dict[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
-    value = int(places["label"][i])
+def _row(
+    image: Labelled, i: int, value: int, places: dict[str, Any], shapes: dict[str, Any]
+) -> dict[str, Any]:
     about = image.of(value)
     return {
         "image": image.name,

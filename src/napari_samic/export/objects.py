@@ -1,18 +1,20 @@
-"""What is known of the objects of one label image, as all formats of export take it.
+"""Label images, checked, and what is known of their objects, as all formats of export take it.
 
-Knows no file and no model.
+Numbers may lie far apart: nothing here costs by the largest. Knows no file and no model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samic.contracts import BoolArray, IntArray
+from napari_samic.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Labelled:
         Names of the classes.
     numbered : bool
         Values count objects; else they are classes, and one value may be many objects.
+
+    Raises
+    ------
+    InputError
+        Labels that `checked_labels` refuses.
     """
 
     name: str
@@ -48,6 +55,9 @@ class Labelled:
     about: Mapping[int, About] = field(default_factory=dict)
     classes: Mapping[int, str] = field(default_factory=dict)
     numbered: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", checked_labels(self.labels, self.name))
 
     def of(self, value: int) -> About:
         """What is known of a value."""
@@ -81,7 +91,37 @@ class Cutout:
 
 def cutouts(labels: IntArray) -> Iterator[Cutout]:
     """Every object of a label image, by its value."""
-    for value, place in enumerate(ndimage.find_objects(labels), start=1):
-        if place is not None:
-            corner = (int(place[0].start), int(place[1].start))
-            yield Cutout(value, corner, np.asarray(labels[place] == value))
+    values, ranks = ranked(labels)
+    for value, place in zip(values, ndimage.find_objects(ranks), strict=True):
+        corner = (int(place[0].start), int(place[1].start))
+        yield Cutout(value, corner, np.asarray(labels[place] == value))
+
+
+def ranked(labels: IntArray) -> tuple[list[int], IntArray]:
+    """Values that are there, in order, and the image with 1, 2, 3, ... in their place.
+
+    >>> ranked(np.array([[0, 7], [7, 9]], np.int32))[0]
+    [7, 9]
+    """
+    values, places = np.unique(labels, return_inverse=True)
+    first = int(values[0] != 0)  # no ground
+    ranks = np.asarray(places.reshape(labels.shape) + first, np.int32)
+    return [int(v) for v in values if v], ranks
+
+
+def checked_labels(labels: NDArray[Any], where: str) -> IntArray:
+    """Labels as (..., H, W) int32.
+
+    Raises
+    ------
+    InputError
+        Fractions, no rows and columns, no pixel, or numbers outside 0 to 2**31 - 1.
+    """
+    if labels.ndim < 2 or labels.size == 0 or labels.dtype.kind not in "bui":
+        msg = f"{where}: {labels.dtype} {labels.shape}, expected whole numbers (..., H, W)."
+        raise InputError(msg)
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > np.iinfo(np.int32).max:
+        msg = f"{where}: labels from {low} to {high}, expected 0 to 2**31-1. Renumber them."
+        raise InputError(msg)
+    return np.asarray(labels, dtype=np.int32)

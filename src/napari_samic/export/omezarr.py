@@ -129,12 +129,21 @@ def _property(plane: Labelled, value: int) -> dict[str, Any]:
     return found if about.score is None else found | {"score": about.score}
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if `path` can't be a name, or is what may not be replaced."""
+    try:
+        is_there = path.exists()
+    except OSError as error:  # a name that is too long
+        raise output_error(path, error) from error
+    if is_there and not (overwrite and is_zarr(path)):
+        hint = "or overwrite it (--overwrite)" if is_zarr(path) else "it is no zarr folder"
+        raise OutputError(f"{path}: exists already. Choose another name, {hint}.")
+
+
 @contextmanager
 def _atomic_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """As `atomic_file`, for a zarr folder."""
-    if path.exists() and not (overwrite and is_zarr(path)):
-        hint = "or overwrite it (--overwrite)" if is_zarr(path) else "it is no zarr folder"
-        raise OutputError(f"{path}: exists already. Choose another name, {hint}.")
+    check_free(path, overwrite=overwrite)
     temporary, old = (path.with_name(f".{uuid4().hex}{TEMP_SUFFIX}") for _ in range(2))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

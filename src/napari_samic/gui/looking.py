@@ -105,8 +105,7 @@ def _models(references: Path) -> tuple[Facts, ...]:
 
 def _facts(one: Any) -> Facts:
     labels = one.labels()
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
+    areas = np.unique(labels[labels > 0], return_counts=True)[1]
     size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0
     facts = _as_told(Facts(one.label, None, len(areas), size), one)
     if not one.numbered or not len(areas):

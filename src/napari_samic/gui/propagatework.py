@@ -116,7 +116,7 @@ def _open(file: Path) -> Eyes:
 
 
 def _look(eyes: Eyes, plane: Plane) -> Look:
-    image = read_rgb(plane, eyes.worker.normalisation)
+    image = read_rgb(plane, eyes.worker.normalisation, is_strict=True)
     with eyes.lock:
         return Look(plane.label, image, eyes.worker.look(image))
 

@@ -49,7 +49,7 @@ class Sheet:
     @property
     def values(self) -> list[int]:
         """Values that are there."""
-        return [int(v) for v in np.flatnonzero(np.bincount(self.labels.ravel())) if v]
+        return [int(v) for v in np.unique(self.labels) if v]
 
     def points_of(self, number: int) -> tuple[Point, ...]:
         """Points of an object."""

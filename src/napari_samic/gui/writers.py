@@ -6,7 +6,7 @@ own dialog, which asks before it replaces a file. Needs no viewer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from napari_samic.errors import InputError
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
-    """One labels layer as a compressed int32 TIFF of its shape.
+    """One labels layer as a compressed int32 TIFF of its shape (several scales: of the first).
 
     Raises
     ------
@@ -26,7 +26,7 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     from napari_samic.export import write_labels as write
 
     del meta
-    write(path, np.asarray(data), overwrite=True)
+    write(path, np.asarray(_full(data)), overwrite=True)
     return [path]
 
 
@@ -68,14 +68,17 @@ def write_geojson(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 
 
 def _images(data: Any, meta: Mapping[str, Any]) -> Iterator[Any]:
-    """The slices of a layer, (H, W) int32 each, named as planes are."""
+    """The slices of a layer, (H, W) each, named as planes are."""
     from napari_samic.export.objects import Labelled
 
     name = str(meta.get("name", "labels"))
-    levels = isinstance(data, list | tuple)
-    whole = data[0] if levels else data
+    whole = _full(data)
     if whole.ndim < 2:
         raise InputError(f"{name}: {whole.ndim} axis, expected rows and columns.")
     for index in np.ndindex(*whole.shape[:-2]):
-        labels = np.asarray(whole[index], np.int32)
-        yield Labelled(name + "".join(f"[{i}]" for i in index), labels)
+        yield Labelled(name + "".join(f"[{i}]" for i in index), np.asarray(whole[index]))
+
+
+def _full(data: Any) -> Any:
+    """The array of a layer: of several scales the first, which has all pixels."""
+    return data[0] if isinstance(data, Sequence) else data

@@ -189,13 +189,13 @@ def _rows(one: Result, labels: IntArray) -> list[dict[str, Any]]:
 def _rows_of(
     label: str, labels: IntArray, about: Mapping[int, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    areas = np.bincount(labels.ravel())
-    values = [int(v) for v in np.flatnonzero(areas) if v]
-    scores = [about[v]["score"] for v in values if v in about and about[v]["score"] is not None]
+    found = np.unique(labels[labels > 0], return_counts=True)
+    areas = dict(zip(*(part.tolist() for part in found), strict=True))
+    scores = [about[v]["score"] for v in areas if v in about and about[v]["score"] is not None]
     head = {"image": label, "image_score": round(float(np.mean(scores)), 4) if scores else None}
     rows = [
-        {**head, "object": v, **about.get(v, {"class": 1}), "area_px": int(areas[v])}
-        for v in values
+        {**head, "object": v, **about.get(v, {"class": 1}), "area_px": area}
+        for v, area in areas.items()
     ]
     return rows or [{**head, "object": 0}]
 

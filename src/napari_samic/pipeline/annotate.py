@@ -16,6 +16,7 @@ from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Segmenter, Step
 from napari_samic.errors import InputError, PromptError
 from napari_samic.join import join
+from napari_samic.maskvalues import MaskValues
 from napari_samic.metrics import iou
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common
@@ -33,6 +34,7 @@ def annotate(
     out: Path | str,
     prompts: Path | str | None = None,
     masks: Path | str | None = None,
+    mask_values: str | None = None,
     simulate: bool = False,
     model: str = "tiny",
     device: str = "auto",
@@ -55,6 +57,9 @@ def annotate(
         SAMBOX prompt file; only the images that it names are done.
     masks : Path, optional
         Folder of ground truth; with `simulate`, a simulated annotator clicks from it.
+    mask_values : str, optional
+        What their values mean, as `maskvalues.parse_mask_values` takes it; else it is decided from
+        all of them. Void is ground here.
     model, device : str
     channels : sequence of int, optional
         Which become red, green and blue.
@@ -92,23 +97,28 @@ def annotate(
     if stored is not None:
         planes = common.named(planes, stored)
     else:
-        truth = mask_files.match_by_stem(planes, str(masks))
+        truth = mask_files.match_by_stem(planes, str(masks), tell=notices.append)
     folder = common.results_folder(out, [*(p.path for p in planes), *truth.values()])
     yield Step(0, len(planes), "looking at the images")
+    values = None
+    if truth:
+        meaning = mask_files.meaning_of(truth.values(), mask_values)
+        values = meaning.values
+        notices.append(meaning.line + " Void is ground here." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
     model = common.full_name(model)
     yield Step(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
-    work = _Work(segmenter, entries, truth, settings, segment)
+    work = _Work(segmenter, entries, truth, values, settings, segment)
     with atomic.claimed(folder):
         run = {**work.run, "axes": axes, "series": series}
         records = Records(folder, model, normalisation, run, overwrite=overwrite)
         sheet = Sheet(folder / "overlay.png" if overlay else None)
         loop = Loop(planes, work, records, sheet, inputs=work.inputs)
         outcome = yield from loop.run()
-    told = (*notices, *outcome.notices)
-    return replace(outcome, figures=_figures(loop.tallies), notices=told)
+    notices += outcome.notices
+    return replace(outcome, figures=_figures(loop.tallies), notices=tuple(notices))
 
 
 class _Work:
@@ -119,10 +129,12 @@ class _Work:
         segmenter: Segmenter,
         entries: dict[str, ImagePrompts],
         truth: dict[str, Path],
+        values: MaskValues | None,
         settings: AnnotateSettings | None,
         segment: SegmentSettings | None,
     ) -> None:
-        self.segmenter, self.entries, self.truth = segmenter, entries, truth
+        self.segmenter, self.entries = segmenter, entries
+        self.truth, self.values = truth, values
         self.settings, self.segment = settings or AnnotateSettings(), segment or SegmentSettings()
 
     @property
@@ -137,7 +149,8 @@ class _Work:
     def inputs(self, plane: Plane) -> dict[str, str]:
         """Hash of what is asked for, or of the mask that the clicks come from."""
         if plane.label not in self.entries:
-            return {"mask": sha256_of(self.truth[plane.label])}
+            mask = f"{sha256_of(self.truth[plane.label])} {self.values}"
+            return {"mask": hashlib.sha256(mask.encode()).hexdigest()}
         entry = self.entries[plane.label]
         asked = PromptFile((replace(entry, scores=(0.0,) * len(entry.objects)),))
         tree = to_tree(asked)["images"][0]["objects"]
@@ -159,7 +172,8 @@ class _Work:
         return Answer(result, caption, entry.objects, clicks=clicks, numbered=numbered)
 
     def _simulated(self, plane: Plane, image: Image) -> Answer:
-        truth = mask_files.read_mask(plane, self.truth[plane.label], shape=image.shape)
+        path = self.truth[plane.label]
+        truth = mask_files.read_mask(plane, path, shape=image.shape, values=self.values)
         done = sambox.annotate_image(self.segmenter, image, truth, self.settings)
         objects = tuple(a.prompts for a in done)
         result = join(

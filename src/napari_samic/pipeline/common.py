@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.images import open_images
+from napari_samic.listing import check_stems, folded, masks_among, natural_key, some
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.planes import planes_of_file, unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
@@ -71,12 +72,27 @@ def open_planes(
 ) -> list[Plane]:
     """As `open_images`, but a file among others that can't be opened raises when it is read.
 
+    Masks that lie beside their images, `c0_cp_masks.tif` beside `c0.tif`, are left out.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is given a line for what was left out.
+
     Raises
     ------
     InputError
-        Nothing there, two files of one stem, or a lone file or array that can't be opened.
+        Nothing there, two of one name (`a[1].tif` and the second plane of `a.tif`), or a lone file
+        or array that can't be opened.
     """
-    return open_images(images, axes=axes, series=series, strict=False, tell=tell)
+    planes = open_images(images, axes=axes, series=series, strict=False, tell=tell)
+    masks = set(masks_among({p.path: None for p in planes if p.path is not None}))
+    if masks and tell is not None:
+        names = sorted([path.name for path in masks], key=natural_key)
+        tell(f"taken for masks of the images beside them: {some(names)}.")
+    kept = [p for p in planes if p.path not in masks]
+    check_stems([p.label for p in kept], [p.path or f"plane {p.index} of an array" for p in kept])
+    return kept
 
 
 def planes_of(path: Path, *, palette_indices: bool = False) -> list[Plane]:
@@ -189,16 +205,30 @@ def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
     """
     if not stored.images:
         raise PromptError("the prompt file names no image. Annotate one first.")
-    by_label = {p.label: p for p in planes}
+    names = {folded(i.name): i.name for i in stored.images}
+    by_label = {p.label: p for p in (spelled_as(plane, names) for plane in planes)}
     missing = [i.name for i in stored.images if i.name not in by_label]
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         msg = (
-            f"no image for the prompts of {', '.join(missing[:5])}{more}. Give the folder in which "
-            "they were annotated."
+            f"no image for the prompts of {some(missing)}. Give the folder in which they were "
+            "annotated."
         )
         raise InputError(msg)
     return [by_label[i.name] for i in stored.images]
+
+
+def spelled_as(plane: Plane, names: Mapping[str, str]) -> Plane:
+    """A plane under the name that a table has for it, if they differ in case or accents alone.
+
+    Parameters
+    ----------
+    names : dict of str to str
+        Labels of the table by their `folded` spelling.
+    """
+    wanted = names.get(folded(plane.label), plane.label)
+    if wanted == plane.label:
+        return plane
+    return replace(plane, name=wanted.removesuffix(plane.label[len(plane.name) :]))
 
 
 def normalisation_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ def evaluate(
     *,
     predictions: Path | str,
     truth: Path | str,
+    mask_values: str | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
 ) -> Job[common.Outcome]:
@@ -28,6 +30,9 @@ def evaluate(
     predictions, truth : Path
         Folders (or globs); a prediction `a.tif` is scored against `a.png`, `a_mask.tif` and so on.
         Truth without a prediction is left out and counted in `unscored`.
+    mask_values : str, optional
+        What the values of the truth mean, as `maskvalues.parse_mask_values` takes it; else it is
+        decided from all of them. Void is not scored.
     out : Path, optional
         JSON file for the figures.
     overwrite : bool
@@ -41,19 +46,25 @@ def evaluate(
     Raises
     ------
     InputError
-        No predictions, or none that has a truth.
+        No predictions, or none that has a truth, or truth that could mean this or that.
     """
     target = Path(out) if out is not None else None
     if target is not None:
         atomic.check_free(target, overwrite=overwrite)
-    pairs, planes = _pairs(predictions, truth)
+    notices: list[str] = []
+    pairs, planes = _pairs(predictions, truth, notices.append)
+    yield Step(0, len(planes), "looking at the truth")
+    meaning = masks.meaning_of(pairs.values(), mask_values)
+    notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
     rows: dict[str, dict[str, float]] = {}
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
             found = masks.read_labels(plane)
-            wanted = masks.read_mask(plane, pairs[plane.label], shape=found.shape)
-            rows[plane.label] = image_scores(found, as_instances(wanted))
+            wanted, void = masks.read_truth(
+                plane, pairs[plane.label], shape=found.shape, values=meaning.values
+            )
+            rows[plane.label] = image_scores(found, as_instances(wanted), void=void)
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
             failures[plane.label] = message = common.reason(plane, error)
@@ -64,19 +75,28 @@ def evaluate(
         **summarise(list(rows.values())),
         "median_iou": float(np.median([r["iou"] for r in rows.values()])),
         "n": len(rows),
-        "unscored": len(listing.list_source(str(truth))) - len({p.name for p in planes}),
+        "unscored": _unscored(truth, set(pairs.values())),
         "images": rows,
     }
     if target is not None:
         export.write_json(target, figures, overwrite=overwrite)
-    return common.Outcome(target, tuple(rows), (), failures, figures)
+    return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
 
 
-def _pairs(predictions: Path | str, truth: Path | str) -> tuple[dict[str, Path], list[Plane]]:
+def _unscored(truth: Path | str, used: set[Path]) -> int:
+    """Masks without a prediction; images that lie beside a mask are none."""
+    paired = {listing.folded(listing.bare_stem(path)) for path in used}
+    left = [path for path in listing.list_source(str(truth)) if path not in used]
+    return sum(listing.folded(listing.stem_of(path)) not in paired for path in left)
+
+
+def _pairs(
+    predictions: Path | str, truth: Path | str, tell: Callable[[str], None]
+) -> tuple[dict[str, Path], list[Plane]]:
     """Truth of each prediction that has one; pictures among the predictions have none."""
     files = listing.list_source(str(predictions))
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
-    pairs = masks.match_by_stem(planes, str(truth), require_all=False)
+    pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
     used = sorted({p.path for p in scored if p.path is not None})
     listing.check_stems([listing.stem_of(path) for path in used], used)

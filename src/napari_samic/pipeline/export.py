@@ -10,13 +10,14 @@ from typing import Any
 from napari_samic import atomic
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError, OutputError
-from napari_samic.export import write_csv, write_json
+from napari_samic.export import omezarr, write_csv, write_json
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.labelpng import write_label_png
 from napari_samic.export.measure import COLUMNS, measurements
 from napari_samic.export.objects import Labelled
 from napari_samic.export.omezarr import write_ome_zarr
+from napari_samic.listing import check_stems
 from napari_samic.pipeline import common
 from napari_samic.pipeline.journal import whole
 from napari_samic.pipeline.records import Labels, recorded_prompts
@@ -103,29 +104,33 @@ class _Writing:
         self._rows: list[dict[str, Any]] = []
         self._coco = CocoTree("polygons" if how.coco_masks == "polygons" else "rle")
 
-    def names(self) -> Iterator[str]:
-        """Every file that will be written."""
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Every file that will be written, and of which image."""
         how = self.how
         for name, members in stacks(self.found).items():
-            yield from [f"{name}.tif"] * how.tiff + [f"{name}.ome.zarr"] * how.ome_zarr
+            for file in [f"{name}.tif"] * how.tiff + [f"{name}.ome.zarr"] * how.ome_zarr:
+                yield file, name
             for one in members:
                 stem = stem_of_plane(one.plane)
-                yield from [f"{stem}.png"] * how.png + [f"{stem}.geojson"] * how.geojson
-        yield from ["coco.json"] * how.coco + ["measurements.csv"] * how.table
+                for file in [f"{stem}.png"] * how.png + [f"{stem}.geojson"] * how.geojson:
+                    yield file, one.label
+        for file in ["coco.json"] * how.coco + ["measurements.csv"] * how.table:
+            yield file, "all"
         if how.prompt_file and self.found.stored is not None:
-            yield "prompts.json"
+            yield "prompts.json", "all"
 
     def check(self) -> None:
         """Raise before anything is written."""
         if self.how.prompt_file and self.found.stored is None:
             raise InputError(f"{self.found.folder}: has no prompts.json to export. Leave it out.")
-        for name in self.names():
+        check_stems(*zip(*self.names(), strict=True))
+        for name, _ in self.names():
             path = self.folder / name
+            check = omezarr.check_free if name.endswith(".zarr") else atomic.check_free
+            check(path, overwrite=True)
             if path.exists() and not self.overwrite:
                 msg = f"{path}: exists already. Choose another folder, or overwrite (--overwrite)."
                 raise OutputError(msg)
-            if not name.endswith(".zarr"):
-                atomic.check_free(path, overwrite=True)
 
     def file(self, name: str, members: Sequence[Result]) -> None:
         """Write what belongs to one label file."""

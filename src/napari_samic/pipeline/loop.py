@@ -7,6 +7,7 @@ done is recorded even when the job is cancelled, killed, or the disk fills up.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ Chained = Literal["", "planes", "files"]
 class Loop:
     """One run over planes; `run` is the job.
 
+    With `is_strict`, an image of another scale than the normalisation is for is refused.
+
     The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
     why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
     number of its planes. Steps of the phase "check" look at what an earlier run has left.
@@ -93,9 +96,11 @@ class Loop:
     heatmaps: bool = False
     chained: Chained = ""
     inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {}
+    is_strict: bool = False
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> Job[Outcome]:
         """Do every plane that has no result of this run; yields a Step each.
@@ -133,12 +138,13 @@ class Loop:
         finally:
             self.records.save(complete=complete)
             self.sheet.save()
+        notices = [f"{n} image{'s' * (n > 1)}: {text}." for text, n in self.remarks.items()]
         return Outcome(
             self.records.out,
             tuple(self.done),
             tuple(self.skipped),
             self.records.failures,
-            notices=survey.notices,
+            notices=(*survey.notices, *notices),
         )
 
     def _target(self, name: str) -> Path:
@@ -209,7 +215,11 @@ class Loop:
     ) -> Answer:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
-        image = read_rgb(plane, self.records.normalisation)
+        remarks: list[str] = []
+        image = read_rgb(
+            plane, self.records.normalisation, is_strict=self.is_strict, tell=remarks.append
+        )
+        self.remarks.update(remarks)
         answer = self.work(plane, image)
         result = answer.result
         if self.heatmaps and result.heat_map is not None:

@@ -20,7 +20,7 @@ from napari_samic import atomic, export
 from napari_samic.contracts import Image, IntArray, Plane, Prompts, Segmentation
 from napari_samic.errors import FormatError, OutputError, SamicError, StaleError
 from napari_samic.export import plain
-from napari_samic.listing import natural_key
+from napari_samic.listing import folded, natural_key
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.common import pixels_sha256
 from napari_samic.pipeline.journal import Journal, Unfinished, read_journal, stamp_of
@@ -175,7 +175,8 @@ def read_tables(folder: Path) -> Tables:
     if (folder / "scores.csv").exists():
         found.rows = _read_scores(folder / "scores.csv")
     found.made = load_provenance(folder)
-    for label in [k for k, made in found.made.items() if not (folder / made.file).is_file()]:
+    there = {folded(path.name) for path in folder.glob("*")}
+    for label in [k for k, made in found.made.items() if folded(made.file) not in there]:
         found.drop(label)
     found.unfinished = left = read_journal(folder)
     if left is None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from napari_samic import masks
+from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Job, Plane, Step
 from napari_samic.errors import FormatError, InputError, SamicError
 from napari_samic.export.objects import About, Labelled
-from napari_samic.listing import natural_key
+from napari_samic.listing import check_stems, folded, natural_key
 from napari_samic.normalise import Normalisation, read_rgb
-from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of
+from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of, spelled_as
 from napari_samic.pipeline.provenance import Made, difference
 from napari_samic.pipeline.records import read_tables
 from napari_samic.prompts import ImagePrompts, PromptFile
@@ -148,8 +148,9 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     known = {image.name: image for image in stored.images} if stored is not None else {}
     names = {**(stored.classes if stored is not None else {}), **(classes or {})}
     rows = _checked(place / "scores.csv", tables.rows)
+    spelled = {folded(name): name for name in known}
     planes = [
-        plane
+        spelled_as(plane, spelled)
         for file in sorted(files, key=lambda f: natural_key(f.name))
         for plane in _placed(planes_of(file, palette_indices=True), known)
     ]
@@ -287,4 +288,27 @@ def stem_of_plane(plane: Plane) -> str:
     return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
 
 
-__all__ = ["Result", "Results", "doubts_of", "read_results", "stacks", "stem_of_plane"]
+def check_plane_files(folder: Path, planes: Sequence[Plane], ending: str) -> None:
+    """Raise, before work begins, if planes can't have a file each of `stem_of_plane`.
+
+    Raises
+    ------
+    InputError
+        Two of one name: `day-0001`, and the second plane of `day`.
+    OutputError
+        A name that is too long.
+    """
+    check_stems([stem_of_plane(p) for p in planes], [p.label for p in planes])
+    for plane in planes:
+        atomic.check_free(folder / f"{stem_of_plane(plane)}{ending}", overwrite=True)
+
+
+__all__ = [
+    "Result",
+    "Results",
+    "check_plane_files",
+    "doubts_of",
+    "read_results",
+    "stacks",
+    "stem_of_plane",
+]

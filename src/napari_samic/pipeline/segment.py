@@ -14,11 +14,12 @@ from napari_samic.contracts import Job, Step
 from napari_samic.errors import FormatError, ModelError, SettingsError
 from napari_samic.models import backbones, methods, prompterfile
 from napari_samic.models.sam import load_segmenter
-from napari_samic.normalise import Normalisation
+from napari_samic.normalise import Normalisation, fit_outside
 from napari_samic.pipeline import common
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Chained, Loop, Tally, Work
 from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.results import check_plane_files
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker, tuned
 from napari_samic.reviews import sha256_of
@@ -51,6 +52,7 @@ def segment(
     memory: MemorySettings | None = None,
     strategy: StrategySettings | None = None,
     refine: RefineSettings | None = None,
+    rescale: bool = False,
     heatmaps: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
@@ -85,6 +87,8 @@ def segment(
         Whether what was found in one image says where to look in the next; with samic only.
     strategy : StrategySettings, optional
     refine : RefineSettings, optional
+    rescale : bool
+        Fit a range anew to images of another scale than those of the training; else they fail.
     heatmaps, overlay : bool
         Also write `heatmaps/` and `overlay.png`.
     overwrite : bool
@@ -115,6 +119,8 @@ def segment(
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     plan = _Plan.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes])
+    if heatmaps:
+        check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or plan.model)
     if memory is not None and memory.follow != "never":
         method = methods.TRAINED  # what was grown and tuned was judged on single images
@@ -132,8 +138,11 @@ def segment(
         "method": method,
         **{k: v.to_dict() for k, v in groups.items()},
     }
+    normalisation = plan.normalisation
+    if rescale:
+        normalisation = replace(normalisation, outside=fit_outside(planes, normalisation))
     with atomic.claimed(folder):
-        records = Records(folder, plan.model, plan.normalisation, run, overwrite=overwrite)
+        records = Records(folder, plan.model, normalisation, run, overwrite=overwrite)
         yield Step(0, len(planes), f"loading {name}")
         sheet = Sheet(folder / "overlay.png" if overlay else None)
         work = open_worker(
@@ -146,7 +155,9 @@ def segment(
             refine=refine or work.refine,
         )
         chained = _CHAINED[memory.follow] if memory is not None else ""
-        loop = Loop(planes, _in_order(work, memory), records, sheet, heatmaps, chained)
+        loop = Loop(
+            planes, _in_order(work, memory), records, sheet, heatmaps, chained, is_strict=True
+        )
         outcome = yield from loop.run()
     told = (*notices, *outcome.notices)
     return replace(outcome, figures=_figures(loop.tallies), notices=told)

@@ -15,6 +15,8 @@ from napari_samic import __version__, atomic, sambox
 from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import FormatError, InputError, SamicError, TrainingError
+from napari_samic.export.objects import ranked
+from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
@@ -42,6 +44,7 @@ def train(
     out: Path | str,
     prompts: Path | str | None = None,
     masks: Path | str | None = None,
+    mask_values: str | None = None,
     others: Any = None,
     model: str = "tiny",
     device: str = "auto",
@@ -69,6 +72,9 @@ def train(
         SAMBOX prompt file.
     masks : Path, optional
         Folder of masks; each object gives one point, at its inner maximum (`sambox.prompts_of`).
+    mask_values : str, optional
+        What their values mean, as `maskvalues.parse_mask_values` takes it; else it is decided from
+        all of them. Void is learned as ground.
     others : path, glob, folder, list of those, or array, optional
         Images without annotation, as those to be segmented, from which the network that grows
         learns, too, if there are ten references; 256 at most, drawn by the seed. Those that can't
@@ -108,7 +114,7 @@ def train(
     Raises
     ------
     InputError
-        Neither prompts nor masks, both, or nothing to read.
+        Neither prompts nor masks, both, nothing to read, or masks that could mean this or that.
     TrainingError
         One annotated image, or no two of a class where SAMIC's own network is trained.
     FormatError
@@ -133,10 +139,15 @@ def train(
     if others is not None:
         unseen = common.open_planes(others, axes=axes, series=series, tell=notices.append)
     unseen += planes if growing.adapt_others else []
-    planes, truth = _annotated(planes, stored, masks)
+    planes, truth = _annotated(planes, stored, masks, notices.append)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
+    values = MaskValues()
+    if truth:
+        meaning = mask_files.meaning_of(truth.values(), mask_values)
+        values = meaning.values
+        notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
-    references, failures = yield from read_references(planes, stored, truth, normalisation)
+    references, failures = yield from read_references(planes, stored, truth, normalisation, values)
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
@@ -241,11 +252,14 @@ def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingErro
 
 
 def _annotated(
-    planes: list[Plane], stored: PromptFile | None, masks: Path | str | None
+    planes: list[Plane],
+    stored: PromptFile | None,
+    masks: Path | str | None,
+    tell: Callable[[str], None],
 ) -> tuple[list[Plane], dict[str, Path]]:
     """Planes that have prompts or a mask, and where the masks are."""
     if stored is None:
-        truth = mask_files.match_by_stem(planes, str(masks), require_all=False)
+        truth = mask_files.match_by_stem(planes, str(masks), require_all=False, tell=tell)
         return [p for p in planes if p.label in truth], truth
     return common.named(planes, stored), {}
 
@@ -266,7 +280,7 @@ def _without_annotation(
     found = [plane for place, plane in by_place.items() if place not in known]
     for i in np.random.default_rng(seed).permutation(len(found)):
         try:
-            image = read_rgb(found[i], normalisation)
+            image = read_rgb(found[i], normalisation, is_strict=True)
         except SamicError as error:
             unread[found[i].label] = common.reason(found[i], error)
             continue
@@ -290,6 +304,7 @@ def read_references(
     stored: PromptFile | None,
     truth: dict[str, Path],
     normalisation: Normalisation,
+    values: MaskValues | None = None,
 ) -> Job[tuple[list[Reference], dict[str, str]]]:
     """Readable ones, and why the others are not; yields a Step each."""
     entries = {i.name: i for i in stored.images} if stored is not None else {}
@@ -297,13 +312,15 @@ def read_references(
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
-            image = read_rgb(plane, normalisation)
+            image = read_rgb(plane, normalisation, is_strict=True)
             if plane.label in entries:
                 entry = entries[plane.label]
                 common.check_same_image(entry, image)
                 reference = Reference(plane.label, image, entry.objects)
             else:
-                mask = mask_files.read_mask(plane, truth[plane.label], shape=image.shape)
+                path = truth[plane.label]
+                mask = mask_files.read_mask(plane, path, shape=image.shape, values=values)
+                mask = ranked(mask)[1]  # numbers far apart would cost by the largest
                 reference = Reference(plane.label, image, sambox.prompts_of(mask), mask)
             references.append(reference)
         except SamicError as error:

@@ -31,6 +31,7 @@ from napari_samic.settings import (
 )
 
 OPTIONS: dict[str, Any] = {
+    "mask_values": None,
     "simulate": False,
     "device": "auto",
     "encoder": None,
@@ -38,6 +39,7 @@ OPTIONS: dict[str, Any] = {
     "channels": None,
     "axes": None,
     "series": None,
+    "rescale": False,
     "heatmaps": False,
     "overlay": False,
     "overwrite": False,
@@ -95,14 +97,14 @@ KINDS = {
     "annotate": Kind(
         ("images", "prompts", "masks"),
         ("images", "out"),
-        ("simulate", "device", "channels", "axes", "series", "overlay", "overwrite"),
+        ("mask_values", "simulate", "device", "channels", "axes", "series", "overlay", "overwrite"),
         {"settings": AnnotateSettings, "segment": SegmentSettings},
         model="tiny",
     ),
     "train": Kind(
         ("images", "prompts", "masks", "others"),
         ("images", "out"),
-        ("device", "channels", "axes", "series", "overwrite"),
+        ("mask_values", "device", "channels", "axes", "series", "overwrite"),
         {
             "settings": TrainSettings,
             "prompter": PrompterSettings,
@@ -116,7 +118,17 @@ KINDS = {
     "segment": Kind(
         ("images", "prompter"),
         ("images", "prompter", "out"),
-        ("encoder", "method", "device", "axes", "series", "heatmaps", "overlay", "overwrite"),
+        (
+            "encoder",
+            "method",
+            "device",
+            "axes",
+            "series",
+            "rescale",
+            "heatmaps",
+            "overlay",
+            "overwrite",
+        ),
         {
             "settings": SegmentSettings,
             "peaks": PeakSettings,
@@ -128,7 +140,7 @@ KINDS = {
     "evaluate": Kind(
         ("predictions", "truth"),
         ("predictions", "truth"),
-        ("overwrite",),
+        ("mask_values", "overwrite"),
         {},
         is_file=True,
         has_model=False,
