@@ -432,7 +432,7 @@ def test_array_that_does_not_fit_is_one_line() -> None:
         def __getitem__(self, _: object) -> np.ndarray:
             raise MemoryError
 
-    with pytest.raises(ImageReadError, match="image: this needs more memory than there is"):
+    with pytest.raises(ImageReadError, match="image: it needs more memory than there is"):
         open_images(Huge())[0].read()
 
 

@@ -190,3 +190,10 @@ def test_normalisation_survives_json() -> None:
 def test_damaged_normalisation_is_a_format_error(values: dict[str, list[object]]) -> None:
     with pytest.raises(FormatError, match=r"normalisation: .*damaged"):
         Normalisation.from_dict(values)
+
+
+def test_image_that_fits_until_it_is_scaled_is_one_line() -> None:
+    giant = np.broadcast_to(np.uint16(7), (10**7, 10**7))
+    normalisation = Normalisation((0.0,), (9.0,), (0,))
+    with pytest.raises(ImageReadError, match=r"^giant: it needs more memory than there is"):
+        read_rgb(plane_of(giant, "giant"), normalisation)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as PillowImage
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import ImageReadError, InputError
@@ -295,6 +296,20 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert [shown[row, 0].tolist() for row in (0, 7, 15)] == [
         [0, 255, 255], [0, 0, 0], [255, 255, 255],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "YCbCr", "LAB", "P", "LA", "1", "jpeg"])
+def test_colours_are_those_that_pillow_shows(tmp_path: Path, kind: str) -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:16, :, 0], picture[16:, :, 2] = 255, 200
+    image = PillowImage.fromarray(picture).convert("YCbCr" if kind == "jpeg" else kind)
+    image.save(tmp_path / "a.tif", compression="jpeg" if kind == "jpeg" else None)
+    expected = np.array(PillowImage.open(tmp_path / "a.tif").convert("RGB"))
+    shown = open_images(tmp_path)[0].read()
+    if shown.dtype == bool:
+        shown = shown * np.uint8(255)
+    grey = shown if shown.ndim == 3 else np.repeat(shown[..., None], 3, axis=2)
+    np.testing.assert_array_equal(grey, expected)
 
 
 def test_alpha_beside_grey_is_no_channel(tmp_path: Path) -> None:

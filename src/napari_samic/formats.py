@@ -39,7 +39,6 @@ TURNS = {
 """Orientation: whether rows and columns change places, then the step along each."""
 
 _PILLOW = threading.Lock()
-_TOO_LARGE = "{name}: {found} needs more memory than there is. Make it smaller, or cut it up."
 _WORK_BYTES = 8  # a pixel, of what is made of it: three of colour, or a label and a comparison
 _ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Selection = tuple[int | slice, ...]
@@ -96,7 +95,7 @@ def reading(name: str) -> Iterator[None]:
     except SamicError:
         raise
     except MemoryError as error:
-        raise ImageReadError(_TOO_LARGE.format(name=name, found="this")) from error
+        raise too_large(name) from error
     except Exception as error:  # decoders raise anything: SyntaxError, struct.error, KeyError...
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         msg = f"{name}: can't be read ({cause}). Open it elsewhere, export it again or remove it."
@@ -108,6 +107,12 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and (
         path.suffix.lower() == ZARR_SUFFIX or any((path / mark).is_file() for mark in _ZARR_MARKS)
     )
+
+
+def too_large(name: str, found: str = "it") -> ImageReadError:
+    """The error of an image that does not fit into the memory."""
+    msg = f"{name}: {found} needs more memory than there is. Make it smaller, or cut it up."
+    return ImageReadError(msg)
 
 
 def check_memory(shape: Sequence[int], itemsize: int, name: str) -> None:
@@ -126,7 +131,7 @@ def check_memory(shape: Sequence[int], itemsize: int, name: str) -> None:
     if needed > (free := psutil.virtual_memory().available):
         size = " x ".join(map(str, shape))
         found = f"{size} pixels, {needed / 1e9:.0f} GB where {free / 1e9:.0f} GB are free,"
-        raise ImageReadError(_TOO_LARGE.format(name=name, found=found))
+        raise too_large(name, found)
 
 
 def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import FormatError, InputError
-from napari_samic.formats import check_pixels
+from napari_samic.formats import check_pixels, too_large
 
 _SAMPLE_PX = 65_536
 _COLOUR = (3, 4)
@@ -363,12 +363,15 @@ def read_rgb(
     Raises
     ------
     ImageReadError
-        The file can't be read.
+        The file can't be read, or does not fit into the memory.
     InputError
         NaN, a side below 2 pixels, or channels that do not fit the data set; if strict, a scale
         that does not.
     """
-    pixels = plane.read()
-    if is_strict:
-        normalisation.check(pixels, plane.label, tell)
-    return normalisation.apply(pixels, plane.label)
+    try:
+        pixels = plane.read()
+        if is_strict:
+            normalisation.check(pixels, plane.label, tell)
+        return normalisation.apply(pixels, plane.label)
+    except MemoryError as error:
+        raise too_large(plane.label) from error

@@ -31,7 +31,10 @@ from napari_samic.formats import (
     turned,
 )
 
-_WHITE_IS_0, _PALETTE, _CMYK = 0, 3, 5  # Photometric
+_WHITE_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # Photometric
+_SPACES = {_YCBCR: "YCbCr", 8: "LAB"}  # as Pillow calls them
+_PLAIN = (1, 5, 8, 32773, 32946, 50000)  # Compression that is none, or changes no number
+_ALPHA = ((1,), (2,))  # ExtraSamples
 _LARGE, _MOST_PACKED = 500_000_000, 30_000
 """Bytes of a page that need a file to match, and how far empty tiles can be packed."""
 _SIDE_SERIES = ("Thumbnail", "Label", "Macro", "Map")  # as tifffile names those of slide scanners
@@ -198,14 +201,14 @@ class _Shown:
         if as_stored:
             return None if turn == 1 else cls(-1, 0, is_alpha=False, colours=None, orientation=turn)
         bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
-        is_alpha = page.samplesperpixel == 2 and page.extrasamples[:1] in (
-            (1,),
-            (2,),
-        )  # ExtraSamples
+        is_alpha = page.samplesperpixel == 2 and page.extrasamples[:1] in _ALPHA
         colours = None if page.colormap is None else _colours(page.colormap)
-        if turn == 1 and not is_alpha and page.photometric not in (_WHITE_IS_0, _PALETTE, _CMYK):
+        kind = int(page.photometric)
+        if kind == _YCBCR and page.compression not in _PLAIN:
+            kind = _RGB  # what a decoder of JPEG makes of it
+        if turn == 1 and not is_alpha and kind not in (_WHITE_IS_0, _PALETTE, _CMYK, *_SPACES):
             return None
-        return cls(int(page.photometric), bits, is_alpha, colours, turn)
+        return cls(kind, bits, is_alpha, colours, turn)
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
         kind, depth = self.photometric, pixels.shape[2] if pixels.ndim == 3 else 1
@@ -213,6 +216,8 @@ class _Shown:
             pixels = self.colours[np.asarray(pixels, dtype=np.intp)]
         elif kind == _CMYK and depth == 4:
             pixels = _cmyk_to_rgb(pixels)
+        elif kind in _SPACES and depth == 3 and pixels.dtype == np.uint8:
+            pixels = _of_space(pixels, _SPACES[kind])
         elif kind == _WHITE_IS_0 and pixels.dtype.kind in "bu":
             pixels = ~pixels if pixels.dtype.kind == "b" else (1 << self.bits) - 1 - pixels
         if self.is_alpha and depth == 2:
@@ -225,6 +230,13 @@ def _colours(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
     rows = np.asarray(colormap).T  # (N, 3)
     eight = np.asarray(rows >> 8 if rows.max() > 255 else rows, dtype=np.uint8)
     return eight[:, 0] if (eight == eight[:, :1]).all() else eight
+
+
+def _of_space(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    from PIL import Image as PillowImage
+
+    rows, columns = pixels.shape[:2]
+    return np.asarray(PillowImage.frombytes(name, (columns, rows), pixels.tobytes()).convert("RGB"))
 
 
 def _cmyk_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
