@@ -122,6 +122,13 @@ def test_name_of_a_series_and_of_another_file_collide(tmp_path: Path) -> None:
         open_images(tmp_path)
 
 
+def test_image_that_is_called_label_is_an_image(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for name in ("Label", "other"):
+            file.write(pixels(40, 50), metadata={"axes": "YX", "Name": name})
+    assert [p.label for p in open_images(tmp_path)] == ["a[s0]", "a[s1]"]
+
+
 def test_slide_is_its_baseline(tmp_path: Path) -> None:
     image = pixels(256, 256, 3)
     with tifffile.TiffWriter(tmp_path / "a.svs") as file:
@@ -169,6 +176,13 @@ def test_unnamed_mask_stack_is_read_by_the_axes_of_its_image(tmp_path: Path) -> 
     planes = open_images(image, axes="YXZC")
     tifffile.imwrite(tmp_path / "image.tif", mask, **GREY)
     np.testing.assert_array_equal(read_mask(planes[7], tmp_path / "image.tif"), mask[..., 7])
+
+
+def test_result_of_an_image_with_given_axes_is_read_as_it_was_written(tmp_path: Path) -> None:
+    planes = open_images(pixels(40, 50, 12), axes="YXZ")
+    labels = pixels(12, 40, 50)
+    tifffile.imwrite(tmp_path / "image.tif", labels, photometric="minisblack")
+    np.testing.assert_array_equal(read_mask(planes[7], tmp_path / "image.tif"), labels[7])
 
 
 # --- sets -------------------------------------------------------------------------------------

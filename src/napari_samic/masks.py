@@ -315,7 +315,8 @@ def _planes_for(plane: Plane, path: Path) -> list[Plane]:
     """Planes of a mask file: the series of the image, by the axes that were given for it."""
     opened = open_path(path, palette_indices=True)
     found = opened.planes
-    if plane.axes and opened.is_guessed:
+    fits = _squeezed(found[0].stack_shape) == _squeezed(plane.stack_shape)
+    if plane.axes and opened.is_guessed and not fits:
         without = re.sub("[CS]", "", plane.axes.upper())
         with suppress(InputError):  # a mask has its image's axes, but seldom the channels
             found = planes_of_file(path, without, palette_indices=True)

@@ -37,7 +37,8 @@ _PLAIN = (1, 5, 8, 32773, 32946, 50000)  # Compression that is none, or changes 
 _ALPHA = ((1,), (2,))  # ExtraSamples
 _LARGE, _MOST_PACKED = 500_000_000, 30_000
 """Bytes of a page that need a file to match, and how far empty tiles can be packed."""
-_SIDE_SERIES = ("Thumbnail", "Label", "Macro", "Map")  # as tifffile names those of slide scanners
+_SLIDES = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs")  # kinds of series in tifffile
+_ASIDE = ("Thumbnail", "Label", "Macro", "Map")  # series of these, by name
 
 
 def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
@@ -83,7 +84,8 @@ def _full_resolution(series: Any) -> list[int]:
 
 
 def _is_aside(one: Any) -> bool:
-    return one.keyframe.is_reduced or one.keyframe.is_mask or one.name in _SIDE_SERIES
+    is_of_slide = one.kind in _SLIDES and one.name in _ASIDE
+    return is_of_slide or one.keyframe.is_reduced or one.keyframe.is_mask
 
 
 def _lazy(file: Any, number: int, *, palette_indices: bool) -> LazyArray:
@@ -249,7 +251,12 @@ def _cmyk_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_chain(path: Path) -> None:
-    """Raise ValueError if the chain of pages comes back to a page: to follow it has no end."""
+    """Raise ValueError if the chain of pages comes back to a page: to follow it has no end.
+
+    NDPI is left out: it has 64-bit places in a 32-bit file.
+    """
+    if path.suffix.lower() == ".ndpi":
+        return
     with path.open("rb") as file:
         head = file.read(16)
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
