@@ -242,6 +242,26 @@ def test_file_that_points_to_the_metadata_of_another_is_part_of_its_set(tmp_path
     np.testing.assert_array_equal([p.read() for p in planes], pages)
 
 
+@pytest.mark.parametrize("count", [3, 1])
+def test_metadata_in_a_companion_file_are_read(tmp_path: Path, count: int) -> None:
+    pages = [pixels(40, 50) for _ in range(count)]
+    files = write_set(tmp_path, pages)
+    with tifffile.TiffFile(files[0]) as file:
+        xml = file.pages.first.description
+    own = xml.partition(' UUID="')[2].partition('"')[0]
+    (tmp_path / "set.companion.ome").write_text(xml.replace(f' UUID="{own}"', ' UUID="urn:c"', 1))
+    text = f'<OME xmlns="{SPACE}"><BinaryOnly MetadataFile="set.companion.ome" UUID="u"/></OME>'
+    for file, page in zip(files, pages, strict=True):
+        tifffile.imwrite(file, page, description=text.encode(), **GREY)
+    planes, lines = opened(tmp_path)
+    np.testing.assert_array_equal([p.read() for p in planes], pages)
+    assert ({p.name for p in planes}, len(lines)) == ({"set_0"}, count > 1)
+    (tmp_path / "set.companion.ome").unlink()
+    planes, (line,) = opened(tmp_path)
+    assert [p.label for p in planes] == [f"set_{n}" for n in range(count)]
+    assert "its OME metadata are in a file that is not beside it" in line
+
+
 # --- pixels as shown --------------------------------------------------------------------------
 
 TURNED = {  # of [[1, 2, 3], [4, 5, 6]], as EXIF defines them

@@ -61,17 +61,20 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
         group = _set_of(path)
         if group.fault:
             return Images([LazyArray((2, 2), "YX", partial(_refuse, group.fault))], (), group.files)
-        with tifffile.TiffFile(group.files[0] if group.files else path) as file:
+        first = group.files[0] if group.files else path
+        with tifffile.TiffFile(first, omexml=group.companion or None) as file:
             if not file.series:
                 raise ValueError("it holds no image")
             numbers = _full_resolution(file.series)
             is_cut = len(numbers) < len(file.series)
-            parts = [_lazy(file, number, palette_indices=palette_indices) for number in numbers]
+            how = {"is_set": bool(group.files), "palette_indices": palette_indices}
+            parts = [_lazy(file, number, **how) for number in numbers]
             is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
     remarks = {
-        f"opened with the other {len(group.files) - 1} files of its set": bool(group.files),
+        f"opened with the other {len(group.files) - 1} files of its set": len(group.files) > 1,
         "the thumbnail or other side images in it are left out": is_cut,
         "images of its set whose files are not beside it are left out": group.is_part,
+        "its OME metadata are in a file that is not beside it": group.is_lost,
         "turned as its Orientation tag says": is_turned,
     }
     return Images(parts, tuple(text for text, holds in remarks.items() if holds), group.files)
@@ -88,12 +91,12 @@ def _is_aside(one: Any) -> bool:
     return is_of_slide or one.keyframe.is_reduced or one.keyframe.is_mask
 
 
-def _lazy(file: Any, number: int, *, palette_indices: bool) -> LazyArray:
+def _lazy(file: Any, number: int, *, is_set: bool, palette_indices: bool) -> LazyArray:
     series = file.series[number]
     shape = tuple(int(n) for n in series.shape)
     named = series.axes if all(series.axes.count(a) == 1 for a in "YX") else ""
     take = partial(_take, Path(file.filehandle.path), number)
-    if series.is_multifile:
+    if is_set:
         places = [_Place.of(page) for page in series.pages]
         take = partial(_take_of_set, tuple(places), shape, series.keyframe.shape)
     shown = _Shown.of(series.keyframe, as_stored=palette_indices)
@@ -297,23 +300,34 @@ class _Set:
         All that are there, that with the metadata first; () if it stands alone.
     is_part : bool
         Images of which no file is there are left out.
+    is_lost : bool
+        The metadata are in a file that is not there.
+    companion : str
+        The metadata, where they are in a file of their own.
     fault : str
         Why the set can't be read.
     """
 
     files: tuple[Path, ...] = ()
     is_part: bool = False
+    is_lost: bool = False
+    companion: str = ""
     fault: str = ""
 
 
 def _set_of(path: Path) -> _Set:
     """The OME-TIFF set that `path` belongs to; it is faulty if an image lacks some of its files."""
-    root = _ome_root(path)
-    for element in [] if root is None else root:
-        master = path.with_name(element.get("MetadataFile", path.name))
-        if _is(element, "BinaryOnly") and master != path and _is_tiff(master):
+    root, companion = _ome_root(path), ""
+    elsewhere = root.find("{*}BinaryOnly") if root is not None else None
+    if elsewhere is not None:
+        master = path.with_name(elsewhere.get("MetadataFile", ""))
+        if not master.is_file() or master == path:
+            return _Set(is_lost=True)
+        if master.suffix.lower() in TIFF_SUFFIXES:
             path, root = master, _ome_root(master)
-            break
+        else:
+            companion = master.read_text(encoding="utf-8")
+            root = ElementTree.fromstring(companion)
     if root is None:
         return _Set()
     images = [_files_of(one, path, root.get("UUID")) for one in root if _is(one, "Image")]
@@ -327,7 +341,8 @@ def _set_of(path: Path) -> _Set:
                 f"{lost}. Put them beside it, or export the image to one file."
             )
             return _Set(members, fault=fault)
-    return _Set(members if len(members) > 1 else (), is_part=any(there) and not all(there))
+    is_part = any(there) and not all(there)
+    return _Set(members if len(members) > 1 or companion else (), is_part, companion=companion)
 
 
 def _ome_root(path: Path) -> ElementTree.Element | None:
@@ -356,7 +371,3 @@ def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[P
 
 def _is(element: ElementTree.Element, tag: str) -> bool:
     return element.tag.rpartition("}")[2] == tag
-
-
-def _is_tiff(path: Path) -> bool:
-    return path.suffix.lower() in TIFF_SUFFIXES and path.is_file()
