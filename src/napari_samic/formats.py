@@ -157,9 +157,7 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
         size = 4 if bands[0] in "IF" else 1
         check_memory((image.height, image.width, *depth), size, path.name)
         image.load()
-        turn = 1
-        with suppress(Exception):  # damaged notes of a camera spoil no picture
-            turn = image.getexif().get(ORIENTATION, 1)
+        turn = exif_turn(image)
         wanted = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "La": "L"}
         mode = wanted.get(image.mode, image.mode)
         is_as_it_is = mode == image.mode or (image.mode == "P" and palette_indices)
@@ -178,7 +176,15 @@ def open_pillow(path: Path) -> Any:
             PillowImage.MAX_IMAGE_PIXELS = limit
 
 
-def turned(pixels: NDArray[Any], orientation: Any) -> NDArray[Any]:
+def exif_turn(image: Any) -> int:
+    """Orientation of an image that Pillow opened; 1, as it is, if nothing sensible is noted."""
+    with suppress(Exception):  # damaged notes of a camera spoil no picture
+        turn = image.getexif().get(ORIENTATION)
+        return turn if turn in TURNS else 1
+    return 1
+
+
+def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Pixels, (H, W) or (H, W, C), as EXIF's Orientation wants them shown.
 
     >>> turned(np.array([[1, 2, 3]]), 6).tolist(), turned(np.array([[1, 2, 3]]), 3).tolist()

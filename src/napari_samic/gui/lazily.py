@@ -15,10 +15,9 @@ import numpy as np
 from napari_samic.contracts import Plane
 from napari_samic.errors import InputError, SamicError
 from napari_samic.formats import (
-    ORIENTATION,
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
-    TURNS,
+    exif_turn,
     open_pillow,
     reading,
 )
@@ -103,9 +102,9 @@ def _kind(plane: Plane) -> Kind:
         with reading(path.name), open_pillow(path) as picture:
             depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode)
             if depth is not None:
-                turn = picture.getexif().get(ORIENTATION) if "exif" in picture.info else 1
+                turn = exif_turn(picture) if "exif" in picture.info else 1
                 sides = (picture.height, picture.width)
-                sides = sides[::-1] if turn in TURNS and TURNS[turn][0] else sides
+                sides = sides[::-1] if turn > 4 else sides
                 return (*sides, *depth), np.dtype(np.uint8)
     pixels = plane.read()
     return pixels.shape, pixels.dtype
