@@ -75,6 +75,17 @@ def test_thumbnail_is_never_the_image(tmp_path: Path, place: int) -> None:
     assert [("thumbnail" in line) for line in lines] == [True] * (place == 0)  # else a pyramid
 
 
+def test_smaller_page_that_is_left_out_is_told_unless_it_is_marked(tmp_path: Path) -> None:
+    image = pixels(64, 64)
+    for reduced in (-1, 1):
+        path = write_pages(tmp_path / "a.tif", [image, image[::2, ::2]], reduced=reduced)
+        (plane,), lines = opened(path)
+        np.testing.assert_array_equal(plane.read(), image)
+        assert [("taken for levels of a pyramid" in line) for line in lines] == [True] * (
+            reduced < 0
+        )
+
+
 def test_lone_page_that_calls_itself_reduced_is_the_image(tmp_path: Path) -> None:
     (plane,), lines = opened(write_pages(tmp_path / "a.tif", [pixels(40, 50)], reduced=0))
     assert (plane.read().shape, lines) == ((40, 50), [])

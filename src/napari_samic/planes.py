@@ -251,7 +251,7 @@ def _channels_last(shape: tuple[int, ...], letters: str) -> str:
 
 def guess_of(lazy: LazyArray) -> tuple[str, ...]:
     """What to say of axes that had to be guessed; nothing where there is no doubt."""
-    if _is_named(lazy.axes) or not 2 < len(lazy.shape) < 5:
+    if _is_named(lazy.axes) or not 2 < len(lazy.shape) < 5 or sum(n > 1 for n in lazy.shape) < 3:
         return ()
     letters = axes_of(lazy, "").replace("I", "Q")
     words = " x ".join(_WORDS.get(letter, "planes") for letter in letters)

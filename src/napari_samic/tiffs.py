@@ -67,12 +67,14 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
                 raise ValueError("it holds no image")
             numbers = _full_resolution(file.series)
             is_cut = len(numbers) < len(file.series)
+            is_pyramid = any(_has_unmarked_levels(file.series[number]) for number in numbers)
             how = {"is_set": bool(group.files), "palette_indices": palette_indices}
             parts = [_lazy(file, number, **how) for number in numbers]
             is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
     remarks = {
         f"opened with the other {len(group.files) - 1} files of its set": len(group.files) > 1,
         "the thumbnail or other side images in it are left out": is_cut,
+        "smaller pages are taken for levels of a pyramid and left out": is_pyramid,
         "images of its set whose files are not beside it are left out": group.is_part,
         "its OME metadata are in a file that is not beside it": group.is_lost,
         "turned as its Orientation tag says": is_turned,
@@ -89,6 +91,12 @@ def _full_resolution(series: Any) -> list[int]:
 def _is_aside(one: Any) -> bool:
     is_of_slide = one.kind in _SLIDES and one.name in _ASIDE
     return is_of_slide or one.keyframe.is_reduced or one.keyframe.is_mask
+
+
+def _has_unmarked_levels(one: Any) -> bool:
+    """Whether there are smaller pages of which nothing but the size says that they are the same."""
+    pages = [level.keyframe for level in one.levels[1:] if one.kind == "generic"]
+    return any(not page.is_reduced and not page.is_subifd for page in pages)
 
 
 def _lazy(file: Any, number: int, *, is_set: bool, palette_indices: bool) -> LazyArray:
