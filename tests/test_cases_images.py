@@ -124,12 +124,14 @@ def test_shell_tells_what_was_guessed_and_reads_what_is_asked_for(shell, scenes,
         tifffile.imwrite(tmp_path / "images" / f"{stem}.tif", cube, photometric="minisblack")
     ran = simulated(shell, tmp_path, toy)
     assert ran.code == 0
-    (note,) = ran.complaints
+    note, left_out = ran.complaints
     assert note.startswith("note: 2 files, as p0.tif: axes are not named, taken for rows x columns")
+    assert "p2.png, p3.png" in left_out
     assert tifffile.imread(tmp_path / "out" / "p0.tif").shape == truth.shape
     again = simulated(shell, tmp_path, toy, "--axes", "YXC", "--overwrite", "--json")
-    (note,) = again.json["notices"]
-    assert (again.code, note[:12]) == (0, "mask values:")
+    left_out, meaning = again.json["notices"]
+    assert (again.code, meaning[:12]) == (0, "mask values:")
+    assert "p2.png" in left_out
 
 
 def test_each_series_has_a_result_of_its_own(shell, scenes, toy, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,9 +124,12 @@ def claimed(folder: Path) -> Iterator[None]:
         msg = f"{folder}: another run is writing there. Wait for its end, or choose another folder."
         raise OutputError(msg) from error
     try:
-        for left in folder.rglob(f".*{TEMP_SUFFIX}"):
-            with suppress(OSError):
-                left.unlink()
+        for left in list(folder.rglob(f".*{TEMP_SUFFIX}")):
+            if left.is_dir():  # an OME-Zarr
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    left.unlink()
         yield
     finally:
         if lock is not None:

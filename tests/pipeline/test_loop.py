@@ -491,6 +491,7 @@ def test_second_run_in_a_folder_is_refused(folder):
 
 def test_what_a_killed_writer_left_is_removed(folder):
     (folder / "out" / f".0a{atomic.TEMP_SUFFIX}").write_bytes(b"half")
+    (folder / "out" / f".0b{atomic.TEMP_SUFFIX}" / "0").mkdir(parents=True)
     with atomic.claimed(folder / "out"):
         pass
     assert not hidden_files(folder / "out")

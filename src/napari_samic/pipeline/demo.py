@@ -20,12 +20,14 @@ from napari_samic.pipeline.evaluate import evaluate
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
 from napari_samic.prompts import load_prompts
-from napari_samic.settings import TrainSettings
+from napari_samic.settings import AdaptSettings, TrainSettings
 
 PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
 SETTINGS = TrainSettings(epochs=20, patience=8, views=2)
 """Of SAMIC's own network, should the adapted one be refused."""
+ADAPT = AdaptSettings(adapt_steps=60)
+"""Drawn cells and coins are easy: more batches give no better masks (`docs/benchmarks.md`)."""
 
 
 def demo(
@@ -105,7 +107,7 @@ def _one_set(
             ),
             "train": train(
                 folder / "references", prompts=prompts, out=prompter, model=model, device=device,
-                settings=SETTINGS, overwrite=True,
+                settings=SETTINGS, adapt=ADAPT, overwrite=True,
             ),
             "segment": segment(
                 folder / "images", prompter=prompter, out=folder / "labels", device=device,
