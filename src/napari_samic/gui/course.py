@@ -68,7 +68,7 @@ class Curves:
             losses, scores = (
                 {int(n): float(v) for n, v in known.get(k, [])} for k in ("losses", "scores")
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return cls()
         return cls(losses, scores, known.get("batches") is True)
 
