@@ -54,3 +54,15 @@ def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme
     assert (ran.code, ran.complaints) == (0, [])
     for found in Path("again/labels").glob("*.tif"):
         assert (Path("by-hand/labels") / found.name).read_bytes() == found.read_bytes()
+
+
+def test_every_hostile_example_of_the_page_on_security_is_a_test():
+    page = (README.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 25
+    lost = [
+        f"{file}::{name}"
+        for file, name in named
+        if f"def {name}(" not in (README.parent / file).read_text(encoding="utf-8")
+    ]
+    assert not lost

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -82,3 +83,36 @@ def test_layers_are_lazy_stacks_of_images_and_truth(tmp_path, monkeypatch):
     assert (images.shape, options["rgb"], kind) == ((3, 30, 40, 3), True, "labels")
     assert truth.shape == (3, 30, 40)
     assert [int(np.asarray(truth[n]).max()) for n in range(3)] == [0, 1, 1]
+
+
+def spoiled(folder, member, content):
+    """The archive with one file more, and its checksum."""
+    made, _ = archive(folder)
+    with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(member, content)
+    return made, hashlib.sha256((folder / "set.zip").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("member", ["../../outside", "/outside", "Kvasir-SEG/../../../outside"])
+def test_archive_unpacks_nothing_outside(tmp_path, monkeypatch, member):
+    made, sha256 = spoiled(tmp_path, member, b"evil")
+    put(monkeypatch, made)
+    run(kvasir.fetch(sha256=sha256))
+    assert not list(tmp_path.rglob("outside*"))
+
+
+def test_link_in_an_archive_is_no_link_on_the_disk(tmp_path, monkeypatch):
+    link = zipfile.ZipInfo("Kvasir-SEG/images/link.jpg")
+    link.external_attr = 0o120777 << 16
+    made, sha256 = spoiled(tmp_path, link, "/etc/passwd")
+    put(monkeypatch, made)
+    run(kvasir.fetch(sha256=sha256))
+    assert not [p for p in kvasir.folder().rglob("*") if p.is_symlink()]
+
+
+def test_zip_bomb_in_place_of_the_archive_is_not_unpacked(tmp_path, monkeypatch):
+    made, sha256 = spoiled(tmp_path, "Kvasir-SEG/bomb", bytes(600_000_000))
+    put(monkeypatch, made)
+    with pytest.raises(WeightsError, match=r"unpacks to 600\d+ bytes"):
+        run(kvasir.fetch(sha256=sha256))
+    assert not kvasir.is_here()

@@ -49,3 +49,12 @@ def test_file_larger_than_any_of_ours_is_not_read(tmp_path):
 def test_path_that_can_not_be_is_one_line(tmp_path):
     with pytest.raises(SamicError, match="can't be read"):
         read_text(tmp_path / ("a" * 300), "another")
+
+
+def test_outlines_of_a_data_set_may_be_of_numbers_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(textfiles, "MOST_TREE", 0)
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"segmentation": [[1.5, 2.5] * 1000]}, separators=(",", ":")))
+    with pytest.raises(FormatError, match="more brackets and commas"):
+        read_json(path, "another")
+    assert len(read_json(path, "another", dense=True)["segmentation"][0]) == 2000

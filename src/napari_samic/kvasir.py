@@ -7,6 +7,7 @@ compared with its checksum, and unpacked whole or not at all. Knows no napari.
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ URL = "https://datasets.simula.no/downloads/kvasir-seg.zip"
 SHA256 = "03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7"
 """As ncalab publishes it; no checksum comes from the authors of the set."""
 ARCHIVE = "kvasir-seg.zip"
+LARGEST = 500_000_000
+"""Bytes that the archive may unpack to; it has 60 million."""
 
 
 def folder() -> Path:
@@ -53,12 +56,15 @@ def fetch(url: str = URL, sha256: str = SHA256) -> Job[Path]:
     yield Step(0, 0, "unpacking Kvasir-SEG")
     temporary = target.with_name(target.name + ".unpacking")
     try:
+        with zipfile.ZipFile(archive) as packed:
+            if (size := sum(one.file_size for one in packed.infolist())) > LARGEST:
+                raise ValueError(f"unpacks to {size} bytes, expected at most {LARGEST}")
         shutil.unpack_archive(archive, temporary, "zip")
         inner = next((p.parent for p in temporary.rglob("images") if p.is_dir()), None)
         if inner is None or not (inner / "masks").is_dir():
             raise WeightsError(f"{archive.name}: no folders images and masks. Fetch it again.")
         inner.replace(target)
-    except (OSError, ValueError, shutil.ReadError) as error:
+    except (OSError, ValueError, shutil.ReadError, zipfile.BadZipFile) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{archive}: can't be unpacked ({error}).") from error

@@ -12,7 +12,7 @@ from napari_samic.errors import InputError
 from napari_samic.gui import saliency, trust
 from napari_samic.gui.gallery import Gallery
 from napari_samic.settings import HeatMapSettings
-from toys import scene
+from toys import scene, write_image
 
 HEAT = HeatMapSettings(sigma_frac=0.02)
 
@@ -109,6 +109,21 @@ def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
     assert not gallery.wants_glow
     with pytest.raises(InputError, match="not open in napari"):
         gallery.select("cells[0]")
+
+
+def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(bench, gallery, tmp_path):
+    begin(bench, tmp_path / "p")
+    annotate(bench, 2, 3)
+    for page in bench.desk.state.pages.values():
+        page.file = str(tmp_path / "private" / f"{page.name}.tif")
+        write_image(Path(page.file), scene(2)[0])
+    bench.viewer.layers.clear()
+    bench.layer = bench.pixels = None
+    gallery.open()
+    bench.runner.settle()
+    assert all("you opened no image of this folder yet" in one.why for one in gallery.thumbs)
+    with pytest.raises(InputError, match=r"private/cells\[2\]\.tif yet\. Open its image"):
+        run(bench.reference_images())
 
 
 @pytest.mark.parametrize("where", ["its own", "the project's", "the project's, its own is damaged"])

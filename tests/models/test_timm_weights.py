@@ -272,3 +272,9 @@ def test_imported_file_is_told_by_the_name_it_got(tmp_path, monkeypatch):
     encoder, sha256 = timm_weights.load("test_convnext-mine")
     assert (encoder.name, same(encoder, state)) == ("test_convnext", True)
     assert sha256 == registry.weights_sha256("test_convnext-mine")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:evil/resnet50", "hf_hub:evil/x", "local-dir:/evil"])
+def test_encoder_that_names_a_repository_is_refused(name):
+    with pytest.raises(ModelError, match="timm has none of this name"):
+        timm_weights.load(name)

@@ -171,3 +171,18 @@ def test_mark_that_can_not_be_written_is_told(tmp_path):
     (tmp_path / "mark").mkdir()
     with pytest.raises(OutputError, match="that is a folder"):
         save_mark(tmp_path / "mark", watch.mark)
+
+
+class Evil:
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return open, (str(self.flag), "w")
+
+
+def test_mark_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"kind": Evil(tmp_path / "was_run")}, tmp_path / "m.mark")
+    with pytest.raises(FormatError, match=r"m\.mark: no training to go on with"):
+        load_mark(tmp_path / "m.mark")
+    assert not (tmp_path / "was_run").exists()

@@ -40,7 +40,7 @@ def read_instances(path: Path, place: Callable[[str], Path], split: str = "") ->
     FormatError
         Not JSON, or not of this format.
     """
-    tree = read_json(path, "an instances file of COCO's format")
+    tree = read_json(path, "an instances file of COCO's format", dense=True)
     try:
         names = {int(c["id"]): str(c["name"]) for c in tree["categories"]}
         images = sorted(tree["images"], key=lambda image: str(image["file_name"]))
@@ -92,7 +92,7 @@ def class_names(path: Path) -> list[str]:
     FormatError
         Not JSON, or not of this format.
     """
-    tree = read_json(path, "an instances file of COCO's format")
+    tree = read_json(path, "an instances file of COCO's format", dense=True)
     try:
         return [str(c["name"]) for c in sorted(tree["categories"], key=lambda c: int(c["id"]))]
     except (KeyError, TypeError, ValueError) as error:
