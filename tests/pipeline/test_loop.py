@@ -388,6 +388,22 @@ def test_line_of_the_journal_that_was_cut_off_is_passed_over(folder):
     assert len(again.skipped) == 4
 
 
+def test_tables_of_a_stranger_lead_nowhere(folder):
+    run(make(folder).run())
+    mine = folder / "mine.tif"
+    export.write_labels(mine, np.full((10, 12), 5))
+    told = (folder / "out" / "provenance.json").read_text()
+    (folder / "out" / "provenance.json").write_text(told.replace('"p5.tif"', '"../mine.tif"'))
+    (folder / "out" / ".samic.journal").write_text(
+        json.dumps({"run": {}, "overwrite": True, "model": "toy", "normalisation": GREY.to_dict()})
+        + "\n"
+        + json.dumps({"image": "p5", "file": "../mine.tif", "stamp": [1, 1, 1], "made": None})
+        + "\n[[[[[\n"
+    )
+    run(make(folder).run())
+    assert (tifffile.imread(mine) == 5).all()
+
+
 # Results that are there, and right no longer.
 
 

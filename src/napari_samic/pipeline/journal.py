@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.atomic import atomic_file, claimed, output_error
-from napari_samic.errors import OutputError
+from napari_samic.errors import OutputError, SamicError
 from napari_samic.export import plain
+from napari_samic.textfiles import read_text
 
 NAME = ".samic.journal"
 PART = ".samic.part"
@@ -54,8 +55,8 @@ class Unfinished:
 def read_journal(folder: Path) -> Unfinished | None:
     """What a run in this folder has left unfinished; None if there is no such run."""
     lines = []
-    with suppress(OSError, UnicodeDecodeError):
-        lines = (folder / NAME).read_text(encoding="ascii").splitlines()
+    with suppress(SamicError):
+        lines = read_text(folder / NAME, "a journal").splitlines()
     trees = []
     for line in lines:
         with suppress(ValueError, RecursionError):  # the last one may be cut off

@@ -42,14 +42,10 @@ class Unfinished:
             if tree["key"] != self._key:
                 return {}
             rows = {int(k): dict(v) for k, v in tree["rows"].items()}
-            under_way = next(
-                (p.out for p in self._plan if not p.left_out and p.number not in rows), None
-            )
-            same = all(
-                _stamp(Path(out)) == stamp
-                for out, stamp in tree["outs"].items()
-                if Path(out) != under_way
-            )
+            todo = [p for p in self._plan if not p.left_out and p.number not in rows]
+            under_way = todo[0].out if todo else None
+            done = [p.out for p in self._plan if p.out and p.number in rows and p.out != under_way]
+            same = all(_stamp(out) == tree["outs"][str(out)] for out in done)
         except (SamicError, KeyError, TypeError, ValueError, AttributeError):
             return {}
         return rows if same else {}
