@@ -1,6 +1,7 @@
 """What holds for every test: own home folder, two threads, no network, no long training."""
 
 import os
+import runpy
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -79,3 +80,20 @@ def shared_dir() -> Path:
         if folder.is_dir():
             return folder
     pytest.skip(f"no shared folder beside {ROOT}: golden values are not on this machine")
+
+
+@pytest.fixture
+def case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_dir: Path
+) -> Callable[[str], Path]:
+    """Make a case of the shared folder by its number, in the working folder of the test."""
+
+    def make(number: str) -> Path:
+        (source,) = (shared_dir / "cases").glob(f"{number}_*/gen.py")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(source.parent)
+        sys.modules.pop("scene", None)
+        runpy.run_path(str(source))
+        return tmp_path
+
+    return make

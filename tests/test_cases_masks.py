@@ -6,7 +6,6 @@ are skipped, and their neighbours, which need none, stay.
 
 import json
 import os
-import runpy
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -28,20 +27,6 @@ from napari_samic.normalise import Normalisation, fit_normalisation, fit_outside
 from napari_samic.pipeline import common
 from napari_samic.settings import ExportSettings, TrainSettings
 from toys import scene, write_image, write_scenes
-
-
-@pytest.fixture
-def case(tmp_path, monkeypatch, shared_dir):
-    """Make a case by its number; gives its folder."""
-
-    def make(number):
-        (source,) = (shared_dir / "cases").glob(f"{number}_*/gen.py")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.syspath_prepend(source.parent)
-        runpy.run_path(str(source))
-        return tmp_path
-
-    return make
 
 
 def areas_of(path):

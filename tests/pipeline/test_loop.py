@@ -425,6 +425,13 @@ def test_another_image_of_that_name_is_refused_before_work_begins(folder):
     assert (tifffile.imread(folder / "out" / "p5.tif") == before).all()
 
 
+def test_plane_of_a_stack_and_an_image_of_its_name_are_not_mixed_in_two_runs(stack):
+    write_image(stack / "else" / "t[1].tif", np.full((10, 12), 30, np.uint8))
+    run(make(stack, source=stack / "else").run())
+    with pytest.raises(OutputError, match=r"t\[1\]\.tif"):
+        run(make(stack).run())
+
+
 def test_images_that_moved_are_those_that_were_done(folder):
     run(make(folder).run())
     (folder / "images").rename(folder / "moved")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import SamicError, StaleError
+from napari_samic.listing import folded
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import pixels_sha256, reason
@@ -68,6 +69,11 @@ class Survey:
     def look(self, members: Sequence[Plane], target: Path) -> bool:
         """Look at one label file and its planes; returns whether there was something to see."""
         records, name = self.records, members[0].name
+        for plane in members:
+            other = records.made(plane.label)
+            if other is not None and folded(other.file) != folded(target.name):
+                self._refused[f"made of another image of that name ({other.file})"].append(name)
+                return True
         if not target.exists() or (records.overwrite and not records.resumes):
             return False
         made = {p.label: m for p in members if (m := records.made(p.label)) is not None}
