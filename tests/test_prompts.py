@@ -358,3 +358,21 @@ def test_numbers_that_overflow_are_refused(saved, number):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.json: can't be read \(No such file"):
         load_prompts(tmp_path / "gone.json")
+
+
+def test_file_of_very_many_faults_is_still_one_line(saved, tree):
+    tree["images"][0]["objects"] = [{}] * 10_000
+    saved.write_text(json.dumps(tree))
+    with pytest.raises(FormatError, match="and others") as caught:
+        load_prompts(saved)
+    assert len(str(caught.value)) < 5000
+
+
+def test_file_of_very_many_points_outside_is_still_one_line(saved, tree):
+    one = tree["images"][0]["objects"][0]
+    far = {**one, "points": [{"row": 1e6, "column": 1, "foreground": True}]}
+    tree["images"][0]["objects"] = [far] * 10_000
+    saved.write_text(json.dumps(tree))
+    with pytest.raises(PromptError, match="and others") as caught:
+        load_prompts(saved)
+    assert len(str(caught.value)) < 10_000

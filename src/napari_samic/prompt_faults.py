@@ -54,20 +54,22 @@ def kind_fault(tree: Any) -> str:
     return ""
 
 
-def faults_of(tree: dict[str, Any]) -> list[str]:
-    """Find every fault of a prompt file.
+def faults_of(tree: dict[str, Any]) -> Iterator[str]:
+    """Find every fault of a prompt file, one after the other.
 
     Parameters
     ----------
     tree : dict
         As `json.loads` returns it, of our kind and version.
 
-    Returns
-    -------
-    list of str
-        One for each fault: its place, what was found and what was expected. Empty if sound.
+    Yields
+    ------
+    str
+        Its place, what was found and what was expected. None if it is sound.
     """
-    return [*_fields(tree, "", _FILE), *_class_faults(tree), *_all_image_faults(tree)]
+    yield from _fields(tree, "", _FILE)
+    yield from _class_faults(tree)
+    yield from _all_image_faults(tree)
 
 
 def _is_text(value: Any) -> bool:

@@ -17,7 +17,7 @@ from napari_samic.atomic import atomic_file
 from napari_samic.contracts import Prompts
 from napari_samic.errors import FormatError, OutputError, PromptError
 from napari_samic.prompt_faults import BOX_KEYS, FORMAT, VERSION, faults_of, kind_fault
-from napari_samic.textfiles import read_json
+from napari_samic.textfiles import first_of, read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +182,8 @@ def parsed(tree: Any, where: str) -> PromptFile:
     """
     if fault := kind_fault(tree):
         raise FormatError(f"{where}: {fault}")
-    if faults := faults_of(tree):
-        raise FormatError(f"{where}: {'; '.join(faults)}. Mend these places or save it again.")
+    if faults := first_of(faults_of(tree)):
+        raise FormatError(f"{where}: {faults}. Mend these places or save it again.")
     images = tuple(_image(image) for image in tree["images"])
     _check_inside(images, where)
     classes = {int(label): name for label, name in tree["classes"].items()}
@@ -221,4 +221,4 @@ def _check_inside(images: tuple[ImagePrompts, ...], where: str) -> None:
             except PromptError as error:
                 faults.append(str(error))
     if faults:
-        raise PromptError(f"{where}: {' '.join(faults)}")
+        raise PromptError(f"{where}: {first_of(faults, ' ')}")

@@ -16,7 +16,7 @@ from typing import Any
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_json
 from napari_samic.export.objects import About
-from napari_samic.textfiles import is_name, read_json
+from napari_samic.textfiles import first_of, is_name, read_json
 
 FORMAT, VERSION = "napari-samic/review", 1
 ACCEPTED, EDITED, REJECTED = "accepted", "edited", "rejected"
@@ -109,8 +109,8 @@ def load_review(path: str | Path) -> dict[str, Verdict]:
         what = f"{found.get('format')!r:.40}, version {found.get('version')!r:.40}"
         msg = f"{source.name}: is {what}, expected {FORMAT!r}, version {VERSION}."
         raise FormatError(f"{msg} Pick a review file that this napari-samic wrote.")
-    if wrong := list(faults(found.get("images"))):
-        raise FormatError(f"{source.name}: {'; '.join(wrong)}. Mend these places.")
+    if wrong := first_of(faults(found.get("images"))):
+        raise FormatError(f"{source.name}: {wrong}. Mend these places.")
     return {name: Verdict.from_tree(one) for name, one in found["images"].items()}
 
 
@@ -130,7 +130,7 @@ def faults(images: Any) -> Iterator[str]:
 
 def _faults_of(one: Mapping[str, Any]) -> Iterator[str]:
     if unknown := sorted(set(one) - set(_KEYS)):
-        yield f"unknown {', '.join(unknown)}. Known: {', '.join(_KEYS)}"
+        yield f"unknown {first_of(unknown, ', ')}. Known: {', '.join(_KEYS)}"
     verdict = one.get("verdict")
     if verdict not in VERDICTS:
         yield f"verdict is {verdict!r:.40}, expected one of {', '.join(VERDICTS)}"

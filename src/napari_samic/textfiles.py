@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ MOST_TIMES = 6
 """Above that: times the file's size. Ours have 4.5."""
 NAME = r"(?![A-Za-z]:)[^/\\\x00]+"
 """Of a file, as a pattern: no folder, no drive of Windows."""
+MOST_FAULTS = 50
+"""That are told of one file."""
 _COSTS = {"{": 250, "[": 60, ",": 60}
 
 
@@ -90,6 +94,17 @@ def read_json(path: Path, what: str, *, dense: bool = False) -> Any:
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not JSON ({error}). Pick {what}, or a copy that is whole."
         raise FormatError(msg) from error
+
+
+def first_of(faults: Iterable[str], sign: str = "; ") -> str:
+    """The first faults of a file in one line, which a file of millions of them fits, too.
+
+    >>> first_of(["a is 1", "b is 2"]), first_of([]), first_of(map(str, range(10**9)))[-18:]
+    ('a is 1; b is 2', '', '48; 49; and others')
+    """
+    found = list(islice(faults, MOST_FAULTS + 1))
+    others = [] if len(found) <= MOST_FAULTS else ["and others"]
+    return sign.join([*found[:MOST_FAULTS], *others])
 
 
 def _refuse(constant: str) -> float:

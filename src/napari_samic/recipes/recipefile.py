@@ -18,7 +18,7 @@ from napari_samic.recipes.faults import FORMAT, VERSION, faults_of, kind_fault
 from napari_samic.recipes.fingerprint import CONTENTS, Fingerprint
 from napari_samic.recipes.kinds import KINDS, value_of
 from napari_samic.recipes.plainyaml import dumped, read_plain
-from napari_samic.textfiles import read_text
+from napari_samic.textfiles import first_of, read_text
 
 LARGEST = 1_000_000  # characters; a step has 500
 HEAD = f"""\
@@ -187,7 +187,7 @@ def _parsed(text: str, path: Path) -> tuple[Recipe, list[int]]:
         raise FormatError(f"{path.name}: {fault}")
     tree = _tidied(raw)
     if faults := faults_of(tree, lines):
-        raise FormatError(f"{path.name}: {'; '.join(faults)}. Mend these places or record it anew.")
+        raise FormatError(f"{path.name}: {first_of(faults)}. Mend these places or record it anew.")
     return Recipe(path, tuple(_step(one) for one in tree["steps"])), lines
 
 
