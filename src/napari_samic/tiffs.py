@@ -35,7 +35,7 @@ _WHITE_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # Photometric
 _SPACES = {_YCBCR: "YCbCr", 8: "LAB"}  # as Pillow calls them
 _PLAIN = (1, 5, 8, 32773, 32946, 50000)  # Compression that is none, or changes no number
 _ALPHA = ((1,), (2,))  # ExtraSamples
-_LARGE, _MOST_PACKED = 500_000_000, 30_000
+_LARGE, _MOST_PACKED = 64_000_000, 30_000
 """Bytes of a page that need a file to match, and how far empty tiles can be packed."""
 _SLIDES = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs")  # kinds of series in tifffile
 _ASIDE = ("Thumbnail", "Label", "Macro", "Map")  # series of these, by name
