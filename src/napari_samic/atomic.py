@@ -12,12 +12,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from napari_samic.errors import OutputError, SamicError
 
 TEMP_SUFFIX = ".samic.tmp"
 LOCK = ".samic.lock"
+HEATMAPS = "heatmaps"
+"""The one folder that jobs write to in that of their results."""
 
 _CAUSES = {
     errno.ENOSPC: "the disk is full. Free some space or choose another folder",
@@ -47,6 +50,20 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if is_there and not overwrite:
         msg = f"{path}: exists already. Choose another name, or overwrite it (--overwrite)."
         raise OutputError(msg)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 @contextmanager
@@ -124,12 +141,13 @@ def claimed(folder: Path) -> Iterator[None]:
         msg = f"{folder}: another run is writing there. Wait for its end, or choose another folder."
         raise OutputError(msg) from error
     try:
-        for left in list(folder.rglob(f".*{TEMP_SUFFIX}")):
-            if left.is_dir():  # an OME-Zarr
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                with suppress(OSError):
-                    left.unlink()
+        for place in (folder, folder / HEATMAPS):
+            for left in place.glob(f".*{TEMP_SUFFIX}"):
+                if left.is_dir():  # an OME-Zarr
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    with suppress(OSError):
+                        left.unlink()
         yield
     finally:
         if lock is not None:
@@ -161,7 +179,13 @@ def _locked(folder: Path) -> int | None:
 
 
 def _locked_on_windows(path: Path) -> int:
+    from importlib import import_module
+
+    msvcrt: Any = import_module("msvcrt")
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_TEMPORARY", 0))
     try:
-        return os.open(path, os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0))
-    except (FileExistsError, PermissionError) as error:
+        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        os.close(lock)
         raise BlockingIOError(errno.EAGAIN, str(error)) from error
+    return lock

@@ -290,6 +290,87 @@ def test_cancelled_stack_is_not_there_and_goes_on_where_it_stopped(stack):
     assert not hidden_files(stack / "out")
 
 
+def test_stack_that_was_stopped_after_its_last_plane_is_finished(stack):
+    job = make(stack).run()
+    for _ in range(3):
+        next(job)
+    job.close()
+    assert labelled(stack) == []
+    again = run(make(stack).run())
+    assert again.done == ("t[0]", "t[1]", "t[2]", "u")
+    assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [1, 1, 1]
+    assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
+
+
+def test_stopped_stack_of_another_run_leaves_nothing_in_planes_that_fail(stack):
+    job = make(stack, lambda p, i: answer(p, i, 9)).run()
+    next(job), next(job)
+    job.close()
+    run(make(stack, fail_on("t[0]", InputError("odd.")), made_by={"job": "test"}).run())
+    assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [0, 1, 1]
+
+
+def test_plane_that_changed_and_fails_is_blank_in_a_stack_that_is_gone_on_with(stack):
+    job = make(stack, lambda p, i: answer(p, i, 9)).run()
+    next(job), next(job)
+    job.close()
+    pages = np.stack([np.full((10, 12), v, np.uint8) for v in (11, 90, 200)])
+    write_image(stack / "images" / "t.tif", pages)
+    run(make(stack, fail_on("t[0]", InputError("odd."))).run())
+    assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [0, 9, 1]
+
+
+def test_planes_before_a_stop_count_in_the_figures(stack):
+    job = make(stack).run()
+    next(job), next(job)
+    job.close()
+    loop = make(stack)
+    run(loop.run())
+    assert len(loop.tallies) == 4
+    assert loop.tallies[0].scores == (0.5,)
+
+
+def test_file_that_was_numbered_anew_is_known_by_its_contents(folder):
+    killed(folder, "p9")
+    for path in (folder / "out").glob("*.tif"):
+        copy = path.with_suffix(".copy")
+        copy.write_bytes(path.read_bytes())
+        os.utime(copy, (1, 1))
+        copy.replace(path)
+    assert len(run(make(folder).run()).skipped) == 5
+    assert_consistent(folder)
+
+
+def test_killed_overwriting_of_another_kind_is_gone_on_with(folder):
+    run(make(folder).run())
+    other = {"normalisation": Normalisation((1.0,), (9.0,), (0,), 1)}
+    killed(folder, "p9", overwrite=True, **other)
+    again = run(make(folder, **other).run())
+    assert (len(again.skipped), len(again.done), again.failures) == (5, 3, {})
+    assert_consistent(folder)
+
+
+def test_run_that_was_stopped_before_any_result_stands_in_nobodys_way(folder):
+    job = make(folder, fail_on("p4", KeyboardInterrupt())).run()
+    with pytest.raises(KeyboardInterrupt):
+        next(job)
+    run(make(folder, normalisation=Normalisation((1.0,), (9.0,), (0,), 1)).run())
+
+
+def test_newer_version_of_the_package_adds_to_results(folder):
+    run(make(folder, made_by={**RUN, "version": "0.1"}).run())
+    assert len(run(make(folder, made_by={**RUN, "version": "0.2"}).run()).skipped) == 8
+
+
+def test_temporary_file_of_a_run_in_a_folder_below_stays(folder):
+    left = folder / "out" / "export" / f".0a{atomic.TEMP_SUFFIX}"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    with atomic.claimed(folder / "out"):
+        pass
+    assert left.exists()
+
+
 def test_stopped_stack_is_begun_anew_where_planes_follow_each_other(stack):
     job = make(stack, chained="planes").run()
     next(job), next(job)
@@ -432,6 +513,54 @@ def test_plane_of_a_stack_and_an_image_of_its_name_are_not_mixed_in_two_runs(sta
         run(make(stack).run())
 
 
+def test_images_that_differ_in_case_alone_are_not_mixed_in_two_runs(folder):
+    run(make(folder, source=folder / "images" / "p5.png").run())
+    write_image(folder / "else" / "P5.png", np.full((10, 12), 30, np.uint8))
+    with pytest.raises(OutputError, match=r"p5\.tif"):
+        run(make(folder, source=folder / "else").run())
+
+
+@pytest.mark.parametrize("count", [2, 4], ids=["shrunk", "grown"])
+def test_stack_of_another_length_is_done_again(stack, count):
+    run(make(stack).run())
+    pages = np.stack([np.full((10, 12), v, np.uint8) for v in (10, 90, 200, 30)[:count]])
+    write_image(stack / "images" / "t.tif", pages)
+    again = run(make(stack).run())
+    assert (len(again.done), again.failures) == (count, {})
+    assert tifffile.imread(stack / "out" / "t.tif").shape == (count, 10, 12)
+    assert "another number of planes" in again.notices[0]
+    assert len(recorded(stack)) == count + 1
+
+
+def test_stack_that_became_a_lone_image_is_done_again(stack):
+    run(make(stack).run())
+    write_image(stack / "images" / "t.tif", np.full((10, 12), 10, np.uint8))
+    again = run(make(stack).run())
+    assert (again.done, recorded(stack)) == (("t",), ["t", "u"])
+
+
+def test_image_without_scores_is_done_again(folder):
+    run(make(folder).run())
+    lines = (folder / "out" / "scores.csv").read_text().splitlines(keepends=True)
+    (folder / "out" / "scores.csv").write_text("".join(x for x in lines if "p5" not in x))
+    again = run(make(folder).run())
+    assert (again.done, again.notices) == (("p5",), ("done again, as the scores are gone: p5.",))
+    assert_consistent(folder)
+
+
+def test_table_that_a_spreadsheet_saved_with_a_mark_is_read(folder):
+    run(make(folder).run())
+    told = (folder / "out" / "scores.csv").read_text()
+    (folder / "out" / "scores.csv").write_text(told, encoding="utf-8-sig")
+    assert len(run(make(folder).run()).skipped) == 8
+
+
+def test_long_names_are_done(folder):
+    write_image(folder / "images" / f"{'x' * 249}.png", np.full((10, 12), 30, np.uint8))
+    assert len(run(make(folder).run()).done) == 9
+    assert_consistent(folder)
+
+
 def test_images_that_moved_are_those_that_were_done(folder):
     run(make(folder).run())
     (folder / "images").rename(folder / "moved")
@@ -490,6 +619,13 @@ def test_heat_maps_that_were_not_asked_for_before_are_made(folder):
     run(make(folder, with_map).run())
     run(make(folder, with_map, heatmaps=True).run())
     assert len(list((folder / "out" / "heatmaps").iterdir())) == 8
+
+
+def test_image_that_can_not_be_read_has_no_chain_done_again(folder):
+    (folder / "images" / "p6.png").write_bytes(b"no image")
+    assert run(make(folder, chained="files").run()).notices == ()
+    again = run(make(folder, chained="files").run())
+    assert (again.done, again.notices) == ((), ())
 
 
 def test_images_that_hang_on_each_other_are_all_done_again(folder):

@@ -1,6 +1,8 @@
 """What is no longer what the results were made of: done again, refused or told; never silent."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
-from napari_samic.errors import InputError, StaleError
+from napari_samic.errors import InputError, OutputError, StaleError
 from napari_samic.gui import looking
 from napari_samic.reviews import Verdict, save_review, sha256_of
 from napari_samic.settings import (
@@ -122,8 +124,9 @@ def test_planes_of_other_axes_are_other_planes(done):
     segment(done, images=done / "s.tif", out=done / "s")
     tifffile.imwrite(done / "s.tif", cube[0])
     outcome = segment(done, images=done / "s.tif", out=done / "s")
-    assert "no record" in outcome.failures["s"]
-    assert tifffile.imread(done / "s" / "s.tif").shape == cube.shape
+    assert (outcome.done, outcome.failures) == (("s",), {})
+    assert "another number of planes" in outcome.notices[0]
+    assert tifffile.imread(done / "s" / "s.tif").shape == cube.shape[1:]
 
 
 @pytest.mark.parametrize("look", [export, accept, review])
@@ -154,6 +157,55 @@ def test_label_file_that_no_table_knows_is_told(done, look):
 @pytest.mark.parametrize("look", [export, accept, review])
 def test_what_is_as_it_was_is_not_talked_about(done, look):
     assert look(done).notices == ()
+
+
+def test_what_was_accepted_and_is_as_it_was_is_not_talked_about(done):
+    accept(done)
+    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    assert (len(outcome.done), outcome.notices) == (4, ())
+
+
+def test_image_that_changed_is_told_by_what_reads_accepted_labels(done):
+    accept(done)
+    change_image(done)
+    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    assert "images changed" in outcome.notices[0]
+
+
+def test_accepted_image_that_was_read_by_axes_is_no_changed_one(done):
+    cube = np.stack([scene(i)[0][..., 0] for i in range(3)])
+    tifffile.imwrite(done / "s.tif", cube, photometric="minisblack")
+    segment(done, images=done / "s.tif", out=done / "s", axes="CYX")
+    save_review(done / "review.json", {"s": Verdict("accepted")})
+    run(pipeline.accept(done / "s", review=done / "review.json", out=done / "accepted"))
+    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    assert outcome.notices == ()
+
+
+def test_folder_that_may_not_be_entered_is_not_known(done, monkeypatch):
+    stat = Path.stat
+
+    def refused(self, **options):
+        if self.name == "p1.png":
+            raise PermissionError(13, "no", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert export(done).notices == ()
+
+
+@pytest.mark.parametrize("look", [export, accept, review])
+def test_results_of_a_killed_accept_are_read_and_told(done, look):
+    head = {"run": {"job": "accept"}}
+    (done / "labels" / ".samic.journal").write_text(json.dumps(head) + "\n")
+    assert any("stopped" in n for n in look(done).notices)
+    with pytest.raises(OutputError, match="accept"):
+        segment(done)
+
+
+def test_peaks_and_memory_count_only_where_they_are_looked_at(done):
+    memory = MemorySettings(follow="never", memory_frames=9)
+    assert len(segment(done, memory=memory).skipped) == 4
 
 
 def test_labels_that_were_made_again_after_the_review_are_not_accepted(done):

@@ -78,6 +78,16 @@ def test_killed_replay_goes_on_with_the_step_that_was_under_way(project, tmp_pat
     assert not hidden_files(tmp_path)
 
 
+def test_killed_replay_whose_images_changed_begins_anew(project, killed):
+    out = killed("segment")
+    image = next((project / "images").glob("*.png"))
+    write_image(image, scene(7)[0])
+    with pytest.raises(OutputError, match="exists already"):
+        replay(project, out=out)
+    with pytest.warns(UserWarning, match="images"):
+        assert len(replay(project, out=out, overwrite=True).done) == 4
+
+
 def test_killed_replay_whose_results_were_touched_begins_anew(project, killed):
     out = killed("segment")
     next(out.glob("*.pt")).unlink()

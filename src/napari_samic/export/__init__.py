@@ -91,6 +91,12 @@ class StackWriter:
     ready : callable
         Called with the finished file before it takes its place.
 
+    Attributes
+    ----------
+    shape : (H, W)
+    resumes : bool
+        In the block: an unfinished file is gone on with.
+
     Raises
     ------
     OutputError
@@ -107,8 +113,9 @@ class StackWriter:
         part: Path | None = None,
         ready: Callable[[Path], None] = lambda _: None,
     ) -> None:
-        self._path, self._stack_shape, self._shape = Path(path), stack_shape, shape
+        self._path, self._stack_shape, self.shape = Path(path), stack_shape, shape
         self._overwrite, self._part, self._ready = overwrite, part, ready
+        self.resumes = False
         self._stack: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -119,6 +126,7 @@ class StackWriter:
                 place = kept_file(self._path, self._part, overwrite=self._overwrite)
             temporary = stack.enter_context(place)
             offset = self._begun(temporary)
+            self.resumes = offset is not None
             self._offset = self._begin(temporary) if offset is None else offset
             stack.push(lambda kind, *_: self._ready(temporary) if kind is None else None)
             # Plain writes, no memory map: on a full disk a map kills the process.
@@ -132,7 +140,7 @@ class StackWriter:
 
         offset, _ = tifffile.imwrite(
             path,
-            shape=self._stack_shape + self._shape,
+            shape=self._stack_shape + self.shape,
             dtype=np.dtype("<i4"),
             byteorder="<",
             photometric="minisblack",
@@ -149,7 +157,7 @@ class StackWriter:
         try:
             with tifffile.TiffFile(path) as file:
                 series = file.series[0]
-                same = series.shape == self._stack_shape + self._shape and series.dtype == "<i4"
+                same = series.shape == self._stack_shape + self.shape and series.dtype == "<i4"
                 return series.dataoffset if same else None
         except (tifffile.TiffFileError, OSError, ValueError, IndexError):
             return None
@@ -167,10 +175,10 @@ class StackWriter:
         inside = len(index) == len(self._stack_shape) and all(
             0 <= i < n for i, n in zip(index, self._stack_shape, strict=True)
         )
-        if labels.shape != self._shape or not inside:
+        if labels.shape != self.shape or not inside:
             msg = (
                 f"{self._path.name}: plane {index} of {labels.shape} for a stack of "
-                f"{self._stack_shape} planes of {self._shape}."
+                f"{self._stack_shape} planes of {self.shape}."
             )
             raise InputError(msg)
         checked = np.ascontiguousarray(checked_labels(labels, self._path.name), dtype="<i4")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -190,6 +190,9 @@ def adapt(
         checkpoint.began = course.done
         judged = kept["judged"] and tuple(kept["judged"])
     lesson = _Lesson(course, settings, free, stop, None if len(free) else checkpoint)
+    last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
+    if settings.decoder_steps:
+        last = replace(lesson, checkpoint=None)
     album = Album([*pages, *aside] if judged else pages, labels, side_px, rng)
     if kept is not None:
         album.restore(kept["album"])
@@ -207,7 +210,7 @@ def adapt(
         accepted = helps(before, after, len(aside))
         if accepted:
             album = Album([*pages, *aside], labels, side_px, rng)
-            yield from lesson.learn(album, course.steps, (before, after))
+            yield from last.learn(album, course.steps, (before, after))
     if checkpoint is not None and course.done == course.steps:
         checkpoint.drop()
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started

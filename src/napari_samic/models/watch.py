@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_samic.atomic import atomic_file
+from napari_samic.atomic import atomic_file, remove
 from napari_samic.contracts import Reference
 from napari_samic.errors import FormatError, TrainingError
 from napari_samic.models import checkpoints
@@ -32,7 +32,7 @@ EVERY_S = 30.0
 """A training that may be killed is written down so often."""
 SHARE = 0.2
 """Of the time of a training that its held-out score may take."""
-FREE = ("epochs", "patience")
+FREE = ("epochs", "patience", "minutes")
 """Settings that may differ when a training goes on."""
 
 
@@ -270,4 +270,4 @@ class Checkpoint:
     def drop(self) -> None:
         """Nothing is to be gone on with any more."""
         self.is_kept = False
-        self.path.unlink(missing_ok=True)
+        remove(self.path)

@@ -20,6 +20,8 @@ from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_csv, write_json
 from napari_samic.pipeline import common
 from napari_samic.pipeline.journal import whole
+from napari_samic.pipeline.provenance import NAME as PROVENANCE
+from napari_samic.pipeline.provenance import Made, save_provenance
 from napari_samic.pipeline.records import Labels, recorded_prompts
 from napari_samic.pipeline.results import Result, Results, doubts_of, read_results, stacks
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
@@ -48,8 +50,8 @@ def accept(
     review : Path
         Review file: a verdict for each image; those without one are left out.
     out : Path
-        Folder for label TIFFs, `prompts.json`, `scores.csv`, and `review.json`, which says of each
-        image whether it is there, and why.
+        Folder for label TIFFs, `prompts.json`, `scores.csv`, `provenance.json`, and `review.json`,
+        which says of each image whether it is there, and why.
     edits : Path, optional
         Folder of the edited label files; needed if there are any.
     prompts : Path, optional
@@ -125,15 +127,11 @@ def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path |
 
 def _check_judged(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
     """Raise InputError where labels are others than those that were judged."""
-    hashes: dict[Path, str] = {}
     others = []
     for one in found.images:
-        path, verdict = one.plane.path, verdicts.get(one.label)
-        if path is None or verdict is None or not verdict.of or not verdict.keeps:
-            continue
-        if path not in hashes:
-            hashes[path] = sha256_of(path)
-        others += [one.label] if hashes[path] != verdict.of else []
+        verdict = verdicts.get(one.label)
+        if verdict is not None and verdict.of and verdict.keeps:
+            others += [one.label] if found.hash_of(one) != verdict.of else []
     if others:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         msg = (
@@ -202,7 +200,7 @@ def _rows_of(
 
 def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Raise if anything is in the way; drop labels of an earlier review that are not renewed."""
-    ours = (*names, REVIEW, "prompts.json", "scores.csv")
+    ours = (*names, REVIEW, "prompts.json", "scores.csv", PROVENANCE)
     if not overwrite:
         for name in ours:
             atomic.check_free(folder / name, overwrite=False)
@@ -210,14 +208,7 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     with suppress(FormatError, InputError):
         for label in load_earlier(folder / REVIEW):
             for stale in {f"{label}.tif", f"{label.partition('[')[0]}.tif"} - set(names):
-                _remove(folder / stale)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise atomic.output_error(path, error) from error
+                atomic.remove(folder / stale)
 
 
 def load_earlier(path: Path) -> list[str]:
@@ -239,9 +230,17 @@ def _write_tables(
     if found.stored is not None:
         kept = _prompts(found, stored, done)
         save_prompts(folder / "prompts.json", kept, overwrite=True)
+    kept_images = [one for one in found.images if one.label in done and one.label in found.made]
+    save_provenance(folder, {one.label: _made(folder, one, found) for one in kept_images})
     images = {one.label: _told(one.label, verdicts) for one in found.images}
     content = {"format": FORMAT, "version": VERSION, "images": images}
     write_json(folder / REVIEW, content, overwrite=True)
+
+
+def _made(folder: Path, one: Result, found: Results) -> Made:
+    """What made the labels, which an edit may have changed since."""
+    made = found.made[one.label]
+    return replace(made, labels=sha256_of(folder / made.file))
 
 
 def _told(label: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:

@@ -7,30 +7,46 @@ a folder before reads both. Knows no table.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_samic.atomic import atomic_file, claimed, output_error
-from napari_samic.errors import OutputError, SamicError
+from napari_samic.atomic import atomic_file, claimed, output_error, remove
+from napari_samic.errors import InputError, OutputError
 from napari_samic.export import plain
-from napari_samic.textfiles import read_text
+from napari_samic.reviews import sha256_of
 
 NAME = ".samic.journal"
 PART = ".samic.part"
+LONG = 200
+"""Bytes of a name that leave room for what is added to it."""
 Stamp = list[int]
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Tells a file from others of its name, also after it was renamed; None if it is not there."""
+    """Tells a file from others of its name, mostly also after it was renamed; None: not there."""
     try:
         stat = path.stat()
     except OSError:
         return None
     return [stat.st_ino, stat.st_mtime_ns, stat.st_size]
+
+
+def is_in_place(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether the label file that an entry was noted of is there.
+
+    Some file systems number a file anew when it is renamed, or later; then its contents tell.
+    """
+    path = folder / str(entry["file"])
+    stamp, noted = stamp_of(path), entry["stamp"]
+    if stamp is None or not isinstance(noted, list) or stamp[2:] != noted[2:]:
+        return False
+    return stamp == noted or sha256_of(path) == entry.get("labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +69,20 @@ class Unfinished:
 
 
 def read_journal(folder: Path) -> Unfinished | None:
-    """What a run in this folder has left unfinished; None if there is no such run."""
-    lines = []
-    with suppress(SamicError):
-        lines = read_text(folder / NAME, "a journal").splitlines()
+    """What a run in this folder has left unfinished; None if there is no such run.
+
+    Raises
+    ------
+    InputError
+        It can't be read.
+    """
+    path = folder / NAME
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}).") from error
     trees = []
     for line in lines:
         with suppress(ValueError, RecursionError):  # the last one may be cut off
@@ -64,20 +90,28 @@ def read_journal(folder: Path) -> Unfinished | None:
     if not trees or not isinstance(trees[0], dict) or not isinstance(trees[0].get("run"), dict):
         return None
     found = Unfinished(trees[0])
+    seen: dict[str, bool] = {}  # a stack has many lines of one file
     for tree in trees[1:]:
         if not isinstance(tree, dict) or not {"image", "file", "stamp"} <= tree.keys():
             continue
         name, file = str(tree["image"]), str(tree["file"])
         if tree["stamp"] is None and part_of(folder, file).exists():
             found.parts[name] = tree
-        elif tree["stamp"] is not None and stamp_of(folder / file) == tree["stamp"]:
-            found.entries[name] = tree
+        elif tree["stamp"] is not None:
+            key = f"{file} {tree['stamp']}"
+            if key not in seen:
+                seen[key] = is_in_place(folder, tree)
+            if seen[key]:
+                found.entries[name] = tree
     return found
 
 
 def part_of(folder: Path, file: str) -> Path:
-    """Where the unfinished label file of a stack is kept."""
-    return folder / f".{Path(file).name}{PART}"
+    """Where the unfinished label file of a stack is kept; a long name is made short."""
+    name = Path(file).name
+    if len(os.fsencode(name)) > LONG:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return folder / f".{name}{PART}"
 
 
 class Journal:
@@ -107,11 +141,8 @@ class Journal:
 
     def end(self) -> None:
         """Nothing is unfinished any more."""
-        try:
-            for left in (self.path, *self.path.parent.glob(f".*{PART}")):
-                left.unlink(missing_ok=True)
-        except OSError as error:
-            raise output_error(self.path, error) from error
+        for left in (self.path, *self.path.parent.glob(f".*{PART}")):
+            remove(left)
 
 
 def _line(tree: Mapping[str, Any]) -> str:

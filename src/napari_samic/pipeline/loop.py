@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_samic import export
+from napari_samic import atomic, export
 from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Segmentation, Step
 from napari_samic.errors import OutputError, SamicError
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import Outcome, groups, make_folder, pixels_sha256, reason
 from napari_samic.pipeline.journal import part_of
-from napari_samic.pipeline.records import Labels, Record, Records, record_of
+from napari_samic.pipeline.records import Labels, Part, Records, record_of
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.survey import Survey
 
@@ -120,7 +120,7 @@ class Loop:
                 yield Step(i + 1, len(files), "looking at earlier results", data)
         survey.refuse()
         if self.chained == "files":
-            survey.all_or_none([target for _, _, target in files])
+            survey.all_or_none({target: members for _, members, target in files})
         complete = False
         self.records.begin()
         try:
@@ -166,18 +166,21 @@ class Loop:
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
 
     def _one_file(self, members: Sequence[Plane], target: Path) -> Job[None]:
-        done: dict[str, tuple[Record, Mapping[str, str]]] = {}
+        done: dict[str, Part] = {}
         tallies: list[Tally] = []
         part = part_of(target.parent, target.name)
-        if self.chained:
-            part.unlink(missing_ok=True)
-        commit = partial(
-            self.records.commit, target, planes=members, done=done, heatmaps=self.heatmaps
-        )
+        begun = [found for p in members if (found := self.records.part(p.label)) is not None]
+        if self.chained or not begun:
+            atomic.remove(part)
+            begun = []
+        commit = partial(self.records.commit, target, planes=members, done=done)
         with Labels(target, overwrite=True, part=part, ready=commit) as labels:
+            resumes = bool(begun) and labels.resume(members[0], begun[0].record.prompts.shape)
             for plane in members:
-                if (before := self._part(plane, part)) is not None:
+                before = self._before(plane) if resumes else None
+                if before is not None:
                     done[plane.label] = before
+                    tallies.append(_tally_of(before))
                     yield self._step(f"{plane.label}: done before", len(done))
                     continue
                 try:
@@ -190,29 +193,29 @@ class Loop:
                 except (SamicError, MemoryError, RuntimeError) as error:
                     message = _reason(plane, error)
                     done.pop(plane.label, None)
+                    labels.blank(plane)
                     self.records.fail(plane.label, message)
                     data = {"failure": message}
                 yield self._step(message, len(done), {"plane": plane.label, **data})
         self.done += done
         self.tallies += tallies
 
-    def _part(self, plane: Plane, part: Path) -> tuple[Record, Mapping[str, str]] | None:
+    def _before(self, plane: Plane) -> Part | None:
         """A plane that was done before its stack was stopped, if it still is what it was."""
-        found = self.records.part(plane.label) if part.exists() and not self.chained else None
-        if found is None:
+        found = self.records.part(plane.label)
+        if found is None or (self.heatmaps and not found.heatmaps):
             return None
         with suppress(SamicError):
             image = read_rgb(plane, self.records.normalisation)
-            if found[1] == {"pixels": pixels_sha256(image), **self.inputs(plane)}:
+            if found.inputs == self._inputs(plane, image):
                 return found
         return None
 
-    def _one(
-        self,
-        plane: Plane,
-        labels: Labels,
-        done: dict[str, tuple[Record, Mapping[str, str]]],
-    ) -> Answer:
+    def _inputs(self, plane: Plane, image: Image) -> dict[str, str]:
+        """Hashes of all that the answer of a plane is made of."""
+        return {"pixels": pixels_sha256(image), **self.inputs(plane)}
+
+    def _one(self, plane: Plane, labels: Labels, done: dict[str, Part]) -> Answer:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
         remarks: list[str] = []
@@ -223,7 +226,7 @@ class Loop:
         answer = self.work(plane, image)
         result = answer.result
         if self.heatmaps and result.heat_map is not None:
-            folder = make_folder(self.records.out / "heatmaps")
+            folder = make_folder(self.records.out / atomic.HEATMAPS)
             name = "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
             export.write_heat_map(folder / f"{name}.tif", result.heat_map, overwrite=True)
         seconds = round(time.monotonic() - started, 3)
@@ -231,15 +234,20 @@ class Loop:
             plane, image, result, objects=answer.objects, extra=answer.extra,
             clicks=answer.clicks, seconds=seconds, numbered=answer.numbered,
         )  # fmt: skip
-        inputs = {"pixels": record.prompts.sha256, **self.inputs(plane)}
-        done[plane.label] = record, inputs
+        made = Part(record, self._inputs(plane, image), self.heatmaps, answer.iou)
+        done[plane.label] = made
         labels.write(plane, result.labels)
-        if plane.stack_shape:
-            file = f"{plane.name}.tif"
-            self.records.note_part(plane.label, file, record, inputs, heatmaps=self.heatmaps)
+        if plane.stack_shape and not self.chained:
+            self.records.note_part(plane.label, f"{plane.name}.tif", made)
         caption = f"{plane.label}  {answer.caption}"
         self.sheet.add(image, result.labels, result.objects, caption, answer.truth)
         return answer
+
+
+def _tally_of(part: Part) -> Tally:
+    rows = [row for row in part.record.rows if row["object"]]
+    asked, clicks = part.record.prompts.objects, part.record.prompts.clicks
+    return Tally(tuple(float(row["score"]) for row in rows), len(asked), clicks, part.iou)
 
 
 def _tally(answer: Answer) -> Tally:

@@ -17,6 +17,7 @@ from napari_samic.textfiles import read_json
 
 NAME = "provenance.json"
 FORMAT, VERSION = "napari-samic/provenance", 1
+VERSION_KEY = "version"
 Run = Mapping[str, Any]
 """Job, version, networks by their sha256, and every setting: plain values, in groups."""
 
@@ -99,6 +100,11 @@ def save_provenance(folder: Path, made: Mapping[str, Made]) -> None:
     write_json(folder / NAME, content, overwrite=True)
 
 
+def same_run(earlier: Run, now: Run) -> bool:
+    """Whether two runs make the same; the package's version alone says nothing of that."""
+    return {**earlier, VERSION_KEY: ""} == {**now, VERSION_KEY: ""}
+
+
 def difference(earlier: Run, now: Run) -> str:
     """In what two runs differ, for people; "" if in nothing.
 
@@ -108,7 +114,7 @@ def difference(earlier: Run, now: Run) -> str:
     'another prompter'
     """
     before, after = dict(_flat(plain(earlier))), dict(_flat(plain(now)))
-    keys = [k for k in {**after, **before} if before.get(k) != after.get(k)]
+    keys = [k for k in {**after, **before} if before.get(k) != after.get(k) and k != VERSION_KEY]
     told = [_told(k, before.get(k), after.get(k)) for k in keys]
     more = f" and {len(told) - 3} more" if len(told) > 3 else ""
     return ", ".join(told[:3]) + more

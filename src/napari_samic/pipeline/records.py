@@ -23,8 +23,20 @@ from napari_samic.export import plain
 from napari_samic.listing import folded, natural_key
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.common import pixels_sha256
-from napari_samic.pipeline.journal import Journal, Unfinished, read_journal, stamp_of
-from napari_samic.pipeline.provenance import Made, Run, load_provenance, save_provenance
+from napari_samic.pipeline.journal import (
+    Journal,
+    Unfinished,
+    is_in_place,
+    read_journal,
+    stamp_of,
+)
+from napari_samic.pipeline.provenance import (
+    Made,
+    Run,
+    load_provenance,
+    same_run,
+    save_provenance,
+)
 from napari_samic.prompts import (
     ImagePrompts,
     PromptFile,
@@ -37,6 +49,7 @@ from napari_samic.reviews import sha256_of
 from napari_samic.textfiles import read_text
 
 FAILURES = "failures.csv"
+_HEAD = {"run", "overwrite", "model", "normalisation"}
 
 
 class Labels:
@@ -74,17 +87,28 @@ class Labels:
 
     def write(self, plane: Plane, labels: IntArray) -> None:
         """Put one plane."""
-        options: dict[str, Any] = {"overwrite": self._overwrite, "ready": self._ready}
         if not plane.stack_shape:
-            export.write_labels(self._path, labels, **options)
+            export.write_labels(self._path, labels, overwrite=self._overwrite, ready=self._ready)
             return
+        self._opened(plane, (labels.shape[0], labels.shape[1])).write(plane.index, labels)
+
+    def resume(self, plane: Plane, shape: tuple[int, int]) -> bool:
+        """Go on with the unfinished stack of `plane`; whether it is there and has this shape."""
+        return bool(plane.stack_shape) and self._opened(plane, shape).resumes
+
+    def blank(self, plane: Plane) -> None:
+        """Leave nothing of an earlier run where a plane of a stack failed."""
+        if self._writer is not None:
+            self._writer.write(plane.index, np.zeros(self._writer.shape, np.int32))
+
+    def _opened(self, plane: Plane, shape: tuple[int, int]) -> export.StackWriter:
         if self._writer is None:
-            shape = (labels.shape[0], labels.shape[1])
             writer = export.StackWriter(
-                self._path, plane.stack_shape, shape, part=self._part, **options
-            )
+                self._path, plane.stack_shape, shape, overwrite=self._overwrite, part=self._part,
+                ready=self._ready,
+            )  # fmt: skip
             self._writer = self._stack.enter_context(writer)
-        self._writer.write(plane.index, labels)
+        return self._writer
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +131,32 @@ class Record:
         FormatError, PromptError
             It did not.
         """
-        (prompts,) = parsed(tree["prompts"], where).images
-        return cls(prompts, tuple(dict(row) for row in tree["rows"]))
+        try:
+            (prompts,) = parsed(tree["prompts"], where).images
+            return cls(prompts, tuple(dict(row) for row in tree["rows"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{where}: no record of ours ({error}).") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One plane that is done.
+
+    Attributes
+    ----------
+    record : Record
+    inputs : dict of str to str
+        Hashes of what it was made of.
+    heatmaps : bool
+        Whether a heat map was asked for.
+    iou : float or None
+        With the truth, where that is known.
+    """
+
+    record: Record
+    inputs: Mapping[str, str]
+    heatmaps: bool
+    iou: float | None = None
 
 
 @dataclass(eq=False)
@@ -123,8 +171,8 @@ class Tables:
     normalisation : dict or None
     classes : dict of int to str
     unfinished : Unfinished or None
-    is_empty : bool
-        No run has been here.
+    lost : list of str
+        Images whose label file is gone.
     """
 
     images: dict[str, ImagePrompts] = field(default_factory=dict)
@@ -134,7 +182,12 @@ class Tables:
     normalisation: dict[str, Any] | None = None
     classes: dict[int, str] = field(default_factory=dict)
     unfinished: Unfinished | None = None
-    is_empty: bool = True
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run has left a result here."""
+        return not self.images
 
     @property
     def prompts(self) -> PromptFile:
@@ -147,14 +200,23 @@ class Tables:
         for table in (self.images, self.rows, self.made):
             table.pop(label, None)
 
-    def join(self, left: Unfinished) -> None:
-        """Take what was noted of label files that are there."""
-        for label, entry in left.entries.items():
+    def join(self, entries: Mapping[str, Mapping[str, Any]], run: Run) -> None:
+        """Take what a run has noted of label files that are there.
+
+        Raises
+        ------
+        FormatError, PromptError
+            It is damaged.
+        """
+        files = {folded(str(entry["file"])) for entry in entries.values()}
+        for label in [k for k, made in self.made.items() if folded(made.file) in files]:
+            self.drop(label)
+        for label, entry in entries.items():
             self.drop(label)
             if entry["made"] is not None:
                 record = Record.from_tree(entry, label)
                 self.images[label], self.rows[label] = record.prompts, list(record.rows)
-                self.made[label] = Made.from_tree(entry["made"], left.head["run"])
+                self.made[label] = Made.from_tree(entry["made"], run)
 
 
 def read_tables(folder: Path) -> Tables:
@@ -171,30 +233,32 @@ def read_tables(folder: Path) -> Tables:
         stored = load_prompts(path)
         found.images = {image.name: image for image in stored.images}
         found.model, found.normalisation = stored.model, stored.normalisation
-        found.classes, found.is_empty = dict(stored.classes), False
+        found.classes = dict(stored.classes)
     if (folder / "scores.csv").exists():
         found.rows = _read_scores(folder / "scores.csv")
     found.made = load_provenance(folder)
     there = {folded(path.name) for path in folder.glob("*")}
     for label in [k for k, made in found.made.items() if folded(made.file) not in there]:
         found.drop(label)
+        found.lost.append(label)
     found.unfinished = left = read_journal(folder)
-    if left is None:
+    if left is None or not {"model", "normalisation"} <= left.head.keys():
         return found
-    head = left.head
-    if not found.is_empty and (head["model"], head["normalisation"]) != (
-        found.model, found.normalisation
-    ):  # fmt: skip
+    kind = (left.head["model"], left.head["normalisation"])
+    if not found.is_empty and kind != (found.model, found.normalisation):
         found = Tables(unfinished=left)  # an overwriting run of another kind was here
-    found.model, found.normalisation, found.is_empty = head["model"], head["normalisation"], False
-    found.join(left)
+    found.model, found.normalisation = kind
+    try:
+        found.join(left.entries, left.head["run"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{folder}: damaged notes of a run ({error}).") from error
     return found
 
 
 def _read_scores(path: Path) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 rows.setdefault(row["image"], []).append(dict(row))
     except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -315,10 +379,17 @@ class Records:
             msg = f"{out}: holds a file that is in the way ({error}). Choose another folder."
             raise OutputError(msg) from error
         left = self._tables.unfinished
-        self.resumes = left is not None and left.head["run"] == self.run
-        self.asked = overwrite
-        self.overwrite = overwrite or bool(self.resumes and left and left.head["overwrite"])
-        self._parts = dict(left.parts) if self.resumes and left else {}
+        if left is not None and not left.head.keys() >= _HEAD:
+            what = left.head["run"].get("job")
+            msg = f"{out}: holds a `{what}` that was stopped. Go on with it, or choose another."
+            raise OutputError(msg)
+        head = left.head if left is not None and same_run(left.head["run"], self.run) else {}
+        self.resumes, self.asked = bool(head), overwrite
+        self.overwrite = overwrite or bool(head.get("overwrite"))
+        self.replaces = bool(head.get("replaces"))
+        self._parts = dict(left.parts) if left is not None and self.resumes else {}
+        self._done: dict[str, dict[str, Any]] = {}
+        self._spelled: dict[str, str] | None = None
         self._journal = Journal(out)
         self._check_kind()
 
@@ -329,7 +400,7 @@ class Records:
         if not self.overwrite:
             what = "another normalisation" if earlier.model == self.model else earlier.model
             raise StaleError(self.out, f"results of {what}")
-        self._tables = Tables()
+        self._tables, self.replaces = Tables(), True
 
     def begin(self) -> None:
         """Keep what a killed run had noted, and begin to note what this one does.
@@ -346,33 +417,47 @@ class Records:
     @property
     def _head(self) -> dict[str, Any]:
         kind = {"model": self.model, "normalisation": self.normalisation.to_dict()}
-        return {"run": self.run, "overwrite": self.overwrite, **kind}
+        how = {"overwrite": self.overwrite, "replaces": self.replaces}
+        return {"run": self.run, **how, **kind}
 
     def made(self, label: str) -> Made | None:
         """What made the labels that are there; None if that is not known."""
         return self._tables.made.get(label) if label in self._tables.images else None
 
+    def labels_in(self, file: str) -> set[str]:
+        """Images whose labels lie in a file, as far as is known."""
+        return {k for k, made in self._tables.made.items() if folded(made.file) == folded(file)}
+
+    def has_scores(self, label: str) -> bool:
+        """Whether scores.csv tells of an image."""
+        return label in self._tables.rows
+
+    def spelled(self, label: str) -> str:
+        """How a label is spelled that is recorded, in other cases or accents; "" if none is."""
+        if self._spelled is None:
+            self._spelled = {folded(k): k for k in self._tables.images}
+        return self._spelled.get(folded(label), "")
+
     def file_of(self, label: str) -> str:
         """Where the image was that is recorded; "" if not known."""
         return self._tables.images[label].file if label in self._tables.images else ""
 
-    def part(self, label: str) -> tuple[Record, dict[str, str]] | None:
-        """A plane that lies in an unfinished stack, and what it was made of."""
+    def part(self, label: str) -> Part | None:
+        """A plane that lies in an unfinished stack."""
         entry = self._parts.get(label)
         if entry is None:
             return None
         try:
-            return Record.from_tree(entry, label), dict(entry["made"]["inputs"])
+            made = Made.from_tree(entry["made"], self.run)
+            return Part(Record.from_tree(entry, label), made.inputs, made.heatmaps, entry["iou"])
         except (SamicError, KeyError, TypeError, ValueError):
             return None
 
-    def note_part(
-        self, label: str, file: str, record: Record, inputs: Mapping[str, str], *, heatmaps: bool
-    ) -> None:
+    def note_part(self, label: str, file: str, part: Part) -> None:
         """Note a plane of a stack that is not finished."""
-        made = Made(self.run, file, "", inputs, heatmaps)
+        made = Made(self.run, file, "", part.inputs, part.heatmaps)
         entry = {"image": label, "file": file, "stamp": None, "made": made.to_tree()}
-        self._parts[label] = entry | record.to_tree()
+        self._parts[label] = entry | {"iou": part.iou} | part.record.to_tree()
         self._journal.add(self._parts[label])
 
     def commit(
@@ -380,9 +465,7 @@ class Records:
         file: Path,
         ready: Path,
         planes: Sequence[Plane],
-        done: Mapping[str, tuple[Record, Mapping[str, str]]],
-        *,
-        heatmaps: bool,
+        done: Mapping[str, Part],
     ) -> None:
         """Note one file that is about to take its place.
 
@@ -392,18 +475,20 @@ class Records:
             Where it will be, and where it is now.
         planes : sequence of Plane
             All of the file; those without a record lose what they had.
-        done : dict of str to (Record, dict)
-            By plane: its record, and the hashes of what it was made of.
+        done : dict of str to Part
+            By plane.
         """
         sha256, stamp = sha256_of(ready), stamp_of(ready)
         for plane in planes:
-            entry = {"image": plane.label, "file": file.name, "stamp": stamp, "made": None}
+            entry = {"image": plane.label, "file": file.name, "stamp": stamp, "labels": sha256}
+            entry["made"] = None
             if plane.label in done:
-                record, inputs = done[plane.label]
-                made = Made(self.run, file.name, sha256, inputs, heatmaps)
-                entry |= {"made": made.to_tree()} | record.to_tree()
+                part = done[plane.label]
+                made = Made(self.run, file.name, sha256, part.inputs, part.heatmaps)
+                entry |= {"made": made.to_tree()} | part.record.to_tree()
             self._journal.add(entry)
             self._parts.pop(plane.label, None)
+            self._done[plane.label] = entry
 
     def objects_of(self, label: str) -> tuple[Prompts, ...]:
         """Prompts that are recorded for a plane."""
@@ -435,8 +520,12 @@ class Records:
         OutputError
             The disk refuses.
         """
-        if (done := read_journal(self.out)) is not None:
-            self._tables.join(done)
+        there = {}
+        for entry in self._done.values():
+            if entry["file"] not in there:
+                there[entry["file"]] = is_in_place(self.out, entry)
+        done = {k: v for k, v in self._done.items() if there[v["file"]]}
+        self._tables.join(done, self.run)
         self._write_tables()
         write_failures(self.out, self.failures)
         if complete or not (self._parts or self.overwrite):
@@ -470,10 +559,7 @@ def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
         lost = [{"image": k, "reason": v} for k, v in failures.items()]
         export.write_csv(target, lost, overwrite=True)
         return
-    try:
-        target.unlink(missing_ok=True)
-    except OSError as error:
-        raise atomic.output_error(target, error) from error
+    atomic.remove(target)
 
 
 def read_failures(folder: Path) -> dict[str, str]:

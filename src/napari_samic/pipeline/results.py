@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from napari_samic.export.objects import About, Labelled
 from napari_samic.listing import check_stems, folded, natural_key
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of, spelled_as
-from napari_samic.pipeline.provenance import Made, difference
+from napari_samic.pipeline.provenance import Made, Run, difference, same_run
 from napari_samic.pipeline.records import read_tables
 from napari_samic.prompts import ImagePrompts, PromptFile
 from napari_samic.reviews import sha256_of
@@ -95,7 +95,8 @@ class Results:
     """All label images of a folder, and its prompt file if it has one.
 
     `made` says by image what made its labels, where that is known; `unknown` are label files that
-    the tables do not tell of, and which are no results; `is_unfinished`: a run was stopped.
+    the tables do not tell of, and which are no results; `lost` are images whose label file is
+    gone; `is_unfinished`: a run was stopped.
     """
 
     folder: Path
@@ -104,7 +105,24 @@ class Results:
     classes: Mapping[int, str] = field(default_factory=dict)
     made: Mapping[str, Made] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     is_unfinished: bool = False
+    _hashes: dict[Path, str] = field(default_factory=dict)
+
+    def hash_of(self, one: Result) -> str:
+        """sha256 of the label file of one image, "" without a file.
+
+        Raises
+        ------
+        InputError
+            It can't be read.
+        """
+        path = one.plane.path
+        if path is None:
+            return ""
+        if path not in self._hashes:
+            self._hashes[path] = sha256_of(path)
+        return self._hashes[path]
 
     @property
     def sha256(self) -> str:
@@ -115,9 +133,7 @@ class Results:
         InputError
             One can't be read.
         """
-        files = {one.plane.path for one in self.images if one.plane.path is not None}
-        told = [str(one.prompts) + str(one.rows) for one in self.images]
-        parts = [f"{path.name} {sha256_of(path)}" for path in sorted(files)] + told
+        parts = [f"{one.label} {self.hash_of(one)} {one.prompts} {one.rows}" for one in self.images]
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -165,7 +181,8 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
         msg = f"{place}: prompts.json names none of the label files. Are they of another run?"
         raise InputError(msg)
     left = tables.unfinished is not None
-    return Results(place, tuple(images), stored, names, tables.made, unknown, left)
+    lost = tuple(tables.lost)
+    return Results(place, tuple(images), stored, names, tables.made, unknown, lost, left)
 
 
 def _placed(planes: list[Plane], known: Mapping[str, ImagePrompts]) -> list[Plane]:
@@ -208,7 +225,9 @@ def _number(text: Any) -> float | None:
     return float(text) if text not in (None, "") else None
 
 
-def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
+def doubts_of(
+    results: Results, *, quick: bool = False, judged: Collection[str] = ()
+) -> Job[tuple[str, ...]]:
     """What is no longer as it was when the labels were made, for people; a Step an image.
 
     Labels that were edited since, images that have changed since, and labels of several runs. What
@@ -219,21 +238,26 @@ def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
     results : Results
     quick : bool
         Read only images whose file is newer than the labels.
+    judged : collection of str
+        Images whose labels stay as they are, whatever run they are of.
     """
-    edited, changed, runs = [], [], []
-    hashes: dict[Path, str] = {}
+    edited: list[str] = []
+    changed: list[str] = []
+    runs: list[Run] = []
+    images: dict[Path, dict[str, Plane]] = {}
     for i, one in enumerate(results.images):
-        made, path = results.made.get(one.label), one.plane.path
-        if made is not None and path is not None:
-            if path not in hashes:
-                hashes[path] = sha256_of(path)
-            edited += [one.label] if hashes[path] != made.labels else []
-            runs += [made.run] if made.run not in runs else []
-        changed += [one.label] if _has_changed(one, results, quick=quick) else []
+        made = results.made.get(one.label)
+        if made is not None:
+            edited += [one.label] if results.hash_of(one) != made.labels else []
+            is_new = one.label not in judged and not any(same_run(made.run, r) for r in runs)
+            runs += [made.run] if is_new else []
+        changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
         yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
         out.append(f"label files that no table tells of, left out: {_some(results.unknown)}.")
+    if results.lost:
+        out.append(f"labels that are gone, left out: {_some(results.lost)}.")
     if edited:
         out.append(f"labels edited since they were made, so scores may not fit: {_some(edited)}.")
     if changed:
@@ -246,24 +270,38 @@ def doubts_of(results: Results, *, quick: bool = False) -> Job[tuple[str, ...]]:
     return tuple(out)
 
 
-def _has_changed(one: Result, results: Results, *, quick: bool) -> bool:
+def _has_changed(
+    one: Result, results: Results, images: dict[Path, dict[str, Plane]], *, quick: bool
+) -> bool:
+    """Whether the image is there and is another now; `images` keeps planes of the last file."""
     before, stored = one.prompts, results.stored
     if before is None or not before.sha256 or not before.file or stored is None:
         return False
     image, labels = Path(before.file), one.plane.path
-    if stored.normalisation is None or not image.exists():
-        return False
-    if quick and labels is not None and image.stat().st_mtime <= labels.stat().st_mtime:
+    if stored.normalisation is None:
         return False
     try:
-        made = results.made.get(one.label)
-        reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
-        planes = open_planes(image, **reading)
-        plane = next(p for p in planes if p.label == one.label)
+        newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
+        if quick and not newer:
+            return False
+        if image not in images:
+            images.clear()
+            images[image] = _planes_by_name(image, results.made.get(one.label))
+        plane = images[image].get(folded(one.label))
+        if plane is None:
+            return False
         pixels = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
-    except (SamicError, StopIteration):
+    except (OSError, TypeError):
+        return False  # not there, or not for us
+    except SamicError:
         return True
     return pixels_sha256(pixels) != before.sha256
+
+
+def _planes_by_name(image: Path, made: Made | None) -> dict[str, Plane]:
+    """Planes of an image, read as it was then, by their folded labels."""
+    reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
+    return {folded(plane.label): plane for plane in open_planes(image, **reading)}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_samic import __version__, atomic
-from napari_samic.contracts import Job, Step
+from napari_samic.contracts import Job, Plane, Step
 from napari_samic.errors import FormatError, ModelError, SettingsError
 from napari_samic.models import backbones, methods, prompterfile
 from napari_samic.models.sam import load_segmenter
@@ -18,7 +18,7 @@ from napari_samic.normalise import Normalisation, fit_outside
 from napari_samic.pipeline import common
 from napari_samic.pipeline.follow import Follower
 from napari_samic.pipeline.loop import Chained, Loop, Tally, Work
-from napari_samic.pipeline.records import Records
+from napari_samic.pipeline.records import Records, read_tables
 from napari_samic.pipeline.results import check_plane_files
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker, tuned
@@ -126,21 +126,16 @@ def segment(
         method = methods.TRAINED  # what was grown and tuned was judged on single images
     groups: dict[str, Settings] = {
         "settings": settings or SegmentSettings(),
-        "peaks": peaks or plan.peaks,
-        "memory": memory or MemorySettings(),
         "strategy": strategy or StrategySettings(),
         "refine": refine or RefineSettings(),
     }
-    run = {
-        **plan.run,
-        "axes": axes,
-        "series": series,
-        "method": method,
-        **{k: v.to_dict() for k, v in groups.items()},
-    }
-    normalisation = plan.normalisation
-    if rescale:
-        normalisation = replace(normalisation, outside=fit_outside(planes, normalisation))
+    if not (method == AUTO and plan.has_finder):
+        groups["peaks"] = peaks or plan.peaks
+    if memory is not None and memory.follow != "never":
+        groups["memory"] = memory
+    reading = {"axes": axes, "series": series}
+    run = {**plan.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
+    normalisation = _rescaled(folder, planes, plan.normalisation) if rescale else plan.normalisation
     with atomic.claimed(folder):
         records = Records(folder, plan.model, normalisation, run, overwrite=overwrite)
         yield Step(0, len(planes), f"loading {name}")
@@ -161,6 +156,15 @@ def segment(
         outcome = yield from loop.run()
     told = (*notices, *outcome.notices)
     return replace(outcome, figures=_figures(loop.tallies), notices=told)
+
+
+def _rescaled(folder: Path, planes: Sequence[Plane], usual: Normalisation) -> Normalisation:
+    """With a range for images of another scale: that of earlier results, or fitted to these."""
+    known = read_tables(folder).normalisation
+    earlier = Normalisation.from_dict(known) if known else usual
+    if earlier.outside and replace(earlier, outside=usual.outside) == usual:
+        return earlier
+    return replace(usual, outside=fit_outside(planes, usual))
 
 
 def _in_order(work: Worker, memory: MemorySettings | None) -> Work:
@@ -243,6 +247,7 @@ class _Plan:
     encoder: str
     normalisation: Normalisation
     peaks: PeakSettings
+    has_finder: bool
 
     @classmethod
     def of(cls, prompter: Path | str) -> _Plan:
@@ -258,6 +263,7 @@ class _Plan:
                 str(header["backbone"]["kind"]),
                 Normalisation.from_dict(data),
                 PeakSettings.from_dict(header["settings"]["peaks"]),
+                bool(header.get("growth") and header["growth"]["accepted"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"{name}: lacks what segmenting needs ({error}). Train again with `train`."

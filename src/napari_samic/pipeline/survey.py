@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from napari_samic.contracts import Plane
@@ -17,8 +18,9 @@ from napari_samic.listing import folded
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import pixels_sha256, reason
-from napari_samic.pipeline.provenance import Made, difference
+from napari_samic.pipeline.provenance import Made, difference, same_run
 from napari_samic.pipeline.records import Records
+from napari_samic.planes import planes_of_file
 from napari_samic.reviews import sha256_of
 
 SHOWN = 3
@@ -33,7 +35,7 @@ class Survey:
     valid : set of Path
         Label files to be left as they are: done before.
     failed : dict of Path to str
-        Those that may not be replaced, and why.
+        Those that may not be replaced, or whose image can't be read, and why.
     """
 
     def __init__(
@@ -58,33 +60,56 @@ class Survey:
         for why, names in self._refused.items():
             raise StaleError(self.records.out, f"results that were {why}: {_named(names)}")
 
-    def all_or_none(self, targets: Sequence[Path]) -> None:
-        """Where each image hangs on the one before: begin anew unless all are there."""
-        there = self.valid & set(targets)
-        if len(there) < len(targets):
+    def all_or_none(self, files: Mapping[Path, Sequence[Plane]]) -> None:
+        """Where each image hangs on the one before: begin anew unless all that can be are there."""
+        there = self.valid & set(files)
+        lacking = [members for target, members in files.items() if target not in there]
+        if there and any(self._can_be_read(plane) for members in lacking for plane in members):
             self.valid -= there
             why = "each image hangs on the one before"
             self._again[why] += sorted(path.stem for path in there)
+
+    def _can_be_read(self, plane: Plane) -> bool:
+        with suppress(SamicError):
+            read_rgb(plane, self.records.normalisation)
+            return True
+        return False
 
     def look(self, members: Sequence[Plane], target: Path) -> bool:
         """Look at one label file and its planes; returns whether there was something to see."""
         records, name = self.records, members[0].name
         for plane in members:
-            other = records.made(plane.label)
-            if other is not None and folded(other.file) != folded(target.name):
-                self._refused[f"made of another image of that name ({other.file})"].append(name)
+            known = records.spelled(plane.label)
+            other = records.made(known)
+            if known and (
+                known != plane.label or (other and folded(other.file) != folded(target.name))
+            ):
+                what = other.file if other is not None else known
+                self._refused[f"made of another image of that name ({what})"].append(name)
                 return True
         if not target.exists() or (records.overwrite and not records.resumes):
             return False
         made = {p.label: m for p in members if (m := records.made(p.label)) is not None}
-        others = [m.run for m in made.values() if m.run != records.run]
-        if not made:
+        others = [m.run for m in made.values() if not same_run(m.run, records.run)]
+        if not made and records.replaces and records.resumes:
+            pass  # of the kind that is replaced
+        elif not made and records.labels_in(target.name) and self._is_ours(target):
+            self._again["the image has another number of planes"].append(name)
+        elif not made:
             self._keep(target, "labels are there, and no record of what made them")
         elif others and not records.overwrite:
             self._refused[f"made with {difference(others[0], records.run)}"].append(name)
         elif not others and self._is_intact(members, target, made):
             self._compare(members, target, made)
         return True
+
+    def _is_ours(self, target: Path) -> bool:
+        """Whether a label file is as it was made, of other planes."""
+        sha256 = sha256_of(target)
+        return all(
+            (m := self.records.made(k)) is not None and m.labels == sha256
+            for k in self.records.labels_in(target.name)
+        )
 
     def _keep(self, target: Path, why: str) -> None:
         """Leave a file that somebody else made or changed, unless he asked to overwrite it."""
@@ -110,9 +135,15 @@ class Survey:
     def _compare(self, members: Sequence[Plane], target: Path, made: Mapping[str, Made]) -> None:
         """Whether what the labels were made of is what is there now."""
         name = members[0].name
+        if _planes_in(target) != len(members):
+            self._again["the image has another number of planes"].append(name)
+            return
         for plane in members:
             if (one := made.get(plane.label)) is None:
                 continue  # failed before
+            if not self.records.has_scores(plane.label):
+                self._again["the scores are gone"].append(name)
+                return
             try:
                 image = read_rgb(plane, self.records.normalisation)
                 now = {"pixels": pixels_sha256(image), **self.inputs(plane)}
@@ -135,6 +166,11 @@ class Survey:
         if not before or plane.path is None or Path(before).resolve() == plane.path.resolve():
             return ""
         return before
+
+
+def _planes_in(target: Path) -> int:
+    """How many planes a label file has."""
+    return len(planes_of_file(target, palette_indices=True))
 
 
 def _named(names: Sequence[str]) -> str:

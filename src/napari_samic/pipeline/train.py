@@ -187,7 +187,7 @@ def train(
         save_mark(place, watch.mark)  # before what may fail or be cancelled
     prompterfile.save(learner, target, overwrite=overwrite)
     if resume is None:
-        place.unlink(missing_ok=True)
+        atomic.remove(place)
     told = learner.growth.summary if learner.growth else failed
     figures = {
         "epochs": len(report.losses),

@@ -19,7 +19,7 @@ from napari_samic.recipes.kinds import KINDS, of_group
 from napari_samic.recipes.plan import Planned, make_plan
 from napari_samic.recipes.recipefile import load_recipe
 from napari_samic.recipes.recording import results_of
-from napari_samic.recipes.unfinished import Unfinished
+from napari_samic.recipes.unfinished import ReplayState
 
 if TYPE_CHECKING:
     from napari_samic.pipeline import Outcome
@@ -84,17 +84,18 @@ def replay(
     others = images if images is None or isinstance(images, str) else _texts(images)
     plan = make_plan(read, set=set, images=others, out=out)
     where = Path(out) if out is not None else read.folder
-    unfinished = Unfinished(where, plan, overwrite=overwrite)
-    before = unfinished.rows()
+    state = ReplayState(where, plan, overwrite=overwrite)
+    before = state.rows()
     inside = None if anywhere or dry_run else read.folder
-    todo = [p for p in plan if p.number not in before]
-    found = yield from check(todo, overwrite=overwrite, inside=inside)
+    found = yield from check(plan, overwrite=overwrite, inside=inside, done=before)
     found.refuse(read.path.name, strict=strict)
     for difference in found.differences:
         warnings.warn(f"{read.path.name}: {difference}", UserWarning, stacklevel=2)
     rows = [_described(planned, found) for planned in plan]
     failures: dict[str, str] = {}
     notices: list[str] = []
+    if before:
+        notices.append(f"went on with a replay that was stopped after step {max(before)}.")
     done: list[str] = []
     skipped: list[str] = []
     finished = dict(before)
@@ -112,9 +113,9 @@ def replay(
             row |= yield from _result(planned, outcome, bool(set) or images is not None)
             finished[planned.number] = row
             if where.is_dir() and not failures:
-                unfinished.note(finished)
+                state.note(finished)
     if not dry_run:
-        unfinished.end()
+        state.end()
     from napari_samic.pipeline import Outcome
 
     figures = {"steps": rows, "differences": list(found.differences)}
