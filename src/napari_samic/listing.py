@@ -59,6 +59,18 @@ def stem_of(path: Path) -> str:
     return stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
 
 
+_PLANE = re.compile(r"(\[\d+\])+$")
+
+
+def image_of(label: str) -> str:
+    """Name of the image or series that a plane is of, as its results are called.
+
+    >>> image_of("cells[3]"), image_of("cells[s0][1][3]"), image_of("day[2] b")
+    ('cells', 'cells[s0]', 'day[2] b')
+    """
+    return _PLANE.sub("", label)
+
+
 _MASK = re.compile(r"(_cp)?_(masks?|labels?|seg)$", re.IGNORECASE)
 
 
