@@ -262,6 +262,17 @@ def test_ome_zarr_of_a_stack_has_its_axes(tmp_path: Path) -> None:
         {"type": "scale", "scale": [1.0, 1.0, 0.5, 0.25]}]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [pytest.param("s[{}]", "s", id="stack"), pytest.param("s[s0][{}]", "s[s0]", id="series")],
+)
+def test_ome_zarr_is_called_as_its_image(tmp_path: Path, label: str, name: str) -> None:
+    planes = [Labelled(label.format(z), np.ones((4, 5), np.int32)) for z in range(2)]
+    write_ome_zarr(tmp_path / "s.zarr", planes, (2,))
+    (scales,) = zarr.open_group(tmp_path / "s.zarr").attrs["ome"]["multiscales"]
+    assert scales["name"] == name
+
+
 def test_ome_zarr_has_what_its_format_asks_for(tmp_path: Path) -> None:
     write_ome_zarr(tmp_path / "a.zarr", [labelled()])
     group = zarr.open_group(tmp_path / "a.zarr")

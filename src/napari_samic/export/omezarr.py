@@ -21,6 +21,7 @@ from napari_samic.contracts import IntArray
 from napari_samic.errors import InputError, OutputError, SamicError
 from napari_samic.export.objects import Labelled
 from napari_samic.formats import is_zarr
+from napari_samic.listing import image_of
 from napari_samic.pictures import label_colour
 
 VERSION = "0.5"
@@ -110,7 +111,7 @@ def _describe(
 
 def folder_name(planes: Sequence[Labelled]) -> str:
     """Name of the image or stack."""
-    return planes[0].name.partition("[")[0] if len(planes) > 1 else planes[0].name
+    return image_of(planes[0].name) if len(planes) > 1 else planes[0].name
 
 
 def _label_metadata(planes: Sequence[Labelled]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ adds nothing. Imports the jobs when one is called: they bring torch.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from napari_samic.atomic import check_free
 from napari_samic.contracts import Job
 from napari_samic.errors import InputError, ModelError
 from napari_samic.export import plain
+from napari_samic.listing import image_of
 from napari_samic.models import registry
 from napari_samic.recipes.fingerprint import Fingerprint, files_of, fingerprint
 from napari_samic.recipes.kinds import KINDS, OPTIONS, Kind
@@ -184,7 +184,7 @@ def results_of(name: str, outcome: Outcome) -> Job[Fingerprint | None]:
         made = [(name, path) for name, path in made if name != "prompts.json"]
         return (yield from fingerprint(sorted(made)))
     labels = [*outcome.done, *outcome.skipped]
-    stems = {s for label in labels for s in (label, re.sub(r"(\[\d+\])+$", "", label))}
+    stems = {s for label in labels for s in (label, image_of(label))}
     files = {f"{stem}.tif": outcome.out / f"{stem}.tif" for stem in stems}
     found = yield from fingerprint(sorted((k, p) for k, p in files.items() if p.is_file()))
     return found
