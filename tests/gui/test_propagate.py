@@ -267,11 +267,7 @@ def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, bench, tm
 
 
 def test_several_images_of_one_file_are_done_and_shown_each(of, bench, tmp_path):
-    with tifffile.TiffWriter(tmp_path / "more.tif") as file:
-        for i, side in enumerate((40, 64)):
-            file.write(scene(i, (side, side + 8))[0], photometric="rgb", metadata=None)
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more.tif").rename(tmp_path / "more" / "q.tif")
+    several(tmp_path / "more" / "q.tif")
     of.run.choose(tmp_path / "more")
     whole(of)
     assert made(of) == ["q[s0]", "q[s1]"]
@@ -279,6 +275,95 @@ def test_several_images_of_one_file_are_done_and_shown_each(of, bench, tmp_path)
     bench.runner.settle()
     assert of.page.image.shape == (64, 72, 3)
     np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q[s1].tif"))
+
+
+def several(path):
+    """A file with two images of different sizes."""
+    path.parent.mkdir(parents=True)
+    with tifffile.TiffWriter(path) as file:
+        for i, side in enumerate((40, 64)):
+            file.write(scene(i, (side, side + 8))[0], photometric="rgb", metadata=None)
+
+
+def stamps(of):
+    return {p.stem: p.stat().st_mtime_ns for p in results(of).glob("*.tif")}
+
+
+def test_several_images_of_one_file_are_done_again_with_other_settings(of, bench, tmp_path):
+    several(tmp_path / "more" / "q.tif")
+    of.run.choose(tmp_path / "more")
+    whole(of)
+    of.change(SegmentSettings(min_score=0.9), LOW)
+    whole(of)
+    assert "Let them be done again" in of.run.status
+    of.run.again(True)
+    whole(of)
+    assert of.run.status.startswith("2 images done.")
+    before = sorted(p.stem for p in (results(of) / "before").glob("*.tif"))
+    assert before == ["q[s0]", "q[s1]"]
+
+
+@pytest.mark.parametrize("verdict", ["accepted", "edited"])
+def test_file_with_an_accepted_image_is_not_done_again(of, bench, tmp_path, verdict):
+    several(tmp_path / "more" / "q.tif")
+    write_image(tmp_path / "more" / "p.png", scene(0)[0])
+    of.run.choose(tmp_path / "more")
+    whole(of)
+    before = stamps(of)
+    bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": verdict}}}
+    of.run.again(True)
+    whole(of)
+    assert list(of.run.made) == ["p"]
+    assert {name for name, stamp in stamps(of).items() if stamp == before[name]} == {
+        "q[s0]", "q[s1]",
+    }  # fmt: skip
+
+
+def test_stack_with_an_accepted_slice_is_not_done_again(of, bench, tmp_path):
+    (tmp_path / "more").mkdir()
+    stack = np.stack([scene(i)[0] for i in range(2)])
+    tifffile.imwrite(tmp_path / "more" / "q.tif", stack, photometric="rgb")
+    of.run.choose(tmp_path / "more")
+    whole(of)
+    bench.project.notes["review"] = {"opinions": {"q[1]": {"verdict": "accepted"}}}
+    before = stamps(of)
+    of.run.again(True)
+    whole(of)
+    assert "nothing is left" in of.run.status
+    assert stamps(of) == before
+
+
+def test_rest_of_a_file_is_done_beside_its_accepted_image(of, bench, tmp_path):
+    several(tmp_path / "more" / "q.tif")
+    of.run.choose(tmp_path / "more")
+    begin(of, 1)
+    of.run.cancel()
+    bench.runner.settle()
+    (results(of) / "q[s1].tif").unlink(missing_ok=True)
+    assert made(of) == ["q[s0]"]
+    before = stamps(of)
+    bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": "accepted"}}}
+    whole(of)
+    assert list(of.run.made) == ["q[s1]"]
+    assert stamps(of)["q[s0]"] == before["q[s0]"]
+
+
+def test_stopped_run_counts_images_not_files(of, bench, tmp_path):
+    several(tmp_path / "more" / "q.tif")
+    of.run.choose(tmp_path / "more")
+    job = begin(of, 1)
+    job.advance()
+    of.run.cancel()
+    bench.runner.settle()
+    assert of.run.status == "Stopped: 2 of 2 images have a result."
+
+
+def test_one_of_several_images_of_another_file_of_that_name_is_refused(of, bench, tmp_path):
+    for folder in ("one", "two"):
+        several(tmp_path / folder / "q.tif")
+        of.run.choose(tmp_path / folder)
+        whole(of)
+    assert "another image of that name" in of.run.status
 
 
 def test_image_of_another_folder_with_a_name_that_is_taken_is_refused(of, bench, tmp_path):

@@ -6,15 +6,14 @@
                               until Review is shown the image and takes it over
     results/before/           what the last run that did all again replaced
 
-NAME is the label of the image, `cells[3]`: the stem of its file, or of the TIFF that
-`Bench.images` made of a slice. An image with an edit, and one that was accepted, is protected:
-propagating passes it over. Plain Python: knows no Qt and no napari.
+NAME is the name of the image: the stem of its file, or of the TIFF that `Bench.images` made of a
+slice, `cells[3]`; `cells[s0]` where a file has several. An image with an edit, and one that was
+accepted, is protected: propagating passes it over. Plain Python: knows no Qt and no napari.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from napari_samic import atomic
 from napari_samic.contracts import IntArray, Job, Plane, Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.export import write_labels
-from napari_samic.listing import stem_of
+from napari_samic.listing import image_of
 from napari_samic.masks import read_labels, read_mask
 from napari_samic.prompts import PromptFile, load_prompts
 
@@ -127,7 +126,7 @@ class LabelFiles:
 
         Parameters
         ----------
-        names : sequence of str
+        names : iterable of str
         tables : bool
             Also the tables: those to come are of another kind.
         """
@@ -136,13 +135,13 @@ class LabelFiles:
             if file.is_file():
                 _move(file, self.folder / BEFORE / file.name)
 
-    def check_names(self, paths: Iterable[Path]) -> None:
-        """Raise InputError if a result of the same name is of another file."""
+    def check_names(self, files: Mapping[Path, Iterable[str]]) -> None:
+        """Raise InputError if one of the names that each file has is that of another file."""
         earlier = self.tables()
-        known = {plain(i.name): i.file for i in earlier.images if i.file} if earlier else {}
-        for image in paths:
-            other = known.get(stem_of(image))
-            if other and self.file(stem_of(image)).is_file() and not _same(Path(other), image):
+        known = {image_of(i.name): i.file for i in earlier.images if i.file} if earlier else {}
+        for image, name in ((image, name) for image, names in files.items() for name in names):
+            other = known.get(name)
+            if other and self.file(name).is_file() and not _same(Path(other), image):
                 msg = (
                     f"{image.name}: the project has the result of another image of that name "
                     f"({other}). Use another project for this folder."
@@ -164,11 +163,6 @@ def _judged(opinions: dict[str, Any]) -> set[str]:
         for name, one in opinions.items()
         if isinstance(one, dict) and (one.get("verdict") in KEPT or one.get("edit"))
     }
-
-
-def plain(label: str) -> str:
-    """Stem of the file of a plane: `cells` of `cells[3]`."""
-    return re.sub(r"(\[\d+\])+$", "", label)
 
 
 def read_result(path: Path, plane: Plane, shape: tuple[int, ...]) -> IntArray:

@@ -15,7 +15,6 @@ from napari_samic.errors import InputError
 from napari_samic.gui import propagatework as work
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.meter import Meter, Progress
-from napari_samic.listing import stem_of
 
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
@@ -74,6 +73,7 @@ class Run:
         self.failures: dict[str, str] = {}
         self.made: dict[str, str] = {}
         self.paths: list[Path] = []
+        self._names: set[str] = set()
         self.stopped = False
         self._meter = Meter()
         self._handle: Handle | None = None
@@ -134,7 +134,7 @@ class Run:
     def _begin(self, job: Job[Any]) -> None:
         self.state, self.stopped, self._unfinished = "running", False, ""
         self.status = "Preparing ..."
-        self.failures, self.made = {}, {}
+        self.failures, self.made, self._names = {}, {}, set()
         self._meter = Meter()
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
@@ -155,6 +155,7 @@ class Run:
         self.cancel()
         self.folder, self.anew, self.stopped = None, False, False
         self.failures, self.made, self.paths = {}, {}, []
+        self._names = set()
         self._meter = Meter()
         if self.state == "idle":
             self.status = ""
@@ -166,6 +167,7 @@ class Run:
         data = step.data
         if self.state != "running":
             return
+        self._names = data.get("names", self._names)
         if "plane" in data or "skipped" in data:
             self._one(step)
         elif step.message:
@@ -215,8 +217,7 @@ class Run:
 
     def _told_stop(self) -> str:
         """By the files: the image that was being done while the user cancelled was finished."""
-        results = self.of.shelf.results
-        names = {stem_of(path) for path in self.paths}
+        results, names = self.of.shelf.results, self._names
         if results is None or not names:
             return "Stopped before the first image."
         return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."

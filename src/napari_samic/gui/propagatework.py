@@ -6,7 +6,6 @@ know Qt or napari. torch is imported inside, so in the worker.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from napari_samic.contracts import (
     Step,
 )
 from napari_samic.errors import InputError, StaleError
-from napari_samic.gui.labelfiles import LabelFiles, plain, read_result
+from napari_samic.gui.labelfiles import LabelFiles, read_result
 from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 from napari_samic.settings import PeakSettings, SegmentSettings
@@ -141,6 +140,8 @@ def of_folder(folder: Path) -> Job[list[Path]]:
 def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:
     """Segment all images but those that have a result, and those that are protected.
 
+    A file with several images is passed over if one that is protected might be done again.
+
     Parameters
     ----------
     images : Job of list of Path
@@ -156,18 +157,21 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
         results are of another model, normalisation, prompter or settings, and `anew` is off.
     """
     paths = yield from images
+    names = yield from _names_of(paths)
     keep = results.protected()
-    todo = [p for p in paths if stem_of(p) not in keep]
+    todo = [p for p in paths if _is_free(names[p], results, keep, anew=order.anew)]
     if not todo:
-        raise InputError("every image is accepted or edited: nothing is left to propagate to.")
-    yield Step(0, len(todo), "", {"phase": "files", "protected": len(paths) - len(todo)})
-    results.check_names(todo)
+        msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
+        raise InputError(f"{msg} to propagate to.")
+    told = {"phase": "files", "protected": len(paths) - len(todo)}
+    yield Step(0, len(todo), "", told | {"names": {n for p in paths for n in names[p]}})
+    results.check_names({path: names[path] for path in todo})
     foreign = _is_foreign(results, order.prompter)
     if foreign and not order.anew:
         msg = "the results are of another model or other colours. Let them be done again."
         raise InputError(msg)
     if order.anew:
-        results.set_aside([stem_of(path) for path in todo], tables=foreign)
+        results.set_aside((name for path in todo for name in names[path]), tables=foreign)
     job = recipes.job(
         "segment",
         todo,
@@ -182,6 +186,29 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
         return (yield from _brief(job))
     except StaleError as error:
         raise InputError(f"there are {error.why}. Let them be done again.") from error
+
+
+Names = dict[str, list[str]]
+"""What the results of a file's images will be called, and the labels of their planes."""
+
+
+def _names_of(paths: Sequence[Path]) -> Job[dict[Path, Names]]:
+    """As `segment` will call them: one file may hold several images."""
+    from napari_samic.pipeline.common import groups, planes_of
+
+    out: dict[Path, Names] = {}
+    for done, path in enumerate(paths):
+        yield Step(done, len(paths), "looking into the files", {"phase": "files"})
+        out[path] = {name: [p.label for p in of] for name, of in groups(planes_of(path))}
+    return out
+
+
+def _is_free(names: Names, results: LabelFiles, keep: set[str], *, anew: bool) -> bool:
+    """Whether a file has something to be done, and nothing of `keep` that would be done again."""
+    free = [name for name, labels in names.items() if keep.isdisjoint([name, *labels])]
+    if len(free) == len(names):
+        return True
+    return not anew and any(not results.file(name).is_file() for name in free)
 
 
 def _brief(job: Job[Outcome]) -> Job[Outcome]:
@@ -230,12 +257,10 @@ def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Pag
     from napari_samic.pipeline.common import planes_of
 
     yield Step(0, 1, label)
-    stems = (label, plain(label), re.sub(r"\[s\d+\]$", "", plain(label)))
-    path = next((p for p in paths if stem_of(p) in stems), None)
-    planes = [] if path is None else [p for p in planes_of(path) if p.label == label]
-    if path is None or not planes:
+    near = [path for path in paths if f"{label}[".startswith(f"{stem_of(path)}[")]
+    plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
+    if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
-    image: Any = read_rgb(planes[0], fit_normalisation(planes))
-    name = planes[0].name
-    shown = results.shown(name) or results.file(name)
-    return Page(label, image, read_result(shown, planes[0], image.shape))
+    image: Any = read_rgb(plane, fit_normalisation([plane]))
+    shown = results.shown(plane.name) or results.file(plane.name)
+    return Page(label, image, read_result(shown, plane, image.shape))
