@@ -50,21 +50,33 @@ def remember(images: Iterable[Path]) -> None:
 
 
 def allows(image: Path, project: Path | None) -> bool:
-    """Whether a file may be opened unasked; a link counts by where it leads.
+    """Whether a file may be opened unasked; for many files, see `allowing`."""
+    return allowing(project)(image)
+
+
+def allowing(project: Path | None) -> Callable[[Path], bool]:
+    """What tells whether a file may be opened unasked, by the folders that are known now.
+
+    A link counts by where it leads.
 
     Parameters
     ----------
-    image : Path
     project : Path or None
         The folder of the open project.
     """
-    known, plain = set(folders()), _plain(image)
-    own = [] if project is None else [_plain(project), project.resolve()]
-    return _is_in(plain, own, known) and _is_in(plain.resolve(), own, known)
+    known = {os.path.normcase(one) for one in folders()}
+    own = [] if project is None else [_cased(_plain(project)), _cased(project.resolve())]
+
+    def is_in(image: Path) -> bool:
+        place = _cased(image)
+        return str(place.parent) in known or any(place.is_relative_to(one) for one in own)
+
+    return lambda image: is_in(_plain(image)) and is_in(_plain(image).resolve())
 
 
-def _is_in(image: Path, own: Sequence[Path], known: set[str]) -> bool:
-    return str(image.parent) in known or any(image.is_relative_to(one) for one in own)
+def _cased(path: Path) -> Path:
+    """One spelling of what a disk takes for the same."""
+    return Path(os.path.normcase(path))
 
 
 def _plain(path: Path) -> Path:
