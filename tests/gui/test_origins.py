@@ -9,8 +9,10 @@ import tifffile
 
 from napari_samic.errors import InputError
 from napari_samic.gui import origins, picking, trust
+from napari_samic.gui.lazily import lazy_layers
 from napari_samic.gui.pixels import FILE, FILES, Names
 from napari_samic.gui.project import Project
+from napari_samic.images import open_images
 
 SHAPE = (20, 30)
 
@@ -112,14 +114,20 @@ def test_way_out_of_the_project_is_asked_for(project, tmp_path, way):
     assert (viewer.layers, asked) == ([], [path])
 
 
-@pytest.mark.parametrize("name", ["a.py", "a.ipynb", "a.npy", "a.csv", "a"])
+@pytest.mark.parametrize("name", ["a.py", "a.ipynb", "a.npy", "a.csv", "a", "a.czi", "a.webp"])
 def test_file_that_is_no_image_of_ours_is_opened_by_nobody(project, name):
     path = project.folder / name
     path.write_text(f"open({str(project.folder / 'was_run')!r}, 'w')")
     viewer, _, told = back(project, note(path), answer=True)
     assert viewer.layers == []
-    assert "a: not where it was" in told
+    assert f"a: {name} is there, but is not opened from notes. Open it again yourself" in told
     assert not (project.folder / "was_run").exists()
+
+
+def test_image_that_is_gone_or_may_not_be_looked_at_is_not_said_to_be_there(project, tmp_path):
+    (tmp_path / "a.webp").touch()
+    assert "was not opened" in back(project, note(tmp_path / "a.webp"))[2]
+    assert "a: not where it was" in back(project, note(project.folder / "a.webp"))[2]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +184,68 @@ def test_tiff_has_the_axes_that_napari_gives_it(project, shape, how):
     assert layer.metadata[FILE] == str(path)
 
 
+def odd_tiff(path, how):
+    """A stack whose stored numbers are not what is shown."""
+    values = np.arange(4 * 600, dtype=np.uint16).reshape(4, *SHAPE).astype(np.uint8)
+    tifffile.imwrite(path, values, **how)
+    return path, values
+
+
+ODD = [
+    pytest.param({"photometric": "miniswhite"}, id="white"),
+    pytest.param(
+        {"photometric": "palette", "colormap": np.arange(768).reshape(3, 256).astype("u2") * 85},
+        id="palette",
+    ),
+    pytest.param(
+        {"photometric": "minisblack", "extratags": [(274, 3, 1, 6, True)]}, id="turned"
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_stack_that_our_reader_finishes_is_finished_plane_by_plane(project, how):
+    path, _ = odd_tiff(project.folder / "a.tif", how)
+    shown = np.stack([plane.read() for plane in open_images(path)])
+    viewer, _, told = back(project, note(path, shape=list(shown.shape)))
+    assert told == ""
+    np.testing.assert_array_equal(np.asarray(viewer.layers[0].data), shown)
+
+
+def test_stack_that_our_reader_of_folders_opened_comes_back_as_a_stack(project):
+    path, values = odd_tiff(project.folder / "a.tif", {"photometric": "minisblack"})
+    ((data, options, _),) = lazy_layers(project.folder)
+    viewer = Viewer()
+    viewer.add_image(data, options["name"], metadata=options["metadata"])
+    viewer.layers[0].source = SimpleNamespace(path=str(project.folder), sample=None)
+    notes = {}
+    origins.note_images(notes, viewer.layers, None)
+    again, _, told = back(project, *notes["annotate"]["images"])
+    assert told == ""
+    np.testing.assert_array_equal(np.asarray(again.layers[0].data), values)
+    assert again.layers[0].metadata == {FILES: [str(path)]}
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_stack_that_napari_read_comes_back_in_its_stored_numbers(project, how):
+    path, values = odd_tiff(project.folder / "a.tif", how)
+    viewer = Viewer()
+    viewer.add_image(values, "a")
+    viewer.layers[0].source = SimpleNamespace(path=str(path), sample=None)
+    for _ in range(2):  # also where it was brought back before
+        notes = {}
+        origins.note_images(notes, viewer.layers, None)
+        viewer, _, told = back(project, *notes["annotate"]["images"])
+        assert told == ""
+        np.testing.assert_array_equal(np.asarray(viewer.layers[0].data), values)
+
+
+def test_older_note_of_stored_numbers_is_known_by_its_shape(project):
+    path, values = odd_tiff(project.folder / "a.tif", ODD[1].values[0])
+    viewer, _, _ = back(project, note(path, shape=list(values.shape)))
+    np.testing.assert_array_equal(np.asarray(viewer.layers[0].data), values)
+
+
 def test_image_of_another_shape_than_it_had_is_told(project):
     path = image(project.folder / "a.tif")
     viewer, _, told = back(project, note(path, shape=[4, *SHAPE]))
@@ -201,6 +271,26 @@ def test_slices_that_a_job_wrote_stand_in_for_what_is_gone(project):
     viewer, _, told = back(project, note(project.folder / "gone.tif"))
     assert told == ""
     assert viewer.layers[0].data.shape == (2, *SHAPE)
+
+
+def test_list_of_folders_is_read_once_for_many_images(project, tmp_path, monkeypatch):
+    paths = [image(tmp_path / "data" / f"{n}.tif") for n in range(5)]
+    trust.remember(paths[:1])
+    read, known = [], trust.read_json
+    monkeypatch.setattr(trust, "read_json", lambda *given: read.append(1) or known(*given))
+    viewer, _, _ = back(project, *(note(path, path.stem) for path in paths))
+    assert len(viewer.layers) == 5
+    assert len(read) <= 2  # to know, and to note
+
+
+def test_spelling_that_a_disk_takes_for_the_same_is_the_same_folder(tmp_path, monkeypatch):
+    trust.remember([tmp_path / "Data" / "a.tif"])
+    assert not trust.allows(tmp_path / "data" / "b.tif", None)
+    assert not trust.allows(tmp_path / "data" / "b.tif", tmp_path / "DATA")
+    monkeypatch.setattr("os.path.normcase", lambda path: str(path).lower())
+    assert trust.allows(tmp_path / "data" / "b.tif", None)
+    trust.file().unlink()
+    assert trust.allows(tmp_path / "data" / "b.tif", tmp_path / "DATA")
 
 
 def test_damaged_list_of_folders_is_an_empty_one(project, tmp_path):

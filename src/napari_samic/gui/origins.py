@@ -7,7 +7,8 @@ reader opens, in folders that the user chose (see `trust`). Knows layers and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ SAMPLES = ("scenes", "coins", "kvasir")
 """Ours; those of other plugins are not opened from notes."""
 
 Note = Mapping[str, Any]
+STORED = "napari-samic stored"
+"""Metadata of a layer that we read as napari's reader had: numbers as stored, colours or not."""
+May = Callable[[Path], bool]
+"""Whether a file may be opened."""
 
 
 def note_images(notes: dict[str, Any], layers: Sequence[Any], chosen: Any | None) -> None:
@@ -48,13 +53,15 @@ def files_of(layer: Any) -> list[Path]:
 def _note(layer: Any) -> dict[str, Any]:
     sample = getattr(layer.source, "sample", None)
     levels = layer.data if layer.multiscale else [layer.data]
+    files = [str(path) for path in layer.metadata.get(FILES, ())]
     return {
         "name": str(layer.name),
         "path": file_of(layer),
         "sample": list(sample) if sample else [],
-        "files": [str(path) for path in layer.metadata.get(FILES, ())],
+        "files": files,
         "shape": [int(n) for n in levels[0].shape],
         "rgb": bool(layer.rgb),
+        "stored": bool(layer.metadata.get(STORED) or (layer.source.path and not files)),
     }
 
 
@@ -79,19 +86,24 @@ def bring_back(viewer: Any, names: Names, project: Project, ask: trust.Ask) -> A
     noted = own.get("images")
     notes = [one for one in noted if _is_sound(one)] if isinstance(noted, list) else []
     missing = [one for one in notes if _already(viewer, one) is None]
-    strange = [p for one in missing for p in _files(one) if not trust.allows(p, project.folder)]
+    allows = trust.allowing(project.folder)
+    strange = [p for one in missing for p in _files(one) if not allows(p)]
     granted = set(strange) if strange and ask(strange) else set()
     trust.remember(granted)
     lost, chosen = [], None
+
+    def may(path: Path) -> bool:
+        return path in granted or allows(path)
+
     for note in notes:
-        layer = _already(viewer, note) or _opened(viewer, note, project, granted)
+        layer = _already(viewer, note) or _opened(viewer, note, project, may)
         if layer is None:
-            lost.append(_told(note, [p for p in strange if p not in granted]))
+            lost.append(_told(note, may))
             continue
         names.of(layer)
         chosen = layer if note["name"] == own.get("image") else chosen or layer
     if lost:
-        msg = f"{', '.join(lost)}. Open it again; its prompts are kept."
+        msg = f"{', '.join(lost)}. Open it again yourself; its prompts are kept."
         raise InputError(msg)
     return chosen
 
@@ -115,9 +127,13 @@ def _files(note: Note) -> list[Path]:
     return [] if _listed(note, "sample") else [Path(one) for one in found]
 
 
-def _told(note: Note, refused: Sequence[Path]) -> str:
-    path = next((one for one in _files(note) if one in refused), None)
-    return f"{note['name']}: {path} was not opened" if path else f"{note['name']}: not where it was"
+def _told(note: Note, may: May) -> str:
+    name, files = note["name"], _files(note)
+    if path := next((one for one in files if not may(one)), None):
+        return f"{name}: {path} was not opened"
+    if path := next((one for one in files if one.is_file() and not is_readable(one)), None):
+        return f"{name}: {path.name} is there, but is not opened from notes"
+    return f"{name}: not where it was"
 
 
 def _already(viewer: Any, note: Note) -> Any | None:
@@ -128,7 +144,7 @@ def _already(viewer: Any, note: Note) -> Any | None:
     return None
 
 
-def _opened(viewer: Any, note: Note, project: Project, granted: set[Path]) -> Any | None:
+def _opened(viewer: Any, note: Note, project: Project, may: May) -> Any | None:
     """Open an image from where it came, else from what jobs wrote of it."""
     sample, before = _listed(note, "sample"), list(viewer.layers)
     if sample:
@@ -139,8 +155,7 @@ def _opened(viewer: Any, note: Note, project: Project, granted: set[Path]) -> An
         viewer.open_sample(*sample)
     else:
         for files in (_files(note), written(project, note["name"])):
-            may = all(p in granted or trust.allows(p, project.folder) for p in files)
-            found = _read_layer(files, note) if files and may else None
+            found = _read_layer(files, note) if files and all(map(may, files)) else None
             if found is not None:
                 viewer.add_image(found[0], **found[1])
                 break
@@ -159,23 +174,42 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
         return None
     elif len(files) == 1 and not _listed(note, "files"):
         rgb = note["rgb"] if isinstance(note.get("rgb"), bool) else None  # napari guesses it
-        array, options = _whole(first), {"name": name, "rgb": rgb, "metadata": {FILE: str(first)}}
+        array, is_stored = _as_noted(first, note)
+        metadata = {FILE: str(first), **({STORED: True} if is_stored else {})}
+        options = {"name": name, "rgb": rgb, "metadata": metadata}
     else:
         array, options, _ = stack(files, name)
     wanted = note.get("shape")
     return None if wanted and list(array.shape) != wanted else (array, options)
 
 
-def _whole(path: Path) -> Any:
-    """All of a file in its own order of axes, as napari's reader has it; a stack lazily."""
+def _as_noted(path: Path, note: Note) -> tuple[Any, bool]:
+    """A file as the layer had it, and whether that is as stored; by its shape in older notes."""
+    if note.get("stored") is True:
+        return _whole(path, as_stored=True), True
+    array = _whole(path)
+    if "stored" in note or list(array.shape) == (wanted := note.get("shape")) or not wanted:
+        return array, False
+    return _whole(path, as_stored=True), True
+
+
+def _whole(path: Path, *, as_stored: bool = False) -> Any:
+    """All of a file in its own order of axes; a stack lazily.
+
+    Parameters
+    ----------
+    as_stored : bool
+        As napari's reader has it: no palette, MinIsWhite, CMYK or Orientation.
+    """
     opened = open_file(path)
-    if opened is None or opened.series[0].finish is not None:
+    if opened is None:
         return open_images([path])[0].read()
     lazy = opened.series[0]
+    lazy = replace(lazy, finish=None) if as_stored else lazy
     tail = 3 if len(lazy.shape) > 2 and lazy.shape[-1] in (3, 4) else 2
     lead = lazy.shape[:-tail]
     if not lead:
-        return _part(lazy, ())
+        return open_images([path])[0].read() if lazy.finish is not None else _part(lazy, ())
     import dask
     import dask.array as da
 
@@ -188,7 +222,9 @@ def _whole(path: Path) -> Any:
 
 
 def _part(lazy: LazyArray, index: tuple[int, ...]) -> Any:
-    return lazy.take((*index, *[slice(None)] * (len(lazy.shape) - len(index))))
+    """One plane, (H, W) or (H, W, C), as it is shown."""
+    pixels = lazy.take((*index, *[slice(None)] * (len(lazy.shape) - len(index))))
+    return pixels if lazy.finish is None else lazy.finish(pixels)
 
 
 def written(project: Project, name: str) -> list[Path]:
@@ -204,7 +240,7 @@ def _is_slice(stem: str, name: str) -> bool:
 
 
 def stack(files: Sequence[Path], name: str) -> tuple[Any, dict[str, Any], str]:
-    """Image files of one shape as one lazy layer that knows them; a lone one as it is.
+    """Image files of one shape as one lazy layer that knows them; a lone one with all its planes.
 
     Raises
     ------
@@ -215,12 +251,19 @@ def stack(files: Sequence[Path], name: str) -> tuple[Any, dict[str, Any], str]:
     import dask.array as da
 
     planes = [open_images([path])[0] for path in files]
+    stack_shape: tuple[int, ...] = (len(files),)
+    if len(files) == 1:
+        found = open_images(files)
+        planes = [p for p in found if p.name == name] or [
+            p for p in found if p.name == found[0].name
+        ]
+        stack_shape = planes[0].stack_shape
     first = planes[0].read()
     lazy = [
         da.from_delayed(dask.delayed(_read)(plane, first), shape=first.shape, dtype=first.dtype)
         for plane in planes
     ]
-    array = da.stack(lazy) if len(files) > 1 else first
+    array = da.stack(lazy).reshape(*stack_shape, *first.shape) if stack_shape else first
     rgb = first.ndim == 3 and first.shape[2] in (3, 4)
     metadata = {FILES: [str(path) for path in files]}
     return array, {"name": name, "rgb": rgb, "metadata": metadata}, "image"
