@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,27 @@ def test_axes_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         open_images(np.zeros(shape, np.uint8), axes=axes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["T:001", "we\\ird", "c:"])
+def test_file_that_no_result_can_be_named_after_fails_alone(tmp_path: Path, name: str) -> None:
+    for stem in (name, "good"):
+        tifffile.imwrite(tmp_path / f"{stem}.tif", np.ones((6, 7), np.uint8))
+    good, bad = sorted(open_images(tmp_path), key=lambda plane: plane.name != "good")
+    assert good.read().shape == (6, 7)
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}\.tif: .*Rename it"):
+        bad.read()
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "a ", "b.", "c..", "1:2", "%41", "-x", "q'", "#"])
+def test_odd_names_that_a_result_can_have_are_opened(tmp_path: Path, name: str) -> None:
+    try:
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.ones((6, 7), np.uint8))
+    except OSError:
+        pytest.skip("this disk takes no such names")
+    (plane,) = open_images(tmp_path)
+    assert (plane.name, plane.read().shape) == (name, (6, 7))
 
 
 def test_planes_of_a_stack_have_unique_labels() -> None:

@@ -31,7 +31,7 @@ from napari_samic.formats import (
     reading,
 )
 from napari_samic.listing import ending_of, stem_of
-from napari_samic.textfiles import writable
+from napari_samic.textfiles import is_name, writable
 from napari_samic.tiffs import open_tiff
 from napari_samic.vendors import open_vendor
 
@@ -66,7 +66,8 @@ def planes_of_file(
 ) -> list[Plane]:
     """Planes of one file.
 
-    A file whose header is damaged, or whose name is no text, gives one Plane that raises when read.
+    A file whose header is damaged, or whose name no result can have, gives one Plane that raises
+    when read.
 
     Parameters
     ----------
@@ -103,9 +104,8 @@ def open_path(
         As `planes_of_file`; or no such series.
     """
     name = stem_of(path)
-    if (text := writable(name)) != name:  # no result and no table could be called so
-        fault = f"{writable(path.name)}: the name is not UTF-8. Rename the file."
-        return Opened([Plane(text, (), partial(_raise, InputError, fault), path=path)])
+    if fault := _name_fault(path):
+        return Opened([Plane(writable(name), (), partial(_raise, InputError, fault), path=path)])
     try:
         images = open_file(path, palette_indices=palette_indices)
     except ImageReadError as error:
@@ -143,6 +143,17 @@ def open_file(path: Path, *, palette_indices: bool = False) -> Images | None:
     if ending in INSTRUMENT_SUFFIXES:
         return open_vendor(path, as_stored=palette_indices)
     return None
+
+
+def _name_fault(path: Path) -> str:
+    """Why no result and no table could be called as a file is; "" if they can."""
+    name = stem_of(path)
+    if writable(name) != name:
+        return f"{writable(path.name)}: the name is not UTF-8. Rename the file."
+    if not is_name(name):  # it leads elsewhere, at least on Windows
+        todo = "Rename it without : and \\."
+        return f"{path.name}: the name is a drive or a folder on other systems. {todo}"
+    return ""
 
 
 def unreadable(path: Path, error: InputError) -> Plane:

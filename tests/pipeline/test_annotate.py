@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from napari_samic.contracts import run
 from napari_samic.errors import InputError, OutputError
 from napari_samic.metrics import iou
 from napari_samic.prompts import load_prompts
-from napari_samic.settings import AnnotateSettings, SegmentSettings
+from napari_samic.settings import AnnotateSettings, ExportSettings, SegmentSettings
 from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_prompts, write_scenes
 
 CENTRES = [(12, 14)], [(32, 40)]
@@ -88,6 +89,30 @@ def test_union_gives_every_pixel_its_class(scenes, toy, tmp_path):
         segment=SegmentSettings(instances=False),
     )  # fmt: skip
     assert set(np.unique(tifffile.imread(tmp_path / "out" / "p0.tif"))) == {0, 1}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_image_with_a_name_no_result_can_have_spoils_no_table(toy, tmp_path):
+    odd = ("CON", "T:001", "a ", "b.", "new\nline", "we\\ird")
+    for name in odd:
+        image, labels = scene()
+        write_image(tmp_path / "images" / f"{name}.png", image)
+        write_image(tmp_path / "masks" / f"{name}.png", labels)
+    for _ in range(2):  # the folder stays one to go on in
+        outcome = annotate(
+            tmp_path / "images", out=tmp_path / "out", masks=tmp_path / "masks", simulate=True,
+            model=toy, settings=AnnotateSettings(max_clicks=1),
+        )  # fmt: skip
+        assert set(outcome.failures) == {"T:001", "we\\ird"}
+        tables = load_prompts(tmp_path / "out" / "prompts.json")
+        assert [image.name for image in tables.images] == ["a ", "b.", "CON", "new\nline"]
+    out = run(
+        pipeline.export(
+            tmp_path / "out", out=tmp_path / "e",
+            settings=ExportSettings(png=True, geojson=True, ome_zarr=True, coco=True, table=True),
+        )
+    )  # fmt: skip
+    assert len(out.figures["files"]) > 4 * 4
 
 
 def test_settings_reach_the_simulated_annotator(scenes, toy, tmp_path):
