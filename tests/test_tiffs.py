@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import struct
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -39,15 +42,21 @@ def write_pages(path: Path, pages: Sequence[np.ndarray], reduced: int = -1) -> P
     return path
 
 
-def write_set(folder: Path, pages: Sequence[np.ndarray], *, images: int = 1) -> list[Path]:
-    """An OME-TIFF set of one file a page, each with the metadata of all `images`."""
+def write_set(
+    folder: Path, pages: Sequence[np.ndarray], *, images: int = 1, last: str | None = None
+) -> list[Path]:
+    """An OME-TIFF set of one file a page, each with the metadata of all `images`.
+
+    These call the last file `last`.
+    """
     names = [f"set_{n}.ome.tif" for n in range(len(pages))]
     ids = [f"urn:uuid:{uuid.uuid4()}" for _ in names]
     per, xml = len(pages) // images, ""
+    listed = [*names[:-1], names[-1] if last is None else escape(last)]
     for image in range(images):
         parts = "".join(
             f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1">'
-            f'<UUID FileName="{names[image * per + z]}">{ids[image * per + z]}</UUID></TiffData>'
+            f'<UUID FileName="{listed[image * per + z]}">{ids[image * per + z]}</UUID></TiffData>'
             for z in range(per)
         )
         rows, columns = pages[0].shape
@@ -270,6 +279,70 @@ def test_metadata_in_a_companion_file_are_read(tmp_path: Path, count: int) -> No
     (tmp_path / "set.companion.ome").unlink()
     planes, (line,) = opened(tmp_path)
     assert [p.label for p in planes] == [f"set_{n}" for n in range(count)]
+    assert "its OME metadata are in a file that is not beside it" in line
+
+
+ELSEWHERE = ["sub/set_1.ome.tif", "../set_1.ome.tif", "", ".", "..", "C:x", "a\\b", "x" * 300]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_file_of_a_set_that_is_no_plain_name_is_not_there(tmp_path: Path, name: str) -> None:
+    pages = [pixels(40, 50) for _ in range(2)]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    lone, moved = write_set(tmp_path / "in", pages, last=name)
+    for folder in (tmp_path, tmp_path / "in" / "sub"):
+        shutil.copy(moved, folder)
+    moved.unlink()
+    (plane,) = open_images(lone)
+    with pytest.raises(ImageReadError, match=r"^set_0\.ome\.tif: its set of 2 files lacks 1, as "):
+        plane.read()
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("whose", ["its_own", "another"])
+def test_image_whose_files_are_in_another_folder_is_not_looked_for(
+    tmp_path: Path, name: str, whose: str
+) -> None:
+    pages = [pixels(40, 50) for _ in range(2)]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    first, last = write_set(tmp_path / "in", pages, images=2, last=name)
+    for folder in (tmp_path, tmp_path / "in" / "sub"):
+        shutil.copy(last, folder)
+    if whose == "its_own":
+        first.unlink()
+        (plane,), _ = opened(last)
+        np.testing.assert_array_equal(plane.read(), pages[1])
+        return
+    last.unlink()
+    (plane,), lines = opened(first)
+    assert plane.path == first
+    np.testing.assert_array_equal(plane.read(), pages[0])
+    assert [("files are not beside it are left out" in line) for line in lines] == [True]
+
+
+def test_file_that_lists_itself_in_another_folder_is_read_itself(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    shutil.copy(*write_set(tmp_path, [pixels(40, 50)]), tmp_path / "sub")
+    with tifffile.TiffFile(tmp_path / "set_0.ome.tif") as file:
+        xml = file.pages.first.description.replace('FileName="', 'FileName="sub/')
+    xml = re.sub(r'(<OME [^>]*?) UUID="[^"]*"', r"\1", xml)
+    page = pixels(40, 50)
+    tifffile.imwrite(tmp_path / "set_0.ome.tif", page, description=xml.encode(), **GREY)
+    (plane,) = open_images(tmp_path)
+    np.testing.assert_array_equal(plane.read(), page)
+
+
+@pytest.mark.parametrize("name", ["", ".", "../m.ome.tif", "sub/m.ome.tif", "x" * 300])
+def test_metadata_in_another_folder_are_not_looked_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    page = pixels(40, 50)
+    for folder in (tmp_path, tmp_path / "in" / "sub"):
+        tifffile.imwrite(folder / "m.ome.tif", pixels(30, 30), photometric="minisblack")
+    text = f'<OME xmlns="{SPACE}"><BinaryOnly MetadataFile="{name}" UUID="u"/></OME>'
+    path = tmp_path / "in" / "a.ome.tif"
+    tifffile.imwrite(path, page, description=text.encode(), **GREY)
+    (plane,), (line,) = opened(path)
+    np.testing.assert_array_equal(plane.read(), page)
     assert "its OME metadata are in a file that is not beside it" in line
 
 

@@ -6,9 +6,11 @@ Palettes, MinIsWhite, CMYK and the Orientation tag are seen to here. Knows no Pl
 
 from __future__ import annotations
 
+import copy
 import math
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,7 @@ from napari_samic.formats import (
     reading,
     turned,
 )
+from napari_samic.textfiles import is_name
 
 _WHITE_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # Photometric
 _SPACES = {_YCBCR: "YCbCr", 8: "LAB"}  # as Pillow calls them
@@ -328,8 +331,8 @@ def _set_of(path: Path) -> _Set:
     root, companion = _ome_root(path), ""
     elsewhere = root.find("{*}BinaryOnly") if root is not None else None
     if elsewhere is not None:
-        master = path.with_name(elsewhere.get("MetadataFile", ""))
-        if not master.is_file() or master == path:
+        master = _beside(path, elsewhere.get("MetadataFile", ""))
+        if master is None or master == path:
             return _Set(is_lost=True)
         if master.suffix.lower() in TIFF_SUFFIXES:
             path, root = master, _ome_root(master)
@@ -339,18 +342,48 @@ def _set_of(path: Path) -> _Set:
     if root is None:
         return _Set()
     images = [_files_of(one, path, root.get("UUID")) for one in root if _is(one, "Image")]
-    there = [[file for file in files if file.is_file()] for files in images]
+    there = [[file for name in names if (file := _beside(path, name))] for names in images]
     members = tuple(dict.fromkeys([path, *(file for found in there for file in found)]))
-    for files, found in zip(images, there, strict=True):
-        if found and len(found) < len(files):
-            lost = next(file.name for file in files if file not in found)
+    for names, found in zip(images, there, strict=True):
+        if found and len(found) < len(names):
+            lost = next(name for name in names if _beside(path, name) is None)
             fault = (
-                f"{path.name}: its set of {len(files)} files lacks {len(files) - len(found)}, as "
+                f"{path.name}: its set of {len(names)} files lacks {len(names) - len(found)}, as "
                 f"{lost}. Put them beside it, or export the image to one file."
             )
             return _Set(members, fault=fault)
     is_part = any(there) and not all(there)
+    companion = _without_folders(root) or companion
     return _Set(members if len(members) > 1 or companion else (), is_part, companion=companion)
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """The file of a name in the folder of another; None if it is not there, or would be elsewhere.
+
+    A set is looked for nowhere else: it may come from somebody else.
+    """
+    if name == path.name:
+        return path
+    with suppress(OSError):  # a name that is too long
+        if is_name(name) and path.with_name(name).is_file():
+            return path.with_name(name)
+    return None
+
+
+def _without_folders(root: ElementTree.Element) -> str:
+    """The metadata with no file that is elsewhere, which tifffile would open; "" if there is none.
+
+    Parameters
+    ----------
+    root : Element
+        Is left as it is.
+    """
+    shown = copy.deepcopy(root)
+    names = [one for one in shown.iter() if _is(one, "UUID") and "FileName" in one.attrib]
+    far = [one for one in names if not is_name(one.get("FileName"))]
+    for one in far:
+        one.set("FileName", "")
+    return ElementTree.tostring(shown, encoding="unicode") if far else ""
 
 
 def _ome_root(path: Path) -> ElementTree.Element | None:
@@ -365,15 +398,15 @@ def _ome_root(path: Path) -> ElementTree.Element | None:
             return None  # tifffile reads the pages without it
 
 
-def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[Path]:
-    """Files of one image of the set; the one that is open may have been renamed."""
-    found: dict[Path, None] = {}
+def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[str]:
+    """Names of an image's files in the set; the one that is open may have been renamed."""
+    found: dict[str, None] = {}
     for data in image.iter():
         if _is(data, "TiffData"):
             named = next((one for one in data if _is(one, "UUID")), None)
             is_own = named is None or (own is not None and named.text == own)
             name = path.name if named is None or is_own else named.get("FileName", path.name)
-            found[path.with_name(name)] = None
+            found[name] = None
     return list(found)
 
 
