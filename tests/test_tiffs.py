@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 import struct
@@ -203,6 +204,74 @@ def test_result_of_an_image_with_given_axes_is_read_as_it_was_written(tmp_path: 
     labels = pixels(12, 40, 50)
     tifffile.imwrite(tmp_path / "image.tif", labels, photometric="minisblack")
     np.testing.assert_array_equal(read_mask(planes[7], tmp_path / "image.tif"), labels[7])
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+PACKED: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
+
+
+def write_stack(path: Path, kind: str, stack: np.ndarray) -> Path:
+    options = {
+        "shaped": {},
+        "generic": {"metadata": None},
+        "ome": {"ome": True, "metadata": {"axes": "ZYX"}},
+        "imagej": {"imagej": True, "metadata": {"axes": "ZYX"}},
+        "tiles": {"tile": (16, 16)},
+    }[kind]
+    tifffile.imwrite(path, stack, **PACKED, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["shaped", "generic", "ome", "imagej", "tiles"])
+def test_plane_of_packed_pages_is_found_without_looking_for_the_others(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = pixels(50, 40, 50, dtype="u2")
+    planes = open_images(write_stack(tmp_path / "a.tif", kind, stack))
+    parsed: list[object] = []
+    make = tifffile.TiffFrame.__init__
+    monkeypatch.setattr(
+        tifffile.TiffFrame, "__init__", lambda *a, **k: [parsed.append(a), make(*a, **k)][1]
+    )
+    for number in (0, 31, 49):
+        np.testing.assert_array_equal(planes[number].read(), stack[number])
+    assert not parsed
+
+
+def test_pages_in_more_than_one_axis_are_told_apart(tmp_path: Path) -> None:
+    stack = pixels(3, 4, 2, 40, 50)
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, metadata={"axes": "TZCYX"}, **PACKED)
+    planes = open_images(tmp_path)
+    assert planes[0].stack_shape == (3, 4)
+    for plane in planes:
+        np.testing.assert_array_equal(plane.read(), np.moveaxis(stack[plane.index], 0, -1))
+
+
+def test_planes_travel_to_other_processes(tmp_path: Path) -> None:
+    stack = pixels(5, 40, 50)
+    planes = open_images(write_stack(tmp_path / "a.tif", "generic", stack))
+    plane = pickle.loads(pickle.dumps(planes))[3]
+    np.testing.assert_array_equal(plane.read(), stack[3])
+
+
+@pytest.mark.parametrize("kind", ["shaped", "generic"])
+def test_file_that_changed_since_it_was_opened_is_read_as_it_is(tmp_path: Path, kind: str) -> None:
+    before, after = pixels(5, 40, 50), pixels(8, 40, 50)
+    planes = open_images(write_stack(tmp_path / "a.tif", kind, before))
+    planes[2].read()
+    write_stack(tmp_path / "a.tif", kind, after)
+    np.testing.assert_array_equal(planes[2].read(), after[2])
+
+
+def test_page_that_is_another_by_its_own_header_is_read_by_that_of_its_series(
+    tmp_path: Path,
+) -> None:
+    stack = pixels(5, 40, 50)
+    path = write_stack(tmp_path / "a.tif", "shaped", stack)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[3].tags["ImageLength"].overwrite(39)
+    np.testing.assert_array_equal([plane.read() for plane in open_images(path)], stack)
 
 
 # --- sets -------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ _ALPHA = ((1,), (2,))  # ExtraSamples
 _LARGE, _MOST_PACKED = 64_000_000, 30_000
 """Bytes of a page that need a file to match, and how far empty tiles can be packed."""
 _SLIDES = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs")  # kinds of series in tifffile
+_BY_PAGE = ("shaped", "generic", "uniform", "ome", "imagej")  # kinds, of pages that stand alone
+_Stamp = tuple[int, int, int]  # of a file: its inode, when it was changed, and its size
 _ASIDE = ("Thumbnail", "Label", "Macro", "Map")  # series of these, by name
 
 
@@ -65,14 +67,14 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
         if group.fault:
             return Images([LazyArray((2, 2), "YX", partial(_refuse, group.fault))], (), group.files)
         first = group.files[0] if group.files else path
+        stamp = None if group.files else _stamp_of(path)
         with tifffile.TiffFile(first, omexml=group.companion or None) as file:
             if not file.series:
                 raise ValueError("it holds no image")
             numbers = _full_resolution(file.series)
             is_cut = len(numbers) < len(file.series)
             is_pyramid = any(_has_unmarked_levels(file.series[number]) for number in numbers)
-            how = {"is_set": bool(group.files), "palette_indices": palette_indices}
-            parts = [_lazy(file, number, **how) for number in numbers]
+            parts = [_lazy(file, number, stamp, as_stored=palette_indices) for number in numbers]
             is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
     remarks = {
         f"opened with the other {len(group.files) - 1} files of its set": len(group.files) > 1,
@@ -102,15 +104,18 @@ def _has_unmarked_levels(one: Any) -> bool:
     return any(not page.is_reduced and not page.is_subifd for page in pages)
 
 
-def _lazy(file: Any, number: int, *, is_set: bool, palette_indices: bool) -> LazyArray:
+def _lazy(file: Any, number: int, stamp: _Stamp | None, *, as_stored: bool) -> LazyArray:
+    """One series of a file with that stamp; without, of a set."""
     series = file.series[number]
     shape = tuple(int(n) for n in series.shape)
     named = series.axes if all(series.axes.count(a) == 1 for a in "YX") else ""
-    take = partial(_take, Path(file.filehandle.path), number)
-    if is_set:
+    if stamp is None:
         places = [_Place.of(page) for page in series.pages]
         take = partial(_take_of_set, tuple(places), shape, series.keyframe.shape)
-    shown = _Shown.of(series.keyframe, as_stored=palette_indices)
+    else:
+        index = _Index.of(file, series, stamp)
+        take = partial(_take, Path(file.filehandle.path), number, index)
+    shown = _Shown.of(series.keyframe, as_stored=as_stored)
     return LazyArray(shape, named, take, np.dtype(series.dtype), shown)
 
 
@@ -121,27 +126,114 @@ def _refuse(fault: str, _: Selection) -> NDArray[Any]:
 # --- pixels -------------------------------------------------------------------------------------
 
 
-def _take(path: Path, number: int, selection: Selection) -> NDArray[Any]:
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """Where each page of a series is in its file: to find them anew takes longer than to read one.
+
+    Attributes
+    ----------
+    offsets : (N,) int64
+    shape, page_shape : tuple of int
+    dtype : dtype
+    stamp : _Stamp
+        Of the file that they were found in.
+    """
+
+    offsets: NDArray[np.int64]
+    shape: tuple[int, ...]
+    page_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stamp: _Stamp
+
+    @classmethod
+    def of(cls, file: Any, series: Any, stamp: _Stamp) -> _Index | None:
+        """None where a page can't be read by itself."""
+        if series.kind not in _BY_PAGE or series.dataoffset is not None or not _is_paged(series):
+            return None
+        pages = list(series.pages)
+        if any(page is None or page.parent is not file for page in pages):
+            return None
+        offsets = np.array([page.offset for page in pages], np.int64)
+        return cls(offsets, series.shape, series.keyframe.shape, np.dtype(series.dtype), stamp)
+
+    def take(self, path: Path, selection: Selection) -> NDArray[Any] | None:
+        """As `LazyArray.take`; None if the file, or one of the pages, is not what it was."""
+        import tifffile
+
+        if _stamp_of(path) != self.stamp:
+            return None
+        numbers, joined, inner = _chosen(self.shape, self.page_shape, selection)
+        pages = []
+        with tifffile.TiffFile(path) as file:
+            for number in numbers:
+                file.filehandle.seek(int(self.offsets[number]))
+                page = tifffile.TiffPage(file, index=number)
+                if page.shape != self.page_shape or page.dtype != self.dtype:
+                    return None
+                _check_claim(page, file)
+                pages.append(np.asarray(page.asarray()))
+        return _stacked(pages, joined, inner)
+
+
+def _stamp_of(path: Path) -> _Stamp:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _is_paged(series: Any) -> bool:
+    """Whether each place along the axes before those of a page is a page."""
+    shape, page_shape = tuple(series.shape), tuple(series.keyframe.shape)
+    lead = len(shape) - len(page_shape)
+    return shape[lead:] == page_shape and len(series) == math.prod(shape[:lead])
+
+
+def _take(path: Path, number: int, index: _Index | None, selection: Selection) -> NDArray[Any]:
     import tifffile
 
+    if index is not None and (pixels := index.take(path, selection)) is not None:
+        return pixels
     with tifffile.TiffFile(path) as file:
-        series, size = file.series[number], file.filehandle.size
-        page = series.keyframe.nbytes
-        if page > _LARGE and page > _MOST_PACKED * size:
-            raise ValueError(f"claims {page} bytes a page in a file of {size}")
-        page_shape = series.keyframe.shape
-        lead = len(series.shape) - len(page_shape)
+        series = file.series[number]
+        _check_claim(series.keyframe, file)
         if series.dataoffset is not None:  # one block, also where ImageJ wrote a single page header
             dtype = np.dtype(file.byteorder + series.dtype.char)
             block = file.filehandle.memmap_array(dtype, series.shape, series.dataoffset)
             return np.array(block[selection], dtype=series.dtype)
-        if series.shape[lead:] != page_shape or len(series) != math.prod(series.shape[:lead]):
+        if not _is_paged(series):
             check_memory(series.shape, series.dtype.itemsize, path.name)
             return np.asarray(series.asarray()[selection])
-        numbers = np.arange(len(series)).reshape(series.shape[:lead])[selection[:lead]]
-        pages = [_page(series, int(n)) for n in np.ravel(numbers)]
-        whole = np.stack(pages).reshape(np.shape(numbers) + page_shape)
-        return np.asarray(whole[(slice(None),) * np.ndim(numbers) + selection[lead:]])
+        numbers, joined, inner = _chosen(series.shape, series.keyframe.shape, selection)
+        return _stacked([_page(series, n) for n in numbers], joined, inner)
+
+
+def _page(series: Any, number: int) -> NDArray[Any]:
+    page = series.pages[number]
+    if page is None:
+        raise ValueError(f"page {number} of {len(series)} is missing")
+    return np.asarray(page.asarray())
+
+
+def _check_claim(page: Any, file: Any) -> None:
+    """Raise ValueError if a page is far larger than its file can hold."""
+    size = file.filehandle.size
+    if page.nbytes > _LARGE and page.nbytes > _MOST_PACKED * size:
+        raise ValueError(f"claims {page.nbytes} bytes a page in a file of {size}")
+
+
+def _chosen(
+    shape: tuple[int, ...], page_shape: tuple[int, ...], selection: Selection
+) -> tuple[list[int], tuple[int, ...], Selection]:
+    """Pages that a selection is of, the shape that they have together, and what to select of it."""
+    lead = len(shape) - len(page_shape)
+    numbers = np.arange(math.prod(shape[:lead])).reshape(shape[:lead])[selection[:lead]]
+    inner = (slice(None),) * np.ndim(numbers) + selection[lead:]
+    return [int(n) for n in np.ravel(numbers)], np.shape(numbers) + page_shape, inner
+
+
+def _stacked(
+    pages: Sequence[NDArray[Any]], shape: tuple[int, ...], inner: Selection
+) -> NDArray[Any]:
+    return np.asarray(np.stack(pages).reshape(shape)[inner])
 
 
 @dataclass(frozen=True)
@@ -170,18 +262,8 @@ def _take_of_set(
     page_shape: tuple[int, ...],
     selection: Selection,
 ) -> NDArray[Any]:
-    lead = len(shape) - len(page_shape)
-    numbers = np.arange(len(places)).reshape(shape[:lead])[selection[:lead]]
-    whole = np.stack([places[int(n)].read() for n in np.ravel(numbers)])
-    whole = whole.reshape(np.shape(numbers) + page_shape)
-    return np.asarray(whole[(slice(None),) * np.ndim(numbers) + selection[lead:]])
-
-
-def _page(series: Any, number: int) -> NDArray[Any]:
-    page = series.pages[number]
-    if page is None:
-        raise ValueError(f"page {number} of {len(series)} is missing")
-    return np.asarray(page.asarray())
+    numbers, joined, inner = _chosen(shape, page_shape, selection)
+    return _stacked([places[n].read() for n in numbers], joined, inner)
 
 
 # --- colours ------------------------------------------------------------------------------------
