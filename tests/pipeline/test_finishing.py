@@ -360,6 +360,17 @@ def test_second_review_replaces_the_first_only_when_told(results, review, tmp_pa
     assert names == ["b.tif", "c.tif", "mine.tif"]
 
 
+def test_accepting_again_removes_the_labels_of_a_series_and_no_others(tmp_path):
+    results = write_results(tmp_path / "results", ("cells[s0]", "cells[s1]"))
+    out = tmp_path / "kept"
+    for verdict in ("accepted", "rejected"):
+        verdicts = {"cells[s0]": Verdict(verdict), "cells[s1]": Verdict("accepted")}
+        save_review(tmp_path / "review.json", verdicts, overwrite=True)
+        run(pipeline.accept(results, review=tmp_path / "review.json", out=out, overwrite=True))
+        tifffile.imwrite(out / "cells.tif", scene(0)[1])
+    assert sorted(p.name for p in out.glob("*.tif")) == ["cells.tif", "cells[s1].tif"]
+
+
 @pytest.mark.parametrize("name", ["../precious", "/precious"])
 def test_earlier_review_of_a_stranger_removes_nothing_elsewhere(results, review, tmp_path, name):
     target = tmp_path / "precious.tif"

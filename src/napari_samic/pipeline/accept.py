@@ -18,10 +18,11 @@ from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Job, Step
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_csv, write_json
+from napari_samic.listing import image_of
 from napari_samic.pipeline import common
 from napari_samic.pipeline.journal import whole
 from napari_samic.pipeline.provenance import NAME as PROVENANCE
-from napari_samic.pipeline.provenance import Made, save_provenance
+from napari_samic.pipeline.provenance import Made, load_provenance, save_provenance
 from napari_samic.pipeline.records import Labels, recorded_prompts
 from napari_samic.pipeline.results import Result, Results, doubts_of, read_results, stacks
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
@@ -206,9 +207,13 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
             atomic.check_free(folder / name, overwrite=False)
         return
     with suppress(FormatError, InputError):
+        made = load_provenance(folder)
         for label in load_earlier(folder / REVIEW):
-            for stale in {f"{label}.tif", f"{label.partition('[')[0]}.tif"} - set(names):
-                atomic.remove(folder / stale)
+            own = f"{label}.tif"  # also of a slice that is a file of its own
+            known = own if (folder / own).exists() else f"{image_of(label)}.tif"
+            known = made[label].file if label in made else known
+            if known not in names:
+                atomic.remove(folder / known)
 
 
 def load_earlier(path: Path) -> list[str]:

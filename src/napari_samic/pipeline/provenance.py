@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_samic.errors import FormatError
 from napari_samic.export import plain, write_json
-from napari_samic.textfiles import read_json
+from napari_samic.textfiles import is_name, read_json
 
 NAME = "provenance.json"
 FORMAT, VERSION = "napari-samic/provenance", 1
@@ -56,7 +56,10 @@ class Made:
     def from_tree(cls, tree: Mapping[str, Any], run: Run) -> Made:
         """Build from what `to_tree` gave; KeyError, TypeError or ValueError if it did not."""
         inputs = {str(k): str(v) for k, v in dict(tree["inputs"]).items()}
-        return cls(run, str(tree["file"]), str(tree["labels"]), inputs, bool(tree["heatmaps"]))
+        file = str(tree["file"])
+        if not is_name(file):
+            raise ValueError(f"{file!r} is no name of a label file")
+        return cls(run, file, str(tree["labels"]), inputs, bool(tree["heatmaps"]))
 
 
 def load_provenance(folder: Path) -> dict[str, Made]:
