@@ -159,10 +159,11 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])
 def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, monkeypatch, answer):
-    asked = []
+    asked, usual = [], []
 
-    def question(_parent, _title, text):
+    def question(_parent, _title, text, _buttons, default):
         asked.append(text)
+        usual.append(default)
         return getattr(QMessageBox.StandardButton, answer)
 
     monkeypatch.setattr(QMessageBox, "question", question)
@@ -184,6 +185,7 @@ def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, mo
     assert len(asked) == 1
     assert str(outside) in asked[0]
     assert str(inside) not in asked[0]
+    assert usual == [QMessageBox.StandardButton.No]
 
 
 def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path):

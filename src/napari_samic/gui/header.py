@@ -93,8 +93,9 @@ class ProjectLine(QWidget):
             f"This project names {len(files)} image{'s' * (len(files) != 1)} outside of its "
             f"folder:\n\n{some}\n\nOpen?"
         )
-        answer = QMessageBox.question(self, "Images of the project", text)
-        return answer == QMessageBox.StandardButton.Yes
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        answer = QMessageBox.question(self, "Images of the project", text, yes | no, no)
+        return bool(answer == yes)
 
 
 class StepBar(QWidget):
