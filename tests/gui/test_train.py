@@ -219,6 +219,14 @@ def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch
     assert len(bench.runner.errors) == 1
 
 
+def test_what_training_tells_is_shown(bench, trainer, script):
+    notices = ("taken for masks: a.", "q.tif: two series.")
+    script.verdict = Verdict(summary="3 epochs", notices=notices)
+    trainer.start()
+    bench.runner.settle()
+    assert trainer.news == "3 epochs. Taken for masks: a. q.tif: two series."
+
+
 def test_second_start_while_it_runs_is_no_second_training(bench, trainer, script):
     trainer.start()
     trainer.start()

@@ -301,6 +301,8 @@ def colours(plot):
                      id="worse"),
         pytest.param(Verdict(None, None, (), "", "", True), ["not known", "four"], id="unknown"),
         pytest.param(Verdict(None, 0.5, ("a",), "", "x < y", True), ["x &lt; y"], id="unusable"),
+        pytest.param(Verdict(0.5, 0.5, ("a",), notices=("left <a> out.",)), ["Left &lt;a&gt; out."],
+                     id="notices"),
     ],
 )  # fmt: skip
 def test_verdict_says_what_is_known(verdict, parts):

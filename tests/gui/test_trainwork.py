@@ -214,7 +214,7 @@ def test_accepting_without_a_new_prompter_is_told(bench):
 
 
 def test_verdict_survives_the_notes_of_a_project():
-    verdict = Verdict(0.5, 0.25, ("a", "b"), "2 epochs", "", True)
+    verdict = Verdict(0.5, 0.25, ("a", "b"), "2 epochs", "", True, notices=("left out: c.",))
     assert Verdict.from_dict(verdict.to_dict()) == verdict
     assert verdict.is_worse
     assert Verdict.from_dict({"odd": 1, "new": 0.5, "held_out": None}) == Verdict(new=0.5)
@@ -240,3 +240,14 @@ def test_a_tuned_decoder_alone_is_a_help(bench, monkeypatch):
 
     monkeypatch.setattr(trainwork, "_trained", only_tuned)
     assert trained(bench).helped
+
+
+def test_what_training_tells_comes_with_the_verdict(bench, monkeypatch):
+    real = trainwork._trained
+
+    def telling(*given):
+        outcome = yield from real(*given)
+        return replace(outcome, notices=("left out: c.",))
+
+    monkeypatch.setattr(trainwork, "_trained", telling)
+    assert trained(bench).notices == ("left out: c.",)

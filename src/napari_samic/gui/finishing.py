@@ -17,6 +17,7 @@ from napari_samic.gui import reviewwork
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
 from napari_samic.gui.reviewwork import Frozen
+from napari_samic.gui.telling import sentences
 from napari_samic.settings import ExportSettings
 
 if TYPE_CHECKING:
@@ -109,8 +110,7 @@ class Finisher:
             f"{outcome.figures['objects']} objects of {len(outcome.done)} images: {count} "
             f"file{'s' * (count != 1)} in {outcome.out}."
         )
-        notices = [f"{text[:1].upper()}{text[1:]}" for text in outcome.notices]
-        self._say(" ".join([line, *notices]))
+        self._say(" ".join([line, *sentences(outcome.notices)]))
 
     # --- jobs
 

@@ -15,6 +15,7 @@ from napari_samic.errors import InputError
 from napari_samic.gui import propagatework as work
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.meter import Meter, Progress
+from napari_samic.gui.telling import sentences
 
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
@@ -197,8 +198,7 @@ class Run:
         parts = [f"{new} image{'s' * (new != 1)} done"]
         parts += [f"{before} had a result"] if before else []
         parts += [f"{bad} failed"] if bad else []
-        notices = [f"{line[:1].upper()}{line[1:]}" for line in outcome.notices]
-        self.status = " ".join([", ".join(parts) + ".", *notices])
+        self.status = " ".join([", ".join(parts) + ".", *sentences(outcome.notices)])
         self._unfinished = self.status
 
     def _failed(self, error: Exception) -> bool:

@@ -23,6 +23,7 @@ from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
+from napari_samic.gui.telling import sentences
 
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
@@ -84,8 +85,8 @@ class Reviewer(Judging):
         outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
         for name in outdated:
             self.opinions[name] = replace(self.opinions[name], verdict="", of="")
-        notices = [f"{line[:1].upper()}{line[1:]}" for line in looked.notices]
-        self.say(" ".join([*([_told_of(outdated)] if outdated else []), *notices]))
+        changed = [_told_of(outdated)] if outdated else []
+        self.say(" ".join([*changed, *sentences(looked.notices)]))
         self.tell("queue")
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in looked.facts:

@@ -22,6 +22,7 @@ from napari_samic.gui.desk import Desk
 from napari_samic.gui.jobs import Calls, Handle, Runner
 from napari_samic.gui.project import Project
 from napari_samic.gui.sources import Found
+from napari_samic.gui.telling import sentence, sentences
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
 from napari_samic.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
 
@@ -241,7 +242,7 @@ class Trainer:
             return
         verdict = self.verdict or Verdict()
         other = f" The other one is kept as {kept.name}." if kept is not None else ""
-        self.news = f"{_sentence(verdict.summary)}{other}" if new else f"Nothing changed.{other}"
+        self.news = f"{_told(verdict)}{other}" if new else f"Nothing changed.{other}"
         self.phase, self.verdict = IDLE, None
         self._note("verdict", None)
         if new:
@@ -299,5 +300,7 @@ class Trainer:
             listener(what)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else "The new prompter is in use."
+def _told(verdict: Verdict) -> str:
+    """What the training did, and what is to be known of it."""
+    text = f"{sentence(verdict.summary)}." if verdict.summary else "The new prompter is in use."
+    return " ".join([text, *sentences(verdict.notices)])

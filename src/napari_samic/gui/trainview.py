@@ -25,6 +25,7 @@ from napari_samic.gui.forms import SettingsForm
 from napari_samic.gui.gallery import Gallery
 from napari_samic.gui.guarding import shown
 from napari_samic.gui.plot import CurvePlot
+from napari_samic.gui.telling import sentences
 from napari_samic.gui.thumbs import ThumbList
 from napari_samic.gui.train import CHOOSING, RUNNING, STOPPING, Trainer
 from napari_samic.gui.trainwork import KINDS, Verdict
@@ -212,6 +213,7 @@ def told(verdict: Verdict) -> str:
         lines.append(f"The new one is {which}: {what} of {names}, kept aside.")
     if not verdict.helped:
         lines.append("Training did not help, so the new one has the weights it began with.")
+    lines += map(html.escape, sentences(verdict.notices))
     return " ".join(lines)
 
 

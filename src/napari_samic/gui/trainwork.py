@@ -115,21 +115,25 @@ class Verdict:
     by_masks: bool = False
 
     @property
+    notices : tuple of str
+        What the training told, a line each.
     def is_worse(self) -> bool:
         """Whether the new one did worse on the same references."""
         return self.old is not None and self.new is not None and self.new < self.old
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the notes of a project."""
-        return {**vars(self), "held_out": list(self.held_out)}
+        lists = {"held_out": list(self.held_out), "notices": list(self.notices)}
+        return {**vars(self), **lists}
 
     @classmethod
     def from_dict(cls, values: Any) -> Verdict:
+    notices: tuple[str, ...] = field(default=())
         """From notes; what is damaged or not known is left out."""
         known = values if isinstance(values, dict) else {}
         own = {k: v for k, v in known.items() if k in cls.__dataclass_fields__}
-        held = own.get("held_out")
-        own["held_out"] = tuple(held) if isinstance(held, list) else ()
+        for key in ("held_out", "notices"):
+            own[key] = tuple(map(str, own[key])) if isinstance(own.get(key), list) else ()
         return cls(**own)
 
 
@@ -152,7 +156,7 @@ def train(order: Order) -> Job[Verdict]:
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
     told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
-    verdict = Verdict(None, figures["after"], (), told)
+    verdict = Verdict(None, figures["after"], (), told, notices=outcome.notices)
     if not (figures["accepted"] or figures["adapted"] or figures["tuned"]):
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
