@@ -11,7 +11,7 @@ from discs import Inline
 
 import napari_samic
 from napari_samic.errors import InputError
-from napari_samic.gui import labelstack
+from napari_samic.gui import labelstack, trust
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.project import Project
@@ -264,6 +264,7 @@ def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, bench, tm
     bench.runner.settle()
     assert of.page.image.shape == (64, 72, 3)
     np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q1.tif"))
+    assert trust.allows(folder / "q1.png", bench.project.folder)  # Review may show it
 
 
 def test_several_images_of_one_file_are_done_and_shown_each(of, bench, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from napari_samic.contracts import run
 from napari_samic.doubts import Facts, doubts
 from napari_samic.errors import InputError
 from napari_samic.export.objects import About
-from napari_samic.gui import looking, reviewwork, revising, sheets
+from napari_samic.gui import looking, reviewwork, revising, sheets, trust
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
 from napari_samic.gui.labelfiles import LabelFiles
@@ -43,6 +44,7 @@ class World:
         project = opened or Project.create(folder / "project")
         if not opened:
             write_results(project.results_folder, folder / "pictures")
+            trust.remember([folder / "pictures" / "a.png"])
         self.bench.desk.keeper.begin_project(project)
         self.project = project
         self.review = Reviewer(self.bench)
@@ -92,6 +94,27 @@ def test_most_doubtful_is_shown_first_with_its_reason(world):
     assert (world.review.current, world.review.doubt().text) == ("d", "no object, others have 2")
     assert world.sheet.name == "d"
     assert world.review.picture.shape == (*SHAPE, 3)
+
+
+def test_images_of_a_foreign_project_are_not_looked_at_unasked(tmp_path, monkeypatch):
+    world, seen = World(tmp_path), []
+    trust.file().unlink()
+    look = Path.stat
+
+    def stat(path, **how):
+        seen.append(path)
+        return look(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    world.look().go("b")
+    pictures = tmp_path / "pictures"
+    assert world.sheet.name == "b"
+    assert world.review.picture is None
+    assert f"{pictures / 'b.png'}: you opened no image of this folder yet" in world.review.status
+    assert not [path for path in seen if path.is_relative_to(pictures)]
+    trust.remember([pictures / "other.png"])
+    assert world.go("b").review.picture.shape == (*SHAPE, 3)
+    world.bench.close()
 
 
 def test_result_comes_with_its_labels_and_points(world):

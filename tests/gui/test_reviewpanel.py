@@ -9,7 +9,7 @@ from discs import Discs, Inline
 from napari.layers import Labels, Points
 from reviewed import PLACES, SHAPE, labels_of, write_results
 
-from napari_samic.gui import work
+from napari_samic.gui import trust, work
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.pixels import FILES
 from napari_samic.gui.project import Project
@@ -36,6 +36,7 @@ class Story:
         self.project = Project.create(folder / "project")
         write_results(self.project.results_folder, folder / "pictures")
         paths = [str(folder / "pictures" / f"{name}.png") for name in PLACES]
+        trust.remember([folder / "pictures" / "a.png"])
         if opened:
             from PIL import Image
 

@@ -213,3 +213,16 @@ def test_labels_that_were_made_again_after_the_review_are_not_accepted(done):
     write_image(done / "labels" / "p0.tif", scene(3)[1].astype(np.int32))
     with pytest.raises(InputError, match=r"p0.* reviewed"):
         accept(done, of=before)
+
+
+def test_image_that_may_not_be_looked_at_is_passed_over(done):
+    change_image(done)
+    assert "changed since" in review(done).notices[0]
+    asked = []
+
+    def may(path):
+        asked.append(path.name)
+        return False
+
+    assert run(looking.look(done / "labels", may=may)).notices == ()
+    assert asked == ["p0.png", "p1.png", "p2.png", "p3.png"]

@@ -5,7 +5,7 @@ Must not know Qt or napari; what is heavy is imported inside, so in the worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +52,12 @@ class Looked:
         return bool(sha256) and self.hashes.get(name) == sha256
 
 
-def look(folder: Path, references: Path | None = None, known: Looked | None = None) -> Job[Looked]:
+def look(
+    folder: Path,
+    references: Path | None = None,
+    known: Looked | None = None,
+    may: Callable[[Path], bool] = lambda _: True,
+) -> Job[Looked]:
     """Read all results, and say what is to be said of each.
 
     Parameters
@@ -62,11 +67,13 @@ def look(folder: Path, references: Path | None = None, known: Looked | None = No
         What `annotate` made of the references: says what objects are like.
     known : Looked, optional
         What was read before: label files that are the same are not measured again.
+    may : callable
+        Whether an image may be looked at; see `trust.allowing`.
     """
     from napari_samic.pipeline.results import doubts_of, read_results
 
     results = read_results(folder)
-    notices = yield from doubts_of(results, quick=True)
+    notices = yield from doubts_of(results, quick=True, may=may)
     facts: dict[str, Facts] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}

@@ -22,6 +22,7 @@ from napari_samic.contracts import (
     Step,
 )
 from napari_samic.errors import InputError, StaleError
+from napari_samic.gui import trust
 from napari_samic.gui.labelfiles import LabelFiles, read_result
 from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
@@ -132,9 +133,11 @@ class Order:
 
 
 def of_folder(folder: Path) -> Job[list[Path]]:
-    """Images of a folder."""
+    """Images of a folder that the user chose, so it may be opened from later."""
     yield Step(0, 0, f"looking into {folder.name}", {"phase": "files"})
-    return list_source(folder)
+    images = list_source(folder)
+    trust.remember(images)
+    return images
 
 
 def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:

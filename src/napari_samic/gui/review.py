@@ -6,14 +6,15 @@ sees napari only through the bench.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samic.doubts import Doubt
 from napari_samic.errors import InputError
-from napari_samic.gui import exchange, looking, reviewwork
+from napari_samic.gui import exchange, looking, reviewwork, trust
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.judging import Judging
 from napari_samic.gui.labelfiles import LabelFiles
@@ -22,8 +23,8 @@ from napari_samic.gui.opinions import Edit, Opinion, from_notes
 from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
-from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
 from napari_samic.gui.telling import sentences
+from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
@@ -75,7 +76,8 @@ class Reviewer(Judging):
         self.reviser.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
-        job = looking.look(project.results_folder, project.references_folder, self.looked)
+        folders, may = (project.results_folder, project.references_folder), self._allowing()
+        job = looking.look(*folders, self.looked, may)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: Looked) -> None:
@@ -138,8 +140,12 @@ class Reviewer(Judging):
         self.current, self.picture = name, None
         self.note(current=name)
         self.tell("current")
-        read = self._reader(name)
+        read = self._reader(name, self._allowing())
         is_open = self.bench._find(name) is not None
+        if read is None and found.image_file:
+            self.say(
+                f"{found.image_file}: you opened no image of this folder yet. Open it to see it."
+            )
         if is_open:
             self._is_moving = True
             try:
@@ -204,14 +210,20 @@ class Reviewer(Judging):
         images = self.looked.results.images if self.looked is not None else ()
         return next((one for one in images if one.label == name), None)
 
-    def _reader(self, name: str) -> Read | None:
-        """How to get the image: from an open layer, else from its file."""
+    def _allowing(self) -> Callable[[Path], bool]:
+        """What tells whether an image may be opened unasked."""
+        return trust.allowing(None if self.bench.project is None else self.bench.project.folder)
+
+    def _reader(self, name: str, may: Callable[[Path], bool]) -> Read | None:
+        """How to get the image: from an open layer, else from its file, if it may be opened."""
         found = self.bench._find(name)
         if found is not None:
             _, pixels, index = found
             return partial(pixels.image, index)
         one = self._result(name)
         if self.looked is None or one is None or not one.image_file:
+            return None
+        if not may(Path(one.image_file)):
             return None
         return partial(reviewwork.read_file, one, self.looked.results.stored)
 
@@ -278,10 +290,12 @@ class Reviewer(Judging):
         segmenter = self.bench.desk.segmenter
         if self.looked is None or segmenter is None:
             raise InputError("results and a model are needed. Propagate first.")
-        readers = {n: r for n in self.looked.facts if (r := self._reader(n)) is not None}
+        may = self._allowing()
+        readers = {n: r for n in self.looked.facts if (r := self._reader(n, may)) is not None}
         pages = self.bench.desk.state.pages
         known = [name for name, page in pages.items() if page.items]
-        extra = {n: r for n in known if n not in readers and (r := self._reader(n)) is not None}
+        rest = [name for name in known if name not in readers]
+        extra = {n: r for n in rest if (r := self._reader(n, may)) is not None}
         job = reviewwork.advise(segmenter, {**readers, **extra}, known, self.order)
         calls = Calls(on_done=self._suggested)
         self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,11 @@ def _number(text: Any) -> float | None:
 
 
 def doubts_of(
-    results: Results, *, quick: bool = False, judged: Collection[str] = ()
+    results: Results,
+    *,
+    quick: bool = False,
+    judged: Collection[str] = (),
+    may: Callable[[Path], bool] = lambda _: True,
 ) -> Job[tuple[str, ...]]:
     """What is no longer as it was when the labels were made, for people; a Step an image.
 
@@ -240,6 +244,8 @@ def doubts_of(
         Read only images whose file is newer than the labels.
     judged : collection of str
         Images whose labels stay as they are, whatever run they are of.
+    may : callable
+        Whether an image file may be looked at; others are passed over.
     """
     edited: list[str] = []
     changed: list[str] = []
@@ -251,7 +257,8 @@ def doubts_of(
             edited += [one.label] if results.hash_of(one) != made.labels else []
             is_new = one.label not in judged and not any(same_run(made.run, r) for r in runs)
             runs += [made.run] if is_new else []
-        changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
+        if not one.image_file or may(Path(one.image_file)):
+            changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
         yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
