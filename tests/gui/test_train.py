@@ -219,6 +219,30 @@ def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch
     assert len(bench.runner.errors) == 1
 
 
+def test_training_that_was_killed_with_the_window_can_be_gone_on_with(bench, trainer):
+    project = bench.project
+    trainwork.mark_file(project).write_bytes(b"of the one before")
+    trainwork.next_mark(project).write_bytes(b"where it was killed")
+    assert trainwork.mark_file(project).read_bytes() == b"of the one before"
+    trainer.close()
+    bench.desk.keeper.project = Project.open(project.folder)
+    assert Trainer(bench).can_resume
+    assert trainwork.mark_file(project).read_bytes() == b"where it was killed"
+    assert not trainwork.next_mark(project).exists()
+
+
+def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
+    def broken(order):
+        trainwork.next_mark(order.project).write_bytes(b"where it failed")
+        yield Step(0, 0)
+        raise TrainingError("out of memory.")
+
+    monkeypatch.setattr(trainwork, "train", broken)
+    trainer.start()
+    bench.runner.settle()
+    assert trainer.can_resume
+
+
 def test_what_training_tells_is_shown(bench, trainer, script):
     notices = ("taken for masks: a.", "q.tif: two series.")
     script.verdict = Verdict(summary="3 epochs", notices=notices)

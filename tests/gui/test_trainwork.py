@@ -190,6 +190,24 @@ def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
     assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
 
 
+@pytest.mark.parametrize(
+    ("stopped", "left"),
+    [pytest.param(False, True, id="window_closed"), pytest.param(True, False, id="by_the_user")],
+)
+def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(bench, stopped, left):
+    project = bench.project
+    order = Order(
+        project, bench.reference_images(), bench.desk.state.model, {k: k() for k in KINDS},
+        bench.other_images(), lambda: stopped,
+    )  # fmt: skip
+    job = trainwork.train(order)
+    while next(job).data.get("phase") != "read":
+        pass
+    trainwork.next_mark(project).write_bytes(b"where it is")
+    job.close()
+    assert trainwork.next_mark(project).exists() is left
+
+
 def test_prompter_that_waits_is_kept_when_another_is_trained(bench):
     project = bench.project
     trained(bench)

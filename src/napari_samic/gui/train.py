@@ -255,6 +255,8 @@ class Trainer:
     def _ended(self) -> None:
         if self.phase != CHOOSING:
             self.phase = IDLE
+        if self._trains is not None:
+            trainwork.take_orphan(self._trains)  # of one that failed
         if self._trains is not self.bench.project:  # another was opened meanwhile
             self.open_project()
         self._tell("state")
@@ -266,6 +268,7 @@ class Trainer:
         project = self.bench.project
         if project is None or self.is_busy:
             return
+        trainwork.take_orphan(project)
         notes = project.notes.get(KEY)
         notes = notes if isinstance(notes, dict) else {}
         self.chosen |= trainwork.recalled(notes.get("settings"))

@@ -53,6 +53,18 @@ def mark_file(project: Project) -> Path:
     return project.folder / "training.mark"
 
 
+def next_mark(project: Project) -> Path:
+    """Where a training that was begun anew is; the mark once it has ended."""
+    return project.folder / "training.next"
+
+
+def take_orphan(project: Project) -> None:
+    """Let a training that was ended from outside be gone on with; none may be under way."""
+    with suppress(OSError):
+        if next_mark(project).is_file():
+            next_mark(project).replace(mark_file(project))
+
+
 @dataclass(frozen=True, eq=False)
 class Order:
     """What is to be trained.
@@ -103,6 +115,8 @@ class Verdict:
         False: the weights before the training were better, so the new one has those.
     by_masks : bool
         Whether the scores are of masks.
+    notices : tuple of str
+        What the training told, a line each.
     """
 
     old: float | None = None
@@ -113,10 +127,9 @@ class Verdict:
     has_old: bool = False
     helped: bool = True
     by_masks: bool = False
+    notices: tuple[str, ...] = field(default=())
 
     @property
-    notices : tuple of str
-        What the training told, a line each.
     def is_worse(self) -> bool:
         """Whether the new one did worse on the same references."""
         return self.old is not None and self.new is not None and self.new < self.old
@@ -128,7 +141,6 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, values: Any) -> Verdict:
-    notices: tuple[str, ...] = field(default=())
         """From notes; what is damaged or not known is left out."""
         known = values if isinstance(values, dict) else {}
         own = {k: v for k, v in known.items() if k in cls.__dataclass_fields__}
@@ -169,7 +181,7 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
     keep(project, new_file(project))
     mark = mark_file(project)
     if not order.resume:
-        mark = mark.with_suffix(".next")
+        mark = next_mark(project)
         mark.unlink(missing_ok=True)
     elif not mark.exists():
         raise InputError("There is no training to go on with. Start a new one.")
@@ -178,10 +190,16 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
     others: list[Path] = []
     if order.others and growing.adapt and how.epochs and len(images) >= OTHERS_FROM:
         others = yield from order.others(how.seed)
-    outcome = yield from recipes.job(
+    job = recipes.job(
         "train", images, out=new_file(project), prompts=prompts, others=others or None,
         model=order.model, **chosen, stop=order.stop, resume=mark, record=new_step(project),
     )  # fmt: skip
+    try:
+        outcome = yield from job
+    except GeneratorExit:
+        if order.stop() and not order.resume:  # nothing was learned: the last mark stays
+            mark.unlink(missing_ok=True)
+        raise
     if mark.exists():
         mark.replace(mark_file(project))
     else:
