@@ -148,6 +148,12 @@ def test_labels_of_two_runs_are_told(done, look):
     assert any("min_score" in n for n in look(done).notices)
 
 
+def test_accepted_labels_may_be_of_an_earlier_run(done):
+    some = [done / "images" / "p0.png"]
+    segment(done, images=some, settings=SegmentSettings(min_score=0.4), overwrite=True)
+    assert run(looking.look(done / "labels", judged=["p1", "p2", "p3"])).notices == ()
+
+
 @pytest.mark.parametrize("look", [export, review])
 def test_label_file_that_no_table_knows_is_told(done, look):
     write_image(done / "labels" / "mine.tif", scene(1)[1].astype(np.int32))

@@ -5,7 +5,7 @@ Must not know Qt or napari; what is heavy is imported inside, so in the worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,7 @@ def look(
     references: Path | None = None,
     known: Looked | None = None,
     may: Callable[[Path], bool] = lambda _: True,
+    judged: Collection[str] = (),
 ) -> Job[Looked]:
     """Read all results, and say what is to be said of each.
 
@@ -69,11 +70,13 @@ def look(
         What was read before: label files that are the same are not measured again.
     may : callable
         Whether an image may be looked at; see `trust.allowing`.
+    judged : collection of str
+        Images whose labels stay as they are, whichever run they are of.
     """
     from napari_samic.pipeline.results import doubts_of, read_results
 
     results = read_results(folder)
-    notices = yield from doubts_of(results, quick=True, may=may)
+    notices = yield from doubts_of(results, quick=True, judged=judged, may=may)
     facts: dict[str, Facts] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}

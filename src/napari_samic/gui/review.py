@@ -77,7 +77,8 @@ class Reviewer(Judging):
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
         folders, may = (project.results_folder, project.references_folder), self._allowing()
-        job = looking.look(*folders, self.looked, may)
+        judged = [name for name, one in self.opinions.items() if one.verdict]
+        job = looking.look(*folders, self.looked, may, judged)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: Looked) -> None:
