@@ -176,7 +176,8 @@ def look(source: str | Path) -> Listing:
     files = files or [p for p in found if _is_instrument(p)]
     if not files:
         raise InputError(f"{what}. These endings are read: {', '.join(_ENDINGS)}.")
-    others = [p for p in found if p not in set(files) and _may_be_image(p)]
+    chosen = set(files)
+    others = [p for p in found if p not in chosen and _may_be_image(p)]
     return Listing(tuple(sorted(files, key=lambda p: natural_key(str(p)))), tuple(others))
 
 
