@@ -222,6 +222,8 @@ class Plane:
     path : Path or None
     axes : str
         Letters of the file's axes, where they were given by hand: its mask may need them, too.
+    kind : (shape, dtype) or None
+        Shape of the pixels and kind of the stored numbers, where the header tells them.
     """
 
     name: str
@@ -230,6 +232,7 @@ class Plane:
     stack_shape: tuple[int, ...] = ()
     path: Path | None = None
     axes: str = ""
+    kind: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
     @property
     def label(self) -> str:

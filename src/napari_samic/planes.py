@@ -200,10 +200,20 @@ def split(
     )
     if 0 in stack_shape:
         raise InputError(f"{where}: shape {lazy.shape} holds no plane. Check the file.")
+    kind = _kind_of(lazy, letters)
     return [
-        Plane(name, index, _reader(lazy, letters, index, where), stack_shape, path, axes or "")
-        for index in np.ndindex(*stack_shape)
+        Plane(name, i, _reader(lazy, letters, i, where), stack_shape, path, axes or "", kind)
+        for i in np.ndindex(*stack_shape)
     ]
+
+
+def _kind_of(lazy: LazyArray, letters: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and kind of a plane; None where only its pixels tell."""
+    kept = "".join(a for a in letters if a in "YXCS")
+    shape = tuple(n for n, a in zip(lazy.shape, letters, strict=True) if a in "YXCS")
+    if lazy.dtype is None or lazy.finish is not None or kept not in ("YX", "YXS", "YXC"):
+        return None
+    return None if shape[2:] == (1,) else (shape, lazy.dtype.newbyteorder("="))
 
 
 def resolve_axes(shape: tuple[int, ...], axes: str, where: str) -> str:

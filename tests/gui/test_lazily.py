@@ -9,6 +9,7 @@ from napari_samic.contracts import Plane
 from napari_samic.errors import InputError
 from napari_samic.gui.lazily import lazy_layers
 from napari_samic.gui.pixels import FILES
+from napari_samic.images import open_images
 
 
 @pytest.fixture
@@ -47,6 +48,39 @@ def test_folder_is_read_file_by_file_and_knows_its_files(tmp_path, reads):
     assert int(np.asarray(data[10]).max()) == 10  # im10 after im9
     assert reads == ["im0", "im10"]
     assert options["metadata"][FILES][10].endswith("im10.tif")
+
+
+def test_headers_of_a_folder_are_looked_at_once(tmp_path, monkeypatch):
+    for i in range(20):
+        tifffile.imwrite(tmp_path / f"im{i}.tif", np.full((6, 7), i, np.uint8))
+    opened, before = [], tifffile.TiffFile.__init__
+
+    def counted(self, file, **how):
+        opened.append(file)
+        before(self, file, **how)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", counted)
+    lazy_layers(tmp_path)
+    assert opened.count(tmp_path / "im9.tif") == 2  # the second is for a set of OME-TIFFs
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        pytest.param((6, 7), {}, id="grey"),
+        pytest.param((6, 7), {"byteorder": ">"}, id="big_endian"),
+        pytest.param((6, 7, 3), {"photometric": "rgb"}, id="colour"),
+        pytest.param((3, 6, 7), {"photometric": "rgb", "planarconfig": "separate"}, id="planar"),
+        pytest.param((6, 7), {"photometric": "miniswhite"}, id="finished"),
+        pytest.param((5, 6, 7), {"photometric": "minisblack"}, id="stack"),
+    ],
+)
+def test_kind_that_a_header_tells_is_that_of_the_pixels(tmp_path, shape, how):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint16), **how)
+    plane = open_images(tmp_path / "a.tif")[0]
+    pixels = plane.read()
+    assert plane.kind in ((pixels.shape, pixels.dtype), None)
+    assert (plane.kind is None) == (how.get("photometric") == "miniswhite" or shape[0] == 3)
 
 
 def test_images_of_several_sizes_become_a_layer_each(tmp_path):

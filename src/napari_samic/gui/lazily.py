@@ -23,7 +23,6 @@ from napari_samic.formats import (
 )
 from napari_samic.gui.pixels import FILES
 from napari_samic.images import open_images
-from napari_samic.tiffs import open_tiff
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -93,11 +92,8 @@ def _groups(
 def _kind(plane: Plane) -> Kind:
     """Shape and kind of a lone image, by its header where that says it."""
     path = plane.path
-    if path is not None and path.suffix.lower() in TIFF_SUFFIXES:
-        series = open_tiff(path).series
-        is_plain = len(series) == 1 and series[0].axes in ("YX", "YXS") and not series[0].finish
-        if is_plain and series[0].dtype is not None:
-            return series[0].shape, series[0].dtype.newbyteorder("=")
+    if plane.kind is not None and path is not None and path.suffix.lower() in TIFF_SUFFIXES:
+        return plane.kind
     if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
         with reading(path.name), open_pillow(path) as picture:
             depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode)
