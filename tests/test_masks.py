@@ -134,6 +134,54 @@ def test_mask_stack_is_read_at_the_place_of_its_plane(tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels, masks[plane.index])
 
 
+def packed_stack(path: Path, count: int = 30) -> np.ndarray:
+    masks = RNG.integers(0, 9, (count, 6, 7)).astype(np.int32)
+    tifffile.imwrite(path, masks, photometric="minisblack", compression="zlib")
+    return masks
+
+
+def test_mask_stack_is_opened_once_for_all_planes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = packed_stack(tmp_path / "image.tif")
+    planes = open_images(np.zeros((30, 6, 7)))
+    read_mask(planes[0], tmp_path / "image.tif")
+    parsed: list[object] = []
+    make = tifffile.TiffFrame.__init__
+    monkeypatch.setattr(
+        tifffile.TiffFrame, "__init__", lambda *a, **k: [parsed.append(a), make(*a, **k)][1]
+    )
+    for number in (1, 29):
+        labels = read_mask(planes[number], tmp_path / "image.tif")
+        np.testing.assert_array_equal(labels, masks[number])
+    assert not parsed
+
+
+@pytest.mark.parametrize("count", [30, 20])
+def test_mask_stack_that_was_written_anew_is_read_anew(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "image.tif"
+    for length in (30, count):
+        masks = packed_stack(path, length)
+        planes = open_images(np.zeros((length, 6, 7)))
+        np.testing.assert_array_equal(read_mask(planes[7], path), masks[7])
+
+
+def test_mask_that_could_not_be_opened_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = packed_stack(tmp_path / "image.tif")
+    (plane, *_) = open_images(np.zeros((30, 6, 7)))
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tifffile, "TiffFile", full)
+        with pytest.raises(InputError):
+            read_mask(plane, tmp_path / "image.tif")
+    np.testing.assert_array_equal(read_mask(plane, tmp_path / "image.tif"), masks[0])
+
+
 @pytest.mark.parametrize(
     ("image_shape", "mask_shape", "message"),
     [

@@ -306,6 +306,17 @@ def test_missing_file_of_a_set_is_one_error_and_the_others_go_on(tmp_path: Path)
         bad.read()
 
 
+def test_mask_set_is_read_once_its_missing_file_is_back(tmp_path: Path) -> None:
+    pages = [pixels(40, 50) for _ in range(3)]
+    files = write_set(tmp_path, pages)
+    planes = open_images(np.zeros((3, 40, 50)))
+    files[1].rename(tmp_path / "away")
+    with pytest.raises(InputError):
+        read_mask(planes[1], files[0])
+    (tmp_path / "away").rename(files[1])
+    np.testing.assert_array_equal(read_mask(planes[1], files[0]), pages[1])
+
+
 def test_image_of_a_set_that_was_copied_alone_is_opened_alone(tmp_path: Path) -> None:
     pages = [pixels(40, 50) for _ in range(2)]
     files = write_set(tmp_path, pages, images=2)

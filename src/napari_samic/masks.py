@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from napari_samic.maskvalues import (
     described,
     parse_mask_values,
 )
-from napari_samic.planes import open_path, planes_of_file
+from napari_samic.planes import Opened, open_path, planes_of_file
 
 _LOSSY = (".jpg", ".jpeg")
 
@@ -143,7 +143,7 @@ def _is_grey(path: Path | None) -> bool:
     palette = _palette(path)
     if palette is None or path is None:
         return False
-    used = palette[np.unique(np.concatenate([np.ravel(p.read()) for p in _stored_planes(path)]))]
+    used = palette[np.unique(np.concatenate([np.unique(p.read()) for p in _stored_planes(path)]))]
     greys = set(used[:, 0].tolist())
     is_plain = (used == used[:, :1]).all() and greys <= {0, 127, 128, 255}
     is_whole = {0, 255} <= greys or bool((palette == palette[:, :1]).all())
@@ -200,6 +200,7 @@ def _safely_grey(path: Path) -> bool | None:
 
 def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
     with suppress(SamicError):
+        is_inverted = _is_inverted(path)
         for plane in planes_of_file(path, palette_indices=True):
             values = _stored(plane, by_colour=by_colour)
             white, inside = _white(values), values[values != 0]
@@ -207,7 +208,7 @@ def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
             found = frozenset(int(v) for v in np.unique(inside)) | (
                 {0} if (values == 0).any() else set()
             )
-            yield Held(plane.label, found, white, share, _is_inverted(path))
+            yield Held(plane.label, found, white, share, is_inverted)
 
 
 def _is_inverted(path: Path) -> bool:
@@ -313,13 +314,13 @@ def _check_shape(plane: Plane, path: Path, labels: IntArray, shape: tuple[int, .
 
 def _planes_for(plane: Plane, path: Path) -> list[Plane]:
     """Planes of a mask file: the series of the image, by the axes that were given for it."""
-    opened = open_path(path, palette_indices=True)
+    opened = _opened(path)
     found = opened.planes
     fits = _squeezed(found[0].stack_shape) == _squeezed(plane.stack_shape)
     if plane.axes and opened.is_guessed and not fits:
         without = re.sub("[CS]", "", plane.axes.upper())
         with suppress(InputError):  # a mask has its image's axes, but seldom the channels
-            found = planes_of_file(path, without, palette_indices=True)
+            found = _opened(path, without).planes
     if len({mask.name for mask in found}) == 1:
         return found
     series = _file_and_series(plane.name)[1]
@@ -328,6 +329,23 @@ def _planes_for(plane: Plane, path: Path) -> list[Plane]:
         msg = f"{path.name}: several masks, none for {plane.name}. Export it with the same series."
         raise InputError(msg)
     return same
+
+
+def _opened(path: Path, axes: str | None = None) -> Opened:
+    """What a mask file holds; the planes of a stack ask for it one after the other."""
+    if not path.is_file():
+        return open_path(path, axes, palette_indices=True)
+    stat = path.stat()
+    stamp = stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size
+    opened = _just_opened(path, stamp, axes)
+    if opened.is_faulty or opened.files:  # the memory, or another file, may be there next time
+        _just_opened.cache_clear()
+    return opened
+
+
+@lru_cache(maxsize=2)
+def _just_opened(path: Path, _stamp: tuple[int, ...], axes: str | None) -> Opened:
+    return open_path(path, axes, palette_indices=True)
 
 
 def _file_and_series(name: str) -> tuple[str, str]:

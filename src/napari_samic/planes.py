@@ -53,12 +53,15 @@ class Opened:
         All that it was read from, if these are several.
     is_guessed : bool
         The file does not name its axes, and they could be others.
+    is_faulty : bool
+        Its one plane says why it can't be read, now.
     """
 
     planes: list[Plane]
     remarks: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     is_guessed: bool = False
+    is_faulty: bool = False
 
 
 def planes_of_file(
@@ -105,11 +108,12 @@ def open_path(
     """
     name = stem_of(path)
     if fault := _name_fault(path):
-        return Opened([Plane(writable(name), (), partial(_raise, InputError, fault), path=path)])
+        plane = Plane(writable(name), (), partial(_raise, InputError, fault), path=path)
+        return Opened([plane], is_faulty=True)
     try:
         images = open_file(path, palette_indices=palette_indices)
     except ImageReadError as error:
-        return Opened([unreadable(path, error)])
+        return Opened([unreadable(path, error)], is_faulty=True)
     count = 1 if images is None else len(images.series)
     if series is not None and not 0 <= series < count:
         last = f" (0 to {count - 1})" if count > 1 else ""
