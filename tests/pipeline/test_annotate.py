@@ -1,6 +1,7 @@
 """Prompts to masks, from a file and from a simulated annotator."""
 
 import csv
+import hashlib
 import json
 import os
 
@@ -163,6 +164,21 @@ def test_stack_is_annotated_plane_by_plane(toy, tmp_path):
     labels = tifffile.imread(tmp_path / "out" / "images.tif")
     assert (labels.dtype, labels.shape) == (np.int32, (3, *SHAPE))
     assert all(iou(a > 0, b > 0) > 0.8 for a, b in zip(labels, masks, strict=True))
+
+
+def test_mask_of_a_stack_is_hashed_once_for_all_planes(toy, tmp_path, monkeypatch):
+    pages, masks = (np.stack([scene(i)[part] for i in range(5)]) for part in (0, 1))
+    tifffile.imwrite(tmp_path / "images.tif", pages, photometric="rgb")
+    write_image(tmp_path / "masks" / "images.tif", masks)
+    hashed, digest = [], hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, *a: [hashed.append(file.name), digest(file, *a)][1]
+    )
+    annotate(
+        tmp_path / "images.tif", out=tmp_path / "out", masks=tmp_path / "masks", simulate=True,
+        model=toy, settings=AnnotateSettings(max_clicks=1),
+    )  # fmt: skip
+    assert hashed.count(str(tmp_path / "masks" / "images.tif")) == 1
 
 
 def test_channel_map_is_stored_and_used(toy, tmp_path):

@@ -20,6 +20,7 @@ from napari_samic.maskvalues import MaskValues
 from napari_samic.metrics import iou
 from napari_samic.models.sam import load_segmenter
 from napari_samic.pipeline import common
+from napari_samic.pipeline.journal import stamp_of
 from napari_samic.pipeline.loop import Answer, Loop, Tally
 from napari_samic.pipeline.records import Records, recorded_prompts
 from napari_samic.pipeline.sheet import Sheet
@@ -136,6 +137,7 @@ class _Work:
         self.segmenter, self.entries = segmenter, entries
         self.truth, self.values = truth, values
         self.settings, self.segment = settings or AnnotateSettings(), segment or SegmentSettings()
+        self._hashes: dict[tuple[Path | int, ...], str] = {}  # by file, and what it was
 
     @property
     def run(self) -> dict[str, Any]:
@@ -149,7 +151,11 @@ class _Work:
     def inputs(self, plane: Plane) -> dict[str, str]:
         """Hash of what is asked for, or of the mask that the clicks come from."""
         if plane.label not in self.entries:
-            mask = f"{sha256_of(self.truth[plane.label])} {self.values}"
+            path = self.truth[plane.label]
+            key = (path, *(stamp_of(path) or ()))
+            if key not in self._hashes:
+                self._hashes[key] = sha256_of(path)
+            mask = f"{self._hashes[key]} {self.values}"
             return {"mask": hashlib.sha256(mask.encode()).hexdigest()}
         entry = self.entries[plane.label]
         asked = PromptFile((replace(entry, scores=(0.0,) * len(entry.objects)),))
