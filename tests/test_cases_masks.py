@@ -499,7 +499,7 @@ def test_grey_among_colours_is_told_and_colour_for_grey_refused(shell, tmp_path,
     ran = shell("segment", tmp_path / "i", "--prompter", prompter, "--out", tmp_path / "o")
     assert (ran.code, ran.err) == (0, "note: 1 image: grey, among images of colour.\n")
     with pytest.raises(InputError, match="3 channels, expected 1"):
-        fitted(discs()).check(np.dstack([discs()] * 3), "a")
+        fitted(discs()).apply(np.dstack([discs()] * 3), "a", is_strict=True)
 
 
 def test_references_of_two_depths_are_not_learned_from(tmp_path, toy):

@@ -192,6 +192,28 @@ def test_damaged_normalisation_is_a_format_error(values: dict[str, list[object]]
         Normalisation.from_dict(values)
 
 
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_image_is_looked_through_once(is_strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.linspace(0, 9, 64).reshape(8, 8)
+    normalisation = Normalisation((0.0,), (9.0,), (0,), 1, "float64")
+    looked, isfinite = [], np.isfinite
+    monkeypatch.setattr(
+        np, "isfinite", lambda a, **k: [looked.append(np.shape(a)), isfinite(a, **k)][1]
+    )
+    read_rgb(plane_of(image), normalisation, is_strict=is_strict)
+    assert looked.count((8, 8)) == 1
+
+
+@pytest.mark.parametrize("channels", [(0,), (0, 1), (0, 1, 2), (2, 1, 0)])
+def test_image_is_no_view_of_the_pixels(channels: tuple[int, ...]) -> None:
+    stored = RNG.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    count = len(channels)
+    normalisation = Normalisation((0.0,) * count, (255.0,) * count, channels, 3, "uint8")
+    image = normalisation.apply(stored)
+    np.testing.assert_array_equal(image[..., :count], stored[..., channels])
+    assert not np.shares_memory(image, stored)
+
+
 def test_image_that_fits_until_it_is_scaled_is_one_line() -> None:
     giant = np.broadcast_to(np.uint16(7), (10**7, 10**7))
     normalisation = Normalisation((0.0,), (9.0,), (0,))

@@ -68,7 +68,14 @@ class Normalisation:
             msg = f"normalisation from {self.low} to {self.high}: expected high above low."
             raise InputError(msg)
 
-    def apply(self, pixels: NDArray[Any], name: str = "image") -> Image:
+    def apply(
+        self,
+        pixels: NDArray[Any],
+        name: str = "image",
+        *,
+        is_strict: bool = False,
+        tell: Callable[[str], None] | None = None,
+    ) -> Image:
         """Turn raw pixels, (H, W) or (H, W, C), into (H, W, 3) uint8.
 
         One channel becomes grey, two become red and green, three are red, green and blue.
@@ -77,15 +84,26 @@ class Normalisation:
         ----------
         name : str
             For the message.
+        is_strict : bool
+            Whether an image of another scale, of which next to nothing would be left, is refused.
+            One that is darker or brighter passes, and so does a blank one.
+        tell : callable, optional
+            If strict, is given what is special about an image that passes: it is grey among colour
+            ones, or `outside` takes it.
 
         Raises
         ------
         InputError
             NaN, a side below 2 pixels, or channels that do not fit; a grey image among colour
-            images is accepted.
+            images is accepted. If strict, another scale.
         """
         picked = self._picked(check_pixels(pixels, name), name)  # (H, W, len(channels))
-        if self.outside is not None and self._misfit(picked):
+        fault = self._misfit(picked) if is_strict or self.outside is not None else ""
+        if is_strict and tell is not None and self.channel_count in _COLOUR and pixels.ndim == 2:
+            tell(GREY)
+        if is_strict and fault:
+            self._refuse_unless_outside(picked, fault, name, tell)
+        if self.outside is not None and fault:
             return self.outside.apply(pixels, name)
         if picked.dtype != np.uint8 or not self._is_identity:
             picked = self._scaled(picked)
@@ -99,24 +117,9 @@ class Normalisation:
         """Whether an image is of the scale that this was fitted to; faults as in `apply`."""
         return not self._misfit(self._picked(check_pixels(pixels, name), name))
 
-    def check(
-        self, pixels: NDArray[Any], name: str, tell: Callable[[str], None] | None = None
+    def _refuse_unless_outside(
+        self, picked: NDArray[Any], fault: str, name: str, tell: Callable[[str], None] | None
     ) -> None:
-        """Raise InputError if an image is of another scale, so that next to nothing is left of it.
-
-        One that is darker or brighter passes, and so does a blank one.
-
-        Parameters
-        ----------
-        tell : callable, optional
-            Is given what is special about an image that passes: it is grey among colour ones, or
-            `outside` takes it.
-        """
-        picked = self._picked(check_pixels(pixels, name), name)
-        if tell is not None and self.channel_count in _COLOUR and pixels.ndim == 2:
-            tell(GREY)
-        if not (fault := self._misfit(picked)):
-            return
         if self.outside is not None and not self.outside._misfit(picked):
             if tell is not None:
                 tell(f"outside the range of the training ({self._range}), scaled to it anew")
@@ -177,6 +180,8 @@ class Normalisation:
                 "the data set. Leave it out or export it like the others."
             )
             raise InputError(msg)
+        if self.channels == tuple(range(len(self.channels))):
+            return cube[..., : len(self.channels)]  # no copy
         return cube[..., list(self.channels)]
 
     def _scaled(self, picked: NDArray[Any]) -> Image:
@@ -356,9 +361,9 @@ def read_rgb(
     Parameters
     ----------
     is_strict : bool
-        Whether its scale is checked, too: see `Normalisation.check`.
+        Whether its scale is checked, too: see `Normalisation.apply`.
     tell : callable, optional
-        As in `Normalisation.check`.
+        As in `Normalisation.apply`.
 
     Raises
     ------
@@ -369,9 +374,6 @@ def read_rgb(
         that does not.
     """
     try:
-        pixels = plane.read()
-        if is_strict:
-            normalisation.check(pixels, plane.label, tell)
-        return normalisation.apply(pixels, plane.label)
+        return normalisation.apply(plane.read(), plane.label, is_strict=is_strict, tell=tell)
     except MemoryError as error:
         raise too_large(plane.label) from error
