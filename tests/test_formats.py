@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -88,6 +89,39 @@ def test_png_modes(tmp_path: Path, mode: str, shape: tuple[int, ...], dtype: typ
     PillowImage.new(mode, (7, 6)).save(tmp_path / "a.PNG")
     pixels = open_images(tmp_path / "a.PNG")[0].read()
     assert (pixels.shape, pixels.dtype) == (shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"),
+    [
+        pytest.param(2, 0, id="grey_alpha"),
+        pytest.param(3, slice(3), id="rgb"),
+        pytest.param(4, slice(4), id="rgba"),
+    ],
+)
+def test_png_of_16_bits_keeps_them(tmp_path: Path, channels: int, shown: int | slice) -> None:
+    pixels = RNG.integers(0, 65536, (6, 7, channels)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    read = open_images(tmp_path / "a.png")[0].read()
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, pixels[..., shown])
+
+
+@pytest.mark.parametrize("at", [33, -12], ids=["exif_first", "exif_last"])
+def test_png_of_16_bits_is_turned(tmp_path: Path, at: int) -> None:
+    pixels = RNG.integers(0, 65536, (6, 7, 3)).astype(np.uint16)
+    exif = PillowImage.Exif()
+    exif[274] = 6
+    png = imagecodecs.png_encode(pixels)
+    note = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    (tmp_path / "a.png").write_bytes(png[:at] + note + png[at:])
+    np.testing.assert_array_equal(open_images(tmp_path)[0].read(), np.rot90(pixels, -1))
+
+
+def test_key_colour_of_a_png_of_16_bits_is_no_channel(tmp_path: Path) -> None:
+    png = imagecodecs.png_encode(np.ones((6, 7, 3), np.uint16))
+    (tmp_path / "a.png").write_bytes(png[:33] + png_chunk(b"tRNS", b"\0\1" * 3) + png[33:])
+    assert open_images(tmp_path)[0].read().shape == (6, 7, 3)
 
 
 def write_ome_zarr(path: Path, array: np.ndarray, version: str) -> None:
@@ -395,14 +429,15 @@ def test_one_bad_file_does_not_spoil_its_folder(tmp_path: Path, name: str) -> No
         bad.read()
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_header(path: Path, rows: int, columns: int) -> Path:
     """A PNG of a few bytes that says it is large."""
     size = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
+    body = b"".join(png_chunk(kind, data) for kind, data in chunks)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -48,6 +49,14 @@ def test_png_masks(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> 
     labels = read_labels(save_png(tmp_path / "m.png", stored))
     np.testing.assert_array_equal(labels, expected)
     assert labels.dtype == np.int32
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_numbers_in_a_colour_png_of_16_bits_are_read(tmp_path: Path, channels: int) -> None:
+    numbers = np.arange(42, dtype=np.uint16).reshape(6, 7)
+    pixels = np.stack([numbers] * channels, axis=-1)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), numbers)
 
 
 def test_palette_mask_gives_numbers_not_colours(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ planes can travel to other threads and processes. Knows no Plane and no model.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ TURNS = {
 
 _PILLOW = threading.Lock()
 _WORK_BYTES = 8  # a pixel, of what is made of it: three of colour, or a label and a comparison
+_DEEP_PNG = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR.{8}\x10([\x02\x04\x06])", re.DOTALL)
 _ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Selection = tuple[int | slice, ...]
 
@@ -145,6 +147,7 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
     Returns
     -------
     (H, W) or (H, W, 3 or 4), bool, uint8, uint16, int32 or float32
+        Alpha beside grey is dropped.
 
     Raises
     ------
@@ -154,14 +157,35 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
     with reading(path.name), open_pillow(path) as image:
         bands = image.getbands()
         depth = (len(bands),) if len(bands) > 1 else ()
-        size = 4 if bands[0] in "IF" else 1
+        channels = deep_channels(path)
+        size = 4 if bands[0] in "IF" else 1 + (channels is not None)
         check_memory((image.height, image.width, *depth), size, path.name)
         image.load()
         turn = exif_turn(image)
+        if channels is not None:
+            return turned(_deep_pixels(path, channels), turn)
         wanted = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "La": "L"}
         mode = wanted.get(image.mode, image.mode)
         is_as_it_is = mode == image.mode or (image.mode == "P" and palette_indices)
         return turned(np.array(image if is_as_it_is else image.convert(mode)), turn)
+
+
+def deep_channels(path: Path) -> tuple[int, ...] | None:
+    """Channels, () or (3 or 4,), of a PNG of 16 bits that Pillow cuts to 8; None of other files.
+
+    These hold colour, or grey with an alpha, which is dropped.
+    """
+    with path.open("rb") as file:
+        found = _DEEP_PNG.match(file.read(26))
+    return {2: (3,), 4: (), 6: (4,)}[found[1][0]] if found else None
+
+
+def _deep_pixels(path: Path, channels: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Stored pixels of such a PNG, (H, W, *channels)."""
+    import imagecodecs
+
+    pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()), np.uint16)
+    return pixels[..., : channels[0]] if channels else pixels[..., 0]
 
 
 def open_pillow(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Stacks and folders are opened without reading them."""
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -89,6 +90,15 @@ def test_images_of_several_sizes_become_a_layer_each(tmp_path):
     two, one = lazy_layers(tmp_path)
     assert (two[0].shape, two[1]["rgb"]) == ((2, 6, 7, 3), True)
     assert (one[0].shape, one[1]["name"]) == ((8, 9, 3), "p1")
+
+
+def test_pngs_of_8_and_16_bits_become_a_layer_each(tmp_path, reads):
+    for i, dtype in enumerate([np.uint8, np.uint16, np.uint16]):
+        png = imagecodecs.png_encode(np.full((6, 7, 3), 200, dtype))
+        (tmp_path / f"p{i}.png").write_bytes(png)
+    one, two = lazy_layers(tmp_path)
+    assert (one[0].dtype, two[0].dtype) == (np.uint8, np.uint16)
+    assert (two[0].shape, reads) == ((2, 6, 7, 3), ["p0", "p1"])
 
 
 def test_nothing_there_is_told(tmp_path):

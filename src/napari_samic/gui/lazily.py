@@ -17,6 +17,7 @@ from napari_samic.errors import InputError, SamicError
 from napari_samic.formats import (
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
+    deep_channels,
     exif_turn,
     open_pillow,
     reading,
@@ -96,12 +97,13 @@ def _kind(plane: Plane) -> Kind:
         return plane.kind
     if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
         with reading(path.name), open_pillow(path) as picture:
-            depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode)
+            deep = deep_channels(path)
+            depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode) if deep is None else deep
             if depth is not None:
                 turn = exif_turn(picture) if "exif" in picture.info else 1
                 sides = (picture.height, picture.width)
                 sides = sides[::-1] if turn > 4 else sides
-                return (*sides, *depth), np.dtype(np.uint8)
+                return (*sides, *depth), np.dtype(np.uint8 if deep is None else np.uint16)
     pixels = plane.read()
     return pixels.shape, pixels.dtype
 
