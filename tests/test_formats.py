@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -271,6 +272,46 @@ def test_files_of_other_kinds_are_told_in_one_line(tmp_path: Path) -> None:
         assert [p.name for p in open_images(source, tell=lines.append)] == ["a"]
         (line,) = lines
         assert "5 files of other kinds left out: 1 .czi, 2 .gif, 1 .nd2, 1 no ending" in line
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A folder of a link to nothing, a link to itself, a pipe, and a folder."""
+    folder = tmp_path / "broken"
+    (folder / "d.tif").mkdir(parents=True)
+    (folder / "b.tif").symlink_to(".git/annex/b")
+    (folder / "c.png").symlink_to("c.png")
+    (folder / ".x.tif").symlink_to("nowhere")
+    os.mkfifo(folder / "e.tif")
+    return folder
+
+
+WORDS = (
+    "2 broken links left out: b.tif, c.png; 1 folder left out: d.tif; "
+    "1 special file left out: e.tif."
+)
+
+
+@pytest.mark.parametrize("pattern", ["", "*"], ids=["folder", "pattern"])
+def test_broken_links_and_the_like_are_told_in_one_line(broken: Path, pattern: str) -> None:
+    (broken / "a.png").symlink_to(save_png(broken.parent / "stored.png"))
+    lines: list[str] = []
+    planes = open_images(str(broken / pattern), tell=lines.append)
+    assert ([p.name for p in planes], lines) == (["a"], [WORDS])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("", "no image in this folder; 2 broken links left out", id="all"),
+        pytest.param("*.tif", "pattern; 1 broken link left out: b.tif", id="pattern"),
+        pytest.param("b.tif", "1 broken link left out: b.tif", id="one"),
+        pytest.param("e.tif", "1 special file left out: e.tif", id="pipe"),
+    ],
+)
+def test_nothing_but_broken_links_is_said(broken: Path, name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        open_images(str(broken / name))
 
 
 def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:

@@ -207,3 +207,26 @@ def test_mask_of_another_shape_is_refused(
     plane = open_images(np.zeros(image_shape))[0]
     with pytest.raises(InputError, match=message):
         read_mask(plane, tmp_path / "image.tif", shape=(6, 7))
+
+
+def test_broken_links_among_masks_are_told(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        save_png(tmp_path / folder / "a.png")
+    planes = [*open_images(tmp_path / "images"), plane_of(np.zeros((6, 7)), "b")]
+    (tmp_path / "masks" / "b.png").symlink_to("nowhere")
+    lines: list[str] = []
+    match_by_stem(planes, tmp_path / "masks", require_all=False, tell=lines.append)
+    assert lines == ["1 broken link left out: b.png."]
+    with pytest.raises(InputError, match=r"no mask for b.*1 broken link left out: b\.png"):
+        match_by_stem(planes, tmp_path / "masks")
+
+
+def test_broken_links_beside_images_and_masks_are_told_with_the_images(tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png"):
+        save_png(tmp_path / name)
+    (tmp_path / "b.png").symlink_to("nowhere")
+    lines: list[str] = []
+    planes = open_images(tmp_path / "a.png")
+    match_by_stem(planes, tmp_path, tell=lines.append)
+    assert lines == []

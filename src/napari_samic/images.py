@@ -25,6 +25,7 @@ from napari_samic.listing import (
     ending_of,
     look,
     natural_key,
+    no_files_line,
     stem_of,
 )
 from napari_samic.masks import match_by_stem, read_labels, read_mask
@@ -162,7 +163,9 @@ class _Opening:
 
 
 def _left_out(listings: list[Listing]) -> Iterator[str]:
-    """One line for the files of other kinds that lie among the images."""
+    """A line for what can't be read among the images, and one for files of other kinds."""
+    if no_files := [path for listing in listings for path in listing.no_files]:
+        yield no_files_line(dict.fromkeys(no_files))
     others = {path.resolve() for listing in listings for path in listing.others}
     others -= {path.resolve() for listing in listings for path in listing.images}
     if not others:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,23 +130,34 @@ class Listing:
         Sorted naturally.
     others : tuple of Path
         Files beside them that may be images, but are left out.
+    no_files : tuple of Path
+        What is called as an image is, but can't be read as one: broken links, folders, pipes.
     """
 
     images: tuple[Path, ...]
     others: tuple[Path, ...] = ()
+    no_files: tuple[Path, ...] = ()
 
 
-def list_source(source: str | Path) -> list[Path]:
+def list_source(source: str | Path, *, tell: Callable[[str], None] | None = None) -> list[Path]:
     """Image files of a file, folder, zarr folder or glob pattern, sorted naturally.
 
     Folders are not searched recursively; hidden files and other kinds are left out.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is given a line if there are broken links and the like.
 
     Raises
     ------
     InputError
         Nothing there, or nothing that is read.
     """
-    return list(look(source).images)
+    listing = look(source)
+    if listing.no_files and tell is not None:
+        tell(no_files_line(listing.no_files))
+    return list(listing.images)
 
 
 def look(source: str | Path) -> Listing:
@@ -170,15 +181,40 @@ def look(source: str | Path) -> Listing:
     elif any(mark in str(path) for mark in "*?["):
         found = _glob(path)
         what = f"{path}: no image fits this pattern"
+    elif path.is_symlink() or path.exists():
+        found, what = [path], f"{path}: no file or folder"
     else:
         raise InputError(f"{path}: no such file or folder. Check the name.")
     files = [p for p in found if is_readable(p)]
     files = files or [p for p in found if _is_instrument(p)]
+    no_files = sorted(filter(_is_no_file, found), key=lambda p: natural_key(str(p)))
+    if not files and no_files:
+        todo = "Links need their disk or `git annex get`, others another name."
+        raise InputError(f"{what}; {no_files_line(no_files)} {todo}")
     if not files:
         raise InputError(f"{what}. These endings are read: {', '.join(_ENDINGS)}.")
     chosen = set(files)
     others = [p for p in found if p not in chosen and _may_be_image(p)]
-    return Listing(tuple(sorted(files, key=lambda p: natural_key(str(p)))), tuple(others))
+    images = tuple(sorted(files, key=lambda p: natural_key(str(p))))
+    return Listing(images, tuple(others), tuple(no_files))
+
+
+def no_files_line(paths: Iterable[Path]) -> str:
+    """What to say of `Listing.no_files`, as "2 broken links left out: a.tif, b.tif."."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        is_broken = path.is_symlink() and not path.exists()
+        kind = "broken link" if is_broken else "folder" if path.is_dir() else "special file"
+        kinds[kind].append(path.name)
+    parts = [
+        f"{len(n)} {kind}{'s' * (len(n) > 1)} left out: {some(n)}" for kind, n in kinds.items()
+    ]
+    return "; ".join(parts) + "."
+
+
+def _is_no_file(path: Path) -> bool:
+    is_named = not path.name.startswith(".") and ending_of(path) in _ENDINGS
+    return is_named and not (path.is_file() or is_zarr(path))
 
 
 def _is_instrument(path: Path) -> bool:

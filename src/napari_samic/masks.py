@@ -27,7 +27,16 @@ from napari_samic.formats import (
     read_pillow,
     reading,
 )
-from napari_samic.listing import bare_stem, check_stems, folded, list_source, some, stem_of
+from napari_samic.listing import (
+    bare_stem,
+    check_stems,
+    folded,
+    list_source,
+    look,
+    no_files_line,
+    some,
+    stem_of,
+)
 from napari_samic.maskvalues import (
     Held,
     MaskValues,
@@ -382,7 +391,7 @@ def match_by_stem(
     require_all : bool
         Whether images without a mask are an error, or just left out; none at all always is.
     tell : callable, optional
-        Is given a line if there are masks without an image.
+        Is given a line if there are masks without an image, or that are broken links.
 
     Returns
     -------
@@ -395,7 +404,11 @@ def match_by_stem(
         Images without a mask (up to five are named), or with two; or two images of one name.
     """
     images = {plane.path.resolve() for plane in planes if plane.path is not None}
-    files = [path for path in list_source(folder) if path.resolve() not in images]
+    listing = look(folder)
+    files = [path for path in listing.images if path.resolve() not in images]
+    places = {image.parent for image in images}  # of these it is told when they are opened
+    no_files = [path for path in listing.no_files if path.parent.resolve() not in places]
+    left_out = no_files_line(no_files) if no_files else ""
     names = list(dict.fromkeys(plane.name for plane in planes))
     check_stems(names, names)
     wanted = {folded(name): name for name in names}
@@ -407,9 +420,11 @@ def match_by_stem(
     if missing and (require_all or not found):
         msg = (
             f"{folder}: no mask for {some(missing)}. A mask has the name of its image, with or "
-            "without _mask, _label or _seg."
+            f"without _mask, _label or _seg. {left_out}"
         )
-        raise InputError(msg)
+        raise InputError(msg.rstrip())
+    if left_out and tell is not None:
+        tell(left_out)
     images |= set(same.values())  # those that have a mask beside them
     beside = [path.name for key, path in same.items() if found[key] != path]
     if beside and tell is not None:

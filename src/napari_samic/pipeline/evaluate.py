@@ -94,7 +94,7 @@ def _pairs(
     predictions: Path | str, truth: Path | str, tell: Callable[[str], None]
 ) -> tuple[dict[str, Path], list[Plane]]:
     """Truth of each prediction that has one; pictures among the predictions have none."""
-    files = listing.list_source(str(predictions))
+    files = listing.list_source(str(predictions), tell=tell)
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
