@@ -112,3 +112,14 @@ def test_existing_figures_are_kept_and_nothing_is_computed(folder):
     assert out.read_text() == "mine"
     evaluate(predictions=folder / "out", truth=folder / "masks", out=out, overwrite=True)
     assert json.loads(out.read_text())["n"] == 2
+
+
+@pytest.mark.parametrize("name", ["p0.png", "new.TIF"])
+def test_figures_are_not_called_as_an_image(folder, name):
+    before = (folder / "masks" / "p0.png").read_bytes()
+    with pytest.raises(InputError, match=rf"{name}: has the ending of an image"):
+        evaluate(
+            predictions=folder / "out", truth=folder / "masks", out=folder / "masks" / name,
+            overwrite=True,
+        )  # fmt: skip
+    assert (folder / "masks" / "p0.png").read_bytes() == before

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,25 @@ def test_folder_without_results_is_refused(results, tmp_path):
     (tmp_path / "e").mkdir()
     refused(pipeline.export(tmp_path / "e", out=tmp_path / "o"), InputError, "no label file")
     refused(pipeline.export(results, out=results), InputError, "Choose another folder")
+
+
+@pytest.mark.parametrize("is_link", [False, True], ids=["file", "link"])
+@pytest.mark.parametrize("job", ["export", "accept"])
+def test_images_of_the_results_are_not_replaced(job, is_link, results, tmp_path):
+    image = tmp_path / "pictures" / "b.tif"
+    image.parent.mkdir()
+    stored_at = tmp_path / "stored.tif" if is_link else image
+    tifffile.imwrite(stored_at, scene(1)[0])
+    if is_link:
+        image.symlink_to(stored_at)
+    stored = load_prompts(results / "prompts.json")
+    images = tuple(replace(i, file=str(image.parent / f"{i.name}.tif")) for i in stored.images)
+    save_prompts(results / "prompts.json", replace(stored, images=images), overwrite=True)
+    save_review(tmp_path / "review.json", {"b": Verdict("accepted")})
+    options = {"review": tmp_path / "review.json"} if job == "accept" else {}
+    with pytest.raises(InputError, match=r"pictures: holds b\.tif, which is given as input"):
+        run(getattr(pipeline, job)(results, out=image.parent, overwrite=True, **options))
+    np.testing.assert_array_equal(tifffile.imread(image), scene(1)[0])
 
 
 def test_no_format_is_refused(results, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,25 @@ def test_model_path_is_found_from_another_folder(scenes, tmp_path, toy, monkeypa
 def test_one_source_of_references_is_needed(scenes, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         train(scenes / "images", out=tmp_path / "p.pt", **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "out", "message"),
+    [
+        pytest.param("masks", "masks/p0.png", "ending of an image", id="mask"),
+        pytest.param("masks", "prompter.ome.TIFF", "ending of an image", id="new_image"),
+        pytest.param("prompts", "images/../clicks.json", "is the prompt file", id="prompts"),
+    ],
+)
+def test_prompter_replaces_no_input(scenes, toy, tmp_path, given, out, message):
+    folder = Path(shutil.copytree(scenes, tmp_path / "scenes"))
+    prompts = folder / "clicks.json"
+    prompts.write_text("{}")
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    options = {given: prompts if given == "prompts" else folder / "masks"}
+    with pytest.raises(InputError, match=message):
+        train(folder / "images", out=folder / out, overwrite=True, model=toy, **options)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
 def test_one_reference_is_too_few(scenes, toy, tmp_path):

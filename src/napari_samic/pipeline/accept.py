@@ -69,7 +69,8 @@ def accept(
     Raises
     ------
     InputError
-        Verdicts of unknown images, edits that are not there, or have another hash or shape.
+        Verdicts of unknown images, edits that are not there, or have another hash or shape, or
+        `out` is the folder of the results, edits or images.
     OutputError
         `out` holds labels already, or the disk refuses.
     """
@@ -79,7 +80,7 @@ def accept(
     _check_known(found, verdicts, review)
     _check_judged(found, verdicts, review)
     changed = _edits(verdicts, edits)
-    folder = common.results_folder(out, [one.plane.path for one in found.images])
+    folder = common.results_folder(out, [*found.inputs, *changed.values()])
     kept = {k: v for k, v in stacks(found).items() if _any_kept(v, verdicts)}
     doubts = yield from doubts_of(found)
     run = {"job": "accept", "of": found.sha256, "review": sha256_of(Path(review))}

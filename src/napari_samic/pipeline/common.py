@@ -16,8 +16,16 @@ from napari_samic import atomic
 from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
+from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE
 from napari_samic.images import open_images
-from napari_samic.listing import check_stems, folded, masks_among, natural_key, some
+from napari_samic.listing import (
+    check_stems,
+    ending_of,
+    folded,
+    masks_among,
+    natural_key,
+    some,
+)
 from napari_samic.normalise import Normalisation, fit_normalisation
 from napari_samic.planes import planes_of_file, unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
@@ -149,13 +157,27 @@ def results_folder(path: Path | str, sources: Iterable[Path | None]) -> Path:
     """
     target = Path(path).resolve()
     for source in sources:
-        if source is not None and source.resolve().parent == target:
+        if source is None:
+            continue
+        if target in (source.parent.resolve(), source.resolve().parent):  # a link and its file
             msg = (
                 f"{path}: holds {source.name}, which is given as input, and results have the names "
                 "of their images. Choose another folder for the results."
             )
             raise InputError(msg)
     return make_folder(path)
+
+
+def check_result_file(path: Path | str, prompts: Path | str | None = None) -> None:
+    """Raise InputError if a result that is no image would be called as one, or replace `prompts`.
+
+    Images and masks are safe so, and no later run takes the file for one of them.
+    """
+    if ending_of(Path(path)) in (*READABLE, *INSTRUMENT_SUFFIXES):
+        msg = f"{path}: has the ending of an image, and will be none. Choose another name."
+        raise InputError(msg)
+    if prompts is not None and Path(path).resolve() == Path(prompts).resolve():
+        raise InputError(f"{path}: is the prompt file, an input. Choose another name.")
 
 
 def check_channels(text: str | None) -> tuple[int, ...] | None:

@@ -46,10 +46,12 @@ def evaluate(
     Raises
     ------
     InputError
-        No predictions, or none that has a truth, or truth that could mean this or that.
+        No predictions, or none that has a truth, or truth that could mean this or that, or `out`
+        has the ending of an image.
     """
     target = Path(out) if out is not None else None
     if target is not None:
+        common.check_result_file(target)
         atomic.check_free(target, overwrite=overwrite)
     notices: list[str] = []
     pairs, planes = _pairs(predictions, truth, notices.append)

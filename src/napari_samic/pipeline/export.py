@@ -67,7 +67,7 @@ def export(
     Raises
     ------
     InputError
-        No results there, no format asked for, or `out` is the folder of the results.
+        No results there, no format asked for, or `out` is the folder of the results or images.
     OutputError
         One of the files is there already (then nothing is written), unless this very export was
         stopped; another run writes there; or the disk refuses.
@@ -77,7 +77,7 @@ def export(
         raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
     names = recorded_prompts(classes).classes if classes is not None else None
     found = read_results(results, classes=names)
-    folder = common.results_folder(out, [one.plane.path for one in found.images])
+    folder = common.results_folder(out, found.inputs)
     doubts = yield from doubts_of(found)
     run = {"job": "export", "of": found.sha256, "settings": how.to_dict(), "classes": names}
     with whole(folder, run) as session:

@@ -125,6 +125,13 @@ class Results:
         return self._hashes[path]
 
     @property
+    def inputs(self) -> list[Path]:
+        """Label files, and the images they were made of that are still where they were."""
+        images = {one.image_file for one in self.images if one.image_file}
+        labels = {one.plane.path for one in self.images if one.plane.path is not None}
+        return sorted(labels) + sorted(path for path in map(Path, images) if path.exists())
+
+    @property
     def sha256(self) -> str:
         """Of all label files and the tables.
 

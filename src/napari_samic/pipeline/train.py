@@ -114,7 +114,8 @@ def train(
     Raises
     ------
     InputError
-        Neither prompts nor masks, both, nothing to read, or masks that could mean this or that.
+        Neither prompts nor masks, both, nothing to read, masks that could mean this or that, or
+        `out` has the ending of an image or is `prompts`.
     TrainingError
         One annotated image, or no two of a class where SAMIC's own network is trained.
     FormatError
@@ -125,6 +126,7 @@ def train(
     if (prompts is None) == (masks is None):
         raise InputError("give either a prompt file (--prompts) or a folder of masks (--masks).")
     target = Path(out)
+    common.check_result_file(target, prompts)
     atomic.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
     how = settings or TrainSettings()
