@@ -203,6 +203,14 @@ def test_file_in_the_way_is_told_before_anything_is_written(results, tmp_path):
     assert len(list(out.iterdir())) == 4
 
 
+def test_numbers_above_those_of_png_are_told_before_anything_is_written(results, tmp_path):
+    labels = scene(2)[1].astype(np.int32) * 40_000
+    tifffile.imwrite(results / "c.tif", labels)
+    with pytest.raises(InputError, match=r"^c: labels up to 80000, PNG holds 0 to 65534"):
+        run(pipeline.export(results, out=tmp_path / "out", settings=ExportSettings(png=True)))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_damaged_table_is_refused(results, tmp_path):
     (results / "scores.csv").write_text("image,object\na,one\n")
     refused(pipeline.export(results, out=tmp_path / "o"), FormatError, "scores.csv: not a table of")

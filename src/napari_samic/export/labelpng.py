@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.atomic import atomic_file
+from napari_samic.contracts import IntArray
 from napari_samic.errors import InputError
 from napari_samic.export.objects import checked_labels
 from napari_samic.pictures import label_colour
@@ -36,10 +37,8 @@ def write_label_png(path: str | Path, labels: NDArray[Any], *, overwrite: bool =
     checked = checked_labels(labels, str(path))
     if checked.ndim != 2:
         raise InputError(f"{path}: {labels.shape}, expected whole numbers (H, W).")
-    high = int(checked.max())
-    if high > LARGEST:
-        raise InputError(f"{path}: labels up to {high}, PNG holds 0 to {LARGEST}. Use TIFF.")
-    if high <= LARGEST_INDEXED:
+    check_numbers(checked, str(path))
+    if checked.max() <= LARGEST_INDEXED:
         height, width = checked.shape
         picture = Image.frombytes("P", (width, height), checked.astype(np.uint8).tobytes())
         picture.putpalette([0, 0, 0, *(v for k in range(1, 256) for v in label_colour(k))])
@@ -47,3 +46,9 @@ def write_label_png(path: str | Path, labels: NDArray[Any], *, overwrite: bool =
         picture = Image.fromarray(np.asarray(checked, np.uint16))
     with atomic_file(path, overwrite=overwrite) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def check_numbers(labels: IntArray, where: str) -> None:
+    """Raise InputError if there are numbers that a PNG can't hold."""
+    if (high := int(labels.max())) > LARGEST:
+        raise InputError(f"{where}: labels up to {high}, PNG holds 0 to {LARGEST}. Use TIFF.")

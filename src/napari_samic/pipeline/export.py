@@ -13,7 +13,7 @@ from napari_samic.errors import InputError, OutputError
 from napari_samic.export import omezarr, write_csv, write_json
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
-from napari_samic.export.labelpng import write_label_png
+from napari_samic.export.labelpng import check_numbers, write_label_png
 from napari_samic.export.measure import COLUMNS, measurements
 from napari_samic.export.objects import Labelled
 from napari_samic.export.omezarr import write_ome_zarr
@@ -67,7 +67,8 @@ def export(
     Raises
     ------
     InputError
-        No results there, no format asked for, or `out` is the folder of the results or images.
+        No results there, no format asked for, numbers that a PNG can't hold (then nothing is
+        written), or `out` is the folder of the results or images.
     OutputError
         One of the files is there already (then nothing is written), unless this very export was
         stopped; another run writes there; or the disk refuses.
@@ -83,6 +84,9 @@ def export(
     with whole(folder, run) as session:
         writing = _Writing(found, folder, how, overwrite or session.resumes)
         writing.check()
+        for i, one in enumerate(found.images if how.png else ()):
+            yield Step(i, len(found.images), f"{one.label}: do its numbers fit into a PNG?")
+            check_numbers(one.labelled().labels, one.label)
         session.begin()
         yield Step(0, len(found.images), "looking at the results")
         for name, members in stacks(found).items():
