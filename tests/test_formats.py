@@ -250,6 +250,23 @@ def test_sources_without_images_say_where_and_what_is_read(
         open_images(tmp_path / source)
 
 
+@pytest.mark.parametrize("pattern", ["fo[1]/*.png", "fo[[]1]/*.png", "f*/*.png", "fo[1]/../*/*"])
+def test_folder_that_is_there_is_no_pattern(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "fo[1]").mkdir()
+    save_png(tmp_path / "fo[1]" / "a.png")
+    assert [p.name for p in open_images(str(tmp_path / pattern))] == ["a"]
+
+
+def test_empty_name_is_not_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_png(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert [p.name for p in open_images(".")] == ["a"]
+    with pytest.raises(InputError, match="an empty name of images"):
+        open_images("")
+
+
 @pytest.mark.parametrize("source", [[], 7, None], ids=["empty_list", "number", "none"])
 def test_other_objects_are_refused(source: object) -> None:
     with pytest.raises(InputError, match=r"Give (at least one file|a path)"):

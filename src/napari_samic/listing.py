@@ -168,6 +168,10 @@ def look(source: str | Path) -> Listing:
     InputError
         Nothing there, or nothing that is read.
     """
+    if not str(source).strip():
+        raise InputError(
+            "an empty name of images. Name a file, a folder ('.' is this) or a pattern."
+        )
     path = Path(source).expanduser()
     try:
         is_one, is_folder = is_zarr(path) or path.is_file(), path.is_dir()
@@ -237,8 +241,13 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _glob(pattern: Path) -> list[Path]:
+    """Paths that fit; folders at the beginning that are there are no patterns, as `day[1]`."""
     anchor = Path(pattern.anchor)
     try:
+        for part in pattern.relative_to(anchor).parts[:-1]:
+            if not (anchor / part).is_dir():
+                break
+            anchor /= part
         return list(anchor.glob(str(pattern.relative_to(anchor))))
     except (ValueError, OSError) as error:
         msg = f"{pattern}: not a pattern that can be followed ({error}). Try 'folder/*.tif'."

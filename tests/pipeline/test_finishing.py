@@ -203,6 +203,12 @@ def test_file_in_the_way_is_told_before_anything_is_written(results, tmp_path):
     assert len(list(out.iterdir())) == 4
 
 
+def test_empty_name_is_no_folder_for_results(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="an empty name"):
+        run(pipeline.export(results, out=""))
+
+
 def test_numbers_above_those_of_png_are_told_before_anything_is_written(results, tmp_path):
     labels = scene(2)[1].astype(np.int32) * 40_000
     tifffile.imwrite(results / "c.tif", labels)

@@ -131,8 +131,10 @@ def make_folder(path: Path | str) -> Path:
     Raises
     ------
     OutputError
-        A file is in the way, or the disk refuses.
+        An empty name, a file is in the way, or the disk refuses.
     """
+    if not str(path).strip():
+        raise OutputError("an empty name of a folder for the results. '.' is the one you are in.")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
