@@ -349,6 +349,8 @@ def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:
         pytest.param((96, 128, 5), "YXC", 1, id="five_channels"),
         pytest.param((96, 128, 2), "YXC", 1, id="two_channels"),
         pytest.param((96, 128, 10), "YXC", 1, id="ten_channels"),
+        pytest.param((96, 128, 15), "YXC", 1, id="fifteen_channels"),
+        pytest.param((96, 128, 16), "QYX", 96, id="sixteen_columns"),
         pytest.param((96, 128, 31), "QYX", 96, id="many_bands_are_told"),
         pytest.param((5, 96, 128), "QYX", 5, id="five_planes"),
         pytest.param((12, 12, 5), "QYX", 12, id="small_planes"),

@@ -35,7 +35,7 @@ from napari_samic.textfiles import is_name, writable
 from napari_samic.tiffs import open_tiff
 from napari_samic.vendors import open_vendor
 
-_FEW, _MANY = 10, 16
+_FEW, _MANY = 15, 16
 """An unnamed last axis up to the one, behind two of the other and more, is channels."""
 _WORDS = {"Y": "rows", "X": "columns", "C": "channels", "S": "channels"}
 
