@@ -85,6 +85,7 @@ def test_channel_map(
         pytest.param((6, 7, 4), "u2", None, r"4 channels \(0 to 3\)", id="four_of_16_bits"),
         pytest.param((6, 7, 5), "u2", (5,), r"channels \(5,\) asked for.*0 to 4", id="beyond"),
         pytest.param((6, 7, 5), "u2", (0, 1, 2, 3), "one to three", id="four_chosen"),
+        pytest.param((6, 7, 5), "u2", (1, 0, 1), "twice", id="twice"),
     ],
 )
 def test_channels_must_be_chosen_within_what_is_there(

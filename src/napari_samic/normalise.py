@@ -335,6 +335,9 @@ def _choose_channels(
             f"(0 to {count - 1}). Choose one to three of them."
         )
         raise InputError(msg)
+    if len(set(chosen)) < len(chosen):
+        msg = f"{name}: channels {chosen} asked for, one of them twice. Name each once."
+        raise InputError(msg)
     return chosen
 
 
