@@ -133,6 +133,9 @@ def held(*values, white=255, share=0.1):
         pytest.param([held(*range(182), 255)], (255,), (), id="many_classes_and_void"),
         pytest.param([held(*range(256))], (), (), id="255_objects"),
         pytest.param([held(*range(400), white=65535)], (), (), id="more_objects"),
+        pytest.param(
+            [held(*range(250)), held(0, *range(250, 256), share=0.4)], (), (), id="last_is_large"
+        ),
     ],
 )
 def test_what_values_mean(masks, void, objects):
@@ -150,6 +153,8 @@ def test_what_values_mean(masks, void, objects):
         pytest.param([held(0, 1, 2, 255, white=65535)], "may be white", id="number_or_void"),
         pytest.param([held(0, 3, 252, 255)], "may be white", id="near_white"),
         pytest.param([held(*range(256), share=0.9)], "blurred", id="blurred_edges"),
+        pytest.param([held(*range(256), share=0.2)], "blurred", id="of_small_objects"),
+        pytest.param([held(255)], "none is 0", id="one_value_everywhere"),
         pytest.param(
             [Held("a", frozenset({0, 255}), 255, 1.0, True)], "shown white", id="inverted"
         ),
@@ -221,6 +226,70 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
     meaning = masks.meaning_of(sorted(tmp_path.iterdir()))
     assert (meaning.values.by_colour, meaning.values.objects) == (False, ())
     assert "3 values: 0 ground, 1 to 2 objects" in meaning.line
+
+
+@pytest.mark.parametrize(
+    ("indices", "colours", "why"),
+    [
+        pytest.param(lambda a: a == 0, [(255, 0, 0), (0, 0, 0)], "black.* is 1", id="two"),
+        pytest.param(
+            lambda a: (a + 2) % 3,
+            [(255, 0, 0), (9, 0, 255), (0, 0, 0)],
+            "black.* is 2",
+            id="of_an_object",
+        ),
+        pytest.param(
+            lambda a: (a > 0) * 255, [(k,) * 3 for k in range(255, -1, -1)], "shown white", id="lut"
+        ),
+    ],
+)
+def test_palettes_that_show_another_ground_than_0_are_refused(tmp_path, indices, colours, why):
+    save_palette(tmp_path / "p0.png", indices(scene(0)[1]), colours)
+    with pytest.raises(InputError, match=rf"{why}.*--mask-values"):
+        masks.meaning_of([tmp_path / "p0.png"])
+    assert masks.meaning_of([tmp_path / "p0.png"], "0=object,1=ground").values.objects == (0,)
+
+
+def test_reversed_greys_are_read_as_told_by_their_numbers(tmp_path):
+    inside = scene(0)[1] > 0
+    save_palette(tmp_path / "p0.png", inside * 255, [(k,) * 3 for k in range(255, -1, -1)])
+    values = masks.meaning_of([tmp_path / "p0.png"], "255=object").values
+    read = masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png", values=values)
+    np.testing.assert_array_equal(read > 0, inside)
+
+
+def plane_at(path):
+    return Plane(path.stem, (), lambda: scene(0)[0], path=path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("level", [255, 0], ids=["white", "black"])
+def test_mask_in_the_alpha_channel_is_refused(tmp_path, mode, level):
+    alpha = Image.fromarray((scene(0)[1] > 0).astype(np.uint8) * 255)
+    picture = Image.new(mode, alpha.size, (level,) * (len(mode) - 1))
+    picture.putalpha(alpha)
+    picture.save(tmp_path / "p0.png")
+    with pytest.raises(InputError, match=r"p0\.png: a mask whose opacity varies"):
+        masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png")
+
+
+@pytest.mark.parametrize("is_clear", [True, False], ids=["clear_ground", "opaque"])
+def test_alpha_that_hides_no_object_makes_no_difference(tmp_path, is_clear):
+    labels = scene(0)[1].astype(np.uint8)
+    alpha = (labels > 0) * 255 if is_clear else np.full_like(labels, 255)
+    Image.fromarray(np.dstack([labels] * 3 + [alpha.astype(np.uint8)])).save(tmp_path / "p0.png")
+    read = masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png")
+    np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize("is_inverted", [True, False])
+def test_white_at_the_border_of_every_mask_is_told(tmp_path, is_inverted):
+    for k in range(2):
+        small = np.zeros((40, 50), bool)
+        small[10:20, 10 : 20 + k] = True
+        write_image(tmp_path / f"p{k}.png", (small ^ is_inverted).astype(np.uint8) * 255)
+    line = masks.meaning_of(sorted(tmp_path.iterdir())).line
+    assert ("say --mask-values 0=object,255=ground." in line) == is_inverted
 
 
 def test_object_found_in_the_void_counts_neither_way(tmp_path):

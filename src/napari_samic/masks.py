@@ -23,9 +23,11 @@ from napari_samic.formats import (
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
     check_pixels,
+    exif_turn,
     open_pillow,
     read_pillow,
     reading,
+    turned,
 )
 from napari_samic.listing import (
     bare_stem,
@@ -42,6 +44,7 @@ from napari_samic.maskvalues import (
     MaskValues,
     decide,
     described,
+    doubt_of,
     parse_mask_values,
 )
 from napari_samic.planes import Opened, open_path, planes_of_file
@@ -104,6 +107,7 @@ def _stored(plane: Plane, *, by_colour: bool) -> NDArray[Any]:
         pixels = plane.read()
     palette = _palette(path) if by_colour else None
     flat = palette[..., 0][pixels] if palette is not None else _one_channel(pixels, name)
+    _check_alpha(_alpha(path, pixels), flat, name)
     if flat.dtype == np.bool_:
         return np.asarray(flat, np.uint8) * np.uint8(255)
     if flat.dtype.kind == "f" and (flat != np.rint(flat)).any():
@@ -115,6 +119,27 @@ def _stored(plane: Plane, *, by_colour: bool) -> NDArray[Any]:
         msg = f"{name}: grey values in a JPEG mask, which blurs labels. Export it as PNG or TIFF."
         raise InputError(msg)
     return flat.astype(np.int64) if flat.dtype.kind == "f" else flat
+
+
+def _alpha(path: Path | None, pixels: NDArray[Any]) -> NDArray[Any] | None:
+    """Opacity, (H, W), of an image that has it."""
+    if path is None or path.suffix.lower() not in PILLOW_SUFFIXES:
+        return pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
+    with reading(path.name), open_pillow(path) as image:
+        if "A" not in image.getbands():
+            return None
+        return turned(np.array(image.getchannel("A")), exif_turn(image))
+
+
+def _check_alpha(alpha: NDArray[Any] | None, flat: NDArray[Any], name: str) -> None:
+    """Raise InputError where the mask may be in the opacity: it varies, and not as the values."""
+    if alpha is None or (alpha == alpha.flat[0]).all() or ((alpha > 0) == (flat > 0)).all():
+        return
+    msg = (
+        f"{name}: a mask whose opacity varies, so that the objects may be in its alpha channel. "
+        "Export label numbers, one grey channel without alpha."
+    )
+    raise InputError(msg)
 
 
 def _white(values: NDArray[Any]) -> int:
@@ -147,16 +172,26 @@ def _all_colours(listed: list[int] | None) -> Image:
 def _is_grey(path: Path | None) -> bool:
     """Whether a palette image shows black, white and middle grey alone: these are the mask then.
 
-    Colours, and many greys, tell objects apart, and the numbers behind them count.
+    Colours, and many greys, tell objects apart, and the numbers behind them count; so they do of
+    greys in reverse, which are how a viewer shows them (an inverting LUT).
     """
     palette = _palette(path)
-    if palette is None or path is None:
+    if palette is None or path is None or _is_reversed(palette):
         return False
-    used = palette[np.unique(np.concatenate([np.unique(p.read()) for p in _stored_planes(path)]))]
+    used = palette[_used(path)]
     greys = set(used[:, 0].tolist())
     is_plain = (used == used[:, :1]).all() and greys <= {0, 127, 128, 255}
     is_whole = {0, 255} <= greys or bool((palette == palette[:, :1]).all())
     return bool(is_plain and is_whole and len(greys) == len(used))
+
+
+def _is_reversed(palette: Image) -> bool:
+    return np.array_equal(palette, np.repeat(np.arange(255, -1, -1)[:, None], 3, axis=1))
+
+
+def _used(path: Path) -> NDArray[Any]:
+    """Numbers of a palette that its image uses, sorted."""
+    return np.unique(np.concatenate([np.unique(p.read()) for p in _stored_planes(path)]))
 
 
 def _stored_planes(path: Path) -> list[Plane]:
@@ -197,7 +232,8 @@ def meaning_of(paths: Iterable[Path], told: str | None = None) -> Meaning:
     held = [one for path in files for one in _held(path, by_colour=by_colour)]
     values = parse_mask_values(told) if told else decide(held)
     values = replace(values, by_colour=by_colour)
-    return Meaning(values, f"mask values: {described(values, held)}.")
+    doubt = "" if told else doubt_of(values, held)
+    return Meaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
 
 
 def _safely_grey(path: Path) -> bool | None:
@@ -209,7 +245,7 @@ def _safely_grey(path: Path) -> bool | None:
 
 def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
     with suppress(SamicError):
-        is_inverted = _is_inverted(path)
+        is_inverted, black = _is_inverted(path), 0 if by_colour else _black(path)
         for plane in planes_of_file(path, palette_indices=True):
             values = _stored(plane, by_colour=by_colour)
             white, inside = _white(values), values[values != 0]
@@ -217,11 +253,27 @@ def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
             found = frozenset(int(v) for v in np.unique(inside)) | (
                 {0} if (values == 0).any() else set()
             )
-            yield Held(plane.label, found, white, share, is_inverted)
+            yield Held(plane.label, found, white, share, is_inverted, _is_framed(values), black)
+
+
+def _is_framed(values: NDArray[Any]) -> bool:
+    inside = values != 0
+    edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    return bool(inside.mean() > 0.8 and edge.mean() > 0.95)
+
+
+def _black(path: Path) -> int:
+    """The number that a palette shows black, if it is used and number 0 has a colour; else 0."""
+    palette = _palette(path)
+    if palette is None or not palette[0].any() or _is_reversed(palette):
+        return 0
+    return next((int(n) for n in _used(path) if not palette[n].any()), 0)
 
 
 def _is_inverted(path: Path) -> bool:
-    """Whether a TIFF says that 0 is white."""
+    """Whether a file says that 0 is white."""
+    if (palette := _palette(path)) is not None and _is_reversed(palette):
+        return True
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     import tifffile

@@ -21,6 +21,7 @@ from napari_samic.listing import some
 ROLES = ("ground", "void", "object")
 WHITES = (255, 65535)
 _FEW = 64  # values below it are numbers or classes; black, grey and white lie apart
+_BLURRED = "many pixels are white and some nearly so, as of blurred edges"
 _TOUCHING = 16  # how near to white a value is where edges were blurred, or all numbers are taken
 
 
@@ -132,6 +133,10 @@ class Held:
         Of its pixels that are not 0, how many are `white`.
     is_inverted : bool
         The file says that 0 is shown white.
+    is_framed : bool
+        Nearly all of its edge, and most of it, is not 0.
+    black : int
+        Number that its palette shows black; 0 also if that is none.
     """
 
     name: str
@@ -139,6 +144,8 @@ class Held:
     white: int = 0
     white_share: float = 0.0
     is_inverted: bool = False
+    is_framed: bool = False
+    black: int = 0
 
 
 def decide(masks: Sequence[Held]) -> MaskValues:
@@ -156,12 +163,14 @@ def decide(masks: Sequence[Held]) -> MaskValues:
     others = [v for v in values if v]
     if not others or others[0] < 0:  # one below 0 is refused by its own mask
         return MaskValues()
+    if 0 not in values:
+        _refuse(masks, values, "none is 0, the ground")
+    if black := next((mask.black for mask in masks if mask.black), 0):
+        _refuse(masks, values, f"the palette's black, as of ground, is {black}, not 0")
     if len(others) == 1:
         if any(mask.is_inverted for mask in masks):
             _refuse(masks, values, "the files say that 0 is shown white")
         return MaskValues(objects=(others[0],), has_numbers=False)
-    if 0 not in values:
-        _refuse(masks, values, "none is 0, the ground")
     *rest, top = others
     if top not in WHITES:
         return MaskValues()
@@ -173,8 +182,8 @@ def decide(masks: Sequence[Held]) -> MaskValues:
 def _with_white(masks: Sequence[Held], values: list[int], rest: list[int], top: int) -> MaskValues:
     """Of a set of many values, the last of which is white: void, or one number more."""
     if top - 1 in rest:
-        if any(mask.white == top and mask.white_share > 0.5 for mask in masks):
-            _refuse(masks, values, "most pixels are white and some nearly so, as of blurred edges")
+        if any(mask.white == top and mask.white_share > _usual_share(mask) for mask in masks):
+            _refuse(masks, values, f"{_BLURRED}: threshold them")
         return MaskValues()
     is_number = any(top in mask.values and mask.white != top for mask in masks)
     alone = [mask.values - {0} == {top} for mask in masks if top in mask.values]
@@ -184,6 +193,11 @@ def _with_white(masks: Sequence[Held], values: list[int], rest: list[int], top: 
     if is_number or any(alone) or not is_small or rest[-1] > top - _TOUCHING:
         _refuse(masks, values, f"{top} may be white, void, or a number")
     return MaskValues(void=(top,), objects=tuple(rest) if len(rest) == 1 else ())
+
+
+def _usual_share(mask: Held) -> float:
+    """The most that a number takes of a mask: several times what all take on average."""
+    return min(0.5, max(0.1, 5 / max(len(mask.values - {0}), 1)))
 
 
 def _values(masks: Sequence[Held]) -> list[int]:
@@ -214,3 +228,14 @@ def described(meaning: MaskValues, masks: Sequence[Held]) -> str:
     words = ", ".join(parts[v] for v in sorted(parts))
     line = f"{len(values)} value{'s' * (len(values) != 1)}: {words}"
     return line + " (of the palette's colours)" * meaning.by_colour
+
+
+def doubt_of(meaning: MaskValues, masks: Sequence[Held]) -> str:
+    """Why a decided meaning may be the wrong way round; "" if nothing speaks for it."""
+    if not masks or len(meaning.objects) != 1 or not all(mask.is_framed for mask in masks):
+        return ""
+    value = meaning.objects[0]
+    return (
+        f"{value} is at the border of all masks and most of each: if objects are 0, say "
+        f"--mask-values 0=object,{value}=ground."
+    )
