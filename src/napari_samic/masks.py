@@ -52,7 +52,7 @@ from napari_samic.planes import Opened, open_path, planes_of_file
 _LOSSY = (".jpg", ".jpeg")
 
 
-def read_labels(source: str | Path | Plane) -> IntArray:
+def read_labels(source: str | Path | Plane, *, values: MaskValues | None = None) -> IntArray:
     """Read a mask by itself: object or class numbers, or black and white.
 
     Black and white of 8 or 16 bits (0 and 255, 0 and 65535) becomes 0 and 1; of a palette image
@@ -63,6 +63,8 @@ def read_labels(source: str | Path | Plane) -> IntArray:
     ----------
     source : str, Path or Plane
         PNG, BMP, TIFF or OME-Zarr that holds one plane; or one plane of a stack.
+    values : MaskValues, optional
+        What the values of its set mean, if that was decided.
 
     Returns
     -------
@@ -76,13 +78,15 @@ def read_labels(source: str | Path | Plane) -> IntArray:
         Colours, fractions, negative numbers, or a stack where one plane is expected.
     """
     plane = source if isinstance(source, Plane) else _only_plane(Path(source))
+    if values is not None:
+        return _applied(plane, values)[0]
     path = plane.path
     has_palette = path is not None and path.suffix.lower() in PILLOW_SUFFIXES
-    values = _stored(plane, by_colour=has_palette and _is_grey(path))
-    white = _white(values)
-    if white and ((values == 0) | (values == white)).all():
-        return np.asarray(values == white, dtype=np.int32)
-    return MaskValues().applied(values, plane.label)[0]
+    stored = _stored(plane, by_colour=has_palette and _is_grey(path))
+    white = _white(stored)
+    if white and ((stored == 0) | (stored == white)).all():
+        return np.asarray(stored == white, dtype=np.int32)
+    return MaskValues().applied(stored, plane.label)[0]
 
 
 def _only_plane(path: Path) -> Plane:
@@ -324,7 +328,7 @@ def read_mask(
         A mask of another shape, or one that `read_labels` refuses, or a value without a meaning.
     """
     mask = _mask_at(plane, Path(path))
-    labels = read_labels(mask) if values is None else _applied(mask, values)[0]
+    labels = read_labels(mask, values=values)
     _check_shape(plane, Path(path), labels, shape)
     return labels
 

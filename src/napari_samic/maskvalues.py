@@ -71,16 +71,16 @@ class MaskValues:
         numbers = np.where(np.isin(values, known), 0, values)
         if not self.has_numbers and numbers.any():
             found = numbers[numbers != 0][0]
-            msg = f"{name}: value {found} in a mask, expected {some(known)}. {_TODO}"
+            msg = f"{name}: value {found} in a mask, expected {some(known)}. {ADVICE}"
             raise InputError(msg)
         low, high = numbers.min(), numbers.max()
         if low < 0 or high > np.iinfo(np.int32).max:
             msg = f"{name}: values from {low} to {high} in a mask, expected 0 (background) to "
-            raise InputError(f"{msg}2**31-1. {_TODO}")
+            raise InputError(f"{msg}2**31-1. {ADVICE}")
         return _with_pieces(np.asarray(numbers, np.int32), values, self.objects), void
 
 
-_TODO = "Say what they mean with --mask-values, as 0=ground,128=void,255=object."
+ADVICE = "Say what they mean with --mask-values, as 0=ground,128=void,255=object."
 
 
 def _with_pieces(labels: IntArray, values: NDArray[Any], objects: tuple[int, ...]) -> IntArray:
@@ -206,7 +206,7 @@ def _values(masks: Sequence[Held]) -> list[int]:
 
 def _refuse(masks: Sequence[Held], values: list[int], why: str) -> NoReturn:
     where = masks[0].name if len(masks) == 1 else f"{masks[0].name} and {len(masks) - 1} more"
-    raise InputError(f"{where}: values {some(values)} in the masks, and {why}. {_TODO}")
+    raise InputError(f"{where}: values {some(values)} in the masks, and {why}. {ADVICE}")
 
 
 def described(meaning: MaskValues, masks: Sequence[Held]) -> str:

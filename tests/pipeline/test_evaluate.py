@@ -53,6 +53,42 @@ def test_binary_truth_falls_into_components(folder):
     assert figures["images"]["p0"]["n_matched"] == 2
 
 
+@pytest.mark.parametrize("white", [1, 255])
+def test_predictions_of_one_value_fall_into_components(tmp_path, white):
+    write_scenes(tmp_path, 2)
+    for k in range(2):
+        write_image(tmp_path / "out" / f"p{k}.png", (scene(k)[1] > 0).astype(np.uint8) * white)
+    outcome = evaluate(predictions=tmp_path / "out", truth=tmp_path / "masks")
+    assert outcome.figures["object_f1"] == 1
+    line = f"predictions: mask values: 2 values: 0 ground, {white} object."
+    assert line in outcome.notices
+
+
+def test_results_of_ours_are_numbers_of_objects(folder):
+    (folder / "out" / "p0.tif").unlink()
+    write_labels(folder / "out" / "p1.tif", scene(1)[1] > 0, overwrite=True)
+    (folder / "out" / "prompts.json").write_text("{}")
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.figures["images"]["p1"]["n_predicted"] == 1
+
+
+def test_predictions_in_doubt_are_numbers_and_told(folder):
+    for k in range(2):
+        (folder / "out" / f"p{k}.tif").unlink()
+        write_image(folder / "out" / f"p{k}.png", scene(k)[1].astype(np.uint8) + 1)
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.figures["images"]["p0"]["n_predicted"] == 3
+    line = outcome.notices[-1]
+    assert "none is 0, the ground. They are scored as numbers of objects." in line
+
+
+def test_predictions_without_truth_are_named(folder):
+    for name in ("p1.png", "p2.png"):
+        (folder / "masks" / name).unlink()
+    outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
+    assert outcome.notices[0] == "predictions without truth of their name, not scored: p1."
+
+
 def test_palettes_of_labels_are_no_picture(folder):
     colours = np.random.default_rng(0).integers(0, 1 << 16, (3, 256), np.uint16)
     for place in ("out/p0.tif", "masks/p0.tif"):

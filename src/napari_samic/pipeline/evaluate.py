@@ -10,6 +10,7 @@ import numpy as np
 from napari_samic import atomic, export, listing, masks
 from napari_samic.contracts import Job, Plane, Step
 from napari_samic.errors import InputError, SamicError
+from napari_samic.maskvalues import ADVICE, MaskValues
 from napari_samic.matching import as_instances
 from napari_samic.metrics import image_scores, summarise
 from napari_samic.pipeline import common
@@ -29,7 +30,8 @@ def evaluate(
     ----------
     predictions, truth : Path
         Folders (or globs); a prediction `a.tif` is scored against `a.png`, `a_mask.tif` and so on.
-        Truth without a prediction is left out and counted in `unscored`.
+        Truth without a prediction is left out and counted in `unscored`. What the values of the
+        predictions mean is decided from all of them, too; results of ours are numbers of objects.
     mask_values : str, optional
         What the values of the truth mean, as `maskvalues.parse_mask_values` takes it; else it is
         decided from all of them. Void is not scored.
@@ -58,11 +60,12 @@ def evaluate(
     yield Step(0, len(planes), "looking at the truth")
     meaning = masks.meaning_of(pairs.values(), mask_values)
     notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
+    drawn = _meaning_of_predictions(planes, notices.append)
     rows: dict[str, dict[str, float]] = {}
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
-            found = masks.read_labels(plane)
+            found = masks.read_labels(plane, values=drawn)
             wanted, void = masks.read_truth(
                 plane, pairs[plane.label], shape=found.shape, values=meaning.values
             )
@@ -85,6 +88,22 @@ def evaluate(
     return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
 
 
+def _meaning_of_predictions(planes: list[Plane], tell: Callable[[str], None]) -> MaskValues:
+    """What the predictions' values mean: numbers of objects, of our results and where in doubt."""
+    paths = [p.path for p in planes if p.path is not None]
+    if any((path.parent / "prompts.json").exists() for path in paths):
+        return MaskValues()
+    try:
+        meaning = masks.meaning_of(paths)
+    except InputError as error:
+        fault = str(error).removesuffix(ADVICE)
+        tell(f"predictions: {fault}They are scored as numbers of objects.")
+        return MaskValues()
+    if meaning.values != MaskValues():
+        tell(f"predictions: {meaning.line}")
+    return meaning.values
+
+
 def _unscored(truth: Path | str, used: set[Path]) -> int:
     """Masks without a prediction; images that lie beside a mask are none."""
     paired = {listing.folded(listing.bare_stem(path)) for path in used}
@@ -95,11 +114,14 @@ def _unscored(truth: Path | str, used: set[Path]) -> int:
 def _pairs(
     predictions: Path | str, truth: Path | str, tell: Callable[[str], None]
 ) -> tuple[dict[str, Path], list[Plane]]:
-    """Truth of each prediction that has one; pictures among the predictions have none."""
+    """Truth of each prediction that has one; the overlay among the predictions needs none."""
     files = listing.list_source(str(predictions), tell=tell)
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
+    lost = [p.label for p in planes if p.label not in pairs and p.name != "overlay"]
+    if lost:
+        tell(f"predictions without truth of their name, not scored: {listing.some(lost)}.")
     used = sorted({p.path for p in scored if p.path is not None})
     listing.check_stems([listing.stem_of(path) for path in used], used)
     return pairs, scored
