@@ -19,7 +19,7 @@ from PIL import Image
 import napari_samic
 from napari_samic import datasets, masks, pipeline
 from napari_samic.contracts import Plane, run
-from napari_samic.errors import FormatError, InputError, OutputError, TrainingError
+from napari_samic.errors import FormatError, InputError, OutputError
 from napari_samic.gui.writers import write_coco, write_geojson, write_labels
 from napari_samic.images import open_images
 from napari_samic.maskvalues import Held, decide, parse_mask_values
@@ -571,14 +571,47 @@ def test_grey_among_colours_is_told_and_colour_for_grey_refused(shell, tmp_path,
         fitted(discs()).apply(np.dstack([discs()] * 3), "a", is_strict=True)
 
 
-def test_references_of_two_depths_are_not_learned_from(tmp_path, toy):
+@pytest.fixture
+def one_of_16_bits(tmp_path):
     write_scenes(tmp_path, 4, suffix=".tif")
     write_image(tmp_path / "images" / "p3.tif", scene(3, scale=200)[0])
-    with pytest.raises(TrainingError, match="p0: uint8 from 40 to 200, the range of the training"):
-        napari_samic.train(
-            tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy,
-            device="cpu", settings=TrainSettings(epochs=1, views=1),
-        )  # fmt: skip
+    return tmp_path
+
+
+def test_reference_of_another_depth_is_left_out_alone(one_of_16_bits, toy):
+    outcome = napari_samic.train(
+        one_of_16_bits / "images", masks=one_of_16_bits / "masks", out=one_of_16_bits / "p.pt",
+        model=toy, device="cpu", settings=TrainSettings(epochs=1, views=1),
+    )  # fmt: skip
+    assert outcome.done == ("p0", "p1", "p2")
+    assert outcome.failures["p3"].startswith("p3: uint16 from")
+    assert "--rescale" not in outcome.failures["p3"]
+
+
+def test_annotated_image_of_another_depth_fails_alone(one_of_16_bits, toy):
+    outcome = napari_samic.annotate(
+        one_of_16_bits / "images", masks=one_of_16_bits / "masks", simulate=True,
+        out=one_of_16_bits / "o", model=toy, device="cpu",
+    )  # fmt: skip
+    assert outcome.done == ("p0", "p1", "p2")
+    line = outcome.failures["p3"]
+    assert "the range of the other images is 0 to 255 uint8. Export it like" in line
+    assert "--rescale" not in line
+
+
+@pytest.mark.parametrize(
+    ("gains", "dtype"),
+    [
+        pytest.param((1, 200, 1), "uint8", id="most"),
+        pytest.param((200, 1, 200), "uint16", id="most_of_16_bits"),
+        pytest.param((200, 1), "uint16", id="first_of_as_many"),
+    ],
+)
+def test_range_is_that_of_the_kind_that_most_images_have(gains, dtype):
+    pictures = [discs(np.uint8 if gain == 1 else np.uint16, gain) for gain in gains]
+    found = fit_normalisation([Plane("a", (), lambda p=p: p) for p in pictures])
+    assert found.dtype == dtype
+    assert [found.fits(p) for p in pictures] == [str(p.dtype) == dtype for p in pictures]
 
 
 def test_benchmarked_folder_does_not_count_the_void(tmp_path):

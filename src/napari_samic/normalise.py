@@ -74,6 +74,7 @@ class Normalisation:
         name: str = "image",
         *,
         is_strict: bool = False,
+        is_own: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> Image:
         """Turn raw pixels, (H, W) or (H, W, C), into (H, W, 3) uint8.
@@ -87,6 +88,8 @@ class Normalisation:
         is_strict : bool
             Whether an image of another scale, of which next to nothing would be left, is refused.
             One that is darker or brighter passes, and so does a blank one.
+        is_own : bool
+            Whether the range is that of the images themselves, not of a training before.
         tell : callable, optional
             If strict, is given what is special about an image that passes: it is grey among colour
             ones, or `outside` takes it.
@@ -102,7 +105,7 @@ class Normalisation:
         if is_strict and tell is not None and self.channel_count in _COLOUR and pixels.ndim == 2:
             tell(GREY)
         if is_strict and fault:
-            self._refuse_unless_outside(picked, fault, name, tell)
+            self._refuse_unless_outside(picked, fault, name, tell, is_own=is_own)
         if self.outside is not None and fault:
             return self.outside.apply(pixels, name)
         if picked.dtype != np.uint8 or not self._is_identity:
@@ -118,15 +121,23 @@ class Normalisation:
         return not self._misfit(self._picked(check_pixels(pixels, name), name))
 
     def _refuse_unless_outside(
-        self, picked: NDArray[Any], fault: str, name: str, tell: Callable[[str], None] | None
+        self,
+        picked: NDArray[Any],
+        fault: str,
+        name: str,
+        tell: Callable[[str], None] | None,
+        *,
+        is_own: bool,
     ) -> None:
         if self.outside is not None and not self.outside._misfit(picked):
             if tell is not None:
                 tell(f"outside the range of the training ({self._range}), scaled to it anew")
             return
+        whose = "the other images" if is_own else "the training"
+        more = "" if is_own else "; `segment --rescale` scales such ones anew"
         msg = (
-            f"{name}: {fault}, the range of the training is {self._range}. Export it like the "
-            "other images; `segment --rescale` scales such ones anew."
+            f"{name}: {fault}, the range of {whose} is {self._range}. Export it like the other "
+            f"images{more}."
         )
         raise InputError(msg)
 
@@ -241,7 +252,8 @@ def fit_normalisation(
     """Choose channels and range once, for a whole data set.
 
     Colour images of 8 bits are kept as they are; all else is stretched between two percentiles,
-    taken over an evenly spaced sample of planes. Planes that can't be read are passed over.
+    taken over an evenly spaced sample of planes. Planes that can't be read are passed over, and so
+    are those of another kind of pixels than most (than the first, of as many): see `apply`.
 
     Parameters
     ----------
@@ -260,8 +272,9 @@ def fit_normalisation(
     if not planes:
         raise InputError("no images to fit a normalisation to. Give at least one.")
     samples = _sample(planes, max_planes)
-    kinds = {str(s.dtype) for s in samples}
-    is_8bit, dtype = kinds == {"uint8"}, kinds.pop() if len(kinds) == 1 else ""
+    dtype = Counter(str(s.dtype) for s in samples).most_common(1)[0][0]
+    samples = [s for s in samples if str(s.dtype) == dtype]
+    is_8bit = dtype == "uint8"
     count = _channel_count([s.shape[1] for s in samples])
     chosen = _choose_channels(count, is_8bit, channels, planes[0].label)
     if is_8bit and count in _COLOUR:
@@ -357,6 +370,7 @@ def read_rgb(
     normalisation: Normalisation,
     *,
     is_strict: bool = False,
+    is_own: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Image:
     """Read a plane, check it and turn it into (H, W, 3) uint8.
@@ -365,6 +379,7 @@ def read_rgb(
     ----------
     is_strict : bool
         Whether its scale is checked, too: see `Normalisation.apply`.
+    is_own : bool
     tell : callable, optional
         As in `Normalisation.apply`.
 
@@ -377,6 +392,8 @@ def read_rgb(
         that does not.
     """
     try:
-        return normalisation.apply(plane.read(), plane.label, is_strict=is_strict, tell=tell)
+        return normalisation.apply(
+            plane.read(), plane.label, is_strict=is_strict, is_own=is_own, tell=tell
+        )
     except MemoryError as error:
         raise too_large(plane.label) from error

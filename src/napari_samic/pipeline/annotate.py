@@ -116,7 +116,7 @@ def annotate(
         run = {**work.run, "axes": axes, "series": series}
         records = Records(folder, model, normalisation, run, overwrite=overwrite)
         sheet = Sheet(folder / "overlay.png" if overlay else None)
-        loop = Loop(planes, work, records, sheet, inputs=work.inputs)
+        loop = Loop(planes, work, records, sheet, inputs=work.inputs, is_strict=True, is_own=True)
         outcome = yield from loop.run()
     notices += outcome.notices
     return replace(outcome, figures=_figures(loop.tallies), notices=tuple(notices))

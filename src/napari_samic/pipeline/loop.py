@@ -69,7 +69,8 @@ Chained = Literal["", "planes", "files"]
 class Loop:
     """One run over planes; `run` is the job.
 
-    With `is_strict`, an image of another scale than the normalisation is for is refused.
+    With `is_strict`, an image of another scale than the normalisation is for is refused; `is_own`
+    says that this was fitted to the images themselves.
 
     The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
     why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
@@ -97,6 +98,7 @@ class Loop:
     chained: Chained = ""
     inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {}
     is_strict: bool = False
+    is_own: bool = False
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
@@ -220,7 +222,11 @@ class Loop:
         started = time.monotonic()
         remarks: list[str] = []
         image = read_rgb(
-            plane, self.records.normalisation, is_strict=self.is_strict, tell=remarks.append
+            plane,
+            self.records.normalisation,
+            is_strict=self.is_strict,
+            is_own=self.is_own,
+            tell=remarks.append,
         )
         self.remarks.update(remarks)
         answer = self.work(plane, image)

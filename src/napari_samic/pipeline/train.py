@@ -282,7 +282,7 @@ def _without_annotation(
     found = [plane for place, plane in by_place.items() if place not in known]
     for i in np.random.default_rng(seed).permutation(len(found)):
         try:
-            image = read_rgb(found[i], normalisation, is_strict=True)
+            image = read_rgb(found[i], normalisation, is_strict=True, is_own=True)
         except SamicError as error:
             unread[found[i].label] = common.reason(found[i], error)
             continue
@@ -314,7 +314,7 @@ def read_references(
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
-            image = read_rgb(plane, normalisation, is_strict=True)
+            image = read_rgb(plane, normalisation, is_strict=True, is_own=True)
             if plane.label in entries:
                 entry = entries[plane.label]
                 common.check_same_image(entry, image)
