@@ -352,6 +352,40 @@ def test_case_15_masks_beside_their_images_are_no_images(case):
     }
 
 
+@pytest.mark.parametrize(
+    "end",
+    ["-mask", " mask", ".labels", "_GT", "_lbl", "_segmentation", "_Object Identities", "_masks_1"],
+)
+def test_masks_are_known_by_what_tools_call_them(tmp_path, end):
+    write_image(tmp_path / "c0.png", scene(0)[0])
+    mask = write_image(tmp_path / f"c0{end}.png", scene(0)[1])
+    said = []
+    planes = common.open_planes(tmp_path, tell=said.append)
+    assert [p.label for p in planes] == ["c0"]
+    assert said == [f"taken for masks of the images beside them: {mask.name}."]
+    assert masks.match_by_stem(planes, tmp_path) == {"c0": mask}
+
+
+@pytest.mark.parametrize(
+    "end", ["_cp_outlines", "_outlines", "_flows", "_cp_output", "_flows_cp_masks"]
+)
+def test_drawings_of_cellpose_are_neither_images_nor_masks(tmp_path, end):
+    write_image(tmp_path / "c0.png", scene(0)[0])
+    write_image(tmp_path / "c0_cp_masks.png", scene(0)[1])
+    drawn = write_image(tmp_path / f"c0{end}.png", scene(0)[0])
+    said = []
+    planes = common.open_planes(tmp_path, tell=said.append)
+    assert [p.label for p in planes] == ["c0"]
+    assert said[1] == f"left out, as Cellpose's drawings of the images beside them: {drawn.name}."
+    assert masks.match_by_stem(planes, tmp_path)["c0"].name == "c0_cp_masks.png"
+
+
+@pytest.mark.parametrize("name", ["mask", "c1_mask", "c0_flows"])
+def test_names_of_masks_without_their_image_are_images(tmp_path, name):
+    write_image(tmp_path / f"{name}.png", scene(0)[0])
+    assert [p.label for p in common.open_planes(tmp_path)] == [name]
+
+
 def test_truth_may_be_a_folder_of_images_with_their_masks(case):
     folder = case("15")
     said = []

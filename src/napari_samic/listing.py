@@ -71,13 +71,23 @@ def image_of(label: str) -> str:
     return _PLANE.sub("", label)
 
 
-_MASK = re.compile(r"(_cp)?_(masks?|labels?|seg)$", re.IGNORECASE)
+_MASK = re.compile(
+    r"(?<=.)([-_. ]cp)?[-_. ](masks?|labels?|lbl|seg|(simple[-_ ])?segmentation|gt"
+    r"|object[-_ ]identities)([-_]\d+)?$",
+    re.IGNORECASE,
+)
+_DRAWN = re.compile(
+    r"(?<=.)([-_. ]cp)?[-_. ](outlines?|flows?|cp[-_]output|cellprob|dp)([-_]cp[-_]masks)?$",
+    re.IGNORECASE,
+)
 
 
 def bare_stem(path: Path) -> str:
     """Stem of the image that a mask belongs to, by what masks are called.
 
     >>> bare_stem(Path("c0_cp_masks.tif")), bare_stem(Path("c0.tif"))
+    ('c0', 'c0')
+    >>> bare_stem(Path("c0-mask.png")), bare_stem(Path("c0_Object Identities.tif"))
     ('c0', 'c0')
     """
     return _MASK.sub("", stem_of(path))
@@ -95,11 +105,21 @@ def folded(name: str) -> str:
 
 def masks_among(files: Iterable[Path]) -> list[Path]:
     """Masks that lie beside their images: `c0_cp_masks.tif` beside `c0.tif`."""
+    return _beside(files, bare_stem)
+
+
+def drawings_among(files: Iterable[Path]) -> list[Path]:
+    """What Cellpose leaves beside images, neither image nor mask: `c0_cp_outlines.png`."""
+    return _beside(files, lambda path: _DRAWN.sub("", stem_of(path)))
+
+
+def _beside(files: Iterable[Path], origin: Callable[[Path], str]) -> list[Path]:
+    """Files that lie beside the one of another name that they were made of."""
     known = {(path.parent, folded(stem_of(path))): path for path in files}
     return [
         path
         for (folder, stem), path in known.items()
-        if (bare := folded(bare_stem(path))) != stem and (folder, bare) in known
+        if (name := folded(origin(path))) != stem and (folder, name) in known
     ]
 
 

@@ -436,11 +436,11 @@ def match_by_stem(
 ) -> dict[str, Path]:
     """Pair planes with the masks of a folder (or pattern) by name without ending.
 
-    cells.tif goes with cells.png, cells_mask.png, cells_label(s).tif, cells_seg.png or
-    cells_cp_masks.png; of several images in one file, cells[s1] with cells[s1].png, or with the
-    same place in cells.tif. Case and the spelling of accents make no difference. The images
-    themselves may lie in the same folder: where it has cells.png and cells_mask.png, the latter is
-    the mask.
+    cells.tif goes with cells.png, cells_mask.png, cells-label(s).tif, cells_seg.png, cells_GT.png,
+    cells_Object Identities.tif or cells_cp_masks.png; of several images in one file, cells[s1] with
+    cells[s1].png, or with the same place in cells.tif. Case and the spelling of accents make no
+    difference. The images themselves may lie in the same folder: where it has cells.png and
+    cells_mask.png, the latter is the mask.
 
     Parameters
     ----------

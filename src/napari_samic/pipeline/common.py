@@ -20,6 +20,7 @@ from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE
 from napari_samic.images import open_images
 from napari_samic.listing import (
     check_stems,
+    drawings_among,
     ending_of,
     folded,
     masks_among,
@@ -80,7 +81,8 @@ def open_planes(
 ) -> list[Plane]:
     """As `open_images`, but a file among others that can't be opened raises when it is read.
 
-    Masks that lie beside their images, `c0_cp_masks.tif` beside `c0.tif`, are left out.
+    Masks that lie beside their images, `c0_cp_masks.tif` beside `c0.tif`, are left out, and so are
+    outlines and flows of Cellpose.
 
     Parameters
     ----------
@@ -94,11 +96,14 @@ def open_planes(
         or array that can't be opened.
     """
     planes = open_images(images, axes=axes, series=series, strict=False, tell=tell)
-    masks = set(masks_among({p.path: None for p in planes if p.path is not None}))
-    if masks and tell is not None:
-        names = sorted([path.name for path in masks], key=natural_key)
-        tell(f"taken for masks of the images beside them: {some(names)}.")
-    kept = [p for p in planes if p.path not in masks]
+    files = list(dict.fromkeys(p.path for p in planes if p.path is not None))
+    drawn = set(drawings_among(files))
+    masks = set(masks_among(files)) - drawn
+    for paths, what in ((masks, "taken for masks"), (drawn, "left out, as Cellpose's drawings")):
+        if paths and tell is not None:
+            names = sorted([path.name for path in paths], key=natural_key)
+            tell(f"{what} of the images beside them: {some(names)}.")
+    kept = [p for p in planes if p.path not in masks | drawn]
     check_stems([p.label for p in kept], [p.path or f"plane {p.index} of an array" for p in kept])
     return kept
 
