@@ -46,6 +46,13 @@ def test_masks_of_some_of_the_images_are_used(toy, tmp_path):
     assert "1 epochs" in outcome.figures["summary"]
 
 
+def test_reference_without_an_object_is_named(toy, tmp_path):
+    folder = write_scenes(tmp_path, 3)
+    write_image(folder / "masks" / "p1.png", np.zeros(SHAPE, np.uint8))
+    outcome = train(folder / "images", masks=folder / "masks", out=tmp_path / "p.pt", model=toy)
+    assert outcome.notices[-1] == "references without an object: p1."
+
+
 def test_no_epochs_with_the_packaged_model_needs_one_image(tmp_path):
     folder = write_scenes(tmp_path, 1)
     out = tmp_path / "p.pt"

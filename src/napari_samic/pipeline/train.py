@@ -16,6 +16,7 @@ from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
 from napari_samic.errors import FormatError, InputError, SamicError, TrainingError
 from napari_samic.export.objects import ranked
+from napari_samic.listing import some
 from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
@@ -150,6 +151,8 @@ def train(
         notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
     references, failures = yield from read_references(planes, stored, truth, normalisation, values)
+    if bare := [r.name for r in references if not r.objects]:
+        notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
