@@ -215,7 +215,7 @@ def listed_twice(world, *_):
 
 def mask_of_another_shape(world, *_):
     for i in range(4):
-        write_image(world.masks / f"p{i}.png", np.ones((9, 9), np.uint8))
+        write_image(world.masks / f"p{i}.png", np.eye(9, dtype=np.uint8))
     return world.train("--masks", world.masks)
 
 
