@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 import napari_samic
 from napari_samic import datasets, masks, pipeline
@@ -280,6 +281,22 @@ def test_alpha_that_hides_no_object_makes_no_difference(tmp_path, is_clear):
     Image.fromarray(np.dstack([labels] * 3 + [alpha.astype(np.uint8)])).save(tmp_path / "p0.png")
     read = masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png")
     np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize("sigma_px", [1, 3, 6])
+@pytest.mark.parametrize("top", [255, 65535])
+def test_blurred_masks_are_refused_at_every_width(tmp_path, sigma_px, top):
+    soft = ndimage.gaussian_filter((scene(0)[1] > 0) * float(top), sigma_px)
+    write_image(tmp_path / "p0.tif", soft.astype(np.uint8 if top == 255 else np.uint16))
+    with pytest.raises(InputError, match=r"blurred.*threshold"):
+        masks.meaning_of([tmp_path / "p0.tif"])
+
+
+@pytest.mark.parametrize("side_px", [3, 4, 8])
+def test_small_objects_that_all_touch_are_numbers(tmp_path, side_px):
+    tiles = np.kron(np.arange(144).reshape(12, 12), np.ones((side_px, side_px)))
+    write_image(tmp_path / "p0.tif", tiles.astype(np.uint8))
+    assert masks.meaning_of([tmp_path / "p0.tif"]).values == parse_mask_values("0=ground")
 
 
 @pytest.mark.parametrize("is_inverted", [True, False])

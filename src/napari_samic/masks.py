@@ -49,6 +49,7 @@ from napari_samic.maskvalues import (
 )
 from napari_samic.planes import Opened, open_path, planes_of_file
 
+_LEVELS = 16  # values of a mask, from which on they may be levels of grey
 _LOSSY = (".jpg", ".jpeg")
 
 
@@ -257,13 +258,27 @@ def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
             found = frozenset(int(v) for v in np.unique(inside)) | (
                 {0} if (values == 0).any() else set()
             )
-            yield Held(plane.label, found, white, share, is_inverted, _is_framed(values), black)
+            is_framed, is_soft = _is_framed(values), len(found) > _LEVELS and _is_soft(values)
+            yield Held(plane.label, found, white, share, is_inverted, is_framed, is_soft, black)
 
 
 def _is_framed(values: NDArray[Any]) -> bool:
     inside = values != 0
     edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(inside.mean() > 0.8 and edge.mean() > 0.95)
+
+
+def _is_soft(values: NDArray[Any]) -> bool:
+    """Whether many neighbours between ground and white differ; labels touch at edges alone."""
+    between = (values != 0) & (values != _white(values))
+    pairs = differing = 0
+    for a, b, inside in (
+        (values[1:], values[:-1], between[1:] & between[:-1]),
+        (values[:, 1:], values[:, :-1], between[:, 1:] & between[:, :-1]),
+    ):
+        pairs += int(np.count_nonzero(inside))
+        differing += int(np.count_nonzero(inside & (a != b)))
+    return differing > 0.4 * pairs and pairs > _LEVELS
 
 
 def _black(path: Path) -> int:

@@ -135,6 +135,8 @@ class Held:
         The file says that 0 is shown white.
     is_framed : bool
         Nearly all of its edge, and most of it, is not 0.
+    is_soft : bool
+        Neighbours differ as those of blurred edges and of maps of scores do.
     black : int
         Number that its palette shows black; 0 also if that is none.
     """
@@ -145,6 +147,7 @@ class Held:
     white_share: float = 0.0
     is_inverted: bool = False
     is_framed: bool = False
+    is_soft: bool = False
     black: int = 0
 
 
@@ -171,6 +174,8 @@ def decide(masks: Sequence[Held]) -> MaskValues:
         if any(mask.is_inverted for mask in masks):
             _refuse(masks, values, "the files say that 0 is shown white")
         return MaskValues(objects=(others[0],), has_numbers=False)
+    if any(mask.is_soft for mask in masks):
+        _refuse(masks, values, "neighbours differ, as of blurred edges or scores: threshold them")
     *rest, top = others
     if top not in WHITES:
         return MaskValues()
