@@ -147,7 +147,7 @@ def test_image_that_fails_is_code_1(shell, recorded):
     ran = shell("run", "r.yaml", "--out", "new", "--images", "bad")
     assert ran.code == 1
     assert "2 segment: 1 done, 1 failed" in ran.out
-    assert ran.err.startswith("failed: x.png: ")
+    assert ran.complaints[0].startswith("failed: x.png: ")
 
 
 @pytest.mark.parametrize(
