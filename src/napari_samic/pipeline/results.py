@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ class Results:
         """Label files, and the images they were made of that are still where they were."""
         images = {one.image_file for one in self.images if one.image_file}
         labels = {one.plane.path for one in self.images if one.plane.path is not None}
-        return sorted(labels) + sorted(path for path in map(Path, images) if path.exists())
+        return sorted(labels) + sorted(path for path in map(Path, images) if _is_there(path))
 
     @property
     def sha256(self) -> str:
@@ -142,6 +143,12 @@ class Results:
         """
         parts = [f"{one.label} {self.hash_of(one)} {one.prompts} {one.rows}" for one in self.images]
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(OSError):  # a folder that may not be entered, a name that is too long
+        return path.exists()
+    return False
 
 
 def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None) -> Results:
