@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 
 from napari_samic.errors import ImageReadError, InputError
 from napari_samic.images import open_images, read_labels
+from toys import TURNED
 
 RNG = np.random.default_rng(0)
 
@@ -380,16 +381,6 @@ def test_channels_are_last_in_a_stack_too() -> None:
 
 
 # --- as viewers show them ---------------------------------------------------------------------
-
-TURNED = {  # of [[1, 2, 3], [4, 5, 6]], as EXIF defines them
-    2: [[3, 2, 1], [6, 5, 4]],
-    3: [[6, 5, 4], [3, 2, 1]],
-    4: [[4, 5, 6], [1, 2, 3]],
-    5: [[1, 4], [2, 5], [3, 6]],
-    6: [[4, 1], [5, 2], [6, 3]],
-    7: [[6, 3], [5, 2], [4, 1]],
-    8: [[3, 6], [2, 5], [1, 4]],
-}
 
 
 @pytest.mark.parametrize("turn", TURNED)

@@ -20,6 +20,7 @@ from PIL import Image as PillowImage
 from napari_samic.contracts import Plane
 from napari_samic.errors import ImageReadError, InputError
 from napari_samic.images import match_by_stem, open_images, read_labels, read_mask
+from toys import TURNED
 
 RNG = np.random.default_rng(0)
 GREY: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
@@ -427,17 +428,6 @@ def test_metadata_in_another_folder_are_not_looked_for(tmp_path: Path, name: str
 
 
 # --- pixels as shown --------------------------------------------------------------------------
-
-TURNED = {  # of [[1, 2, 3], [4, 5, 6]], as EXIF defines them
-    1: [[1, 2, 3], [4, 5, 6]],
-    2: [[3, 2, 1], [6, 5, 4]],
-    3: [[6, 5, 4], [3, 2, 1]],
-    4: [[4, 5, 6], [1, 2, 3]],
-    5: [[1, 4], [2, 5], [3, 6]],
-    6: [[4, 1], [5, 2], [6, 3]],
-    7: [[6, 3], [5, 2], [4, 1]],
-    8: [[3, 6], [2, 5], [1, 4]],
-}
 
 
 @pytest.mark.parametrize("turn", TURNED)
