@@ -292,6 +292,7 @@ def test_killed_training_goes_on_where_it_was_and_ends_as_if_never_stopped(
     with pytest.raises(Killed):
         train(folder, tmp_path / "p.pt", toy, how, stop=killing(calls))
     assert not (tmp_path / "p.pt").exists()
+    (tmp_path / f".p.pt{ROOM.UNFINISHED}.tmp").write_bytes(b"half")  # killed while it was written
     job = pipeline.train(
         [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
         out=tmp_path / "p.pt", model=toy, device="cpu", settings=QUICK, adapt=how,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_samic.atomic import atomic_file, remove
+from napari_samic.atomic import kept_file, remove
 from napari_samic.contracts import Reference
 from napari_samic.errors import FormatError, TrainingError
 from napari_samic.models import checkpoints
@@ -169,6 +169,23 @@ def key_of(
     return found.hexdigest()
 
 
+def _unfinished(path: Path) -> Path:
+    """Where it is written first: the next one takes its place, should the process be killed."""
+    return path.with_name(f"{path.name}.tmp")
+
+
+def forget(path: Path) -> None:
+    """Remove a mark or checkpoint, also a half-written one.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+    for file in (path, _unfinished(path)):
+        remove(file)
+
+
 def save_mark(path: Path, mark: Mark) -> None:
     """Write a mark over an earlier one, atomically.
 
@@ -180,7 +197,10 @@ def save_mark(path: Path, mark: Mark) -> None:
     content = {spec.name: getattr(mark, spec.name) for spec in fields(mark)}
     content |= {"kind": KIND, "version": VERSION}
     content |= {"best": asdict(mark.best), "rng": json.dumps(mark.rng)}
-    with atomic_file(path, overwrite=True) as temporary, temporary.open("wb") as file:
+    with (
+        kept_file(path, _unfinished(path), overwrite=True) as temporary,
+        temporary.open("wb") as file,
+    ):
         torch.save(content, file)
 
 
@@ -263,11 +283,14 @@ class Checkpoint:
         if not now and time.monotonic() - self._saved < EVERY_S:
             return
         content = {"kind": GROWING, "version": VERSION, "key": self.key, "state": state()}
-        with atomic_file(self.path, overwrite=True) as temporary, temporary.open("wb") as file:
+        with (
+            kept_file(self.path, _unfinished(self.path), overwrite=True) as temporary,
+            temporary.open("wb") as file,
+        ):
             torch.save(content, file)
         self._saved, self.is_kept = time.monotonic(), True
 
     def drop(self) -> None:
         """Nothing is to be gone on with any more."""
         self.is_kept = False
-        remove(self.path)
+        forget(self.path)

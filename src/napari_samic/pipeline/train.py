@@ -21,7 +21,7 @@ from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
-from napari_samic.models.watch import Checkpoint, Watch, key_of, load_mark, save_mark
+from napari_samic.models.watch import Checkpoint, Watch, forget, key_of, load_mark, save_mark
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.pipeline.adapt import adapt as grow
@@ -192,7 +192,7 @@ def train(
         save_mark(place, watch.mark)  # before what may fail or be cancelled
     prompterfile.save(learner, target, overwrite=overwrite)
     if resume is None:
-        atomic.remove(place)
+        forget(place)
     told = learner.growth.summary if learner.growth else failed
     figures = {
         "epochs": len(report.losses),
