@@ -564,3 +564,18 @@ def test_tiff_that_claims_far_more_than_its_file_can_hold_is_not_read(tmp_path: 
     (plane,) = open_images(path)
     with pytest.raises(ImageReadError, match=r"a\.tif.*claims 900000000 bytes a page"):
         plane.read()
+
+
+def test_file_without_an_image_fails_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((9, 9), np.uint8), compression="lzw", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        width = file.pages[0].tags["ImageWidth"].offset
+    content = bytearray(path.read_bytes())
+    content[width : width + 2] = struct.pack("<H", 65_000)  # no width any more
+    path.write_bytes(content)
+    (plane,) = open_images(path, strict=False)
+    with pytest.raises(ImageReadError, match=r"^a\.tif: holds no image"):
+        plane.read()
+    with pytest.raises(ImageReadError, match=r"^a\.tif: holds no image"):
+        read_labels(path)

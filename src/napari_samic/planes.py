@@ -115,6 +115,9 @@ def open_path(
     except ImageReadError as error:
         return Opened([unreadable(path, error)], is_faulty=True)
     count = 1 if images is None else len(images.series)
+    if not count:
+        nothing = ImageReadError(f"{path.name}: holds no image. Export it again or remove it.")
+        return Opened([unreadable(path, nothing)], is_faulty=True)
     if series is not None and not 0 <= series < count:
         last = f" (0 to {count - 1})" if count > 1 else ""
         msg = f"{path.name}: series {series} asked for, it has {count}{last}. Choose another."
