@@ -123,14 +123,14 @@ def _beside(files: Iterable[Path], origin: Callable[[Path], str]) -> list[Path]:
     ]
 
 
-def some(names: Sequence[object]) -> str:
-    """Name up to five.
+def some(names: Sequence[object], most: int = 5) -> str:
+    """Name the first, up to `most`, and say how many more there are.
 
-    >>> some(["a", "b"]), some("abcdefg")
-    ('a, b', 'a, b, c, d, e and 2 more')
+    >>> some(["a", "b"]), some("abcdefg"), some("abcd", 3)
+    ('a, b', 'a, b, c, d, e and 2 more', 'a, b, c and 1 more')
     """
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return writable(", ".join(map(str, names[:5]))) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return writable(", ".join(map(str, names[:most]))) + more
 
 
 def is_readable(path: Path) -> bool:

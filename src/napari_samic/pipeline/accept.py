@@ -18,7 +18,7 @@ from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Job, Step
 from napari_samic.errors import FormatError, InputError
 from napari_samic.export import write_csv, write_json
-from napari_samic.listing import image_of
+from napari_samic.listing import image_of, some
 from napari_samic.pipeline import common
 from napari_samic.pipeline.journal import whole
 from napari_samic.pipeline.provenance import NAME as PROVENANCE
@@ -117,9 +117,8 @@ def _any_kept(members: Sequence[Result], verdicts: Mapping[str, Verdict]) -> boo
 def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
     known = {one.label for one in found.images}
     if unknown := [name for name in verdicts if name not in known]:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         msg = (
-            f"{Path(review).name}: {', '.join(unknown[:5])}{more} not in {found.folder}. Give the "
+            f"{Path(review).name}: {some(unknown)} not in {found.folder}. Give the "
             "folder of the results that were reviewed."
         )
         raise InputError(msg)
@@ -135,9 +134,8 @@ def _check_judged(found: Results, verdicts: Mapping[str, Verdict], review: Path 
         if verdict is not None and verdict.of and verdict.keeps:
             others += [one.label] if found.hash_of(one) != verdict.of else []
     if others:
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         msg = (
-            f"{Path(review).name}: the labels of {', '.join(others[:5])}{more} are not those that "
+            f"{Path(review).name}: the labels of {some(others)} are not those that "
             "were reviewed. Review these images again."
         )
         raise InputError(msg)

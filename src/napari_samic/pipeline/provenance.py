@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_samic.errors import FormatError
 from napari_samic.export import plain, write_json
+from napari_samic.listing import some
 from napari_samic.textfiles import is_name, read_json
 
 NAME = "provenance.json"
@@ -118,9 +119,7 @@ def difference(earlier: Run, now: Run) -> str:
     """
     before, after = dict(_flat(plain(earlier))), dict(_flat(plain(now)))
     keys = [k for k in {**after, **before} if before.get(k) != after.get(k) and k != VERSION_KEY]
-    told = [_told(k, before.get(k), after.get(k)) for k in keys]
-    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-    return ", ".join(told[:3]) + more
+    return some([_told(k, before.get(k), after.get(k)) for k in keys], 3)
 
 
 def _told(key: str, before: Any, after: Any) -> str:

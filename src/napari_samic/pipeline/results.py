@@ -17,7 +17,7 @@ from napari_samic import atomic, masks
 from napari_samic.contracts import IntArray, Job, Plane, Step
 from napari_samic.errors import FormatError, InputError, SamicError
 from napari_samic.export.objects import About, Labelled
-from napari_samic.listing import check_stems, folded, natural_key
+from napari_samic.listing import check_stems, folded, natural_key, some
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of, spelled_as
 from napari_samic.pipeline.provenance import Made, Run, difference, same_run
@@ -26,6 +26,8 @@ from napari_samic.prompts import ImagePrompts, PromptFile
 from napari_samic.reviews import sha256_of
 
 SUFFIXES = (".tif", ".tiff")
+SHOWN = 3
+"""Names that a line tells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,14 +278,16 @@ def doubts_of(
         yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
-        out.append(f"label files that no table tells of, left out: {_some(results.unknown)}.")
+        out.append(f"label files that no table tells of, left out: {some(results.unknown, SHOWN)}.")
     if results.lost:
-        out.append(f"labels that are gone, left out: {_some(results.lost)}.")
+        out.append(f"labels that are gone, left out: {some(results.lost, SHOWN)}.")
     if edited:
-        out.append(f"labels edited since they were made, so scores may not fit: {_some(edited)}.")
+        out.append(
+            f"labels edited since they were made, so scores may not fit: {some(edited, SHOWN)}."
+        )
     if changed:
         what = "images changed since their labels were made; segment them again"
-        out.append(f"{what}: {_some(changed)}.")
+        out.append(f"{what}: {some(changed, SHOWN)}.")
     if len(runs) > 1:
         out.append(f"labels of {len(runs)} runs: {difference(runs[0], runs[1])}.")
     if results.is_unfinished:
@@ -323,11 +327,6 @@ def _planes_by_name(image: Path, made: Made | None) -> dict[str, Plane]:
     """Planes of an image, read as it was then, by their folded labels."""
     reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
     return {folded(plane.label): plane for plane in open_planes(image, **reading)}
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def stacks(results: Results) -> dict[str, list[Result]]:

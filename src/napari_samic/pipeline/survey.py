@@ -14,7 +14,7 @@ from pathlib import Path
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import SamicError, StaleError
-from napari_samic.listing import folded
+from napari_samic.listing import folded, some
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import pixels_sha256, reason
@@ -53,12 +53,12 @@ class Survey:
     @property
     def notices(self) -> tuple[str, ...]:
         """What is done again, and why; a line a reason."""
-        return tuple(f"done again, as {why}: {_named(k)}." for why, k in self._again.items())
+        return tuple(f"done again, as {why}: {some(k, SHOWN)}." for why, k in self._again.items())
 
     def refuse(self) -> None:
         """Raise StaleError if results of other settings or images are in the way."""
         for why, names in self._refused.items():
-            raise StaleError(self.records.out, f"results that were {why}: {_named(names)}")
+            raise StaleError(self.records.out, f"results that were {why}: {some(names, SHOWN)}")
 
     def all_or_none(self, files: Mapping[Path, Sequence[Plane]]) -> None:
         """Where each image hangs on the one before: begin anew unless all that can be are there."""
@@ -171,9 +171,3 @@ class Survey:
 def _planes_in(target: Path) -> int:
     """How many planes a label file has."""
     return len(planes_of_file(target, palette_indices=True))
-
-
-def _named(names: Sequence[str]) -> str:
-    """Some names, and how many there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
