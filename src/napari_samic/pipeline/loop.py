@@ -23,6 +23,7 @@ from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import Outcome, groups, make_folder, pixels_sha256, reason
 from napari_samic.pipeline.journal import part_of
 from napari_samic.pipeline.records import Labels, Part, Records, record_of
+from napari_samic.pipeline.results import stem_of_plane
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.survey import Survey
 
@@ -209,13 +210,9 @@ class Loop:
             return None
         with suppress(SamicError):
             image = read_rgb(plane, self.records.normalisation)
-            if found.inputs == self._inputs(plane, image):
+            if found.inputs == {"pixels": pixels_sha256(image), **self.inputs(plane)}:
                 return found
         return None
-
-    def _inputs(self, plane: Plane, image: Image) -> dict[str, str]:
-        """Hashes of all that the answer of a plane is made of."""
-        return {"pixels": pixels_sha256(image), **self.inputs(plane)}
 
     def _one(self, plane: Plane, labels: Labels, done: dict[str, Part]) -> Answer:
         """Labels come last: where they are, all else is too."""
@@ -233,14 +230,15 @@ class Loop:
         result = answer.result
         if self.heatmaps and result.heat_map is not None:
             folder = make_folder(self.records.out / atomic.HEATMAPS)
-            name = "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
-            export.write_heat_map(folder / f"{name}.tif", result.heat_map, overwrite=True)
+            path = folder / f"{stem_of_plane(plane)}.tif"
+            export.write_heat_map(path, result.heat_map, overwrite=True)
         seconds = round(time.monotonic() - started, 3)
         record = record_of(
             plane, image, result, objects=answer.objects, extra=answer.extra,
             clicks=answer.clicks, seconds=seconds, numbered=answer.numbered,
         )  # fmt: skip
-        made = Part(record, self._inputs(plane, image), self.heatmaps, answer.iou)
+        inputs = {"pixels": record.prompts.sha256, **self.inputs(plane)}
+        made = Part(record, inputs, self.heatmaps, answer.iou)
         done[plane.label] = made
         labels.write(plane, result.labels)
         if plane.stack_shape and not self.chained:
