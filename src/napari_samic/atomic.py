@@ -88,16 +88,10 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         Disk full, read-only, no permission, or a file in the way.
     """
     target = Path(path)
-    check_free(target, overwrite=overwrite)
     temporary = target.with_name(f".{uuid4().hex}{TEMP_SUFFIX}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(target)
-    except SamicError:
-        raise
-    except OSError as error:
-        raise output_error(target, error) from error
+        with kept_file(target, temporary, overwrite=overwrite):
+            yield temporary
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

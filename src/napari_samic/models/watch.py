@@ -32,6 +32,10 @@ EVERY_S = 30.0
 """A training that may be killed is written down so often."""
 SHARE = 0.2
 """Of the time of a training that its held-out score may take."""
+_OTHER = (
+    "references, prompts or settings are not those of the training that was stopped. "
+    "Start a new one."
+)
 FREE = ("epochs", "patience", "minutes")
 """Settings that may differ when a training goes on."""
 
@@ -125,8 +129,7 @@ class Watch:
             if not self.strict:
                 self.mark = None
                 return None
-            msg = "references, prompts or settings are not those of the training that was stopped. "
-            raise TrainingError(msg + "Start a new one.")
+            raise TrainingError(_OTHER)
         return self.mark
 
     def keep(self, mark: Mark) -> None:
@@ -196,7 +199,10 @@ def save_mark(path: Path, mark: Mark) -> None:
     """
     content = {spec.name: getattr(mark, spec.name) for spec in fields(mark)}
     content |= {"kind": KIND, "version": VERSION}
-    content |= {"best": asdict(mark.best), "rng": json.dumps(mark.rng)}
+    _write(path, content | {"best": asdict(mark.best), "rng": json.dumps(mark.rng)})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     with (
         kept_file(path, _unfinished(path), overwrite=True) as temporary,
         temporary.open("wb") as file,
@@ -268,8 +274,7 @@ class Checkpoint:
         except Exception:  # not there, or damaged in one of a dozen ways
             return None
         if self.strict:
-            msg = "references, prompts or settings are not those of the training that was stopped. "
-            raise TrainingError(msg + "Start a new one.")
+            raise TrainingError(_OTHER)
         return None
 
     def save(self, state: Callable[[], dict[str, Any]], *, now: bool = False) -> None:
@@ -283,11 +288,7 @@ class Checkpoint:
         if not now and time.monotonic() - self._saved < EVERY_S:
             return
         content = {"kind": GROWING, "version": VERSION, "key": self.key, "state": state()}
-        with (
-            kept_file(self.path, _unfinished(self.path), overwrite=True) as temporary,
-            temporary.open("wb") as file,
-        ):
-            torch.save(content, file)
+        _write(self.path, content)
         self._saved, self.is_kept = time.monotonic(), True
 
     def drop(self) -> None:

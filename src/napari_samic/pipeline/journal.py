@@ -106,6 +106,13 @@ def read_journal(folder: Path) -> Unfinished | None:
     return found
 
 
+def stopped_there(folder: Path, left: Unfinished) -> OutputError:
+    """Another job was stopped in the folder, and may not be lost."""
+    what = left.head["run"].get("job")
+    msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
+    return OutputError(msg)
+
+
 def part_of(folder: Path, file: str) -> Path:
     """Where the unfinished label file of a stack is kept; a long name is made short."""
     name = Path(file).name
@@ -190,11 +197,9 @@ def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[Whole]:
         Another run writes there, or was stopped there.
     """
     with claimed(folder):
-        left, mine = read_journal(folder), plain(run)
+        left, mine, journal = read_journal(folder), plain(run), Journal(folder)
         if left is not None and left.head["run"].get("job") != run["job"]:
-            what = left.head["run"].get("job")
-            msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
-            raise OutputError(msg)
+            raise stopped_there(folder, left)
         resumes = left is not None and left.head["run"] == mine
-        yield Whole(Journal(folder), mine, resumes)
-        Journal(folder).end()
+        yield Whole(journal, mine, resumes)
+        journal.end()

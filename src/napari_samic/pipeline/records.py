@@ -29,6 +29,7 @@ from napari_samic.pipeline.journal import (
     is_in_place,
     read_journal,
     stamp_of,
+    stopped_there,
 )
 from napari_samic.pipeline.provenance import (
     Made,
@@ -380,9 +381,7 @@ class Records:
             raise OutputError(msg) from error
         left = self._tables.unfinished
         if left is not None and not left.head.keys() >= _HEAD:
-            what = left.head["run"].get("job")
-            msg = f"{out}: holds a `{what}` that was stopped. Go on with it, or choose another."
-            raise OutputError(msg)
+            raise stopped_there(out, left)
         head = left.head if left is not None and same_run(left.head["run"], self.run) else {}
         self.resumes, self.asked = bool(head), overwrite
         self.overwrite = overwrite or bool(head.get("overwrite"))
