@@ -7,8 +7,10 @@ never leaves half a result behind, nor damages an older one. Knows no file forma
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -88,13 +90,51 @@ def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         Disk full, read-only, no permission, or a file in the way.
     """
     target = Path(path)
-    temporary = target.with_name(f".{uuid4().hex}{TEMP_SUFFIX}")
+    with _temporary(target) as temporary, kept_file(target, temporary, overwrite=overwrite):
+        yield temporary
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Path beside `target` that is gone afterwards.
+
+    It has one name, so that the next writer takes over what a killed one left; another where that
+    one is in use, or can't be locked.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
+    path, lock = target.with_name(f".{name}{TEMP_SUFFIX}"), None
+    with suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _taken(path)
+    if lock is None:
+        path = target.with_name(f".{uuid4().hex}{TEMP_SUFFIX}")
     try:
-        with kept_file(target, temporary, overwrite=overwrite):
-            yield temporary
+        yield path
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            if lock is None or os.path.samestat(os.fstat(lock), os.lstat(path)):
+                path.unlink(missing_ok=True)  # else renamed, and the name may be another writer's
+        if lock is not None:
+            os.close(lock)
+
+
+def _taken(path: Path) -> int | None:
+    """Descriptor of an empty file that is ours while it is open; None if it can't be had."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where an open file can't be renamed either
+        return None
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        facts = os.fstat(file)
+        if stat.S_ISREG(facts.st_mode) and os.path.samestat(facts, os.lstat(path)):
+            os.truncate(file, 0)
+            return file
+    except OSError:  # another writer has it, or had it until now
+        pass
+    os.close(file)
+    return None
 
 
 @contextmanager
