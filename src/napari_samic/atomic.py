@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from napari_samic.errors import OutputError, SamicError
+from napari_samic.errors import InputError, OutputError, SamicError
 
 TEMP_SUFFIX = ".samic.tmp"
 LOCK = ".samic.lock"
@@ -52,6 +52,32 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     if is_there and not overwrite:
         msg = f"{path}: exists already. Choose another name, or overwrite it (--overwrite)."
         raise OutputError(msg)
+
+
+def check_apart(path: Path | str, *inputs: Any) -> None:
+    """Raise InputError if a result would take the place of a file that it is made of.
+
+    Parameters
+    ----------
+    path : Path
+        Of the result.
+    inputs : path, `path:FILE` of a model, list of those, or anything else
+        What has no path is passed over.
+    """
+    for one in inputs:
+        if isinstance(one, list | tuple):
+            check_apart(path, *one)
+        elif isinstance(one, str | Path) and _is_same(
+            Path(path), Path(str(one).removeprefix("path:")).expanduser()
+        ):
+            msg = f"{path}: is an input, too, which the result would replace. Choose another name."
+            raise InputError(msg)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with suppress(OSError):  # one is not there, or can't be looked up
+        return path.resolve() == other.resolve() or path.samefile(other)
+    return False
 
 
 def remove(path: Path) -> None:

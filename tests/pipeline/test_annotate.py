@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_samic import pipeline
 from napari_samic.contracts import run
@@ -230,6 +231,24 @@ def test_results_are_not_laid_among_the_inputs(toy, tmp_path, folder):
             model=toy, overwrite=True,
         )  # fmt: skip
     assert sorted((tmp_path / folder).iterdir()) == before
+
+
+def test_prompts_are_not_replaced_by_those_of_the_results(scenes, toy, tmp_path):
+    prompts = write_prompts(tmp_path / "prompts.json", [("p0", SHAPE, CENTRES)])
+    before = prompts.read_bytes()
+    with pytest.raises(InputError, match=r"prompts\.json: is an input, too"):
+        annotate(scenes / "images", out=tmp_path, prompts=prompts, model=toy, overwrite=True)
+    assert prompts.read_bytes() == before
+
+
+def test_results_are_not_laid_into_a_zarr_that_is_given(toy, tmp_path):
+    prompts = write_prompts(tmp_path / "p.json", [("cells", SHAPE, CENTRES)])
+    image = tmp_path / "cells.zarr"
+    zarr.save_array(image, scene()[0])
+    before = sorted(image.rglob("*"))
+    with pytest.raises(InputError, match=r"cells\.zarr, which is given as input"):
+        annotate(image, out=image, prompts=prompts, model=toy)
+    assert sorted(image.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,11 @@ def test_figures_are_not_called_as_an_image(folder, name):
             overwrite=True,
         )  # fmt: skip
     assert (folder / "masks" / "p0.png").read_bytes() == before
+
+
+def test_figures_replace_no_table_of_the_predictions(folder):
+    table = folder / "out" / "scores.csv"
+    table.write_text("image,score\n")
+    with pytest.raises(InputError, match=r"scores\.csv: is an input, too"):
+        evaluate(predictions=folder / "out", truth=folder / "masks", out=table, overwrite=True)
+    assert table.read_text() == "image,score\n"

@@ -186,6 +186,21 @@ def test_images_of_the_results_are_not_replaced(job, is_link, results, tmp_path)
     np.testing.assert_array_equal(tifffile.imread(image), scene(1)[0])
 
 
+@pytest.mark.parametrize("job", ["export", "accept"])
+def test_tables_that_are_given_are_not_replaced(job, results, tmp_path):
+    given = tmp_path / "kept" / "prompts.json"
+    given.parent.mkdir()
+    given.write_bytes((results / "prompts.json").read_bytes())
+    save_review(tmp_path / "review.json", {"b": Verdict("accepted")})
+    options = {"classes": given, "settings": ExportSettings(prompt_file=True)}
+    if job == "accept":
+        options = {"review": tmp_path / "review.json", "prompts": given}
+    before = given.read_bytes()
+    with pytest.raises(InputError, match=r"prompts\.json: is an input, too"):
+        run(getattr(pipeline, job)(results, out=given.parent, overwrite=True, **options))
+    assert given.read_bytes() == before
+
+
 def test_no_format_is_refused(results, tmp_path):
     how = ExportSettings(tiff=False)
     job = pipeline.export(results, out=tmp_path / "o", settings=how)

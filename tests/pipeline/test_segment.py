@@ -10,7 +10,7 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import HeatMap, Prompts, Proposal, run
-from napari_samic.errors import FormatError, ModelError, SettingsError, WeightsError
+from napari_samic.errors import FormatError, InputError, ModelError, SettingsError, WeightsError
 from napari_samic.models import samic
 from napari_samic.pipeline.segment import stored_peaks
 from napari_samic.prompts import load_prompts
@@ -237,3 +237,11 @@ def test_files_in_their_order_are_followed_if_asked_for(prompter, scenes, tmp_pa
     segment(scenes / "images", prompter=prompter, out=tmp_path, memory=memory)
     with (tmp_path / "scores.csv").open() as file:
         assert "identity" in next(csv.reader(file))
+
+
+def test_heat_maps_do_not_replace_the_images(prompter, tmp_path):
+    image = write_image(tmp_path / "heatmaps" / "p0.tif", scene()[0])
+    before = image.read_bytes()
+    with pytest.raises(InputError, match=r"holds p0\.tif, which is given as input"):
+        segment(image, prompter=prompter, out=tmp_path, heatmaps=True, overwrite=True)
+    assert image.read_bytes() == before

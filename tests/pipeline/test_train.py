@@ -203,7 +203,7 @@ def test_one_source_of_references_is_needed(scenes, tmp_path, options, message):
     [
         pytest.param("masks", "masks/p0.png", "ending of an image", id="mask"),
         pytest.param("masks", "prompter.ome.TIFF", "ending of an image", id="new_image"),
-        pytest.param("prompts", "images/../clicks.json", "is the prompt file", id="prompts"),
+        pytest.param("prompts", "images/../clicks.json", "is an input", id="prompts"),
     ],
 )
 def test_prompter_replaces_no_input(scenes, toy, tmp_path, given, out, message):
@@ -215,6 +215,18 @@ def test_prompter_replaces_no_input(scenes, toy, tmp_path, given, out, message):
     with pytest.raises(InputError, match=message):
         train(folder / "images", out=folder / out, overwrite=True, model=toy, **options)
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("given", ["model", "encoder", "resume"])
+def test_prompter_replaces_no_network_that_it_is_made_with(scenes, toy, tmp_path, given):
+    file = Path(shutil.copy(toy.removeprefix("path:"), tmp_path / "net.pt"))
+    before = file.read_bytes()
+    options = {"model": toy, given: f"path:{file}" if given == "model" else file}
+    if given == "encoder":
+        options = {"model": toy, "prompter": PrompterSettings(encoder=f"path:{file}")}
+    with pytest.raises(InputError, match=r"net\.pt: is an input, too"):
+        train(scenes / "images", masks=scenes / "masks", out=file, overwrite=True, **options)
+    assert file.read_bytes() == before
 
 
 def test_one_reference_is_too_few(scenes, toy, tmp_path):

@@ -250,6 +250,16 @@ def test_what_is_missing_or_in_the_way_is_told_first(project, act, error, messag
     assert tree(project) == before
 
 
+@pytest.mark.parametrize("name", ["recipe.yaml", "weights.pt"])
+def test_result_in_the_place_of_the_recipe_or_the_model_is_refused(project, toy, name):
+    shutil.copy(toy.removeprefix("path:"), project / "weights.pt")
+    before = tree(project)
+    changes = {"train.out": project / name, "train.model": f"path:{project / 'weights.pt'}"}
+    with pytest.raises(InputError, match=rf"step 2 \(train\): \S+{name}: is an input, too"):
+        replay(project, set=changes, overwrite=True)
+    assert tree(project) == before
+
+
 def test_all_that_is_wrong_is_told_at_once(project):
     lose("more")(project)
     lose("truth")(project)

@@ -80,7 +80,7 @@ def accept(
     _check_known(found, verdicts, review)
     _check_judged(found, verdicts, review)
     changed = _edits(verdicts, edits)
-    folder = common.results_folder(out, [*found.inputs, *changed.values()])
+    folder = common.results_folder(out, [*found.inputs, *changed.values()], review, prompts)
     kept = {k: v for k, v in stacks(found).items() if _any_kept(v, verdicts)}
     doubts = yield from doubts_of(found)
     run = {"job": "accept", "of": found.sha256, "review": sha256_of(Path(review))}

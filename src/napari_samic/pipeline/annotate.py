@@ -84,7 +84,8 @@ def annotate(
     Raises
     ------
     InputError
-        Neither prompts nor masks with `simulate`, both, or nothing to read.
+        Neither prompts nor masks with `simulate`, both, or nothing to read, or `out` would replace
+        an input.
     OutputError
         `out` is a file, can't be written, or holds results of another model or normalisation.
     """
@@ -99,7 +100,8 @@ def annotate(
         planes = common.named(planes, stored)
     else:
         truth = mask_files.match_by_stem(planes, str(masks), tell=notices.append)
-    folder = common.results_folder(out, [*(p.path for p in planes), *truth.values()])
+    sources = [*(p.path for p in planes), *truth.values()]
+    folder = common.results_folder(out, sources, prompts, model)
     yield Step(0, len(planes), "looking at the images")
     values = None
     if truth:

@@ -152,13 +152,26 @@ def make_folder(path: Path | str) -> Path:
     return folder
 
 
-def results_folder(path: Path | str, sources: Iterable[Path | None]) -> Path:
-    """Make the folder for results; it may not be one that `sources` lie in.
+TABLES = (
+    "prompts.json", "scores.csv", "provenance.json", "failures.csv", "review.json", "coco.json",
+    "measurements.csv", "overlay.png",
+)  # fmt: skip
+"""What jobs write beside the files that are called as images."""
+
+
+def results_folder(path: Path | str, sources: Iterable[Path | None], *others: Any) -> Path:
+    """Make the folder for results; it may not be one that `sources` lie in, nor one of them.
+
+    Parameters
+    ----------
+    others : as of `atomic.check_apart`
+        Inputs that are called as no image is.
 
     Raises
     ------
     InputError
-        Results would lie among the images or masks, which have the same names.
+        Results would lie among the images or masks, which have the same names, or a table would
+        replace one of `others`.
     OutputError
         As `make_folder`.
     """
@@ -166,25 +179,28 @@ def results_folder(path: Path | str, sources: Iterable[Path | None]) -> Path:
     for source in sources:
         if source is None:
             continue
-        if target in (source.parent.resolve(), source.resolve().parent):  # a link and its file
+        places = source.parent.resolve(), source.resolve().parent  # of a link and its file
+        is_inside = source.is_dir() and target.is_relative_to(source.resolve())  # a zarr
+        if target in places or target / atomic.HEATMAPS in places or is_inside:
             msg = (
                 f"{path}: holds {source.name}, which is given as input, and results have the names "
                 "of their images. Choose another folder for the results."
             )
             raise InputError(msg)
+    for name in TABLES:
+        atomic.check_apart(Path(path) / name, *others)
     return make_folder(path)
 
 
-def check_result_file(path: Path | str, prompts: Path | str | None = None) -> None:
-    """Raise InputError if a result that is no image would be called as one, or replace `prompts`.
+def check_result_file(path: Path | str, *inputs: Any) -> None:
+    """Raise InputError if a result that is no image would be called as one, or replace an input.
 
     Images and masks are safe so, and no later run takes the file for one of them.
     """
     if ending_of(Path(path)) in (*READABLE, *INSTRUMENT_SUFFIXES):
         msg = f"{path}: has the ending of an image, and will be none. Choose another name."
         raise InputError(msg)
-    if prompts is not None and Path(path).resolve() == Path(prompts).resolve():
-        raise InputError(f"{path}: is the prompt file, an input. Choose another name.")
+    atomic.check_apart(path, *inputs)
 
 
 def check_channels(text: str | None) -> tuple[int, ...] | None:

@@ -49,11 +49,12 @@ def evaluate(
     ------
     InputError
         No predictions, or none that has a truth, or truth that could mean this or that, or `out`
-        has the ending of an image.
+        has the ending of an image or is a table of the predictions.
     """
     target = Path(out) if out is not None else None
     if target is not None:
-        common.check_result_file(target)
+        tables = [Path(predictions) / name for name in common.TABLES]
+        common.check_result_file(target, predictions, truth, tables)
         atomic.check_free(target, overwrite=overwrite)
     notices: list[str] = []
     pairs, planes = _pairs(predictions, truth, notices.append)

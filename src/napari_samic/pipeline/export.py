@@ -78,7 +78,7 @@ def export(
         raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
     names = recorded_prompts(classes).classes if classes is not None else None
     found = read_results(results, classes=names)
-    folder = common.results_folder(out, found.inputs)
+    folder = common.results_folder(out, found.inputs, classes)
     doubts = yield from doubts_of(found)
     run = {"job": "export", "of": found.sha256, "settings": how.to_dict(), "classes": names}
     with whole(folder, run) as session:

@@ -118,7 +118,7 @@ def segment(
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     plan = _Plan.of(prompter)
-    folder = common.results_folder(out, [p.path for p in planes])
+    folder = common.results_folder(out, [p.path for p in planes], prompter, model, encoder)
     if heatmaps:
         check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or plan.model)

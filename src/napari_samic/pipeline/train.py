@@ -116,7 +116,7 @@ def train(
     ------
     InputError
         Neither prompts nor masks, both, nothing to read, masks that could mean this or that, or
-        `out` has the ending of an image or is `prompts`.
+        `out` has the ending of an image or is one of the inputs.
     TrainingError
         One annotated image, or no two of a class where SAMIC's own network is trained.
     FormatError
@@ -127,7 +127,8 @@ def train(
     if (prompts is None) == (masks is None):
         raise InputError("give either a prompt file (--prompts) or a folder of masks (--masks).")
     target = Path(out)
-    common.check_result_file(target, prompts)
+    chosen = prompter or PrompterSettings()
+    common.check_result_file(target, images, prompts, masks, others, model, chosen.encoder, resume)
     atomic.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
     how = settings or TrainSettings()
@@ -156,7 +157,6 @@ def train(
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
     cache = common.default_cache()
-    chosen = prompter or PrompterSettings()
     chosen = replace(chosen, encoder=common.full_name(chosen.encoder))
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)

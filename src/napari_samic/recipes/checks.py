@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_samic import __version__
-from napari_samic.atomic import check_free
+from napari_samic.atomic import check_apart, check_free
 from napari_samic.contracts import Job
 from napari_samic.errors import InputError, OutputError, SamicError
 from napari_samic.recipes.fingerprint import Fingerprint, files_of, fingerprint
@@ -57,6 +57,7 @@ def check(
     overwrite: bool,
     inside: Path | None = None,
     done: Container[int] = (),
+    recipe: Path | None = None,
 ) -> Job[Findings]:
     """Look at inputs, models and places for results; a job, as it hashes.
 
@@ -69,6 +70,8 @@ def check(
         Folder that results must lie in unless the user said where they go.
     done : container of int
         Numbers of steps whose results are there.
+    recipe : Path, optional
+        File of the recipe, which no result may replace.
     """
     found = Findings()
     found.differences += _versions(plan)
@@ -78,6 +81,7 @@ def check(
         yield from _check_inputs(planned, found)
         for look in (_check_model, _check_out)[: 1 if planned.number in done else 2]:
             try:
+                check_apart(planned.step.out, recipe)
                 found.differences += look(planned, overwrite)
             except SamicError as error:
                 found.errors.append(_placed(planned, error))
@@ -150,6 +154,8 @@ def _check_out(planned: Planned, overwrite: bool) -> list[str]:
     if planned.out is None:
         return []
     if KINDS[planned.step.do].is_file:
+        step = planned.step
+        check_apart(planned.out, *step.inputs.values(), step.model, step.settings.get("encoder"))
         may = planned.replaces(overwrite=overwrite) or planned.made_before
         check_free(planned.out, overwrite=may)
     elif planned.out.is_file():

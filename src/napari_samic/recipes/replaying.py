@@ -87,7 +87,9 @@ def replay(
     state = ReplayState(where, plan, overwrite=overwrite)
     before = state.rows()
     inside = None if anywhere or dry_run else read.folder
-    found = yield from check(plan, overwrite=overwrite, inside=inside, done=before)
+    found = yield from check(
+        plan, overwrite=overwrite, inside=inside, done=before, recipe=read.path
+    )
     found.refuse(read.path.name, strict=strict)
     for difference in found.differences:
         warnings.warn(f"{read.path.name}: {difference}", UserWarning, stacklevel=2)
