@@ -114,6 +114,19 @@ def test_same_results_give_the_same_files(results, tmp_path):
     assert one == two
 
 
+def test_files_of_images_that_are_gone_are_named_and_left(results, tmp_path):
+    out = tmp_path / "out"
+    assert run(pipeline.export(results, out=out, settings=EVERYTHING)).notices == ()
+    (out / "notes.txt").write_text("mine")
+    (results / "b.tif").unlink()
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.name.startswith("b.") and p.is_file()}
+    outcome = run(pipeline.export(results, out=out, settings=EVERYTHING, overwrite=True))
+    line = outcome.notices[-1]
+    assert line.startswith("not of this export")
+    assert line.endswith(": b.geojson, b.ome.zarr, b.png, b.tif.")
+    assert {p: p.read_bytes() for p in before} == before
+
+
 def write_stack(folder, count=3):
     folder.mkdir()
     stack = np.stack([scene(i)[1].astype(np.int32) for i in range(count)])

@@ -17,7 +17,7 @@ from napari_samic.export.labelpng import check_numbers, write_label_png
 from napari_samic.export.measure import COLUMNS, measurements
 from napari_samic.export.objects import Labelled
 from napari_samic.export.omezarr import write_ome_zarr
-from napari_samic.listing import check_stems
+from napari_samic.listing import check_stems, folded, natural_key, some
 from napari_samic.pipeline import common
 from napari_samic.pipeline.journal import whole
 from napari_samic.pipeline.records import Labels, recorded_prompts
@@ -33,6 +33,8 @@ from napari_samic.prompts import PromptFile, save_prompts
 from napari_samic.settings import ExportSettings
 
 FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
+_ENDINGS = (".tif", ".png", ".geojson", ".ome.zarr")
+_OF_ALL = ("coco.json", "measurements.csv", "prompts.json")
 
 
 def export(
@@ -56,13 +58,13 @@ def export(
     settings : ExportSettings, optional
         Which formats, and how.
     overwrite : bool
-        Replace files of these names.
+        Replace files of these names. Others, as of images that are gone, are named and left.
 
     Returns
     -------
     Job of Outcome
         `figures`: `objects`, and `files` by their names in `out`. `notices`: what is no longer as
-        it was when the labels were made.
+        it was when the labels were made, and with `overwrite` files that are not of this export.
 
     Raises
     ------
@@ -93,6 +95,9 @@ def export(
             writing.file(name, members)
             yield Step(len(writing.done), len(found.images), f"{name}: {writing.objects} objects")
         writing.finish()
+    if overwrite and (others := writing.others()):
+        told = f"not of this export, as of an earlier one, left where they are: {some(others)}."
+        doubts = (*doubts, told)
     figures = {"objects": writing.objects, "files": sorted(writing.files)}
     return common.Outcome(folder, tuple(writing.done), (), {}, figures, notices=doubts)
 
@@ -177,6 +182,18 @@ class _Writing:
         if self.how.prompt_file and self.found.stored is not None:
             path = self._path("prompts.json")
             save_prompts(path, _named(self.found), overwrite=self.overwrite)
+
+    def others(self) -> list[str]:
+        """Files that are called as those of an export and are not of this one."""
+        mine = {folded(name) for name in self.files}
+        names = sorted((path.name for path in self.folder.iterdir()), key=natural_key)
+        return [
+            name
+            for name in names
+            if folded(name) not in mine
+            and name[0] != "."
+            and (name in _OF_ALL or name.lower().endswith(_ENDINGS))
+        ]
 
     @property
     def _spacing(self) -> tuple[float, float]:
