@@ -113,17 +113,30 @@ def _stored(plane: Plane, *, by_colour: bool) -> NDArray[Any]:
     palette = _palette(path) if by_colour else None
     flat = palette[..., 0][pixels] if palette is not None else _one_channel(pixels, name)
     _check_alpha(_alpha(path, pixels), flat, name)
-    if flat.dtype == np.bool_:
-        return np.asarray(flat, np.uint8) * np.uint8(255)
-    if flat.dtype.kind == "f" and (flat != np.rint(flat)).any():
-        worst = flat[flat != np.rint(flat)][0]
-        msg = f"{name}: value {worst:g} in a mask, expected whole numbers. Threshold it first."
-        raise InputError(msg)
-    is_lossy = path is not None and path.suffix.lower() in _LOSSY
+    is_lossy = path is not None and path.suffix.lower() in _LOSSY and flat.dtype != np.bool_
     if is_lossy and not ((flat == 0) | (flat == 255)).all():
         msg = f"{name}: grey values in a JPEG mask, which blurs labels. Export it as PNG or TIFF."
         raise InputError(msg)
-    return flat.astype(np.int64) if flat.dtype.kind == "f" else flat
+    return whole_numbers(flat, name)
+
+
+def whole_numbers(flat: NDArray[Any], name: str) -> NDArray[Any]:
+    """Values of a mask, (H, W), as whole numbers; white of 1 bit is 255.
+
+    Raises
+    ------
+    InputError
+        Fractions.
+    """
+    if flat.dtype == np.bool_:
+        return np.asarray(flat, np.uint8) * np.uint8(255)
+    if flat.dtype.kind != "f":
+        return flat
+    if (flat != np.rint(flat)).any():
+        worst = flat[flat != np.rint(flat)][0]
+        msg = f"{name}: value {worst:g} in a mask, expected whole numbers. Threshold it first."
+        raise InputError(msg)
+    return flat.astype(np.int64)
 
 
 def _alpha(path: Path | None, pixels: NDArray[Any]) -> NDArray[Any] | None:
@@ -252,14 +265,17 @@ def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
     with suppress(SamicError):
         is_inverted, black = _is_inverted(path), 0 if by_colour else _black(path)
         for plane in planes_of_file(path, palette_indices=True):
-            values = _stored(plane, by_colour=by_colour)
-            white, inside = _white(values), values[values != 0]
-            share = float((inside == white).mean()) if inside.size else 0.0
-            found = frozenset(int(v) for v in np.unique(inside)) | (
-                {0} if (values == 0).any() else set()
-            )
-            is_framed, is_soft = _is_framed(values), len(found) > _LEVELS and _is_soft(values)
-            yield Held(plane.label, found, white, share, is_inverted, is_framed, is_soft, black)
+            held = held_by(_stored(plane, by_colour=by_colour), plane.label)
+            yield replace(held, is_inverted=is_inverted, black=black)
+
+
+def held_by(values: NDArray[Any], name: str) -> Held:
+    """What a mask of whole numbers, (H, W), holds by itself, whatever its file says."""
+    white, inside = _white(values), values[values != 0]
+    share = float((inside == white).mean()) if inside.size else 0.0
+    found = frozenset(int(v) for v in np.unique(inside)) | ({0} if (values == 0).any() else set())
+    is_framed, is_soft = _is_framed(values), len(found) > _LEVELS and _is_soft(values)
+    return Held(name, found, white, share, is_framed=is_framed, is_soft=is_soft)
 
 
 def _is_framed(values: NDArray[Any]) -> bool:

@@ -567,8 +567,30 @@ def test_scores_are_of_the_labels_as_they_are_now(world):
     assert world.review.total["miou"] == 0.5
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_truth_of_black_grey_and_white_is_read_as_the_shell_reads_it(world, dtype):
+    truths = {}
+    for name in ("a", "b"):
+        wanted = labels_of(name)
+        drawn = np.where(wanted > 0, 255, 0)
+        drawn[:3] = 128
+        truths[name] = lambda drawn=drawn: drawn.astype(dtype)
+    world.review.score_against(truths)
+    world.runner.settle()
+    assert world.review.total["miou"] == 1.0
+    assert world.review.scores["b"]["object_f1"] == 1.0
+    assert "128 void, 255 object. Void is not scored." in world.review.status
+
+
+def test_truth_that_could_be_this_or_that_is_told(world):
+    truths = {name: lambda: np.array([[1, 2], [2, 1]], np.uint8) for name in ("a", "b")}
+    world.review.score_against(truths)
+    world.runner.settle()
+    assert "none is 0, the ground. Choose a layer of" in str(world.runner.errors[0])
+
+
 def test_truth_of_another_size_is_told(world):
-    world.review.score_against({"a": lambda: np.ones((3, 3), int)})
+    world.review.score_against({"a": lambda: np.eye(3, dtype=int)})
     world.runner.settle()
     assert "no result has its place in this layer" in str(world.runner.errors[0])
 

@@ -23,7 +23,7 @@ from napari_samic.gui.opinions import Edit, Opinion, from_notes
 from napari_samic.gui.reviewwork import Read
 from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
-from napari_samic.gui.telling import sentences
+from napari_samic.gui.telling import sentence, sentences
 from napari_samic.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:
@@ -276,8 +276,9 @@ class Reviewer(Judging):
         calls = Calls(on_done=self._scored)
         self.bench.runner.start(job, calls, title="SAMIC: scoring")
 
-    def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float]]) -> None:
-        self.scores, self.total = found
+    def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
+        self.scores, self.total, line = found
+        self.say(sentence(line))
         self.tell("scores")
 
     def suggest(self) -> None:

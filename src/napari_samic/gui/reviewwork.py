@@ -206,26 +206,49 @@ def score(
     truths: Mapping[str, Callable[[], NDArray[Any]]],
     opinions: Mapping[str, Opinion],
     edits: Path,
-) -> Job[tuple[dict[str, dict[str, float]], dict[str, float]]]:
-    """Score results, edited or not, against ground truth: of each image, and of all."""
+) -> Job[tuple[dict[str, dict[str, float]], dict[str, float], str]]:
+    """Score results, edited or not, against ground truth: of each image, of all, and a line.
+
+    What the values of the truth mean is decided from all of it, as `evaluate` does it; the line
+    says so.
+
+    Raises
+    ------
+    InputError
+        They could mean this or that, or no result is of the truth's size.
+    """
     from napari_samic import masks
+    from napari_samic.maskvalues import ADVICE, decide, described
     from napari_samic.matching import as_instances
     from napari_samic.metrics import image_scores, summarise
 
+    judged = [one for one in looked.results.images if one.label in truths]
+    held = []
+    for done, one in enumerate(judged):
+        yield Step(done, 2 * len(judged), one.label)
+        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
+        held.append(masks.held_by(truth, one.label))
+    try:
+        values = decide(held)
+    except InputError as error:
+        fault = str(error).removesuffix(ADVICE)
+        raise InputError(
+            f"{fault}Choose a layer of numbers of objects, 0 where none is."
+        ) from error
     rows: dict[str, dict[str, float]] = {}
-    for done, one in enumerate(looked.results.images):
-        if one.label not in truths:
-            continue
-        yield Step(done, len(looked.results.images), one.label)
+    for done, one in enumerate(judged, start=len(judged)):
+        yield Step(done, 2 * len(judged), one.label)
         edit = opinions.get(one.label, Opinion()).edit
         labels = one.labels() if edit is None else masks.read_labels(edits / edit.file)
-        truth = np.asarray(truths[one.label]())
+        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
         if truth.shape == labels.shape and truth.any():
-            rows[one.label] = image_scores(labels, as_instances(truth))
+            wanted, void = values.applied(truth, one.label)
+            rows[one.label] = image_scores(labels, as_instances(wanted), void=void)
     if not rows:
         msg = "no result has its place in this layer. Choose labels of the size of the images."
         raise InputError(msg)
-    return rows, summarise(list(rows.values()))
+    line = f"truth: {described(values, held)}." + " Void is not scored." * bool(values.void)
+    return rows, summarise(list(rows.values())), line
 
 
 def advise(
