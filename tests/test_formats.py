@@ -117,7 +117,10 @@ def test_png_of_16_bits_is_turned(tmp_path: Path, at: int) -> None:
     png = imagecodecs.png_encode(pixels)
     note = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     (tmp_path / "a.png").write_bytes(png[:at] + note + png[at:])
-    np.testing.assert_array_equal(open_images(tmp_path)[0].read(), np.rot90(pixels, -1))
+    told: list[str] = []
+    planes = open_images(tmp_path, tell=told.append)
+    np.testing.assert_array_equal(planes[0].read(), np.rot90(pixels, -1))
+    assert told == ["a.png: turned as its EXIF says."]
 
 
 def test_key_colour_of_a_png_of_16_bits_is_no_channel(tmp_path: Path) -> None:
@@ -391,6 +394,19 @@ def test_exif_turns_images_and_masks(tmp_path: Path, turn: int) -> None:
     PillowImage.fromarray(stored).save(tmp_path / "a.png", exif=exif)
     assert open_images(tmp_path)[0].read().tolist() == TURNED[turn]
     assert read_labels(tmp_path / "a.png").tolist() == TURNED[turn]
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_exif_that_turns_is_told_once_for_all_files(tmp_path: Path, ending: str) -> None:
+    exif = PillowImage.Exif()
+    for number, turn in enumerate((6, 1, 3)):
+        exif[274] = turn
+        pixels = np.zeros((2, 3), np.uint8)
+        PillowImage.fromarray(pixels).save(tmp_path / f"{number}{ending}", exif=exif)
+    (tmp_path / f"3{ending}").write_bytes(b"no image")
+    told: list[str] = []
+    open_images(tmp_path, strict=False, tell=told.append)
+    assert told == [f"2 files, as 0{ending}: turned as its EXIF says."]
 
 
 def test_palette_mask_is_turned_and_keeps_its_numbers(tmp_path: Path) -> None:

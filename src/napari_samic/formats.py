@@ -41,6 +41,7 @@ TURNS = {
 
 _PILLOW = threading.Lock()
 _WORK_BYTES = 8  # a pixel, of what is made of it: three of colour, or a label and a comparison
+_TAIL_BYTES = 65_536  # more than notes take
 _DEEP_PNG = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR.{8}\x10([\x02\x04\x06])", re.DOTALL)
 _ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Selection = tuple[int | slice, ...]
@@ -206,6 +207,17 @@ def exif_turn(image: Any) -> int:
         turn = image.getexif().get(ORIENTATION)
         return turn if turn in TURNS else 1
     return 1
+
+
+def is_turned(path: Path) -> bool:
+    """Whether the EXIF of a file of Pillow's turns its image; decodes no pixels for it."""
+    with suppress(Exception), open_pillow(path) as image:  # it says why when it is read
+        if image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys():
+            return exif_turn(image) != 1
+        with path.open("rb") as file:
+            file.seek(-min(path.stat().st_size, _TAIL_BYTES), 2)
+            return b"eXIf" in file.read() and exif_turn(image) != 1  # notes behind the pixels
+    return False
 
 
 def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from napari_samic.formats import (
     Selection,
     check_memory,
     check_pixels,
+    is_turned,
     is_zarr,
     open_zarr,
     read_pillow,
@@ -124,7 +125,8 @@ def open_path(
         raise InputError(msg)
     if images is None:
         read = partial(_read_flat, path, palette_indices=palette_indices)
-        return Opened([Plane(name, (), read, path=path)])
+        turn = ("turned as its EXIF says",) * (not palette_indices and is_turned(path))
+        return Opened([Plane(name, (), read, path=path)], turn)
     chosen = [n for n in range(count) if series in (None, n)]
     remarks = list(images.remarks)
     planes: list[Plane] = []
@@ -141,7 +143,7 @@ def open_path(
 
 
 def open_file(path: Path, *, palette_indices: bool = False) -> Images | None:
-    """Images of a file; None for a Pillow format, which is one plane and is not touched."""
+    """Images of a file; None for a Pillow format, which is one plane."""
     ending = ending_of(path)
     if is_zarr(path):
         return open_zarr(path)
