@@ -138,12 +138,6 @@ def test_paper_takes_the_segmenters_one_answer():
     assert (paper.mask_choice, paper.tell_apart, paper.drop_covered) == ("single", False, False)
 
 
-def test_changed_settings_count_over_others():
-    given = TrainSettings(epochs=20, shift_frac=0.1).over(TrainSettings.paper())
-    assert (given.epochs, given.shift_frac, given.views) == (20, 0.1, 1)
-    assert TrainSettings().over(TrainSettings.paper()) == TrainSettings.paper()
-
-
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(AttributeError):
         PeakSettings().threshold = 0.9

@@ -7,7 +7,7 @@ Knows nothing of who uses it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, get_type_hints
 
 from napari_samic.errors import SettingsError
@@ -60,15 +60,6 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    def over(self, other: Self) -> Self:
-        """Those of `other`, but for what is not the default here.
-
-        >>> TrainSettings(epochs=20).over(TrainSettings.paper()).to_dict()["learning_rate"]
-        0.001
-        """
-        changed = {s.name: v for s in fields(self) if (v := getattr(self, s.name)) != s.default}
-        return replace(other, **changed)
 
 
 def hints_of(kind: type) -> dict[str, Any]:

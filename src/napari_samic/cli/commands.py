@@ -177,10 +177,7 @@ def train(
     from napari_samic import recipes
     from napari_samic.pipeline.common import check_channels
 
-    if paper:
-        settings, adapt = settings.over(TrainSettings.paper()), adapt.over(AdaptSettings.paper())
-        prompter = prompter.over(PrompterSettings.paper())
-        heat, peaks = heat.over(HeatMapSettings.paper()), peaks.over(PeakSettings.paper())
+    del paper  # in the settings
     job = recipes.job(
         "train", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
         others=others or None, model=model, device=device, channels=check_channels(channels),
@@ -246,8 +243,7 @@ def segment(
     from napari_samic import recipes
     from napari_samic.pipeline.segment import stored_peaks
 
-    if paper:
-        settings = settings.over(SegmentSettings.paper())
+    del paper  # in the settings
     job = recipes.job(
         "segment", images, prompter=prompter, out=out, model=model, encoder=encoder,
         method=method, device=device, axes=axes, series=series, settings=settings,

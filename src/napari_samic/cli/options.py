@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -14,6 +14,7 @@ import typer
 from napari_samic.errors import SettingsError
 from napari_samic.settings import Settings
 
+_NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
 
 
@@ -72,16 +73,20 @@ Group = type[Settings] | Changes
 def with_settings(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each field of each dataclass.
 
-    The command takes one argument a group; what is not given on the shell keeps its default.
+    The command takes one argument a group; what is not given on the shell keeps its default, or
+    is the paper's where the command has `paper` and that is given.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.name not in groups]
-        extra = [option for group in groups.values() for option in _options(group)]
+        context = inspect.Parameter("context", _NAMED, annotation=typer.Context)
+        extra = [*(option for group in groups.values() for option in _options(group)), context]
 
-        def call(**values: Any) -> None:
-            made = {name: _take(group, values) for name, group in groups.items()}
+        def call(context: typer.Context, **values: Any) -> None:
+            usual = [name for name in values if _is_usual(context, name)]
+            left_out = usual if values.get("paper") else []
+            made = {name: _take(group, values, left_out) for name, group in groups.items()}
             command(**values, **made)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
@@ -96,14 +101,22 @@ def _kind(group: Group) -> type[Settings]:
     return group.kind if isinstance(group, Changes) else group
 
 
-def _take(group: Group, values: dict[str, Any]) -> Any:
-    """Move a group's values out of `values`."""
+def _is_usual(context: typer.Context, name: str) -> bool:
+    """Whether an option has its default because it was not given."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT"
+
+
+def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> Any:
+    """Move a group's values out of `values`; those that are left out are the paper's."""
     kind = _kind(group)
     given = {spec.name: values.pop(spec.name) for spec in fields(kind)}
     if isinstance(group, Changes):
         given = {k: v for k, v in given.items() if v is not None}
+    given = {k: v for k, v in given.items() if k not in left_out}
+    usual = getattr(kind, "paper", kind)() if left_out else kind()
     try:
-        made = kind.from_dict(given)
+        made = kind.from_dict({**usual.to_dict(), **given})
     except SettingsError as error:
         raise SettingsError(_as_options(str(error), list(given))) from error
     return given if isinstance(group, Changes) else made
@@ -132,7 +145,7 @@ def _option(spec: Any, kind: Any, group: Group) -> inspect.Parameter:
     option = typer.Option(help=text, rich_help_panel="Settings")
     return inspect.Parameter(
         spec.name,
-        inspect.Parameter.KEYWORD_ONLY,
+        _NAMED,
         default=default,
         annotation=Annotated[kind, option],
     )
