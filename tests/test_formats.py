@@ -396,6 +396,23 @@ def test_exif_turns_images_and_masks(tmp_path: Path, turn: int) -> None:
     assert read_labels(tmp_path / "a.png").tolist() == TURNED[turn]
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_plate_says_how_to_give_a_well_or_a_field_of_it(tmp_path: Path, version: str) -> None:
+    plate = tmp_path / "P.zarr"
+    group = zarr.open_group(plate, mode="w", zarr_format=3 if version == "0.5" else 2)
+    about = {"plate": {"wells": [{"path": "B/3"}, {"path": "B/4"}]}}
+    group.attrs.update({"ome": about} if version == "0.5" else about)
+    pixels = RNG.integers(0, 99, (1, 1, 1, 6, 7), dtype=np.uint8)
+    for field in "01":
+        write_ome_zarr(plate / "B" / "3" / field, pixels, version)
+    zarr.open_group(plate / "B" / "3", mode="a", zarr_format=3 if version == "0.5" else 2)
+    with pytest.raises(ImageReadError, match=r"P\.zarr: a plate of 2 wells.* P\.zarr/B/3/0\.$"):
+        open_images(plate)[0].read()
+    well = open_images(plate / "B" / "3")
+    assert [plane.name for plane in well] == ["3[s0]", "3[s1]"]
+    np.testing.assert_array_equal(open_images(plate / "B" / "3" / "0")[0].read(), pixels[0, 0, 0])
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 def test_exif_that_turns_is_told_once_for_all_files(tmp_path: Path, ending: str) -> None:
     exif = PillowImage.Exif()

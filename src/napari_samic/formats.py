@@ -261,6 +261,14 @@ def _ome_images(group: Any, name: str) -> list[tuple[Any, str]]:
     """Full resolution and axes of the group's image, or of each that bioformats2raw put in it."""
     if (own := _ome_image(group)) is not None:
         return [own]
+    attributes = dict(getattr(group, "attrs", {}))
+    if plate := attributes.get("ome", attributes).get("plate"):
+        wells = [str(well["path"]) for well in plate.get("wells", ())] or ["A/1"]
+        msg = (
+            f"{name}: a plate of {len(wells)} wells, expected an image. Give a well of it, as "
+            f"{name}/{wells[0]}, or one field, as {name}/{wells[0]}/0."
+        )
+        raise ImageReadError(msg)
     found: list[tuple[Any, str]] = []
     while (image := _ome_image(group.get(str(len(found))))) is not None:
         found.append(image)
