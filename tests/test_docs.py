@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_samic import recipes
+from napari_samic.listing import bare_stem
 from toys import scene, write_image, write_scenes
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -20,6 +21,17 @@ def test_settings_page_says_what_the_code_does():
     spec.loader.exec_module(make_settings)
     found = (DOCS / "settings.md").read_text(encoding="utf-8")
     assert found == make_settings.page(), "run: python docs/make_settings.py"
+
+
+def test_names_of_masks_that_the_readme_lists_are_recognised():
+    text = README.read_text(encoding="utf-8").partition("Masks find their images by name: ")[2]
+    text = text.partition("What their values mean")[0]
+    files = [Path(name) for name in re.findall(r"`(cells\S[^`]*)`", text)]
+    ends = re.findall(r"`(_[A-Za-z][^`]*)`", text)
+    assert (len(files), len(ends)) == (7, 7)
+    assert {bare_stem(path) for path in files} == {"cells"}
+    for end in ends:
+        assert {bare_stem(Path(f"cells{sign}{end[1:]}.tif")) for sign in "_-. "} == {"cells"}
 
 
 @pytest.fixture
