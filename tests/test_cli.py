@@ -185,6 +185,9 @@ def test_axes_and_series_reach_the_job(shell, asked, command):
         pytest.param(["trian"], "No such command 'trian'", id="command"),
         pytest.param(given("train", "--epoch", "3"), "No such option: --epoch", id="option"),
         pytest.param(["models", "list", "x"], "unexpected extra argument", id="extra"),
+        pytest.param(given("train", "--masks", ""), "'--masks': an empty name", id="masks"),
+        pytest.param(given("annotate", "--prompts="), "'--prompts': an empty name", id="sign"),
+        pytest.param(["segment", " ", "--out", "o"], "an argument: an empty name", id="argument"),
         pytest.param(
             ["segment", "x", "--prompter", "p", "--out", ""], "'--out': an empty name", id="empty"
         ),

@@ -167,6 +167,7 @@ BAD = [
     ),
     ({"train.overwrite": 1}, InputError, "train.overwrite: not known. Known: "),
     ({"trian.epochs": 1}, InputError, "trian.epochs: no step 'trian'. Steps: 1 (annotate), 2 (tra"),
+    ({"train.out": ""}, InputError, "train.out: an empty path. '.' is the folder you are in"),
     ({"6.out": 1}, InputError, "6.out: no step '6'. Steps: 1 (annotate)"),
     ({"images": "x"}, InputError, "images: of which step? Say 1.images or 2.images or 3.images."),
     ({"a": 1, "b": 1}, InputError, "truth, views, weigh; b: not known. Known: "),

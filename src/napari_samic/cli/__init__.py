@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
+    if fault := _empty_name(sys.argv[1:] if arguments is None else arguments):
+        return _say(f"error: {fault} See `napari-samic --help`.", 2)
     try:
         code = app(arguments, prog_name="napari-samic", standalone_mode=False)
     except KeyboardInterrupt:
@@ -52,6 +54,19 @@ def _run(arguments: list[str] | None) -> int:
     if code == 130:  # typer's answer to Ctrl-C
         return _say("cancelled; what was done is kept", 130)
     return code if isinstance(code, int) else 0
+
+
+def _empty_name(words: list[str]) -> str:
+    """Say which option is given as "", as of a variable that is not set; "" if none is.
+
+    A path would be the folder one is in, and any other text is not there either.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        option, sign, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if sign and not value.strip():
+            what = f"'{option}'" if option.startswith("-") else "an argument"
+            return f"{what}: an empty name. Leave it out, or name something: '.' is this folder."
+    return ""
 
 
 def _say(line: str, code: int) -> int:

@@ -16,16 +16,7 @@ from napari_samic.settings import Settings
 
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
-
-
-def _out(text: str | Path) -> Path:
-    """A name given as "", as of a variable that is not set, would be the folder one is in."""
-    if not str(text).strip():
-        raise typer.BadParameter("an empty name. Name a folder; '.' is the one you are in.")
-    return Path(text)
-
-
-Out = Annotated[Path, typer.Option(help="Folder for the results.", parser=_out, metavar="<path>")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[str, typer.Option(help="Segmenter: see `models list`, or path:FILE.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Channels = Annotated[

@@ -261,6 +261,8 @@ def _take(recipe: Recipe, key: str, raw: Any, changes: list[dict[str, Any]]) -> 
         known = ", ".join(sorted({k for _, s in chosen for k in KINDS[s.do].changeable}))
         return f"{key}: not known. Known: {known}"
     is_path = any(name in (*KINDS[s.do].inputs, "out") for _, s in takers)
+    if is_path and isinstance(raw, str) and not raw.strip():
+        return f"{key}: an empty path. '.' is the folder you are in"
     if is_path and len(takers) > 1:
         names = " or ".join(f"{i + 1}.{name}" for i, _ in takers)
         return f"{key}: of which step? Say {names}"
