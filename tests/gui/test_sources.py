@@ -104,6 +104,23 @@ def test_name_of_a_layer_becomes_one_that_a_file_can_have(tmp_path):
     assert [p.label for p in open_images([path])] == [made.label((1,))] == ["a_b_ c_[1]"]
 
 
+@pytest.mark.parametrize("stem", ["T:001", "we\\ird", "x" * 249])
+def test_file_whose_name_no_result_can_have_is_called_otherwise(tmp_path, stem):
+    pixels = RNG.integers(0, 255, (9, 8), np.uint8)
+    sources.write_image(tmp_path / f"{stem}.tif", pixels)
+    made = Pixels([layer(pixels, path=tmp_path / f"{stem}.tif")])
+    (path,) = run(sources.as_files(made, [()], tmp_path / "images"))
+    assert [plane.label for plane in open_images([path])] == [made.name]
+    np.testing.assert_array_equal(open_images([path])[0].read(), pixels)
+
+
+def test_long_names_of_layers_are_cut_and_stay_apart(tmp_path):
+    stack = RNG.integers(0, 255, (2, 9, 8), np.uint8)
+    made = [Pixels([layer(stack, "x" * 300 + end)]) for end in "ab"]
+    paths = [path for one in made for path in run(sources.as_files(one, [(1,)], tmp_path))]
+    assert len({path.name for path in paths}) == 2
+
+
 def test_image_that_can_not_be_read_is_left_to_the_job_that_reports_it(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     made = Pixels([layer(np.ones((9, 8), np.uint8), path=tmp_path / "a.png")])

@@ -10,7 +10,14 @@ import torch
 
 from napari_samic import pipeline
 from napari_samic.contracts import HeatMap, Prompts, Proposal, run
-from napari_samic.errors import FormatError, InputError, ModelError, SettingsError, WeightsError
+from napari_samic.errors import (
+    FormatError,
+    InputError,
+    ModelError,
+    OutputError,
+    SettingsError,
+    WeightsError,
+)
 from napari_samic.models import samic
 from napari_samic.pipeline.segment import stored_peaks
 from napari_samic.prompts import load_prompts
@@ -245,3 +252,14 @@ def test_heat_maps_do_not_replace_the_images(prompter, tmp_path):
     with pytest.raises(InputError, match=r"holds p0\.tif, which is given as input"):
         segment(image, prompter=prompter, out=tmp_path, heatmaps=True, overwrite=True)
     assert image.read_bytes() == before
+
+
+def test_series_of_too_long_a_name_is_told_before_work_begins(prompter, tmp_path):
+    path = tmp_path / f"{'x' * 249}.tif"
+    with tifffile.TiffWriter(path) as file:
+        for number in range(2):
+            file.write(scene(number)[0], photometric="rgb", metadata=None)
+            file.write(scene(number)[0][:20], photometric="rgb", metadata=None)
+    with pytest.raises(OutputError, match="the name is too long"):
+        segment([path], prompter=prompter, out=tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.*"))

@@ -7,6 +7,7 @@ sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` a
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import threading
@@ -25,6 +26,7 @@ from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError
 from napari_samic.listing import list_source, stem_of
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
+from napari_samic.textfiles import is_name, writable
 
 FILES = "napari-samic files"
 """Metadata of a layer that was read from several files: their paths, slice by slice."""
@@ -36,6 +38,7 @@ LARGEST_PX = 4096 * 4096
 """Of a multiscale image, the finest level with planes up to this is annotated."""
 SAMPLED = 8
 """Planes that the normalisation is fitted to."""
+_LONG = 200  # bytes of a name, which leave room for a place in a stack and for endings
 
 
 class Pixels:
@@ -69,7 +72,7 @@ class Pixels:
     def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
         first = layers[0]
         self.file = file_of(first)
-        self.name = name or (stem_of(Path(self.file)) if self.file else _tame(str(first.name)))
+        self.name = name or (_stem(Path(self.file)) if self.file else _tame(str(first.name)))
         self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
         levels = [_level(layer) for layer in layers]
@@ -111,7 +114,7 @@ class Pixels:
         if self.files:
             place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
             file = self.files[place]
-            return Plane(stem_of(file), (), partial(self._raw, index), (), file)
+            return Plane(_stem(file), (), partial(self._raw, index), (), file)
         path = Path(self.file) if self.file else None
         return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
 
@@ -199,7 +202,7 @@ class Names:
                 return name, labels
         pixels = Pixels((layer,))
         taken = {n for _, name, labels in self._known for n in (name, *labels)}
-        labels = tuple(stem_of(path) for path in pixels.files)
+        labels = tuple(_stem(path) for path in pixels.files)
         labels = () if taken.intersection(labels) else labels
         name, number = pixels.name, 2
         while name in taken:
@@ -228,13 +231,24 @@ def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:
         with suppress(InputError):  # a folder that napari stacked, in the order it counts in
             listed = list_source(path)
     files = tuple(Path(one) for one in listed or ())
-    stems = {stem_of(one) for one in files}
+    stems = {_stem(one) for one in files}
     return files if len(files) == count == len(stems) else ()
+
+
+def _stem(path: Path) -> str:
+    """Name of a file without its ending, or, if no result can be called so, as near as can be."""
+    stem = stem_of(path)
+    is_fit = is_name(stem) and writable(stem) == stem and len(stem.encode()) <= _LONG
+    return stem if is_fit else _tame(writable(stem))
 
 
 def _tame(name: str) -> str:
     """A layer's name as a file can have it, so that its slices can be files of that name."""
-    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "image"
+    tame = re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "image"
+    if len(tame.encode()) <= _LONG:
+        return tame
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # tells it from others that begin alike
+    return f"{tame.encode()[: _LONG - 10].decode(errors='ignore')}-{mark}"
 
 
 def _level(layer: Any) -> tuple[Any, float]:

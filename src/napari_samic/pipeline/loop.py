@@ -113,10 +113,12 @@ class Loop:
         StaleError
             Results of other settings or images are there.
         OutputError
-            The disk refuses: the next image would meet the same.
+            A name that is too long, or the disk refuses: the next image would meet the same.
         """
         survey = Survey(self.records, self.inputs, self.heatmaps)
         files = [(name, members, self._target(name)) for name, members in groups(self.planes)]
+        for _, _, target in files:
+            atomic.check_free(target, overwrite=True)
         for i, (_, members, target) in enumerate(files):
             if survey.look(members, target):
                 data = {"phase": "check"}
