@@ -214,7 +214,7 @@ def save_palette(path, indices, colours):
 def test_palette_of_white_and_black_is_read_by_colour(tmp_path, ending):
     inside = scene(0)[1] > 0
     save_palette(tmp_path / "m" / f"p0{ending}", ~inside, [(255,) * 3, (0,) * 3])
-    meaning = masks.meaning_of([tmp_path / "m" / f"p0{ending}"])
+    meaning = run(masks.meaning_of([tmp_path / "m" / f"p0{ending}"]))
     (plane,) = open_images(write_image(tmp_path / "p0.png", scene(0)[0]))
     read = masks.read_mask(plane, tmp_path / "m" / f"p0{ending}", values=meaning.values)
     np.testing.assert_array_equal(read > 0, inside)
@@ -224,7 +224,7 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
     colours = [(0, 0, 0), (255, 255, 255), (200, 0, 0)]
     for k, most in enumerate((1, 2)):
         save_palette(tmp_path / f"p{k}.png", np.minimum(scene(k)[1], most), colours)
-    meaning = masks.meaning_of(sorted(tmp_path.iterdir()))
+    meaning = run(masks.meaning_of(sorted(tmp_path.iterdir())))
     assert (meaning.values.by_colour, meaning.values.objects) == (False, ())
     assert "3 values: 0 ground, 1 to 2 objects" in meaning.line
 
@@ -247,14 +247,14 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
 def test_palettes_that_show_another_ground_than_0_are_refused(tmp_path, indices, colours, why):
     save_palette(tmp_path / "p0.png", indices(scene(0)[1]), colours)
     with pytest.raises(InputError, match=rf"{why}.*--mask-values"):
-        masks.meaning_of([tmp_path / "p0.png"])
-    assert masks.meaning_of([tmp_path / "p0.png"], "0=object,1=ground").values.objects == (0,)
+        run(masks.meaning_of([tmp_path / "p0.png"]))
+    assert run(masks.meaning_of([tmp_path / "p0.png"], "0=object,1=ground")).values.objects == (0,)
 
 
 def test_reversed_greys_are_read_as_told_by_their_numbers(tmp_path):
     inside = scene(0)[1] > 0
     save_palette(tmp_path / "p0.png", inside * 255, [(k,) * 3 for k in range(255, -1, -1)])
-    values = masks.meaning_of([tmp_path / "p0.png"], "255=object").values
+    values = run(masks.meaning_of([tmp_path / "p0.png"], "255=object")).values
     read = masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png", values=values)
     np.testing.assert_array_equal(read > 0, inside)
 
@@ -289,14 +289,14 @@ def test_blurred_masks_are_refused_at_every_width(tmp_path, sigma_px, top):
     soft = ndimage.gaussian_filter((scene(0)[1] > 0) * float(top), sigma_px)
     write_image(tmp_path / "p0.tif", soft.astype(np.uint8 if top == 255 else np.uint16))
     with pytest.raises(InputError, match=r"blurred.*threshold"):
-        masks.meaning_of([tmp_path / "p0.tif"])
+        run(masks.meaning_of([tmp_path / "p0.tif"]))
 
 
 @pytest.mark.parametrize("side_px", [3, 4, 8])
 def test_small_objects_that_all_touch_are_numbers(tmp_path, side_px):
     tiles = np.kron(np.arange(144).reshape(12, 12), np.ones((side_px, side_px)))
     write_image(tmp_path / "p0.tif", tiles.astype(np.uint8))
-    assert masks.meaning_of([tmp_path / "p0.tif"]).values == parse_mask_values("0=ground")
+    assert run(masks.meaning_of([tmp_path / "p0.tif"])).values == parse_mask_values("0=ground")
 
 
 @pytest.mark.parametrize("is_inverted", [True, False])
@@ -305,7 +305,7 @@ def test_white_at_the_border_of_every_mask_is_told(tmp_path, is_inverted):
         small = np.zeros((40, 50), bool)
         small[10:20, 10 : 20 + k] = True
         write_image(tmp_path / f"p{k}.png", (small ^ is_inverted).astype(np.uint8) * 255)
-    line = masks.meaning_of(sorted(tmp_path.iterdir())).line
+    line = run(masks.meaning_of(sorted(tmp_path.iterdir()))).line
     assert ("say --mask-values 0=object,255=ground." in line) == is_inverted
 
 
@@ -515,7 +515,7 @@ def test_case_05_images_of_another_depth_are_scaled_anew_when_told(case):
     folder = case("05")
     known = fit_normalisation(open_images(folder / "base" / "images"))
     planes = open_images(folder / "mb")
-    told = replace(known, outside=fit_outside(planes, known))
+    told = replace(known, outside=run(fit_outside(planes, known)))
     assert Normalisation.from_dict(told.to_dict()) == told
     said = []
     pictures = {p.name: read_rgb(p, told, is_strict=True, tell=said.append) for p in planes}
@@ -709,3 +709,14 @@ def test_prompts_and_results_are_found_after_a_disk_spelled_them_anew(tmp_path, 
     options["out"] = tmp_path / "again"
     prompts = tmp_path / "a" / "prompts.json"
     assert len(napari_samic.annotate(tmp_path / "images", prompts=prompts, **options).done) == 2
+
+
+def test_first_look_at_masks_and_ranges_tells_each_plane(tmp_path):
+    stack = np.zeros((5, 8, 9), np.uint8)
+    stack[:, 2:4] = 1
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    names = [step.message for step in masks.meaning_of([tmp_path / "s.tif"])]
+    assert [sum(f"s[{k}]" in name for name in names) for k in range(5)] == [1] * 5
+    planes = open_images(tmp_path / "s.tif")
+    names = [step.message for step in fit_outside(planes, fit_normalisation(planes))]
+    assert [name.rpartition(" ")[2] for name in names] == [f"s[{k}]" for k in range(5)]

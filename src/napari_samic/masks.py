@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.contracts import BoolArray, Image, IntArray, Plane
+from napari_samic.contracts import BoolArray, Image, IntArray, Job, Plane, Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.formats import (
     PILLOW_SUFFIXES,
@@ -229,8 +229,8 @@ class Meaning:
     line: str
 
 
-def meaning_of(paths: Iterable[Path], told: str | None = None) -> Meaning:
-    """Look at every mask of a set and decide what its values mean, unless that is told.
+def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[Meaning]:
+    """Look at every mask of a set and decide what its values mean, unless that is told; a job.
 
     Parameters
     ----------
@@ -245,9 +245,16 @@ def meaning_of(paths: Iterable[Path], told: str | None = None) -> Meaning:
         Values that could mean this or that, or a text that can't be read.
     """
     files = list(dict.fromkeys(paths))
-    greys = {path: _safely_grey(path) for path in files}
-    by_colour = True in greys.values() and False not in greys.values()
-    held = [one for path in files for one in _held(path, by_colour=by_colour)]
+    greys: list[bool | None] = []
+    for i, path in enumerate(files):
+        greys.append(_safely_grey(path))
+        yield Step(i, 2 * len(files), f"looking at {path.name}", {"phase": "read"})
+    by_colour = True in greys and False not in greys
+    held: list[Held] = []
+    for i, path in enumerate(files, start=len(files)):
+        for one in _held(path, by_colour=by_colour):
+            held.append(one)
+            yield Step(i, 2 * len(files), f"looking at the mask {one.name}", {"phase": "read"})
     values = parse_mask_values(told) if told else decide(held)
     values = replace(values, by_colour=by_colour)
     doubt = "" if told else doubt_of(values, held)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.contracts import Image, Plane
+from napari_samic.contracts import Image, Job, Plane, Step
 from napari_samic.errors import FormatError, InputError
 from napari_samic.formats import check_pixels, too_large
 
@@ -285,13 +285,14 @@ def fit_normalisation(
     return Normalisation(low, high, chosen, count, dtype)
 
 
-def fit_outside(planes: Iterable[Plane], normalisation: Normalisation) -> Normalisation | None:
-    """Fit a range to the images that do not fit a normalisation; None if all do.
+def fit_outside(planes: Sequence[Plane], normalisation: Normalisation) -> Job[Normalisation | None]:
+    """Fit a range to the images that do not fit a normalisation; None if all do. A job.
 
     Every image is read until there are enough; those that can't be are passed over.
     """
     outside: list[Plane] = []
-    for plane in planes:
+    for i, plane in enumerate(planes):
+        yield Step(i, len(planes), f"looking at the range of {plane.label}", {"phase": "read"})
         try:
             if not normalisation.fits(plane.read(), plane.label):
                 outside.append(plane)

@@ -263,3 +263,14 @@ def test_series_of_too_long_a_name_is_told_before_work_begins(prompter, tmp_path
     with pytest.raises(OutputError, match="the name is too long"):
         segment([path], prompter=prompter, out=tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.*"))
+
+
+def test_look_at_earlier_results_tells_each_plane_of_a_stack(prompter, tmp_path, two_points):
+    stack = np.stack([scene(k)[0] for k in range(3)])
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="rgb")
+    segment(tmp_path / "s.tif", prompter=prompter, out=tmp_path / "out")
+    job = pipeline.segment(
+        tmp_path / "s.tif", prompter=prompter, out=tmp_path / "out", device="cpu"
+    )
+    looks = [step.message for step in job if step.data.get("phase") == "check"]
+    assert [sum(f"s[{k}]" in look for look in looks) for k in range(3)] == [1, 1, 1]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from napari_samic.contracts import BoolArray, Plane
+from napari_samic.contracts import BoolArray, Plane, run
 from napari_samic.datasets.folders import (
     by_stem,
     names_in,
@@ -143,7 +143,7 @@ def read_folder(folder: str | Path, split: str | None = None) -> DataSet:
     root = root_of(folder, ["images", "masks"], "images with masks")
     planes = open_images(root / "images")
     masks = match_by_stem(planes, root / "masks", require_all=False)
-    values = meaning_of(masks.values()).values
+    values = run(meaning_of(masks.values())).values
     items = tuple(
         Item(
             plane.label,

@@ -105,7 +105,7 @@ def annotate(
     yield Step(0, len(planes), "looking at the images")
     values = None
     if truth:
-        meaning = mask_files.meaning_of(truth.values(), mask_values)
+        meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
         values = meaning.values
         notices.append(meaning.line + " Void is ground here." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)

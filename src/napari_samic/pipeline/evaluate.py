@@ -59,9 +59,9 @@ def evaluate(
     notices: list[str] = []
     pairs, planes = _pairs(predictions, truth, notices.append)
     yield Step(0, len(planes), "looking at the truth")
-    meaning = masks.meaning_of(pairs.values(), mask_values)
+    meaning = yield from masks.meaning_of(pairs.values(), mask_values)
     notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
-    drawn = _meaning_of_predictions(planes, notices.append)
+    drawn = yield from _meaning_of_predictions(planes, notices.append)
     rows: dict[str, dict[str, float]] = {}
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
@@ -89,13 +89,13 @@ def evaluate(
     return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
 
 
-def _meaning_of_predictions(planes: list[Plane], tell: Callable[[str], None]) -> MaskValues:
+def _meaning_of_predictions(planes: list[Plane], tell: Callable[[str], None]) -> Job[MaskValues]:
     """What the predictions' values mean: numbers of objects, of our results and where in doubt."""
     paths = [p.path for p in planes if p.path is not None]
     if any((path.parent / "prompts.json").exists() for path in paths):
         return MaskValues()
     try:
-        meaning = masks.meaning_of(paths)
+        meaning = yield from masks.meaning_of(paths)
     except InputError as error:
         fault = str(error).removesuffix(ADVICE)
         tell(f"predictions: {fault}They are scored as numbers of objects.")

@@ -120,9 +120,9 @@ class Loop:
         for _, _, target in files:
             atomic.check_free(target, overwrite=True)
         for i, (_, members, target) in enumerate(files):
-            if survey.look(members, target):
-                data = {"phase": "check"}
-                yield Step(i + 1, len(files), "looking at earlier results", data)
+            for name in survey.look(members, target):
+                message = f"looking at earlier results: {name}"
+                yield Step(i + 1, len(files), message, {"phase": "check"})
         survey.refuse()
         if self.chained == "files":
             survey.all_or_none({target: members for _, members, target in files})

@@ -135,7 +135,9 @@ def segment(
         groups["memory"] = memory
     reading = {"axes": axes, "series": series}
     run = {**plan.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
-    normalisation = _rescaled(folder, planes, plan.normalisation) if rescale else plan.normalisation
+    normalisation = plan.normalisation
+    if rescale:
+        normalisation = yield from _rescaled(folder, planes, normalisation)
     with atomic.claimed(folder):
         records = Records(folder, plan.model, normalisation, run, overwrite=overwrite)
         yield Step(0, len(planes), f"loading {name}")
@@ -158,13 +160,13 @@ def segment(
     return replace(outcome, figures=_figures(loop.tallies), notices=told)
 
 
-def _rescaled(folder: Path, planes: Sequence[Plane], usual: Normalisation) -> Normalisation:
+def _rescaled(folder: Path, planes: Sequence[Plane], usual: Normalisation) -> Job[Normalisation]:
     """With a range for images of another scale: that of earlier results, or fitted to these."""
     known = read_tables(folder).normalisation
     earlier = Normalisation.from_dict(known) if known else usual
     if earlier.outside and replace(earlier, outside=usual.outside) == usual:
         return earlier
-    return replace(usual, outside=fit_outside(planes, usual))
+    return replace(usual, outside=(yield from fit_outside(planes, usual)))
 
 
 def _in_order(work: Worker, memory: MemorySettings | None) -> Work:

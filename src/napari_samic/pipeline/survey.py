@@ -8,7 +8,7 @@ another image stops the run before it begins.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,8 +75,8 @@ class Survey:
             return True
         return False
 
-    def look(self, members: Sequence[Plane], target: Path) -> bool:
-        """Look at one label file and its planes; returns whether there was something to see."""
+    def look(self, members: Sequence[Plane], target: Path) -> Iterator[str]:
+        """Look at one label file and its planes; yields what it looks at."""
         records, name = self.records, members[0].name
         for plane in members:
             known = records.spelled(plane.label)
@@ -86,9 +86,10 @@ class Survey:
             ):
                 what = other.file if other is not None else known
                 self._refused[f"made of another image of that name ({what})"].append(name)
-                return True
+                return
         if not target.exists() or (records.overwrite and not records.resumes):
-            return False
+            return
+        yield name
         made = {p.label: m for p in members if (m := records.made(p.label)) is not None}
         others = [m.run for m in made.values() if not same_run(m.run, records.run)]
         if not made and records.replaces and records.resumes:
@@ -100,8 +101,7 @@ class Survey:
         elif others and not records.overwrite:
             self._refused[f"made with {difference(others[0], records.run)}"].append(name)
         elif not others and self._is_intact(members, target, made):
-            self._compare(members, target, made)
-        return True
+            yield from self._compare(members, target, made)
 
     def _is_ours(self, target: Path) -> bool:
         """Whether a label file is as it was made, of other planes."""
@@ -132,8 +132,10 @@ class Survey:
             self._keep(target, "the labels were edited since they were made")
         return False
 
-    def _compare(self, members: Sequence[Plane], target: Path, made: Mapping[str, Made]) -> None:
-        """Whether what the labels were made of is what is there now."""
+    def _compare(
+        self, members: Sequence[Plane], target: Path, made: Mapping[str, Made]
+    ) -> Iterator[str]:
+        """Whether what the labels were made of is what is there now; yields planes of a stack."""
         name = members[0].name
         if _planes_in(target) != len(members):
             self._again["the image has another number of planes"].append(name)
@@ -141,6 +143,8 @@ class Survey:
         for plane in members:
             if (one := made.get(plane.label)) is None:
                 continue  # failed before
+            if len(members) > 1:
+                yield plane.label
             if not self.records.has_scores(plane.label):
                 self._again["the scores are gone"].append(name)
                 return

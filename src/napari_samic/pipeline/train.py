@@ -147,7 +147,7 @@ def train(
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
     values = MaskValues()
     if truth:
-        meaning = mask_files.meaning_of(truth.values(), mask_values)
+        meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
         values = meaning.values
         notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
