@@ -1,4 +1,4 @@
 """The window: everything that knows napari, and nothing that computes.
 
-Only rooms in here import napari, qtpy or magicgui; nothing outside imports them from here.
+Only rooms in here import napari or qtpy; nothing outside imports them from here.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,9 +158,3 @@ def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -
     about = sheet.about.get(value, About())
     answer = Answer((mask,), (about.score or 1.0,), model)
     return Item(number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer)
-
-
-def clashes(state: Annotator, data: PromptFile) -> list[str]:
-    """Images of a file that have objects here already."""
-    mine: Mapping[str, Page] = state.pages
-    return [i.name for i in data.images if i.name in mine and mine[i.name].items]

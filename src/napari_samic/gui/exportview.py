@@ -5,7 +5,6 @@ A view: it decides nothing. Must not know jobs, layers or models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -190,11 +188,3 @@ def _form(part: QWidget) -> QFormLayout:
     form.setVerticalSpacing(6)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     return form
-
-
-def _button(name: str, act: Callable[[], None], tip: str) -> QPushButton:
-    button = QPushButton(name)
-    button.setToolTip(tip)
-    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-    button.clicked.connect(lambda: shown(act)())
-    return button
