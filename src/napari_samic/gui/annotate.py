@@ -16,24 +16,32 @@ from napari_samic.gui import guide, jobs, keys, memory, origins, picking, trust
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
+from napari_samic.gui.guarding import shown
 from napari_samic.gui.items import Item
 from napari_samic.gui.panel import AnnotatePanel
 from napari_samic.gui.parts import Soon, later, scrolled
 from napari_samic.gui.project import Project
 from napari_samic.gui.stage import Stage
 from napari_samic.gui.stillness import Stillness
-from napari_samic.gui.tools import Tools
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
 
 
-class AnnotateStep(Tools):
+class AnnotateStep:
     """Annotate with a segment-anything model: click, look, go on.
 
     Parameters
     ----------
     bench : Bench
+
+    Attributes
+    ----------
+    desk : Desk
+    dialogs : Dialogs
+    panel : AnnotatePanel
+    stage : Stage or None
+        Our layers; None while no image is chosen.
     """
 
     title = "Annotate"
@@ -42,7 +50,7 @@ class AnnotateStep(Tools):
         self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
         self.stage: Stage | None = None
         self._bound: list[Any] = []
-        self._closed = self._left = False
+        self._closed = self._left = self._hinted = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.dialogs = Dialogs(self.widget, self.desk)
@@ -75,6 +83,69 @@ class AnnotateStep(Tools):
         self._left = True
         if self.stage is not None:
             self.stage.rest(True)
+
+    # --- verbs
+
+    def verbs(self) -> dict[str, Callable[..., None]]:
+        """What buttons and keys do, by name."""
+        state = self.desk.state
+        plain: dict[str, Callable[..., None]] = {
+            "new": state.new_object,
+            "previous": lambda: state.step_object(-1),
+            "next": lambda: state.step_object(+1),
+            "delete": state.delete_object,
+            "cycle": state.cycle_mask,
+            "class": lambda: state.set_class(state.classes.after(state.class_here)),
+            "undo": state.undo,
+            "redo": state.redo,
+            "select": state.select,
+            "classed": state.set_class,
+            "reference": self._toggle_reference,
+            "sign": self.toggle_sign,
+            "box": self.toggle_box,
+            "positive": lambda: self.use_tool("positive"),
+            "negative": lambda: self.use_tool("negative"),
+            "draw": lambda: self.use_tool("draw"),
+            "hint": self.toggle_hint,
+        }
+        plain |= self.dialogs.verbs()
+        return {name: shown(act) for name, act in plain.items()}
+
+    def use_tool(self, tool: str) -> None:
+        """Choose what the next click or drag does: "positive", "negative" or "draw"."""
+        if self.stage is None:
+            return
+        self.stage.ensure()
+        self.redraw()
+        if tool == "draw":
+            self.stage.use_boxes()
+        else:
+            self.stage.use_points(tool == "positive")
+        self.panel.show_tool(tool)
+
+    def toggle_sign(self) -> None:
+        """From positive to negative clicks and back; from boxes to clicks."""
+        if self.stage is not None:
+            drawing = self.panel.tools["draw"].isChecked()
+            positive = self.stage.sign if drawing else not self.stage.sign
+            self.use_tool("positive" if positive else "negative")
+
+    def toggle_box(self) -> None:
+        """From clicks to boxes and back."""
+        if self.stage is not None:
+            drawing = self.panel.tools["draw"].isChecked()
+            self.use_tool(("positive" if self.stage.sign else "negative") if drawing else "draw")
+
+    def toggle_hint(self) -> None:
+        """Show or hide what the encoder sees."""
+        self._hinted = not self._hinted
+        self.panel.hint.setChecked(self._hinted)
+        self.desk.show_hint(self._hinted)
+
+    def _toggle_reference(self) -> None:
+        page = self.desk.state.page
+        if page is not None:
+            self.desk.state.use_as_reference(not page.is_reference)
 
     # --- choosing
 

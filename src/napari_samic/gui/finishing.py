@@ -15,7 +15,7 @@ from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError, SettingsError
 from napari_samic.gui import reviewwork
 from napari_samic.gui.jobs import Calls, Handle
-from napari_samic.gui.judging import Judging
+from napari_samic.gui.review import Reviewer
 from napari_samic.gui.reviewwork import Frozen
 from napari_samic.gui.telling import sentences
 from napari_samic.settings import ExportSettings
@@ -31,7 +31,7 @@ class Finisher:
 
     Parameters
     ----------
-    review : Judging
+    review : Reviewer
         Results and verdicts.
     is_writing : callable
         Whether an edit has no file yet.
@@ -45,7 +45,7 @@ class Finisher:
         Told "status" or "progress".
     """
 
-    def __init__(self, review: Judging, is_writing: Callable[[], bool]) -> None:
+    def __init__(self, review: Reviewer, is_writing: Callable[[], bool]) -> None:
         self.review, self.bench = review, review.bench
         self._is_writing = is_writing
         self.status = ""

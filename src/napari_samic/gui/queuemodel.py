@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import QStyledItemDelegate
 
-from napari_samic.gui.judging import MARKS, Judging
+from napari_samic.gui.review import MARKS, Reviewer
 
 COLUMNS = ("", "Image", "Score", "Doubt")
 
@@ -15,7 +15,7 @@ COLUMNS = ("", "Image", "Score", "Doubt")
 class QueueModel(QAbstractTableModel):
     """The queue as a table; asks for what is seen only, so it may be long."""
 
-    def __init__(self, review: Judging) -> None:
+    def __init__(self, review: Reviewer) -> None:
         super().__init__()
         self.review = review
 

@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.gui.judging import MARKS, Judging
 from napari_samic.gui.queuemodel import Names, QueueModel
+from napari_samic.gui.review import MARKS, Reviewer
 
 KEYS: dict[str, tuple[str, str]] = {
     "previous": ("J", "previous result of the queue"),
@@ -44,13 +44,13 @@ class QueueView(QWidget):
 
     Parameters
     ----------
-    review : Judging
+    review : Reviewer
     verbs : mapping of str to callable
         Those of `KEYS`, and: go, accept_above, revert, positive, negative, select, brush, retrain,
         suggest, score, look.
     """
 
-    def __init__(self, review: Judging, verbs: Verbs) -> None:
+    def __init__(self, review: Reviewer, verbs: Verbs) -> None:
         super().__init__()
         self.review, self.verbs = review, verbs
         layout = QVBoxLayout(self)
