@@ -9,40 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from napari_samic.contracts import FloatArray, Job, Step
 from napari_samic.errors import InputError
 from napari_samic.gui import saliency
-from napari_samic.gui.jobs import Calls, Handle, Runner
-from napari_samic.gui.project import Project
+from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.saliency import Thumb
 from napari_samic.gui.sources import Found
 from napari_samic.settings import HeatMapSettings
 
-
-class Shelf(Protocol):
-    """What of the bench is needed; `bench.Bench` is one."""
-
-    runner: Runner
-
-    @property
-    def shown(self) -> str:
-        """Name of the image on the screen."""
-        ...
-
-    @property
-    def project(self) -> Project | None:
-        """The open project."""
-        ...
-
-    def references(self) -> list[Found]:
-        """The images to learn from."""
-        ...
-
-    def show_image(self, name: str) -> None:
-        """Bring an image on the screen."""
-        ...
+if TYPE_CHECKING:
+    from napari_samic.gui.bench import Bench
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +51,7 @@ class Gallery:
         Called with "thumbs" or "glow".
     """
 
-    def __init__(self, bench: Shelf, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
+    def __init__(self, bench: Bench, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
         self.bench, self._heat = bench, heat
         self.thumbs: list[Thumb] = []
         self.name, self.glow = "", None

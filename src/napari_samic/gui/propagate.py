@@ -68,7 +68,7 @@ class Propagator:
         self.watching, self.looking = False, ""
         self.page: work.Page | None = None
         self.shelf = Shelf(bench, self._tell)
-        self.run = Run(self, self._tell)
+        self.run = Run(bench, self.shelf, self._order, self._tell)
         self._eyes: work.Eyes | None = None
         self._look: work.Look | None = None
         self._asked: object = None
@@ -162,6 +162,10 @@ class Propagator:
             self.bench.desk.keeper.note()
 
     # --- the run
+
+    def _order(self, anew: bool) -> work.Order:
+        prompter, project = self.need_prompter(), self.bench.need_project()
+        return work.Order(prompter, project.recipe, self.settings, self.peaks, anew=anew)
 
     def start(self) -> None:
         """Begin the run, or go on with it; the preview goes, so that its results are seen.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError
@@ -20,22 +20,8 @@ from napari_samic.gui.telling import sentences
 if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
     from napari_samic.gui.shelf import Shelf
-    from napari_samic.settings import PeakSettings, SegmentSettings
 
 TITLE = "SAMIC: propagating"
-
-
-class Owner(Protocol):
-    """What a run is made with; `propagate.Propagator` is one."""
-
-    bench: Bench
-    shelf: Shelf
-    settings: SegmentSettings
-    peaks: PeakSettings | None
-
-    def need_prompter(self) -> Path:
-        """The prompter's file; InputError if there is none."""
-        ...
 
 
 class Run:
@@ -43,8 +29,11 @@ class Run:
 
     Parameters
     ----------
-    of : Owner
-        Whose settings and prompter are used.
+    bench : Bench
+    shelf : Shelf
+        Where the results are.
+    order : callable
+        Says what is to be done, with the settings and the prompter of now; takes `anew`.
     tell : callable
         Takes "state" or "result".
 
@@ -66,8 +55,14 @@ class Run:
         Images of the run, once they are known.
     """
 
-    def __init__(self, of: Owner, tell: Callable[[str], None]) -> None:
-        self.of, self._tell = of, tell
+    def __init__(
+        self,
+        bench: Bench,
+        shelf: Shelf,
+        order: Callable[[bool], work.Order],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.bench, self.shelf, self._order, self._tell = bench, shelf, order, tell
         self.folder: Path | None = None
         self.anew = False
         self.state, self.status = "idle", ""
@@ -115,18 +110,14 @@ class Run:
         """
         if self.state != "idle":
             raise InputError("A run is under way. Wait for its end, or cancel it.")
-        prompter, project = self.of.need_prompter(), self.of.bench.need_project()
-        images = self._images()
-        results = self.of.shelf.need_results()
-        order = work.Order(
-            prompter, project.recipe, self.of.settings, self.of.peaks, anew=self.anew
-        )
+        order, images = self._order(self.anew), self._images()
+        results = self.shelf.need_results()
         self._begin(work.propagate(self._known(images), results, order))
 
     def _images(self) -> Job[list[Path]]:
         if self.folder is not None:
             return work.of_folder(self.folder)
-        return self.of.bench.images()
+        return self.bench.images()
 
     def _known(self, images: Job[list[Path]]) -> Job[list[Path]]:
         self.paths = yield from images
@@ -140,7 +131,7 @@ class Run:
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
         )
-        self._handle = self.of.bench.runner.start(job, calls, title=TITLE)
+        self._handle = self.bench.runner.start(job, calls, title=TITLE)
         self._tell("state")
 
     def cancel(self) -> None:
@@ -190,7 +181,7 @@ class Run:
             if self.anew:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
-                self.of.shelf.made(label, result.labels)
+                self.shelf.made(label, result.labels)
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)
@@ -212,12 +203,12 @@ class Run:
         self._handle, self.state = None, "idle"
         if self.stopped and not self._unfinished:
             self.status = self._told_stop()
-        self.of.bench.tell("results")
+        self.bench.tell("results")
         self._tell("state")
 
     def _told_stop(self) -> str:
         """By the files: the image that was being done while the user cancelled was finished."""
-        results, names = self.of.shelf.results, self._names
+        results, names = self.shelf.results, self._names
         if results is None or not names:
             return "Stopped before the first image."
         return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."

@@ -12,56 +12,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from napari_samic.contracts import Job, Step
+from napari_samic.contracts import Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.gui import trainguide, trainwork
 from napari_samic.gui.course import Curves, Pace
-from napari_samic.gui.desk import Desk
-from napari_samic.gui.jobs import Calls, Handle, Runner
+from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.project import Project
-from napari_samic.gui.sources import Found
 from napari_samic.gui.telling import sentence, sentences
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
 from napari_samic.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
 
+if TYPE_CHECKING:
+    from napari_samic.gui.bench import Bench
+
 KEY = "train"
 IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
 S = TypeVar("S", bound=Settings)
-
-
-class Place(Protocol):
-    """What of the bench the Train step needs; `bench.Bench` is one."""
-
-    desk: Desk
-    runner: Runner
-    listeners: list[Callable[[str], None]]
-
-    @property
-    def project(self) -> Project | None:
-        """The open project."""
-        ...
-
-    def need_project(self) -> Project:
-        """The open project; InputError if there is none."""
-        ...
-
-    def references(self) -> list[Found]:
-        """The images to learn from."""
-        ...
-
-    def reference_images(self) -> Job[tuple[list[Path], Path]]:
-        """Files of the images to learn from, and of their prompts."""
-        ...
-
-    def other_images(self) -> Callable[[int], Job[list[Path]]]:
-        """Files of open images that are not annotated."""
-        ...
-
-    def tell(self, what: str) -> None:
-        """Let the other steps know."""
-        ...
 
 
 class Trainer:
@@ -90,7 +58,7 @@ class Trainer:
         Called with "state", or with "progress" while it runs.
     """
 
-    def __init__(self, bench: Place, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bench: Bench, clock: Callable[[], float] = time.monotonic) -> None:
         self.bench, self._clock = bench, clock
         self.phase, self.news = IDLE, ""
         self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
