@@ -128,7 +128,7 @@ def images(rng: random.Random, folder: Path) -> None:
 
 def our_json(rng: random.Random, folder: Path) -> None:
     """Read a prompt file, a review, a project's notes."""
-    from napari_samic.gui import exchange, memory
+    from napari_samic.gui import exchange, saving
     from napari_samic.gui.controller import Annotator
     from napari_samic.gui.project import Project
     from napari_samic.prompts import load_prompts
@@ -144,8 +144,8 @@ def our_json(rng: random.Random, folder: Path) -> None:
             load_review(path)
         else:
             project = Project.open(folder)
-            memory.recall(state, project.notes)
-            memory.model_of(project.notes)
+            saving.recall(state, project.notes)
+            saving.model_of(project.notes)
             _steps_notes(project)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget
 
-from napari_samic.gui.opening import dock_of
+from napari_samic.gui.commands import dock_of
 from napari_samic.gui.project import Project
 from napari_samic.samples import sample_set
 from napari_samic.settings import TrainSettings

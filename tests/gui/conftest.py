@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from napari_samic.gui import torch_once
+from napari_samic.gui.jobs import load_torch
 
 # Torch before any window, so that a file run alone does not meet Mesa's LLVM with triton's.
-torch_once.load()
+load_torch()

@@ -8,7 +8,7 @@ import pytest
 from discs import Discs, Inline
 
 from napari_samic.errors import InputError, OutputError
-from napari_samic.gui import memory, recovery, work
+from napari_samic.gui import recovery, saving, work
 from napari_samic.gui.classes import ClassStyle
 from napari_samic.gui.desk import Desk
 from napari_samic.gui.pixels import Pixels
@@ -317,7 +317,7 @@ def test_project_is_saved_at_each_change_and_opened_again(desk, tmp_path):
     assert state.pages["cells[1]"].normalisation == desk.state.page.normalisation
     assert state.references == ("cells[1]",)
     assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
-    assert memory.model_of(other.keeper.project.notes) == "discs"
+    assert saving.model_of(other.keeper.project.notes) == "discs"
     other.close()
 
 

@@ -8,14 +8,13 @@ import pytest
 pytest.importorskip("napari")
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError, TrainingError
-from napari_samic.gui import heap, torch_once
 from napari_samic.gui import jobs as room
 from napari_samic.gui.jobs import Calls, Jobs
 
 
 @pytest.fixture(autouse=True)
 def no_torch(monkeypatch):
-    monkeypatch.setattr(torch_once, "load", lambda: None)
+    monkeypatch.setattr(room, "load_torch", lambda: None)
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ def test_cancel_closes_the_generator_and_calls_nothing_but_the_end(qtbot):
 def test_long_job_gives_back_the_memory_that_it_freed(qtbot, monkeypatch, title, wait_s, trims):
     seen = []
     monkeypatch.setattr(room, "TRIM_S", wait_s)
-    monkeypatch.setattr(heap, "trim", lambda: seen.append(threading.current_thread()))
+    monkeypatch.setattr(room, "malloc_trim", lambda: seen.append(threading.current_thread()))
     heard = Heard()
     Jobs().start(count_to(2), heard.calls, title=title)
     qtbot.waitUntil(lambda: heard.ended)
@@ -141,7 +140,7 @@ def test_what_is_freed_in_small_pieces_leaves_the_process():
     last = b"." * 2**14  # above them, so that the heap can't simply shrink
     del pieces
     before = resident()
-    heap.trim()
+    room.malloc_trim()
     assert before - resident() > 150
     assert last
 
@@ -219,10 +218,10 @@ def test_error_of_ours_is_a_line_and_a_bug_has_its_traceback(monkeypatch):
 
 
 def test_hidden_module_is_not_found_and_comes_back():
-    with torch_once._without("colorsys_that_nobody_has"):
+    with room._without("colorsys_that_nobody_has"):
         assert sys.modules["colorsys_that_nobody_has"] is None
     assert "colorsys_that_nobody_has" not in sys.modules
-    with torch_once._without("sys"):
+    with room._without("sys"):
         assert sys.modules["sys"] is sys
 
 

@@ -15,9 +15,9 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QMessageBox
 
 from napari_samic.gui import work
+from napari_samic.gui.commands import dock_of
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.header import ProjectLine
-from napari_samic.gui.opening import dock_of
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.project import Project
 from napari_samic.gui.recipeview import RecipeView

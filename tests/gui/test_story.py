@@ -12,7 +12,7 @@ import tifffile
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 
-from napari_samic.gui.opening import dock_of
+from napari_samic.gui.commands import dock_of
 from napari_samic.gui.project import Project
 from napari_samic.recipes import load_recipe
 from napari_samic.samples import sample_set

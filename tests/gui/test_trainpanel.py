@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_samic.contracts import Step
 from napari_samic.errors import SettingsError
-from napari_samic.gui import guarding, trainwork, work
+from napari_samic.gui import jobs, trainwork, work
 from napari_samic.gui.course import Curves
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.plot import LOSS, SCORE, CurvePlot
@@ -203,7 +203,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
 
 def test_wrong_setting_is_told_and_nothing_is_trained(story, monkeypatch):
     errors, s = [], story
-    monkeypatch.setattr(guarding.jobs, "show", errors.append)
+    monkeypatch.setattr(jobs, "show", errors.append)
     s.annotate(0, 1)
     s.begin()
     s.panel.form.fields["learning_rate"].editor.setText("fast")

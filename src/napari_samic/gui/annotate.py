@@ -12,12 +12,12 @@ from typing import Any
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.errors import SamicError
-from napari_samic.gui import guide, jobs, keys, memory, origins, picking, trust
+from napari_samic.gui import guide, jobs, keys, origins, picking, saving, trust
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.chooser import Chooser
 from napari_samic.gui.dialogs import Dialogs
-from napari_samic.gui.guarding import shown
 from napari_samic.gui.items import Item
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.panel import AnnotatePanel
 from napari_samic.gui.parts import Soon, later, scrolled
 from napari_samic.gui.project import Project
@@ -109,7 +109,7 @@ class AnnotateStep:
             "hint": self.toggle_hint,
         }
         plain |= self.dialogs.verbs()
-        return {name: shown(act) for name, act in plain.items()}
+        return {name: notify_errors(act) for name, act in plain.items()}
 
     def use_tool(self, tool: str) -> None:
         """Choose what the next click or drag does: "positive", "negative" or "draw"."""
@@ -321,7 +321,7 @@ class AnnotateStep:
     def _bench_changed(self, what: str) -> None:
         project = self.bench.project
         if what == "project" and project is not None:
-            name = memory.model_of(project.notes)
+            name = saving.model_of(project.notes)
             if name and name != self.desk.state.model and self.chooser.offers(name):
                 self.desk.choose_model(name)
             self._bring_back(project)

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.gui.finishing import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.settings import ExportSettings
 
 NAMES = {
@@ -118,7 +118,7 @@ class ExportView(QWidget):
         self.replace = QCheckBox("Replace earlier files")
         self.replace.setToolTip("Files of the same names in that folder; others stay")
         self.button = QPushButton("Export")
-        self.button.clicked.connect(lambda: shown(self.export)())
+        self.button.clicked.connect(lambda: notify_errors(self.export)())
         self.stop = QPushButton("Stop")
         self.stop.clicked.connect(self.finisher.stop)
         self.bar = QProgressBar()

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.gui.bench import Bench
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.project import Project, is_project
 
 NO_PROJECT = "no project yet"
@@ -55,7 +55,7 @@ class ProjectLine(QWidget):
         button = QPushButton(text)
         button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         button.setToolTip(tip)
-        button.clicked.connect(lambda: shown(act)())
+        button.clicked.connect(lambda: notify_errors(act)())
         return button
 
     def show_project(self, project: Project) -> None:

@@ -7,21 +7,29 @@ napari's worker (0.9) leaves work to us, measured: it never closes the generator
 an error twice, and drops a RuntimeError (all of torch's are) with neither an error nor an end. So
 the relay below catches everything itself, and closes the job where it ran: what a job tidies up,
 such as tables of 500 images, would else hold the window up.
+
+torch is imported in a worker, as that takes seconds, and without triton: where OpenGL is Mesa's
+software (remote desktops, virtual screens), its LLVM is in the process once a window is open, and
+loading triton's LLVM beside it ends the process (measured: torch 2.15, triton 3.9, on Debian).
+torchvision pulls triton in, which only torch.compile needs.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Protocol
 
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import SamicError
-from napari_samic.gui import heap, torch_once
 
 TRIM_S = 1.0
 """A long job gives back so often what it has freed."""
@@ -145,17 +153,17 @@ class _Running:
             return (yield from self._steps())
         finally:
             if self.title and time.monotonic() - started > TRIM_S:
-                heap.trim()
+                malloc_trim()
 
     def _steps(self) -> Generator[Step, None, Any]:
         trimmed = time.monotonic()
         try:
             if not self.cancelled:
-                torch_once.load()
+                load_torch()
             while not self.cancelled:
                 step = next(self.job)
                 if self.title and time.monotonic() - trimmed > TRIM_S:
-                    heap.trim()
+                    malloc_trim()
                     trimmed = time.monotonic()
                 yield step
         except StopIteration as stop:
@@ -240,3 +248,67 @@ def show(error: Exception) -> None:
         notifications.show_error(str(error))
     else:
         notifications.notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def notify_errors(act: Callable[..., object]) -> Callable[..., None]:
+    """A button's act, with errors of ours turned into a notification."""
+
+    @wraps(act)
+    def guarded(*args: Any) -> None:
+        try:
+            act(*args)
+        except SamicError as error:
+            show(error)
+
+    return guarded
+
+
+def malloc_trim() -> None:
+    """Give the memory that a job has freed back to the system; takes 5 ms.
+
+    glibc keeps it, apart for each worker: after a training 300 MB that nobody used. Does nothing
+    where the C library is another.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+# --- torch
+
+_torch_lock = threading.Lock()
+
+
+def load_torch() -> None:
+    """Import torch and torchvision, and leave the window a core. To be called in each worker.
+
+    torch counts threads for each thread that calls it; a new one takes what was set last.
+    """
+    with _torch_lock:
+        with _without("triton"):
+            import torch
+            import torchvision.ops  # noqa: F401
+        torch.set_num_threads(torch_threads(torch.get_num_threads()))
+
+
+def torch_threads(wanted: int, cores: int | None = None) -> int:
+    """Threads for torch: at most `wanted`, and one core fewer than there are.
+
+    >>> torch_threads(8, cores=4), torch_threads(2, cores=4), torch_threads(1, cores=1)
+    (3, 2, 1)
+    """
+    return min(wanted, max(1, (cores or os.cpu_count() or 1) - 1))
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let `import module` fail, unless it was imported already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if sys.modules.get(module) is None:
+            sys.modules.pop(module, None)

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 
 from napari_samic.errors import SettingsError
 from napari_samic.gui.bench import Bench
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.propagate import Propagator
 from napari_samic.gui.propagatestage import PropagateStage
@@ -48,7 +48,7 @@ class PropagateStep:
         self.panel = PropagatePanel(self._verbs())
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
-        self._typed = later(self.widget, _TYPING_MS, shown(self._change))
+        self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
         self._keep = later(self.widget, _KEEP_MS, self.presenter.shelf.keep)
         self.presenter.listeners.append(self._changed)
         self.panel.form.changed.connect(self._typed.start)
@@ -69,7 +69,7 @@ class PropagateStep:
             "again": run.again,
             "show": self.presenter.open_page,
         }
-        return {name: shown(act) for name, act in plain.items()}
+        return {name: notify_errors(act) for name, act in plain.items()}
 
     def _watch(self, on: bool) -> None:
         try:

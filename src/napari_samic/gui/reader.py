@@ -64,14 +64,14 @@ def read_project(path: str | Sequence[str]) -> list[Any]:
     from napari import current_viewer
     from qtpy.QtCore import QTimer
 
-    from napari_samic.gui.guarding import shown
-    from napari_samic.gui.opening import open_project
+    from napari_samic.gui.commands import open_project_in
+    from napari_samic.gui.jobs import notify_errors
 
     place, viewer = path if isinstance(path, str) else path[0], current_viewer()
     if viewer is None:
         raise InputError(f"{place}: a project opens in napari's window. Start napari first.")
     # napari is still reading: it would take the layers made meanwhile for those of this path
-    QTimer.singleShot(0, lambda: shown(open_project)(viewer, place))
+    QTimer.singleShot(0, lambda: notify_errors(open_project_in)(viewer, place))
     return [(None,)]
 
 

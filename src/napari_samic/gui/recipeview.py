@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.replayer import Replayer
 
 KINDS = "Recipes (*.yaml *.yml)"
@@ -73,7 +73,7 @@ class RecipeView(QWidget):
 
     def refresh(self) -> None:
         """Show the recipe as it is now."""
-        shown(self._show_text)()
+        notify_errors(self._show_text)()
         path = self.replayer.shown
         self.place.setText(path.name if path is not None else "No project is open.")
         self.place.setToolTip(str(path or ""))
@@ -140,5 +140,5 @@ def _button(name: str, act: Callable[[], None], tip: str) -> QPushButton:
     button = QPushButton(name)
     button.setToolTip(tip)
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-    button.clicked.connect(lambda: shown(act)())
+    button.clicked.connect(lambda: notify_errors(act)())
     return button

@@ -153,7 +153,7 @@ def _sameness(figures: dict[str, Any]) -> str:
 
 def _rewritten(source: Path, target: Path) -> Job[Path]:
     """A copy whose relative paths begin in its own folder."""
-    from napari_samic.recipes.moving import moved
+    from napari_samic.recipes.places import moved
 
     yield Step(0, 1, target.name)
     text = moved(source, target)

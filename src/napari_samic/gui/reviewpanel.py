@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QMessageBox, QTabWidget, QWidget
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.exportview import ExportView
 from napari_samic.gui.finishing import Finisher
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.queueview import KEYS, QueueView
 from napari_samic.gui.recipeview import RecipeView
@@ -61,8 +61,8 @@ class ReviewStep:
             bar.setDrawBase(False)  # a white line on napari's dark ground
         self.tabs.currentChanged.connect(lambda _: self.recipe.refresh())
         self.widget: QWidget = self.tabs
-        self._rest = later(self.tabs, PAUSE_MS, shown(self._take_labels))
-        self._soon = later(self.tabs, 0, shown(self._take_points))
+        self._rest = later(self.tabs, PAUSE_MS, notify_errors(self._take_labels))
+        self._soon = later(self.tabs, 0, notify_errors(self._take_points))
         self._connect()
 
     def _connect(self) -> None:
@@ -102,7 +102,7 @@ class ReviewStep:
             "score": self._score,
         }
         tools = {t: partial(self.use_tool, t) for t in ("positive", "negative", "select", "brush")}
-        return {name: shown(act) for name, act in (plain | tools).items()}
+        return {name: notify_errors(act) for name, act in (plain | tools).items()}
 
     def _settled(self, act: Callable[[], None]) -> Callable[[], None]:
         """A stroke that was just painted counts first."""

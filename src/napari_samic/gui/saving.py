@@ -1,22 +1,26 @@
 """Keeps the prompts: after each change in a recovery file or the project's folder; saves, loads.
 
 No file of the user is replaced unasked: only our recovery file, and the prompt file of a project
-that this session began or opened, which also keeps what prompt files have no place for (see
-`memory`). Knows no Qt and no napari.
+that this session began or opened, whose notes also keep what prompt files have no place for: marks
+of references, colours of classes and the model. Knows no Qt and no napari.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from napari_samic.contracts import Job, run
 from napari_samic.errors import InputError, OutputError, SamicError
-from napari_samic.gui import exchange, memory, recovery, work
+from napari_samic.gui import exchange, recovery, work
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.jobs import Calls, Runner
 from napari_samic.gui.project import Project
 from napari_samic.prompts import PromptFile
+
+KEY = "annotate"
 
 
 class Keeper:
@@ -124,7 +128,7 @@ class Keeper:
         self.state.forget()
         if data is not None:
             exchange.take(self.state, data)
-        memory.recall(self.state, project.notes)
+        recall(self.state, project.notes)
         self._enter(project)
         self._say(f"Opened {project.folder.name}.")
 
@@ -189,5 +193,47 @@ class Keeper:
         data = exchange.to_file(self.state, all_items=True)
         if self.project is None:
             return work.write_prompts(self.recovery, data)
-        memory.remember(self.state, self.project.notes)
+        remember(self.state, self.project.notes)
         return work.write_project(self.project, data)
+
+
+# --- notes of a project
+
+
+def remember(state: Annotator, notes: dict[str, Any]) -> None:
+    """Put it into the notes; what else is there stays."""
+    own = dict(notes.get(KEY, {}))
+    own["references"] = sorted(p.name for p in state.pages.values() if p.is_reference and p.items)
+    own["classes"] = {
+        str(label): {"name": style.name, "colour": style.colour}
+        for label in state.classes.labels
+        if (style := state.classes.style(label))
+    }
+    own["model"] = state.model or own.get("model", "")
+    notes[KEY] = own
+
+
+def recall(state: Annotator, notes: Mapping[str, Any]) -> None:
+    """Take it back; what is damaged is left out, since prompts are what counts."""
+    own = notes.get(KEY)
+    if not isinstance(own, dict):
+        return
+    marked = own.get("references")
+    for name in marked if isinstance(marked, list) else []:
+        if isinstance(name, str) and name in state.pages:
+            state.pages[name].is_reference = True
+    classes = own.get("classes")
+    for number, style in classes.items() if isinstance(classes, dict) else ():
+        if str(number).isdigit() and int(number) > 0 and isinstance(style, dict):
+            label = int(number)
+            state.classes.take({label: str(style.get("name") or f"class {label}")}, {label})
+            if re.fullmatch(r"#[0-9a-fA-F]{6}", str(style.get("colour"))):
+                state.classes.recolour(label, str(style["colour"]))
+    state.tell("classes")
+
+
+def model_of(notes: Mapping[str, Any]) -> str:
+    """The model that the project was annotated with; "" if none is known."""
+    own = notes.get(KEY)
+    found = own.get("model") if isinstance(own, dict) else None
+    return found if isinstance(found, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError, SamicError
-from napari_samic.gui import trainguide, trainwork
+from napari_samic.gui import trainwork
 from napari_samic.gui.course import Curves, Pace
 from napari_samic.gui.jobs import Calls, Handle
 from napari_samic.gui.project import Project
+from napari_samic.gui.sources import Found
 from napari_samic.gui.telling import sentence, sentences
 from napari_samic.gui.trainwork import KINDS, Order, Verdict
 from napari_samic.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
@@ -86,7 +87,7 @@ class Trainer:
     def missing(self) -> str:
         """Why training can't start; "" if it can."""
         epochs, has_model = self.of(TrainSettings).epochs, self.bench.desk.segmenter is not None
-        return trainguide.missing(self.bench.references(), epochs, has_model=has_model)
+        return _missing(self.bench.references(), epochs, has_model=has_model)
 
     def guide(self) -> str:
         """What to know or do before training."""
@@ -97,7 +98,7 @@ class Trainer:
             for n in self.bench.desk.state.classes.labels
         }
         epochs, found = self.of(TrainSettings).epochs, self.bench.references()
-        return self.missing() or trainguide.before(found, epochs, names)
+        return self.missing() or _advice(found, epochs, names)
 
     @property
     def device(self) -> str:
@@ -275,3 +276,36 @@ def _told(verdict: Verdict) -> str:
     """What the training did, and what is to be known of it."""
     text = f"{sentence(verdict.summary)}." if verdict.summary else "The new prompter is in use."
     return " ".join([text, *sentences(verdict.notices)])
+
+
+def _class_counts(found: Sequence[Found]) -> dict[int, int]:
+    """In how many references each class is."""
+    labels = [{i.label for i in one.page.items if i.is_askable} for one in found]
+    return {n: sum(n in one for one in labels) for n in sorted(set().union(*labels))}
+
+
+def _missing(found: Sequence[Found], epochs: int, *, has_model: bool) -> str:
+    """Why training can't start; "" if it can."""
+    if not found:
+        return "Annotate two images or more in the first step: what you click on is learned."
+    if epochs > 0 and max(_class_counts(found).values()) < 2:
+        return (
+            "Training needs two annotated images that show the same class. With one, set Epochs "
+            "to 0: the packaged prompter looks for its objects untrained (one-shot)."
+        )
+    return "" if has_model else "The model is being loaded."
+
+
+def _advice(found: Sequence[Found], epochs: int, names: Mapping[int, str]) -> str:
+    """What to know before a training that can start."""
+    count = f"{len(found)} reference{'s' * (len(found) != 1)}"
+    if epochs == 0:
+        return f"{count}. No epochs: the packaged prompter looks for their objects untrained."
+    lone = [names.get(label, str(label)) for label, n in _class_counts(found).items() if n < 2]
+    if lone:
+        return (
+            f"{count}. Only one shows {', '.join(lone)}: annotate another, so that it is learned."
+        )
+    if len(found) < 4:
+        return f"{count}. From four on, one is kept aside to judge the training."
+    return f"{count}. Some are kept aside to judge the training."

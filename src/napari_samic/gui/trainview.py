@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_samic.gui.forms import SettingsForm
 from napari_samic.gui.gallery import Gallery
-from napari_samic.gui.guarding import shown
+from napari_samic.gui.jobs import notify_errors
 from napari_samic.gui.plot import CurvePlot
 from napari_samic.gui.telling import sentences
 from napari_samic.gui.thumbs import ThumbList
@@ -44,7 +44,7 @@ class TrainPanel(QWidget):
 
     def __init__(self, verbs: dict[str, Callable[..., None]]) -> None:
         super().__init__()
-        self.verbs = {name: shown(act) for name, act in verbs.items()}
+        self.verbs = {name: notify_errors(act) for name, act in verbs.items()}
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(8)

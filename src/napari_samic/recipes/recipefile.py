@@ -14,9 +14,8 @@ from typing import Any
 
 from napari_samic.atomic import atomic_file
 from napari_samic.errors import FormatError
-from napari_samic.recipes.faults import FORMAT, VERSION, faults_of, kind_fault
 from napari_samic.recipes.fingerprint import CONTENTS, Fingerprint
-from napari_samic.recipes.kinds import KINDS, value_of
+from napari_samic.recipes.kinds import FORMAT, KINDS, VERSION, faults_of, kind_fault, value_of
 from napari_samic.recipes.plainyaml import dumped, read_plain
 from napari_samic.textfiles import first_of, read_text
 

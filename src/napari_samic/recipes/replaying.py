@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import SamicError
-from napari_samic.recipes.checks import Findings, check
 from napari_samic.recipes.kinds import KINDS, of_group
-from napari_samic.recipes.plan import Planned, make_plan
+from napari_samic.recipes.plan import Findings, Planned, check, make_plan
 from napari_samic.recipes.recipefile import load_recipe
 from napari_samic.recipes.recording import results_of
 from napari_samic.recipes.unfinished import ReplayState
