@@ -71,16 +71,15 @@ def data(folder: Path) -> None:
     recorded = folder / "recorded"
     annotate(folder, recorded / "a", record=folder / "recipe.yaml")
     segment(folder, recorded / "s", record=folder / "recipe.yaml")
-    run(recipes.job("export", recorded / "s", out=recorded / "x", settings=EVERYTHING,
-                    record=folder / "recipe.yaml"))  # fmt: skip
+    run(recipes.recorded(pipeline.export, folder / "recipe.yaml")(
+        recorded / "s", out=recorded / "x", settings=EVERYTHING,
+    ))  # fmt: skip
 
 
 def annotate(folder: Path, out: Path, **more: Any) -> object:
     images = [folder / "images" / f"c{i}.tif" for i in range(9)]
     masks = folder / "masks"
-    return run(
-        recipes.job("annotate", images, masks=masks, simulate=True, out=out, device="cpu", **more)
-    )
+    return run(pipeline.annotate(images, masks=masks, simulate=True, out=out, device="cpu", **more))
 
 
 def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> object:
@@ -92,7 +91,7 @@ def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> obj
 
 def segment(folder: Path, out: Path, **more: Any) -> object:
     images, prompter = folder / "images", folder / "p.pt"
-    return run(recipes.job("segment", images, prompter=prompter, out=out, device="cpu", **more))
+    return run(pipeline.segment(images, prompter=prompter, out=out, device="cpu", **more))
 
 
 def commands(folder: Path) -> dict[str, Command]:

@@ -243,15 +243,15 @@ class ReadCounter:
 
 def train(window: Window, epochs: int) -> Ticker:
     """Stalls while a prompter is trained; it goes into the project."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
     from napari_samic.gui.jobs import Calls
     from napari_samic.settings import TrainSettings
 
     ended: list[bool] = []
-    job = recipes.job(
-        "train", window.folder / "references", masks=window.folder / "masks",
+    job = recipes.recorded(pipeline.train, window.project.recipe)(
+        window.folder / "references", masks=window.folder / "masks",
         out=window.project.prompter_file, settings=TrainSettings(epochs=epochs, patience=epochs),
-        overwrite=True, record=window.project.recipe,
+        overwrite=True,
     )  # fmt: skip
     calls = Calls(on_end=lambda: ended.append(True))
     with Ticker() as ticker:

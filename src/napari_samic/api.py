@@ -6,8 +6,8 @@
 512
 
 Parameters are those of the jobs in `napari_samic.pipeline`, and `record`, which adds the call to a
-recipe; for progress or cancelling, take the job from there (`recipes.job` for one that is recorded)
-and give it to `napari_samic.run(job, on_step)`.
+recipe; for progress or cancelling, take the job from there (`recipes.recorded` for one that is
+recorded) and give it to `napari_samic.run(job, on_step)`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
 def _recorded(job: Callable[..., Job[pipeline.Outcome]]) -> Callable[..., pipeline.Outcome]:
     @wraps(job)
     def call(*args: Any, record: Path | str | None = None, **kwargs: Any) -> pipeline.Outcome:
-        return run(recipes.job(job.__name__, *args, record=record, **kwargs))
+        return run(recipes.recorded(job, record)(*args, **kwargs))
 
     own = inspect.signature(job)
     record = inspect.signature(call, follow_wrapped=False).parameters["record"]

@@ -285,6 +285,17 @@ def run(job: Job[R], on_step: Callable[[Step], None] | None = None) -> R:
         job.close()
 
 
+def map_progress(job: Job[R], change: Callable[[Step], Step]) -> Job[R]:
+    """Relay a job, each of its Steps changed; it is closed when this is."""
+    try:
+        while True:
+            yield change(next(job))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        job.close()
+
+
 @runtime_checkable
 class Prompter(Protocol):
     """Answers where the objects of the references are in another image."""

@@ -4,7 +4,7 @@ import pytest
 from discs import Inline
 
 import napari_samic
-from napari_samic import recipes
+from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
 from napari_samic.errors import FormatError, InputError
 from napari_samic.gui.project import Project
@@ -24,9 +24,9 @@ def replayer(project):
 
 @pytest.fixture
 def recorded(project, prompter, scenes):
-    job = recipes.job(
-        "segment", scenes / "images", prompter=prompter, out=project.results_folder,
-        device="cpu", settings=SegmentSettings(), record=project.recipe,
+    job = recipes.recorded(pipeline.segment, project.recipe)(
+        scenes / "images", prompter=prompter, out=project.results_folder,
+        device="cpu", settings=SegmentSettings(),
     )  # fmt: skip
     return run(job)
 

@@ -147,10 +147,10 @@ def test_a_training_with_others_is_recorded_told_and_replayed(
         write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
     few = AdaptSettings(adapt_steps=9, adapt_batch=2)
     outcome = run(
-        recipes.job(
-            "train", [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
+        recipes.recorded(pipeline.train, tmp_path / "r.yaml")(
+            [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
             others=tmp_path / "more", out=tmp_path / "p.pt", model=toy, device="cpu",
-            settings=QUICK, adapt=few, record=tmp_path / "r.yaml",
+            settings=QUICK, adapt=few,
         )
     )  # fmt: skip
     assert outcome.figures["others"] == 2

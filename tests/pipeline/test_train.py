@@ -258,9 +258,9 @@ def test_stopped_training_is_recorded_as_the_epochs_it_did_and_goes_on(toy, tmp_
     how, mark = TrainSettings(epochs=3, views=1), tmp_path / "mark"
 
     def job(name, **more):
-        return run(recipes.job(
-            "train", folder / "images", masks=folder / "masks", out=tmp_path / name, model=toy,
-            device="cpu", settings=how, record=tmp_path / f"{name}.yaml", **more,
+        return run(recipes.recorded(pipeline.train, tmp_path / f"{name}.yaml")(
+            folder / "images", masks=folder / "masks", out=tmp_path / name, model=toy,
+            device="cpu", settings=how, **more,
         ))  # fmt: skip
 
     stopped = job("stopped.pt", stop=after_one_epoch, resume=mark)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_samic import recipes
+from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
 from napari_samic.errors import FormatError, InputError
 from napari_samic.masks import read_labels
@@ -49,9 +49,10 @@ def record(folder):
     save_review(review, {"q3": Verdict("accepted"),
                          "q4": Verdict("edited", "", "q4.tif", sha256)})  # fmt: skip
     path = folder / "recipe.yaml"
-    run(recipes.job("accept", folder / "labels", review=review, edits=folder / "reviewed" / "edits",
-                    out=folder / "kept", record=path))  # fmt: skip
-    run(recipes.job("export", folder / "kept", out=folder / "out", settings=HOW, record=path))
+    run(recipes.recorded(pipeline.accept, path)(
+        folder / "labels", review=review, edits=folder / "reviewed" / "edits", out=folder / "kept",
+    ))  # fmt: skip
+    run(recipes.recorded(pipeline.export, path)(folder / "kept", out=folder / "out", settings=HOW))
     return folder
 
 

@@ -54,7 +54,11 @@ def test_every_job_is_recorded_with_what_differs_from_the_defaults(original, toy
     ],
 )  # fmt: skip
 def test_settings_are_plain_values(project, toy, options, settings):
-    run(recipes.job("annotate", **annotated(project, toy, **options), record=project / "r.yaml"))
+    run(
+        recipes.recorded(pipeline.annotate, project / "r.yaml")(
+            **annotated(project, toy, **options)
+        )
+    )
     (step,) = recipes.load_recipe(project / "r.yaml").steps
     assert step.settings == {"simulate": True, **settings}
 
@@ -65,7 +69,7 @@ def test_paths_are_relative_in_the_folder_of_the_recipe_and_whole_elsewhere(
     monkeypatch.chdir(project / "images")
     images = ["p0.png", project / "images" / "p[12].png"]
     arguments = annotated(project, toy, images=images, masks="../masks", out=tmp_path / "far")
-    run(recipes.job("annotate", **arguments, record="../r.yaml"))
+    run(recipes.recorded(pipeline.annotate, "../r.yaml")(**arguments))
     (step,) = recipes.load_recipe(project / "r.yaml").steps
     assert step.inputs == {"images": ("images/p0.png", "images/p[12].png"), "masks": "masks"}
     assert step.out == str(tmp_path / "far")
@@ -75,8 +79,8 @@ def test_stack_is_one_label_file(project, toy, tmp_path, prompter):
     import tifffile
 
     tifffile.imwrite(tmp_path / "s.tif", np.zeros((2, 40, 50), np.uint8), photometric="minisblack")
-    job = recipes.job(
-        "segment", tmp_path / "s.tif", prompter=prompter, out=tmp_path / "o", record=tmp_path / "r",
+    job = recipes.recorded(pipeline.segment, tmp_path / "r")(
+        tmp_path / "s.tif", prompter=prompter, out=tmp_path / "o",
         peaks=PeakSettings(floor=0.0),
     )  # fmt: skip
     assert run(job).done == ("s[0]", "s[1]")
@@ -98,7 +102,7 @@ REFUSED = [
 def test_file_that_is_no_recipe_is_refused_before_the_work(project, toy, text, error, message):
     (project / "r.yaml").write_text(text)
     with pytest.raises(error, match=message):
-        run(recipes.job("annotate", **annotated(project, toy), record=project / "r.yaml"))
+        run(recipes.recorded(pipeline.annotate, project / "r.yaml")(**annotated(project, toy)))
     assert (project / "r.yaml").read_text() == text
     assert nothing_ran(project)
 
@@ -121,7 +125,7 @@ def test_what_can_not_be_recorded_is_told_before_the_work(project, toy, change, 
     record = project / change.get("record", "r.yaml")
     change = {k: v for k, v in change.items() if k != "record"}
     with pytest.raises(error, match=message):
-        run(recipes.job("annotate", **annotated(project, toy, **change), record=record))
+        run(recipes.recorded(pipeline.annotate, record)(**annotated(project, toy, **change)))
     assert nothing_ran(project)
     assert not record.is_file()
 
@@ -140,8 +144,8 @@ def part(monkeypatch):
 def test_cancelled_or_failed_job_leaves_the_recipe_as_it_was(project, part):
     path = project / "recipe.yaml"
     before = path.read_bytes()
-    make = lambda: recipes.job(  # noqa: E731
-        "evaluate", predictions=project / "masks", truth=project / "truth", record=path
+    make = lambda: recipes.recorded(pipeline.evaluate, path)(  # noqa: E731
+        predictions=project / "masks", truth=project / "truth"
     )
     job = make()
     while next(job).message != "half":
@@ -155,7 +159,7 @@ def test_cancelled_or_failed_job_leaves_the_recipe_as_it_was(project, part):
 
 def test_step_that_another_recorded_meanwhile_is_kept(project, toy):
     path = project / "r.yaml"
-    job = recipes.job("annotate", **annotated(project, toy), record=path)
+    job = recipes.recorded(pipeline.annotate, path)(**annotated(project, toy))
     next(job)
     recipes.append_step(path, recipes.RecipeStep("evaluate", {"predictions": "x", "truth": "y"}))
     run(job)
@@ -163,5 +167,6 @@ def test_step_that_another_recorded_meanwhile_is_kept(project, toy):
 
 
 def test_without_a_recipe_it_is_the_job_itself(project, toy):
-    assert run(recipes.job("annotate", **annotated(project, toy))).done == ("p0", "p1", "p2")
+    assert recipes.recorded(pipeline.annotate, None) is pipeline.annotate
+    assert run(pipeline.annotate(**annotated(project, toy))).done == ("p0", "p1", "p2")
     assert [p.name for p in project.iterdir() if p.suffix == ".yaml"] == ["recipe.yaml"]

@@ -108,14 +108,14 @@ def annotate(
     segment: SegmentSettings,
 ) -> None:
     """Turn prompts, or simulated clicks, into masks and a prompt file."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
     from napari_samic.pipeline.common import check_channels
 
-    job = recipes.job(
-        "annotate", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+    job = recipes.recorded(pipeline.annotate, record)(
+        images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
         simulate=simulate, model=model, device=device, channels=check_channels(channels),
         axes=axes, series=series,
-        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite, record=record,
+        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -174,15 +174,15 @@ def train(
     adapt: AdaptSettings,
 ) -> None:
     """Train a prompter from a few annotated images."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
     from napari_samic.pipeline.common import check_channels
 
     del paper  # in the settings
-    job = recipes.job(
-        "train", images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
+    job = recipes.recorded(pipeline.train, record)(
+        images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
         others=others or None, model=model, device=device, channels=check_channels(channels),
         axes=axes, series=series, settings=settings, prompter=prompter,
-        heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite, record=record,
+        heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     told = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
@@ -240,16 +240,16 @@ def segment(
     refine: RefineSettings,
 ) -> None:
     """Segment images with a trained prompter."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
     from napari_samic.pipeline.segment import stored_peaks
 
     del paper  # in the settings
-    job = recipes.job(
-        "segment", images, prompter=prompter, out=out, model=model, encoder=encoder,
+    job = recipes.recorded(pipeline.segment, record)(
+        images, prompter=prompter, out=out, model=model, encoder=encoder,
         method=method, device=device, axes=axes, series=series, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,
-        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, record=record,
+        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -271,11 +271,11 @@ def evaluate(
     json_: AsJson = False,
 ) -> None:
     """Score label files against ground truth."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
 
-    job = recipes.job(
-        "evaluate", predictions=predictions, truth=truth, mask_values=mask_values, out=out,
-        overwrite=overwrite, record=record,
+    job = recipes.recorded(pipeline.evaluate, record)(
+        predictions=predictions, truth=truth, mask_values=mask_values, out=out,
+        overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures

@@ -29,11 +29,11 @@ def accept(
     json_: AsJson = False,
 ) -> None:
     """Copy what a review accepts to a clean folder, edited labels in place of predicted ones."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
 
-    job = recipes.job(
-        "accept", results, review=review, out=out, edits=edits, prompts=prompts,
-        overwrite=overwrite, record=record,
+    job = recipes.recorded(pipeline.accept, record)(
+        results, review=review, out=out, edits=edits, prompts=prompts,
+        overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures
@@ -58,11 +58,10 @@ def export(
     settings: ExportSettings,
 ) -> None:
     """Write results as label TIFF, PNG, OME-Zarr, COCO, GeoJSON, measurements or prompts."""
-    from napari_samic import recipes
+    from napari_samic import pipeline, recipes
 
-    job = recipes.job(
-        "export", results, out=out, classes=classes, settings=settings, overwrite=overwrite,
-        record=record,
+    job = recipes.recorded(pipeline.export, record)(
+        results, out=out, classes=classes, settings=settings, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     found = outcome.figures

@@ -163,16 +163,17 @@ def _exported(
     overwrite: bool,
 ) -> Job[Any]:
     """Keep the review as it is now, accept, and export; both jobs are recorded."""
+    from napari_samic import pipeline
+
     frozen = yield from freezing
     results, classes = project.results_folder, frozen.prompts
     if source == ACCEPTED_RESULTS:
         results, classes = project.folder / "accepted", None  # it has the names already
-        yield from recipes.job(
-            "accept", project.results_folder, review=frozen.review, edits=frozen.edits,
-            prompts=frozen.prompts, out=results, overwrite=True, record=project.recipe,
+        yield from recipes.recorded(pipeline.accept, project.recipe)(
+            project.results_folder, review=frozen.review, edits=frozen.edits,
+            prompts=frozen.prompts, out=results, overwrite=True,
         )  # fmt: skip
-    job = recipes.job(
-        "export", results, out=folder, classes=classes, settings=settings, overwrite=overwrite,
-        record=project.recipe,
+    job = recipes.recorded(pipeline.export, project.recipe)(
+        results, out=folder, classes=classes, settings=settings, overwrite=overwrite,
     )  # fmt: skip
     return (yield from job)

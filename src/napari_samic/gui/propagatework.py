@@ -20,6 +20,7 @@ from napari_samic.contracts import (
     Plane,
     Segmentation,
     Step,
+    map_progress,
 )
 from napari_samic.errors import InputError, StaleError
 from napari_samic.gui import trust
@@ -162,6 +163,8 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
     paths = yield from images
     names = yield from _names_of(paths)
     keep = results.protected()
+    from napari_samic import pipeline
+
     todo = [p for p in paths if _is_free(names[p], results, keep, anew=order.anew)]
     if not todo:
         msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
@@ -175,18 +178,16 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
         raise InputError(msg)
     if order.anew:
         results.set_aside((name for path in todo for name in names[path]), tables=foreign)
-    job = recipes.job(
-        "segment",
+    job = recipes.recorded(pipeline.segment, order.recipe)(
         todo,
         prompter=order.prompter,
         out=results.folder,
         settings=order.settings,
         peaks=order.peaks,
         heatmaps=True,
-        record=order.recipe,
     )
     try:
-        return (yield from _brief(job))
+        return (yield from map_progress(job, _brief))
     except StaleError as error:
         raise InputError(f"there are {error.why}. Let them be done again.") from error
 
@@ -214,18 +215,9 @@ def _is_free(names: Names, results: LabelFiles, keep: set[str], *, anew: bool) -
     return not anew and any(not results.file(name).is_file() for name in free)
 
 
-def _brief(job: Job[Outcome]) -> Job[Outcome]:
-    """Without what is said of each image: it would push rate and time left out of napari's bar."""
-    try:
-        while True:
-            step = next(job)
-            told = "plane" in step.data or "skipped" in step.data
-            yield replace(step, message="") if told else step
-    except StopIteration as stop:
-        outcome: Outcome = stop.value
-        return outcome
-    finally:
-        job.close()
+def _brief(step: Step) -> Step:
+    """Without what is said of an image: it would push rate and time left out of napari's bar."""
+    return replace(step, message="") if {"plane", "skipped"} & step.data.keys() else step
 
 
 def _is_foreign(results: LabelFiles, prompter: Path) -> bool:

@@ -77,7 +77,7 @@ class Trainer:
 
     def of(self, kind: type[S]) -> S:
         """The chosen settings of one kind."""
-        return cast(S, self.chosen[kind])
+        return trainwork.chosen(self.chosen, kind)
 
     @property
     def is_busy(self) -> bool:

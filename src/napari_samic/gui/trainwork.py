@@ -7,15 +7,15 @@ know Qt or napari. Heavy modules are imported inside, so in the worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from napari_samic import recipes
 from napari_samic.atomic import output_error
-from napari_samic.contracts import Job, Step
+from napari_samic.contracts import Job, Step, map_progress
 from napari_samic.errors import InputError, SamicError
 from napari_samic.gui.project import Project
 from napari_samic.settings import (
@@ -35,7 +35,12 @@ KINDS: tuple[type[Settings], ...] = (
     PeakSettings,
     AdaptSettings,
 )
-_PARAMETERS = dict(zip(KINDS, ("settings", "prompter", "heat", "peaks", "adapt"), strict=True))
+S = TypeVar("S", bound=Settings)
+
+
+def chosen(settings: Mapping[type[Settings], Settings], kind: type[S]) -> S:
+    """The settings of one kind."""
+    return cast(S, settings[kind])
 
 
 def new_file(project: Project) -> Path:
@@ -157,14 +162,18 @@ def train(order: Order) -> Job[Verdict]:
     SamicError
         As `annotate` and `train` of the pipeline; prompter and recipe are as they were.
     """
+    from napari_samic import pipeline
+
     project = order.project
     yield Step(0, 0, "preparing the references", {"phase": "files"})
     images, prompts = yield from order.references
-    job = recipes.job(
-        "annotate", images, out=project.references_folder, prompts=prompts, model=order.model,
-        overwrite=True, record=project.recipe,
+    job = recipes.recorded(pipeline.annotate, project.recipe)(
+        images, out=project.references_folder, prompts=prompts, model=order.model,
+        overwrite=True,
     )  # fmt: skip
-    yield from _phased(job, "annotate")
+    yield from map_progress(
+        job, lambda step: replace(step, data={**step.data, "phase": "annotate"})
+    )
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
     told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
@@ -177,6 +186,8 @@ def train(order: Order) -> Job[Verdict]:
 
 
 def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
+    from napari_samic import pipeline
+
     project = order.project
     keep(project, new_file(project))
     mark = mark_file(project)
@@ -185,14 +196,15 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
         mark.unlink(missing_ok=True)
     elif not mark.exists():
         raise InputError("There is no training to go on with. Start a new one.")
-    chosen: dict[str, Any] = {_PARAMETERS[kind]: order.chosen[kind] for kind in KINDS}
-    how, growing = chosen["settings"], chosen["adapt"]
+    how, growing = chosen(order.chosen, TrainSettings), chosen(order.chosen, AdaptSettings)
     others: list[Path] = []
     if order.others and growing.adapt and how.epochs and len(images) >= OTHERS_FROM:
         others = yield from order.others(how.seed)
-    job = recipes.job(
-        "train", images, out=new_file(project), prompts=prompts, others=others or None,
-        model=order.model, **chosen, stop=order.stop, resume=mark, record=new_step(project),
+    job = recipes.recorded(pipeline.train, new_step(project))(
+        images, out=new_file(project), prompts=prompts, others=others or None,
+        model=order.model, settings=how, adapt=growing,
+        prompter=chosen(order.chosen, PrompterSettings), heat=chosen(order.chosen, HeatMapSettings),
+        peaks=chosen(order.chosen, PeakSettings), stop=order.stop, resume=mark,
     )  # fmt: skip
     try:
         outcome = yield from job
@@ -205,18 +217,6 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
     else:
         mark_file(project).unlink(missing_ok=True)
     return outcome
-
-
-def _phased(job: Job[Any], phase: str) -> Job[Any]:
-    """A job whose steps tell a phase."""
-    try:
-        while True:
-            step = next(job)
-            yield replace(step, data={**step.data, "phase": phase})
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        job.close()
 
 
 def _compared(

@@ -7,10 +7,11 @@ adds nothing. Imports the jobs when one is called: they bring torch.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from napari_samic import __version__
 from napari_samic.atomic import check_free
@@ -27,38 +28,41 @@ from napari_samic.recipes.recipefile import PathText, Recipe, RecipeStep, append
 if TYPE_CHECKING:
     from napari_samic.pipeline import Outcome
 
+P = ParamSpec("P")
 
-def job(name: str, /, *args: Any, record: Path | str | None = None, **kwargs: Any) -> Job[Outcome]:
-    """Make a job of the pipeline by its name, and have it recorded.
+
+def recorded(
+    make: Callable[P, Job[Outcome]], record: Path | str | None
+) -> Callable[P, Job[Outcome]]:
+    """A job of the pipeline that adds a step to a recipe when it is done.
 
     Parameters
     ----------
-    name : str
-        annotate, train, segment, evaluate, accept or export.
-    record : Path, optional
-        Recipe to add the step to when it is done; made if need be.
+    make : callable
+        `pipeline.annotate`, `train`, `segment`, `evaluate`, `accept` or `export`.
+    record : Path or None
+        The recipe; made if need be. None: the job as it is.
 
     Returns
     -------
-    Job of Outcome
-
-    Raises
-    ------
-    FormatError
-        `record` is a file but no recipe.
-    InputError
-        An input that has no path, such as an array.
+    callable
+        Takes what `make` takes. Its job raises a FormatError if `record` is a file but no recipe,
+        and an InputError for an input that has no path, such as an array.
     """
-    from napari_samic import pipeline
-
-    make = getattr(pipeline, name)
     if record is None:
-        return make(*args, **kwargs)  # type: ignore[no-any-return]
-    arguments = inspect.signature(make).bind(*args, **kwargs).arguments
-    return _recorded(make, name, arguments, Path(record))
+        return make
+
+    @wraps(make)
+    def job(*args: P.args, **kwargs: P.kwargs) -> Job[Outcome]:
+        arguments = inspect.signature(make).bind(*args, **kwargs).arguments
+        return _recorded(make, arguments, Path(record))
+
+    return job
 
 
-def _recorded(make: Any, name: str, arguments: dict[str, Any], path: Path) -> Job[Outcome]:
+def _recorded(
+    make: Callable[..., Job[Outcome]], arguments: dict[str, Any], path: Path
+) -> Job[Outcome]:
     from napari_samic.pipeline.common import make_folder
 
     check_free(path, overwrite=True)
@@ -67,6 +71,7 @@ def _recorded(make: Any, name: str, arguments: dict[str, Any], path: Path) -> Jo
     if arguments.get("out") is not None and Path(arguments["out"]).resolve() == path.resolve():
         raise InputError(f"{path}: can't be both the result and the recipe. Name another recipe.")
     make_folder(path.parent)
+    name = make.__name__
     step = yield from describe(name, arguments, Recipe(path, ()).folder)
     outcome: Outcome = yield from make(**arguments)
     results = yield from results_of(name, outcome)

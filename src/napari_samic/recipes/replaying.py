@@ -6,13 +6,13 @@ Imports the jobs when the first step begins: they bring torch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_samic.contracts import Job, Step
+from napari_samic.contracts import Job, Step, map_progress
 from napari_samic.errors import SamicError
 from napari_samic.recipes.kinds import KINDS, of_group
 from napari_samic.recipes.plan import Findings, Planned, check, make_plan
@@ -148,17 +148,21 @@ def _one(planned: Planned, count: int, overwrite: bool) -> Job[Outcome]:
     """Drive one step's job; its Steps say which it is."""
     from napari_samic import pipeline
 
+    jobs: dict[str, Callable[..., Job[Outcome]]] = {
+        "annotate": pipeline.annotate, "train": pipeline.train, "segment": pipeline.segment,
+        "evaluate": pipeline.evaluate, "accept": pipeline.accept, "export": pipeline.export,
+    }  # fmt: skip
     title = f"{planned.number}/{count} {planned.step.do}"
     yield Step(0, 0, f"{title}: begins", {"phase": "load", "step": planned.number})
+
+    def told(step: Step) -> Step:
+        data = {**step.data, "step": planned.number}
+        return replace(step, message=f"{title}: {step.message}", data=data)
+
     try:
-        job = getattr(pipeline, planned.step.do)(**_arguments(planned, overwrite))
-        with _threads(planned.step.threads), closing(job):
-            while True:
-                step = next(job)
-                data = {**step.data, "step": planned.number}
-                yield replace(step, message=f"{title}: {step.message}", data=data)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+        job = jobs[planned.step.do](**_arguments(planned, overwrite))
+        with _threads(planned.step.threads):
+            return (yield from map_progress(job, told))
     except SamicError as error:
         raise type(error)(f"{planned.place}: {error}") from error
 
