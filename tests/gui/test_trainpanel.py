@@ -188,7 +188,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     assert not s.panel.glow.isChecked()
     s.panel.glow.click()
     s.settle()
-    assert s.step.layer.is_there
+    assert s.step.layer.has("heat map")
     s.panel.glow.click()
     s.viewer.dims.set_point(0, 0)  # no reference
     s.panel.glow.click()

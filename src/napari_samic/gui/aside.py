@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from napari_samic.gui.stage import OURS
+from napari_samic.gui.owned_layers import OURS
 
 SUFFIX = "[SAMIC]"
 """Ends the names of layers that belong to a step."""

@@ -36,6 +36,12 @@ def frame(image: Any, factor: float) -> dict[str, Any]:
     }
 
 
+def flat_frame(image: Any, factor: float) -> dict[str, Any]:
+    """Scale and place of a flat layer over a slice."""
+    whole = frame(image, factor)
+    return {"scale": whole["scale"][-2:], "translate": whole["translate"][-2:]}
+
+
 def sparse(shape: tuple[int, ...]) -> Any:
     """Zeros that take memory only where they are written."""
     if np.prod(shape, dtype=float) * 4 <= _HUGE:

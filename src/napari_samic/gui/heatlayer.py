@@ -12,10 +12,12 @@ import numpy as np
 from napari_samic.gui import drawing
 from napari_samic.gui.aside import Aside
 from napari_samic.gui.gallery import Glow
-from napari_samic.gui.stage import OURS
+from napari_samic.gui.owned_layers import OURS, OwnedLayers
+
+KIND = "heat map"
 
 
-class HeatLayer:
+class HeatLayer(OwnedLayers):
     """One layer that comes and goes.
 
     Parameters
@@ -24,14 +26,13 @@ class HeatLayer:
     """
 
     def __init__(self, viewer: Any) -> None:
-        self.viewer = viewer
-        self.layer: Any | None = None
+        super().__init__(viewer)
         self._aside = Aside(viewer)
 
     @property
-    def is_there(self) -> bool:
-        """Whether it is in the viewer: the user may have removed it."""
-        return self.layer is not None and self.layer in self.viewer.layers
+    def layer(self) -> Any | None:
+        """The layer while it is shown; the user may have removed it."""
+        return self.layers.get(KIND)
 
     def show(self, glow: Glow, image: Any) -> None:
         """Put a heat map over the slice of `image`, the layer that it belongs to."""
@@ -47,7 +48,7 @@ class HeatLayer:
         place = np.zeros(image.ndim)
         place[leading - len(index) : leading] = index
         frame["translate"] = frame["translate"] + np.asarray(image.scale) * place
-        self.layer = Image(
+        layer = Image(
             glow.values[(None,) * leading],
             name=f"{glow.found.page.name} heat map [SAMIC]",
             colormap="inferno",
@@ -57,16 +58,11 @@ class HeatLayer:
             metadata={OURS: True},
             **frame,
         )
-        active = self.viewer.layers.selection.active
-        above = self.viewer.layers.index(image) + 1 if image in self.viewer.layers else 0
-        self.viewer.layers.insert(above, self.layer)
-        self.viewer.layers.selection.active = active
+        self.insert(KIND, layer, image)
         points = [one for one in self.viewer.layers if isinstance(one, Points)]
-        self._aside.hide(keep=(self.layer, *points))
+        self._aside.hide(keep=(layer, *points))
 
     def hide(self) -> None:
         """Take it away."""
         self._aside.bring_back()
-        layer, self.layer = self.layer, None
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        self.remove(KIND)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from napari_samic.errors import SamicError
-from napari_samic.gui.stage import OURS
+from napari_samic.gui.owned_layers import OURS
 
 
 def image_layers(viewer: Any) -> list[Any]:

@@ -17,8 +17,8 @@ from napari_samic.contracts import HeatMap, Segmentation
 from napari_samic.gui import drawing
 from napari_samic.gui.aside import SUFFIX, Aside
 from napari_samic.gui.labelstack import LabelStack
+from napari_samic.gui.owned_layers import OURS, OwnedLayers
 from napari_samic.gui.propagatework import Page
-from napari_samic.gui.stage import OURS
 
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
@@ -26,7 +26,7 @@ OUTLINE = "#5fe3ff"
 """Of the masks of a preview: to be seen over a heat map, where napari's own colours may be dark."""
 
 
-class PropagateStage:
+class PropagateStage(OwnedLayers):
     """See the module.
 
     Parameters
@@ -37,14 +37,10 @@ class PropagateStage:
     """
 
     def __init__(self, viewer: Any, on_paint: Callable[[], None]) -> None:
-        self.viewer, self._on_paint = viewer, on_paint
-        self.layers: dict[str, Any] = {}
+        super().__init__(viewer)
+        self._on_paint = on_paint
         self._aside = Aside(viewer)
         self._covered: Any | None = None
-
-    def has(self, kind: str) -> bool:
-        """Whether we made the layer and the user left it there."""
-        return kind in self.layers and self.layers[kind] in self.viewer.layers
 
     # --- preview
 
@@ -55,8 +51,7 @@ class PropagateStage:
         if heat is None or image not in self.viewer.layers:
             self.hide_preview()
             return
-        frame = drawing.frame(image, factor)
-        flat = {"scale": frame["scale"][-2:], "translate": frame["translate"][-2:]}
+        flat = drawing.flat_frame(image, factor)
         self._show_heat(image, heat, flat)
         if found is not None:
             self._show_masks(image, found, flat)
@@ -65,7 +60,7 @@ class PropagateStage:
     def hide_preview(self) -> None:
         """Take the layers of the preview away."""
         for kind in PREVIEW:
-            self._remove(kind)
+            self.remove(kind)
 
     def _show_heat(self, image: Any, heat: HeatMap, flat: dict[str, Any]) -> None:
         values = heat.values
@@ -101,7 +96,7 @@ class PropagateStage:
         places = [(p.points_rc[0], s) for p, s in zip(found.objects, found.scores, strict=True)]
         data = np.array([at for at, _ in places], float).reshape(-1, 2)
         scores = np.array([float(score) for _, score in places])
-        self._remove("predicted points")
+        self.remove("predicted points")
         self._add("predicted points", image, Points(
             data, size=max(3.0, max(found.labels.shape) / 60), canvas_size_limits=(2, 16),
             face_color="#ffe14d", border_color="#101010", border_width=0.12,
@@ -163,7 +158,7 @@ class PropagateStage:
         with suppress(ValueError, RuntimeError):
             layer.events.paint.disconnect(self._painted)
         if remove:
-            self._remove("results")
+            self.remove("results")
         else:
             layer.editable = False  # nobody would keep what is painted now
 
@@ -173,8 +168,8 @@ class PropagateStage:
         """Show an image with its labels, in place of the one before."""
         from napari.layers import Image, Labels
 
-        self._remove("labels")
-        self._remove("image")
+        self.remove("labels")
+        self.remove("image")
         picture = Image(page.image, rgb=True, name=f"{page.label} {SUFFIX}", metadata={OURS: True})
         labels = Labels(page.labels, name=f"{page.label} labels {SUFFIX}", opacity=0.55)
         labels.metadata[OURS] = True
@@ -189,22 +184,9 @@ class PropagateStage:
     def _add(self, kind: str, image: Any, layer: Any, *, above: bool = False) -> None:
         """Put a layer above the image, the kinds in their order; what is active stays active."""
         layer.name = f"{image.name} {kind} {SUFFIX}"
-        active = self.viewer.layers.selection.active
-        below = [image] if above else [image, *(
-            self.layers[k] for k in PREVIEW[: PREVIEW.index(kind)] if self.has(k)
-        )]  # fmt: skip
-        if self.has("results"):
-            below.append(self.layers["results"])
-        self.layers[kind] = layer
-        place = max(self.viewer.layers.index(one) for one in below) + 1
-        self.viewer.layers.insert(place, layer)
-        if active is not None and active in self.viewer.layers:
-            self.viewer.layers.selection.active = active
-
-    def _remove(self, kind: str) -> None:
-        layer = self.layers.pop(kind, None)
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        under = () if above else PREVIEW[: PREVIEW.index(kind)]
+        below = [self.layers[k] for k in (*under, "results") if self.has(k)]
+        self.insert(kind, layer, image, *below)
 
     def release(self) -> None:
         """Let go of all layers: the preview and the image of a folder go, results stay."""
@@ -213,5 +195,5 @@ class PropagateStage:
             self._covered.visible = True
         self._release_results(remove=False)
         for kind in (*PREVIEW, "labels", "image"):
-            self._remove(kind)
+            self.remove(kind)
         self.layers.clear()

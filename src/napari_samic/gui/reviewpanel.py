@@ -18,13 +18,13 @@ from napari_samic.gui.bench import Bench
 from napari_samic.gui.exportview import ExportView
 from napari_samic.gui.finishing import Finisher
 from napari_samic.gui.jobs import notify_errors
+from napari_samic.gui.owned_layers import OURS
 from napari_samic.gui.parts import later, scrolled
 from napari_samic.gui.queueview import KEYS, QueueView
 from napari_samic.gui.recipeview import RecipeView
 from napari_samic.gui.replayer import Replayer
 from napari_samic.gui.review import Reviewer
 from napari_samic.gui.reviewstage import ReviewStage
-from napari_samic.gui.stage import OURS
 
 PAUSE_MS = 250
 """A brush stroke is taken once the brush rests for so long."""

@@ -6,8 +6,8 @@ are hidden meanwhile. Must not know jobs, models or verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 
 from napari_samic.gui import drawing
 from napari_samic.gui.aside import SUFFIX, Aside
-from napari_samic.gui.drawing import NEGATIVE, POSITIVE
 from napari_samic.gui.opinions import Placed
+from napari_samic.gui.owned_layers import (
+    OURS,
+    OwnedLayers,
+    draw_points,
+    next_point,
+    point_rows,
+    points_layer,
+)
 from napari_samic.gui.sheets import NEW, Sheet
-from napari_samic.gui.stage import OURS
-
-_SYMBOLS = {True: "disc", False: "cross"}
 
 
-class ReviewStage:
+class ReviewStage(OwnedLayers):
     """See the module.
 
     Parameters
@@ -45,12 +49,10 @@ class ReviewStage:
     def __init__(
         self, viewer: Any, *, on_points: Callable[[], None], on_labels: Callable[[], None]
     ) -> None:
-        self.viewer = viewer
+        super().__init__(viewer)
         self.sign = True
-        self.layers: dict[str, Any] = {}
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._on_points, self._on_labels = on_points, on_labels
-        self._quiet = False
         self.aside = Aside(viewer)
 
     # --- to the layers
@@ -66,7 +68,7 @@ class ReviewStage:
             The image, if it is not.
         """
         frame = _frame(found)
-        with self._silent():
+        with self.silent():
             self._show_picture(picture)
             self._show_labels(sheet, frame)
             self._show_points(sheet, frame)
@@ -74,7 +76,7 @@ class ReviewStage:
     def _show_picture(self, picture: Any) -> None:
         from napari.layers import Image
 
-        layer = self._get("picture")
+        layer = self.get("picture")
         if picture is None:
             if layer is not None:
                 self.viewer.layers.remove(layer)
@@ -87,7 +89,7 @@ class ReviewStage:
     def _show_labels(self, sheet: Sheet, frame: dict[str, Any]) -> None:
         from napari.layers import Labels
 
-        layer, labels = self._get("labels"), np.array(sheet.labels)
+        layer, labels = self.get("labels"), np.array(sheet.labels)
         if layer is None:
             made = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
                           metadata={OURS: True}, **frame)  # fmt: skip
@@ -99,15 +101,9 @@ class ReviewStage:
         _place(layer, frame)
 
     def _show_points(self, sheet: Sheet, frame: dict[str, Any]) -> None:
-        from napari.layers import Points
-
-        layer = self._get("points")
+        layer = self.get("points")
         if layer is None:
-            layer = Points(
-                np.zeros((0, 2)), name=f"review points {SUFFIX}", metadata={OURS: True},
-                canvas_size_limits=(2, 24), border_color="#101010", border_width=0.1,
-                features={"object": np.zeros(0, int), "positive": np.zeros(0, bool)}, **frame,
-            )  # fmt: skip
+            layer = points_layer(f"review points {SUFFIX}", 2, metadata={OURS: True}, **frame)
             layer.events.data.connect(self._moved)
             self._add("points", layer)
             self.use_hand()
@@ -117,61 +113,52 @@ class ReviewStage:
 
     def draw_points(self, sheet: Sheet) -> None:
         """Draw the points anew."""
-        layer = self._get("points")
+        layer = self.get("points")
         if layer is None:
             return
         numbers = np.array([n for n, _ in sheet.points], int)
         signs = np.array([p[2] for _, p in sheet.points], bool)
-        with self._silent():
-            layer.selected_data = set()
-            layer.data = np.array([p[:2] for _, p in sheet.points], float).reshape(-1, 2)
-            layer.features = {"object": numbers, "positive": signs}
-            if len(numbers):
-                layer.symbol = [_SYMBOLS[bool(s)] for s in signs]
-                layer.face_color = [POSITIVE if s else NEGATIVE for s in signs]
-            self._next_point(layer)
+        places = np.array([p[:2] for _, p in sheet.points], float).reshape(-1, 2)
+        with self.silent():
+            draw_points(layer, places, numbers, signs, drawing.faces(np.ones_like(signs), signs))
+            next_point(layer, self.sign, NEW)
 
     def draw_labels(self, sheet: Sheet) -> None:
         """Draw the labels anew."""
-        layer = self._get("labels")
+        layer = self.get("labels")
         if layer is not None:
-            with self._silent():
+            with self.silent():
                 layer.data = np.array(sheet.labels)
-
-    def _next_point(self, layer: Any) -> None:
-        layer.feature_defaults = {"object": NEW, "positive": self.sign}
-        layer.current_symbol = _SYMBOLS[self.sign]
-        layer.current_face_color = POSITIVE if self.sign else NEGATIVE
 
     def use_points(self, sign: bool) -> None:
         """Let the next click be a positive or negative point."""
         self.sign = sign
-        layer = self._get("points")
+        layer = self.get("points")
         if layer is not None:
-            with self._silent():
+            with self.silent():
                 layer.selected_data = set()
-                self._next_point(layer)
+                next_point(layer, self.sign, NEW)
                 self.viewer.layers.selection.active = layer
                 layer.mode = "add"
 
     def use_hand(self) -> None:
         """Let the mouse change nothing, and keys of Review act."""
         for kind in ("labels", "points"):
-            layer = self._get(kind)
+            layer = self.get(kind)
             if layer is not None:
                 layer.mode = "pan_zoom"
                 self.viewer.layers.selection.active = layer
 
     def use_select(self) -> None:
         """Let points be dragged and deleted."""
-        layer = self._get("points")
+        layer = self.get("points")
         if layer is not None:
             self.viewer.layers.selection.active = layer
             layer.mode = "select"
 
     def use_brush(self) -> None:
         """Let labels be painted."""
-        layer = self._get("labels")
+        layer = self.get("labels")
         if layer is not None:
             self.viewer.layers.selection.active = layer
             layer.mode = "paint"
@@ -180,22 +167,16 @@ class ReviewStage:
 
     def points(self) -> list[Placed]:
         """What the points layer holds; 0 is of no object yet."""
-        layer = self._get("points")
-        if layer is None:
-            return []
-        rows = zip(layer.data, layer.features["object"], layer.features["positive"], strict=True)
-        return [(int(n), (float(at[-2]), float(at[-1]), bool(sign))) for at, n, sign in rows]
+        layer = self.get("points")
+        return [] if layer is None else [(n, point) for _, n, point in point_rows(layer)]
 
     def labels(self) -> NDArray[Any] | None:
         """What the labels layer holds."""
-        layer = self._get("labels")
+        layer = self.get("labels")
         return None if layer is None else np.asarray(layer.data)
 
     def _moved(self, event: Any) -> None:
-        action = getattr(event, "action", "")
-        if not self._quiet and str(getattr(action, "value", action)) in (
-            "added", "removed", "changed",
-        ):  # fmt: skip
+        if self.is_edit(event):
             self._on_points()
 
     def _painted(self, _event: Any = None) -> None:
@@ -203,10 +184,6 @@ class ReviewStage:
             self._on_labels()
 
     # --- coming and going
-
-    def _get(self, kind: str) -> Any | None:
-        layer = self.layers.get(kind)
-        return layer if layer is not None and layer in self.viewer.layers else None
 
     def _add(self, kind: str, layer: Any) -> None:
         self.layers[kind] = layer
@@ -220,35 +197,25 @@ class ReviewStage:
 
     def clear(self) -> None:
         """Take our layers off the viewer; the labels are files of the project."""
-        with self._silent():
-            for kind in list(self.layers):
-                layer = self._get(kind)
-                if layer is not None:
+        with self.silent():
+            for layer in list(self.layers.values()):
+                if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
-        for kind, event, slot in (
-            ("points", "data", self._moved), ("labels", "paint", self._painted),
-            ("labels", "labels_update", self._painted),
-        ):  # fmt: skip
-            if kind in self.layers:
+        if (points := self.layers.get("points")) is not None:
+            with suppress(ValueError, KeyError):
+                points.events.data.disconnect(self._moved)
+        if (labels := self.layers.get("labels")) is not None:
+            for event in (labels.events.paint, labels.events.labels_update):
                 with suppress(ValueError, KeyError):
-                    getattr(self.layers[kind].events, event).disconnect(slot)
+                    event.disconnect(self._painted)
         self.layers.clear()
-
-    @contextmanager
-    def _silent(self) -> Iterator[None]:
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
 
 
 def _frame(found: tuple[Any, Any, Any] | None) -> dict[str, Any]:
     """Scale and place of a flat layer over the image."""
     if found is None:
         return {"scale": np.ones(2), "translate": np.zeros(2)}
-    whole = drawing.frame(found[0], found[1].factor)
-    return {"scale": whole["scale"][-2:], "translate": whole["translate"][-2:]}
+    return drawing.flat_frame(found[0], found[1].factor)
 
 
 def _place(layer: Any, frame: dict[str, Any]) -> None:

@@ -7,26 +7,29 @@ deletes is made again when it is needed. Must not know jobs, models or what a ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from napari_samic.gui import drawing
 from napari_samic.gui.classes import Classes
-from napari_samic.gui.drawing import NEGATIVE, POSITIVE
+from napari_samic.gui.drawing import POSITIVE
 from napari_samic.gui.items import Box, Point
+from napari_samic.gui.owned_layers import (
+    OURS,
+    OwnedLayers,
+    draw_points,
+    next_point,
+    point_rows,
+    points_layer,
+)
 from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.work import Hint
 
-OURS = "napari-samic"
-"""Marks layers in their metadata: images that are not to be annotated, masks to be used again."""
-_SYMBOLS = {True: "disc", False: "cross"}
 
-
-class Stage:
+class Stage(OwnedLayers):
     """See the module.
 
     Parameters
@@ -53,12 +56,12 @@ class Stage:
         on_points: Callable[[], None],
         on_boxes: Callable[[], None],
     ) -> None:
-        self.viewer, self.image, self.pixels = viewer, image, pixels
+        super().__init__(viewer)
+        self.image, self.pixels = image, pixels
         self.sign = True
-        self.layers: dict[str, Any] = {}
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._heard = {"clicks": on_points, "boxes": on_boxes}
-        self._quiet = self._resting = False
+        self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._has_drawn = False
         self._colours: dict[int, str] = {}
@@ -82,10 +85,11 @@ class Stage:
 
     def ensure(self) -> None:
         """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
-        made = [kind for kind in ("masks", "boxes", "clicks") if self._lost(kind)]
+        made = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
         active = self.viewer.layers.selection.active
+        make = {"masks": self._make_masks, "boxes": self._make_boxes, "clicks": self._make_clicks}
         for kind in made:
-            layer = getattr(self, f"_make_{kind}")()
+            layer = make[kind]()
             self.layers[kind] = layer
             if layer not in self.viewer.layers:
                 self.viewer.add_layer(layer)
@@ -98,9 +102,6 @@ class Stage:
             self.use_points(self.sign)
         if made and self._resting and active in self.viewer.layers:
             self.viewer.layers.selection.active = active
-
-    def _lost(self, kind: str) -> bool:
-        return kind not in self.layers or self.layers[kind] not in self.viewer.layers
 
     def _make_masks(self) -> Any:
         from napari.layers import Labels
@@ -138,16 +139,10 @@ class Stage:
         )
 
     def _make_clicks(self) -> Any:
-        from napari.layers import Points
-
-        return Points(
-            np.zeros((0, len(self._index) + 2)),
-            name=f"{self.pixels.name} clicks",
+        return points_layer(
+            f"{self.pixels.name} clicks",
+            len(self._index) + 2,
             size=max(3.0, max(self.pixels.shape) / 45),
-            canvas_size_limits=(2, 24),  # a lower limit above 2 turns all to border
-            border_color="#101010",
-            border_width=0.1,
-            features={"object": np.zeros(0, int), "positive": np.zeros(0, bool)},
             **drawing.frame(self.image, self.pixels.factor),
         )
 
@@ -156,18 +151,10 @@ class Stage:
     def aim(self, number: int) -> None:
         """Let the next click and the next box be of an object, before all else is drawn."""
         for kind in ("clicks", "boxes"):
-            if not self._lost(kind):
+            if self.has(kind):
                 defaults = dict(self.layers[kind].feature_defaults.iloc[0])
                 if int(defaults["object"]) != number:
                     self.layers[kind].feature_defaults = {**defaults, "object": number}
-
-    @contextmanager
-    def _silent(self) -> Iterator[None]:
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
 
     def show(self, page: Page, index: tuple[int, ...], classes: Classes) -> None:
         """Draw everything of a page that is not drawn already."""
@@ -177,10 +164,10 @@ class Stage:
 
     def show_prompts(self, page: Page, classes: Classes) -> None:
         """Draw clicks and boxes; the current object's are bright."""
-        with self._silent():
-            if not self._lost("clicks"):
+        with self.silent():
+            if self.has("clicks"):
                 self._draw_points(self.layers["clicks"], page)
-            if not self._lost("boxes"):
+            if self.has("boxes"):
                 self._draw_boxes(self.layers["boxes"], page, classes)
 
     def _draw_points(self, layer: Any, page: Page) -> None:
@@ -189,30 +176,9 @@ class Stage:
         coordinates = coordinates.reshape(-1, len(self._index) + 2)
         numbers = np.array([n for n, _ in rows], int)
         signs = np.array([p[2] for _, p in rows], bool)
-        if layer.selected_data:
-            layer.selected_data = set()
-        if not np.array_equal(layer.data, coordinates):
-            layer.data = coordinates
-        table = layer.features  # each setter below draws the layer anew, so only what changed
-        same = np.array_equal(table["object"], numbers) and np.array_equal(table["positive"], signs)
-        if not same:
-            layer.features = {"object": numbers, "positive": signs}
-            if len(rows):
-                layer.symbol = [_SYMBOLS[bool(s)] for s in signs]
         faces = drawing.faces(numbers == page.current, signs)
-        if len(rows) and not np.allclose(layer.face_color, faces, atol=0.01):
-            layer.face_color = faces
-        self._next_point(layer, page.current)
-
-    def _next_point(self, layer: Any, number: int | None = None) -> None:
-        """What a new point will be."""
-        defaults = dict(layer.feature_defaults.iloc[0])
-        current = int(defaults["object"]) if number is None else number
-        if (int(defaults["object"]), bool(defaults["positive"])) != (current, self.sign):
-            layer.feature_defaults = {"object": current, "positive": self.sign}
-        symbol, colour = _SYMBOLS[self.sign], POSITIVE if self.sign else NEGATIVE
-        if str(layer.current_symbol) != symbol or layer.current_face_color != colour:
-            layer.current_symbol, layer.current_face_color = symbol, colour
+        draw_points(layer, coordinates, numbers, signs, faces)
+        next_point(layer, self.sign, page.current)
 
     def _draw_boxes(self, layer: Any, page: Page, classes: Classes) -> None:
         items = [item for item in page.items if item.box is not None]
@@ -240,7 +206,7 @@ class Stage:
 
     def show_masks(self, page: Page, classes: Classes) -> None:
         """Paint the masks of the current slice, each in the colour of its class."""
-        if self._lost("masks"):
+        if not self.has("masks"):
             return
         layer = self.layers["masks"]
         colours = drawing.palette({item.number: item.label for item in page.items}, classes)
@@ -258,25 +224,18 @@ class Stage:
     def show_hint(self, hint: Hint | None) -> None:
         """Show or remove the overlay of what the encoder sees, with a dot at the next click."""
         if hint is None:
-            if not self._lost("hints"):
-                self.viewer.layers.remove(self.layers["hints"])
-            self.layers.pop("hints", None)
+            self.remove("hints")
             return
         picture = drawing.with_dot(hint)
-        if not self._lost("hints"):
+        if self.has("hints"):
             self.layers["hints"].data = picture
             return
         from napari.layers import Image
 
-        frame = drawing.frame(self.image, self.pixels.factor)
-        flat = {"scale": frame["scale"][-2:], "translate": frame["translate"][-2:]}
+        flat = drawing.flat_frame(self.image, self.pixels.factor)
         name = f"{self.pixels.name} hints"
         layer = Image(picture, rgb=True, name=name, opacity=0.6, metadata={OURS: True}, **flat)
-        self.layers["hints"] = layer
-        active = self.viewer.layers.selection.active
-        place = self.viewer.layers.index(self.image) + 1 if self.image in self.viewer.layers else 0
-        self.viewer.layers.insert(place, layer)
-        self.viewer.layers.selection.active = active
+        self.insert("hints", layer, self.image)
 
     def has_drawn(self, index: tuple[int, ...]) -> bool:
         """Whether the layers hold the prompts of this slice, not still those of another."""
@@ -285,13 +244,8 @@ class Stage:
     # --- from the layers
 
     def _on_data(self, event: Any) -> None:
-        action = getattr(event, "action", "")
-        if self._quiet or str(getattr(action, "value", action)) not in (
-            "added", "removed", "changed",
-        ):  # fmt: skip
-            return
         for kind, heard in self._heard.items():
-            if self.layers.get(kind) is event.source:
+            if self.is_edit(event) and self.layers.get(kind) is event.source:
                 heard()
 
     def points(self) -> list[tuple[int, Point]]:
@@ -299,13 +253,8 @@ class Stage:
 
         Not those of another slice, which stay in the layer until the new one is drawn.
         """
-        layer, here = self.layers["clicks"], self.index()
-        rows = zip(layer.data, layer.features["object"], layer.features["positive"], strict=True)
-        return [
-            (int(n), (float(at[-2]), float(at[-1]), bool(sign)))
-            for at, n, sign in rows
-            if _is_on(here, at)
-        ]
+        here = self.index()
+        return [(n, p) for at, n, p in point_rows(self.layers["clicks"]) if _is_on(here, at)]
 
     def boxes(self) -> list[tuple[int, Box]]:
         """What the boxes layer holds for the shown slice; of any shape its bounds."""
@@ -324,9 +273,9 @@ class Stage:
         """Let the next click be a positive or negative point."""
         self.sign = sign
         layer = self.layers["clicks"]
-        with self._silent():
+        with self.silent():
             layer.selected_data = set()
-            self._next_point(layer)
+            next_point(layer, self.sign)
             if not self._resting:
                 self.viewer.layers.selection.active = layer
                 layer.mode = "add"
@@ -341,7 +290,7 @@ class Stage:
         """While another step is shown, clicks on the image make no prompts."""
         self._resting = on
         for kind in self._heard:
-            if on and not self._lost(kind):
+            if on and self.has(kind):
                 self.layers[kind].mode = "pan_zoom"
 
     def release(self, *, remove: bool) -> None:
@@ -349,7 +298,7 @@ class Stage:
         self._quiet = True
         self.show_hint(None)
         for kind in self._heard:
-            if self._lost(kind):
+            if not self.has(kind):
                 continue
             layer = self.layers[kind]
             layer.events.data.disconnect(self._on_data)

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_samic.gui.bench import Bench
 from napari_samic.gui.gallery import Gallery
-from napari_samic.gui.heatlayer import HeatLayer
+from napari_samic.gui.heatlayer import KIND, HeatLayer
 from napari_samic.gui.parts import scrolled
 from napari_samic.gui.train import Trainer
 from napari_samic.gui.trainview import TrainPanel
@@ -143,7 +143,7 @@ class TrainStep:
             self.layer.show(glow, found)
 
     def _removed(self, _event: Any) -> None:
-        if self.layer.layer is not None and not self.layer.is_there:
+        if self.layer.layer is not None and not self.layer.has(KIND):
             self.layer.hide()
             self.panel.glow.setChecked(False)
             self.gallery.show_glow(False)
