@@ -257,7 +257,7 @@ def train(window: Window, epochs: int) -> Ticker:
     with Ticker() as ticker:
         window.bench.runner.start(job, calls, title="SAMIC: training")
         pump(lambda: bool(ended), 1800)
-    window.bench.tell("prompter")
+    window.bench.events.prompter.emit()
     return ticker
 
 
@@ -299,15 +299,19 @@ def clicks(window: Window, count: int) -> list[float]:
 def click(window: Window, rng: np.random.Generator) -> float:
     """From the click to the mask on the screen, in ms."""
     desk, stage = window.bench.desk, window.dock.annotate.stage
-    painted: list[str] = []
-    desk.state.listeners.append(painted.append)  # after the dock's own, which paints
+    painted: list[bool] = []
+
+    def told() -> None:
+        painted.append(True)
+
+    desk.state.events.answer.connect(told)  # after the dock's own, which paints
     place = (*desk.index, *(float(v) for v in rng.integers(SIDE // 4, 3 * SIDE // 4, 2)))
     frames: list[float] = []
     answered: list[bool] = []
     canvas = window.viewer.window._qt_viewer.canvas
 
     def drawn(_event: Any = None) -> None:
-        if "answer" in painted:
+        if painted:
             answered.append(True)
 
     def swapped() -> None:
@@ -321,7 +325,7 @@ def click(window: Window, rng: np.random.Generator) -> float:
     pump(lambda: bool(frames), 120)
     canvas._scene_canvas.events.draw.disconnect(drawn)
     canvas.native.frameSwapped.disconnect(swapped)
-    desk.state.listeners.remove(painted.append)
+    desk.state.events.answer.disconnect(told)
     return 1e3 * (frames[0] - started)
 
 

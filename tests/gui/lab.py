@@ -38,6 +38,19 @@ def make_bench(monkeypatch, model, count=4):
     return bench
 
 
+def listen(*groups):
+    """Names of the signals that these groups emit from now on."""
+    told = []
+    for group in groups:
+        group.connect(lambda info: told.append(info.signal.name))
+    return told
+
+
+def is_heard(group):
+    """Whether anything listens."""
+    return any(len(signal) for signal in group.signals.values())
+
+
 def annotate(bench, *slices):
     """Click on the two objects of some slices, as a user would."""
     for number in slices:

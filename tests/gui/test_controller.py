@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from discs import Discs
+from lab import listen
 
 from napari_samic.errors import InputError, SettingsError
 from napari_samic.gui import exchange
@@ -22,8 +23,7 @@ class Desk:
         self.state = Annotator(self.questions.append, clock=lambda: self.now)
         self.state.set_model("discs")
         self.state.open_page("a", SHAPE)
-        self.told = []
-        self.state.listeners.append(self.told.append)
+        self.told = listen(self.state.events)
 
     def answer(self, question=None, segmenter=None):
         question = question or self.questions.pop(0)

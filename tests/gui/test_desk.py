@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from discs import Discs, Inline
+from lab import listen
 
 from napari_samic.errors import InputError, OutputError
 from napari_samic.gui import recovery, saving, work
@@ -68,8 +69,7 @@ def test_click_before_the_model_is_there_is_answered_once_it_is(desk):
 def test_first_mask_comes_before_the_candidates(desk):
     ready(desk)
     desk.state.add_point(10, 12)
-    told = []
-    desk.listeners.append(told.append)
+    told = listen(desk.events)
     job = desk.runner.jobs[-1]
     job.advance()
     assert told == ["answered"]  # it is drawn at once
@@ -95,9 +95,7 @@ def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(desk):
 def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_painted(desk):
     desk.made["discs"].precompute = lambda image: None
     ready(desk)
-    told = []
-    desk.listeners.append(told.append)
-    desk.state.listeners.append(told.append)
+    told = listen(desk.events, desk.state.events)
     desk.state.add_point(10, 12)
     desk.runner.settle()
     kept = [what for what in told if what in ("asked", "answer", "answered")]
@@ -107,8 +105,7 @@ def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_pa
 
 def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(desk):
     desk.made["discs"].precompute = lambda image: None
-    told = []
-    desk.listeners.append(told.append)
+    told = listen(desk.events)
     ready(desk)
     desk.show(desk.pixels, (3,))
     desk._seen.clear()

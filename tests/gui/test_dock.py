@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
+from lab import is_heard
 from napari.layers import Labels, Points, Shapes
 
 from napari_samic.gui import recovery, work
@@ -425,7 +426,8 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s.runner.jobs[-1].advance()
     desk: Desk = s.desk
     s.viewer.close()
-    s.qtbot.waitUntil(lambda: not desk.listeners)  # Qt destroyed the dock, which ended the work
+    # Qt destroyed the dock, which ended the work
+    s.qtbot.waitUntil(lambda: not is_heard(desk.events))
     s.runner.settle()
     assert desk.state.pages["cells[1]"].items
     assert not s.runner.errors

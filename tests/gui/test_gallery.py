@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from lab import annotate, begin, make_bench
+from lab import annotate, begin, listen, make_bench
 
 from napari_samic.contracts import Prompts, run
 from napari_samic.errors import InputError
@@ -29,8 +29,7 @@ def bench(tmp_path, monkeypatch):
 def gallery(bench):
     heat = {"now": HEAT}
     made = Gallery(bench, lambda: (heat["now"], False))
-    made.heat, made.told = heat, []
-    made.listeners.append(made.told.append)
+    made.heat, made.told = heat, listen(made.events)
     return made
 
 

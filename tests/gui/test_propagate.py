@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from discs import Inline
+from lab import is_heard, listen
 
 import napari_samic
 from napari_samic.errors import InputError
@@ -55,8 +56,7 @@ def bench(tmp_path, prompter):
 @pytest.fixture
 def of(bench):
     of = Propagator(bench)
-    of.heard = []
-    of.listeners.append(of.heard.append)
+    of.heard = listen(of.events, of.shelf.events)
     bench.runner.settle()
     return of
 
@@ -168,7 +168,7 @@ def test_another_prompter_is_loaded_before_it_is_asked(of, bench):
     of.watch(True)
     bench.runner.settle()
     bench.project.prompter_file.write_bytes(b"no prompter")
-    bench.tell("prompter")
+    bench.events.prompter.emit()
     bench.runner.settle()
     assert of.preview is None
     assert "not a prompter file" in str(bench.runner.errors[-1])
@@ -406,10 +406,10 @@ def test_only_results_of_the_shown_slice_draw_it_anew(of, bench):
     bench.desk.show(bench.pixels, (2,))
     of.heard.clear()
     begin(of, 2)
-    assert of.heard.count("result") == 1  # the first: its layer comes
+    assert of.heard.count("slice") == 1  # the first: its layer comes
     while len(of.run.made) < COUNT:
         bench.runner.jobs[-1].advance()
-    assert of.heard.count("result") == 2
+    assert of.heard.count("slice") == 2
 
 
 def test_large_labels_are_read_in_a_job(of, bench, monkeypatch):
@@ -417,11 +417,11 @@ def test_large_labels_are_read_in_a_job(of, bench, monkeypatch):
     whole(of)
     bench.desk.show(bench.pixels, (1,))
     monkeypatch.setattr(labelstack, "LARGE_PX", 100)
-    bench.tell("image")
+    bench.events.image.emit()
     assert of.shelf.stack[1].max() == 0
     of.heard.clear()
     bench.runner.settle()
-    assert of.heard.count("result") == 1
+    assert of.heard.count("slice") == 1
     file = results(of) / "cells[1].tif"
     np.testing.assert_array_equal(of.shelf.stack[1], tifffile.imread(file))
     assert not bench.runner.jobs
@@ -443,7 +443,7 @@ def test_what_was_painted_survives_every_run_and_session(of, bench):
     assert list(of.run.made) == ["cells[0]", "cells[1]", "cells[3]"]
     assert of.shelf.stack[2, 3, 5] == 77
     assert digest(results(of) / "cells[2].tif") == ours
-    bench.tell("image")  # the layer is opened anew
+    bench.events.image.emit()  # the layer is opened anew
     assert of.shelf.stack[2, 4, 5] == 77
 
 
@@ -505,6 +505,6 @@ def test_closing_leaves_no_listener_and_no_job(of, bench):
     begin(of, 1)
     of.close()
     bench.runner.settle()
-    assert of._heard not in bench.listeners
+    assert not is_heard(bench.events)
     assert not bench.runner.jobs
     assert len(made(of)) == 1

@@ -222,7 +222,7 @@ def test_images_of_a_folder_are_shown_one_by_one(story, tmp_path, monkeypatch):
 def test_without_project_or_prompter_it_says_what_to_do(story):
     s = story
     s.project.prompter_file.unlink()
-    s.dock.bench.tell("prompter")
+    s.dock.bench.events.prompter.emit()
     s.settle()
     assert "No prompter yet" in s.panel.prompter.text()
     assert not s.panel.start.isEnabled()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from discs import Discs, Inline
+from lab import listen
 from reviewed import SHAPE, disc, labels_of, write_results
 
 from napari_samic import recipes
@@ -48,8 +49,7 @@ class World:
         self.bench.desk.keeper.begin_project(project)
         self.project = project
         self.review = Reviewer(self.bench)
-        self.told = []
-        self.review.listeners.append(self.told.append)
+        self.told = listen(self.review.events, self.review.reviser.events)
         self.finisher = Finisher(self.review, lambda: self.review.reviser.is_writing)
 
     def look(self):

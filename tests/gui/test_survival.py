@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
+from lab import is_heard
 from qtpy.QtWidgets import QApplication
 
 from napari_samic.gui import propagatework, recovery, trainwork, work
@@ -115,7 +116,7 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
     story.settle()
     assert story.count_wires() == story.wires
     assert not any(layer.keymap for layer in story.viewer.layers)
-    assert not story.dock.bench.listeners
+    assert not is_heard(story.dock.bench.events)
     assert not story.runner.jobs
     assert recovery.leftovers() == []
 

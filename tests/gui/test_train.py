@@ -1,7 +1,7 @@
 """Train without Qt: what may be trained, how it goes, and what is kept."""
 
 import pytest
-from lab import annotate, begin, make_bench
+from lab import annotate, begin, listen, make_bench
 
 from napari_samic.contracts import Step, duration
 from napari_samic.errors import InputError, TrainingError
@@ -115,8 +115,7 @@ def test_training_needs_a_project(bench, script):
 
 
 def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
-    told, project = [], bench.project
-    bench.listeners.append(told.append)
+    told, project = listen(bench.events), bench.project
     trainer.choose(HeatMapSettings(sigma_frac=0.05))
     trainer.start()
     assert trainer.phase == RUNNING
@@ -135,9 +134,8 @@ def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
     [pytest.param(True, b"new", b"old", id="new"), pytest.param(False, b"old", b"new", id="old")],
 )
 def test_user_chooses_between_two_prompters(bench, trainer, script, take, in_use, kept):
-    project, told = bench.project, []
+    project, told = bench.project, listen(bench.events)
     project.prompter_file.write_bytes(b"old")
-    bench.listeners.append(told.append)
     script.verdict = Verdict(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.start()
     bench.runner.settle()
@@ -276,7 +274,7 @@ def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_pa
     first = bench.project
     trainer.start()
     bench.desk.keeper.project = Project.create(tmp_path / "other")
-    bench.tell("project")
+    bench.events.project.emit()
     bench.runner.settle()
     assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, Curves())
     assert trainwork.new_file(first).exists()
@@ -284,14 +282,13 @@ def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_pa
 
 
 def test_nothing_is_told_after_close(bench, trainer, script):
-    told = []
-    trainer.listeners.append(told.append)
+    told = listen(trainer.events)
     trainer.start()
     advance(bench, 1)
     told.clear()
     trainer.close()
     bench.runner.settle()
-    bench.tell("project")
+    bench.events.project.emit()
     assert not told
     assert script.closed == 1
 

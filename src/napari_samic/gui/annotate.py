@@ -160,7 +160,7 @@ class AnnotateStep:
         if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
             self._leave()
             self._refresh()
-            self.bench.tell("image")
+            self.bench.events.image.emit()
 
     def choose_layer(self, layer: Any) -> None:
         """Make an image layer the one that is annotated."""
@@ -196,7 +196,7 @@ class AnnotateStep:
         self.stage.ensure()
         self.panel.show_tool("positive")
         self._slice_changed()
-        self.bench.tell("image")
+        self.bench.events.image.emit()
 
     def _leave(self, *, remove: bool = True) -> None:
         stage, self.stage = self.stage, None  # first: removing layers comes back here
@@ -211,8 +211,14 @@ class AnnotateStep:
     # --- viewer to state
 
     def _connect(self) -> None:
-        self.desk.state.listeners.append(self._state_changed)
-        self.desk.listeners.append(self._desk_changed)
+        state, desk = self.desk.state.events, self.desk.events
+        state.answer.connect(self._answered)
+        for signal in (state.page, state.prompts, state.classes):
+            signal.connect(self._state_changed)
+        desk.asked.connect(self._still.begin)
+        desk.answered.connect(self._still.end)
+        desk.hint.connect(self._show_hint)
+        desk.status.connect(self._refresh)
         self.panel.image.activated.connect(lambda _: self._choose_image())
         self.panel.channels.activated.connect(lambda _: self._choose_colours())
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
@@ -229,7 +235,8 @@ class AnnotateStep:
         for layer in self.viewer.layers:
             layer.events.name.connect(self._fill_images)
         self.bench.choose_layer = self.choose_layer
-        self.bench.listeners.append(self._bench_changed)
+        self.bench.events.project.connect(self._project_changed)
+        self.bench.events.image.connect(self._image_changed)
 
     def _inserted(self, event: Any) -> None:
         event.value.events.name.connect(self._fill_images)
@@ -267,15 +274,11 @@ class AnnotateStep:
 
     # --- state to viewer
 
-    def _state_changed(self, what: str) -> None:
-        if what == "answer":
-            self._show_masks()
-            self._refresh()
-        else:  # napari may be in the middle of adding a point: draw once it is done
-            page = self.desk.state.page
-            if self.stage is not None and page is not None:
-                self.stage.aim(page.current)
-            self._soon.start()
+    def _state_changed(self) -> None:
+        page = self.desk.state.page
+        if self.stage is not None and page is not None:
+            self.stage.aim(page.current)
+        self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
 
     def redraw(self) -> None:
         """Draw the shown image's page, and all of the panel."""
@@ -286,21 +289,17 @@ class AnnotateStep:
             self.stage.show(page, self.desk.index, self.desk.state.classes)
         self._refresh()
 
-    def _show_masks(self) -> None:
+    def _answered(self) -> None:
         page = self.desk.state.page
         if self.stage is not None and page is not None:
             self.stage.ensure()
             self.stage.show_masks(page, self.desk.state.classes)
+        self._refresh()
 
-    def _desk_changed(self, what: str) -> None:
-        if what == "asked":
-            self._still.begin()
-        elif what == "answered":
-            self._still.end()
-        else:
-            if what == "hint" and self.stage is not None:
-                self.stage.show_hint(self.desk.hint)
-            self._refresh()
+    def _show_hint(self) -> None:
+        if self.stage is not None:
+            self.stage.show_hint(self.desk.hint)
+        self._refresh()
 
     def _refresh(self) -> None:
         if self._closed:
@@ -318,15 +317,16 @@ class AnnotateStep:
             )
         )
 
-    def _bench_changed(self, what: str) -> None:
-        project = self.bench.project
-        if what == "project" and project is not None:
+    def _project_changed(self) -> None:
+        if (project := self.bench.project) is not None:
             name = saving.model_of(project.notes)
             if name and name != self.desk.state.model and self.chooser.offers(name):
                 self.desk.choose_model(name)
             self._bring_back(project)
             self.redraw()
-        if what == "image" and project is not None:
+
+    def _image_changed(self) -> None:
+        if (project := self.bench.project) is not None:
             self._note_images(project)
 
     def _bring_back(self, project: Project) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from psygnal import Signal, SignalGroup
 
 from napari_samic.errors import InputError
 from napari_samic.gui import picking, sources, trust
@@ -51,6 +52,16 @@ class Step(Protocol):
         ...
 
 
+class BenchEvents(SignalGroup):
+    """What changed for all steps."""
+
+    project = Signal()
+    image = Signal()
+    prompter = Signal()
+    results = Signal()
+    review = Signal()
+
+
 class Bench:
     """See the module.
 
@@ -67,8 +78,7 @@ class Bench:
         The chosen image.
     pixels : Pixels or None
         Of `layer`.
-    listeners : list of callable
-        Told "project", "image", "prompter", "results" or "review".
+    events : BenchEvents
     ask_project : callable or None
         Lets the user choose a project; None where nobody can be asked.
     ask_images : callable
@@ -85,22 +95,17 @@ class Bench:
         self.names = Names()
         self.layer: Any | None = None
         self.pixels: Pixels | None = None
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = BenchEvents()
         self.ask_project: Callable[[], None] | None = None
         self.ask_images: trust.Ask = lambda _files: False
         self.choose_layer: Callable[[Any], None] = lambda _layer: None
         self.go_to: Callable[[str], None] = lambda _title: None
-        self.desk.keeper.on_project = lambda: self.tell("project")
+        self.desk.keeper.on_project = self.events.project.emit
 
     @property
     def project(self) -> Project | None:
         """The open project."""
         return self.desk.keeper.project
-
-    def tell(self, what: str) -> None:
-        """Let the listeners know what changed."""
-        for listener in list(self.listeners):
-            listener(what)
 
     def need_project(self) -> Project:
         """The open project; if there is none, the user is asked for one.
@@ -248,5 +253,5 @@ class Bench:
 
     def close(self) -> None:
         """Stop all work; what is not saved is saved, or kept to be offered again."""
-        self.listeners.clear()
+        self.events.disconnect()
         self.desk.close()

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from psygnal import Signal, SignalGroup
+
 from napari_samic.gui.asking import Asking, Question
 from napari_samic.gui.classes import Classes
 from napari_samic.gui.items import Answer, Box, Item, Point
@@ -22,6 +24,15 @@ from napari_samic.settings import AnnotateSettings
 
 IDLE_S = 30.0
 """A pause longer than this is not counted as annotating."""
+
+
+class AnnotatorEvents(SignalGroup):
+    """What changed: the shown image, prompts, an answer, or the classes."""
+
+    page = Signal()
+    prompts = Signal()
+    answer = Signal()
+    classes = Signal()
 
 
 class Annotator:
@@ -47,8 +58,7 @@ class Annotator:
     classes : Classes
     message : str
         What the user should hear about the last verb; "" if nothing.
-    listeners : list of callable
-        Called with what changed: "page", "prompts", "answer" or "classes".
+    events : AnnotatorEvents
     """
 
     def __init__(
@@ -64,7 +74,7 @@ class Annotator:
         self.label = 1
         self.classes = Classes()
         self.message = ""
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = AnnotatorEvents()
         self.asking = Asking(ask)
         self._clock = clock
         self._last_act: float | None = None
@@ -92,7 +102,7 @@ class Annotator:
     def close_page(self) -> None:
         """Show no image; what was annotated stays."""
         self.page = None
-        self.tell("page")
+        self.events.page.emit()
 
     def forget(self) -> None:
         """Drop all images and classes, for another project; the shown image stays, empty."""
@@ -107,14 +117,14 @@ class Annotator:
 
     def refresh(self) -> None:
         """Pages were changed from outside: tell, and ask for what has no answer."""
-        self.tell("page")
+        self.events.page.emit()
         self.ask_missing()
 
     def use_as_reference(self, on: bool) -> None:
         """Mark the shown image as one to learn from."""
         if self.page is not None:
             self.page.is_reference = on
-            self.tell("prompts")
+            self.events.prompts.emit()
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -128,14 +138,14 @@ class Annotator:
         if self.page is not None and self.page.item() is not None:
             self.page.current = self.page.next_number
             self.touch(0)
-            self.tell("prompts")
+            self.events.prompts.emit()
 
     def select(self, number: int) -> None:
         """Make an object the current one."""
         if self.page is not None and self.page.item(number) is not None:
             self.page.current = number
             self.label = next(i.label for i in self.page.items if i.number == number)
-            self.tell("prompts")
+            self.events.prompts.emit()
 
     def step_object(self, by: int) -> None:
         """Go to the next (+1) or previous (-1) object, round and round."""
@@ -158,7 +168,7 @@ class Annotator:
         nearest = later[0] if later else (rest[-1].number if rest else self.page.next_number)
         self.touch(item.number, clicks=0)
         self.page.commit(rest, nearest)
-        self.tell("prompts")
+        self.events.prompts.emit()
 
     @property
     def class_here(self) -> int:
@@ -172,12 +182,12 @@ class Annotator:
         self.classes.take({}, {label})
         if self.page is not None:
             self.page.relabel(label)
-        self.tell("classes")
+        self.events.classes.emit()
 
     def add_class(self, name: str = "") -> int:
         """Make a class and use it from now on."""
         self.label = self.classes.add(name)
-        self.tell("classes")
+        self.events.classes.emit()
         return self.label
 
     def style_class(
@@ -194,7 +204,7 @@ class Annotator:
             self.classes.rename(label, name)
         if colour is not None:
             self.classes.recolour(label, colour)
-        self.tell("classes")
+        self.events.classes.emit()
 
     def cycle_mask(self) -> None:
         """Show the next of the masks that the model offers for the current object."""
@@ -203,7 +213,7 @@ class Annotator:
             choice = (item.choice + 1) % len(item.answer.masks)
             self.page.amend(replace(item, choice=choice))
             self.touch(item.number, clicks=0)
-            self.tell("answer")
+            self.events.answer.emit()
 
     def undo(self) -> None:
         """Take the last change of prompts, objects or classes of this image back."""
@@ -295,7 +305,7 @@ class Annotator:
         for item in self.page.prompt(prompts, self.label):
             self.touch(item.number)
             self.asking.submit(self.page, item)
-        self.tell("prompts")
+        self.events.prompts.emit()
 
     def touch(self, number: int, clicks: int = 1) -> None:
         """Count the time since the last act for an object (0: only start the clock)."""
@@ -304,11 +314,6 @@ class Annotator:
         self._last_act = now
         if self.page is not None and number > 0:
             self.page.spend(number, clicks, min(since, IDLE_S))
-
-    def tell(self, what: str) -> None:
-        """Let the listeners know what changed."""
-        for listener in list(self.listeners):
-            listener(what)
 
     # --- answers
 
@@ -355,13 +360,13 @@ class Annotator:
         if final:
             self.asking.close(question)
         if page is self.page:
-            self.tell("answer")
+            self.events.answer.emit()
         return True
 
     def refuse(self, question: Question) -> None:
         """Give a question up that failed; the next change of its prompts asks anew."""
         self.asking.close(question)
-        self.tell("answer")
+        self.events.answer.emit()
 
     @property
     def is_waiting(self) -> bool:
@@ -373,5 +378,5 @@ class Annotator:
             for item in self.page.items:
                 self.asking.forget(self.page, item.number)
             self.touch(self.page.current, clicks=0)
-            self.tell("prompts")
+            self.events.prompts.emit()
             self.ask_missing()

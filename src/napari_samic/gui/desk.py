@@ -6,8 +6,9 @@ napari: jobs are run by a `jobs.Runner`, which tests replace by one without thre
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+
+from psygnal import Signal, SignalGroup
 
 from napari_samic.contracts import Segmenter, Step
 from napari_samic.gui import work
@@ -19,6 +20,19 @@ from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.saving import Keeper
 from napari_samic.gui.work import Hint, Seen
+
+
+class DeskEvents(SignalGroup):
+    """What changed: the status or the hint; a question was begun, or answered.
+
+    "asked" is of an image that is already encoded; "answered" comes once there is a mask, or none
+    will come.
+    """
+
+    status = Signal()
+    hint = Signal()
+    asked = Signal()
+    answered = Signal()
 
 
 class Desk:
@@ -42,21 +56,19 @@ class Desk:
         The overlay, while it is switched on and known.
     keeper : Keeper
         Saves and loads.
-    listeners : list of callable
-        Called with "status" or "hint"; with "asked" when a question on an image that is already
-        encoded begins, and with "answered" once there is a mask, or none will come.
+    events : DeskEvents
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.state = Annotator(self._ask)
-        self.state.listeners.append(self._changed)
+        self.state.events.prompts.connect(self._prompts_changed)
         self.segmenter: Segmenter | None = None
         self.pixels: Pixels | None = None
         self.index: tuple[int, ...] = ()
         self.status = "Choose an image."
         self.hint: Hint | None = None
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = DeskEvents()
         self.keeper = Keeper(self.state, runner, self._say, lambda: self._asking)
         self._asking = False
         self._queue: dict[tuple[str, int], Question] = {}
@@ -191,7 +203,7 @@ class Desk:
     def _start(self, question: Question, segmenter: Segmenter, pixels: Pixels) -> None:
         self._asking = True
         if pixels.label(self.index) in self._seen:
-            self._tell("asked")
+            self.events.asked.emit()
         read = partial(pixels.image, self.index)
         job = work.answer(segmenter, read, question.prompts, question.model)
         calls = Calls(
@@ -204,17 +216,17 @@ class Desk:
 
     def _answered_first(self, question: Question, step: Step) -> None:
         self.state.receive(question, step.data["answer"], final=False)
-        self._tell("answered")
+        self.events.answered.emit()
 
     def _answered(self, question: Question, answer: Answer) -> None:
         if self.state.receive(question, answer) and not self._queue:
             self._hint_again()
-        self._tell("answered")
+        self.events.answered.emit()
 
     def _unanswered(self, question: Question, error: Exception) -> bool:
         del error
         self.state.refuse(question)
-        self._tell("answered")
+        self.events.answered.emit()
         return False
 
     def _asked(self) -> None:
@@ -235,7 +247,7 @@ class Desk:
         self._wants_hint = on
         if not on:
             self.hint = None
-            self._tell("hint")
+            self.events.hint.emit()
         self._hint_again()
 
     def _hint_again(self) -> None:
@@ -263,7 +275,7 @@ class Desk:
     def _hinted(self, hint: Hint) -> None:
         self._hinting = None
         self.hint = hint if self._wants_hint else None
-        self._tell("hint")
+        self.events.hint.emit()
 
     # --- the end
 
@@ -271,17 +283,13 @@ class Desk:
         """Stop all work; prompts that were not saved stay for recovery."""
         self.runner.close()
         self.keeper.close()
-        self.listeners.clear()
-        self.state.listeners.clear()
+        self.events.disconnect()
+        self.state.events.disconnect()
 
-    def _changed(self, what: str) -> None:
-        if what == "prompts" and not self.state.is_waiting:
+    def _prompts_changed(self) -> None:
+        if not self.state.is_waiting:
             self._hint_again()
 
     def _say(self, text: str) -> None:
         self.status = text
-        self._tell("status")
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)
+        self.events.status.emit()

@@ -51,7 +51,7 @@ class SamicDock(QWidget):
         self.bench.ask_project = self.line.ask
         self.bench.ask_images = self.line.ask_images
         self.bench.go_to = self.go_to
-        self.bench.listeners.append(self._bench_changed)
+        self.bench.events.project.connect(self._project_changed)
         self.destroyed.connect(_closer(self.bench, self.annotate.disconnect, self._end_context))
         application = QApplication.instance()
         if application is not None:
@@ -95,8 +95,8 @@ class SamicDock(QWidget):
         """Whether it let go of the viewer."""
         return self._closed
 
-    def _bench_changed(self, what: str) -> None:
-        if what == "project" and self.bench.project is not None:
+    def _project_changed(self) -> None:
+        if self.bench.project is not None:
             self.line.show_project(self.bench.project)
             self.go_to(str(self.bench.project.notes.get("step", self.step.title)))
 

@@ -151,7 +151,7 @@ def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
     page.commit(items, items[0].number if items else page.next_number)
     page.is_reference = True
     state.refresh()
-    state.tell("prompts")
+    state.events.prompts.emit()
 
 
 def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -> Item:

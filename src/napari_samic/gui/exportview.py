@@ -57,7 +57,7 @@ class ExportView(QWidget):
         for part in (self._what(), self._formats(), self._details(), self._action()):
             layout.addWidget(part)
         layout.addStretch(1)
-        finisher.listeners.append(self._changed)
+        finisher.changed.connect(self._changed)
 
     def _what(self) -> QWidget:
         self.source = QComboBox()
@@ -172,8 +172,7 @@ class ExportView(QWidget):
         if chosen:
             self.place.setText(chosen)
 
-    def _changed(self, what: str) -> None:
-        del what
+    def _changed(self) -> None:
         running = self.finisher.progress is not None
         self.status.setText(self.finisher.status)
         self.bar.setVisible(running)

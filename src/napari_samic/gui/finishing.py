@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_samic import recipes
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError, SettingsError
@@ -41,16 +43,17 @@ class Finisher:
     status : str
     progress : float or None
         Share that is done; None if nothing is under way.
-    listeners : list of callable
-        Told "status" or "progress".
+    changed : Signal
+        Of status or progress.
     """
+
+    changed = Signal()
 
     def __init__(self, review: Reviewer, is_writing: Callable[[], bool]) -> None:
         self.review, self.bench = review, review.bench
         self._is_writing = is_writing
         self.status = ""
         self.progress: float | None = None
-        self.listeners: list[Callable[[str], None]] = []
         self._running: Handle | None = None
 
     # --- what was chosen
@@ -123,7 +126,7 @@ class Finisher:
         )
         self._running = self.bench.runner.start(job, calls, title=title)
         self.progress = 0.0
-        self._tell("progress")
+        self.changed.emit()
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -134,7 +137,7 @@ class Finisher:
     def _stepped(self, step: Step) -> None:
         self.progress = step.done / step.total if step.total else 0.0
         self.status = step.message
-        self._tell("progress")
+        self.changed.emit()
 
     def _failed(self, error: Exception) -> bool:
         del error
@@ -143,15 +146,11 @@ class Finisher:
 
     def _ended(self) -> None:
         self._running, self.progress = None, None
-        self._tell("progress")
+        self.changed.emit()
 
     def _say(self, text: str) -> None:
         self.status = text
-        self._tell("status")
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)
+        self.changed.emit()
 
 
 def _exported(

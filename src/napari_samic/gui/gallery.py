@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal, SignalGroup
+
 from napari_samic.contracts import FloatArray, Job, Step
 from napari_samic.errors import InputError
 from napari_samic.gui import saliency
@@ -31,6 +33,13 @@ class Glow:
     values: FloatArray
 
 
+class GalleryEvents(SignalGroup):
+    """What changed."""
+
+    thumbs = Signal()
+    glow = Signal()
+
+
 class Gallery:
     """See the module.
 
@@ -47,15 +56,14 @@ class Gallery:
         The chosen reference, marked among the others; "" if none is.
     glow : Glow or None
         While it is wanted, and known.
-    listeners : list of callable
-        Called with "thumbs" or "glow".
+    events : GalleryEvents
     """
 
     def __init__(self, bench: Bench, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
         self.bench, self._heat = bench, heat
         self.thumbs: list[Thumb] = []
         self.name, self.glow = "", None
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = GalleryEvents()
         self.is_open = self.wants_glow = False
         self._known: dict[str, tuple[Any, Thumb]] = {}
         self._drawing: Handle | None = None
@@ -103,7 +111,7 @@ class Gallery:
         self._known = {t.name: (one.pixels, t) for one, t in pairs}
         if not self._stale:
             self.thumbs = thumbs
-            self._tell("thumbs")
+            self.events.thumbs.emit()
 
     def _ended(self) -> None:
         self._drawing = None
@@ -155,7 +163,7 @@ class Gallery:
     def _choose(self, name: str) -> None:
         if name != self.name:
             self.name = name
-            self._tell("thumbs")
+            self.events.thumbs.emit()
 
     def _open_ones(self) -> list[str]:
         return [one.page.name for one in self.bench.references() if one.pixels is not None]
@@ -174,11 +182,7 @@ class Gallery:
     def _glown(self, asked: int, glow: Glow | None) -> None:
         if asked == self._asked and glow is not self.glow:
             self.glow = glow
-            self._tell("glow")
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)
+            self.events.glow.emit()
 
 
 def glow(found: Found, heat: HeatMapSettings, *, squeeze: bool) -> Job[Glow]:

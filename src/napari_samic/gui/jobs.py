@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Protocol
 
+from psygnal import EmitLoopError
+
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import SamicError
 
@@ -198,7 +200,7 @@ class _Running:
         elif self.calls.on_done is not None:
             try:
                 self.calls.on_done(result)
-            except SamicError as error:
+            except (SamicError, EmitLoopError) as error:
                 show(error)
 
     def _finished(self) -> None:
@@ -244,6 +246,8 @@ def show(error: Exception) -> None:
     """Tell the user: ours in one line, a bug with its traceback."""
     from napari.utils import notifications
 
+    if isinstance(error, EmitLoopError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # of a slot
     if isinstance(error, SamicError):
         notifications.show_error(str(error))
     else:
@@ -257,7 +261,7 @@ def notify_errors(act: Callable[..., object]) -> Callable[..., None]:
     def guarded(*args: Any) -> None:
         try:
             act(*args)
-        except SamicError as error:
+        except (SamicError, EmitLoopError) as error:
             show(error)
 
     return guarded

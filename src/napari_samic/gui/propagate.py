@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal, SignalGroup, SignalInstance
+
 from napari_samic.contracts import HeatMap, Step
 from napari_samic.errors import InputError, SettingsError
 from napari_samic.gui import propagatework as work
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from napari_samic.gui.bench import Bench
 
 NOTES = "propagate"
+
+
+class PropagatorEvents(SignalGroup):
+    """What changed; of results `Shelf.events` tell, of the run `Run.changed`."""
+
+    state = Signal()
+    settings = Signal()
+    preview = Signal()
+    page = Signal()
 
 
 class Propagator:
@@ -53,13 +64,12 @@ class Propagator:
         LabelFiles of the chosen image layer, and what is painted on them.
     page : Page or None
         An image of a folder that is shown with its labels.
-    listeners : list of callable
-        Called with "state", "settings", "preview", "shelf", "result" or "page".
+    events : PropagatorEvents
     """
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = PropagatorEvents()
         self.settings = SegmentSettings()
         self.peaks: PeakSettings | None = None
         self.stored: PeakSettings | None = None
@@ -67,14 +77,21 @@ class Propagator:
         self.preview: work.Preview | None = None
         self.watching, self.looking = False, ""
         self.page: work.Page | None = None
-        self.shelf = Shelf(bench, self._tell)
-        self.run = Run(bench, self.shelf, self._order, self._tell)
+        self.shelf = Shelf(bench)
+        self.run = Run(bench, self.shelf, self._order)
         self._eyes: work.Eyes | None = None
         self._look: work.Look | None = None
         self._asked: object = None
         self._handle: Handle | None = None
         self._reading: Handle | None = None
-        bench.listeners.append(self._heard)
+        self._wires: list[tuple[SignalInstance, Callable[[], None]]] = [
+            (bench.events.project, self._project_changed),
+            (bench.events.prompter, self._read_prompter),
+            (bench.events.image, self._image_changed),
+            (bench.events.review, self.shelf.reread),
+        ]
+        for signal, slot in self._wires:
+            signal.connect(slot)
         self._take_notes()
         self._read_prompter()
 
@@ -99,18 +116,16 @@ class Propagator:
             raise InputError("There is no prompter yet. Train one first, in the Train step.")
         return found
 
-    def _heard(self, what: str) -> None:
-        if what == "project":
-            self.run.leave_project()
-            self._take_notes()
-        if what in ("project", "prompter"):
-            self._read_prompter()
-        if what in ("project", "image"):
-            self._look = None
-            self.moved()
-            self.shelf.open()
-        elif what == "review":
-            self.shelf.reread()
+    def _project_changed(self) -> None:
+        self.run.leave_project()
+        self._take_notes()
+        self._read_prompter()
+        self._image_changed()
+
+    def _image_changed(self) -> None:
+        self._look = None
+        self.moved()
+        self.shelf.open()
 
     def _read_prompter(self) -> None:
         self.stored, self._eyes, self._look = None, None, None
@@ -120,12 +135,12 @@ class Propagator:
         if (file := self.prompter) is not None:
             calls = Calls(on_done=self._peaks_read)
             self._reading = self.bench.runner.start(work.read_peaks(file), calls)
-        self._tell("settings")
+        self.events.settings.emit()
         self.look_again()
 
     def _peaks_read(self, peaks: PeakSettings) -> None:
         self.stored = peaks
-        self._tell("settings")
+        self.events.settings.emit()
 
     # --- settings
 
@@ -136,7 +151,7 @@ class Propagator:
             return
         self.settings, self.peaks = settings, own
         self.note(settings=settings.to_dict(), peaks=own and own.to_dict())
-        self._tell("state")
+        self.events.state.emit()
         self.look_again()
 
     def _take_notes(self) -> None:
@@ -219,7 +234,7 @@ class Propagator:
             on_end=partial(self._ended, asked),
         )
         self._handle = self.bench.runner.start(job, calls)
-        self._tell("state")
+        self.events.state.emit()
 
     def _looked(self, asked: object, step: Step) -> None:
         if asked is not self._asked:
@@ -229,18 +244,18 @@ class Propagator:
         self.looking = f"{step.message.capitalize()} ..." if step.message else self.looking
         if (heat := step.data.get("heat")) is not None:
             self.heat = heat
-            self._tell("preview")
-        self._tell("state")
+            self.events.preview.emit()
+        self.events.state.emit()
 
     def _previewed(self, asked: object, preview: work.Preview) -> None:
         if asked is self._asked:
             self.preview, self.heat = preview, preview.result.heat_map
-            self._tell("preview")
+            self.events.preview.emit()
 
     def _ended(self, asked: object) -> None:
         if asked is self._asked:
             self._handle, self.looking = None, ""
-            self._tell("state")
+            self.events.state.emit()
 
     def _stop(self) -> None:
         self._asked = None
@@ -254,8 +269,8 @@ class Propagator:
         shown = self.heat is not None or self.preview is not None
         self.heat = self.preview = None
         if shown:
-            self._tell("preview")
-        self._tell("state")
+            self.events.preview.emit()
+        self.events.state.emit()
 
     # --- an image of a folder
 
@@ -271,19 +286,16 @@ class Propagator:
 
     def _paged(self, page: work.Page) -> None:
         self.page = page
-        self._tell("page")
+        self.events.page.emit()
 
     # --- the end
 
     def close(self) -> None:
         """Stop the preview and the run, and keep what was painted."""
+        for signal, slot in self._wires:
+            signal.disconnect(slot)
+        self.events.disconnect()
+        self.run.changed.disconnect()
         self._stop()
         self.run.cancel()
         self.shelf.close()
-        self.listeners.clear()
-        if self._heard in self.bench.listeners:
-            self.bench.listeners.remove(self._heard)
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)

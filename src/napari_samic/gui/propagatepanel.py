@@ -50,11 +50,24 @@ class PropagateStep:
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
         self._keep = later(self.widget, _KEEP_MS, self.presenter.shelf.keep)
-        self.presenter.listeners.append(self._changed)
         self.panel.form.changed.connect(self._typed.start)
         bench.viewer.dims.events.point.connect(self._slice_changed)
-        bench.desk.state.listeners.append(self._state_changed)
+        bench.desk.state.events.page.connect(self._slice_changed)
+        self._connect()
         self._refresh_all()
+
+    def _connect(self) -> None:
+        events, shelf = self.presenter.events, self.presenter.shelf.events
+        events.preview.connect(self._show_preview)
+        events.settings.connect(self._show_settings)
+        events.page.connect(self._show_page)
+        events.connect(self._refresh)
+        self.presenter.run.changed.connect(self._refresh)
+        shelf.opened.connect(self._show_results)  # the layer may have been deleted meanwhile
+        shelf.opened.connect(self._refresh)
+        shelf.other.connect(self._show_results)
+        shelf.slice.connect(self._show_slice)
+        shelf.painted.connect(self._stroked)
 
     # --- verbs
 
@@ -102,33 +115,21 @@ class PropagateStep:
             self.presenter.moved()
             self._pause.start()
 
-    def _state_changed(self, what: str) -> None:
-        if what == "page":
-            self._slice_changed()
-
     def _stroked(self) -> None:
         self._keep.start()
 
     # --- state to viewer
 
-    def _changed(self, what: str) -> None:
-        if self._closed:
-            return
-        if what == "preview":
-            self._show_preview()
-        elif what == "settings":
-            self.panel.show_settings(self.presenter)
-        elif what in ("shelf", "made"):  # the layer may have been deleted meanwhile
-            self._show_results()
-        elif what == "result":
-            self._show_results()
-            self.stage.refresh_results()
-        elif what == "painted":
-            self._keep.start()
-        elif what == "page" and self.presenter.page is not None:
+    def _show_settings(self) -> None:
+        self.panel.show_settings(self.presenter)
+
+    def _show_page(self) -> None:
+        if self.presenter.page is not None:
             self.stage.show_page(self.presenter.page)
-        if what not in ("painted", "result", "made"):
-            self._refresh()
+
+    def _show_slice(self) -> None:
+        self._show_results()
+        self.stage.refresh_results()
 
     def _show_preview(self) -> None:
         pixels, of = self.bench.pixels, self.presenter
@@ -161,7 +162,7 @@ class PropagateStep:
         self.panel.show_run(of.run, ready=images and of.prompter is not None)
 
     def _refresh_all(self) -> None:
-        self.panel.show_settings(self.presenter)
+        self._show_settings()
         self._show_results()
         self._refresh()
 
@@ -185,8 +186,7 @@ class PropagateStep:
             return
         self._closed = True
         self.viewer.dims.events.point.disconnect(self._slice_changed)
-        if self._state_changed in self.bench.desk.state.listeners:
-            self.bench.desk.state.listeners.remove(self._state_changed)
+        self.bench.desk.state.events.page.disconnect(self._slice_changed)
         for timer in (self._pause, self._typed, self._keep):
             timer.stop()
         self.presenter.close()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_samic.contracts import Job, Step
 from napari_samic.errors import InputError
 from napari_samic.gui import propagatework as work
@@ -34,8 +36,6 @@ class Run:
         Where the results are.
     order : callable
         Says what is to be done, with the settings and the prompter of now; takes `anew`.
-    tell : callable
-        Takes "state" or "result".
 
     Attributes
     ----------
@@ -53,16 +53,19 @@ class Run:
         Image, and what was found, in the order of the run.
     paths : list of Path
         Images of the run, once they are known.
+    changed : Signal
+        Of any of these.
     """
+
+    changed = Signal()
 
     def __init__(
         self,
         bench: Bench,
         shelf: Shelf,
         order: Callable[[bool], work.Order],
-        tell: Callable[[str], None],
     ) -> None:
-        self.bench, self.shelf, self._order, self._tell = bench, shelf, order, tell
+        self.bench, self.shelf, self._order = bench, shelf, order
         self.folder: Path | None = None
         self.anew = False
         self.state, self.status = "idle", ""
@@ -93,12 +96,12 @@ class Run:
             self.folder, self.stopped, self.status = folder, False, ""
             self.failures, self.made = {}, {}
             self._meter = Meter()
-            self._tell("state")
+            self.changed.emit()
 
     def again(self, on: bool) -> None:
         """Do results again that were neither accepted nor edited, or leave them."""
         self.anew = on
-        self._tell("state")
+        self.changed.emit()
 
     def start(self) -> None:
         """Begin, or go on where the last run was stopped.
@@ -132,7 +135,7 @@ class Run:
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
         )
         self._handle = self.bench.runner.start(job, calls, title=TITLE)
-        self._tell("state")
+        self.changed.emit()
 
     def cancel(self) -> None:
         """Stop after the image that is being done; what is done stays."""
@@ -140,7 +143,7 @@ class Run:
             self.state, self.stopped = "stopping", True
             self.status = "Stopping after this image ..."
             self._handle.cancel()
-            self._tell("state")
+            self.changed.emit()
 
     def leave_project(self) -> None:
         """Another project is open: what is done stays in the one before."""
@@ -151,7 +154,7 @@ class Run:
         self._meter = Meter()
         if self.state == "idle":
             self.status = ""
-        self._tell("state")
+        self.changed.emit()
 
     # --- the job
 
@@ -165,7 +168,7 @@ class Run:
         elif step.message:
             of = f" ({step.done} of {step.total})" if step.total > 1 and step.done else ""
             self.status = f"{step.message.capitalize()}{of} ..."
-        self._tell("state")
+        self.changed.emit()
 
     def _one(self, step: Step) -> None:
         data, label = step.data, step.data.get("plane", "")
@@ -203,8 +206,8 @@ class Run:
         self._handle, self.state = None, "idle"
         if self.stopped and not self._unfinished:
             self.status = self._told_stop()
-        self.bench.tell("results")
-        self._tell("state")
+        self.bench.events.results.emit()
+        self.changed.emit()
 
     def _told_stop(self) -> str:
         """By the files: the image that was being done while the user cancelled was finished."""

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal, SignalGroup
+
 from napari_samic.doubts import Doubt
 from napari_samic.errors import InputError
 from napari_samic.gui import exchange, looking, reviewwork, trust
@@ -32,6 +34,16 @@ if TYPE_CHECKING:
 MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
 
 
+class ReviewerEvents(SignalGroup):
+    """What changed; of the result on the screen `Reviser.events` tell."""
+
+    queue = Signal()
+    current = Signal()
+    verdicts = Signal()
+    scores = Signal()
+    status = Signal()
+
+
 class Reviewer:
     """See the module.
 
@@ -47,8 +59,7 @@ class Reviewer:
         The queue, most doubtful first.
     opinions : dict of str to Opinion
     status : str
-    listeners : list of callable
-        Told "queue", "current", "verdicts", "scores", "status"; and what the reviser tells.
+    events : ReviewerEvents
     current : str
         Name of the result that is shown; "" if none.
     picture : array or None
@@ -65,7 +76,7 @@ class Reviewer:
         self.order: list[Doubt] = []
         self.opinions: dict[str, Opinion] = {}
         self.status = "No results yet: propagate first."
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = ReviewerEvents()
         self._kept: dict[str, tuple[Opinion, dict[str, Any]]] = {}
         self.current = ""
         self.picture: Any = None
@@ -73,7 +84,6 @@ class Reviewer:
         self.total: dict[str, float] = {}
         self._before: dict[str, Opinion] = {}
         self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
-        self.reviser.listeners.append(self.tell)
         self._looking: Handle | None = None
         self._going: Handle | None = None
         self._is_moving = False
@@ -127,7 +137,7 @@ class Reviewer:
             self.opinions[name] = replace(self.opinions[name], verdict="", of="")
         changed = [_told_of(outdated)] if outdated else []
         self.say(" ".join([*changed, *sentences(looked.notices)]))
-        self.tell("queue")
+        self.events.queue.emit()
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in looked.facts:
             self.go(wanted)
@@ -144,7 +154,7 @@ class Reviewer:
         self.looked, self.order, self.opinions, self.current = None, [], {}, ""
         self.scores, self.total, self.picture = {}, {}, None
         self.reviser.show(None)
-        self.tell("queue")
+        self.events.queue.emit()
 
     def doubt(self) -> Doubt | None:
         """Of the result that is shown."""
@@ -177,7 +187,7 @@ class Reviewer:
             return
         self.current, self.picture = name, None
         self.note(current=name)
-        self.tell("current")
+        self.events.current.emit()
         read = self._reader(name, self._allowing())
         is_open = self.bench._find(name) is not None
         if read is None and found.image_file:
@@ -238,7 +248,7 @@ class Reviewer:
         files = self._files()
         if files is not None and edit.sha256 and self.opinion(name).edit == edit:
             files.taken_over(name)
-            self.bench.tell("review")
+            self.bench.events.review.emit()
 
     def _files(self) -> LabelFiles | None:
         project = self.bench.project
@@ -314,8 +324,8 @@ class Reviewer:
                 self._kept[name] = (one, to_notes({name: one}))
         trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
         self.note(opinions=trees)
-        self.tell("verdicts")
-        self.bench.tell("review")
+        self.events.verdicts.emit()
+        self.bench.events.review.emit()
 
     def accept(self) -> None:
         """Keep the labels that are shown, as predicted or as edited."""
@@ -366,7 +376,7 @@ class Reviewer:
     def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
         self.scores, self.total, line = found
         self.say(sentence(line))
-        self.tell("scores")
+        self.events.scores.emit()
 
     def suggest(self) -> None:
         """Show the image that would teach most; the next to annotate.
@@ -408,17 +418,12 @@ class Reviewer:
     def say(self, text: str) -> None:
         """Tell the user."""
         self.status = text
-        self.tell("status")
-
-    def tell(self, what: str) -> None:
-        """Let the listeners know what changed."""
-        for listener in list(self.listeners):
-            listener(what)
+        self.events.status.emit()
 
     def close(self) -> None:
         """Nothing is told any more."""
-        self.listeners.clear()
-        self.reviser.listeners.clear()
+        self.events.disconnect()
+        self.reviser.events.disconnect()
 
 
 def _told_of(outdated: list[str]) -> str:

@@ -66,11 +66,22 @@ class ReviewStep:
         self._connect()
 
     def _connect(self) -> None:
-        self.review.listeners.append(self._changed)
-        self.bench.listeners.append(self._bench_changed)
-        self.bench.desk.state.listeners.append(self._state_changed)
-        events = self.bench.viewer.layers.events
-        self._wires = [(events.inserted, self._inserted), (events.removed, self._fill_truths)]
+        events, reviser = self.review.events, self.review.reviser.events
+        events.queue.connect(self.queue.show_queue)
+        events.verdicts.connect(self.queue.show_verdicts)
+        reviser.sheet.connect(self._show_sheet)
+        reviser.labels.connect(self._show_labels)
+        reviser.points.connect(self._show_points)
+        for group in (events, reviser):
+            group.connect(self._show_current)
+        layers, bench = self.bench.viewer.layers.events, self.bench.events
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
+            (layers.inserted, self._inserted),
+            (layers.removed, self._fill_truths),
+            (bench.project, self._project_changed),
+            (bench.results, self._look),
+            (self.bench.desk.state.events.page, self._page_changed),
+        ]
         for event, slot in self._wires:
             event.connect(slot)
         self.queue.show_queue()
@@ -203,37 +214,38 @@ class ReviewStep:
 
     # --- state to views and layers
 
-    def _changed(self, what: str) -> None:
-        if self._closed:
-            return
+    def _show_sheet(self) -> None:
         sheet = self.review.reviser.sheet
-        if what == "queue":
-            self.queue.show_queue()
-        elif what == "verdicts":
-            self.queue.show_verdicts()
-        elif what == "sheet" and sheet is not None and self._visible:
+        if sheet is not None and self._visible:
             self._rest.stop()
-            found = self.bench._find(sheet.name)
-            self.stage.show(sheet, found, self.review.picture)
-        elif what == "labels" and sheet is not None:
+            self.stage.show(sheet, self.bench._find(sheet.name), self.review.picture)
+
+    def _show_labels(self) -> None:
+        if (sheet := self.review.reviser.sheet) is not None:
             self.stage.draw_labels(sheet)
-        elif what == "points" and sheet is not None:
+
+    def _show_points(self) -> None:
+        if (sheet := self.review.reviser.sheet) is not None:
             self.stage.draw_points(sheet)
+
+    def _show_current(self) -> None:
         self.queue.show_current(self.review.current)
         self._show_scores()
         self.queue.show_status(self.review.status)
 
-    def _bench_changed(self, what: str) -> None:
-        if what == "project":
-            self.review.forget()
-            self.stage.clear()
-            self._show_choices()
-        if what in ("project", "results") and self._visible:
+    def _project_changed(self) -> None:
+        self.review.forget()
+        self.stage.clear()
+        self._show_choices()
+        self._look()
+
+    def _look(self) -> None:
+        if self._visible:
             self.review.look()
 
-    def _state_changed(self, what: str) -> None:
+    def _page_changed(self) -> None:
         page = self.bench.desk.state.page
-        if what == "page" and self._visible and page is not None:
+        if self._visible and page is not None:
             self.review.follow(page.name)
 
     def _show_choices(self) -> None:
@@ -268,12 +280,6 @@ class ReviewStep:
         self._closed = True
         for event, slot in self._wires:
             event.disconnect(slot)
-        for listeners, own in (
-            (self.bench.listeners, self._bench_changed),
-            (self.bench.desk.state.listeners, self._state_changed),
-        ):
-            with suppress(ValueError):
-                listeners.remove(own)
         self.review.close()
 
     def _bind(self, layer: Any) -> None:

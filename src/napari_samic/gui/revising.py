@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from psygnal import Signal, SignalGroup
 
 from napari_samic.contracts import Segmenter
 from napari_samic.errors import InputError
@@ -25,6 +26,15 @@ KEPT = 50
 """Changes of a result that can be undone, at most."""
 KEPT_BYTES = 256 * 2**20
 """Label images of theirs that are kept, at most."""
+
+
+class ReviserEvents(SignalGroup):
+    """What changed of the result on the screen."""
+
+    sheet = Signal()
+    labels = Signal()
+    points = Signal()
+    painted = Signal()
 
 
 class Reviser:
@@ -54,8 +64,7 @@ class Reviser:
         whose masks were under way then.
     waiting : bool
         Whether a mask is under way.
-    listeners : list of callable
-        Told "sheet", "labels" or "points".
+    events : ReviserEvents
     """
 
     def __init__(
@@ -71,7 +80,7 @@ class Reviser:
         self.label = 1
         self.past: list[tuple[Sheet, tuple[int, ...]]] = []
         self._is_edit = False
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = ReviserEvents()
         self._asked: dict[int, int] = {}
         self._generation = 0
         self._todo: dict[str, Sheet] = {}
@@ -93,7 +102,7 @@ class Reviser:
         self.sheet, self.read = sheet, read
         self._asked.clear()
         self.begin(is_edit=is_edit)
-        self._tell("sheet")
+        self.events.sheet.emit()
 
     def begin(self, *, is_edit: bool) -> None:
         """Let `undo` go back to what is shown now, and no further."""
@@ -124,8 +133,8 @@ class Reviser:
         else:  # as predicted
             self.forget(self.sheet.name)
             self._on_edit(self.sheet.name, None)
-        self._tell("points")
-        self._tell("labels")
+        self.events.points.emit()
+        self.events.labels.emit()
 
     # --- points
 
@@ -140,11 +149,11 @@ class Reviser:
         if self.sheet is None:
             return
         if not self.sheet.numbered:
-            self._tell("points")
+            self.events.points.emit()
             raise InputError(f"{self.sheet.name}: its values are classes. Paint in the labels.")
         segmenter = self._segmenter()
         if segmenter is None or self.read is None:
-            self._tell("points")
+            self.events.points.emit()
             what = "image of this result is not there" if segmenter else "model is not loaded"
             raise InputError(f"the {what}. Choose one in the Annotate step.")
         shown, before = self.sheet, self.sheet.labels
@@ -158,9 +167,9 @@ class Reviser:
             self._ask(segmenter, self.read, self.sheet, wanted)
         if changed and not wanted:
             self._changed()
-        self._tell("points")
+        self.events.points.emit()
         if self.sheet.labels is not before:
-            self._tell("labels")
+            self.events.labels.emit()
 
     def _ask(self, segmenter: Segmenter, read: Read, sheet: Sheet, wanted: Sequence[int]) -> None:
         self._generation += 1
@@ -181,7 +190,7 @@ class Reviser:
             mask, score = found[number]
             self.sheet = sheets.answered(self.sheet, number, mask, score)
         self._changed()
-        self._tell("labels")
+        self.events.labels.emit()
 
     def _unanswered(self, generation: int, error: Exception) -> bool:
         del error
@@ -197,7 +206,7 @@ class Reviser:
             self._remember(self.sheet)
             self.sheet = sheets.painted(self.sheet, labels, self.label)
             self._changed()
-            self._tell("painted")
+            self.events.painted.emit()
 
     # --- keeping
 
@@ -234,10 +243,6 @@ class Reviser:
     def forget(self, name: str) -> None:
         """An edit is taken back: it need not be written any more."""
         self._todo.pop(name, None)
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)
 
 
 def edit_of(sheet: Sheet, sha256: str = "") -> Edit:

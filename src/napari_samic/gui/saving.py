@@ -60,18 +60,18 @@ class Keeper:
         self._inherited: list[Path] = []
         self._writing = False
         self._dirty = False
-        state.listeners.append(self._changed)
+        state.events.prompts.connect(self._mark_dirty)
+        state.events.classes.connect(self._mark_dirty)
 
     @property
     def has_prompts(self) -> bool:
         """Whether anything is annotated."""
         return any(page.items for page in self.state.pages.values())
 
-    def _changed(self, what: str) -> None:
-        if what in ("prompts", "classes"):
-            self.unsaved = self._dirty = True
-            if not self._is_busy():
-                self.flush()
+    def _mark_dirty(self) -> None:
+        self.unsaved = self._dirty = True
+        if not self._is_busy():
+            self.flush()
 
     def note(self) -> None:
         """Notes of the project changed: write them with the prompts."""
@@ -158,14 +158,14 @@ class Keeper:
 
     def load(self, path: Path) -> None:
         """Read a prompt file; it replaces the objects of images it names, undo brings them back."""
-        self._read_then(path, lambda: self._changed("prompts"))
+        self._read_then(path, lambda: self._mark_dirty())
 
     def restore(self, path: Path) -> None:
         """Take over what an earlier session left; its file goes once ours is written."""
 
         def done() -> None:
             self._inherited.append(path)
-            self._changed("prompts")
+            self._mark_dirty()
 
         self._read_then(path, done)
 
@@ -229,7 +229,7 @@ def recall(state: Annotator, notes: Mapping[str, Any]) -> None:
             state.classes.take({label: str(style.get("name") or f"class {label}")}, {label})
             if re.fullmatch(r"#[0-9a-fA-F]{6}", str(style.get("colour"))):
                 state.classes.recolour(label, str(style["colour"]))
-    state.tell("classes")
+    state.events.classes.emit()
 
 
 def model_of(notes: Mapping[str, Any]) -> str:

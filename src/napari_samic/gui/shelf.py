@@ -6,11 +6,12 @@ to a run. Plain Python: must not know Qt or napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from psygnal import Signal, SignalGroup
 
 from napari_samic.contracts import IntArray, Job, Step
 from napari_samic.errors import SamicError
@@ -23,16 +24,25 @@ if TYPE_CHECKING:
     from napari_samic.gui.pixels import Pixels
 
 
+class ShelfEvents(SignalGroup):
+    """What changed.
+
+    opened : another layer or project; slice : the shown slice has other labels; other : another one
+    has; painted : `keep` should be called soon.
+    """
+
+    opened = Signal()
+    slice = Signal()
+    other = Signal()
+    painted = Signal()
+
+
 class Shelf:
     """See the module.
 
     Parameters
     ----------
     bench : Bench
-    tell : callable
-        Takes "shelf": another layer or project; "result": the shown slice has other labels;
-        "made": another one has;
-        "painted": `keep` should be called soon.
 
     Attributes
     ----------
@@ -40,10 +50,11 @@ class Shelf:
         Of the project.
     stack : LabelStack or None
         Labels of the chosen layer; None without project or image.
+    events : ShelfEvents
     """
 
-    def __init__(self, bench: Bench, tell: Callable[[str], None]) -> None:
-        self.bench, self._tell = bench, tell
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.events = bench, ShelfEvents()
         self.results: LabelFiles | None = None
         self.stack: LabelStack | None = None
         self._pixels: Pixels | None = None
@@ -75,14 +86,14 @@ class Shelf:
             read = partial(_read, self.results, pixels)
             shape, later = pixels.shape, self._read_later
             self.stack = LabelStack(pixels.stack_shape, shape, read, self._painted, later)
-        self._tell("shelf")
+        self.events.opened.emit()
 
     def reread(self) -> None:
         """Files changed: look at them again."""
         if self.stack is not None:
             self.stack.forget()
             self._found = None
-            self._tell("result")
+            self.events.slice.emit()
 
     @property
     def any_here(self) -> bool:
@@ -110,7 +121,7 @@ class Shelf:
         def ended() -> None:
             self._reading.discard(index)
             if stack is self.stack and index == self.bench.desk.index:
-                self._tell("result")
+                self.events.slice.emit()
 
         self.bench.runner.start(read(), Calls(on_end=ended))
 
@@ -121,20 +132,20 @@ class Shelf:
             return
         if not self._found:
             self._found = True
-            self._tell("result")  # the first: the layer comes
+            self.events.slice.emit()  # the first: the layer comes
         if index in self.stack.painted or self.results.edit(label).is_file():
             return
         if index == self.bench.desk.index and labels.shape == self.stack.plane_shape:
             self.stack.put(index, labels)
-            self._tell("result")
+            self.events.slice.emit()
         else:
             self.stack.forget(index)
-            self._tell("made")
+            self.events.other.emit()
 
     # --- painting
 
     def _painted(self, _index: Index) -> None:
-        self._tell("painted")
+        self.events.painted.emit()
 
     def keep(self) -> None:
         """Write what was painted, one plane at a time, until all is in files."""
@@ -146,7 +157,7 @@ class Shelf:
 
         def kept(_path: Path) -> None:
             stack.saved(index, labels)
-            self.bench.tell("review")
+            self.bench.events.review.emit()
 
         def ended() -> None:
             self._writing = False
@@ -168,6 +179,7 @@ class Shelf:
 
     def close(self) -> None:
         """The session ends."""
+        self.events.disconnect()
         self.keep_now()
 
 

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from psygnal import Signal, SignalGroup
+
 from napari_samic.contracts import Step
 from napari_samic.errors import InputError, SamicError
 from napari_samic.gui import trainwork
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 KEY = "train"
 IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
 S = TypeVar("S", bound=Settings)
+
+
+class TrainerEvents(SignalGroup):
+    """What changed; "progress" or "curves" with each step of a training."""
+
+    state = Signal()
+    progress = Signal()
+    curves = Signal()
 
 
 class Trainer:
@@ -55,8 +65,7 @@ class Trainer:
         While CHOOSING.
     news : str
         What the last training came to.
-    listeners : list of callable
-        Called with "state", or with "progress" while it runs.
+    events : TrainerEvents
     """
 
     def __init__(self, bench: Bench, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,12 +74,12 @@ class Trainer:
         self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
         self.curves, self.pace = Curves(), cast("Pace | None", None)
         self.verdict: Verdict | None = None
-        self.listeners: list[Callable[[str], None]] = []
+        self.events = TrainerEvents()
         self._asked = threading.Event()
         self._handle: Handle | None = None
         self._first, self._deciding = 0, False
         self._trains: Project | None = None
-        bench.listeners.append(self._bench_changed)
+        bench.events.project.connect(self.open_project)
         self.open_project()
 
     # --- what may be done
@@ -123,7 +132,7 @@ class Trainer:
         """Take settings for the next training."""
         self.chosen |= {type(one): one for one in settings}
         self._note("settings", trainwork.describe(list(self.chosen.values())))
-        self._tell("state")
+        self.events.state.emit()
 
     def start(self, *, resume: bool = False) -> None:
         """Train; with `resume`, go on from where the last training ended.
@@ -155,7 +164,7 @@ class Trainer:
         self._handle = self.bench.runner.start(
             trainwork.train(order), calls, title="SAMIC: training"
         )
-        self._tell("state")
+        self.events.state.emit()
 
     def stop(self) -> None:
         """End the training and keep what was learned so far, if anything was."""
@@ -166,7 +175,7 @@ class Trainer:
             self.news = "Stopped before anything was learned: nothing changed."
             self._handle.cancel()
         self.phase = STOPPING
-        self._tell("state")
+        self.events.state.emit()
 
     @property
     def has_best(self) -> bool:
@@ -191,7 +200,7 @@ class Trainer:
     def _stepped(self, step: Step) -> None:
         if self.pace is not None:
             self.pace.take(step)
-        self._tell("curves" if self.curves.take(step) else "progress")
+        (self.events.curves if self.curves.take(step) else self.events.progress).emit()
 
     def _trained(self, project: Project, verdict: Verdict) -> None:
         if project is not self.bench.project:
@@ -215,11 +224,11 @@ class Trainer:
         self.phase, self.verdict = IDLE, None
         self._note("verdict", None)
         if new:
-            self.bench.tell("prompter")
+            self.bench.events.prompter.emit()
 
     def _decided(self) -> None:
         self._deciding = False
-        self._tell("state")
+        self.events.state.emit()
 
     def _ended(self) -> None:
         if self.phase != CHOOSING:
@@ -228,7 +237,7 @@ class Trainer:
             trainwork.take_orphan(self._trains)  # of one that failed
         if self._trains is not self.bench.project:  # another was opened meanwhile
             self.open_project()
-        self._tell("state")
+        self.events.state.emit()
 
     # --- project
 
@@ -246,11 +255,7 @@ class Trainer:
         found = Verdict.from_dict(notes.get("verdict"))
         self.verdict = replace(found, has_old=self.has_prompter) if waits else None
         self.phase = CHOOSING if waits else IDLE
-        self._tell("state")
-
-    def _bench_changed(self, what: str) -> None:
-        if what == "project":
-            self.open_project()
+        self.events.state.emit()
 
     def _note(self, name: str, value: Any) -> None:
         project = self.bench.project
@@ -261,15 +266,10 @@ class Trainer:
 
     def close(self) -> None:
         """Let go: no job of ours is left."""
-        self.listeners.clear()
+        self.events.disconnect()
         if self._handle is not None and self.is_busy:
             self._handle.cancel()
-        if self._bench_changed in self.bench.listeners:
-            self.bench.listeners.remove(self._bench_changed)
-
-    def _tell(self, what: str) -> None:
-        for listener in list(self.listeners):
-            listener(what)
+        self.bench.events.project.disconnect(self.open_project)
 
 
 def _told(verdict: Verdict) -> str:

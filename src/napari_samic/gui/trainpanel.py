@@ -51,13 +51,25 @@ class TrainStep:
         self._connect()
 
     def _connect(self) -> None:
-        self.trainer.listeners.append(self._trainer_changed)
-        self.gallery.listeners.append(self._gallery_changed)
+        trainer, state, bench = self.trainer.events, self.bench.desk.state.events, self.bench.events
+        trainer.state.connect(self._show_trainer)
+        trainer.progress.connect(self._show_progress)
+        trainer.curves.connect(self._show_curves)
+        self.gallery.events.thumbs.connect(lambda: self.panel.show_gallery(self.gallery))
+        self.gallery.events.glow.connect(self._show_glow)
         self.panel.form.changed.connect(self._edited)
-        self.bench.listeners.append(self._bench_changed)
-        self.bench.desk.state.listeners.append(self._prompts_changed)
-        self.bench.desk.listeners.append(self._desk_changed)
-        self.bench.viewer.layers.events.removed.connect(self._removed)
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
+            (bench.project, self._fill_form),
+            (bench.project, self._refresh),
+            (bench.image, self._refresh),
+            (state.page, self._page_changed),
+            (state.prompts, self._refresh),
+            (state.classes, self._refresh),
+            (self.bench.desk.events.status, self._show_trainer),
+            (self.bench.viewer.layers.events.removed, self._removed),
+        ]
+        for signal, slot in self._wires:
+            signal.connect(slot)
 
     def enter(self) -> None:
         """Draw the references, and whatever happened meanwhile."""
@@ -76,15 +88,9 @@ class TrainStep:
         self.leave()
         self.layer.hide()
         self.trainer.close()
-        self.gallery.listeners.clear()
-        for listeners, mine in (
-            (self.bench.listeners, self._bench_changed),
-            (self.bench.desk.state.listeners, self._prompts_changed),
-            (self.bench.desk.listeners, self._desk_changed),
-        ):
-            if mine in listeners:
-                listeners.remove(mine)
-        self.bench.viewer.layers.events.removed.disconnect(self._removed)
+        self.gallery.events.disconnect()
+        for signal, slot in self._wires:
+            signal.disconnect(slot)
 
     # --- settings
 
@@ -118,21 +124,18 @@ class TrainStep:
 
     # --- what changed
 
-    def _trainer_changed(self, what: str) -> None:
-        if not self._shown:
-            return
-        if what == "state":
+    def _show_trainer(self) -> None:
+        if self._shown:
             self.panel.show_trainer(self.trainer)
-        else:
-            self.panel.show_progress(self.trainer)
-        if what == "curves":
-            self.panel.show_curves(self.trainer)
 
-    def _gallery_changed(self, what: str) -> None:
-        if what == "thumbs":
-            self.panel.show_gallery(self.gallery)
-        else:
-            self._show_glow()
+    def _show_progress(self) -> None:
+        if self._shown:
+            self.panel.show_progress(self.trainer)
+
+    def _show_curves(self) -> None:
+        if self._shown:
+            self.panel.show_progress(self.trainer)
+            self.panel.show_curves(self.trainer)
 
     def _show_glow(self) -> None:
         glow = self.gallery.glow
@@ -148,20 +151,12 @@ class TrainStep:
             self.panel.glow.setChecked(False)
             self.gallery.show_glow(False)
 
-    def _bench_changed(self, what: str) -> None:
-        if what == "project":
-            self._fill_form()
-        if self._shown and what in ("project", "image"):
+    def _refresh(self) -> None:
+        if self._shown:
             self.gallery.refresh()
             self.panel.show_trainer(self.trainer)
 
-    def _prompts_changed(self, what: str) -> None:
-        if self._shown and what in ("prompts", "classes", "page"):
-            if what == "page":
-                self.gallery.follow()
-            self.gallery.refresh()
-            self.panel.show_trainer(self.trainer)
-
-    def _desk_changed(self, what: str) -> None:
-        if self._shown and what == "status":
-            self.panel.show_trainer(self.trainer)
+    def _page_changed(self) -> None:
+        if self._shown:
+            self.gallery.follow()
+            self._refresh()
