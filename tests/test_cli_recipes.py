@@ -54,11 +54,11 @@ def test_commands_are_recorded_as_they_were_given(recorded, prompter):
 def test_every_command_can_be_recorded(shell, monkeypatch, command):
     seen = {}
 
-    def job(name, *args, **kwargs):
-        seen.update(kwargs, name=name)
+    def recorded(make, record):
+        seen.update(name=make.__name__, record=record)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipes, "job", job)
+    monkeypatch.setattr(recipes, "recorded", recorded)
     lines = {
         "annotate": ["x", "--out", "o"],
         "train": ["--images", "x", "--out", "o"],
@@ -74,11 +74,11 @@ def test_every_command_can_be_recorded(shell, monkeypatch, command):
 def test_one_switch_gives_the_literal_paper(shell, monkeypatch):
     seen = {}
 
-    def job(name, *args, **kwargs):
+    def job(*args, **kwargs):
         seen.update(kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipes, "job", job)
+    monkeypatch.setattr(recipes, "recorded", lambda make, record: job)
     shell("train", "--images", "x", "--out", "o", "--paper", "--epochs", "7", "--sigma-frac", "0.1")
     assert seen["settings"] == replace(TrainSettings.paper(), epochs=7)
     assert seen["prompter"] == PrompterSettings.paper()

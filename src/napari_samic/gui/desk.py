@@ -19,7 +19,7 @@ from napari_samic.gui.jobs import Calls, Handle, Runner
 from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
 from napari_samic.gui.saving import Keeper
-from napari_samic.gui.work import Hint, Seen
+from napari_samic.gui.work import AnswerStep, Hint, Seen, SeenStep
 
 
 class DeskEvents(SignalGroup):
@@ -152,9 +152,9 @@ class Desk:
         self._ahead = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
 
     def _looked(self, pixels: Pixels, segmenter: Segmenter | None, step: Step) -> None:
-        seen: Seen | None = step.data.get("seen")
-        if seen is None or pixels is not self.pixels:
+        if not isinstance(step, SeenStep) or pixels is not self.pixels:
             return
+        seen = step.seen
         name = pixels.label(seen.index)
         if segmenter is not None and segmenter is self.segmenter:
             self._seen.add(name)
@@ -215,8 +215,9 @@ class Desk:
         self.runner.start(job, calls)
 
     def _answered_first(self, question: Question, step: Step) -> None:
-        self.state.receive(question, step.data["answer"], final=False)
-        self.events.answered.emit()
+        if isinstance(step, AnswerStep):
+            self.state.receive(question, step.answer, final=False)
+            self.events.answered.emit()
 
     def _answered(self, question: Question, answer: Answer) -> None:
         if self.state.receive(question, answer) and not self._queue:

@@ -239,10 +239,11 @@ class Propagator:
     def _looked(self, asked: object, step: Step) -> None:
         if asked is not self._asked:
             return
-        self._eyes = step.data.get("eyes", self._eyes)
-        self._look = step.data.get("look", self._look)
+        heat = None
+        if isinstance(step, work.PreviewStep):
+            self._eyes, self._look, heat = step.eyes, step.look or self._look, step.heat
         self.looking = f"{step.message.capitalize()} ..." if step.message else self.looking
-        if (heat := step.data.get("heat")) is not None:
+        if heat is not None:
             self.heat = heat
             self.events.preview.emit()
         self.events.state.emit()

@@ -72,7 +72,7 @@ class Run:
         self.failures: dict[str, str] = {}
         self.made: dict[str, str] = {}
         self.paths: list[Path] = []
-        self._names: set[str] = set()
+        self._names: frozenset[str] = frozenset()
         self.stopped = False
         self._meter = Meter()
         self._handle: Handle | None = None
@@ -129,7 +129,7 @@ class Run:
     def _begin(self, job: Job[Any]) -> None:
         self.state, self.stopped, self._unfinished = "running", False, ""
         self.status = "Preparing ..."
-        self.failures, self.made, self._names = {}, {}, set()
+        self.failures, self.made, self._names = {}, {}, frozenset()
         self._meter = Meter()
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
@@ -150,7 +150,7 @@ class Run:
         self.cancel()
         self.folder, self.anew, self.stopped = None, False, False
         self.failures, self.made, self.paths = {}, {}, []
-        self._names = set()
+        self._names = frozenset()
         self._meter = Meter()
         if self.state == "idle":
             self.status = ""
@@ -162,7 +162,8 @@ class Run:
         data = step.data
         if self.state != "running":
             return
-        self._names = data.get("names", self._names)
+        if isinstance(step, work.FilesStep):
+            self._names = step.names
         if "plane" in data or "skipped" in data:
             self._one(step)
         elif step.message:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic import recipes
 from napari_samic.contracts import (
+    HeatMap,
     Image,
     IntArray,
     Job,
@@ -77,6 +78,22 @@ class Preview:
     result: Segmentation
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreviewStep(Step):
+    """A step that brings what was loaded and seen, to be given back next time."""
+
+    eyes: Eyes
+    look: Look | None = None
+    heat: HeatMap | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesStep(Step):
+    """A step that brings the names of the images that a run is to do."""
+
+    names: frozenset[str]
+
+
 def read_peaks(file: Path) -> Job[PeakSettings]:
     """The peak settings that a prompter was trained with."""
     yield Step(0, 1, file.name)
@@ -94,15 +111,15 @@ def preview(
     eyes: Eyes | None = None,
     look: Look | None = None,
 ) -> Job[Preview]:
-    """Segment one slice; brings `eyes`, `look` and `heat` as steps, to be given back next time."""
+    """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
     yield Step(0, 3, "loading the prompter" if eyes is None else "")
     if eyes is None:
         eyes = _open(file)
-        yield Step(0, 3, "looking at the slice", {"eyes": eyes})
+        yield PreviewStep(0, 3, "looking at the slice", eyes=eyes)
     if look is None:
         look = _look(eyes, plane)
     heat = eyes.worker.heat_map(look.seen, look.image.shape)
-    yield Step(1, 3, "drawing masks", {"look": look, "heat": heat})
+    yield PreviewStep(1, 3, "drawing masks", eyes=eyes, look=look, heat=heat)
     with eyes.lock:
         return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
 
@@ -169,8 +186,8 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
     if not todo:
         msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
         raise InputError(f"{msg} to propagate to.")
-    told = {"phase": "files", "protected": len(paths) - len(todo)}
-    yield Step(0, len(todo), "", told | {"names": {n for p in paths for n in names[p]}})
+    every = frozenset(name for path in paths for name in names[path])
+    yield FilesStep(0, len(todo), names=every)
     results.check_names({path: names[path] for path in todo})
     foreign = _is_foreign(results, order.prompter)
     if foreign and not order.anew:

@@ -39,10 +39,24 @@ class Seen:
     normalisation: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeenStep(Step):
+    """A step after which more is known of an image."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerStep(Step):
+    """A step that brings a first answer."""
+
+    answer: Answer
+
+
 def look_at(
     segmenter: Segmenter | None, pixels: Pixels, indices: Sequence[tuple[int, ...]]
 ) -> Job[None]:
-    """Read and encode images, the shown one first; a step after each, with its `seen`."""
+    """Read and encode images, the shown one first; a `SeenStep` after each."""
     from napari_samic.pipeline.common import pixels_sha256
 
     precompute = getattr(segmenter, "precompute", None)
@@ -52,13 +66,13 @@ def look_at(
         if precompute is not None:
             precompute(image)
         seen = Seen(index, pixels_sha256(image), pixels.normalisation().to_dict())
-        yield Step(done + 1, len(indices), pixels.label(index), {"seen": seen})
+        yield SeenStep(done + 1, len(indices), pixels.label(index), seen=seen)
 
 
 def answer(
     segmenter: Segmenter, read: Callable[[], Image], prompts: Prompts, model: str
 ) -> Job[Answer]:
-    """Segment one object: the single mask comes as a step, at once; then all candidates.
+    """Segment one object: the single mask comes as an `AnswerStep`, at once; then all candidates.
 
     A network whose single mask is the first of its candidates is asked once.
     """
@@ -66,7 +80,7 @@ def answer(
     first = Answer.of(segmenter.candidates(image, [prompts], multimask=knows_first)[0], model)
     if knows_first:
         return first
-    yield Step(1, 2, "mask", {"answer": first})
+    yield AnswerStep(1, 2, "mask", answer=first)
     return first.plus(segmenter.candidates(image, [prompts], multimask=True)[0])
 
 
