@@ -1,7 +1,7 @@
 """Questions to the model and which of their answers still count.
 
-Each question has a generation; of one object only the newest question counts, so a late answer
-to an older click is dropped. Plain Python: knows no thread, no Qt, no napari, no model.
+Of one object only the newest question counts, so a late answer to an older click is dropped.
+Plain Python: knows no thread, no Qt, no napari, no model.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from napari_samic.gui.pages import Page
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """Please segment one object; `generation` tells a late answer from a fresh one."""
+    """Please segment one object."""
 
-    generation: int
     page: str
     number: int
     prompts: Prompts
@@ -42,17 +41,15 @@ class Asking:
     def __init__(self, ask: Callable[[Question], None]) -> None:
         self.model = ""
         self._ask = ask
-        self._generation = 0
-        self._newest: dict[tuple[str, int], int] = {}
+        self._newest: dict[tuple[str, int], Question] = {}
 
     def submit(self, page: Page, item: Item) -> None:
         """Ask for an object; earlier questions about it no longer count."""
         self.forget(page, item.number)
         if item.is_askable:
-            self._generation += 1
-            self._newest[page.name, item.number] = self._generation
-            prompts = item.prompts()
-            self._ask(Question(self._generation, page.name, item.number, prompts, self.model))
+            question = Question(page.name, item.number, item.prompts(), self.model)
+            self._newest[page.name, item.number] = question
+            self._ask(question)
 
     def missing(self, page: Page) -> None:
         """Ask for every object of a page that this model has not answered."""
@@ -75,7 +72,7 @@ class Asking:
     def counts(self, question: Question) -> bool:
         """Whether an answer to this question is still awaited."""
         newest = self._newest.get((question.page, question.number))
-        return newest == question.generation and question.model == self.model
+        return newest is question and question.model == self.model
 
     def close(self, question: Question) -> None:
         """The question was answered to the end, or failed."""

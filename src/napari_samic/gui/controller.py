@@ -1,9 +1,8 @@
 """Annotate (SAMBOX): the state and its verbs, in plain Python.
 
 Pages (images) hold objects, objects hold prompts and answers. Masks are asked for through a port,
-so that a test drives all of it without threads. Late answers are dropped: each question carries a
-generation (see `asking`), and only the newest of an object counts. Must not know Qt, napari,
-torch or files.
+so that a test drives all of it without threads. Late answers are dropped: only the newest question
+of an object counts (see `asking`). Must not know Qt, napari, torch or files.
 
 Source: SAMIC, section 3.1.
 """
