@@ -8,7 +8,6 @@ from napari_samic.contracts import (
     Prompter,
     Prompts,
     Reference,
-    Refiner,
     Segmentation,
     Segmenter,
     Step,
@@ -199,4 +198,3 @@ def test_protocols_tell_who_can_do_what():
     assert not isinstance(Proposes(), TrainablePrompter)
     assert isinstance(Learns(), TrainablePrompter)
     assert not isinstance(Learns(), Segmenter)
-    assert not isinstance(Learns(), Refiner)

@@ -9,14 +9,11 @@ from napari_samic.errors import InputError
 from napari_samic.matching import Matches, match_objects, object_ious
 from napari_samic.metrics import (
     boundary_f,
-    class_ious,
     clicks_to,
     dice,
     fb_iou,
     image_scores,
     iou,
-    j_and_f,
-    miou,
     summarise,
 )
 
@@ -43,7 +40,7 @@ def test_half_shifted_square_by_hand():
     assert fb_iou(SQUARE, SHIFTED) == pytest.approx((50 / 150 + 450 / 550) / 2)
 
 
-@pytest.mark.parametrize("score", [iou, dice, boundary_f, j_and_f])
+@pytest.mark.parametrize("score", [iou, dice, boundary_f])
 def test_two_empty_masks_agree_and_one_empty_mask_does_not(score):
     assert score(EMPTY, EMPTY) == 1.0
     assert score(EMPTY, SQUARE) == 0.0
@@ -99,43 +96,6 @@ def test_shift_within_the_tolerance_costs_nothing_on_the_boundary():
     a = box(50, 150, 50, 150, (300, 400))  # 0.008 * 500 = 4 px
     assert boundary_f(a, np.roll(a, 4, axis=1)) == 1.0
     assert boundary_f(a, np.roll(a, 5, axis=1)) < 1.0
-
-
-def test_j_and_f_is_the_mean_of_both():
-    expected = (iou(SQUARE, SHIFTED) + boundary_f(SQUARE, SHIFTED)) / 2
-    assert j_and_f(SQUARE, SHIFTED) == expected
-
-
-def test_class_ious_pool_pixels_over_images():
-    predictions = [SQUARE, SHIFTED, box(0, 2, 0, 2, label=3)]
-    truths = [SHIFTED, SHIFTED, box(0, 2, 0, 4, label=3)]
-    assert class_ious(predictions, truths) == {1: pytest.approx(150 / 250), 3: pytest.approx(0.5)}
-
-
-def test_right_place_wrong_class_is_no_overlap():
-    assert class_ious([SQUARE], [SQUARE * 2]) == {1: 0.0, 2: 0.0}
-
-
-def test_miou_per_class_and_per_image_differ():
-    predictions, truths = [SQUARE, SHIFTED], [SHIFTED, SHIFTED]
-    assert miou(predictions, truths) == pytest.approx(150 / 250)
-    assert miou(predictions, truths, per="image") == pytest.approx((1 / 3 + 1) / 2)
-
-
-def test_miou_of_nothing_found_where_nothing_is():
-    zeros = np.zeros((4, 4), int)
-    assert miou([zeros], [zeros]) == miou([zeros], [zeros], per="image") == 1.0
-
-
-def test_miou_refuses_an_unknown_mean():
-    with pytest.raises(InputError, match="per is 'pixel', expected 'class' or 'image'"):
-        miou([SQUARE], [SQUARE], per="pixel")
-
-
-@pytest.mark.parametrize("per", ["class", "image"])
-def test_unpaired_images_are_refused(per):
-    with pytest.raises(InputError, match="1 predictions for 2 truths"):
-        miou([SQUARE], [SQUARE, SQUARE], per=per)
 
 
 def test_object_ious_list_every_pair():
@@ -232,7 +192,7 @@ def test_unfit_click_curves_are_refused(curve, cap):
         clicks_to(curve, 0.9, cap=cap)
 
 
-PAIRWISE = [iou, dice, fb_iou, boundary_f, j_and_f, match_objects, object_ious, image_scores]
+PAIRWISE = [iou, dice, fb_iou, boundary_f, match_objects, object_ious, image_scores]
 
 
 @pytest.mark.parametrize("score", PAIRWISE)

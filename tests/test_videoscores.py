@@ -8,7 +8,7 @@ import pytest
 
 from napari_samic.errors import InputError
 from napari_samic.metrics import boundary_f, iou
-from napari_samic.videoscores import VideoScore, davis_score, object_scores
+from napari_samic.videoscores import VideoScore, object_scores
 
 TRUTH = np.zeros((40, 40), np.int32)
 TRUTH[10:30, 10:30] = 1
@@ -25,16 +25,11 @@ def test_frames_are_averaged_without_the_first() -> None:
     found = object_scores([WRONG, SOME, RIGHT])[1]
     assert found.j == pytest.approx((0.5 + 1) / 2)
     assert found.f == pytest.approx((boundary_f(HALF, TRUTH) + 1) / 2)
-    assert found.j_and_f == pytest.approx((found.j + found.f) / 2)
 
 
 def test_last_frame_is_left_out_if_asked() -> None:
     assert object_scores([RIGHT, RIGHT, WRONG])[1].j == 0.5
     assert object_scores([RIGHT, RIGHT, WRONG], skip_last=True)[1].j == 1
-
-
-def test_sequences_count_once_however_long_they_are() -> None:
-    assert davis_score([[RIGHT] * 9, [RIGHT, WRONG]]).j == 0.5
 
 
 def test_objects_are_scored_by_number() -> None:
@@ -46,18 +41,6 @@ def test_lone_object_may_be_predicted_in_parts() -> None:
     parts = TRUTH.copy()
     parts[20:] *= 7
     assert object_scores([RIGHT, (parts, TRUTH)])[1].j == 1
-
-
-@pytest.mark.parametrize(
-    ("per", "expected"),
-    [
-        pytest.param("sequence", (0.5 + 1) / 2, id="sequence"),
-        pytest.param("object", (1 + 0 + 1) / 3, id="object"),
-    ],
-)
-def test_sequences_or_objects_count_once(per: Any, expected: float) -> None:
-    sequences = [[(BOTH, BOTH), (TRUTH, BOTH)], [RIGHT, RIGHT]]
-    assert davis_score(iter(sequences), per=per).j == pytest.approx(expected)
 
 
 def test_object_that_left_is_rightly_not_found() -> None:
@@ -75,8 +58,6 @@ def test_object_that_left_is_rightly_not_found() -> None:
         pytest.param(
             lambda: object_scores([(TRUTH, NONE), RIGHT]), "no object in the first", id="empty"
         ),
-        pytest.param(lambda: davis_score([]), "no sequence", id="none"),
-        pytest.param(lambda: davis_score([], per="frame"), "per is 'frame'", id="per"),  # type: ignore[arg-type]
     ],
 )
 def test_what_makes_no_sense_is_refused(call: Callable[[], Any], message: str) -> None:

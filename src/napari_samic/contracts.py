@@ -350,14 +350,3 @@ class Segmenter(Protocol):
     ) -> Segmentation:
         """The best mask of each object, joined; `settings` is a SegmentSettings."""
         ...
-
-
-@runtime_checkable
-class Refiner(Protocol):
-    """Makes a segmentation better."""
-
-    name: str
-
-    def refine(self, image: Image, segmentation: Segmentation) -> Segmentation:
-        """A new segmentation; the argument is left as it was."""
-        ...

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from napari_samic.contracts import BoolArray, FloatArray, HeatMap, Prompts, Segmentation
 from napari_samic.errors import InputError
 
-DUPLICATE_IOU = 0.8
-"""Two masks that overlap more than this are taken for the same object."""
 RIVALS = 3
 """Clicks of other objects that an object is told to leave out, at most."""
 APART_PX = 3.0

@@ -1,15 +1,13 @@
 """How good a mask is: regions, boundaries, objects and clicks.
 
-Sources: intersection over union as in HSNet and PerSAM; boundary F and J&F as in DAVIS (Perazzi et
+Sources: intersection over union as in HSNet and PerSAM; boundary F as in DAVIS (Perazzi et
 al., CVPR 2016); objects as in StarDist (`matching.py`); number of clicks as in RITM.
 Two empty masks agree (1); an empty and a non-empty one don't (0). NumPy and SciPy only.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,68 +49,6 @@ def fb_iou(prediction: ArrayLike, truth: ArrayLike) -> float:
     """Mean of the IoU of the foreground and that of the background. As in `iou`."""
     a, b = _masks(prediction, truth)
     return (iou(a, b) + iou(~a, ~b)) / 2
-
-
-def class_ious(predictions: Sequence[ArrayLike], truths: Sequence[ArrayLike]) -> dict[int, float]:
-    """IoU of each class over all images: summed intersections over summed unions.
-
-    Parameters
-    ----------
-    predictions, truths : sequence of (H, W) int
-        Class of each pixel, 0 is background.
-
-    Returns
-    -------
-    dict of int to float
-        A value for each class that occurs.
-
-    Raises
-    ------
-    InputError
-        Different numbers of images, two shapes, or arrays of another kind.
-
-    References
-    ----------
-    Min et al., "Hypercorrelation squeeze for few-shot segmentation", ICCV 2021.
-    """
-    both, either = Counter[int](), Counter[int]()
-    for a, b in _paired_up(predictions, truths):
-        for label in map(int, np.union1d(a[a != 0], b[b != 0])):
-            both[label] += int(((a == label) & (b == label)).sum())
-            either[label] += int(((a == label) | (b == label)).sum())
-    return {label: both[label] / either[label] for label in sorted(either)}
-
-
-def miou(
-    predictions: Sequence[ArrayLike],
-    truths: Sequence[ArrayLike],
-    *,
-    per: Literal["class", "image"] = "class",
-) -> float:
-    """Mean IoU over classes, each pooled over all images, or over images.
-
-    Parameters
-    ----------
-    predictions, truths : sequence of (H, W) int
-        Class of each pixel, 0 is background.
-    per : {"class", "image"}
-        "class" averages `class_ious`; "image" over each image's classes, then over images.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 1 where nothing is and nothing was found.
-
-    Raises
-    ------
-    InputError
-        As in `class_ious`, or an unknown `per`.
-    """
-    if per == "class":
-        return _mean(class_ious(predictions, truths).values())
-    if per != "image":
-        raise InputError(f"per is {per!r}, expected 'class' or 'image'.")
-    return _mean(_mean(class_ious([a], [b]).values()) for a, b in _paired_up(predictions, truths))
 
 
 def boundary_f(prediction: ArrayLike, truth: ArrayLike, *, tolerance_frac: float = 0.008) -> float:
@@ -161,11 +97,6 @@ def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Pixels that differ from their right, lower or lower-right neighbour."""
     wide = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return np.asarray((mask ^ wide[:-1, 1:]) | (mask ^ wide[1:, :-1]) | (mask ^ wide[1:, 1:]))
-
-
-def j_and_f(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Mean of `iou` (J) and `boundary_f` (F), as in DAVIS. Arguments as in `boundary_f`."""
-    return (iou(prediction, truth) + boundary_f(prediction, truth)) / 2
 
 
 def clicks_to(iou_curve: ArrayLike, target: float, *, cap: int = 20) -> int:
@@ -285,14 +216,6 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _matches(row: Mapping[str, float]) -> Matches:
     predicted, true, matched = (int(row[k]) for k in ("n_predicted", "n_true", "n_matched"))
     return Matches(predicted, true, matched, row["matched_iou"])
-
-
-def _paired_up(
-    predictions: Sequence[ArrayLike], truths: Sequence[ArrayLike]
-) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    if len(predictions) != len(truths):
-        raise InputError(f"{len(predictions)} predictions for {len(truths)} truths. Pair them up.")
-    return [checked_pair(a, b) for a, b in zip(predictions, truths, strict=True)]
 
 
 def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,11 +27,6 @@ class VideoScore:
 
     j: float
     f: float
-
-    @property
-    def j_and_f(self) -> float:
-        """Mean of both."""
-        return (self.j + self.f) / 2
 
 
 def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[int, VideoScore]:
@@ -66,41 +60,6 @@ def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[i
     if len(numbers) == 1:
         return {numbers[0]: _mean(_score(a != 0, b != 0) for a, b in scored)}
     return {n: _mean(_score(a == n, b == n) for a, b in scored) for n in numbers}
-
-
-def davis_score(
-    sequences: Iterable[Sequence[Frame]],
-    *,
-    skip_last: bool = False,
-    per: Literal["sequence", "object"] = "sequence",
-) -> VideoScore:
-    """Mean J and F of several sequences.
-
-    Parameters
-    ----------
-    sequences : iterable of sequence of (prediction, truth)
-        One after the other is looked at, so that they may be made as they are asked for.
-    skip_last : bool
-        As in `object_scores`.
-    per : {"sequence", "object"}
-        What counts once. The code of DAVIS-17 counts objects; with one object a sequence, as in
-        DAVIS-16, both are the same.
-
-    Returns
-    -------
-    VideoScore
-
-    Raises
-    ------
-    InputError
-        No sequence, an unknown `per`, or as in `object_scores`.
-    """
-    if per not in ("sequence", "object"):
-        raise InputError(f"per is {per!r}, expected 'sequence' or 'object'.")
-    found = [list(object_scores(frames, skip_last=skip_last).values()) for frames in sequences]
-    if not found:
-        raise InputError("no sequence to score. Give at least one.")
-    return _mean(s for one in found for s in ([_mean(one)] if per == "sequence" else one))
 
 
 def _score(prediction: ArrayLike, truth: ArrayLike) -> VideoScore:
