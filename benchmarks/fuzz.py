@@ -198,7 +198,7 @@ def weights(rng: random.Random, folder: Path) -> None:
         found = checkpoints.read(path)
         checkpoints.guess_arch(found, path.name)
     with _answered():
-        watch.load_mark(path)
+        watch.Checkpoint(path, strict=True)
     with _answered():
         sam.build(f"path:{path}", device="cpu")
 

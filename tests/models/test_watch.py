@@ -10,7 +10,7 @@ from toy_backbone import prompter, quick, references
 from napari_samic.contracts import Prompts, run
 from napari_samic.errors import FormatError, OutputError, TrainingError
 from napari_samic.models import training
-from napari_samic.models.watch import Watch, load_mark, save_mark
+from napari_samic.models.watch import LEARNING, Checkpoint, Watch
 
 
 def weights(made):
@@ -74,29 +74,27 @@ def test_stop_that_is_taken_back_is_a_stop():
     assert (len(report.losses), report.stopped) == (1, "stopped by hand")
 
 
-@pytest.mark.parametrize("by_file", [False, True], ids=["in_memory", "by_file"])
+def kept(path):
+    """A training that was asked to go on in such a file."""
+    return Watch(checkpoint=Checkpoint(path, strict=True))
+
+
 @pytest.mark.parametrize("asked", [3, 4], ids=lambda n: f"after_{n}")
-def test_training_that_goes_on_ends_as_one_that_never_stopped(straight, asked, by_file, tmp_path):
-    first = Watch(After(asked))
-    trained(first)
-    mark = first.mark
-    if by_file:
-        save_mark(tmp_path / "mark", mark)
-        mark = load_mark(tmp_path / "mark")
-    stopped_at = len(mark.losses)
-    assert 0 < stopped_at < 4
-    made, report = trained(Watch(mark=mark))
+def test_training_that_goes_on_ends_as_one_that_never_stopped(straight, asked, tmp_path):
+    first = kept(tmp_path / "mark")
+    first.stop = After(asked)
+    _, short = trained(first)
+    assert 0 < len(short.losses) < 4
+    made, report = trained(kept(tmp_path / "mark"))
     whole, told = straight
     assert report.losses == told.losses
     assert (report.before, report.after, report.stopped) == (told.before, told.after, "all done")
     assert same(weights(made), weights(whole))
-    assert len(mark.losses) == stopped_at  # and can be gone on with once more
 
 
-def test_ended_training_goes_on_with_more_epochs_and_patience(straight):
-    watch = Watch()
-    trained(watch, epochs=2, patience=1)
-    made, report = trained(Watch(mark=watch.mark))
+def test_ended_training_goes_on_with_more_epochs_and_patience(straight, tmp_path):
+    trained(kept(tmp_path / "mark"), epochs=2, patience=1)
+    made, report = trained(kept(tmp_path / "mark"))
     assert same(weights(made), weights(straight[0]))
     assert len(report.losses) == 4
 
@@ -109,13 +107,12 @@ def test_ended_training_goes_on_with_more_epochs_and_patience(straight):
     pytest.param({"made": prompter(seed=4)}, id="first_weights"),
     pytest.param({"made": prompter(mask_mode="faithful")}, id="prompter"),
 ])  # fmt: skip
-def test_another_training_does_not_go_on(change):
-    watch = Watch()
-    trained(watch, epochs=1)
+def test_another_training_does_not_go_on(change, tmp_path):
+    trained(kept(tmp_path / "mark"), epochs=1)
     made = change.get("made") or prompter()
     before = weights(made)
     with pytest.raises(TrainingError, match="not those of the training that was stopped"):
-        trained(Watch(mark=watch.mark), **{**change, "made": made})
+        trained(kept(tmp_path / "mark"), **{**change, "made": made})
     assert same(weights(made), before)
 
 
@@ -155,22 +152,22 @@ def test_unwatched_training_scores_only_before_and_after(monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no torch file", None], ids=["empty", "text", "other"])
-def test_file_that_is_no_mark_is_refused(tmp_path, content):
+def test_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "mark"
     if content is None:
         torch.save({"kind": "napari-samic/prompter", "version": 1}, path)
     else:
         path.write_bytes(content)
     with pytest.raises(FormatError, match="mark: no training to go on with"):
-        load_mark(path)
+        Checkpoint(path, strict=True)
+    assert Checkpoint(path).load(LEARNING, "") is None
 
 
-def test_mark_that_can_not_be_written_is_told(tmp_path):
-    watch = Watch()
-    trained(watch, epochs=1)
+def test_checkpoint_that_can_not_be_written_is_told(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "mark", strict=True)
     (tmp_path / "mark").mkdir()
     with pytest.raises(OutputError, match="that is a folder"):
-        save_mark(tmp_path / "mark", watch.mark)
+        trained(Watch(checkpoint=checkpoint), epochs=1)
 
 
 class Evil:
@@ -181,8 +178,8 @@ class Evil:
         return open, (str(self.flag), "w")
 
 
-def test_mark_with_code_is_refused_and_not_run(tmp_path):
+def test_checkpoint_with_code_is_refused_and_not_run(tmp_path):
     torch.save({"kind": Evil(tmp_path / "was_run")}, tmp_path / "m.mark")
     with pytest.raises(FormatError, match=r"m\.mark: no training to go on with"):
-        load_mark(tmp_path / "m.mark")
+        Checkpoint(tmp_path / "m.mark", strict=True)
     assert not (tmp_path / "was_run").exists()

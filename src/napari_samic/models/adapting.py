@@ -24,18 +24,20 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import Image, Job, Step, duration
 from napari_samic.models import objectnet, others, timm_weights
-from napari_samic.models.course import Course
+from napari_samic.models.course import Trainer
 from napari_samic.models.looks import Album, Page, side_for
 from napari_samic.models.objectnet import Finder, ObjectNet
 from napari_samic.models.others import Others
-from napari_samic.models.watch import Checkpoint
+from napari_samic.models.watch import GROWING, Checkpoint
 from napari_samic.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
 
 LOST = 0.1
 """Where a reference has more of its objects' area than this in the frame around its field of view,
 the frame is part of the picture."""
-KEPT = 0.98
+EMA = 0.98
 """Of the moving mean at each step."""
+WARMUP = 20
+"""Steps until the rate is at its highest."""
 HEAD = 3.0
 """Rate of what is new above the encoder, as a multiple of the encoder's."""
 STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
@@ -125,6 +127,7 @@ def adapt(
     stop: Callable[[], bool] = lambda: False,
     more: Iterable[Image] = (),
     checkpoint: Checkpoint | None = None,
+    key: str = "",
 ) -> Job[tuple[Finder | None, Grown]]:
     """Teach an encoder the references' objects; a Step a batch.
 
@@ -154,6 +157,8 @@ def adapt(
         them at most, and none for fewer references than `OTHERS_FROM`.
     checkpoint : Checkpoint, optional
         Where to go on from, and what is kept up to date; not with `more`, where it begins anew.
+    key : str
+        Of the training that may be gone on with; see `watch.key_of`.
 
     Returns
     -------
@@ -172,7 +177,8 @@ def adapt(
     side_px = side_for([*pages, *aside])
     count = len(pages) + len(aside)
     net = objectnet.fresh(len(labels), seed, encoder).to(device)
-    course = _course(net, settings, settings.adapt_steps or steps_for(count))
+    steps = settings.adapt_steps or steps_for(count)
+    trainer = _trainer(net, settings.adapt_rate)
     free = Others(side_px, seed, whole=whole)
     what = "adapted"
     if count < OTHERS_FROM and next(iter(more), None) is not None:
@@ -184,39 +190,39 @@ def adapt(
             break
     before, after, accepted = None, None, True
     judged: tuple[float, float] | None = None
-    kept = checkpoint.load() if checkpoint is not None and not len(free) else None
+    kept = checkpoint.load(GROWING, key) if checkpoint is not None and not len(free) else None
     if checkpoint is not None and kept is not None:
-        course.restore(kept["course"])
-        checkpoint.began = course.done
+        trainer.restore(kept["trainer"])
+        checkpoint.began = trainer.done
         judged = kept["judged"] and tuple(kept["judged"])
-    lesson = _Lesson(course, settings, free, stop, None if len(free) else checkpoint)
+    lesson = _Lesson(trainer, steps, settings, free, stop, None if len(free) else checkpoint, key)
     last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
     if settings.decoder_steps:
         last = replace(lesson, checkpoint=None)
     album = Album([*pages, *aside] if judged else pages, labels, side_px, rng)
     if kept is not None:
         album.restore(kept["album"])
-    until = 2 * steps_for(count) // 3 if aside and judge else course.steps
+    until = 2 * steps_for(count) // 3 if aside and judge else steps
     if judged:
         before, after = judged
-        yield from lesson.learn(album, course.steps, judged)
+        yield from lesson.learn(album, steps, judged)
     else:
-        yield from lesson.learn(album, min(until, course.steps))
-        accepted = course.done >= min(LEAST_STEPS, course.steps)
-    if aside and judge and not judged and course.done == until and not stop():
-        yield Step(course.done, course.steps, "judging the adapted network", {"phase": "adapt"})
-        finder = Finder(copy.deepcopy(course.mean).eval(), labels, side_px, device, whole=whole)
+        yield from lesson.learn(album, min(until, steps))
+        accepted = trainer.done >= min(LEAST_STEPS, steps)
+    if aside and judge and not judged and trainer.done == until and not stop():
+        yield Step(trainer.done, steps, "judging the adapted network", {"phase": "adapt"})
+        finder = Finder(copy.deepcopy(trainer.mean).eval(), labels, side_px, device, whole=whole)
         before, after = judge(None), judge(finder)
         accepted = helps(before, after, len(aside))
         if accepted:
             album = Album([*pages, *aside], labels, side_px, rng)
-            yield from last.learn(album, course.steps, (before, after))
-    if checkpoint is not None and course.done == course.steps:
+            yield from last.learn(album, steps, (before, after))
+    if checkpoint is not None and trainer.done == steps:
         checkpoint.drop()
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    stopped = accepted and course.done < course.steps
-    report = Grown(course.done, before, after, accepted, names, seconds, what, len(free), stopped)
-    finder = Finder(course.mean.eval(), labels, side_px, device, whole=whole)
+    stopped = accepted and trainer.done < steps
+    report = Grown(trainer.done, before, after, accepted, names, seconds, what, len(free), stopped)
+    finder = Finder(trainer.mean.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
 
 
@@ -230,27 +236,30 @@ def steps_for(references: int) -> int:
     return round(float(np.interp(references, known, steps)))
 
 
-def _course(net: ObjectNet, settings: AdaptSettings, steps: int) -> Course[ObjectNet]:
+def _trainer(net: ObjectNet, rate: float) -> Trainer[ObjectNet]:
     """Of the encoder's later part, and faster of what is new above it."""
     backbone = net.encoder.backbone
     backbone.freeze()
     slow = [p for p in backbone.parameters() if p.requires_grad]
     head = [p for part in (net.encoder.neck, net.context, net.last) for p in part.parameters()]
-    groups: list[dict[str, Any]] = [{"params": slow}, {"params": head}]
-    rate = settings.adapt_rate
+    groups = [{"params": slow, "lr": rate}, {"params": head, "lr": HEAD * rate}]
     net.train().to(memory_format=torch.channels_last)
-    return Course(net, groups, [rate, HEAD * rate], steps, decay=0.05, kept=KEPT)
+    return Trainer(
+        net, torch.optim.AdamW(groups, weight_decay=0.05), ema=EMA, warmup=WARMUP, max_norm=1.0
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What a course learns from, beside the references."""
+    """What a training learns from, beside the references."""
 
-    course: Course[ObjectNet]
+    trainer: Trainer[ObjectNet]
+    steps: int
     settings: AdaptSettings
     free: Others
     stop: Callable[[], bool]
     checkpoint: Checkpoint | None
+    key: str
 
     def learn(
         self, album: Album, until: int, judged: tuple[float, float] | None = None
@@ -258,35 +267,35 @@ class _Lesson:
         """Learn from looks at references and others; a Step a batch."""
 
         def state() -> dict[str, Any]:
-            return {"course": course.state(), "album": album.state(), "judged": judged}
+            return {"trainer": trainer.state(), "album": album.state(), "judged": judged}
 
-        course, started, first = self.course, time.monotonic(), self.course.done
-        while course.done < until and not self.stop():
+        trainer, started, first = self.trainer, time.monotonic(), self.trainer.done
+        while trainer.done < until and not self.stop():
             loss = self._step(album)
-            each = (time.monotonic() - started) / (course.done - first)
-            left = duration(each * (course.steps - course.done))
-            message = f"adapting: {course.done} of {course.steps}, about {left} left"
+            each = (time.monotonic() - started) / (trainer.done - first)
+            left = duration(each * (self.steps - trainer.done))
+            message = f"adapting: {trainer.done} of {self.steps}, about {left} left"
             if self.checkpoint is not None:
-                self.checkpoint.save(state)
-            yield Step(course.done, course.steps, message, {"phase": "adapt", "loss": loss})
-        if self.checkpoint is not None and course.done < until:
-            self.checkpoint.save(state, now=True)
+                self.checkpoint.save(GROWING, self.key, state)
+            yield Step(trainer.done, self.steps, message, {"phase": "adapt", "loss": loss})
+        if self.checkpoint is not None and trainer.done < until:
+            self.checkpoint.save(GROWING, self.key, state, now=True)
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in
     @torch.enable_grad()
     def _step(self, album: Album) -> float:
         """Learn from one batch of looks at each; returns the loss."""
-        course, count = self.course, self.settings.adapt_batch
-        device = next(course.net.parameters()).device
+        trainer, count = self.trainer, self.settings.adapt_batch
+        device = next(trainer.net.parameters()).device
         x, truth, there = (t.to(device) for t in album.looks(count))
-        weight = others.weight_at(course.done / course.steps) if len(self.free) else 0.0
-        course.net.train()
+        weight = others.weight_at(trainer.done / self.steps) if len(self.free) else 0.0
+        trainer.net.train()
         if not weight:
-            return course.learn(loss_of(_asked(course.net, x), truth, there))
-        changed, told, seen = self.free.looks(count, course.mean)
-        answer = _asked(course.net, torch.cat([x, changed]))
+            return trainer.learn(loss_of(_asked(trainer.net, x), truth, there))
+        changed, told, seen = self.free.looks(count, trainer.mean)
+        answer = _asked(trainer.net, torch.cat([x, changed]))
         loss = loss_of(answer[:count], truth, there)
-        return course.learn(loss + weight * others.loss_of(answer[count:], told, seen))
+        return trainer.learn(loss + weight * others.loss_of(answer[count:], told, seen))
 
 
 def _asked(net: ObjectNet, x: Tensor) -> Tensor:

@@ -1,67 +1,74 @@
-"""One training of a network: its moving mean, optimiser and rate.
+"""One training of a network: loss to better weights, and the moving mean of these (EMA).
 
-Growing and tuning share it. Must not know what is learned.
+The learner, the network that grows and the mask decoder are trained by it. Must not know what is
+learned.
 
-The rate rises, then is constant: the moving mean takes the place of a fall, so that a training that
-ends early is as good as one of that length.
+Where there is a mean, the rate may rise and then be constant: the mean takes the place of a fall,
+so that a training that ends early is as good as one of that length.
 
 Source: the weights' moving mean is Polyak and Juditsky's, SIAM J. Control 1992.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import Any, Generic, TypeVar
+import math
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from napari_samic.errors import TrainingError
 
-RISE = 20
-"""Steps until the rate is at its highest."""
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def _rise(step: int) -> float:
-    return min(1.0, (step + 1) / RISE)
-
-
-class Course(Generic[Net]):
-    """One training: the network, its moving mean, optimiser and rate.
+class Trainer(Generic[Net]):
+    """The network, its optimiser, and the moving mean of its weights.
 
     Parameters
     ----------
     net : nn.Module
         Changed in place.
-    groups : list of dict
-        Of parameters, as AdamW takes them.
-    rates : list of float
-        Highest, of each group.
-    steps : int
-    decay : float
-        Weight decay.
-    kept : float
-        Of the moving mean at each step, once it has begun.
+    optimiser : Optimizer
+        Of its parameters, with the highest rate of each group.
+    ema : float, optional
+        Of the moving mean at each step, once it has begun; without it there is no mean.
+    warmup : int
+        Steps until the rate is at its highest.
+    max_norm : float
+        Longer gradients are cut to this length.
+
+    Attributes
+    ----------
+    done : int
+        Steps so far.
     """
 
     def __init__(
         self,
         net: Net,
-        groups: list[dict[str, Any]],
-        rates: list[float],
-        steps: int,
+        optimiser: torch.optim.Optimizer,
         *,
-        decay: float,
-        kept: float,
+        ema: float | None = None,
+        warmup: int = 1,
+        max_norm: float = math.inf,
     ) -> None:
-        self.net, self.steps, self.done = net, steps, 0
-        self.mean = copy.deepcopy(net)
-        self._kept = kept
-        self._optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=decay)
-        for group, rate in zip(self._optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, _rise)
+        self.net, self.optimiser, self.done = net, optimiser, 0
+        self._max_norm = max_norm
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min(1.0, (step + 1) / warmup)
+        )
+        self._average: AveragedModel | None = None
+        if ema is not None:
+            self._average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True)
+            self._average.n_averaged += 1  # the first weights count, too
+
+    @property
+    def mean(self) -> Net:
+        """The network with the moving mean of the weights."""
+        return self.net if self._average is None else cast(Net, self._average.module)
 
     def learn(self, loss: Tensor) -> float:
         """Take one step down; returns the loss.
@@ -72,23 +79,28 @@ class Course(Generic[Net]):
             It is not finite.
         """
         if not bool(torch.isfinite(loss)):
-            raise TrainingError("the loss is not finite any more. Take a lower rate.")
-        self._optimiser.zero_grad(set_to_none=True)
+            raise TrainingError(
+                "the loss is not finite any more. Train with a lower learning rate."
+            )
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self._optimiser.step()
+        if self._max_norm < math.inf:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self._max_norm)
+        self.optimiser.step()
         self._schedule.step()
         self.done += 1
-        self._follow(min(self._kept, self.done / (self.done + 9)))
+        if self._average is not None:
+            self._average.update_parameters(self.net)
         return float(loss.detach())
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on; the tensors are those in use."""
+        average = {} if self._average is None else self._average.state_dict()
         return {
             "done": self.done,
             "net": self.net.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "average": average,
+            "optimiser": self.optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
 
@@ -101,15 +113,21 @@ class Course(Generic[Net]):
             It is of another network.
         """
         self.net.load_state_dict(state["net"])
-        self.mean.load_state_dict(state["mean"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.done = int(state["done"])
 
+
+def _moving(ema: float) -> Any:
+    """Moves a mean of weights, less of it at first; for `AveragedModel`."""
+
     @torch.no_grad()
-    def _follow(self, kept: float) -> None:
-        for mine, theirs in zip(
-            self.mean.state_dict().values(), self.net.state_dict().values(), strict=True
-        ):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - kept)
+    def moved(means: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(ema, int(count) / (int(count) + 9))
+        for mean, weight in zip(means, weights, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(weight, 1 - kept)
+
+    return moved

@@ -11,10 +11,11 @@ Source: SAMIC, section 3.5 and 4.1.
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from napari_samic.contracts import Image, Job, Reference, Step
 from napari_samic.errors import TrainingError
 from napari_samic.models.backbones import Levels
 from napari_samic.models.correlation import Prepared, correlate
+from napari_samic.models.course import Trainer
 from napari_samic.models.episodes import (
     Looks,
     Store,
@@ -39,7 +41,7 @@ from napari_samic.models.episodes import (
 )
 from napari_samic.models.fitreport import FitReport
 from napari_samic.models.hsnet import HyperCorrelationLearner
-from napari_samic.models.watch import Best, Mark, Watch, key_of
+from napari_samic.models.watch import LEARNING, Best, Watch, key_of
 from napari_samic.settings import HeatMapSettings, TrainSettings
 
 
@@ -75,8 +77,8 @@ def fit(
     Raises
     ------
     TrainingError
-        No two references of any class, one listed twice, a loss that is not finite, or a mark of
-        another training.
+        No two references of any class, one listed twice, a loss that is not finite, or a checkpoint
+        of another training.
     """
     started = time.monotonic()
     references = check_references(references, to_learn=settings.epochs > 0)
@@ -89,11 +91,13 @@ def fit(
     yield from _encode_all(store, [*views, *held])
     old = _State.of(prompter)
     try:
-        optimiser = torch.optim.Adam(prompter.learner.parameters(), lr=settings.learning_rate)
+        learner = prompter.learner
+        adam = torch.optim.Adam(learner.parameters(), lr=settings.learning_rate)
+        trainer = Trainer(learner, adam)
         looks = (settings, prompter.settings, prompter.heat)
         key = key_of(references, old.weights, looks, prompter.backbone.weights_sha256)
-        watch = watch or Watch(marks=False)
-        course = _Course(prompter, store, views, kept, held, settings, rng, optimiser, watch, key)
+        watch = watch or Watch()
+        course = _Course(prompter, store, views, kept, held, settings, rng, trainer, watch, key)
         outcome = yield from _judged(course, old)
         chosen = choose(store, references, prompter.settings.keeps)
     except BaseException:
@@ -163,7 +167,7 @@ class _Course:
     held: Sequence[Reference]
     settings: TrainSettings
     rng: np.random.Generator
-    optimiser: torch.optim.Optimizer
+    trainer: Trainer[HyperCorrelationLearner]
     watch: Watch
     key: str
 
@@ -172,22 +176,21 @@ class _Course:
         self.prompter.learner.eval()
         return score(self.prompter, self.kept, self.held)
 
-    def mark(self, best: Best, curve: Sequence[float]) -> Mark:
-        """Where it is now."""
-        learner, optimiser = self.prompter.learner.state_dict(), self.optimiser.state_dict()
-        states = copy.deepcopy((learner, optimiser))
-        rng = dict(self.rng.bit_generator.state)
-        return Mark(self.key, tuple(curve), copy.copy(best), *states, rng)
+    def state(self, best: Best, curve: Sequence[float]) -> dict[str, Any]:
+        """Where it is now: all that the next epoch depends on."""
+        rng = json.dumps(self.rng.bit_generator.state)
+        trainer = copy.deepcopy(self.trainer.state())
+        return {"losses": list(curve), "best": asdict(best), "trainer": trainer, "rng": rng}
 
     def resume(self) -> tuple[Best, list[float]]:
-        """Go to where the watch's mark is; the best so far, and the losses."""
-        mark = self.watch.fits(self.key)
-        if mark is None:
+        """Go to where the watch's checkpoint is; the best so far, and the losses."""
+        checkpoint = self.watch.checkpoint
+        state = checkpoint.load(LEARNING, self.key) if checkpoint is not None else None
+        if state is None:
             return Best(), []
-        self.prompter.learner.load_state_dict(mark.weights)
-        self.optimiser.load_state_dict(copy.deepcopy(mark.optimiser))
-        self.rng.bit_generator.state = mark.rng
-        return copy.copy(mark.best), list(mark.losses)
+        self.trainer.restore(copy.deepcopy(state["trainer"]))
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        return Best(**state["best"]), list(state["losses"])
 
 
 def _judged(
@@ -217,6 +220,11 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
     """Returns the loss curve and why it stopped; the best weights are in the learner."""
     learner, settings = course.prompter.learner, course.settings
     best, curve = course.resume()
+    checkpoint, kept = course.watch.checkpoint, course.state(best, curve)
+
+    def state() -> dict[str, Any]:
+        return kept
+
     while not (stopped := _why_stop(course, best, len(curve))):
         learner.train()
         epoch = len(curve) + 1
@@ -227,12 +235,15 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
             raise TrainingError("weights are not finite any more. Train with a lower rate.")
         curve.append(loss)
         best.see(loss, learner, settings.min_delta)
-        if course.watch.marks:
-            course.watch.keep(course.mark(best, curve))
+        if checkpoint is not None:
+            kept = course.state(best, curve)
+            checkpoint.save(LEARNING, course.key, state)
         data = {"phase": "epoch", "epoch": epoch, "loss": loss}
         if (held_out := course.watch.timed(course.score)) is not None:
             data["held_out"] = held_out
         yield Step(epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data)
+    if checkpoint is not None and checkpoint.strict:
+        checkpoint.save(LEARNING, course.key, state, now=True)
     learner.load_state_dict(best.weights)
     learner.eval()
     return tuple(curve), stopped
@@ -281,12 +292,7 @@ def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
     predicted = course.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
     weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}
     loss = losses.saliency_loss(predicted, joined, **weights)
-    if not bool(torch.isfinite(loss)):
-        raise TrainingError("the loss is not finite any more. Train with a lower learning rate.")
-    course.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    course.optimiser.step()
-    return float(loss.detach())
+    return course.trainer.learn(loss)
 
 
 def score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]) -> float | None:

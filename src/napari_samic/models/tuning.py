@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from napari_samic.contracts import BoolArray, FloatArray, Job, Prompts, Step
 from napari_samic.models import decode, engine
-from napari_samic.models.adapting import Grown
-from napari_samic.models.course import Course
+from napari_samic.models.adapting import EMA, WARMUP, Grown
+from napari_samic.models.course import Trainer
 from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded
 from napari_samic.models.looks import Page
@@ -120,23 +120,23 @@ def tune(
         yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
     if not lessons:
         return None, None
-    course = _course(segmenter.engine.network, settings)
+    trainer = _trainer(segmenter.engine.network, settings.decoder_rate)
     asks = WITH_MAP if has_map else BY_POINT
-    while course.done < settings.decoder_steps and not stop():
+    while trainer.done < settings.decoder_steps and not stop():
         lesson = lessons[int(rng.integers(len(lessons)))]
-        loss = _step(course, segmenter, lesson, _drawn(asks, rng), rng)
-        message = f"tuning the mask decoder: {course.done} of {settings.decoder_steps}"
+        loss = _step(trainer, segmenter, lesson, _drawn(asks, rng), rng)
+        message = f"tuning the mask decoder: {trainer.done} of {settings.decoder_steps}"
         data = {"phase": "tune", "loss": loss}
-        yield Step(course.done, settings.decoder_steps, message, data)
+        yield Step(trainer.done, settings.decoder_steps, message, data)
     state, before, after = None, None, None
-    if course.done == settings.decoder_steps:
-        yield Step(course.done, course.done, "judging the mask decoder", {"phase": "tune"})
-        tuned = {k: v.cpu() for k, v in course.mean.state_dict().items()}
+    if trainer.done == settings.decoder_steps:
+        yield Step(trainer.done, trainer.done, "judging the mask decoder", {"phase": "tune"})
+        tuned = {k: v.cpu() for k, v in trainer.mean.state_dict().items()}
         before, after = judge(None), judge(tuned)
         state = tuned if after > before else None
     seconds, names = time.monotonic() - started, tuple(one.name for one in aside)
     accepted, what = state is not None, "mask decoder tuned"
-    return state, Grown(course.done, before, after, accepted, names, seconds, what)
+    return state, Grown(trainer.done, before, after, accepted, names, seconds, what)
 
 
 def _drawn(asks: Sequence[tuple[float, str]], rng: np.random.Generator) -> str:
@@ -167,21 +167,21 @@ def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | N
     return _Lesson(slim, objects, scale)
 
 
-def _course(network: Any, settings: AdaptSettings) -> Course[nn.Module]:
+def _trainer(network: Any, rate: float) -> Trainer[nn.Module]:
     """Of a copy of the mask decoder."""
     with torch.inference_mode(False):
         decoder = copy.deepcopy(network.mask_decoder).train().requires_grad_(True)
-        rate, groups = settings.decoder_rate, [{"params": decoder.parameters()}]
-        return Course(decoder, groups, [rate], settings.decoder_steps, decay=0.01, kept=0.98)
+        optimiser = torch.optim.AdamW(decoder.parameters(), rate, weight_decay=0.01)
+        return Trainer(decoder, optimiser, ema=EMA, warmup=WARMUP, max_norm=1.0)
 
 
 @torch.inference_mode(False)  # whatever mode the consumer of the job is in
 @torch.enable_grad()
 def _step(
-    course: Course[nn.Module], segmenter: Any, lesson: _Lesson, ask: str, rng: np.random.Generator
+    trainer: Trainer[nn.Module], segmenter: Any, lesson: _Lesson, ask: str, rng: np.random.Generator
 ) -> float:
     """Learn from one batch of questions about an image; returns its loss."""
-    network = engine.swapped(segmenter.engine.network, course.net)
+    network = engine.swapped(segmenter.engine.network, trainer.net)
     grid = tuple(network.prompt_encoder.mask_input_size)
     chosen = rng.permutation(len(lesson.objects))[:OBJECTS]
     masks = [lesson.objects[int(i)] for i in chosen]
@@ -191,7 +191,7 @@ def _step(
     logits, scores = decode.decode(network, encoded, asked, multimask=True)
     rows, columns = lesson.shape
     target = torch.from_numpy(np.stack(masks)[:, None]).to(logits)
-    return course.learn(loss_of(logits[..., :rows, :columns], scores, target))
+    return trainer.learn(loss_of(logits[..., :rows, :columns], scores, target))
 
 
 def loss_of(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:

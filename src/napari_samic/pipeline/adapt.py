@@ -33,6 +33,7 @@ def adapt(
     aside: Sequence[str] = (),
     more: Iterable[Image] = (),
     checkpoint: Checkpoint | None = None,
+    key: str = "",
 ) -> Job[None]:
     """Give a trained prompter a finder, unless that harms its masks, and a decoder that helps.
 
@@ -54,6 +55,8 @@ def adapt(
         Images without annotation, as those to be segmented.
     checkpoint : Checkpoint, optional
         Where to go on from, and what is kept up to date.
+    key : str
+        Of the training; see `models.watch.key_of`.
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
@@ -77,6 +80,7 @@ def adapt(
         stop=stop,
         more=more,
         checkpoint=checkpoint,
+        key=key,
     )
     if not hasattr(segmenter, "with_decoder"):
         return

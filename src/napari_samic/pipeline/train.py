@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ import numpy as np
 from napari_samic import __version__, atomic, sambox
 from napari_samic import masks as mask_files
 from napari_samic.contracts import Image, Job, Plane, Reference, Step
-from napari_samic.errors import FormatError, InputError, SamicError, TrainingError
+from napari_samic.errors import InputError, SamicError, TrainingError
 from napari_samic.export.objects import ranked
 from napari_samic.listing import some
 from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
-from napari_samic.models.watch import Checkpoint, Watch, forget, key_of, load_mark, save_mark
+from napari_samic.models.watch import Checkpoint, Watch, key_of
 from napari_samic.normalise import Normalisation, read_rgb
 from napari_samic.pipeline import common
 from napari_samic.pipeline.adapt import adapt as grow
@@ -134,7 +133,7 @@ def train(
     how = settings or TrainSettings()
     is_over = _deadline(stop, how.minutes)
     place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
-    watch = _watch(is_over, place, stop is not None or how.minutes > 0, resume is not None)
+    checkpoint = Checkpoint(place, strict=resume is not None)
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     stored = recorded_prompts(prompts) if prompts is not None else None
@@ -169,7 +168,8 @@ def train(
     learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
     groups = (how, learner.settings, learner.heat, growing)
     key = key_of(references, learner.learner.state_dict(), groups, f"{__version__} {sha256}")
-    checkpoint = Checkpoint(place, key, strict=resume is not None)
+    scores = stop is not None or how.minutes > 0 or resume is not None
+    watch = Watch(is_over, scores, checkpoint)
     try:
         report = yield from learner.fit(references, replace(how, epochs=0))
         failed = ""
@@ -180,7 +180,7 @@ def train(
             try:
                 yield from grow(
                     learner, segmenter, references, growing, how.seed, is_over, aside,
-                    more=more, checkpoint=checkpoint,
+                    more=more, checkpoint=checkpoint, key=key,
                 )  # fmt: skip
             except SamicError as error:
                 failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
@@ -188,11 +188,9 @@ def train(
             report = yield from learner.fit(references, how, watch)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
-    if resume is not None and watch.mark is not None and not checkpoint.is_kept:
-        save_mark(place, watch.mark)  # before what may fail or be cancelled
     prompterfile.save(learner, target, overwrite=overwrite)
     if resume is None:
-        forget(place)
+        checkpoint.drop()
     told = learner.growth.summary if learner.growth else failed
     figures = {
         "epochs": len(report.losses),
@@ -232,20 +230,6 @@ def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], b
         return late or (stop is not None and stop())
 
     return is_over
-
-
-def _watch(
-    stop: Callable[[], bool],
-    place: Path,
-    scores: bool,
-    asked: bool,
-) -> Watch:
-    """Where it was stopped, if the file `place` says so; who asked for it hears what is wrong."""
-    mark = None
-    if place.exists():
-        with nullcontext() if asked else suppress(FormatError):
-            mark = load_mark(place)
-    return Watch(stop, scores=scores or asked, mark=mark, strict=asked, path=place)
 
 
 def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingError:
