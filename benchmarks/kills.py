@@ -30,8 +30,9 @@ import torch
 from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
 from napari_samic.models import watch
-from napari_samic.reviews import Verdict, save_review, sha256_of
+from napari_samic.reviews import Verdict, save_review
 from napari_samic.settings import AdaptSettings, ExportSettings, TrainSettings
+from napari_samic.textfiles import sha256_of
 
 SIDE_PX = 128
 TIMES = {"seconds", "duration", "time"}

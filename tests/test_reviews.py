@@ -6,7 +6,8 @@ import pytest
 
 from napari_samic.errors import FormatError, InputError, OutputError
 from napari_samic.export.objects import About
-from napari_samic.reviews import Verdict, load_review, save_review, sha256_of
+from napari_samic.reviews import Verdict, load_review, save_review
+from napari_samic.textfiles import sha256_of
 
 HASH = "0" * 64
 VERDICTS = {

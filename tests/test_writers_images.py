@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from napari_samic.images import Normalisation, open_images
-from napari_samic.pipeline.common import pixels_sha256
 from napari_samic.prompts import load_prompts
+from napari_samic.textfiles import pixels_sha256
 
 LENGTHS = {"T": 2, "C": 2, "Z": 3, "Y": 24, "X": 30, "S": 3}
 OME = ["TZCYX", "TCZYX", "ZTCYX", "ZCTYX", "CTZYX", "CZTYX", "CYX", "TYX"]

@@ -18,6 +18,7 @@ from scipy.cluster.vq import kmeans2
 
 from napari_samic.contracts import BoolArray, FloatArray, IntArray
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import window_of
 
 PARTS = 6
 _REACH = 1.5
@@ -118,9 +119,8 @@ def _doubt(regions: IntArray, candidates: Sequence[BoolArray], shown: BoolArray)
 def _near(shown: BoolArray) -> BoolArray:
     """The box around a mask, `_REACH` times larger."""
     near = np.zeros(shown.shape, bool)
-    rows, columns = ndimage.find_objects(shown.astype(np.uint8))[0]
     window = []
-    for part in (rows, columns):
+    for part in window_of(shown):
         margin = max(1, round((part.stop - part.start) * (_REACH - 1) / 2))
         window.append(slice(max(0, part.start - margin), part.stop + margin))
     near[tuple(window)] = True

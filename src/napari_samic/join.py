@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_samic.contracts import BoolArray, FloatArray, HeatMap, Prompts, Segmentation
 from napari_samic.errors import InputError
+from napari_samic.shapes import Window, bounds
 
 RIVALS = 3
 """Clicks of other objects that an object is told to leave out, at most."""
@@ -157,7 +156,7 @@ def without_duplicates(
     iou : float
         Masks that overlap more than this are the same object.
     """
-    boxes = {i: _bounds(masks[i]) for i in among}
+    boxes = {i: bounds(masks[i]) for i in among}
     kept: list[int] = []
     for i in sorted(among, key=lambda i: (-scores[i], i)):
         if all(_iou(masks[i], masks[k], boxes[i], boxes[k]) <= iou for k in kept):
@@ -221,18 +220,11 @@ def told_apart(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> dict[i
     return out
 
 
-def _bounds(mask: BoolArray) -> NDArray[Any]:
-    """(4,) first row, first column, end row, end column; zeros if empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return np.zeros(4, int)
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-
-
-def _iou(a: BoolArray, b: BoolArray, box_a: NDArray[Any], box_b: NDArray[Any]) -> float:
-    start, end = np.maximum(box_a[:2], box_b[:2]), np.minimum(box_a[2:], box_b[2:])
-    if (end <= start).any():
+def _iou(a: BoolArray, b: BoolArray, box_a: Window | None, box_b: Window | None) -> float:
+    if box_a is None or box_b is None:
         return 0.0
-    row0, column0, row1, column1 = (int(v) for v in (*start, *end))
-    common = int((a[row0:row1, column0:column1] & b[row0:row1, column0:column1]).sum())
+    rows, columns = (
+        slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(box_a, box_b, strict=True)
+    )
+    common = int((a[rows, columns] & b[rows, columns]).sum())
     return common / (int(a.sum()) + int(b.sum()) - common)

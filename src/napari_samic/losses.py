@@ -1,4 +1,4 @@
-"""What the prompter learns from: KLD, CC, NSS and their sum, on (B, H, W) maps.
+"""What networks learn from: KLD, CC, NSS and their sum of (B, H, W) maps; Dice and focal of masks.
 
 Source: SAMIC, section 3.5; definitions of Bylinskii et al., "What do different evaluation metrics
 tell us about saliency models?", 2019, arXiv:1604.03605. All three ignore the level of the map,
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from napari_samic.errors import InputError
 
@@ -17,6 +18,8 @@ EPS = 2.2204e-16
 """In the logarithm and the denominators of KLD."""
 VARIANCE_EPS = 1e-12
 """Added to variances: a constant map has a finite score, and a finite gradient."""
+ALPHA, GAMMA = 0.25, 2
+"""Of the focal loss."""
 
 
 def kld(pred: Tensor, target: Tensor) -> Tensor:
@@ -186,6 +189,69 @@ def saliency_loss(
         + nss_weight * nss_loss(pred, fixations)
     )
     return total.mean()
+
+
+def dice_loss(pred: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:
+    """1 less the Dice coefficient of soft masks.
+
+    Parameters
+    ----------
+    pred, target : (..., H, W) float
+        In [0, 1].
+    smooth : float
+        In pixels; what is small counts less.
+
+    Returns
+    -------
+    (...) float
+
+    References
+    ----------
+    Milletari et al., V-Net, 3DV 2016.
+    """
+    both, all_ = (pred * target).sum((-2, -1)), (pred + target).sum((-2, -1))
+    return 1 - (2 * both + smooth) / (all_ + smooth)
+
+
+def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in which sure pixels count little, (..., H, W) to (...).
+
+    Parameters
+    ----------
+    logits, target : (..., H, W) float
+        The target is 0 or 1.
+
+    References
+    ----------
+    Lin et al., ICCV 2017.
+    """
+    soft = torch.sigmoid(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    right = torch.where(target > 0.5, soft, 1 - soft)
+    weight = torch.where(target > 0.5, ALPHA, 1 - ALPHA)
+    return (weight * (1 - right) ** GAMMA * entropy).mean((-2, -1))
+
+
+def maps_loss(
+    logits: Tensor, target: Tensor, inside: Tensor, counted: Tensor, there: Tensor
+) -> Tensor:
+    """Twice the cross-entropy of all maps, and Dice of those that say where objects are.
+
+    Parameters
+    ----------
+    logits, target : (B, 2 C, h, w)
+        Inside first, then depth.
+    inside : (B, C, h, w)
+        Of the target, 0 where it does not count.
+    counted : (B, 2 C or 1, h, w)
+        1 where a pixel counts.
+    there : (B, 1, h, w)
+        1 where there is image.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted
+    found = (torch.sigmoid(logits) * counted).chunk(2, 1)[0]
+    seen = there.sum() * logits.shape[1]
+    return 2 * entropy.sum() / seen + dice_loss(found, inside, smooth=50).mean()
 
 
 def _flat(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ from napari_samic.maskvalues import (
     parse_mask_values,
 )
 from napari_samic.planes import Opened, open_path, planes_of_file
+from napari_samic.tiffs import shown_as
 
 _LEVELS = 16  # values of a mask, from which on they may be levels of grey
 _LOSSY = (".jpg", ".jpeg")
@@ -170,11 +171,7 @@ def _palette(path: Path | None) -> Image | None:
     if path is None or path.is_dir():
         return None
     if path.suffix.lower() in TIFF_SUFFIXES:
-        import tifffile
-
-        with reading(path.name), tifffile.TiffFile(path) as file:
-            colours = file.pages.first.colormap  # (3, N) of 16 bits
-            return None if colours is None else np.asarray(colours.T >> 8, np.uint8)
+        return shown_as(path)[0]
     with reading(path.name), open_pillow(path) as image:
         return _all_colours(image.getpalette("RGB")) if image.mode == "P" else None
 
@@ -316,12 +313,7 @@ def _is_inverted(path: Path) -> bool:
     """Whether a file says that 0 is white."""
     if (palette := _palette(path)) is not None and _is_reversed(palette):
         return True
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        return False
-    import tifffile
-
-    with reading(path.name), tifffile.TiffFile(path) as file:
-        return bool(file.pages.first.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+    return path.suffix.lower() in TIFF_SUFFIXES and shown_as(path)[1]
 
 
 def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:

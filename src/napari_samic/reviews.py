@@ -6,14 +6,13 @@ again gives the same or says why not. Knows no results and no window.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_samic.errors import FormatError, InputError
+from napari_samic.errors import FormatError
 from napari_samic.export import write_json
 from napari_samic.export.objects import About
 from napari_samic.textfiles import first_of, is_name, read_json
@@ -159,18 +158,3 @@ def _object_faults(objects: Any) -> Iterator[str]:
         is_label = type(label) is int and label > 0 and "score" in found
         if not (value.isdecimal() and int(value) > 0 and is_label and is_score):
             yield f"object {value} is {about!r:.40}, expected a class from 1 and a score or null"
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's contents.
-
-    Raises
-    ------
-    InputError
-        It can't be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}).") from error

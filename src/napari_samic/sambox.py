@@ -22,6 +22,7 @@ from napari_samic.errors import PromptError
 from napari_samic.matching import as_instances
 from napari_samic.metrics import iou
 from napari_samic.settings import AnnotateSettings
+from napari_samic.shapes import window_of
 
 SPECK = 4
 """The area of a mask's largest object, in those of the smallest object that is no speck; one of
@@ -67,16 +68,10 @@ def inner_maximum(region: ArrayLike) -> NDArray[np.float64]:
     inside = np.asarray(region, bool)
     if not inside.any():
         raise PromptError("an empty region has no inside to click on.")
-    box = _bounds(inside)  # what is outside can't matter, and large images are slow
+    box = window_of(inside)  # what is outside can't matter, and large images are slow
     depth = ndimage.distance_transform_edt(np.pad(inside[box], 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return np.array([row + box[0].start, column + box[1].start], np.float64)
-
-
-def _bounds(inside: BoolArray) -> tuple[slice, slice]:
-    """Smallest window around the True pixels; the whole image if there is none."""
-    found = ndimage.find_objects(inside.astype(np.uint8))
-    return found[0] if found else (slice(0, inside.shape[0]), slice(0, inside.shape[1]))
 
 
 def prompts_of(
@@ -115,7 +110,7 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
 
     The largest 8-connected error is clicked at its inner maximum.
     """
-    box = _bounds(mask | truth)
+    box = window_of(mask | truth)
     mask, truth = mask[box], truth[box]
     best: BoolArray | None = None
     positive = True

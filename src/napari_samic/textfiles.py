@@ -1,4 +1,4 @@
-"""Reads a text or JSON file of ours whole, or says why it can't; and what text a file can hold.
+"""Reads a text or JSON file of ours whole, or says why it can't; what text a file can hold; hashes.
 
 A file may not be larger than any of ours, nor hold far more brackets and commas for its size: each
 takes some 60 bytes of memory, so that a few million would fill it.
@@ -6,6 +6,7 @@ takes some 60 bytes of memory, so that a few million would fill it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -94,6 +95,26 @@ def read_json(path: Path, what: str, *, dense: bool = False) -> Any:
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not JSON ({error}). Pick {what}, or a copy that is whole."
         raise FormatError(msg) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's contents, lower-case hex.
+
+    Raises
+    ------
+    InputError
+        It can't be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}).") from error
+
+
+def pixels_sha256(image: Any) -> str:
+    """Of the values of an array, whatever its layout."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def first_of(faults: Iterable[str], sign: str = "; ") -> str:

@@ -323,10 +323,24 @@ class _Shown:
         return turned(pixels, self.orientation)
 
 
+def shown_as(path: Path) -> tuple[NDArray[np.uint8] | None, bool]:
+    """Palette of a file's first page, (N, 3), None of others; and whether 0 is white."""
+    import tifffile
+
+    with reading(path.name), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        palette = None if page.colormap is None else _rows(page.colormap)
+        return palette, int(page.photometric) == _WHITE_IS_0
+
+
+def _rows(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    rows = np.asarray(colormap).T  # (N, 3)
+    return np.asarray(rows >> 8 if rows.max() > 255 else rows, dtype=np.uint8)
+
+
 def _colours(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Rows of a palette; one grey each where it has no other colours."""
-    rows = np.asarray(colormap).T  # (N, 3)
-    eight = np.asarray(rows >> 8 if rows.max() > 255 else rows, dtype=np.uint8)
+    eight = _rows(colormap)
     return eight[:, 0] if (eight == eight[:, :1]).all() else eight
 
 

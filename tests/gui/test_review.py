@@ -27,8 +27,9 @@ from napari_samic.gui.revising import Reviser
 from napari_samic.gui.sheets import Sheet
 from napari_samic.masks import read_labels
 from napari_samic.prompts import load_prompts
-from napari_samic.reviews import EDITED, load_review, sha256_of
+from napari_samic.reviews import EDITED, load_review
 from napari_samic.settings import ExportSettings
+from napari_samic.textfiles import sha256_of
 
 
 class NoViewer:

@@ -9,8 +9,9 @@ from toy_segmenter import ColourSegmenter, colour_at, disc, shown
 from napari_samic.contracts import Candidates, Prompts, Reference
 from napari_samic.errors import PromptError
 from napari_samic.metrics import iou
-from napari_samic.models.persam import Persam, box_of, cascade
+from napari_samic.models.persam import Persam, cascade
 from napari_samic.models.sam import SamSegmenter
+from napari_samic.shapes import box_of
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
 TWO = shown("two", [(44, 44, 1), (14, 20, 2)], seed=1)

@@ -18,8 +18,9 @@ from napari_samic.masks import read_labels
 from napari_samic.pipeline.accept import COLUMNS
 from napari_samic.pipeline.results import read_results
 from napari_samic.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
-from napari_samic.reviews import Verdict, load_review, save_review, sha256_of
+from napari_samic.reviews import Verdict, load_review, save_review
 from napari_samic.settings import ExportSettings, SegmentSettings
+from napari_samic.textfiles import sha256_of
 from toys import SHAPE, hidden_files, scene
 
 EVERYTHING = ExportSettings(

@@ -13,7 +13,7 @@ from napari_samic import pipeline
 from napari_samic.contracts import run
 from napari_samic.errors import InputError, OutputError, StaleError
 from napari_samic.gui import looking
-from napari_samic.reviews import Verdict, save_review, sha256_of
+from napari_samic.reviews import Verdict, save_review
 from napari_samic.settings import (
     ExportSettings,
     MemorySettings,
@@ -23,6 +23,7 @@ from napari_samic.settings import (
     StrategySettings,
     TrainSettings,
 )
+from napari_samic.textfiles import sha256_of
 from toys import scene, write_image, write_labels_of
 
 

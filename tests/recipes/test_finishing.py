@@ -12,8 +12,9 @@ from napari_samic import pipeline, recipes
 from napari_samic.contracts import run
 from napari_samic.errors import FormatError, InputError
 from napari_samic.masks import read_labels
-from napari_samic.reviews import Verdict, save_review, sha256_of
+from napari_samic.reviews import Verdict, save_review
 from napari_samic.settings import ExportSettings
+from napari_samic.textfiles import sha256_of
 from toys import SHAPE
 
 HOW = ExportSettings(png=True, ome_zarr=True, coco=True, geojson=True, table=True, prompt_file=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_samic.contracts import BoolArray, IntArray
 from napari_samic.errors import InputError
 from napari_samic.formats import PILLOW_SUFFIXES, check_pixels, read_pillow
-from napari_samic.listing import check_stems, list_source, natural_key, stem_of
+from napari_samic.listing import check_stems, list_source, natural_key, some, stem_of
 from napari_samic.planes import planes_of_file
 from napari_samic.textfiles import read_text
 
@@ -65,8 +65,7 @@ def found_in(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     names = sorted((path.name for path in folder.iterdir()), key=natural_key)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more if names else "nothing"
+    return some(names) or "nothing"
 
 
 def part_of(folder: Path, part: str) -> Path:

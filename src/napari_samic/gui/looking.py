@@ -18,7 +18,7 @@ from napari_samic.contracts import Job, Step
 from napari_samic.doubts import Doubt, Facts, doubts
 from napari_samic.errors import SamicError
 from napari_samic.export.objects import cutouts
-from napari_samic.reviews import sha256_of
+from napari_samic.textfiles import sha256_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from napari_samic.gui.looking import Looked
 from napari_samic.gui.opinions import Edit, Opinion
 from napari_samic.gui.sheets import Sheet
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
-from napari_samic.reviews import save_review, sha256_of
+from napari_samic.reviews import save_review
+from napari_samic.textfiles import sha256_of
 
 Read = Callable[[], Image]
 

@@ -57,7 +57,7 @@ def look_at(
     segmenter: Segmenter | None, pixels: Pixels, indices: Sequence[tuple[int, ...]]
 ) -> Job[None]:
     """Read and encode images, the shown one first; a `SeenStep` after each."""
-    from napari_samic.pipeline.common import pixels_sha256
+    from napari_samic.textfiles import pixels_sha256
 
     precompute = getattr(segmenter, "precompute", None)
     for done, index in enumerate(indices):

@@ -4,7 +4,7 @@ Its later stages, its neck and a head learn, from random looks at the references
 objects are and how deep inside one a pixel lies. If asked, also from images without annotation.
 Whether it helped is for the caller to judge.
 
-Source: ours; loss is cross-entropy and Dice (Milletari et al., 3DV 2016), what images without
+Source: ours; loss is cross-entropy and Dice, what images without
 annotation teach is in `others`.
 """
 
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from napari_samic import losses
 from napari_samic.contracts import Image, Job, Step, duration
 from napari_samic.models import objectnet, others, timm_weights
 from napari_samic.models.course import Trainer
@@ -291,10 +291,10 @@ class _Lesson:
         weight = others.weight_at(trainer.done / self.steps) if len(self.free) else 0.0
         trainer.net.train()
         if not weight:
-            return trainer.learn(loss_of(_asked(trainer.net, x), truth, there))
+            return trainer.learn(_loss(_asked(trainer.net, x), truth, there))
         changed, told, seen = self.free.looks(count, trainer.mean)
         answer = _asked(trainer.net, torch.cat([x, changed]))
-        loss = loss_of(answer[:count], truth, there)
+        loss = _loss(answer[:count], truth, there)
         return trainer.learn(loss + weight * others.loss_of(answer[count:], told, seen))
 
 
@@ -302,20 +302,5 @@ def _asked(net: ObjectNet, x: Tensor) -> Tensor:
     return torch.as_tensor(net(x.contiguous(memory_format=torch.channels_last)))
 
 
-def loss_of(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:
-    """Cross-entropy of all maps, and Dice of those that say where objects are.
-
-    Parameters
-    ----------
-    logits, truth : (B, 2 C, h, w)
-        Inside first, then depth.
-    there : (B, 1, h, w)
-        1 where there is image.
-    """
-    seen = there.sum() * logits.shape[1]
-    entropy = (
-        F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * there
-    ).sum() / seen
-    inside, wanted = (torch.sigmoid(logits) * there).chunk(2, 1)[0], truth.chunk(2, 1)[0]
-    both, all_ = (inside * wanted).sum((2, 3)), (inside + wanted).sum((2, 3))
-    return 2 * entropy + (1 - (2 * both + 50) / (all_ + 50)).mean()
+def _loss(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:
+    return losses.maps_loss(logits, truth, truth.chunk(2, 1)[0], there, there)

@@ -24,6 +24,7 @@ from napari_samic.contracts import (
 )
 from napari_samic.metrics import iou
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import window_of
 from napari_samic.tracking import grown
 
 REACH_FRAC = 0.027
@@ -125,8 +126,8 @@ def asked(hunch: Hunch, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
     """The box of what is expected, a little wider; and the same with a click in the middle."""
     inside = hunch.odds > 0
     corner = np.array([s.start for s in hunch.window], np.float64)
-    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-    tight = np.array([[rows[0], columns[0]], [rows[-1], columns[-1]]]) + corner
+    rows, columns = window_of(inside)
+    tight = np.array([[rows.start, columns.start], [rows.stop - 1, columns.stop - 1]]) + corner
     wide = tight + np.array([[-2.5], [2.5]])
     box = np.clip(wide, -0.5, np.array(shape) - 0.5).reshape(4)
     click = (inner_maximum(inside) + corner)[None]

@@ -31,9 +31,9 @@ from napari_samic.contracts import (
 )
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.cells import Look
-from napari_samic.models.persam import box_of
 from napari_samic.models.refmasks import RefMasks, Shots, classes_of
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import box_of
 
 CELLS = 300
 """Of each class of a reference that the forest learns from, at most."""

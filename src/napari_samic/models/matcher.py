@@ -34,8 +34,9 @@ from napari_samic.join import without_duplicates
 from napari_samic.models import assignment, cells, gallery
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.gallery import Gallery, Sight
-from napari_samic.models.persam import answered, box_of
+from napari_samic.models.persam import answered
 from napari_samic.models.refmasks import RefMasks, Shots
+from napari_samic.shapes import box_of
 
 SHOTS = 5
 """References that are matched: those most like the image."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from napari_samic import losses
 from napari_samic.contracts import Image
 from napari_samic.models.looks import Album, Page
 
@@ -119,10 +119,6 @@ def loss_of(logits: Tensor, told: Tensor, there: Tensor) -> Tensor:
     there : (B, 1, h, w)
         1 where there is image.
     """
-    inside, wanted = torch.sigmoid(logits).chunk(2, 1)[0], told.chunk(2, 1)[0]
-    sure = ((wanted - 0.5).abs() > SURE) * there  # (B, C, h, w)
-    entropy = F.binary_cross_entropy_with_logits(logits, told, reduction="none")
-    entropy = (entropy * sure.repeat(1, 2, 1, 1)).sum() / (there.sum() * logits.shape[1])
-    found, wanted = inside * sure, (wanted > 0.5) * sure
-    both, all_ = (found * wanted).sum((2, 3)), (found + wanted).sum((2, 3))
-    return 2 * entropy + (1 - (2 * both + 50) / (all_ + 50)).mean()
+    inside = told.chunk(2, 1)[0]
+    sure = ((inside - 0.5).abs() > SURE) * there  # (B, C, h, w)
+    return losses.maps_loss(logits, told, (inside > 0.5) * sure, sure.repeat(1, 2, 1, 1), there)

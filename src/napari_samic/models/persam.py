@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ from napari_samic.models import cells, guided
 from napari_samic.models.backbones import Backbone
 from napari_samic.models.cells import Look, centre_of, on_grid
 from napari_samic.models.refmasks import RefMasks, Shots, classes_of
+from napari_samic.shapes import box_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,14 +155,6 @@ def extremes(values: FloatArray, label: int, *, negative: bool = True) -> Prompt
     if negative and values.min() < values.max():
         places.append(np.unravel_index(int(values.argmin()), values.shape))
     return Prompts(np.array(places, float), np.arange(len(places)) == 0, label=label)
-
-
-def box_of(mask: BoolArray) -> Any:
-    """Outer edges of a mask's pixels, (4,) float64; None of an empty one."""
-    if not mask.any():
-        return None
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return np.array([rows[0] - 0.5, columns[0] - 0.5, rows[-1] + 0.5, columns[-1] + 0.5])
 
 
 def cascade(

@@ -16,8 +16,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from napari_samic import losses
 from napari_samic.contracts import (
     Candidates,
     HeatMap,
@@ -33,19 +33,17 @@ from napari_samic.models.persam import (
     Persam,
     Targets,
     answered,
-    box_of,
     deepened,
     extremes,
     like,
 )
 from napari_samic.models.refmasks import Shots
+from napari_samic.shapes import box_of
 
 STEPS = 1000
 LEARNING_RATE = 1e-3
 EPS = 1e-4
 """Of AdamW."""
-ALPHA, GAMMA = 0.25, 2.0
-"""Of the focal loss."""
 
 
 class PersamF(Persam):
@@ -176,12 +174,7 @@ def loss(mix: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
     truth : (h, w) float Tensor
     """
     values = torch.einsum("m,mhw->hw", mix, logits)
-    chance = torch.sigmoid(values)
-    dice = 1 - (2 * (chance * truth).sum() + 1) / (chance.sum() + truth.sum() + 1)
-    cross = F.binary_cross_entropy_with_logits(values, truth, reduction="none")
-    right = chance * truth + (1 - chance) * (1 - truth)
-    weight = ALPHA * truth + (1 - ALPHA) * (1 - truth)
-    return dice + (weight * (1 - right) ** GAMMA * cross).mean()
+    return losses.dice_loss(torch.sigmoid(values), truth) + losses.focal_loss(values, truth)
 
 
 def mixed(found: Candidates, mix: Tensor, shape: Sequence[int]) -> Candidates:

@@ -8,7 +8,6 @@ in it. Read with `weights_only=True`: a file can't run code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from napari_samic.models.fitreport import FitReport
 from napari_samic.models.objectnet import Finder
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings
+from napari_samic.textfiles import pixels_sha256
 
 KIND = "napari-samic/prompter"
 VERSION = 1
@@ -200,7 +200,7 @@ def _reference_tree(reference: Reference, backbone: Backbone) -> dict[str, Any]:
     small = shrink(reference, backbone)
     return {
         "name": str(reference.name),
-        "sha256": hashlib.sha256(np.ascontiguousarray(reference.image).tobytes()).hexdigest(),
+        "sha256": pixels_sha256(reference.image),
         "image": torch.from_numpy(np.array(small.image)),
         "objects": [
             {

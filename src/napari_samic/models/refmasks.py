@@ -6,7 +6,6 @@ the segmenter answers them, as it did while the user clicked. Must not know how 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from napari_samic.contracts import IntArray, Prompts, Reference, Segmenter, froz
 from napari_samic.errors import PromptError
 from napari_samic.matching import as_instances
 from napari_samic.settings import SegmentSettings
+from napari_samic.textfiles import pixels_sha256
 
 AS_CLICKED = SegmentSettings(duplicate_iou=1.0, drop_covered=False)
 """Whatever a user clicked stays."""
@@ -125,7 +125,7 @@ def in_order(references: Sequence[Reference]) -> tuple[Reference, ...]:
     """References by name and content, so that no answer depends on the order they came in."""
 
     def place(reference: Reference) -> tuple[str, str]:
-        return reference.name, hashlib.sha256(reference.image.tobytes()).hexdigest()
+        return reference.name, pixels_sha256(reference.image)
 
     return tuple(sorted(references, key=place))
 

@@ -28,9 +28,9 @@ from napari_samic.contracts import (
     Reference,
     Segmenter,
 )
-from napari_samic.models.persam import box_of
 from napari_samic.models.refmasks import RefMasks, Shots, classes_of
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import box_of
 
 Values = NDArray[np.float64]
 SIDE_PX = 256

@@ -25,6 +25,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_samic import losses
 from napari_samic.contracts import BoolArray, FloatArray, Job, Prompts, Step
 from napari_samic.models import decode, engine
 from napari_samic.models.adapting import EMA, WARMUP, Grown
@@ -33,6 +34,7 @@ from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded
 from napari_samic.models.looks import Page
 from napari_samic.settings import AdaptSettings, StrategySettings
+from napari_samic.shapes import window_of
 
 State = dict[str, Tensor]
 """Weights of a mask decoder."""
@@ -205,13 +207,8 @@ def loss_of(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:
         0 or 1.
     """
     wanted = target.expand_as(logits)
-    soft = torch.sigmoid(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    hit = torch.where(wanted > 0.5, soft, 1 - soft)
-    weight = torch.where(wanted > 0.5, 0.25, 0.75)
-    focal = (weight * (1 - hit) ** 2 * entropy).mean((-2, -1))
-    both, either = (soft * wanted).sum((-2, -1)), (soft + wanted).sum((-2, -1))
-    each = 20 * focal + 1 - (2 * both + 1) / (either + 1)  # (B, M)
+    each = 20 * losses.focal_loss(logits, wanted)
+    each = each + losses.dice_loss(torch.sigmoid(logits), wanted)  # (B, M)
     surest = each.gather(1, scores.detach().argmax(1, keepdim=True))[:, 0]
     return (each.amin(1) + surest).mean() / 2 + F.mse_loss(scores, _iou(logits, wanted))
 
@@ -256,8 +253,8 @@ def question(
         cell = np.array(np.unravel_index(int(near.argmax()), near.shape))
         points = np.asarray((cell + 0.5) * scale - 0.5, np.float64)[None]
     if "box" in ask:
-        rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
-        corners = np.array([[rows[0], columns[0]], [rows[-1] + 1, columns[-1] + 1]])
+        rows, columns = window_of(region)
+        corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]])
         box = (corners * scale - 0.5).reshape(4)
     logits = np.full(grid, -STRENGTH, np.float32)
     logits[: mask.shape[0], : mask.shape[1]] = STRENGTH * (2 * soft - 1)

@@ -26,7 +26,8 @@ from napari_samic.pipeline.provenance import Made, load_provenance, save_provena
 from napari_samic.pipeline.records import Labels, recorded_prompts
 from napari_samic.pipeline.results import Result, Results, doubts_of, read_results, stacks
 from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
-from napari_samic.reviews import EDITED, FORMAT, VERSION, Verdict, load_review, sha256_of
+from napari_samic.reviews import EDITED, FORMAT, VERSION, Verdict, load_review
+from napari_samic.textfiles import sha256_of
 
 REVIEW = "review.json"
 UNREVIEWED = "not reviewed"

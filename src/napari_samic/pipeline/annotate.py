@@ -25,8 +25,8 @@ from napari_samic.pipeline.loop import Answer, Loop, Tally
 from napari_samic.pipeline.records import Records, recorded_prompts
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.prompts import ImagePrompts, PromptFile, to_tree
-from napari_samic.reviews import sha256_of
 from napari_samic.settings import AnnotateSettings, SegmentSettings
+from napari_samic.textfiles import sha256_of
 
 
 def annotate(

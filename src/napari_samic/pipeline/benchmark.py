@@ -31,9 +31,8 @@ from napari_samic.pipeline.ways import (
     expand,
     for_videos,
 )
-from napari_samic.reviews import sha256_of as file_sha256
 from napari_samic.settings import AdaptSettings, TrainSettings
-from napari_samic.textfiles import read_json
+from napari_samic.textfiles import read_json, sha256_of
 
 SETUP = "setup.json"
 RULES = 4
@@ -165,7 +164,7 @@ def benchmark(
         "without": sorted(own & set(without)),
         "model": model,
         "weights": str(getattr(segmenter, "weights_sha256", "")),
-        "first_weights": file_sha256(starting.PATH),
+        "first_weights": sha256_of(starting.PATH),
         "training": how.to_dict(),
         "adapt": growing.to_dict(),
     }

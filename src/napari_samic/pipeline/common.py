@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from napari_samic import atomic
 from napari_samic.cache import ArrayCache
@@ -27,9 +24,10 @@ from napari_samic.listing import (
     natural_key,
     some,
 )
-from napari_samic.normalise import Normalisation, fit_normalisation
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 from napari_samic.planes import planes_of_file, unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
+from napari_samic.textfiles import pixels_sha256
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,13 @@ def default_cache() -> ArrayCache:
     return ArrayCache()
 
 
-def pixels_sha256(image: Image) -> str:
-    """Of the 8-bit RGB pixels that were annotated."""
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+def made_of(
+    plane: Plane,
+    normalisation: Normalisation,
+    inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {},
+) -> dict[str, str]:
+    """What an answer for a plane is made of now: hashes of its pixels and of further inputs."""
+    return {"pixels": pixels_sha256(read_rgb(plane, normalisation)), **inputs(plane)}
 
 
 def open_planes(

@@ -19,7 +19,7 @@ from typing import Any
 from napari_samic.atomic import atomic_file, claimed, output_error, remove
 from napari_samic.errors import InputError, OutputError
 from napari_samic.export import plain
-from napari_samic.reviews import sha256_of
+from napari_samic.textfiles import sha256_of
 
 NAME = ".samic.journal"
 PART = ".samic.part"

@@ -20,7 +20,7 @@ from napari_samic.contracts import Image, IntArray, Job, Plane, Prompts, Segment
 from napari_samic.errors import OutputError, SamicError
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
-from napari_samic.pipeline.common import Outcome, groups, make_folder, pixels_sha256, reason
+from napari_samic.pipeline.common import Outcome, groups, made_of, make_folder, reason
 from napari_samic.pipeline.journal import part_of
 from napari_samic.pipeline.records import Labels, Part, Records, record_of
 from napari_samic.pipeline.results import stem_of_plane
@@ -211,8 +211,7 @@ class Loop:
         if found is None or (self.heatmaps and not found.heatmaps):
             return None
         with suppress(SamicError):
-            image = read_rgb(plane, self.records.normalisation)
-            if found.inputs == {"pixels": pixels_sha256(image), **self.inputs(plane)}:
+            if found.inputs == made_of(plane, self.records.normalisation, self.inputs):
                 return found
         return None
 

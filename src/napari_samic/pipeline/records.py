@@ -22,7 +22,6 @@ from napari_samic.errors import FormatError, OutputError, SamicError, StaleError
 from napari_samic.export import plain
 from napari_samic.listing import folded, natural_key
 from napari_samic.normalise import Normalisation
-from napari_samic.pipeline.common import pixels_sha256
 from napari_samic.pipeline.journal import (
     Journal,
     Unfinished,
@@ -46,8 +45,7 @@ from napari_samic.prompts import (
     save_prompts,
     to_tree,
 )
-from napari_samic.reviews import sha256_of
-from napari_samic.textfiles import read_text
+from napari_samic.textfiles import pixels_sha256, read_text, sha256_of
 
 FAILURES = "failures.csv"
 _HEAD = {"run", "overwrite", "model", "normalisation"}

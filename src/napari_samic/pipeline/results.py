@@ -18,12 +18,12 @@ from napari_samic.contracts import IntArray, Job, Plane, Step
 from napari_samic.errors import FormatError, InputError, SamicError
 from napari_samic.export.objects import About, Labelled
 from napari_samic.listing import check_stems, folded, natural_key, some
-from napari_samic.normalise import Normalisation, read_rgb
-from napari_samic.pipeline.common import open_planes, pixels_sha256, planes_of, spelled_as
+from napari_samic.normalise import Normalisation
+from napari_samic.pipeline.common import made_of, open_planes, planes_of, spelled_as
 from napari_samic.pipeline.provenance import Made, Run, difference, same_run
 from napari_samic.pipeline.records import read_tables
 from napari_samic.prompts import ImagePrompts, PromptFile
-from napari_samic.reviews import sha256_of
+from napari_samic.textfiles import sha256_of
 
 SUFFIXES = (".tif", ".tiff")
 SHOWN = 3
@@ -315,12 +315,12 @@ def _has_changed(
         plane = images[image].get(folded(one.label))
         if plane is None:
             return False
-        pixels = read_rgb(plane, Normalisation.from_dict(stored.normalisation))
+        now = made_of(plane, Normalisation.from_dict(stored.normalisation))
     except (OSError, TypeError):
         return False  # not there, or not for us
     except SamicError:
         return True
-    return pixels_sha256(pixels) != before.sha256
+    return now["pixels"] != before.sha256
 
 
 def _planes_by_name(image: Path, made: Made | None) -> dict[str, Plane]:

@@ -22,7 +22,6 @@ from napari_samic.pipeline.records import Records, read_tables
 from napari_samic.pipeline.results import check_plane_files
 from napari_samic.pipeline.sheet import Sheet
 from napari_samic.pipeline.worker import Worker, tuned
-from napari_samic.reviews import sha256_of
 from napari_samic.settings import (
     MemorySettings,
     PeakSettings,
@@ -31,6 +30,7 @@ from napari_samic.settings import (
     Settings,
     StrategySettings,
 )
+from napari_samic.textfiles import sha256_of
 
 AUTO = "auto"
 _CHAINED: dict[str, Chained] = {"never": "", "stacks": "planes", "always": "files"}

@@ -17,11 +17,11 @@ from napari_samic.errors import SamicError, StaleError
 from napari_samic.listing import folded, some
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
-from napari_samic.pipeline.common import pixels_sha256, reason
+from napari_samic.pipeline.common import made_of, reason
 from napari_samic.pipeline.provenance import Made, difference, same_run
 from napari_samic.pipeline.records import Records
 from napari_samic.planes import planes_of_file
-from napari_samic.reviews import sha256_of
+from napari_samic.textfiles import sha256_of
 
 SHOWN = 3
 """Names that a line tells."""
@@ -149,8 +149,7 @@ class Survey:
                 self._again["the scores are gone"].append(name)
                 return
             try:
-                image = read_rgb(plane, self.records.normalisation)
-                now = {"pixels": pixels_sha256(image), **self.inputs(plane)}
+                now = made_of(plane, self.records.normalisation, self.inputs)
             except SamicError as error:
                 self.failed[target] = reason(plane, error)
                 return

@@ -21,7 +21,7 @@ from napari_samic.recipes.fingerprint import Fingerprint, files_of, fingerprint
 from napari_samic.recipes.kinds import KINDS, faults_of_settings, place_of, value_of
 from napari_samic.recipes.places import absolute, absolute_model
 from napari_samic.recipes.recipefile import PathText, Recipe, RecipeStep
-from napari_samic.recipes.recording import sha256_of
+from napari_samic.recipes.recording import weights_checksum
 
 ASTRAY = {
     "evaluate": "its truth is of the recorded images; name another with --set "
@@ -402,7 +402,7 @@ def _difference(now: Fingerprint, wanted: Fingerprint) -> str:
 
 def _check_model(planned: Planned, overwrite: bool) -> list[str]:  # noqa: ARG001
     step = planned.step
-    now, wanted = sha256_of(step.model), step.model_sha256
+    now, wanted = weights_checksum(step.model), step.model_sha256
     if not wanted or now == wanted:
         return []
     return [

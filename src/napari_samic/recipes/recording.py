@@ -107,7 +107,7 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
         inputs=inputs,
         out="" if out is None else written(out, folder),
         model=written_model(model, folder),
-        model_sha256=sha256_of(model),
+        model_sha256=weights_checksum(model),
         settings=settings,
         data=data,
         package=__version__,
@@ -159,7 +159,7 @@ def _usual(kind: Kind, parameter: str, arguments: Mapping[str, Any]) -> Any:
     return stored_peaks(arguments["prompter"])
 
 
-def sha256_of(model: str) -> str:
+def weights_checksum(model: str) -> str:
     """Checksum of a segmenter's weights; "" if none is named, or another package answers for it.
 
     Raises

@@ -18,8 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_samic.contracts import BoolArray, FloatArray, IntArray
-
-Window = tuple[slice, slice]
+from napari_samic.shapes import Window, around, bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class Salience:
             The map in the window, 0 where it is another object's.
         """
         mine = self._windows[place] if place < len(self._windows) else None
-        window = _hull([mine, *(_bounds(mask) for mask in masks)], self.owners.shape)
+        window = around([mine, *(bounds(mask) for mask in masks)], self.owners.shape)
         owners = self.owners[window]
         own = np.where((owners == 0) | (owners == place + 1), self.values[window], 0)
         return window, own.astype(np.float32)
@@ -96,32 +95,3 @@ class Salience:
         common = float(own[inside].sum(dtype=np.float64))
         either = np.count_nonzero(inside) + float(own[~inside].sum(dtype=np.float64))
         return float(common / either) if either > 0 else 0.0
-
-
-def window_of(mask: BoolArray, margin_px: int = 0) -> Window:
-    """Smallest window around the True pixels, and some more; the whole image if there is none."""
-    return _hull([_bounds(mask)], mask.shape, margin_px)
-
-
-def _bounds(mask: BoolArray) -> Window | None:
-    """Rows and columns of the True pixels; None if there is none."""
-    rows = np.flatnonzero(mask.any(1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _hull(windows: Sequence[Window | None], shape: tuple[int, ...], margin_px: int = 0) -> Window:
-    """Smallest window around some; the whole image if there is none."""
-    found = [w for w in windows if w is not None]
-    if not found:
-        return slice(0, shape[0]), slice(0, shape[1])
-    rows, columns = (
-        slice(
-            max(0, min(w[axis].start for w in found) - margin_px),
-            min(shape[axis], max(w[axis].stop for w in found) + margin_px),
-        )
-        for axis in (0, 1)
-    )
-    return rows, columns

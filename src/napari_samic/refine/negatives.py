@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from napari_samic.contracts import BoolArray, FloatArray, Prompts
 from napari_samic.heatmaps import Points
 from napari_samic.refine.guesses import Cut, Guess
-from napari_samic.refine.placing import box_of, inner
+from napari_samic.refine.placing import inner
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import box_of
 
 FAINT = 0.5
 """Share of the cut below which a pixel is surely background."""

@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from napari_samic.contracts import BoolArray, FloatArray, IntArray, Prompts
 from napari_samic.refine.guesses import Guess
-from napari_samic.refine.placing import box_of, inner
+from napari_samic.refine.placing import inner
+from napari_samic.shapes import box_of
 
 TOP = 0.3
 """A middle rises by this over the valley to a higher one."""

@@ -13,8 +13,8 @@ from scipy.spatial.distance import cdist
 
 from napari_samic.contracts import BoolArray, FloatArray
 from napari_samic.heatmaps import Points
-from napari_samic.refine.agreement import window_of
 from napari_samic.sambox import inner_maximum
+from napari_samic.shapes import window_of
 
 SAMPLE = 512
 """Of a larger region so many pixels take part in the search for medoids."""
@@ -109,18 +109,3 @@ def _halfway(region: BoolArray, start: Points, direction: Points) -> tuple[float
     inside = region[tuple(path.T)]
     length = len(path) if inside.all() else int(inside.argmin())
     return tuple(path[(length - 1) // 2].astype(float))
-
-
-def box_of(region: BoolArray, margin_frac: float = 0.0) -> NDArray[np.float64]:
-    """Box around the pixels of a region, (4,): first row and column, last row and column.
-
-    Lies on the outer edges of the pixels, wider by `margin_frac` of its sides at each side, and
-    ends at the image's edge. Source: Kirillov et al., Segment Anything, ICCV 2023; the margin is
-    what the elastic box of SAMRefiner (ICLR 2025) comes to without features.
-    """
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    first = np.array([rows[0], columns[0]]) - 0.5
-    last = np.array([rows[-1], columns[-1]]) + 0.5
-    margin = margin_frac * (last - first)
-    least, most = -0.5, np.array(region.shape) - 0.5
-    return np.concatenate([np.maximum(first - margin, least), np.minimum(last + margin, most)])

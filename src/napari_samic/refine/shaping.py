@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from napari_samic.contracts import BoolArray
 from napari_samic.heatmaps import Points
-from napari_samic.refine.agreement import window_of
 from napari_samic.refine.limits import Limits
+from napari_samic.shapes import window_of
 
 NECK = 0.75
 """Two parts touch at a neck if the outline is there nearer than this share of the thinner one's."""

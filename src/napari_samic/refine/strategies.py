@@ -18,6 +18,7 @@ from napari_samic.refine import placing
 from napari_samic.refine.guesses import Cut, Guess, regions
 from napari_samic.refine.negatives import with_negatives
 from napari_samic.settings import StrategySettings
+from napari_samic.shapes import box_of
 
 Strategy: TypeAlias = Callable[[FloatArray, int, StrategySettings, Cut], list[Guess]]
 NEGATIVES = 2
@@ -188,7 +189,7 @@ def _at(points: Points, region: BoolArray, label: int, soft: FloatArray | None =
 
 
 def _boxed(region: BoolArray, label: int, margin_frac: float) -> Guess:
-    corners = placing.box_of(region, margin_frac)
+    corners = box_of(region, margin_frac)
     return Guess(_prompts(np.zeros((0, 2)), label, corners), region)
 
 
