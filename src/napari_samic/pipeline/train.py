@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from napari_samic.export.objects import ranked
 from napari_samic.listing import some
 from napari_samic.maskvalues import MaskValues
 from napari_samic.models import backbones, prompterfile, starting
+from napari_samic.models.fitreport import FitReport
 from napari_samic.models.sam import load_segmenter
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.models.watch import Checkpoint, Watch, key_of
@@ -130,17 +131,20 @@ def train(
     common.check_result_file(target, images, prompts, masks, others, model, chosen.encoder, resume)
     atomic.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
-    how = settings or TrainSettings()
+    how, growing = settings or TrainSettings(), adapt or AdaptSettings()
     is_over = _deadline(stop, how.minutes)
     place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
     checkpoint = Checkpoint(place, strict=resume is not None)
+    scores = stop is not None or how.minutes > 0 or resume is not None
+    watch = Watch(is_over, scores, checkpoint)
     notices: list[str] = []
-    planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
+
+    def opened(source: Any) -> list[Plane]:
+        return common.open_planes(source, axes=axes, series=series, tell=notices.append)
+
+    planes = opened(images)
     stored = recorded_prompts(prompts) if prompts is not None else None
-    growing = adapt or AdaptSettings()
-    unseen: list[Plane] = []
-    if others is not None:
-        unseen = common.open_planes(others, axes=axes, series=series, tell=notices.append)
+    unseen = opened(others) if others is not None else []
     unseen += planes if growing.adapt_others else []
     planes, truth = _annotated(planes, stored, masks, notices.append)
     yield Step(0, len(planes), "looking at the images", {"phase": "read"})
@@ -155,70 +159,120 @@ def train(
         notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
     yield Step(0, 0, f"loading {model}", {"phase": "load"})
+    made = _new(
+        model, device, prompter or PrompterSettings(), how, normalisation, heat=heat, peaks=peaks
+    )
+    lesson = _Lesson(*made, references, how, growing, watch)
+    try:
+        more = _without_annotation(unseen, planes, normalisation, how.seed, lesson.unread)
+        report, failed = yield from lesson.learn(more)
+    except TrainingError as error:
+        raise _with_reason(error, failures) from error
+    prompterfile.save(lesson.prompter, target, overwrite=overwrite)
+    if resume is None:
+        checkpoint.drop()
+    if checkpoint.began:
+        notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
+    names, told = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
+    figures, settled = lesson.figures(report, failed), lesson.settled(report)
+    return common.Outcome(target, names, (), failures, figures, settled, told)
+
+
+def _new(
+    model: str,
+    device: str,
+    chosen: PrompterSettings,
+    how: TrainSettings,
+    normalisation: Normalisation,
+    *,
+    heat: HeatMapSettings | None,
+    peaks: PeakSettings | None,
+) -> tuple[SamicPrompter, Any]:
+    """A prompter with its first weights, and the segmenter that it serves."""
     cache = common.default_cache()
     chosen = replace(chosen, encoder=common.full_name(chosen.encoder))
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)
-    learner = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
-    if not starting.give(learner) and how.epochs == 0:
+    made = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
+    if not starting.give(made) and how.epochs == 0:
         other = "" if chosen.layers == starting.LAYERS else f" with {chosen.layers} layers"
         msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
-    learner.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
-    groups = (how, learner.settings, learner.heat, growing)
-    key = key_of(references, learner.learner.state_dict(), groups, f"{__version__} {sha256}")
-    scores = stop is not None or how.minutes > 0 or resume is not None
-    watch = Watch(is_over, scores, checkpoint)
-    try:
-        report = yield from learner.fit(references, replace(how, epochs=0))
-        failed = ""
-        unread: dict[str, str] = {}
-        if growing.adapt and how.epochs and len(references) > 1:
-            aside = kept_aside(references, how.holdout_frac, how.seed)
-            more = _without_annotation(unseen, planes, normalisation, how.seed, unread)
+    made.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
+    return made, segmenter
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a prompter learns from and how; afterwards, what came of it.
+
+    Attributes
+    ----------
+    unread : dict of str to str
+        Images without annotation that can't be read, and why.
+    """
+
+    prompter: SamicPrompter
+    segmenter: Any
+    references: list[Reference]
+    how: TrainSettings
+    growing: AdaptSettings
+    watch: Watch
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def learn(self, more: Iterable[Image]) -> Job[tuple[FitReport, str]]:
+        """Grow a network to the references, and train SAMIC's own where that is refused.
+
+        Returns the report of the latter, and why there is no network, if that failed.
+        """
+        made, how, failed = self.prompter, self.how, ""
+        groups = (how, made.settings, made.heat, self.growing)
+        eyes = f"{__version__} {getattr(self.segmenter, 'weights_sha256', '')}"
+        key = key_of(self.references, made.learner.state_dict(), groups, eyes)
+        report = yield from made.fit(self.references, replace(how, epochs=0))
+        if self.growing.adapt and how.epochs and len(self.references) > 1:
+            aside = kept_aside(self.references, how.holdout_frac, how.seed)
             try:
                 yield from grow(
-                    learner, segmenter, references, growing, how.seed, is_over, aside,
-                    more=more, checkpoint=checkpoint, key=key,
+                    made, self.segmenter, self.references, self.growing, how.seed,
+                    self.watch.stop, aside, more=more, checkpoint=self.watch.checkpoint, key=key,
                 )  # fmt: skip
             except SamicError as error:
-                failed = f"not {'tuned' if learner.growth else 'adapted'}: {error}"
-        if how.epochs and learner.finder is None:
-            report = yield from learner.fit(references, how, watch)
-    except TrainingError as error:
-        raise _with_reason(error, failures) from error
-    prompterfile.save(learner, target, overwrite=overwrite)
-    if resume is None:
-        checkpoint.drop()
-    told = learner.growth.summary if learner.growth else failed
-    figures = {
-        "epochs": len(report.losses),
-        "loss": min(report.losses, default=None),
-        "before": report.before,
-        "after": report.after,
-        "accepted": report.accepted,
-        "summary": report.summary if report.losses or not learner.finder else "",
-        "adapted": learner.finder is not None,
-        "growth": "; ".join(filter(None, (told, _passed_over(unread)))),
-        "others": learner.growth.others if learner.growth else 0,
-        "tuned": learner.decoder is not None,
-        "tuning": learner.tuning.summary if learner.tuning else failed * bool(learner.growth),
-    }
-    settled: dict[str, Any] = {}
-    if how.minutes or watch.is_over:
-        tuned = learner.decoder is not None
-        settled = {"minutes": 0.0} if how.minutes else {}
+                failed = f"not {'tuned' if made.growth else 'adapted'}: {error}"
+        if how.epochs and made.finder is None:
+            report = yield from made.fit(self.references, how, self.watch)
+        return report, failed
+
+    def figures(self, report: FitReport, failed: str) -> dict[str, Any]:
+        """As `train` tells them."""
+        made = self.prompter
+        told = made.growth.summary if made.growth else failed
+        return {
+            "epochs": len(report.losses),
+            "loss": min(report.losses, default=None),
+            "before": report.before,
+            "after": report.after,
+            "accepted": report.accepted,
+            "summary": report.summary if report.losses or not made.finder else "",
+            "adapted": made.finder is not None,
+            "growth": "; ".join(filter(None, (told, _passed_over(self.unread)))),
+            "others": made.growth.others if made.growth else 0,
+            "tuned": made.decoder is not None,
+            "tuning": made.tuning.summary if made.tuning else failed * bool(made.growth),
+        }
+
+    def settled(self, report: FitReport) -> dict[str, Any]:
+        """Options that give the same weights as a training that was ended early."""
+        made = self.prompter
+        if not (self.how.minutes or self.watch.is_over):
+            return {}
+        tuned = made.decoder is not None
+        settled: dict[str, Any] = {"minutes": 0.0} if self.how.minutes else {}
         settled |= {} if tuned else {"decoder_steps": 0}
-        if learner.finder is not None and learner.growth is not None:
-            settled |= {"adapt_steps": learner.growth.steps}
-        else:
-            settled |= {"epochs": len(report.losses), "adapt": tuned}
-    names = tuple(r.name for r in references)
-    if checkpoint.began:
-        notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
-    told_once = tuple(dict.fromkeys(notices))
-    return common.Outcome(target, names, (), failures, figures, settled, told_once)
+        if made.finder is not None and made.growth is not None:
+            return settled | {"adapt_steps": made.growth.steps}
+        return settled | {"epochs": len(report.losses), "adapt": tuned}
 
 
 def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:
