@@ -9,9 +9,7 @@ import pytest
 
 from napari_samic.contracts import Candidates, Segmenter
 from napari_samic.errors import InputError
-from napari_samic.refine.agreement import Salience
-from napari_samic.refine.asking import AT_ONCE, answer, ask
-from napari_samic.refine.frame import Frame
+from napari_samic.refine.asking import AT_ONCE, Frame, Salience, answer, ask
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.strategies import STRATEGIES, propose
 from napari_samic.settings import SegmentSettings, StrategySettings

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from napari_samic.contracts import Candidates
-from napari_samic.refine.agreement import Salience
-from napari_samic.refine.asking import Found, ask
+from napari_samic.refine.asking import Found, Salience, ask
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.improve import clicked, improved, split_found, stability
 from napari_samic.refine.limits import Limits

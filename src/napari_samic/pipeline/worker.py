@@ -32,7 +32,7 @@ from napari_samic.models.refmasks import mask_of
 from napari_samic.models.samic import SamicPrompter
 from napari_samic.normalise import Normalisation
 from napari_samic.pipeline.loop import Answer
-from napari_samic.refine import asking, improve, objects, strategies
+from napari_samic.refine import asking, improve, strategies
 from napari_samic.refine import guesses as guessing
 from napari_samic.refine.guesses import Cut, Guess
 from napari_samic.refine.limits import Limits
@@ -205,7 +205,7 @@ class Worker:
             return [
                 guess
                 for label, seen in look.seen.items()
-                for guess in objects.guesses(
+                for guess in guessing.guesses(
                     seen.inside,
                     seen.depth,
                     label=label,

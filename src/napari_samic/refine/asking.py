@@ -4,15 +4,26 @@ With the default settings and one point an object the result is that of `SamSegm
 Knows a segmenter only as a protocol; the last question of all objects goes out in one call for each
 `AT_ONCE` of them, so that the masks not chosen don't fill the memory.
 
-Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has a say is ours.
+How far a mask agrees with the map that it was asked from is a soft IoU: the sum of the smaller of
+mask and map over the sum of the larger, in the object's neighbourhood, where the map of other
+objects counts as nothing. A map of clicks has blobs that are smaller than large objects; then a
+mask that is too small agrees best.
+
+SAM pads the image below and right to a square, others may stretch it; the protocol does not say
+which, so an answer is asked (`Frame`): its masks tell what its logits show.
+
+Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has a say is ours, the
+soft Jaccard is that of Rahman and Wang, 2016, the neighbourhood ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy import ndimage
 
 from napari_samic.contracts import (
     BoolArray,
@@ -20,20 +31,157 @@ from napari_samic.contracts import (
     FloatArray,
     HeatMap,
     Image,
+    IntArray,
     Prompts,
     Segmentation,
     Segmenter,
 )
 from napari_samic.errors import InputError
 from napari_samic.join import join, told_apart
-from napari_samic.refine.agreement import Salience
-from napari_samic.refine.frame import Frame
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.placing import inner
 from napari_samic.settings import SegmentSettings, StrategySettings
+from napari_samic.shapes import Window, around, bounds
 
 AT_ONCE = 32
 """Objects in one question; each brings up to three masks of the image's size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Salience:
+    """A map, and whose each pixel of it is.
+
+    Attributes
+    ----------
+    values : (H, W) float32
+        In [0, 1].
+    owners : (H, W) int32
+        0: nobody's in particular, i + 1: object i's.
+    """
+
+    values: FloatArray
+    owners: IntArray
+
+    @cached_property
+    def _windows(self) -> list[Window | None]:
+        return list(ndimage.find_objects(self.owners))
+
+    @classmethod
+    def of(cls, values: FloatArray, regions: Sequence[BoolArray]) -> Salience:
+        """Of a map and the region of each object, (H, W) bool; of common pixels the first's."""
+        owners = np.zeros(values.shape, np.int32)
+        for i in reversed(range(len(regions))):
+            owners[regions[i]] = i + 1
+        return cls(values, owners)
+
+    def around(self, place: int, *masks: BoolArray) -> tuple[Window, FloatArray]:
+        """Smallest window that holds an object's region and some masks, and its map there.
+
+        Parameters
+        ----------
+        place : int
+            Of the object, from 0.
+        masks : (H, W) bool
+
+        Returns
+        -------
+        window : (slice, slice)
+            The whole image if all are empty.
+        own : (h, w) float32
+            The map in the window, 0 where it is another object's.
+        """
+        mine = self._windows[place] if place < len(self._windows) else None
+        window = around([mine, *(bounds(mask) for mask in masks)], self.owners.shape)
+        owners = self.owners[window]
+        own = np.where((owners == 0) | (owners == place + 1), self.values[window], 0)
+        return window, own.astype(np.float32)
+
+    def agreement(self, place: int, mask: BoolArray) -> float:
+        """Soft IoU of a mask and the map of the object at `place`.
+
+        Parameters
+        ----------
+        place : int
+        mask : (H, W) bool
+
+        Returns
+        -------
+        float
+            In [0, 1]; 0 if there is neither mask nor map.
+
+        Examples
+        --------
+        >>> half = np.array([[1, 1, 0, 0]], np.float32)
+        >>> one = Salience.of(half, [half > 0])
+        >>> one.agreement(0, half > 0), one.agreement(0, np.ones((1, 4), bool))
+        (1.0, 0.5)
+        """
+        window, own = self.around(place, mask)
+        inside = mask[window]
+        common = float(own[inside].sum(dtype=np.float64))
+        either = np.count_nonzero(inside) + float(own[~inside].sum(dtype=np.float64))
+        return float(common / either) if either > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of (h, w) logits that shows the image, from the first row and column.
+
+    Attributes
+    ----------
+    logits_hw, part_hw : (int, int)
+    """
+
+    logits_hw: tuple[int, int]
+    part_hw: tuple[int, int]
+
+    @classmethod
+    def of(cls, answer: Candidates) -> Frame:
+        """Learn it from an answer; padded to a square, unless the masks say stretched."""
+        return cls.under(answer.masks, answer.logits)
+
+    @classmethod
+    def under(cls, masks: BoolArray, logits: FloatArray) -> Frame:
+        """As `of`, from masks (..., H, W) and their logits (..., h, w)."""
+        (h, w), (height, width) = logits.shape[-2:], masks.shape[-2:]
+        longest = max(height, width)
+        padded = (max(1, round(h * height / longest)), max(1, round(w * width / longest)))
+        frames = [cls((h, w), part) for part in (padded, (h, w))]
+        return max(frames, key=lambda frame: frame._fit(masks, logits))
+
+    def _fit(self, masks: BoolArray, logits: FloatArray) -> float:
+        """Share of cells whose sign is that of the mask there."""
+        rows, columns = (
+            ((np.arange(n) + 0.5) * full / n).astype(int)
+            for n, full in zip(self.part_hw, masks.shape[-2:], strict=True)
+        )
+        coarse = masks[..., rows, :][..., columns]  # (..., rows, columns)
+        return float((coarse == (self.shown(logits) > 0)).mean())
+
+    def shown(self, logits: FloatArray) -> FloatArray:
+        """The part of logits (..., h, w) that shows the image."""
+        return logits[..., : self.part_hw[0], : self.part_hw[1]]
+
+    def logits(self, soft: FloatArray, strength: float) -> FloatArray:
+        """A mask prompt as logits.
+
+        Parameters
+        ----------
+        soft : (H, W) float32
+            In [0, 1], over the whole image at any resolution; 0.5 becomes 0.
+        strength : float
+            What 1 becomes; 0 becomes its opposite, and so does the padding.
+
+        Returns
+        -------
+        (h, w) float32
+        """
+        from skimage.transform import resize  # slow to import
+
+        out = np.full(self.logits_hw, -strength, np.float32)
+        part = resize(soft.astype(np.float32), self.part_hw, order=1, anti_aliasing=True)
+        out[: self.part_hw[0], : self.part_hw[1]] = strength * (2 * np.clip(part, 0, 1) - 1)
+        return out
 
 
 @dataclass(frozen=True, eq=False)

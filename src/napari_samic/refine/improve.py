@@ -16,9 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_samic.contracts import BoolArray, FloatArray, Image, Prompts, Segmenter
-from napari_samic.refine.agreement import Salience
-from napari_samic.refine.asking import Found
-from napari_samic.refine.frame import Frame
+from napari_samic.refine.asking import Found, Frame, Salience
 from napari_samic.refine.limits import Limits
 from napari_samic.refine.negatives import FAINT, added
 from napari_samic.refine.shaping import filled, smoothed, split
