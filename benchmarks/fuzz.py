@@ -112,7 +112,9 @@ def often(rng: random.Random, tree: Any) -> Any:
 
 def images(rng: random.Random, folder: Path) -> None:
     """Open an image of damaged bytes, read its planes, and read it as a mask."""
-    from napari_samic.images import fit_normalisation, open_images, read_labels, read_rgb
+    from napari_samic.images import open_images
+    from napari_samic.masks import read_labels
+    from napari_samic.normalise import fit_normalisation, read_rgb
 
     name = rng.choice(sorted(_pictures()))
     path = folder / name

@@ -20,13 +20,13 @@ FLOORS = [  # a room imports from its own floor and from those above it here, ne
     {"settings"},
     {"atomic", "cache", "colours", "datasets", "doubts", "export", "formats", "heatmaps", "hints",
      "images", "join", "kvasir", "listing", "losses", "masks", "maskvalues", "matching",
-     "measures", "metrics", "normalise", "peaks", "pictures", "planes", "project", "prompt_faults",
+     "measures", "metrics", "normalise", "peaks", "pictures", "prompt_faults",
      "prompts", "report", "reviews", "sambox", "samples", "scenes", "shapes", "statistics",
      "textfiles", "tiffs", "tracking", "vendors", "videoscores"},
     {"models"},
     {"refine"},
     {"pipeline"},
-    {"recipes", "scale", "api"},
+    {"recipes", "api"},
     {"cli", "gui", "__main__"},
 ]
 # fmt: on

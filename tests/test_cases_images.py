@@ -12,7 +12,9 @@ import pytest
 import tifffile
 
 from napari_samic.errors import InputError
-from napari_samic.images import fit_normalisation, open_images, read_labels, read_rgb
+from napari_samic.images import open_images
+from napari_samic.masks import read_labels
+from napari_samic.normalise import fit_normalisation, read_rgb
 
 SCENE = (96, 128)
 

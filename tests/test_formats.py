@@ -15,7 +15,8 @@ import zarr
 from PIL import Image as PillowImage
 
 from napari_samic.errors import ImageReadError, InputError
-from napari_samic.images import open_images, read_labels
+from napari_samic.images import open_images
+from napari_samic.masks import read_labels
 from toys import TURNED
 
 RNG = np.random.default_rng(0)

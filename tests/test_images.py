@@ -12,9 +12,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from napari_samic.errors import InputError
-from napari_samic.images import (
-    open_images,
-)
+from napari_samic.images import open_images
 
 RNG = np.random.default_rng(0)
 

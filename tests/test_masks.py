@@ -12,12 +12,8 @@ from PIL import Image as PillowImage
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import InputError
-from napari_samic.images import (
-    match_by_stem,
-    open_images,
-    read_labels,
-    read_mask,
-)
+from napari_samic.images import open_images
+from napari_samic.masks import match_by_stem, read_labels, read_mask
 
 RNG = np.random.default_rng(0)
 

@@ -11,12 +11,8 @@ import pytest
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import FormatError, ImageReadError, InputError
-from napari_samic.images import (
-    Normalisation,
-    fit_normalisation,
-    open_images,
-    read_rgb,
-)
+from napari_samic.images import open_images
+from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
 
 RNG = np.random.default_rng(0)
 

@@ -19,7 +19,8 @@ from PIL import Image as PillowImage
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import ImageReadError, InputError
-from napari_samic.images import match_by_stem, open_images, read_labels, read_mask
+from napari_samic.images import open_images
+from napari_samic.masks import match_by_stem, read_labels, read_mask
 from toys import TURNED
 
 RNG = np.random.default_rng(0)

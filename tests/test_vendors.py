@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from napari_samic.errors import ImageReadError, InputError
-from napari_samic.images import open_images, read_labels
+from napari_samic.images import open_images
+from napari_samic.masks import read_labels
 
 RNG = np.random.default_rng(0)
 ENDINGS = {".czi": "czifile", ".nd2": "nd2", ".lif": "liffile", ".dcm": "pydicom",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_samic.images import Normalisation, open_images
+from napari_samic.images import open_images
+from napari_samic.normalise import Normalisation
 from napari_samic.prompts import load_prompts
 from napari_samic.textfiles import pixels_sha256
 

@@ -22,7 +22,7 @@ FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int32]
 Image: TypeAlias = NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB: what every model takes; `images.Normalisation` makes it."""
+"""(H, W, 3) uint8 RGB: what every model takes; `normalise.Normalisation` makes it."""
 
 R = TypeVar("R")
 

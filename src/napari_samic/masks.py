@@ -29,6 +29,7 @@ from napari_samic.formats import (
     reading,
     turned,
 )
+from napari_samic.images import Opened, open_path, planes_of_file
 from napari_samic.listing import (
     bare_stem,
     check_stems,
@@ -47,7 +48,6 @@ from napari_samic.maskvalues import (
     doubt_of,
     parse_mask_values,
 )
-from napari_samic.planes import Opened, open_path, planes_of_file
 from napari_samic.tiffs import shown_as
 
 _LEVELS = 16  # values of a mask, from which on they may be levels of grey

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from napari_samic.contracts import BoolArray, IntArray
 from napari_samic.errors import InputError
 from napari_samic.formats import PILLOW_SUFFIXES, check_pixels, read_pillow
+from napari_samic.images import planes_of_file
 from napari_samic.listing import check_stems, list_source, natural_key, some, stem_of
-from napari_samic.planes import planes_of_file
 from napari_samic.textfiles import read_text
 
 

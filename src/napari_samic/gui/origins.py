@@ -21,9 +21,8 @@ from napari_samic.gui import picking, trust
 from napari_samic.gui.pixels import FILE, FILES, Names, file_of
 from napari_samic.gui.project import Project
 from napari_samic.gui.saving import KEY
-from napari_samic.images import open_images
+from napari_samic.images import open_file, open_images
 from napari_samic.listing import is_readable, list_source, natural_key
-from napari_samic.planes import open_file
 
 PLUGIN = "napari-samic"
 SAMPLES = ("scenes", "coins", "kvasir")

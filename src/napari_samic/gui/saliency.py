@@ -19,8 +19,8 @@ from napari_samic.errors import InputError, SamicError
 from napari_samic.gui import trust
 from napari_samic.gui.pages import Page
 from napari_samic.gui.sources import Found
+from napari_samic.images import planes_of_file
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
-from napari_samic.planes import planes_of_file
 from napari_samic.settings import HeatMapSettings
 
 SIDE_PX = 92

@@ -23,7 +23,7 @@ from napari_samic.gui import exchange, trust
 from napari_samic.gui.controller import Annotator
 from napari_samic.gui.pages import Page
 from napari_samic.gui.pixels import Pixels
-from napari_samic.planes import planes_of_file
+from napari_samic.images import planes_of_file
 from napari_samic.prompts import PromptFile, save_prompts
 from napari_samic.settings import OTHERS
 

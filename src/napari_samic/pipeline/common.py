@@ -14,7 +14,7 @@ from napari_samic.cache import ArrayCache
 from napari_samic.contracts import Image, Plane
 from napari_samic.errors import InputError, OutputError, PromptError
 from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE
-from napari_samic.images import open_images
+from napari_samic.images import open_images, planes_of_file, unreadable
 from napari_samic.listing import (
     check_stems,
     drawings_among,
@@ -25,7 +25,6 @@ from napari_samic.listing import (
     some,
 )
 from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
-from napari_samic.planes import planes_of_file, unreadable
 from napari_samic.prompts import ImagePrompts, PromptFile
 from napari_samic.textfiles import pixels_sha256
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from napari_samic.contracts import Plane
 from napari_samic.errors import SamicError, StaleError
+from napari_samic.images import planes_of_file
 from napari_samic.listing import folded, some
 from napari_samic.masks import read_mask
 from napari_samic.normalise import read_rgb
 from napari_samic.pipeline.common import made_of, reason
 from napari_samic.pipeline.provenance import Made, difference, same_run
 from napari_samic.pipeline.records import Records
-from napari_samic.planes import planes_of_file
 from napari_samic.textfiles import sha256_of
 
 SHOWN = 3
