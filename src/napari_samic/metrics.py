@@ -246,11 +246,9 @@ def auc(score: ArrayLike, truth: ArrayLike) -> float:
     float
         In [0, 1]; NaN if one of the two is missing.
     """
-    from scipy.stats import rankdata  # half a second that no shell command needs
+    from sklearn.metrics import roc_auc_score  # half a second that no shell command needs
 
     inside = np.asarray(truth, bool).ravel()
-    yes, no = int(inside.sum()), int((~inside).sum())
-    if not yes or not no:
+    if inside.all() or not inside.any():
         return float("nan")
-    ranks = rankdata(np.asarray(score).ravel())
-    return float((ranks[inside].sum() - yes * (yes + 1) / 2) / (yes * no))
+    return float(roc_auc_score(inside, np.asarray(score).ravel()))
