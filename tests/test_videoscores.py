@@ -27,11 +27,6 @@ def test_frames_are_averaged_without_the_first() -> None:
     assert found.f == pytest.approx((boundary_f(HALF, TRUTH) + 1) / 2)
 
 
-def test_last_frame_is_left_out_if_asked() -> None:
-    assert object_scores([RIGHT, RIGHT, WRONG])[1].j == 0.5
-    assert object_scores([RIGHT, RIGHT, WRONG], skip_last=True)[1].j == 1
-
-
 def test_objects_are_scored_by_number() -> None:
     found = object_scores([(BOTH, BOTH), (TRUTH, BOTH)])
     assert {n: s.j for n, s in found.items()} == {1: 1, 2: 0}
@@ -52,9 +47,6 @@ def test_object_that_left_is_rightly_not_found() -> None:
     ("call", "message"),
     [
         pytest.param(lambda: object_scores([RIGHT]), "of 1 frames, expected 2", id="short"),
-        pytest.param(
-            lambda: object_scores([RIGHT, RIGHT], skip_last=True), "expected 3", id="shorter"
-        ),
         pytest.param(
             lambda: object_scores([(TRUTH, NONE), RIGHT]), "no object in the first", id="empty"
         ),

@@ -29,7 +29,7 @@ class VideoScore:
     f: float
 
 
-def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[int, VideoScore]:
+def object_scores(frames: Sequence[Frame]) -> dict[int, VideoScore]:
     """Mean J and F of each object of one sequence over its frames, without the first.
 
     Parameters
@@ -37,8 +37,6 @@ def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[i
     frames : sequence of (prediction, truth)
         In the order of time; (H, W) int. Objects are the numbers in the first truth. Where it has
         one object, all that is not 0 in a prediction is meant as that object.
-    skip_last : bool
-        Whether the last frame is left out, too, as the evaluation code of DAVIS does.
 
     Returns
     -------
@@ -49,17 +47,16 @@ def object_scores(frames: Sequence[Frame], *, skip_last: bool = False) -> dict[i
     InputError
         Too few frames, no object in the first, or two shapes.
     """
-    if len(frames) < (needed := 3 if skip_last else 2):
-        msg = f"a sequence of {len(frames)} frames, expected {needed}: the first does not count."
+    if len(frames) < 2:
+        msg = f"a sequence of {len(frames)} frames, expected 2: the first does not count."
         raise InputError(msg)
     pairs = [checked_pair(*frame) for frame in frames]
     numbers = [int(n) for n in np.unique(pairs[0][1]) if n]
     if not numbers:
         raise InputError("no object in the first frame. Give its truth, which names the objects.")
-    scored = pairs[1:-1] if skip_last else pairs[1:]
     if len(numbers) == 1:
-        return {numbers[0]: _mean(_score(a != 0, b != 0) for a, b in scored)}
-    return {n: _mean(_score(a == n, b == n) for a, b in scored) for n in numbers}
+        return {numbers[0]: _mean(_score(a != 0, b != 0) for a, b in pairs[1:])}
+    return {n: _mean(_score(a == n, b == n) for a, b in pairs[1:]) for n in numbers}
 
 
 def _score(prediction: ArrayLike, truth: ArrayLike) -> VideoScore:

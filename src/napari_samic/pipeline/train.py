@@ -162,19 +162,19 @@ def train(
     made = _new(
         model, device, prompter or PrompterSettings(), how, normalisation, heat=heat, peaks=peaks
     )
-    lesson = _Lesson(*made, references, how, growing, watch)
+    training = _Training(*made, references, how, growing, watch)
     try:
-        more = _without_annotation(unseen, planes, normalisation, how.seed, lesson.unread)
-        report, failed = yield from lesson.learn(more)
+        more = _without_annotation(unseen, planes, normalisation, how.seed, training.unread)
+        report, failed = yield from training.learn(more)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
-    prompterfile.save(lesson.prompter, target, overwrite=overwrite)
+    prompterfile.save(training.prompter, target, overwrite=overwrite)
     if resume is None:
         checkpoint.drop()
     if checkpoint.began:
         notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
     names, told = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
-    figures, settled = lesson.figures(report, failed), lesson.settled(report)
+    figures, settled = training.figures(report, failed), training.settled(report)
     return common.Outcome(target, names, (), failures, figures, settled, told)
 
 
@@ -204,7 +204,7 @@ def _new(
 
 
 @dataclass(frozen=True, eq=False)
-class _Lesson:
+class _Training:
     """What a prompter learns from and how; afterwards, what came of it.
 
     Attributes
