@@ -134,7 +134,7 @@ def test_without_a_judge_nothing_is_tuned(segmenter):
 
 def test_a_loss_that_is_not_finite_is_told(segmenter, monkeypatch):
     monkeypatch.setattr(tuning, "loss_of", lambda *_: torch.tensor(float("nan")))
-    with pytest.raises(TrainingError, match="lower rate"):
+    with pytest.raises(TrainingError, match="lower learning rate"):
         tuned(segmenter)
 
 
