@@ -97,7 +97,7 @@ def segment(folder: Path, out: Path, **more: Any) -> object:
 
 def commands(folder: Path) -> dict[str, Command]:
     """Each writes to the folder that it is given."""
-    results, growing = folder / "results", AdaptSettings(adapt_steps=12, adapt_batch=2)
+    results, growing = folder / "results", AdaptSettings(adapt_steps=12)
     return {
         "segment": lambda out: segment(folder, out),
         "annotate": lambda out: annotate(folder, out),

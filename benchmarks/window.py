@@ -250,7 +250,7 @@ def train(window: Window, epochs: int) -> Ticker:
     ended: list[bool] = []
     job = recipes.recorded(pipeline.train, window.project.recipe)(
         window.folder / "references", masks=window.folder / "masks",
-        out=window.project.prompter_file, settings=TrainSettings(epochs=epochs, patience=epochs),
+        out=window.project.prompter_file, settings=TrainSettings(epochs=epochs),
         overwrite=True,
     )  # fmt: skip
     calls = Calls(on_end=lambda: ended.append(True))

@@ -1,20 +1,20 @@
-"""The shell's `benchmark`: its help names all there is, and bad input is told at once."""
+"""The shell's `benchmark`: the page names all there is, and bad input is told at once."""
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from napari_samic import datasets
-from napari_samic.cli import comparing
 from napari_samic.pipeline import ways
 from toys import write_scenes
 
 
-def test_help_names_every_set_and_every_way():
-    assert [n for n in datasets.names() if n not in comparing.SETS] == []
-    said = set(re.findall(r"[a-z0-9+-]+", comparing.WAYS))
-    assert [n for n in (*ways.names(), *ways.GROUPS) if n not in said] == []
+def test_page_on_settings_names_every_set_and_every_way():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text("utf-8")
+    said = set(re.findall(r"[a-z0-9+-]+", page.partition("## What `benchmark` compares")[2]))
+    assert [n for n in (*datasets.names(), *ways.names(), *ways.GROUPS) if n not in said] == []
 
 
 def test_a_table_is_printed_and_written(shell, toy, tmp_path):

@@ -37,7 +37,9 @@ def recorded(shell, project, toy, prompter):
                 toy, "--target-iou", "0.8", *common)  # fmt: skip
     assert (ran.code, ran.complaints) == (0, [])
     shutil.copy(prompter, "p.pt")
-    ran = shell("segment", "more", "--prompter", "p.pt", "--out", "s", "--floor", "0", *common)
+    ran = shell(
+        "segment", "more", "--prompter", "p.pt", "--out", "s", "--min-area-frac", "0.2", *common
+    )
     assert (ran.code, ran.complaints) == (0, [])
     return project / "r.yaml"
 
@@ -47,7 +49,7 @@ def test_commands_are_recorded_as_they_were_given(recorded, prompter):
     assert (first.do, first.inputs) == ("annotate", {"images": "images", "masks": "masks"})
     assert first.settings == {"simulate": True, "device": "cpu", "target_iou": 0.8}
     assert second.inputs == {"images": "more", "prompter": "p.pt"}
-    assert second.settings == {"device": "cpu"}  # the floor is the prompter's
+    assert second.settings == {"device": "cpu"}  # the least area is the prompter's
 
 
 @pytest.mark.parametrize("command", ["annotate", "train", "segment", "evaluate"])
@@ -227,4 +229,4 @@ def test_help_says_which_images_are_replaced():
     from typer.main import get_command
 
     texts = {p.name: p.help for p in get_command(cli.app).commands["run"].params}
-    assert "of every `segment` step; those of `annotate` and `train` stay" in texts["images"]
+    assert "instead of the recorded images" in texts["images"]

@@ -1,13 +1,13 @@
-import importlib.util
 import re
 import shlex
 import shutil
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from napari_samic import recipes
+from napari_samic import recipes, settings
 from napari_samic.listing import bare_stem
 from toys import scene, write_image, write_scenes
 
@@ -15,12 +15,36 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def test_settings_page_says_what_the_code_does():
-    spec = importlib.util.spec_from_file_location("make_settings", DOCS / "make_settings.py")
-    make_settings = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_settings)
-    found = (DOCS / "settings.md").read_text(encoding="utf-8")
-    assert found == make_settings.page(), "run: python docs/make_settings.py"
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        pytest.param(kind, spec, id=f"{kind.__name__}-{spec.name}")
+        for kind in settings.Settings.__subclasses__()
+        if kind.__module__ == settings.__name__
+        for spec in fields(kind)
+    ],
+)
+def test_settings_page_has_every_setting_with_its_default_and_range(kind, spec):
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    is_shown = spec in settings.shown(kind)
+    part = page.partition(f"## {kind.__name__ if is_shown else 'What only the paper'}")[2]
+    (row,) = re.findall(rf"^\| `{spec.name}` \| (.*) \|$", part.partition("\n## ")[0], re.MULTILINE)
+    *group, default, span, meaning = row.split(" | ")
+    assert group == ([] if is_shown else [kind.__name__])
+    assert default == (str(spec.default).lower() or "-")
+    meta = spec.metadata
+    known = meta["choices"] or [f"{meta[k]:g}" for k in ("ge", "le") if meta[k] is not None]
+    assert re.findall(r"[^\s,]+", span.removeprefix("at least ").replace(" to ", " ")) == (
+        [str(one) for one in known] or {"bool": ["true", "false"], "str": ["a", "text"]}[spec.type]
+    )
+    assert len(meaning) > 10
+
+
+def test_settings_page_has_no_setting_that_is_gone():
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    kinds = settings.Settings.__subclasses__()
+    known = {spec.name for kind in kinds for spec in fields(kind)}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) <= known
 
 
 def test_names_of_masks_that_the_readme_lists_are_recognised():
@@ -47,7 +71,7 @@ def readme_recipes(tmp_path, monkeypatch):
 
 def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme_recipes, toy):
     record, run, recipe = readme_recipes
-    less = {"--epochs 30": "--epochs 1 --views 1", "--simulate": f"--simulate --model {toy}"}
+    less = {"--epochs 30": "--epochs 1", "--simulate": f"--simulate --model {toy}"}
     for old, new in {**less, "--images images": f"--images images --model {toy}"}.items():
         assert old in record
         record = record.replace(old, new)
@@ -61,7 +85,7 @@ def test_recipe_of_the_readme_is_what_its_commands_record_and_runs(shell, readme
     assert [s.settings for s in written] == [
         {"simulate": True}, {"epochs": 30}, {"threshold": 0.4}]  # fmt: skip
     shutil.rmtree("labels")
-    ran = shell("run", "written.yaml", "--out", "by-hand", "--set", "epochs=1", "--set", "views=1",
+    ran = shell("run", "written.yaml", "--out", "by-hand", "--set", "epochs=1",
                 "--set", f"model={toy}")  # fmt: skip
     assert (ran.code, ran.complaints) == (0, [])
     for found in Path("again/labels").glob("*.tif"):

@@ -62,17 +62,6 @@ def test_low_map_is_found_only_when_normalised():
     assert len(to_points(heat_map, normalise=True)) == 1
 
 
-def test_floor_silences_a_map_of_noise():
-    heat_map = HeatMap(from_points([(30, 40)], (64, 64)).values * 0.2)
-    assert to_points(heat_map, normalise=True, floor=0.3).shape == (0, 2)
-    assert len(to_points(heat_map, normalise=True, floor=0.1)) == 1
-
-
-def test_floor_is_only_used_with_normalise():
-    heat_map = HeatMap(from_points([(30, 40)], (64, 64)).values * 0.8)
-    assert len(to_points(heat_map, floor=0.9)) == 1
-
-
 def test_centroid_outside_a_horseshoe_snaps_to_its_maximum():
     values = island((11, 11), np.s_[1:10, 1:3], np.s_[1:10, 8:10], np.s_[8:10, 1:10], value=0.8)
     values[2, 9] = 0.9
@@ -152,14 +141,6 @@ def test_plateau_of_the_background_hides_no_peak():
     assert len(to_points(heat_map, normalise=True)) == 1  # the whole map is above half its maximum
     found = to_points(heat_map, normalise=True, subtract_background=True)
     assert found == pytest.approx(np.array([[12, 12], [42, 42]]))
-
-
-def test_floor_is_measured_above_the_background():
-    values = np.full((20, 20), 0.6)
-    values[5:8, 5:8] = 0.65
-    options = {"normalise": True, "subtract_background": True}
-    assert to_points(HeatMap(values), floor=0.1, **options).shape == (0, 2)
-    assert len(to_points(HeatMap(values), floor=0.04, **options)) == 1
 
 
 def test_neighbours_that_touch_are_split_at_a_higher_cut():

@@ -176,7 +176,7 @@ def test_clicks_stop_at_the_target():
 def test_clicks_stop_when_the_confidence_saturates():
     truth, half = box(0, 0, 10, 10), box(0, 0, 10, 5)
     answers = [([half], [s]) for s in (0.3, 0.6, 0.605, 0.61, 0.9)]
-    done = annotate(Scripted(*answers), truth, saturation=0.01)
+    done = annotate(Scripted(*answers), truth)
     assert done.scores == pytest.approx((0.3, 0.6, 0.605, 0.61))
     assert len(done.prompts.points_rc) == 4
 
@@ -184,7 +184,7 @@ def test_clicks_stop_when_the_confidence_saturates():
 def test_one_small_change_is_not_yet_saturation():
     truth, half = box(0, 0, 10, 10), box(0, 0, 10, 5)
     answers = [([half], [s]) for s in (0.3, 0.305, 0.6, 0.605)]
-    done = annotate(Scripted(*answers), truth, saturation=0.01, max_clicks=4)
+    done = annotate(Scripted(*answers), truth, max_clicks=4)
     assert len(done.scores) == 4
 
 

@@ -167,6 +167,6 @@ def prompter(tmp_path_factory, toy, scenes):
     out = tmp_path_factory.mktemp("prompter") / "prompter.pt"
     napari_samic.train(
         scenes / "images", masks=scenes / "masks", out=out, model=toy, device="cpu",
-        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(floor=0.0),
+        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(min_area_frac=0.2),
     )  # fmt: skip
     return out

@@ -27,7 +27,6 @@ def to_points(
     threshold: float = 0.5,
     normalise: bool = False,
     subtract_background: bool = False,
-    floor: float = 0.0,
     split_peaks: bool = False,
     snap_to_peak: bool = False,
     min_area_px: float = 0.0,
@@ -43,8 +42,8 @@ def to_points(
     heat_map : HeatMap
     threshold : float
         Pixels above it, not at it, are inside.
-    normalise, floor : bool, float
-        Divide the map by its maximum first; then a maximum below `floor` means no point.
+    normalise : bool
+        Divide the map by its maximum first.
     subtract_background : bool
         Subtract the map's median before all else, and cut off what is below 0.
     split_peaks : bool
@@ -72,7 +71,7 @@ def to_points(
     if subtract_background:
         values = np.maximum(values - np.median(values), 0.0)
     peak = values.max(initial=0.0)
-    if peak <= 0 or peak == values.min() or (normalise and peak < floor):
+    if peak <= 0 or peak == values.min():
         return np.zeros((0, 2))
     cut = threshold * peak if normalise else threshold
     regions, kept = regions_above(values, cut, min_area_px)

@@ -24,6 +24,8 @@ from napari_samic.metrics import iou
 from napari_samic.settings import AnnotateSettings
 from napari_samic.shapes import window_of
 
+SATURATION = 0.01
+"""Clicks that change the confidence by less than this change little."""
 SPECK = 4
 """The area of a mask's largest object, in those of the smallest object that is no speck; one of
 `min_object_px` is none in any mask."""
@@ -133,7 +135,7 @@ def annotate_object(
     """Click one object until it is good, its confidence is steady, or the clicks are used up.
 
     Steady, at whatever height: two clicks in a row changed the confidence by less than
-    `settings.saturation`. In the end the clicks after the best mask are undone, as a user undoes
+    `SATURATION`. In the end the clicks after the best mask are undone, as a user undoes
     what made it worse.
 
     Parameters
@@ -165,17 +167,17 @@ def annotate_object(
     return Annotation(prompts, masks[kept - 1], tuple(scores), tuple(ious), kept)
 
 
-def is_steady(scores: Sequence[float], threshold: float) -> bool:
-    """Two clicks in a row changed the confidence by less than `threshold`.
+def is_steady(scores: Sequence[float]) -> bool:
+    """Two clicks in a row changed the confidence by less than `SATURATION`.
 
-    >>> is_steady([0.5, 0.801, 0.8, 0.803], 0.01), is_steady([0.8, 0.8], 0.01)
+    >>> is_steady([0.5, 0.801, 0.8, 0.803]), is_steady([0.8, 0.8])
     (True, False)
     """
-    return len(scores) > 2 and bool(np.abs(np.diff(scores[-3:])).max() < threshold)
+    return len(scores) > 2 and bool(np.abs(np.diff(scores[-3:])).max() < SATURATION)
 
 
 def _is_enough(scores: list[float], now: float, settings: AnnotateSettings) -> bool:
-    steady = is_steady(scores, settings.saturation)
+    steady = is_steady(scores)
     return steady or now >= settings.target_iou or len(scores) >= settings.max_clicks
 
 

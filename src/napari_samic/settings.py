@@ -1,13 +1,13 @@
 """Every option once: default, unit, bounds, help.
 
 From one dataclass here come the options of the shell, the form in the window and the keys of a
-recipe. Where the paper is silent or a better value was measured, the help says which.
-Knows nothing of who uses it.
+recipe. `docs/settings.md` tells where a value comes from. Knows nothing of who uses it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Self, get_type_hints
 
 from napari_samic.errors import SettingsError
@@ -21,10 +21,24 @@ def option(
     ge: float | None = None,
     le: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    is_internal: bool = False,
 ) -> Any:
-    """One setting: its default, its help, and what it may be."""
+    """One setting: its default, its help in one line, and what it may be."""
     meta = {"help": help, "unit": unit, "ge": ge, "le": le, "choices": choices}
-    return field(default=default, metadata=meta)
+    return field(default=default, metadata={**meta, "internal": is_internal})
+
+
+internal = partial(option, is_internal=True)
+"""What only the paper or a comparison has otherwise: for scripts and recipes, shown nowhere."""
+
+
+def shown(kind: type[Settings]) -> tuple[Field[Any], ...]:
+    """The settings of a dataclass that people see, in its order.
+
+    >>> [spec.name for spec in shown(HeatMapSettings)]
+    ['sigma_frac']
+    """
+    return tuple(spec for spec in fields(kind) if not spec.metadata["internal"])
 
 
 @dataclass(frozen=True)
@@ -93,18 +107,9 @@ class HeatMapSettings(Settings):
     """Prompts to heat map. `HeatMapSettings.paper()` is the literal paper."""
 
     sigma_frac: float = option(
-        0.02,
-        "Width of the Gaussian at each click (paper: 0.02).",
-        unit="fraction of the side",
-        ge=0.001,
-        le=0.5,
+        0.02, "Width of the Gaussian at each click.", unit="fraction of the side", ge=0.001, le=0.5
     )
-    combine: str = option(
-        "max",
-        "How Gaussians join: max, or sum (paper), where a lone click beside a cluster of clicks "
-        "comes out weaker than the threshold.",
-        choices=("sum", "max"),
-    )
+    combine: str = internal("max", "How Gaussians join.", choices=("sum", "max"))
 
     @classmethod
     def paper(cls) -> Self:
@@ -116,43 +121,13 @@ class HeatMapSettings(Settings):
 class PeakSettings(Settings):
     """Heat map to points. `PeakSettings.paper()` is the literal paper."""
 
-    threshold: float = option(
-        0.3,
-        "Where the map is cut into components. The paper has 0.5; on the packaged cells 0.5 found "
-        "66 % of the objects and 0.35 found 73 %, at 87 and 83 % precision.",
-        ge=0.0,
-        le=1.0,
-    )
-    normalise: bool = option(
-        True,
-        "Divide the map by its maximum before the cut. Not in the paper: its "
-        "losses leave the level of the map open, and a raw cut found 3 of 52 "
-        "objects where this found 45.",
-    )
-    subtract_background: bool = option(
-        True,
-        "Subtract the map's median first. Not in the paper: with its loss weights the background "
-        "stayed at 0.49 of 0.93 after 14 epochs, and the cut took in the whole image.",
-    )
-    floor: float = option(
-        0.0,
-        "A map whose maximum is below this has no object; only used with normalise. The losses "
-        "leave the level of a map open, so no level fits all: 0.03 silenced 14 of 40 polyps.",
-        ge=0.0,
-        le=1.0,
-    )
-    split_peaks: bool = option(
-        True,
-        "A component that falls apart at a higher cut gives a point for each part, so that "
-        "neighbours which touch stay two. Not in the paper.",
-    )
-    snap_to_peak: bool = option(
-        True,
-        "Move a centroid that falls outside its component to the "
-        "component's maximum. Not in the paper.",
-    )
+    threshold: float = option(0.3, "Where the references' map is cut into objects.", ge=0.0, le=1.0)
+    normalise: bool = internal(True, "Divide the map by its maximum before the cut.")
+    subtract_background: bool = internal(True, "Subtract the map's median first.")
+    split_peaks: bool = internal(True, "Part what falls apart at a higher cut.")
+    snap_to_peak: bool = internal(True, "Move a centroid that falls outside to the maximum.")
     min_area_frac: float = option(
-        0.25, "Components smaller than this share of a click's disc (pi sigma^2) are noise.", ge=0.0
+        0.25, "Smaller components are noise.", unit="fraction of a click's disc", ge=0.0
     )
 
     @classmethod
@@ -173,50 +148,21 @@ class PrompterSettings(Settings):
     """What the prompter looks at. `PrompterSettings.paper()` is the literal paper."""
 
     encoder: str = option(
-        "segmenter",
-        "Network whose features are compared, and which is grown to the references: segmenter, its "
-        "own (one pass serves both) and the packaged one; or one of timm's by name, as resnet50 "
-        "(paper) or convnext_tiny, an imported one, or path:FILE in timm's format.",
+        "segmenter", "Network that looks: segmenter, one of timm's, or path:FILE."
     )
-    mask_mode: str = option(
-        "weighted",
-        "How the heat map weighs the reference: faithful multiplies the features and then "
-        "normalises, which makes nearly a hard disc of a fifth of the side (paper's code), so that "
-        "a click on a small object shows mostly ground; weighted keeps the weights.",
-        choices=("faithful", "weighted"),
+    mask_mode: str = internal(
+        "weighted", "How the heat map weighs the reference.", choices=("faithful", "weighted")
     )
-    centre: bool = option(
-        True,
-        "Subtract the references' mean feature first. Not in the paper; without it all "
-        "similarities of a self-trained encoder are near 1.",
-    )
-    shots: int = option(
-        5, "References averaged for each image, or where `kept` is more, by `serve`.", ge=1, le=64
-    )
-    kept: int = option(
-        0,
-        "References kept in the prompter, at least `shots` and one of each class. 0: no more.",
-        ge=0,
-        le=64,
-    )
+    centre: bool = internal(True, "Subtract the references' mean feature first.")
+    shots: int = option(5, "References averaged for each image.", ge=1, le=64)
+    kept: int = option(0, "References kept in the prompter; 0: as many as shots.", ge=0, le=64)
     serve: str = option(
-        "all",
-        "Which of the kept references serve an image: all (paper), however many; nearest, of each "
-        "class the `shots` whose pictures look most like it.",
-        choices=("all", "nearest"),
+        "all", "Which of the kept references serve an image.", choices=("all", "nearest")
     )
-    weigh: str = option(
-        "even",
-        "How their maps count in the mean: even (paper); agreement, each by its correlation with "
-        "the mean of the others.",
-        choices=("even", "agreement"),
+    weigh: str = internal(
+        "even", "How the references' maps count in the mean.", choices=("even", "agreement")
     )
-    layers: int = option(
-        3,
-        "4-D convolutions in each block of the learner (paper: 3). First weights are for 3 only.",
-        ge=1,
-        le=4,
-    )
+    layers: int = internal(3, "4-D convolutions in each block of the learner.", ge=1, le=4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,62 +186,19 @@ class TrainSettings(Settings):
     """How the prompter learns."""
 
     epochs: int = option(
-        300,
-        "At most this many (paper: 300). 0: no training; the packaged first weights look for the "
-        "references as they are, and one reference is enough.",
-        ge=0,
-        le=100_000,
+        300, "At most so many; 0: the first weights as they are.", ge=0, le=100_000
     )
-    patience: int = option(
-        10, "Stop after this many epochs without a better loss (paper: 10).", ge=1
-    )
-    min_delta: float = option(1e-4, "What counts as better.", ge=0.0)
-    batch_size: int = option(4, "Pairs a step (paper: 4).", ge=1, le=256)
-    learning_rate: float = option(
-        3e-4,
-        "Of Adam (paper: 1e-3, from random weights, which is right for other networks than the "
-        "packaged one: its learner starts trained, and 1e-3 made it forget).",
-        ge=1e-8,
-        le=1.0,
-    )
-    kld_weight: float = option(1.0, "Weight of the Kullback-Leibler divergence (paper: 1).", ge=0.0)
-    cc_weight: float = option(
-        1.0,
-        "Weight of the correlation (paper: 1; 0.5 left less background plateau in our trials).",
-        ge=0.0,
-    )
-    nss_weight: float = option(
-        1.0,
-        "Weight of the scan-path saliency (paper: 1; it dominates, 0.2 "
-        "left less background plateau in our trials). Its part of the loss is a few units for a "
-        "perfect map, too: 0 is a map of the clicked cores alone.",
-        ge=0.0,
-    )
-    views: int = option(
-        2,
-        "Flipped copies of each reference that are used too (1: none, 2: left-right, "
-        "4: up-down as well). Features are cached once for each.",
-        choices=(1, 2, 4),
-    )
-    shift_frac: float = option(
-        0.25,
-        "Targets are moved by up to this share of the side while learning (paper: 0), so that the "
-        "usual place of an object in the picture is not learned instead of its look.",
-        ge=0.0,
-        le=0.5,
-    )
-    holdout_frac: float = option(
-        0.15,
-        "Share of the references kept aside to judge whether training "
-        "helped; none below 4 references.",
-        ge=0.0,
-        le=0.5,
+    learning_rate: float = option(3e-4, "Of Adam; 1e-3 suits other encoders.", ge=1e-8, le=1.0)
+    kld_weight: float = internal(1.0, "Weight of the Kullback-Leibler divergence.", ge=0.0)
+    cc_weight: float = internal(1.0, "Weight of the correlation.", ge=0.0)
+    nss_weight: float = internal(1.0, "Weight of the scan-path saliency.", ge=0.0)
+    views: int = internal(2, "Flipped copies of each reference.", choices=(1, 2, 4))
+    shift_frac: float = internal(0.25, "How far targets are moved while learning.", ge=0.0, le=0.5)
+    holdout_frac: float = internal(
+        0.15, "Share of the references that judge the training.", ge=0.0, le=0.5
     )
     minutes: float = option(
-        0.0,
-        "The training ends after so many minutes with what it has learned. 0: as long as it takes.",
-        unit="min",
-        ge=0.0,
+        0.0, "Longest time to learn; 0: as long as it takes.", unit="min", ge=0.0
     )
     seed: int = option(0, "Same seed, same machine, same result.", ge=0)
 
@@ -305,6 +208,8 @@ class TrainSettings(Settings):
         return cls(learning_rate=1e-3, views=1, shift_frac=0.0, holdout_frac=0.0)
 
 
+MASK_STRENGTH = 10.0
+"""Largest logit of a map as mask prompt."""
 LEAST_STEPS = 20
 """Batches below which a network whose training was stopped is not used."""
 OTHERS = 256
@@ -317,36 +222,12 @@ OTHERS_FROM = 10
 class AdaptSettings(Settings):
     """How the encoder grows. Not in the paper."""
 
-    adapt: bool = option(
-        True,
-        "Also teach a copy of the encoder what the references show, and let it say where "
-        "objects are. It is kept inside the prompter file.",
-    )
-    adapt_steps: int = option(
-        0,
-        "Batches. 0: by the number of references, 180 for 5 and 900 for 176 or more.",
-        ge=0,
-        le=100_000,
-    )
-    adapt_batch: int = option(
-        8, "Looks at references a batch, and as many at images without annotation.", ge=2, le=256
-    )
-    adapt_others: bool = option(
-        False,
-        "Also learn from images without annotation what it is sure of in them: those beside the "
-        "annotated ones, 256 at most. For images of another instrument or centre than the "
-        "references; takes ten references and about twice as long.",
-    )
-    adapt_rate: float = option(1e-3, "Highest learning rate, of AdamW.", ge=1e-8, le=1.0)
+    adapt: bool = option(True, "Teach a copy of the encoder what the references show.")
+    adapt_steps: int = option(0, "Its batches; 0: by the number of references.", ge=0, le=100_000)
+    adapt_others: bool = option(False, "Learn from images without annotation, too.")
     decoder_steps: int = option(
-        0,
-        "Batches in which the segmenter's mask decoder is tuned after that, if references are kept "
-        "aside that can judge it; 200 are a start. 0: it stays as it is. The packaged one gained "
-        "nothing by it.",
-        ge=0,
-        le=100_000,
+        0, "Batches that tune SAM's mask decoder; 0: it stays.", ge=0, le=100_000
     )
-    decoder_rate: float = option(1e-4, "Its highest learning rate.", ge=1e-8, le=1.0)
 
     @classmethod
     def paper(cls) -> Self:
@@ -356,66 +237,31 @@ class AdaptSettings(Settings):
 
 @dataclass(frozen=True)
 class AnnotateSettings(Settings):
-    """The simulated annotator, and how clicks are answered."""
+    """The simulated annotator."""
 
     max_clicks: int = option(8, "Clicks an object at most.", ge=1, le=100)
-    saturation: float = option(
-        0.01, "Stop when two clicks in a row change the confidence by less than this.", ge=0.0
-    )
-    target_iou: float = option(
-        0.95, "Stop when the mask is this good against the truth.", ge=0.0, le=1.0
-    )
-    min_object_px: int = option(
-        16, "Objects of the truth smaller than this are left out.", unit="px", ge=1
-    )
+    target_iou: float = option(0.95, "Stop when the mask is so good.", ge=0.0, le=1.0)
+    min_object_px: int = option(16, "Smaller objects are left out.", unit="px", ge=1)
 
 
 @dataclass(frozen=True)
 class SegmentSettings(Settings):
     """How predicted points become masks."""
 
-    instances: bool = option(True, "Number every object; off: one value a class (semantic union).")
-    mask_choice: str = option(
-        "score",
-        "Which of the segmenter's masks is taken: single, its one answer; score, the surest of its "
-        "three answers to an ambiguous click. The packaged model's one answer is its surest.",
-        choices=("score", "single"),
+    instances: bool = option(True, "Number every object; off: one value a class.")
+    mask_choice: str = internal(
+        "score", "Which of the segmenter's masks is taken.", choices=("score", "single")
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
     map_cut: float = option(
-        0.4,
-        "Where the map of a network grown to the references, a probability, is cut into objects. "
-        "The references' map has `threshold` instead.",
-        ge=0.0,
-        le=1.0,
+        0.4, "Where the map of a grown network is cut into objects.", ge=0.0, le=1.0
     )
-    map_core: float = option(
-        0.95,
-        "An object of that map has a pixel this sure; the surest of each class always stays.",
-        ge=0.0,
-        le=1.0,
+    map_core: float = option(0.95, "An object of that map has a pixel this sure.", ge=0.0, le=1.0)
+    duplicate_iou: float = internal(
+        0.8, "Of two masks that overlap more, the surer one stays.", ge=0.0, le=1.0
     )
-    duplicate_iou: float = option(
-        0.8, "Of two masks that overlap more than this, the surer one stays.", ge=0.0, le=1.0
-    )
-    drop_covered: bool = option(
-        True,
-        "Drop a predicted point that lies in the mask of a surer one: the map often has two peaks "
-        "on one object. What you clicked yourself is never dropped.",
-    )
-    tell_apart: bool = option(
-        True,
-        "Where a mask takes in the predicted point of another object, ask again with that point as "
-        "a negative one, whatever its class; kept if the answer is no less sure. Touching cells "
-        "come apart. Only with instances.",
-    )
-    batch_size: int = option(
-        0,
-        "Prompts decoded at once. 0: 2 on a processor, where more takes memory and is hardly "
-        "faster; else 8.",
-        ge=0,
-        le=256,
-    )
+    drop_covered: bool = internal(True, "Drop a predicted point in the mask of a surer one.")
+    tell_apart: bool = internal(True, "Ask again where a mask takes in another object's point.")
 
     @classmethod
     def paper(cls) -> Self:
@@ -429,60 +275,31 @@ class StrategySettings(Settings):
 
     strategy: str = option(
         "auto",
-        "What is asked for each component of the map: points by centroids (paper), peaks (moved "
-        "into it), distance, kmedoids or rays; its box, or wide_box; mask, the map itself; "
-        "negatives: peaks, and where not; curriculum: box, then points, then both. auto: peaks, or "
-        "with a network grown to the references a box, a point and the map, of each object.",
+        "What the segmenter is asked for each object.",
         choices=("auto", "peaks", "centroids", "box", "wide_box", "mask", "distance", "kmedoids",
                  "rays", "negatives", "curriculum"),
     )  # fmt: skip
     choice: str = option(
         "score",
-        "Which of the segmenter's masks is taken: the surest (score), the one most like the map "
-        "(agreement), or by the product of the two (both).",
+        "Take its surest mask, the one most like the map, or both.",
         choices=("score", "agreement", "both"),
     )
-    points: int = option(3, "Points an object of kmedoids, rays and curriculum.", ge=1, le=32)
-    margin_frac: float = option(
-        0.2, "Of wide_box, at each side.", unit="fraction of the box", ge=0.0, le=2.0
-    )
-    negatives: int = option(
-        0, "Negative points an object at most, for any strategy; negatives has 2.", ge=0, le=16
-    )
-    mask_strength: float = option(10.0, "Largest logit of a map as mask prompt.", ge=0.1, le=32.0)
 
 
 @dataclass(frozen=True)
 class RefineSettings(Settings):
     """What is done to the segmenter's masks before they are joined. All is off by default."""
 
-    split: bool = option(False, "Cut a mask that took in two objects' points at its neck.")
-    clicks: int = option(
-        0, "Rounds of a click where mask and map differ most; kept if they agree more.", ge=0, le=20
-    )
+    split: bool = option(False, "Cut a mask with two objects' points at its neck.")
+    clicks: int = option(0, "Rounds of clicks where mask and map differ most.", ge=0, le=20)
     smooth_px: int = option(0, "Radius of opening and closing.", unit="px", ge=0, le=64)
     fill_px: int = option(0, "Holes up to this size are filled.", unit="px", ge=0)
-    limits: bool = option(False, "Drop sizes and shapes that the references do not have.")
-    min_stability: float = option(0.0, "IoU of the mask cut at logits -1 and +1.", ge=0.0, le=1.0)
+    limits: bool = option(False, "Drop sizes and shapes that the references lack.")
+    min_stability: float = option(0.0, "Least IoU of a mask cut lower and higher.", ge=0.0, le=1.0)
     min_consistency: float = option(
-        0.0, "How well a mask must find the reference's object back.", ge=0.0, le=1.0
+        0.0, "How well a mask must find the reference back.", ge=0.0, le=1.0
     )
-    members: int = option(
-        0, "Shaken prompts that vote on an object; 0: none. With min_quality only.", ge=0, le=64
-    )
-    jitter_frac: float = option(
-        0.05, "How far prompts are shaken.", unit="fraction of the object", ge=0.0, le=1.0
-    )
-    min_quality: float = option(
-        0.0, "Mean IoU of the votes, below which an object is dropped. With members only.",
-        ge=0.0, le=1.0,
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if bool(self.members) != bool(self.min_quality):
-            msg = f"members is {self.members}, with min_quality {self.min_quality:g} votes change "
-            raise SettingsError(f"{type(self).__name__}: {msg}nothing. Set both, or neither")
+    min_quality: float = option(0.0, "Least IoU of what shaken prompts give.", ge=0.0, le=1.0)
 
 
 @dataclass(frozen=True)
@@ -490,59 +307,25 @@ class MemorySettings(Settings):
     """What is remembered from one frame of a stack or a video to the next."""
 
     follow: str = option(
-        "never",
-        "Which images follow each other: never, each is looked at alone; stacks, the planes of a "
-        "stack; always, the files of a folder as well, by their names. Looks for objects by the "
-        "references' map, also where a network was grown.",
-        choices=("never", "stacks", "always"),
+        "never", "Which images follow each other.", choices=("never", "stacks", "always")
     )
-    memory_frames: int = option(
-        3, "Accepted frames that serve as further references. 0: none.", ge=0, le=64
-    )
-    memory_decay: float = option(
-        0.7, "Weight of such a frame against the one after it; your own count 1.", ge=0.0, le=1.0
-    )
-    memory_score: float = option(
-        0.5, "Frames of lower confidence are not remembered.", ge=0.0, le=1.0
-    )
-    memory_agreement: float = option(
-        0.6,
-        "Frames that overlap less (IoU) with what was carried over from the frame before are not "
-        "remembered.",
-        ge=0.0,
-        le=1.0,
-    )
-    memory_floor: float = option(
-        0.25,
-        "What is left of the map where no object was expected, so that new ones can be found. "
-        "Where it is below the cut of the peaks (0.3), a new object must be surer than the known.",
-        ge=0.0,
-        le=1.0,
-    )
+    memory_frames: int = option(3, "Frames that serve as further references.", ge=0, le=64)
 
 
 @dataclass(frozen=True)
 class ExportSettings(Settings):
     """Which files are written from results, and how."""
 
-    tiff: bool = option(True, "Label TIFFs: one number for each object, 0 is background.")
-    png: bool = option(
-        False, "Label PNGs: indexed colours up to 254 objects, 16 bits above; one for each plane."
-    )
+    tiff: bool = option(True, "Label TIFFs.")
+    png: bool = option(False, "Label PNGs, one for each plane.")
     ome_zarr: bool = option(False, "OME-Zarr 0.5 label images.")
-    coco: bool = option(False, "One COCO file, coco.json, of all objects.")
-    geojson: bool = option(False, "GeoJSON: outlines with holes, one file for each plane.")
-    table: bool = option(
-        False, "measurements.csv: class, confidence, place, size and shape of each object."
-    )
-    prompt_file: bool = option(False, "prompts.json: the points and boxes of each object.")
+    coco: bool = option(False, "One COCO file of all objects, coco.json.")
+    geojson: bool = option(False, "GeoJSON outlines with holes.")
+    table: bool = option(False, "measurements.csv: size and shape of each object.")
+    prompt_file: bool = option(False, "prompts.json: points and boxes of each object.")
     coco_masks: str = option(
-        "rle",
-        "How COCO holds masks: rle is exact; polygons are what some tools want, and lose holes.",
-        choices=("rle", "polygons"),
+        "rle", "How COCO holds masks; polygons lose holes.", choices=("rle", "polygons")
     )
-    pixel_height: float = option(
-        1.0, "For the table and OME-Zarr; the distance of two rows.", unit="the unit", ge=1e-12
-    )
-    pixel_width: float = option(1.0, "The distance of two columns.", unit="the unit", ge=1e-12)
-    unit: str = option("", "Of the pixel's size, as micrometer; without one, lengths are pixels.")
+    pixel_height: float = option(1.0, "Distance of two rows.", unit="the unit", ge=1e-12)
+    pixel_width: float = option(1.0, "Distance of two columns.", unit="the unit", ge=1e-12)
+    unit: str = option("", "Of the pixel's size, as micrometer; empty: pixels.")

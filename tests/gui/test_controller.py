@@ -290,7 +290,7 @@ def test_confidence_is_steady_after_two_clicks_that_change_little(desk):
     seen = []
     for column in (10, 14, 18, 22, 26):
         desk.click(20, column)
-        seen.append(desk.item.is_steady(0.01))
+        seen.append(desk.item.is_steady())
     assert seen == [False, False, False, False, True]  # 0.6 0.9 0.91 0.912 0.912
 
 

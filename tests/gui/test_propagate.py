@@ -184,7 +184,7 @@ def test_without_a_prompter_the_user_hears_what_to_do(of, bench):
 
 
 def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, bench):
-    assert of.stored == PeakSettings(floor=0.0)
+    assert of.stored == PeakSettings(min_area_frac=0.2)
     of.change(SegmentSettings(), of.stored)
     assert of.peaks is None
     of.change(SegmentSettings(min_score=0.3), LOW)

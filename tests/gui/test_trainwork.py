@@ -28,7 +28,7 @@ def bench(tmp_path, monkeypatch, toy):
 def trained(bench, *more, resume=False, stop=lambda: False, **settings):
     chosen = {kind: kind() for kind in KINDS}
     chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
-    chosen[PeakSettings] = PeakSettings(floor=1e-6)
+    chosen[PeakSettings] = PeakSettings(min_area_frac=0.2)
     chosen |= {type(one): one for one in more}
     order = Order(
         bench.project, bench.reference_images(), bench.desk.state.model, chosen,
@@ -65,7 +65,7 @@ def test_first_prompter_is_taken_with_its_step(bench):
         "prompter.pt",
         "references-1.json",
     )
-    assert step.settings == {"epochs": 1, "views": 1, "floor": 1e-6}
+    assert step.settings == {"epochs": 1, "views": 1, "min_area_frac": 0.2}
     assert annotated.settings == {"overwrite": True}
     left = sorted(p.name for p in project.folder.iterdir() if "prompter" in p.name)
     assert left == ["prompter.pt"]

@@ -13,13 +13,14 @@ from napari_samic.models.objectnet import Finder
 from napari_samic.settings import AdaptSettings
 
 CPU = torch.device("cpu")
-QUICK = AdaptSettings(adapt_steps=30, adapt_batch=2)
+QUICK = AdaptSettings(adapt_steps=30)
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(looks, "WINDOW_PX", 64)
     monkeypatch.setattr(looks, "SIDES_PX", (64,))
+    monkeypatch.setattr(adapting, "BATCH", 2)
     monkeypatch.setattr(adapting, "STEPS", ((1, 30),))  # judged after 20
 
 
@@ -38,7 +39,8 @@ def grown():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(looks, "WINDOW_PX", 64)
         patch.setattr(looks, "SIDES_PX", (64,))
-        return adapt(discs(4), AdaptSettings(adapt_steps=60, adapt_batch=4))
+        patch.setattr(adapting, "BATCH", 4)
+        return adapt(discs(4), AdaptSettings(adapt_steps=60))
 
 
 def test_it_finds_the_references_objects_in_another_image(grown):
@@ -71,7 +73,7 @@ def test_damage_is_told(grown):
 
 
 def test_same_seed_same_network():
-    first, again = (adapt(discs(2), AdaptSettings(adapt_steps=3, adapt_batch=2))[0] for _ in "ab")
+    first, again = (adapt(discs(2), AdaptSettings(adapt_steps=3))[0] for _ in "ab")
     states = first.pack()["state"], again.pack()["state"]
     assert all((states[0][k] == states[1][k]).all() for k in states[0])
 
@@ -151,9 +153,9 @@ def test_stopped_it_is_what_so_many_steps_give():
         asked.append(1)
         return len(asked) > 22
 
-    finder, report = adapt(pages, AdaptSettings(adapt_steps=500, adapt_batch=2), stop=stop)
+    finder, report = adapt(pages, AdaptSettings(adapt_steps=500), stop=stop)
     assert (report.steps, report.stopped, report.accepted) == (22, True, True)
-    again, _ = adapt(pages, AdaptSettings(adapt_steps=22, adapt_batch=2))
+    again, _ = adapt(pages, AdaptSettings(adapt_steps=22))
     states = finder.pack()["state"], again.pack()["state"]
     assert all((states[0][k] == states[1][k]).all() for k in states[0])
 
@@ -168,9 +170,10 @@ def test_packaged_encoder_is_where_it_starts():
     assert all((first[f"encoder.neck.{k}"] == v).all() for k, v in neck.items())
 
 
-def test_the_first_part_of_the_encoder_stays_as_it_is():
+def test_the_first_part_of_the_encoder_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(adapting, "RATE", 0.03)
     start = objectnet.fresh(1).state_dict()
-    learned = adapt(discs(2), AdaptSettings(adapt_steps=3, adapt_batch=2, adapt_rate=0.03))
+    learned = adapt(discs(2), AdaptSettings(adapt_steps=3))
     finder = learned[0]
     assert finder is not None
     state = finder.pack()["state"]

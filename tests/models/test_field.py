@@ -81,7 +81,7 @@ def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypa
     inside, outside = disc((120, 160), (60, 70), 8), disc((120, 160), (60, 145), 8)
     for numbers, wanted in ((inside, False), (inside | outside, True)):
         shown = Page("p", ROUND, Shown(numbers.astype(np.int32), (1,)))
-        quick = AdaptSettings(adapt_steps=1, adapt_batch=2)
+        quick = AdaptSettings(adapt_steps=1)
         finder, _ = run(adapting.adapt([shown], [1], quick, device=torch.device("cpu")))
         again = Finder.unpack(finder.pack(), torch.device("cpu"))
         assert finder.whole == again.whole == wanted

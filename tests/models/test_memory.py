@@ -23,7 +23,7 @@ def reference(name="mine", mask=None):
 
 
 def memory(**changes):
-    return Memory(MemorySettings(**{"memory_frames": 2, "memory_decay": 0.5, **changes}))
+    return Memory(MemorySettings(**{"memory_frames": 2, **changes}))
 
 
 def offer(kept, *, confidence=0.8, agreement=0.9, labels=None):
@@ -50,7 +50,7 @@ def test_old_frames_are_dropped():
     ],
 )
 def test_doubtful_frames_are_refused(doubt):
-    kept = memory(memory_score=0.5, memory_agreement=0.6)
+    kept = memory()
     assert not offer(kept, **doubt)
     assert names(kept) == []
 
@@ -62,14 +62,14 @@ def test_own_references_stay_with_full_weight():
         offer(kept)
     shown, weights = kept.references(own)
     assert [r.name for r in shown] == ["one", "two", "first", "frame 4", "frame 5"]
-    assert weights == pytest.approx((1, 1, 1, 0.8 * 0.25, 0.8 * 0.5))
+    assert weights == pytest.approx((1, 1, 1, 0.8 * 0.49, 0.8 * 0.7))
 
 
 def test_refused_frames_make_the_others_older():
     kept = memory()
     offer(kept)
     offer(kept, confidence=0.1)
-    assert kept.references()[1] == pytest.approx((0.8 * 0.25,))
+    assert kept.references()[1] == pytest.approx((0.8 * 0.49,))
 
 
 def test_first_frame_that_is_an_own_reference_counts_once():

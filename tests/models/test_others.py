@@ -50,10 +50,11 @@ def free(count, seed=0):
 @pytest.fixture(autouse=True)
 def two_references_do(monkeypatch):
     monkeypatch.setattr(adapting, "OTHERS_FROM", 2)
+    monkeypatch.setattr(adapting, "BATCH", 2)
 
 
 def adapt(more=(), steps=12):
-    settings = AdaptSettings(adapt_steps=steps, adapt_batch=2)
+    settings = AdaptSettings(adapt_steps=steps)
     return run(adapting.adapt(discs(2), [1], settings, device=CPU, more=more))
 
 
@@ -164,7 +165,7 @@ def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
 def test_classes_are_learned_each():
     two = [looks.Page(p.name, p.image, p.shown) for p in discs(2)]
     two[1] = looks.Page(two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,)))
-    settings = AdaptSettings(adapt_steps=6, adapt_batch=2)
+    settings = AdaptSettings(adapt_steps=6)
     finder, _ = run(adapting.adapt(two, [1, 7], settings, device=CPU, more=images(2, seed=3)))
     seen = finder.see(images(1)[0])
     assert sorted(seen) == [1, 7]

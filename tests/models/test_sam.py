@@ -111,13 +111,13 @@ def test_batch_size_changes_nothing(network):
         assert_same(a, b.masks, b.scores, b.logits)
 
 
-def test_segment_decodes_as_many_at_once_as_its_settings_say():
+def test_segment_decodes_as_many_at_once_as_its_owner_says():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu", batch_size=2)
     memory = FullMemory(segmenter._engine.network, limit=99)
     objects = [point(r, 5) for r in range(7)]
-    segmenter.segment(picture(), objects, settings=SegmentSettings(batch_size=5, tell_apart=False))
+    segmenter.segment(picture(), objects, settings=SegmentSettings(tell_apart=False))
     segmenter.candidates(picture(), objects)
-    assert memory.batches == [5, 2, 2, 2, 2, 1]
+    assert memory.batches == [2, 2, 2, 1] * 2
 
 
 def test_a_processor_decodes_two_at_once_unless_told():

@@ -89,8 +89,7 @@ def test_points_at_the_rim_stay_inside_the_image():
 
 def test_map_without_a_peak_proposes_nothing():
     made = prompter()
-    made.peaks = PeakSettings(floor=0.03)
-    proposal = seeing(made, (8, 8, 0.01)).propose(references(1), discs([]))
+    proposal = seeing(made).propose(references(1), discs([]))
     assert proposal.objects == ()
     assert proposal.heat_map.values.shape == (64, 64)
 

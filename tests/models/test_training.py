@@ -82,8 +82,9 @@ def test_modes_leak_neither_to_nor_from_the_consumer(consumer):
     assert len(made.report.losses) == 2
 
 
-def test_steps_tell_how_far_it_is():
-    steps = list(prompter().fit(references(4), quick(epochs=2, batch_size=2, patience=5)))
+def test_steps_tell_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
+    steps = list(prompter().fit(references(4), quick(epochs=2)))
     features = [s for s in steps if s.data["phase"] == "features"]
     assert [(s.done, s.total) for s in features] == [(k, 4) for k in (1, 2, 3, 4)]
     assert {s.message for s in features} == {f"features of r{k}" for k in range(4)}
@@ -147,21 +148,24 @@ def bias(made):
 
 
 def test_early_stop_counts_epochs_without_a_better_loss(monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 3)
     scripted(monkeypatch, [5, 4, 4, 3.99995, 4.5, 1])
-    _, report = fitted(epochs=50, patience=3, min_delta=1e-4)
+    _, report = fitted(epochs=50)
     assert report.losses == (5, 4, 4, 3.99995, 4.5)
     assert report.stopped == "no better loss for 3 epochs"
 
 
 def test_a_better_loss_starts_the_count_anew(monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 2)
     scripted(monkeypatch, [5, 6, 4, 6, 3, 6, 6])
-    _, report = fitted(epochs=7, patience=2)
+    _, report = fitted(epochs=7)
     assert report.losses == (5, 6, 4, 6, 3, 6, 6)
 
 
 def test_all_epochs_are_done_without_early_stop(monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 1)
     scripted(monkeypatch, [5, 4, 3])
-    _, report = fitted(epochs=3, patience=1)
+    _, report = fitted(epochs=3)
     assert (len(report.losses), report.stopped) == (3, "all done")
 
 
@@ -253,13 +257,14 @@ def assert_untouched(made, before):
     ("phase", "count"),
     [("features", 1), ("features", 4), ("batch", 1), ("batch", 3), ("epoch", 1), ("epoch", 2)],
 )
-def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh):
+def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh, monkeypatch):
+    monkeypatch.setattr(training, "BATCH", 2)
     made = prompter()
     if not fresh:
         run(made.fit(references(2), quick(epochs=1)))
     before = state(made)
     proposed = None if fresh else made.propose((), references(1, seed=3)[0].image).heat_map.values
-    job = made.fit(references(4, seed=7), quick(epochs=3, batch_size=2))
+    job = made.fit(references(4, seed=7), quick(epochs=3))
     drive(job, phase, count)
     job.close()
     assert_untouched(made, before)
@@ -313,7 +318,7 @@ def test_one_reference_is_refused_before_anything_is_done():
 def test_every_view_is_a_target_once_an_epoch(monkeypatch):
     batches = []
     monkeypatch.setattr(training, "_step", lambda course, batch: batches.append(batch) or 1.0)
-    run(prompter().fit(references(3), quick(epochs=2, views=2, batch_size=4)))
+    run(prompter().fit(references(3), quick(epochs=2, views=2)))
     assert [len(b) for b in batches] == [4, 2, 4, 2]
     first, second = [x for b in batches[:2] for x in b], [x for b in batches[2:] for x in b]
     assert len({id(view) for view, _ in first}) == 6

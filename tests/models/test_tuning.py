@@ -13,7 +13,7 @@ from napari_samic.models.sam import build
 from napari_samic.settings import AdaptSettings
 from toys import scene
 
-SETTINGS = AdaptSettings(decoder_steps=30, decoder_rate=3e-3)
+SETTINGS = AdaptSettings(decoder_steps=30)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_weights(segmenter):
 
 
 def test_masks_of_the_tuned_segmenter_are_better(segmenter):
-    state, _, _ = tuned(segmenter, settings=AdaptSettings(decoder_steps=80, decoder_rate=3e-3))
+    state, _, _ = tuned(segmenter, settings=AdaptSettings(decoder_steps=80))
     image, labels = scene(3)
     wanted, rng = labels == 1, np.random.default_rng(0)
     asked = tuning.question(0, wanted, "box point map", (1.0, 1.0), (64, 64), rng)

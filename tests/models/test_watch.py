@@ -34,7 +34,7 @@ def straight():
 
 def trained(watch=None, made=None, given=None, **settings):
     made = made or prompter()
-    settings = {"epochs": 4, "batch_size": 2, **settings}
+    settings = {"epochs": 4, **settings}
     report = run(made.fit(given or references(5), quick(**settings), watch))
     return made, report
 
@@ -92,8 +92,8 @@ def test_training_that_goes_on_ends_as_one_that_never_stopped(straight, asked, t
     assert same(weights(made), weights(whole))
 
 
-def test_ended_training_goes_on_with_more_epochs_and_patience(straight, tmp_path):
-    trained(kept(tmp_path / "mark"), epochs=2, patience=1)
+def test_ended_training_goes_on_with_more_epochs(straight, tmp_path):
+    trained(kept(tmp_path / "mark"), epochs=2)
     made, report = trained(kept(tmp_path / "mark"))
     assert same(weights(made), weights(straight[0]))
     assert len(report.losses) == 4
@@ -120,7 +120,7 @@ def test_held_out_score_is_told_and_changes_nothing():
     watch = Watch(scores=True)
     watch.timed = lambda score: score()  # whatever the time
     made, told = prompter(), []
-    for step in made.fit(references(5), quick(epochs=3, batch_size=2), watch):
+    for step in made.fit(references(5), quick(epochs=3), watch):
         told += [step.data["held_out"]] if "held_out" in step.data else []
     assert len(told) == 3
     plain, report = trained(epochs=3)

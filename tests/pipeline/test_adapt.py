@@ -13,14 +13,14 @@ from napari_samic import pipeline, recipes
 from napari_samic.contracts import Reference, run
 from napari_samic.errors import FormatError, InputError, TrainingError
 from napari_samic.metrics import iou
-from napari_samic.models import adapting, looks, prompterfile, watch
+from napari_samic.models import adapting, looks, prompterfile, tuning, watch
 from napari_samic.pipeline.segment import open_worker
 from napari_samic.settings import AdaptSettings, MemorySettings, PrompterSettings, TrainSettings
 from toys import scene, write_image, write_scenes
 
 ROOM = import_module("napari_samic.pipeline.train")
 QUICK = TrainSettings(epochs=1, views=1)
-GROW = AdaptSettings(adapt_steps=60, adapt_batch=4)
+GROW = AdaptSettings(adapt_steps=60)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def grown(folder, toy, growing, tmp_path_factory):
         patch.setattr(looks, "WINDOW_PX", 64)
         patch.setattr(looks, "SIDES_PX", (64,))
         patch.setattr(ROOM, "grow", growing)
+        patch.setattr(adapting, "BATCH", 4)
         patch.setattr(adapting, "STEPS", ((1, 60),))  # judged after 40
         outcome = train(folder, out, toy)
     return out, outcome
@@ -55,6 +56,7 @@ def on(monkeypatch, growing):
     monkeypatch.setattr(looks, "WINDOW_PX", 64)
     monkeypatch.setattr(looks, "SIDES_PX", (64,))
     monkeypatch.setattr(ROOM, "grow", growing)
+    monkeypatch.setattr(adapting, "BATCH", 2)
     monkeypatch.setattr(adapting, "STEPS", ((1, 3),))  # judged after 2
 
 
@@ -145,7 +147,7 @@ def test_a_training_with_others_is_recorded_told_and_replayed(
     )
     for i in (7, 8):
         write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
-    few = AdaptSettings(adapt_steps=9, adapt_batch=2)
+    few = AdaptSettings(adapt_steps=9)
     outcome = run(
         recipes.recorded(pipeline.train, tmp_path / "r.yaml")(
             [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
@@ -182,7 +184,7 @@ def test_the_seed_draws_the_others(folder, others_of, tmp_path):
 def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
     room = import_module("napari_samic.pipeline.adapt")
     monkeypatch.setattr(room._Judge, "_score", lambda _, segmenter, finder: 0.2 if finder else 0.9)
-    few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=2)
+    few = AdaptSettings(adapt_steps=3, decoder_steps=2)
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     for what in ("adapted", "tuned"):
         assert not outcome.figures[what]
@@ -225,7 +227,7 @@ def test_an_image_with_nothing_on_it_is_learned_from_or_left_out(folder, toy, tm
     outcome = run(
         pipeline.train(
             more / "images", masks=more / "masks", out=out, model=toy, device="cpu",
-            settings=QUICK, adapt=AdaptSettings(adapt_steps=3, adapt_batch=2),
+            settings=QUICK, adapt=AdaptSettings(adapt_steps=3),
         )
     )  # fmt: skip
     assert outcome.figures["growth"]
@@ -312,7 +314,7 @@ def test_checkpoint_of_another_training_is_passed_over(folder, toy, tmp_path, on
     monkeypatch.setattr(watch, "EVERY_S", 0.0)
     with pytest.raises(Killed):
         train(folder, tmp_path / "p.pt", toy, stop=killing(2))
-    outcome = train(folder, tmp_path / "p.pt", toy, replace(GROW, adapt_rate=1e-4))
+    outcome = train(folder, tmp_path / "p.pt", toy, replace(GROW, adapt_steps=40))
     assert "went on" not in outcome.notices[-1]
 
 
@@ -348,9 +350,11 @@ def tuned(folder, toy, growing, tmp_path_factory):
         patch.setattr(looks, "WINDOW_PX", 64)
         patch.setattr(looks, "SIDES_PX", (64,))
         patch.setattr(ROOM, "grow", growing)
+        patch.setattr(adapting, "BATCH", 2)
         patch.setattr(adapting, "STEPS", ((1, 3),))
+        patch.setattr(tuning, "RATE", 0.01)
         patch.setattr(room._Judge, "_score", lambda *_: next(scores))
-        few = AdaptSettings(adapt_steps=3, adapt_batch=2, decoder_steps=4, decoder_rate=0.01)
+        few = AdaptSettings(adapt_steps=3, decoder_steps=4)
         outcome = train(folder, out, toy, few)
     return out, outcome
 
@@ -385,7 +389,7 @@ def test_what_fails_in_tuning_leaves_the_grown_network(folder, toy, tmp_path, on
         yield
 
     monkeypatch.setattr(room.tuning, "tune", fail)
-    few = AdaptSettings(adapt_steps=3, adapt_batch=2)
+    few = AdaptSettings(adapt_steps=3)
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     assert "adapted in" in outcome.figures["growth"]
     assert "not tuned: the loss is not finite" in outcome.figures["tuning"]
@@ -402,7 +406,7 @@ def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
         return float(len(asked))
 
     monkeypatch.setattr(room._Judge, "_score", score)
-    few = AdaptSettings(adapt_steps=6, adapt_batch=2, decoder_steps=3)
+    few = AdaptSettings(adapt_steps=6, decoder_steps=3)
     train(folder, tmp_path / "p.pt", toy, few)
     (plain, none), (same, early), (still, known), (tuned, again) = asked
     assert plain is same is still
@@ -477,7 +481,7 @@ def test_stopped_while_it_learns_it_is_recorded_as_so_many_steps(folder, toy, tm
     steps = prompterfile.describe(tmp_path / "p.pt")["growth"]["steps"]
     assert 20 <= steps < 60
     assert outcome.settled == {"decoder_steps": 0, "adapt_steps": steps}
-    few = AdaptSettings(adapt_steps=steps, adapt_batch=4)
+    few = AdaptSettings(adapt_steps=steps)
     train(folder, tmp_path / "again.pt", toy, few)
     files = (tmp_path / name for name in ("p.pt", "again.pt"))
     one, again = (torch.load(file, weights_only=True)["finder"]["state"] for file in files)

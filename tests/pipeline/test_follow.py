@@ -12,7 +12,7 @@ from napari_samic import tracking
 from napari_samic.contracts import Candidates, Plane, Prompts, Reference
 from napari_samic.errors import InputError
 from napari_samic.join import join
-from napari_samic.pipeline.follow import Follower
+from napari_samic.pipeline.follow import FLOOR, Follower
 from napari_samic.settings import MemorySettings, SegmentSettings
 
 sys.path.append(str(Path(__file__).parents[1] / "models"))
@@ -82,10 +82,9 @@ def made(**settings):
     prompter.references = (Reference("mine", frame((20, 20)), click(20, 20)),)
     redness.asked = []
     prompter.maps_and_agreement = redness
-    segmenting = settings.pop("segmenting", None)
-    return Follower(
-        prompter, ColourSegmenter(), MemorySettings(**{"follow": "stacks", **settings}), segmenting
-    )
+    segmenting, floor = settings.pop("segmenting", None), settings.pop("floor", FLOOR)
+    memory = MemorySettings(**{"follow": "stacks", **settings})
+    return Follower(prompter, ColourSegmenter(), memory, segmenting, floor=floor)
 
 
 def click(row, column):
@@ -124,7 +123,7 @@ def test_numbers_last_while_two_pass_close_by(follower):
 
 
 def test_newcomer_gets_a_new_number_and_an_old_one_is_never_given_again():
-    follower = made(memory_floor=0.8)
+    follower = made(floor=0.8)
     follower.segment(frame((24, 20)))
     follower.segment(frame((24, 22), (50, 70)))
     assert set(follower.numbers) == {1, 2}
@@ -144,7 +143,7 @@ def test_numbers_go_on_after_all_objects_were_gone(follower):
 
 
 def test_newcomer_that_is_not_like_the_known_is_left_out():
-    follower = made(memory_floor=1.0)
+    follower = made(floor=1.0)
     follower.segment(frame((24, 20)))
     image = frame((24, 22))
     image[34:, 40:] = RED  # large, and as red
@@ -177,7 +176,7 @@ def test_first_frame_needs_a_mask(follower):
 
 def test_motion_decides_between_two_alike():
     """Alone, both red discs are found; followed, only the one that was given."""
-    follower, image = made(memory_floor=0.1), frame((30, 24), (30, 70))
+    follower, image = made(floor=0.1), frame((30, 24), (30, 70))
     follower.begin(Reference("a", frame((30, 20)), click(30, 20), disc(30, 20).astype(np.int32)))
     follower.segment(image)
     assert alone(follower, image)[30, 70] > 0
@@ -236,7 +235,7 @@ def test_another_position_of_a_stack_of_stacks_starts_anew(follower):
 
 
 def test_classes_stay_where_no_instances_are_asked_for():
-    follower = made(segmenting=SegmentSettings(instances=False), memory_floor=0.8)
+    follower = made(segmenting=SegmentSettings(instances=False), floor=0.8)
     mask = (disc(24, 20) | disc(50, 70)).astype(np.int32)
     shown = Reference("first", frame((24, 20), (50, 70)), click(24, 20), mask)
     shown = replace(shown, objects=(replace(shown.objects[0], label=1),))

@@ -53,7 +53,7 @@ def whole_way(shell, world, model, *options):
         ["annotate", images, "--masks", world / "masks", "--simulate", "--max-clicks", "1",
          "--out", out / "a", "--model", model],
         ["train", "--images", images, "--prompts", out / "a" / "prompts.json", "--epochs", "1",
-         "--views", "1", "--out", out / "p.pt", "--model", model, *options],
+         "--out", out / "p.pt", "--model", model, *options],
         ["segment", images, "--prompter", out / "p.pt", "--out", out / "s", "--heatmaps"],
     ):  # fmt: skip
         ran = shell(*command)
@@ -93,9 +93,7 @@ def test_encoder_by_path_is_fine_tuned_and_serves(
     """The network that is grown is judged by nobody, so that it is in the file and is used."""
     monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
     path, sha256 = timm_file(world, network, file)
-    made = whole_way(
-        shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1", "--adapt-batch", "2"
-    )
+    made = whole_way(shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1")
     assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
     finder = torch.load(made, weights_only=True)["finder"]
     assert finder["encoder"] == network

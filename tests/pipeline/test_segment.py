@@ -141,7 +141,7 @@ def test_range_and_channels_of_the_training_are_used(toy, tmp_path, two_points):
 
 
 def test_some_peak_settings_can_be_changed(prompter):
-    assert stored_peaks(prompter) == PeakSettings(floor=0.0)
+    assert stored_peaks(prompter) == PeakSettings(min_area_frac=0.2)
 
 
 def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, mo
     image = scenes / "images" / "p0.png"
     segment(image, prompter=prompter, out=tmp_path / "a")
     segment(image, prompter=prompter, out=tmp_path / "b", peaks=PeakSettings(threshold=0.2))
-    assert used == [PeakSettings(floor=0.0), PeakSettings(threshold=0.2)]
+    assert used == [PeakSettings(min_area_frac=0.2), PeakSettings(threshold=0.2)]
 
 
 def test_moved_model_is_given_anew(prompter, scenes, toy, tmp_path):

@@ -33,7 +33,7 @@ def test_prompter_file_holds_what_segmenting_needs(prompter, toy):
     assert header["backbone"]["kind"] == "segmenter"
     assert header["normalisation"]["model"] == toy
     assert len(header["normalisation"]["model_sha256"]) == 64
-    assert header["settings"]["peaks"]["floor"] == 0
+    assert header["settings"]["peaks"]["min_area_frac"] == 0.2
     assert not hidden_files(prompter.parent)
 
 

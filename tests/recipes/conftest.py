@@ -24,11 +24,11 @@ def original(tmp_path_factory, toy):
     )  # fmt: skip
     api.train(
         images, prompts=folder / "annotated" / "prompts.json", out=folder / "discs.pt",
-        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(floor=1e-6), **common,
+        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(min_area_frac=0.2), **common,
     )  # fmt: skip
     api.segment(
         folder / "more", prompter=folder / "discs.pt", out=folder / "labels", device="cpu",
-        peaks=PeakSettings(floor=1e-6, threshold=0.4), record=recipe,
+        peaks=PeakSettings(min_area_frac=0.2, threshold=0.4), record=recipe,
     )  # fmt: skip
     api.evaluate(
         predictions=folder / "labels", truth=folder / "truth", out=folder / "m.json", record=recipe

@@ -159,7 +159,7 @@ def test_hashes_of_what_is_changed_do_not_count():
 
 BAD = [
     # (changes, error, message)
-    ({"epoch": 1}, InputError, "r.yaml: epoch: not known. Known: adapt, adapt_batch"),
+    ({"epoch": 1}, InputError, "r.yaml: epoch: not known. Known: adapt, adapt_others"),
     (
         {"evaluate.epochs": 1},
         InputError,

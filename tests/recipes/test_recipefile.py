@@ -105,9 +105,9 @@ def test_files_written_by_hand_keep_their_steps(path, steps):
 
 
 def test_numbers_as_people_write_them(path):
-    path.write_text(SOUND + "  settings: {min_score: 1e-3, threshold: .5, floor: 0}\n")
+    path.write_text(SOUND + "  settings: {min_score: 1e-3, threshold: .5, min_area_frac: 0}\n")
     assert recipes.load_recipe(path).steps[1].settings == {
-        "min_score": 0.001, "threshold": 0.5, "floor": 0}  # fmt: skip
+        "min_score": 0.001, "threshold": 0.5, "min_area_frac": 0}  # fmt: skip
 
 
 STEP = "line 4, step 1 (train): "
@@ -143,7 +143,7 @@ BAD = [
 ]
 ADDED = [
     # (one more line of the first step, what the loader says)
-    ("settings: {epoch: 3}", "unknown epoch in settings. Known: adapt, adapt_batch, adapt_others"),
+    ("settings: {epoch: 3}", "unknown epoch in settings. Known: adapt, adapt_others, adapt_steps"),
     ("settings: {epochs: -1}", "epochs is -1, expected at least 0."),
     ("settings: {epochs: -1, shots: 0}", "epochs is -1, expected at least 0; " + STEP + "shots is"),
     ("settings: {epochs: many}", "epochs is 'many', expected int"),

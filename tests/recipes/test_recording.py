@@ -30,11 +30,11 @@ def test_every_job_is_recorded_with_what_differs_from_the_defaults(original, toy
     assert (first.model, first.model_sha256) == (toy, sha256)
     assert (first.data["images"].files, first.results.files) == (3, 3)
     assert second.inputs == {"images": "images", "prompts": "annotated/prompts.json"}
-    assert second.settings == {"device": "cpu", "epochs": 1, "views": 1, "floor": 1e-6}
+    assert second.settings == {"device": "cpu", "epochs": 1, "views": 1, "min_area_frac": 0.2}
     assert (second.out, second.results) == ("discs.pt", None)
     assert third.inputs == {"images": "more", "prompter": "discs.pt"}
     assert (third.model, third.results.files) == ("", 2)
-    assert third.settings == {"device": "cpu", "threshold": 0.4}  # the floor is the prompter's
+    assert third.settings == {"device": "cpu", "threshold": 0.4}  # the least area is the prompter's
     assert fourth.inputs == {"predictions": "labels", "truth": "truth"}
     assert {s.package for s in (first, fourth)} == {napari_samic.__version__}
     assert {s.threads for s in (first, second, third)} == {torch.get_num_threads()}
@@ -81,7 +81,7 @@ def test_stack_is_one_label_file(project, toy, tmp_path, prompter):
     tifffile.imwrite(tmp_path / "s.tif", np.zeros((2, 40, 50), np.uint8), photometric="minisblack")
     job = recipes.recorded(pipeline.segment, tmp_path / "r")(
         tmp_path / "s.tif", prompter=prompter, out=tmp_path / "o",
-        peaks=PeakSettings(floor=0.0),
+        peaks=PeakSettings(min_area_frac=0.2),
     )  # fmt: skip
     assert run(job).done == ("s[0]", "s[1]")
     assert recipes.load_recipe(tmp_path / "r").steps[0].results.files == 1

@@ -62,23 +62,23 @@ def test_both_weighs_score_and_agreement():
 
 
 def test_curriculum_asks_in_order_and_hands_on_the_logits():
-    _, machine = asked("curriculum", joining=SegmentSettings(tell_apart=False), points=2)
+    _, machine = asked("curriculum", joining=SegmentSettings(tell_apart=False))
     kinds = [(p.box_rc is not None, len(p.points_rc), g is not None) for p, g, _ in machine.asked]
-    assert kinds == [*[(True, 0, False)] * 2, *[(False, 2, True)] * 2, *[(True, 2, True)] * 2]
+    assert kinds == [*[(True, 0, False)] * 2, *[(False, 3, True)] * 2, *[(True, 3, True)] * 2]
     best = drawn.low(np.array([drawn.disc(14, 14, 6)]))[0]
     np.testing.assert_array_equal(machine.asked[2][1], best)
 
 
 def test_map_becomes_logits_of_the_shape_that_the_segmenter_gives():
-    _, machine = asked("mask", mask_strength=7.0)
+    _, machine = asked("mask")
     first, *rest = machine.asked
     assert first[1] is None
     assert {g.shape for _, g, _ in rest} == {(16, 16)}
     given = rest[0][1]
-    assert np.abs(given).max() <= 7
+    assert np.abs(given).max() <= 10
     assert given[14 // 4, 14 // 4] > 3  # on the object
     assert given[32 // 4, 46 // 4] < -3  # on the other one
-    assert (given[12:] == -7).all()  # padding
+    assert (given[12:] == -10).all()  # padding
 
 
 def test_single_asks_for_one_mask_unless_the_map_has_a_say():

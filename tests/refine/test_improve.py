@@ -155,7 +155,7 @@ def test_all_refinements_work_together():
     found = ask(machine, IMAGE, guesses, heat, StrategySettings())
     every = RefineSettings(
         split=True, clicks=2, smooth_px=1, fill_px=5, limits=True, min_stability=0.5,
-        min_consistency=0.5, members=3, min_quality=0.3,
+        min_consistency=0.5, min_quality=0.3,
     )  # fmt: skip
     limits = Limits(area_frac=(0.01, 0.2))
     out = improved(machine, IMAGE, found, heat, every, limits=limits, back=lambda mask: 0.9)
@@ -205,7 +205,7 @@ def test_object_whose_shaken_prompts_disagree_is_dropped():
             mask = drawn.disc(40 if far else row, column, 6)[None]
             return Candidates(mask, np.ones(1, np.float32), drawn.low(mask))
 
-    settings = RefineSettings(members=4, min_quality=0.6, jitter_frac=0.02)
+    settings = RefineSettings(min_quality=0.67)
     assert improved(Nervous(), IMAGE, found, salience.values, settings) == found[:1]
 
 

@@ -9,6 +9,7 @@ import pytest
 from napari_samic.contracts import HeatMap
 from napari_samic.errors import InputError
 from napari_samic.peaks import peaks
+from napari_samic.refine import strategies
 from napari_samic.refine.guesses import Cut, normalised, regions
 from napari_samic.refine.strategies import STRATEGIES, propose
 from napari_samic.settings import PeakSettings, StrategySettings
@@ -19,15 +20,15 @@ BOXED = ["box", "wide_box", "curriculum"]
 TWO = np.maximum(drawn.bump(20, 20), drawn.bump(24, 32, height=0.9))
 
 
-def ask(strategy, saliency, label=1, **settings):
-    return STRATEGIES[strategy](saliency, label, StrategySettings(**settings), Cut())
+def ask(strategy, saliency, label=1):
+    return STRATEGIES[strategy](saliency, label, Cut())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("strategy", POINTED)
 def test_positive_points_lie_on_their_component(strategy, shape):
     region = shape()
-    (guess,) = ask(strategy, drawn.flat(region), points=5)
+    (guess,) = ask(strategy, drawn.flat(region))
     assert (guess.region == region).all()
     points = drawn.positives(guess.prompts)
     assert len(points)
@@ -49,7 +50,7 @@ def test_boxes_cover_their_component_and_stay_inside_the_image(strategy, shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_point_is_given_twice(strategy, shape):
-    (guess,) = ask(strategy, drawn.flat(shape()), points=7)
+    (guess,) = ask(strategy, drawn.flat(shape()))
     points = guess.prompts.points_rc
     assert len(np.unique(points, axis=0)) == len(points)
     guess.prompts.check_inside(drawn.SHAPE)
@@ -143,26 +144,21 @@ def test_normalised_map_loses_its_background_and_reaches_one():
     assert np.median(out) == 0
 
 
-def test_map_below_the_floor_is_silent():
-    low = 0.02 * drawn.bump(20, 20)
-    assert not normalised(low, PeakSettings(floor=0.03)).any()
-    assert normalised(low, PeakSettings(floor=0.01)).any()
-
-
 def test_wide_box_is_wider_by_its_margin():
     region = drawn.flat(drawn.disc(24, 30, 5))
-    (narrow,), (wide,) = ask("box", region), ask("wide_box", region, margin_frac=0.5)
-    np.testing.assert_allclose(wide.prompts.box_rc - narrow.prompts.box_rc, [-5.5, -5.5, 5.5, 5.5])
+    (narrow,), (wide,) = ask("box", region), ask("wide_box", region)
+    np.testing.assert_allclose(wide.prompts.box_rc - narrow.prompts.box_rc, [-2.2, -2.2, 2.2, 2.2])
 
 
 def test_medoids_spread_over_a_line():
-    (guess,) = ask("kmedoids", drawn.flat(drawn.line()), points=3)
+    (guess,) = ask("kmedoids", drawn.flat(drawn.line()))
     columns = sorted(guess.prompts.points_rc[:, 1])
     assert (columns[0] < 15, 17 < columns[1] < 27, columns[2] > 28) == (True, True, True)
 
 
-def test_rays_go_all_round():
-    (guess,) = ask("rays", drawn.flat(drawn.disc(24, 30, 10)), points=5)
+def test_rays_go_all_round(monkeypatch):
+    monkeypatch.setattr(strategies, "POINTS", 5)
+    (guess,) = ask("rays", drawn.flat(drawn.disc(24, 30, 10)))
     away = guess.prompts.points_rc - (24, 30)
     np.testing.assert_allclose(away, [(0, 0), (0, 5), (5, 0), (0, -5), (-5, 0)])
 
@@ -177,19 +173,20 @@ def test_soft_mask_is_sure_inside_unsure_outside_and_against_others():
 
 
 def test_curriculum_goes_from_box_to_points_to_both():
-    guess = ask("curriculum", TWO, points=2)[0]
+    guess = ask("curriculum", TWO)[0]
     first, second = guess.earlier
     assert (len(first.points_rc), first.box_rc is None) == (0, False)
-    assert (len(second.points_rc), second.box_rc is None) == (2, True)
-    assert (len(guess.prompts.points_rc), guess.prompts.box_rc is None) == (2, False)
+    assert (len(second.points_rc), second.box_rc is None) == (3, True)
+    assert (len(guess.prompts.points_rc), guess.prompts.box_rc is None) == (3, False)
 
 
+NEGATIVE = StrategySettings(strategy="negatives")
 CROWD = np.max([drawn.bump(r, c, 3) for r in (10, 20, 30) for c in (12, 22, 32)], axis=0)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_negatives_lie_on_no_positive_and_not_on_their_own_object(strategy):
-    guesses = propose({1: CROWD}, StrategySettings(strategy=strategy, negatives=4))
+def test_negatives_lie_on_no_positive_and_not_on_their_own_object(monkeypatch):
+    monkeypatch.setattr(strategies, "NEGATIVES", 4)
+    guesses = propose({1: CROWD}, NEGATIVE)
     assert len(guesses) == 9
     taken = {tuple(p) for g in guesses for p in np.rint(drawn.positives(g.prompts)).astype(int)}
     for guess in guesses:
@@ -201,16 +198,17 @@ def test_negatives_lie_on_no_positive_and_not_on_their_own_object(strategy):
 
 def test_negatives_of_one_class_avoid_the_points_of_another():
     one, other = drawn.flat(drawn.disc(20, 20, 3)), drawn.flat(drawn.disc(20, 28, 3))
-    guesses = propose({1: one, 2: other}, StrategySettings(negatives=1))
+    guesses = propose({1: one, 2: other}, NEGATIVE)
     assert [g.prompts.label for g in guesses] == [1, 2]
     for guess in guesses:
         np.testing.assert_array_equal(guess.prompts.points_rc[1], [20, 24])
 
 
-def test_negatives_between_objects_that_touch_lie_on_the_other_one():
+def test_negatives_between_objects_that_touch_lie_on_the_other_one(monkeypatch):
+    monkeypatch.setattr(strategies, "NEGATIVES", 1)
     one, other = drawn.disc(24, 30, 8), drawn.disc(24, 30, 8)
     one[:, 30:], other[:, :30] = False, False
-    guesses = propose({1: drawn.flat(one), 2: drawn.flat(other)}, StrategySettings(negatives=1))
+    guesses = propose({1: drawn.flat(one), 2: drawn.flat(other)}, NEGATIVE)
     for guess, across in zip(guesses, (other, one), strict=True):
         (point,) = guess.prompts.points_rc[~guess.prompts.is_foreground].astype(int)
         assert across[tuple(point)]
@@ -219,12 +217,13 @@ def test_negatives_between_objects_that_touch_lie_on_the_other_one():
 
 def test_negative_beyond_a_neighbour_is_not_the_neighbours_point():
     row = {k: drawn.flat(drawn.disc(20, 20 + k, 0)) for k in (1, 2, 3)}
-    first = propose(row, StrategySettings(negatives=2))[0]
+    first = propose(row, NEGATIVE)[0]
     assert [20, 22] not in first.prompts.points_rc.tolist()
 
 
-def test_rest_of_the_negatives_lies_on_clear_background_apart():
-    (guess,) = propose({1: drawn.bump(24, 30)}, StrategySettings(negatives=9))
+def test_rest_of_the_negatives_lies_on_clear_background_apart(monkeypatch):
+    monkeypatch.setattr(strategies, "NEGATIVES", 9)
+    (guess,) = propose({1: drawn.bump(24, 30)}, NEGATIVE)
     points = guess.prompts.points_rc[~guess.prompts.is_foreground].astype(int)
     assert len(points) >= 3
     assert (drawn.bump(24, 30)[tuple(points.T)] <= 0.15).all()
@@ -234,5 +233,5 @@ def test_rest_of_the_negatives_lies_on_clear_background_apart():
 
 def test_no_clear_background_gives_no_negative():
     full = 0.29 + 0.71 * drawn.bump(24, 30)
-    (guess,) = propose({1: full.astype(np.float32)}, StrategySettings(negatives=2))
+    (guess,) = propose({1: full.astype(np.float32)}, NEGATIVE)
     assert guess.prompts.is_foreground.all()

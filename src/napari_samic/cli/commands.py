@@ -84,7 +84,11 @@ def demo(
 
 
 @app.command()
-@with_settings(settings=AnnotateSettings, segment=SegmentSettings)
+@with_settings(
+    "out", "prompts", "masks", "simulate", "model", "device", "max_clicks", "overlay", "overwrite",
+    "record",
+    settings=AnnotateSettings, segment=SegmentSettings,
+)  # fmt: skip
 def annotate(
     images: Images,
     *,
@@ -132,13 +136,13 @@ def annotate(
 
 @app.command()
 @with_settings(
+    "images", "out", "prompts", "masks", "model", "encoder", "epochs", "minutes", "seed",
+    "overwrite", "record",
     settings=TrainSettings, prompter=PrompterSettings, heat=HeatMapSettings, peaks=PeakSettings,
     adapt=AdaptSettings,
 )  # fmt: skip
 def train(
-    images: Annotated[
-        list[str], typer.Option("--images", help="Folder of the images; may hold others too.")
-    ],
+    images: Annotated[list[str], typer.Option("--images", help="Folder of the images.")],
     *,
     out: Annotated[Path, typer.Option(help="Prompter file to write.")],
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
@@ -147,17 +151,13 @@ def train(
         bool,
         typer.Option(
             "--paper",
-            help="Every setting as SAMIC has it, with ResNet-50 and without what we added; "
-            "settings given besides count. Segment with --paper then, too.",
+            help="Every setting as the paper has it; settings given besides count.",
         ),
     ] = False,
     mask_values: MaskValues = None,
     others: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Images without annotation, as of another instrument or centre, to learn from, "
-            "too: 256 at most, and with ten references or more."
-        ),
+        typer.Option(help="Images without annotation to learn from, too."),
     ] = None,
     model: Model = "tiny",
     device: Device = "auto",
@@ -192,6 +192,8 @@ def train(
 
 @app.command()
 @with_settings(
+    "prompter", "out", "method", "device", "threshold", "min_score", "strategy", "follow",
+    "overlay", "overwrite", "record",
     settings=SegmentSettings, peaks=Changes(PeakSettings), memory=MemorySettings,
     strategy=StrategySettings, refine=RefineSettings,
 )  # fmt: skip
@@ -201,32 +203,28 @@ def segment(
     prompter: Annotated[Path, typer.Option(help="Prompter file of `train`.")],
     out: Out,
     model: Annotated[
-        str | None, typer.Option(help="Where the segmenter of the training is now, if it moved.")
+        str | None, typer.Option(help="Where its segmenter is now, if it moved.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Where the encoder of the training is now, if it moved.")
+        str | None, typer.Option(help="Where its encoder is now, if it moved.")
     ] = None,
     method: Annotated[
         str,
         typer.Option(
             help="What says where objects are: auto, samic, persam, persam-f, matcher, prototypes, "
-            "forest, registration. Auto: the network grown to the references, if there is one."
+            "forest, registration."
         ),
     ] = "auto",
     paper: Annotated[
         bool,
-        typer.Option(
-            "--paper", help="For a prompter of train --paper: SAM's one answer to each point."
-        ),
+        typer.Option("--paper", help="Every setting as the paper has it."),
     ] = False,
     device: Device = "auto",
     axes: Axes = None,
     series: Series = None,
     rescale: Annotated[
         bool,
-        typer.Option(
-            "--rescale", help="Fit the range anew to images of another scale than in training."
-        ),
+        typer.Option("--rescale", help="Fit the range anew to images of another scale."),
     ] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,

@@ -12,22 +12,8 @@ from napari_samic.cli.progress import drive, report
 from napari_samic.settings import AdaptSettings, TrainSettings
 from napari_samic.textfiles import read_text
 
-SETS = (
-    "Data set: coco-20i, pascal-5i, fss-1000, perseg, tsmu, nwpu-vhr10, nwpu-vhr10-boxes, "
-    "kvasir-seg, davis-16, davis-17, davis-flat (images and masks SEQUENCE_NUMBER), or folder "
-    "(images and masks of equal names)."
-)
-WAYS = (
-    "What is compared: paper, paper+level, paper+peaks, paper+peaks+join, samic, samic-nearest, "
-    "samic-agreed, samic-first, samic-previous and follow (videos), default, default-others, "
-    "persam, persam-f, matcher, prototypes, forest, instant, registration; unet and unet-scratch, "
-    "trained on the references' masks without SAM, with the packaged or random first weights (they "
-    "need segmentation-models-pytorch); paper+level with one thing changed: layers-1, layers-2, "
-    "layers-4, kld, cc, nss, kld+cc, kld+nss, cc+nss. ablate-layers stands for "
-    "layers-1,layers-2,paper+level,layers-4 and ablate-losses for the six losses and paper+level; "
-    "both also tell what the learners cost, and need --shots without 1 where a set "
-    "has no classes to learn from. default-others needs 10 shots or more."
-)
+SETS = "Data set, as kvasir-seg, davis-16 or folder; docs/settings.md lists all."
+WAYS = "What is compared, as paper+level,default,unet; docs/settings.md lists all."
 
 
 def _numbers(text: str, what: str) -> list[int]:
@@ -42,7 +28,10 @@ def _names(files: list[Path] | None) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-@with_settings(training=TrainSettings, adapt=AdaptSettings)
+@with_settings(
+    "data", "out", "ways", "shots", "seeds", "targets", "model", "device", "epochs", "minutes",
+    training=TrainSettings, adapt=AdaptSettings,
+)  # fmt: skip
 def benchmark(
     name: Annotated[str, typer.Argument(help=SETS)],
     *,

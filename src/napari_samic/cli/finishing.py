@@ -44,7 +44,11 @@ def accept(
     report(outcome, [line], as_json=json_)
 
 
-@with_settings(settings=ExportSettings)
+@with_settings(
+    "results", "out", "tiff", "png", "ome_zarr", "coco", "geojson", "table", "prompt_file",
+    "overwrite",
+    settings=ExportSettings,
+)  # fmt: skip
 def export(
     *,
     results: Annotated[Path, typer.Option(help="Folder of `segment`, `annotate` or `accept`.")],

@@ -5,48 +5,44 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from napari_samic.errors import SettingsError
-from napari_samic.settings import Settings
+from napari_samic.settings import Settings, shown
 
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Model = Annotated[str, typer.Option(help="Segmenter: see `models list`, or path:FILE.")]
+Model = Annotated[str, typer.Option(help="Segmenter of `models list`, or path:FILE.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Channels = Annotated[
     str | None, typer.Option(help="Channels that become red, green, blue, as 2,0,1.")
 ]
 Axes = Annotated[
     str | None,
-    typer.Option(
-        help="One letter an axis, as TZCYX, instead of the files' own: Y rows, X columns, "
-        "C channels, others stacks."
-    ),
+    typer.Option(help="One letter an axis, as TZCYX, instead of the files' own."),
 ]
 Series = Annotated[
     int | None,
-    typer.Option(help="Of files with several images, the one to take, from 0.", min=0),
+    typer.Option(help="Of files with several images, the one to take.", min=0),
 ]
 MaskValues = Annotated[
     str | None,
-    typer.Option(
-        help="What values of masks mean, as 0=ground,128=void,255=object; others are numbers of "
-        "objects, if no object is named. Default: decided from all masks."
-    ),
+    typer.Option(help="What values of masks mean, as 0=ground,128=void,255=object."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Overlay = Annotated[
-    bool, typer.Option("--overlay", help="Also draw the first images on a contact sheet.")
+    bool, typer.Option("--overlay", help="Also draw a contact sheet of the first images.")
 ]
 Record = Annotated[
     Path | None,
-    typer.Option(help="Recipe (YAML) to add this command to when it is done; see `run`."),
+    typer.Option(help="Recipe to add this command to, for `run`."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
 
@@ -61,28 +57,48 @@ class Changes:
 Group = type[Settings] | Changes
 
 
-def with_settings(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option for each field of each dataclass.
+def _tell_all(context: typer.Context, is_asked: bool) -> None:
+    if is_asked:
+        for option in context.command.params:
+            option.hidden = False  # type: ignore[attr-defined]
+        print(context.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option("--help-all", is_eager=True, callback=_tell_all, help="List all options, too."),
+]
+
+
+def with_settings(
+    *common: str, **groups: Group
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each setting of each dataclass, and `--help-all`.
 
     The command takes one argument a group; what is not given on the shell keeps its default, or
     is the paper's where the command has `paper` and that is given.
+    Its `--help` has only its arguments and the options that `common` names.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.name not in groups]
-        context = inspect.Parameter("context", _NAMED, annotation=typer.Context)
-        extra = [*(option for group in groups.values() for option in _options(group)), context]
+        extra = [option for group in groups.values() for option in _options(group)]
+        options = [_hidden(p) if p.name not in common else p for p in [*kept, *extra]]
+        options.append(_parameter("help_all", False, HelpAll))
+        options.append(inspect.Parameter("context", _NAMED, annotation=typer.Context))
 
-        def call(context: typer.Context, **values: Any) -> None:
+        def call(context: typer.Context, help_all: bool, **values: Any) -> None:
+            del help_all
             usual = [name for name in values if _is_usual(context, name)]
             left_out = usual if values.get("paper") else []
             made = {name: _take(group, values, left_out) for name, group in groups.items()}
             command(**values, **made)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
-        call.__signature__ = own.replace(parameters=[*kept, *extra])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in [*kept, *extra]}
+        call.__signature__ = own.replace(parameters=options)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in options}
         return call
 
     return decorate
@@ -101,7 +117,7 @@ def _is_usual(context: typer.Context, name: str) -> bool:
 def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> Any:
     """Move a group's values out of `values`; those that are left out are the paper's."""
     kind = _kind(group)
-    given = {spec.name: values.pop(spec.name) for spec in fields(kind)}
+    given = {spec.name: values.pop(spec.name) for spec in shown(kind)}
     if isinstance(group, Changes):
         given = {k: v for k, v in given.items() if v is not None}
     given = {k: v for k, v in given.items() if k not in left_out}
@@ -114,7 +130,7 @@ def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> An
 
 
 def _as_options(message: str, names: list[str]) -> str:
-    """Call fields what they are called on the shell: batch_size is --batch-size."""
+    """Call fields what they are called on the shell: min_score is --min-score."""
     for name in names:
         message = re.sub(rf"(^\w+: |; ){name} is", rf"\1--{name.replace('_', '-')} is", message)
     return message.partition(": ")[2] + ". Give another value."
@@ -122,24 +138,29 @@ def _as_options(message: str, names: list[str]) -> str:
 
 def _options(group: Group) -> list[inspect.Parameter]:
     hints = get_type_hints(_kind(group))
-    return [_option(spec, hints[spec.name], group) for spec in fields(_kind(group))]
+    return [_option(spec, hints[spec.name], group) for spec in shown(_kind(group))]
 
 
 def _option(spec: Any, kind: Any, group: Group) -> inspect.Parameter:
     text, default = _help(spec.metadata), spec.default
     if isinstance(group, Changes):
-        text, default, kind = (
-            f"{text} Default: what the prompter was trained with.",
-            None,
-            kind | None,
-        )
+        text, default, kind = f"{text} \\[as trained]", None, kind | None
     option = typer.Option(help=text, rich_help_panel="Settings")
-    return inspect.Parameter(
-        spec.name,
-        _NAMED,
-        default=default,
-        annotation=Annotated[kind, option],
-    )
+    return _parameter(spec.name, default, Annotated[kind, option])
+
+
+def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, _NAMED, default=default, annotation=annotation)
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    """One that `--help` leaves out; arguments are always there."""
+    kind, info = get_args(parameter.annotation)
+    if not isinstance(info, OptionInfo):
+        return parameter
+    info = copy(info)
+    info.hidden = True
+    return parameter.replace(annotation=Annotated[kind, info])
 
 
 def _help(meta: Any) -> str:
@@ -148,7 +169,4 @@ def _help(meta: Any) -> str:
         text += f" In {meta['unit']}."
     if meta["choices"]:
         text += f" One of {', '.join(map(str, meta['choices']))}."
-    low, high = (None if meta[k] is None else f"{meta[k]:g}" for k in ("ge", "le"))
-    if low is not None:
-        text += f" From {low}" + (f" to {high}." if high is not None else " up.")
     return text

@@ -20,32 +20,26 @@ def run(
         typer.Option(
             "--set",
             metavar="[STEP.]KEY=VALUE",
-            help="Change a setting, path or model: epochs=20 in every step that has it, "
-            "train.epochs=20 in those that train, 2.epochs=20 in the second. May be repeated.",
+            help="Change a setting, path or model, as epochs=20, train.epochs=20 or 2.epochs=20; "
+            "may be repeated.",
         ),
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
-            help="Instead of the recorded images of every `segment` step; those of `annotate` and "
-            "`train` stay. `evaluate` and `accept` steps of their labels are left out, unless "
-            "--set evaluate.truth=FOLDER or accept.review=FILE. Needs --out. May be repeated."
+            help="Segment these instead of the recorded images; may be repeated. Needs --out."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for all results, instead of where they were.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for all results.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, tell what would happen, and write nothing.")
+        bool, typer.Option("--dry-run", help="Tell what would happen; write nothing.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse if data, models or the version have changed.")
+        bool, typer.Option("--strict", help="Refuse what has changed since.")
     ] = False,
     anywhere: Annotated[
         bool,
-        typer.Option(
-            "--anywhere", help="Also write outside of the recipe's folder, where the recipe says."
-        ),
+        typer.Option("--anywhere", help="Also write outside of the recipe's folder."),
     ] = False,
     overwrite: Overwrite = False,
     json_: AsJson = False,

@@ -19,7 +19,6 @@ from napari_samic.gui.asking import Asking, Question
 from napari_samic.gui.classes import Classes
 from napari_samic.gui.items import Answer, Box, Item, Point
 from napari_samic.gui.pages import Page, PromptsOf
-from napari_samic.settings import AnnotateSettings
 
 IDLE_S = 30.0
 """A pause longer than this is not counted as annotating."""
@@ -41,8 +40,6 @@ class Annotator:
     ----------
     ask : callable
         The port: takes a Question, returns at once; the answer comes by `receive`.
-    settings : AnnotateSettings, optional
-        Its `saturation` says when further clicks change little.
     clock : callable
         Seconds, for the annotated time.
 
@@ -64,10 +61,8 @@ class Annotator:
         self,
         ask: Callable[[Question], None],
         *,
-        settings: AnnotateSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.settings = settings or AnnotateSettings()
         self.pages: dict[str, Page] = {}
         self.page: Page | None = None
         self.label = 1

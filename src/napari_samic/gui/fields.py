@@ -6,47 +6,26 @@ Plain Python over `settings`: knows no Qt. `forms` draws it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from napari_samic.errors import SettingsError
-from napari_samic.settings import Settings, hints_of
+from napari_samic.settings import Settings, hints_of, shown
 
 TITLES = {
     "sigma_frac": "Click width",
-    "combine": "Join clicks by",
-    "normalise": "Normalise the map",
-    "subtract_background": "Subtract background",
-    "floor": "Least maximum",
-    "split_peaks": "Split touching objects",
-    "snap_to_peak": "Snap to the peak",
     "min_area_frac": "Least area",
     "encoder": "Encoder",
-    "mask_mode": "Heat map weighs",
-    "centre": "Centre the features",
     "shots": "References averaged",
     "kept": "References kept",
     "serve": "References that serve",
-    "weigh": "References weighed",
-    "layers": "4-D layers",
-    "min_delta": "Least gain",
-    "kld_weight": "Weight of KLD",
-    "cc_weight": "Weight of CC",
-    "nss_weight": "Weight of NSS",
-    "views": "Views of a reference",
-    "shift_frac": "Shift",
-    "holdout_frac": "Share held out",
     "adapt": "Grow the encoder",
     "adapt_steps": "Batches",
-    "adapt_batch": "Looks a batch",
     "adapt_others": "Unannotated images too",
-    "adapt_rate": "Highest rate",
     "instances": "Number every object",
     "map_cut": "Cut of the map",
     "map_core": "Core of an object",
-    "mask_choice": "Mask taken by",
     "min_score": "Least confidence",
-    "duplicate_iou": "Duplicates above IoU",
     "min_object_px": "Smallest object",
 }
 """Names for people, where the name in Python does not say enough."""
@@ -98,9 +77,9 @@ class Entry:
 
 
 def entries(kind: type[Settings]) -> Iterator[Entry]:
-    """Every setting of a dataclass, in its order."""
+    """Every setting of a dataclass that people see, in its order."""
     hints = hints_of(kind)
-    for spec in fields(kind):
+    for spec in shown(kind):
         meta = spec.metadata
         yield Entry(
             kind,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
@@ -43,25 +44,23 @@ class SettingsForm(QWidget):
         No two may have a setting of the same name.
     basic : sequence of str
         Names that are always shown, in this order; () shows all.
-    hidden : sequence of str
-        Names that are not shown at all; they keep what `show_values` gave them.
+
+    Notes
+    -----
+    What is internal is not shown, and stays as `show_values` gave it.
     """
 
     changed = Signal()
 
-    def __init__(
-        self, *kinds: type[Settings], basic: tuple[str, ...] = (), hidden: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, *kinds: type[Settings], basic: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.kinds, self._quiet = kinds, True
-        self.fields: dict[str, SettingField] = {}
-        self._kept: dict[str, Any] = {}
-        known = {entry.name: entry for kind in kinds for entry in entries(kind)}
-        for name, entry in known.items():
-            if name in hidden:
-                self._kept[name] = entry.default
-            else:
-                self.fields[name] = SettingField(entry, self._edited)
+        self._given: dict[type[Settings], Any] = {kind: kind() for kind in kinds}
+        self.fields = {
+            entry.name: SettingField(entry, self._edited)
+            for kind in kinds
+            for entry in entries(kind)
+        }
         first = basic or tuple(self.fields)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -125,9 +124,6 @@ class SettingsForm(QWidget):
         found: dict[str, Any] = {}
         faults = []
         for entry in entries(kind):
-            if entry.name in self._kept:
-                found[entry.name] = self._kept[entry.name]
-                continue
             field = self.fields[entry.name]
             value, fault = field.read()
             found[entry.name] = value
@@ -137,21 +133,20 @@ class SettingsForm(QWidget):
                     self.more.setChecked(True)
         if faults:
             raise SettingsError("; ".join(faults) + ".")
-        return kind(**found)
+        made: S = replace(self._given[kind], **found)
+        return made
 
     def show_values(self, settings: Settings) -> None:
         """Show the values of one kind; `changed` comes once."""
         with self._as_one():
+            self._given[type(settings)] = settings
             for entry in entries(type(settings)):
-                value = getattr(settings, entry.name)
-                if entry.name in self._kept:
-                    self._kept[entry.name] = value
-                else:
-                    self.fields[entry.name].write(value)
+                self.fields[entry.name].write(getattr(settings, entry.name))
 
     def reset(self) -> None:
         """Show the defaults; `changed` comes once."""
         with self._as_one():
+            self._given = {kind: kind() for kind in self.kinds}
             for field in self.fields.values():
                 field.write(field.entry.default)
 
@@ -192,7 +187,8 @@ class SettingsForm(QWidget):
         changed = [f for f in self.fields.values() if f.read() != (f.entry.default, "")]
         folded = sum(self.advanced.isAncestorOf(f.editor) for f in changed)
         self.more.setText(f"Advanced ({folded} changed)" if folded else "Advanced")
-        self.defaults.setEnabled(bool(changed))
+        given = any(settings != kind() for kind, settings in self._given.items())
+        self.defaults.setEnabled(given or bool(changed))
 
 
 class _Folded(QWidget):

@@ -35,17 +35,17 @@ def what_next(state: Annotator, *, has_image: bool, is_flat: bool, has_model: bo
         return f"Click on {which} in the image, or draw a box around it."
     if not has_model:
         return "The model is being loaded. Click on; masks follow."
-    return _about(item, state)
+    return _about(item)
 
 
-def _about(item: Item, state: Annotator) -> str:
+def _about(item: Item) -> str:
     if not item.is_askable:
         return "Negative clicks only take away. Add a positive click or a box."
     if item.answer is None:
         return "Drawing the mask ..."
     if item.mask is not None and not item.mask.area_px:
         return "The model found nothing there. Click on another part of the object, or draw a box."
-    if item.is_steady(state.settings.saturation):
+    if item.is_steady():
         if (item.score or 0.0) < DOUBTFUL:
             return (
                 "Further clicks change little, and the model stays unsure. Draw a box around the "

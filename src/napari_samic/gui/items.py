@@ -153,9 +153,9 @@ class Item:
         """Which of two masks that overlap is on top; the same until another answer comes."""
         return (self.scores or (0.0,))[-1] if self.score is None else self.score
 
-    def is_steady(self, threshold: float) -> bool:
+    def is_steady(self) -> bool:
         """Further clicks change little."""
-        return is_steady(self.scores, threshold)
+        return is_steady(self.scores)
 
     def prompts(self) -> Prompts:
         """As the models take them."""

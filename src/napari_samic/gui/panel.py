@@ -220,7 +220,7 @@ class AnnotatePanel(QWidget):
         """Show objects, confidence, class and totals of the current image."""
         page = state.page
         item = page.item() if page is not None else None
-        steady = item is not None and item.is_steady(state.settings.saturation)
+        steady = item is not None and item.is_steady()
         self.confidence.show_scores(
             None if item is None else item.score, () if item is None else item.scores, steady
         )

@@ -40,6 +40,10 @@ WARMUP = 20
 """Steps until the rate is at its highest."""
 HEAD = 3.0
 """Rate of what is new above the encoder, as a multiple of the encoder's."""
+RATE = 1e-3
+"""Highest learning rate of the encoder, of AdamW."""
+BATCH = 8
+"""Looks at references a batch, and as many at images without annotation."""
 STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
 """Batches for so many references; between them in proportion, beyond them no more."""
 
@@ -178,7 +182,7 @@ def adapt(
     count = len(pages) + len(aside)
     net = objectnet.fresh(len(labels), seed, encoder).to(device)
     steps = settings.adapt_steps or steps_for(count)
-    trainer = _trainer(net, settings.adapt_rate)
+    trainer = _trainer(net)
     free = Others(side_px, seed, whole=whole)
     what = "adapted"
     if count < OTHERS_FROM and next(iter(more), None) is not None:
@@ -195,7 +199,7 @@ def adapt(
         trainer.restore(kept["trainer"])
         checkpoint.began = trainer.done
         judged = kept["judged"] and tuple(kept["judged"])
-    lesson = _Lesson(trainer, steps, settings, free, stop, None if len(free) else checkpoint, key)
+    lesson = _Lesson(trainer, steps, free, stop, None if len(free) else checkpoint, key)
     last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
     if settings.decoder_steps:
         last = replace(lesson, checkpoint=None)
@@ -236,13 +240,13 @@ def steps_for(references: int) -> int:
     return round(float(np.interp(references, known, steps)))
 
 
-def _trainer(net: ObjectNet, rate: float) -> Trainer[ObjectNet]:
+def _trainer(net: ObjectNet) -> Trainer[ObjectNet]:
     """Of the encoder's later part, and faster of what is new above it."""
     backbone = net.encoder.backbone
     backbone.freeze()
     slow = [p for p in backbone.parameters() if p.requires_grad]
     head = [p for part in (net.encoder.neck, net.context, net.last) for p in part.parameters()]
-    groups = [{"params": slow, "lr": rate}, {"params": head, "lr": HEAD * rate}]
+    groups = [{"params": slow, "lr": RATE}, {"params": head, "lr": HEAD * RATE}]
     net.train().to(memory_format=torch.channels_last)
     return Trainer(
         net, torch.optim.AdamW(groups, weight_decay=0.05), ema=EMA, warmup=WARMUP, max_norm=1.0
@@ -255,7 +259,6 @@ class _Lesson:
 
     trainer: Trainer[ObjectNet]
     steps: int
-    settings: AdaptSettings
     free: Others
     stop: Callable[[], bool]
     checkpoint: Checkpoint | None
@@ -285,17 +288,17 @@ class _Lesson:
     @torch.enable_grad()
     def _step(self, album: Album) -> float:
         """Learn from one batch of looks at each; returns the loss."""
-        trainer, count = self.trainer, self.settings.adapt_batch
+        trainer = self.trainer
         device = next(trainer.net.parameters()).device
-        x, truth, there = (t.to(device) for t in album.looks(count))
+        x, truth, there = (t.to(device) for t in album.looks(BATCH))
         weight = others.weight_at(trainer.done / self.steps) if len(self.free) else 0.0
         trainer.net.train()
         if not weight:
             return trainer.learn(_loss(_asked(trainer.net, x), truth, there))
-        changed, told, seen = self.free.looks(count, trainer.mean)
+        changed, told, seen = self.free.looks(BATCH, trainer.mean)
         answer = _asked(trainer.net, torch.cat([x, changed]))
-        loss = _loss(answer[:count], truth, there)
-        return trainer.learn(loss + weight * others.loss_of(answer[count:], told, seen))
+        loss = _loss(answer[:BATCH], truth, there)
+        return trainer.learn(loss + weight * others.loss_of(answer[BATCH:], told, seen))
 
 
 def _asked(net: ObjectNet, x: Tensor) -> Tensor:

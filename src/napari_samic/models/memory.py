@@ -18,6 +18,13 @@ from napari_samic.contracts import Image, IntArray, Prompts, Reference
 from napari_samic.matching import as_instances
 from napari_samic.settings import AnnotateSettings, MemorySettings
 
+DECAY = 0.7
+"""Weight of a frame against the one after it; the user's own references count 1."""
+SCORE = 0.5
+"""Frames of lower confidence are not remembered."""
+AGREEMENT = 0.6
+"""Nor those that overlap less (IoU) with what was carried over from the frame before."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
@@ -87,11 +94,10 @@ class Memory:
             Whether it was taken. One that shows no object never is.
         """
         self._offered += 1
-        chosen = self.settings
-        if confidence < chosen.memory_score or agreement < chosen.memory_agreement:
+        if confidence < SCORE or agreement < AGREEMENT:
             return False
         objects = prompts_of(labels, classes or {})
-        if not objects or not chosen.memory_frames:
+        if not objects or not self.settings.memory_frames:
             return False
         taken = Reference(f"frame {self._offered}", image, objects, labels)
         self._frames.append(_Frame(taken, float(np.clip(confidence, 0, 1)), self._offered))
@@ -111,16 +117,13 @@ class Memory:
         -------
         references : (K,) tuple of Reference
         weights : (K,) tuple of float
-            Of a frame its confidence times `decay` to the power of its age; the last one is 1 old.
+            Of a frame its confidence times `DECAY` to the power of its age; the last one is 1 old.
         """
         lasting = tuple(own)
         if self.first is not None and all(r is not self.first for r in lasting):
             lasting += (self.first,)
         ages = [self._offered - f.number + 1 for f in self._frames]
-        weights = [
-            f.confidence * self.settings.memory_decay**age
-            for f, age in zip(self._frames, ages, strict=True)
-        ]
+        weights = [f.confidence * DECAY**age for f, age in zip(self._frames, ages, strict=True)]
         frames = tuple(f.reference for f in self._frames)
         return (*lasting, *frames), (*([1.0] * len(lasting)), *weights)
 

@@ -280,7 +280,6 @@ class SamSegmenter:
             encoded,
             asked,
             multimask=settings.mask_choice == "score",
-            batch_size=settings.batch_size,
         )
         best = [(low, scores, int(scores.argmax())) for low, scores in answers]
         masks = [self._engine.to_image(low[i : i + 1], encoded)[0] for low, _, i in best]

@@ -44,6 +44,11 @@ from napari_samic.models.hsnet import HyperCorrelationLearner
 from napari_samic.models.watch import LEARNING, Best, Watch, key_of
 from napari_samic.settings import HeatMapSettings, TrainSettings
 
+PATIENCE = 10
+"""The training stops after this many epochs without a better loss."""
+BATCH = 4
+"""Pairs a step."""
+
 
 class Trainee(Looks, Protocol):
     """What `fit` needs of a prompter; `samic.SamicPrompter` is one."""
@@ -234,7 +239,7 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
         if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):
             raise TrainingError("weights are not finite any more. Train with a lower rate.")
         curve.append(loss)
-        best.see(loss, learner, settings.min_delta)
+        best.see(loss, learner)
         if checkpoint is not None:
             kept = course.state(best, curve)
             checkpoint.save(LEARNING, course.key, state)
@@ -252,8 +257,8 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
 def _why_stop(course: _Course, best: Best, epochs: int) -> str:
     """Why there is no further epoch; "" if there is one."""
     settings = course.settings
-    if best.since >= settings.patience:
-        return f"no better loss for {settings.patience} epochs"
+    if best.since >= PATIENCE:
+        return f"no better loss for {PATIENCE} epochs"
     if epochs >= settings.epochs:
         return "all done"
     return "stopped by hand" if epochs and course.watch.is_over else ""
@@ -264,10 +269,10 @@ def _epoch(course: _Course, epoch: int) -> Job[float | None]:
     settings, views = course.settings, course.views
     episodes = [(v, label) for v in views for label in v.labels if partners(views, v, label)]
     order, total = course.rng.permutation(len(episodes)), 0.0
-    for start in range(0, len(order), settings.batch_size):
+    for start in range(0, len(order), BATCH):
         if epoch > 1 and course.watch.is_over:
             return None
-        batch = [episodes[i] for i in order[start : start + settings.batch_size]]
+        batch = [episodes[i] for i in order[start : start + BATCH]]
         total += _step(course, batch) * len(batch)
         done = epoch - 1 + (start + len(batch)) / len(order)
         data = {"phase": "batch", "epoch": epoch}

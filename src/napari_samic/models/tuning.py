@@ -33,7 +33,7 @@ from napari_samic.models.course import Trainer
 from napari_samic.models.decode import Question
 from napari_samic.models.encode import Encoded
 from napari_samic.models.looks import Page
-from napari_samic.settings import AdaptSettings, StrategySettings
+from napari_samic.settings import MASK_STRENGTH, AdaptSettings
 from napari_samic.shapes import window_of
 
 State = dict[str, Tensor]
@@ -44,8 +44,8 @@ OF_A_PAGE = 32
 """Objects of a reference that are learned from, drawn by the seed."""
 OBJECTS = 4
 """Of one image, in a batch."""
-STRENGTH = StrategySettings().mask_strength
-"""Largest logit of a mask prompt, as it will be asked."""
+RATE = 1e-4
+"""Highest learning rate, of AdamW."""
 WITH_MAP = ((0.6, "box point map"), (0.15, "point"), (0.15, "box"), (0.1, "point map"))
 BY_POINT = ((0.7, "point"), (0.15, "box"), (0.15, "box point map"))
 """How often it is asked in which way, where there is a map of the objects' size, and where not."""
@@ -87,7 +87,7 @@ def tune(
         Stays as it is.
     pages : sequence of Page
     settings : AdaptSettings
-        `decoder_steps` and `decoder_rate` are looked at.
+        `decoder_steps` is looked at.
     seed : int
         Same seed, same machine, same result.
     has_map : bool
@@ -122,7 +122,7 @@ def tune(
         yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
     if not lessons:
         return None, None
-    trainer = _trainer(segmenter.engine.network, settings.decoder_rate)
+    trainer = _trainer(segmenter.engine.network)
     asks = WITH_MAP if has_map else BY_POINT
     while trainer.done < settings.decoder_steps and not stop():
         lesson = lessons[int(rng.integers(len(lessons)))]
@@ -169,11 +169,11 @@ def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | N
     return _Lesson(slim, objects, scale)
 
 
-def _trainer(network: Any, rate: float) -> Trainer[nn.Module]:
+def _trainer(network: Any) -> Trainer[nn.Module]:
     """Of a copy of the mask decoder."""
     with torch.inference_mode(False):
         decoder = copy.deepcopy(network.mask_decoder).train().requires_grad_(True)
-        optimiser = torch.optim.AdamW(decoder.parameters(), rate, weight_decay=0.01)
+        optimiser = torch.optim.AdamW(decoder.parameters(), RATE, weight_decay=0.01)
         return Trainer(decoder, optimiser, ema=EMA, warmup=WARMUP, max_norm=1.0)
 
 
@@ -256,8 +256,8 @@ def question(
         rows, columns = window_of(region)
         corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]])
         box = (corners * scale - 0.5).reshape(4)
-    logits = np.full(grid, -STRENGTH, np.float32)
-    logits[: mask.shape[0], : mask.shape[1]] = STRENGTH * (2 * soft - 1)
+    logits = np.full(grid, -MASK_STRENGTH, np.float32)
+    logits[: mask.shape[0], : mask.shape[1]] = MASK_STRENGTH * (2 * soft - 1)
     signs = np.ones(len(points), bool)
     return Question(place, Prompts(points, signs, box), logits if "map" in ask else None)
 

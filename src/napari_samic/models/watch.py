@@ -36,7 +36,9 @@ _OTHER = (
     "references, prompts or settings are not those of the training that was stopped. "
     "Start a new one."
 )
-FREE = ("epochs", "patience", "minutes")
+MIN_DELTA = 1e-4
+"""What counts as a better loss."""
+FREE = ("epochs", "minutes")
 """Settings that may differ when a training goes on."""
 
 
@@ -48,9 +50,9 @@ class Best:
     since: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def see(self, loss: float, learner: torch.nn.Module, min_delta: float) -> None:
+    def see(self, loss: float, learner: torch.nn.Module) -> None:
         """Look at an epoch's loss."""
-        if loss < self.loss - min_delta:
+        if loss < self.loss - MIN_DELTA:
             self.loss, self.since = loss, 0
             self.weights = copy.deepcopy(learner.state_dict())
         else:

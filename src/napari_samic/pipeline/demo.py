@@ -24,7 +24,7 @@ from napari_samic.settings import AdaptSettings, TrainSettings
 
 PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
-SETTINGS = TrainSettings(epochs=20, patience=8, views=2)
+SETTINGS = TrainSettings(epochs=20)
 """Of SAMIC's own network, should the adapted one be refused."""
 ADAPT = AdaptSettings(adapt_steps=60)
 """Drawn cells and coins are easy: more batches give no better masks (`docs/benchmarks.md`)."""

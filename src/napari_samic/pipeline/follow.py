@@ -36,6 +36,10 @@ from napari_samic.pipeline.worker import Worker, told
 from napari_samic.sambox import inner_maximum
 from napari_samic.settings import MemorySettings, SegmentSettings
 
+FLOOR = 0.25
+"""What is left of the map where no object was expected, so that new ones can be found. Where it is
+below the cut of the peaks (0.3), a new object must be surer than the known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Track:
@@ -66,6 +70,8 @@ class Follower:
     segmenter : Segmenter
     settings : MemorySettings, optional
     segmenting : SegmentSettings, optional
+    floor : float
+        What is left of the map where no object was expected.
 
     Attributes
     ----------
@@ -82,13 +88,15 @@ class Follower:
         segmenter: Any,
         settings: MemorySettings | None = None,
         segmenting: SegmentSettings | None = None,
+        *,
+        floor: float = FLOOR,
     ) -> None:
         self.worker = Worker(prompter, segmenter, segmenting or SegmentSettings())
         self.settings = settings or MemorySettings()
         self.memory = Memory(self.settings)
         self.track: Track | None = None
         self._place: tuple[Any, ...] | None = None
-        self._evidence = Evidence()
+        self._evidence, self._floor = Evidence(), floor
         self.numbers: tuple[int, ...] = ()
 
     @property
@@ -230,11 +238,10 @@ class Follower:
         prompter = self.worker.prompter
         maps, agreement = prompter.maps_and_agreement(references, image, weights)
         kinds = class_table(classes, here)[here]  # (H, W)
-        floor = self.settings.memory_floor
         for label, values in maps.items():
             if (kinds == label).any():
                 expected = tracking.prior(kinds == label)
-                maps[label] = tracking.motion_consistent(values, expected, floor=floor)
+                maps[label] = tracking.motion_consistent(values, expected, floor=self._floor)
         return replace(prompter.proposal(maps, image.shape), agreement=agreement), maps
 
     def _with_new(

@@ -158,8 +158,7 @@ class Worker:
 
     @property
     def _is_plain(self) -> bool:
-        usual = self.strategy.strategy in ("auto", "peaks") and not self.strategy.negatives
-        usual = usual and self.strategy.choice == "score"
+        usual = self.strategy.strategy in ("auto", "peaks") and self.strategy.choice == "score"
         return usual and self.refine == RefineSettings()
 
     def _by_strategy(

@@ -1,7 +1,7 @@
 """What a recipe may say: of each job its inputs, its result, its options and its settings.
 
-All options of a job stand side by side under their names on the shell, `batch_size` for
-`--batch-size`. Of a recipe that says something else all faults are found at once, each with the
+All options of a job stand side by side under their names on the shell, `min_score` for
+`--min-score`. Of a recipe that says something else all faults are found at once, each with the
 line and the number of its step. Knows no file; a test holds the table against the jobs' own
 parameters.
 """

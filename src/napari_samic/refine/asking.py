@@ -40,7 +40,7 @@ from napari_samic.errors import InputError
 from napari_samic.join import join, told_apart
 from napari_samic.refine.guesses import Guess
 from napari_samic.refine.placing import inner
-from napari_samic.settings import SegmentSettings, StrategySettings
+from napari_samic.settings import MASK_STRENGTH, SegmentSettings, StrategySettings
 from napari_samic.shapes import Window, around, bounds
 
 AT_ONCE = 32
@@ -231,7 +231,7 @@ def answer(
     heat : (H, W) float32
         The normalised map; of several classes the highest.
     settings : StrategySettings
-        `choice` and `mask_strength` are looked at.
+        `choice` is looked at.
     joining : SegmentSettings, optional
 
     Returns
@@ -347,9 +347,8 @@ class _Asking:
             return [None] * len(guesses)
         prompts = Prompts(inner(shown[0].region), np.array([True]))
         said = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
-        strength = self.settings.mask_strength
         frame = Frame.of(said)
-        return [None if g.soft is None else frame.logits(g.soft, strength) for g in guesses]
+        return [None if g.soft is None else frame.logits(g.soft, MASK_STRENGTH) for g in guesses]
 
     def _found(self, place: int, guess: Guess, prompts: Prompts, said: Candidates) -> Found:
         best = self._best(place, said)

@@ -90,12 +90,12 @@ def normalised(values: FloatArray, settings: PeakSettings) -> FloatArray:
     ----------
     values : (H, W) float
     settings : PeakSettings
-        `subtract_background`, `normalise` and `floor` are looked at.
+        `subtract_background` and `normalise` are looked at.
 
     Returns
     -------
     (H, W) float32
-        In [0, 1]; all 0 if the map is constant or below the floor.
+        In [0, 1]; all 0 if the map is constant.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def normalised(values: FloatArray, settings: PeakSettings) -> FloatArray:
     if settings.subtract_background:
         out = np.maximum(out - np.median(out), 0.0)
     peak = out.max(initial=0.0)
-    if peak <= 0 or peak == out.min() or (settings.normalise and peak < settings.floor):
+    if peak <= 0 or peak == out.min():
         return np.zeros(out.shape, np.float32)
     return np.clip(out / peak if settings.normalise else out, 0.0, 1.0).astype(np.float32)
 

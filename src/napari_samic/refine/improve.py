@@ -245,8 +245,7 @@ class _Keep:
 
     def _is_sure(self, one: Found) -> bool:
         chosen = self._settings
-        if not chosen.members or not chosen.min_quality:
+        if not chosen.min_quality:
             return True
-        votes = ensemble(self._segmenter, self._image, one.prompts, members=chosen.members,
-                         jitter_frac=chosen.jitter_frac)  # fmt: skip
+        votes = ensemble(self._segmenter, self._image, one.prompts)
         return votes.quality >= chosen.min_quality

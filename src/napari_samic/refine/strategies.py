@@ -20,16 +20,20 @@ from napari_samic.refine.negatives import with_negatives
 from napari_samic.settings import StrategySettings
 from napari_samic.shapes import box_of
 
-Strategy: TypeAlias = Callable[[FloatArray, int, StrategySettings, Cut], list[Guess]]
+Strategy: TypeAlias = Callable[[FloatArray, int, Cut], list[Guess]]
 NEGATIVES = 2
-"""Negative points an object of the strategy of that name, if the settings say nothing."""
+"""Negative points an object at most."""
+POINTS = 3
+"""Points an object of kmedoids, rays and curriculum."""
+MARGIN_FRAC = 0.2
+"""Of wide_box, at each side, as a fraction of the box."""
 _SPAN = 4.0
 
 
 def propose(
     maps: Mapping[int, FloatArray], settings: StrategySettings, cut: Cut | None = None
 ) -> list[Guess]:
-    """Guesses of all classes, with negative points if the settings want them.
+    """Guesses of all classes.
 
     Parameters
     ----------
@@ -49,83 +53,72 @@ def propose(
         A value that is not finite.
     """
     where = cut or Cut()
-    count = settings.negatives or NEGATIVES * (settings.strategy == "negatives")
-    strategy = peaks if settings.strategy == "negatives" else STRATEGIES[settings.strategy]
-    found = [g for label, values in maps.items() for g in strategy(values, label, settings, where)]
-    if not count or not found:
+    is_negative = settings.strategy == "negatives"
+    strategy = peaks if is_negative else STRATEGIES[settings.strategy]
+    found = [g for label, values in maps.items() for g in strategy(values, label, where)]
+    if not is_negative or not found:
         return found
-    return with_negatives(found, np.max(list(maps.values()), axis=0), count, where)
+    return with_negatives(found, np.max(list(maps.values()), axis=0), NEGATIVES, where)
 
 
-def centroids(
-    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
-) -> list[Guess]:
+def centroids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, at its centroid, also where that is outside. Source: SAMIC, 3.4."""
-    del settings
     return [_at(placing.centroid(r), r, label) for r in regions(saliency, cut)]
 
 
-def peaks(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def peaks(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, at its centroid, moved into it. Source: SAMIC, 3.4; moving is ours."""
-    del settings
     return [_at(placing.snapped(r, saliency), r, label) for r in regions(saliency, cut)]
 
 
-def box(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One box a region. Source: Kirillov et al., Segment Anything, ICCV 2023."""
-    del settings
     return [_boxed(r, label, 0.0) for r in regions(saliency, cut)]
 
 
-def wide_box(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def wide_box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One box a region with some of what is around.
 
     Source: the context-aware elastic box of SAMRefiner (Lin et al., ICLR 2025), here with a fixed
     margin: how far each side gives way depends on features there.
     """
-    return [_boxed(r, label, settings.margin_frac) for r in regions(saliency, cut)]
+    return [_boxed(r, label, MARGIN_FRAC) for r in regions(saliency, cut)]
 
 
-def mask(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def mask(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """The point of `peaks`, and the map as a mask prompt.
 
     Source: the Gaussian-style mask of SAMRefiner (Lin et al., ICLR 2025): sure in the middle of
     the region, less so towards its outline; what the map says outside of it is ours.
     """
-    del settings
     found = regions(saliency, cut)
     return [
         _at(placing.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut)) for r in found
     ]
 
 
-def distance(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def distance(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, farthest from its outline. Source: SAMRefiner, ICLR 2025."""
-    del settings
     return [_at(placing.inner(r), r, label) for r in regions(saliency, cut)]
 
 
-def kmedoids(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def kmedoids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """Several points a region, by k-medoids. Source: SAM-PT (Rajic et al., 2023)."""
-    return [_at(placing.medoids(r, settings.points), r, label) for r in regions(saliency, cut)]
+    return [_at(placing.medoids(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
-def rays(saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut) -> list[Guess]:
+def rays(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """Several points a region, on rays from its middle. Source: ours, see `along_rays`."""
-    return [_at(placing.along_rays(r, settings.points), r, label) for r in regions(saliency, cut)]
+    return [_at(placing.along_rays(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
-def negatives(
-    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
-) -> list[Guess]:
+def negatives(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """The points of `peaks`, and negative ones. Sources: see the room `negatives`."""
-    found = peaks(saliency, label, settings, cut)
-    return with_negatives(found, saliency, settings.negatives or NEGATIVES, cut)
+    found = peaks(saliency, label, cut)
+    return with_negatives(found, saliency, NEGATIVES, cut)
 
 
-def curriculum(
-    saliency: FloatArray, label: int, settings: StrategySettings, cut: Cut
-) -> list[Guess]:
+def curriculum(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """The box, then points with its logits, then box and points with theirs: coarse to fine.
 
     Source: Zheng et al., "Curriculum prompting foundation models for medical image segmentation",
@@ -134,7 +127,7 @@ def curriculum(
     out = []
     for region in regions(saliency, cut):
         first = _boxed(region, label, 0.0).prompts
-        points = placing.medoids(region, settings.points)
+        points = placing.medoids(region, POINTS)
         second, third = _prompts(points, label), _prompts(points, label, first.box_rc)
         out.append(Guess(third, region, earlier=(first, second)))
     return out
