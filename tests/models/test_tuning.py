@@ -16,6 +16,11 @@ from toys import scene
 SETTINGS = AdaptSettings(decoder_steps=30)
 
 
+@pytest.fixture(autouse=True)
+def toys_learn_fast(monkeypatch):
+    monkeypatch.setattr(tuning, "RATE", 3e-3)
+
+
 @pytest.fixture(scope="module")
 def segmenter(toy):
     return build(toy, device="cpu")

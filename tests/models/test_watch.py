@@ -27,8 +27,15 @@ def same(a, b):
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def two_batches_an_epoch():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "BATCH", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
-def straight():
+def straight(two_batches_an_epoch):
     return trained()
 
 
