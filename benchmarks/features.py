@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_samic.cache import ArrayCache
-from napari_samic.images import open_images
-from napari_samic.masks import match_by_stem, read_mask
-from napari_samic.metrics import auc
-from napari_samic.models.backbones import SegmenterBackbone
-from napari_samic.models.cells import Look, centre_of, upsampled
-from napari_samic.models.forest import per_class, sampled
-from napari_samic.models.sam import build
-from napari_samic.normalise import fit_normalisation, read_rgb
-from napari_samic.statistics import bootstrap_interval
+from napari_samic.benchmark.statistics import bootstrap_interval
+from napari_samic.evaluation.metrics import auc
+from napari_samic.io.cache import ArrayCache
+from napari_samic.io.images import open_images
+from napari_samic.io.masks import match_by_stem, read_mask
+from napari_samic.io.normalize import fit_normalisation, read_rgb
+from napari_samic.models.features.backbones import SegmenterBackbone
+from napari_samic.models.features.patches import Look, centre_of, upsampled
+from napari_samic.models.prompters.random_forest import per_class, sampled
+from napari_samic.models.sam.segmenter import build
 
 SETS = {"kvasir": "kvasir-seg-train880", "nuclei": "coelho2009-nuclei", "cvc": "cvc-clinicdb"}
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -36,9 +36,9 @@ import torch
 import yaml
 from PIL import Image as PilImage
 
-from napari_samic.contracts import Prompts, Reference
-from napari_samic.errors import SamicError
-from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
+from napari_samic.core.errors import SamicError
+from napari_samic.core.types import Prompts, Reference
+from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 
 SLOWEST_S = 20
 MOST_BYTES = 2**30
@@ -112,9 +112,9 @@ def often(rng: random.Random, tree: Any) -> Any:
 
 def images(rng: random.Random, folder: Path) -> None:
     """Open an image of damaged bytes, read its planes, and read it as a mask."""
-    from napari_samic.images import open_images
-    from napari_samic.masks import read_labels
-    from napari_samic.normalise import fit_normalisation, read_rgb
+    from napari_samic.io.images import open_images
+    from napari_samic.io.masks import read_labels
+    from napari_samic.io.normalize import fit_normalisation, read_rgb
 
     name = rng.choice(sorted(_pictures()))
     path = folder / name
@@ -130,48 +130,49 @@ def images(rng: random.Random, folder: Path) -> None:
 
 def our_json(rng: random.Random, folder: Path) -> None:
     """Read a prompt file, a review, a project's notes."""
-    from napari_samic.gui import exchange, saving
-    from napari_samic.gui.controller import Annotator
-    from napari_samic.gui.project import Project
-    from napari_samic.prompts import load_prompts
-    from napari_samic.reviews import load_review
+    from napari_samic.gui.data import autosave, prompts_io
+    from napari_samic.gui.data.project import Project
+    from napari_samic.gui.state.annotator import Annotator
+    from napari_samic.io.prompts import load_prompts
+    from napari_samic.io.reviews import load_review
 
     kind = rng.choice(("prompts", "review", "project"))
     path, state = folder / f"{kind}.json", Annotator(lambda _: None)
     path.write_bytes(_text(rng, json.dumps(often(rng, _trees()[kind]))))
     with _answered():
         if kind == "prompts":
-            exchange.take(state, load_prompts(path))
+            prompts_io.take(state, load_prompts(path))
         elif kind == "review":
             load_review(path)
         else:
             project = Project.open(folder)
-            saving.recall(state, project.notes)
-            saving.model_of(project.notes)
+            autosave.recall(state, project.notes)
+            autosave.model_of(project.notes)
             _steps_notes(project)
 
 
 def _steps_notes(project: Any) -> None:
     """Read what each step of the window noted, as it does when the project is opened."""
-    from napari_samic.gui import opinions, trainwork
-    from napari_samic.gui.course import Curves
-    from napari_samic.gui.labelfiles import LabelFiles
+    from napari_samic.gui.data.result_files import LabelFiles
+    from napari_samic.gui.review import verdicts
+    from napari_samic.gui.train import jobs
+    from napari_samic.gui.train.progress import Curves
 
     notes = project.notes
     review = notes.get("review")
-    opinions.from_notes(review.get("opinions") if isinstance(review, dict) else None)
+    verdicts.from_notes(review.get("opinions") if isinstance(review, dict) else None)
     LabelFiles(project.results_folder, notes).shown("a")
     train = notes.get("train")
     train = train if isinstance(train, dict) else {}
-    trainwork.recalled(train.get("settings"))
+    jobs.recalled(train.get("settings"))
     Curves.from_dict(train.get("curves"))
-    trainwork.Verdict.from_dict(train.get("verdict"))
+    jobs.Verdict.from_dict(train.get("verdict"))
 
 
 def recipes(rng: random.Random, folder: Path) -> None:
     """Read a recipe and say what a replay would do."""
     from napari_samic import recipes
-    from napari_samic.contracts import run
+    from napari_samic.core.types import run
 
     path = folder / "r.yaml"
     tree = often(rng, _trees()["recipe"])
@@ -183,7 +184,9 @@ def recipes(rng: random.Random, folder: Path) -> None:
 
 def weights(rng: random.Random, folder: Path) -> None:
     """Read a file of weights, of a prompter, of a stopped training."""
-    from napari_samic.models import checkpoints, prompterfile, sam, watch
+    from napari_samic.models.hub import checkpoints
+    from napari_samic.models.sam import segmenter
+    from napari_samic.models.samic import checkpointing, serialization
 
     path = folder / rng.choice(("p.pt", "p.pth", "p.safetensors"))
     content = _prompter()
@@ -194,15 +197,15 @@ def weights(rng: random.Random, folder: Path) -> None:
     else:
         path.write_bytes(damaged(rng, _saved(path.suffix)))
     with _answered():
-        prompterfile.describe(path)
-        prompterfile.load(path, _backbone())
+        serialization.describe(path)
+        serialization.load(path, _backbone())
     with _answered():
         found = checkpoints.read(path)
         checkpoints.guess_arch(found, path.name)
     with _answered():
-        watch.Checkpoint(path, strict=True)
+        checkpointing.Checkpoint(path, strict=True)
     with _answered():
-        sam.build(f"path:{path}", device="cpu")
+        segmenter.build(f"path:{path}", device="cpu")
 
 
 def shell(rng: random.Random, folder: Path) -> None:
@@ -358,9 +361,10 @@ def _backbone() -> Any:
 
 
 def _made_backbone() -> Any:
-    from napari_samic.models import backbones, sam
+    from napari_samic.models.features import backbones
+    from napari_samic.models.sam import segmenter
 
-    return backbones.build("segmenter", sam.build("tiny", device="cpu"))
+    return backbones.build("segmenter", segmenter.build("tiny", device="cpu"))
 
 
 def _prompter() -> dict[str, Any]:
@@ -368,13 +372,13 @@ def _prompter() -> dict[str, Any]:
 
 
 def _made_prompter() -> dict[str, Any]:
-    from napari_samic.models import prompterfile
-    from napari_samic.models.samic import SamicPrompter
+    from napari_samic.models.samic import serialization
+    from napari_samic.models.samic.prompter import SamicPrompter
 
     made = SamicPrompter(_backbone())
     one = Prompts(np.array([[3.0, 4.0]]), np.array([True]))
     made.references = (Reference("a", np.zeros((24, 32, 3), np.uint8), (one,)),)
-    return prompterfile.pack(made)
+    return serialization.pack(made)
 
 
 def _saved(suffix: str) -> bytes:

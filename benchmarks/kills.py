@@ -28,11 +28,11 @@ import tifffile
 import torch
 
 from napari_samic import pipeline, recipes
-from napari_samic.contracts import run
-from napari_samic.models import watch
-from napari_samic.reviews import Verdict, save_review
-from napari_samic.settings import AdaptSettings, ExportSettings, TrainSettings
-from napari_samic.textfiles import sha256_of
+from napari_samic.core.settings import AdaptSettings, ExportSettings, TrainSettings
+from napari_samic.core.types import run
+from napari_samic.io.reviews import Verdict, save_review
+from napari_samic.io.text_files import sha256_of
+from napari_samic.models.samic import checkpointing
 
 SIDE_PX = 128
 TIMES = {"seconds", "duration", "time"}
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    watch.EVERY_S = 0.2
+    checkpointing.EVERY_S = 0.2
     bad = 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.models.correlation import correlate, prepare_reference, prepare_target
-from napari_samic.models.hsnet import CenterPivotConv4d, HyperCorrelationLearner
+from napari_samic.models.samic.hsnet import CenterPivotConv4d, HyperCorrelationLearner
+from napari_samic.models.samic.hypercorrelation import correlate, prepare_reference, prepare_target
 
 
 class PlainPivot(nn.Module):

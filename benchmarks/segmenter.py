@@ -57,15 +57,17 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from napari_samic.contracts import BoolArray, Candidates, Prompts
-from napari_samic.errors import SamicError
-from napari_samic.images import open_images
-from napari_samic.matching import as_instances
-from napari_samic.metrics import clicks_to, iou
-from napari_samic.models import checkpoints, registry, sam, tiny
-from napari_samic.normalise import fit_normalisation, read_rgb
-from napari_samic.pictures import contact_sheet
-from napari_samic.sambox import inner_maximum, next_click
+from napari_samic.core.errors import SamicError
+from napari_samic.core.types import BoolArray, Candidates, Prompts
+from napari_samic.evaluation.matching import as_instances
+from napari_samic.evaluation.metrics import clicks_to, iou
+from napari_samic.export.overlays import contact_sheet
+from napari_samic.io.images import open_images
+from napari_samic.io.normalize import fit_normalisation, read_rgb
+from napari_samic.models.hub import checkpoints, registry
+from napari_samic.models.sam import segmenter as sam_segmenter
+from napari_samic.models.tiny import model as tiny_model
+from napari_samic.ops.simulated_annotator import inner_maximum, next_click
 
 ROOT = Path(__file__).resolve().parents[1]
 SETS = {
@@ -317,23 +319,25 @@ def tile(image: np.ndarray, trial: Trial) -> np.ndarray:
     return np.array(picture)
 
 
-def segmenter_of(name: str, side_px: int | None, device: str) -> sam.SamSegmenter:
+def segmenter_of(name: str, side_px: int | None, device: str) -> sam_segmenter.SamSegmenter:
     """By name; a network of the tiny kind is rebuilt at `side_px` around the same weights."""
     if side_px is not None:
         content = checkpoints.read(registry.locate(name))
-        if isinstance(content, dict) and content.get("kind") == tiny.KIND:
+        if isinstance(content, dict) and content.get("kind") == tiny_model.KIND:
             content["config"]["side_px"] = side_px
-            network = tiny.ready(tiny.unpack(content, name))
+            network = tiny_model.ready(tiny_model.unpack(content, name))
             sha = registry.weights_sha256(name)
-            return sam.SamSegmenter(network, name=name, weights_sha256=sha, device=device)
-    return sam.build(name, device=device)
+            return sam_segmenter.SamSegmenter(network, name=name, weights_sha256=sha, device=device)
+    return sam_segmenter.build(name, device=device)
 
 
-def speed(models: list[sam.SamSegmenter], repeats: int) -> list[dict[str, Any]]:
+def speed(models: list[sam_segmenter.SamSegmenter], repeats: int) -> list[dict[str, Any]]:
     """Medians in ms, in turn; the first turn is not counted."""
     from segment_anything import build_sam_vit_b
 
-    fresh = sam.SamSegmenter(build_sam_vit_b(), name="ViT-B, random", device=models[0].device)
+    fresh = sam_segmenter.SamSegmenter(
+        build_sam_vit_b(), name="ViT-B, random", device=models[0].device
+    )
     models, threads = [*models, fresh], torch.get_num_threads()
     torch.set_num_threads(2)
     prompt = [Prompts(np.array([[256.0, 256.0]]), np.array([True]))]

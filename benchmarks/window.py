@@ -135,7 +135,7 @@ def pump(until: Callable[[], bool], limit_s: float) -> bool:
 @functools.cache
 def cells() -> list[Any]:
     """The drawn cells of the sample set."""
-    from napari_samic.samples import sample_set
+    from napari_samic.sample_data.samples import sample_set
 
     return [s for s in sample_set() if s.name.startswith("cells")]
 
@@ -183,8 +183,8 @@ class Window:
     def __init__(self, folder: Path) -> None:
         import napari
 
+        from napari_samic.gui.data.project import Project
         from napari_samic.gui.dock import SamicDock
-        from napari_samic.gui.project import Project
 
         self.folder = folder
         self.viewer = napari.Viewer(show=True)
@@ -202,7 +202,7 @@ class Window:
 
     def open(self, source: Path) -> tuple[int, int]:
         """Open lazily; returns planes that were read, and how many there are."""
-        from napari_samic.gui.lazily import lazy_layers
+        from napari_samic.gui.plugin.lazily import lazy_layers
 
         counted = ReadCounter()
         with counted:
@@ -221,7 +221,7 @@ class ReadCounter:
         self.seen: set[str] = set()
 
     def __enter__(self) -> ReadCounter:
-        from napari_samic.contracts import Plane
+        from napari_samic.core.types import Plane
 
         self._before, seen = Plane.__init__, self.seen
 
@@ -236,7 +236,7 @@ class ReadCounter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        from napari_samic.contracts import Plane
+        from napari_samic.core.types import Plane
 
         Plane.__init__ = self._before  # type: ignore[method-assign]
 
@@ -244,8 +244,8 @@ class ReadCounter:
 def train(window: Window, epochs: int) -> Ticker:
     """Stalls while a prompter is trained; it goes into the project."""
     from napari_samic import pipeline, recipes
-    from napari_samic.gui.jobs import Calls
-    from napari_samic.settings import TrainSettings
+    from napari_samic.core.settings import TrainSettings
+    from napari_samic.gui.runner.jobs import Calls
 
     ended: list[bool] = []
     job = recipes.recorded(pipeline.train, window.project.recipe)(

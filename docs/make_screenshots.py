@@ -22,10 +22,10 @@ from PIL import Image
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget
 
-from napari_samic.gui.commands import dock_of
-from napari_samic.gui.project import Project
-from napari_samic.samples import sample_set
-from napari_samic.settings import TrainSettings
+from napari_samic.core.settings import TrainSettings
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.plugin.commands import dock_of
+from napari_samic.sample_data.samples import sample_set
 
 IMAGES = Path(__file__).with_name("images")
 NAMES = ("annotate", "train", "propagate", "review", "export")

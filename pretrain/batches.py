@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pretrain import prompting
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
+
+from pretrain import prompting
 
 STRIDE = prompting.STRIDE
 GREY = torch.tensor([123.675, 116.28, 103.53])[:, None, None]

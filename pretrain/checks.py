@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pretrain import batches, prompting
 from torch.nn import functional as F
 
-from napari_samic.metrics import auc
+from napari_samic.evaluation.metrics import auc
+from pretrain import batches, prompting
 
 
 def true_iou(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

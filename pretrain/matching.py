@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.models.encode import GRIDS
+from napari_samic.models.sam.encoding import GRIDS
 
 
 class Matcher(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_samic.models import tiny
+from napari_samic.models.tiny import model
 
-STRIDE = tiny.STRIDE
+STRIDE = model.STRIDE
 
 
 def pick_target(
@@ -131,7 +131,7 @@ def draw(side: int, prompts, previous: torch.Tensor | None) -> torch.Tensor:
 
     A map of `previous` that is NaN stands for none.
     """
-    encoder = tiny.TinyPromptEncoder(side)
+    encoder = model.TinyPromptEncoder(side)
     longest = max(1, max(len(p[0]) for p in prompts))
     xy, sign = torch.zeros(len(prompts), longest, 2), -torch.ones(len(prompts), longest)
     for i, (points, *_) in enumerate(prompts):

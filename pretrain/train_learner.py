@@ -22,14 +22,21 @@ from pretrain.batches import Pool
 from pretrain.checks import encode as encode_picture
 from torch.nn import functional as F
 
-from napari_samic import heatmaps, losses, sambox
-from napari_samic.metrics import auc
-from napari_samic.models import starting, tiny
-from napari_samic.models.correlation import Prepared, correlate, prepare_reference, prepare_target
-from napari_samic.models.encode import GRIDS
-from napari_samic.models.episodes import shifted
-from napari_samic.models.hsnet import HyperCorrelationLearner
-from napari_samic.settings import PrompterSettings
+from napari_samic.core.settings import PrompterSettings
+from napari_samic.evaluation.metrics import auc
+from napari_samic.models import losses
+from napari_samic.models.sam.encoding import GRIDS
+from napari_samic.models.samic import pretrained
+from napari_samic.models.samic.episodes import shifted
+from napari_samic.models.samic.hsnet import HyperCorrelationLearner
+from napari_samic.models.samic.hypercorrelation import (
+    Prepared,
+    correlate,
+    prepare_reference,
+    prepare_target,
+)
+from napari_samic.models.tiny import model
+from napari_samic.ops import heatmaps, simulated_annotator
 
 MAP = 256
 WITHOUT = ("chasedb1-retina",)
@@ -98,8 +105,8 @@ def families(network, pool: Pool, rng: np.random.Generator, most: int = 90) -> d
 def heat_map(truth: np.ndarray, rng) -> torch.Tensor | None:
     """Map of one click an object near its deepest point; now and then of one more inside it."""
     points = []
-    for mask in sambox.objects_of(truth, 24):
-        points.append(sambox.inner_maximum(mask) + rng.normal(0, 1.0, 2))
+    for mask in simulated_annotator.objects_of(truth, 24):
+        points.append(simulated_annotator.inner_maximum(mask) + rng.normal(0, 1.0, 2))
         if rng.random() < 0.25:
             inside = np.argwhere(mask)
             points.append(inside[rng.integers(len(inside))])
@@ -188,7 +195,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(args.seed)
     torch.manual_seed(args.seed)
-    network = tiny.load(args.weights)
+    network = model.load(args.weights)
     sha256 = hashlib.sha256(args.weights.read_bytes()).hexdigest()
     shown_kinds = families(network, Pool(args.pool, held_back=False), rng)
     held = families(network, Pool(args.pool, held_back=True), rng, most=8)
@@ -229,7 +236,7 @@ def main() -> None:
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             print(line, flush=True)
-            torch.save(starting.pack(average, sha256), args.out / "samic.pt")
+            torch.save(pretrained.pack(average, sha256), args.out / "samic.pt")
 
 
 if __name__ == "__main__":

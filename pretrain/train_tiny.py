@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pretrain import batches, checks, matching, prompting
 from torch import distributed
 from torch.nn import functional as F
 
-from napari_samic.models import tiny
+from napari_samic.models.tiny import model
+from pretrain import batches, checks, matching, prompting
 
 STILL = ("conv_stem", "bn1", "blocks.0", "blocks.1")
 """Parts of the encoder that do not learn."""
@@ -52,8 +52,8 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         torch.manual_seed(args.seed)
-        self.config = tiny.TinyConfig()
-        self.model = tiny.build(self.config).eval().to(memory_format=torch.channels_last)
+        self.config = model.TinyConfig()
+        self.model = model.build(self.config).eval().to(memory_format=torch.channels_last)
         self.encoder = self.model.image_encoder
         self.encoder.backbone.network.load_state_dict(torch.load(args.encoder, weights_only=True))
         for k, p in self.encoder.backbone.network.named_parameters():
@@ -97,7 +97,7 @@ class Trainer:
         }
         torch.save(state, self.args.out / "last.tmp")
         (self.args.out / "last.tmp").rename(self.args.out / "last.pt")
-        torch.save(tiny.pack(self.average, self.config), self.args.out / "tiny.pt")
+        torch.save(model.pack(self.average, self.config), self.args.out / "tiny.pt")
 
     def rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.args.warm_up)

@@ -13,7 +13,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch reads it once, when first imported
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves the path alone
 pytest_plugins = ["toys"]
 LOCAL = ("localhost", "127.", "::1", "0.0.0.0")
 

@@ -7,9 +7,9 @@ import pytest
 
 import napari_samic
 from napari_samic import api, pipeline, recipes
-from napari_samic.contracts import Step
-from napari_samic.errors import InputError
-from napari_samic.settings import TrainSettings
+from napari_samic.core.errors import InputError
+from napari_samic.core.settings import TrainSettings
+from napari_samic.core.types import Step
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
 JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "benchmark", "demo")}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pretrain.worlds import cells, em, endoscopy
 from pretrain.worlds.brush import Family, Field, Rng, camera
 
-from napari_samic.errors import InputError
+from napari_samic.core.errors import InputError
 
 _MAKERS: dict[str, tuple[Callable[..., Family], Callable[..., tuple[Field, Field]]]] = {
     "endoscopy": (endoscopy.endoscopy_family, endoscopy.draw_endoscopy),

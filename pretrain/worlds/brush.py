@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from napari_samic.scenes import noise
+from napari_samic.sample_data.synthetic import noise
 
 Rng = np.random.Generator
 Field = NDArray[Any]

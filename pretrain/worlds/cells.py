@@ -24,7 +24,7 @@ from pretrain.worlds.brush import (
 )
 from scipy import ndimage
 
-from napari_samic.scenes import noise
+from napari_samic.sample_data.synthetic import noise
 
 # ---- fluorescence ---------------------------------------------------------------------------
 

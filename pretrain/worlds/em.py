@@ -8,7 +8,7 @@ from pretrain.worlds.brush import Family, Field, Rng, blob, log_uniform, optics,
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_samic.scenes import noise
+from napari_samic.sample_data.synthetic import noise
 
 
 def em_family(rng: Rng) -> Family:

@@ -22,7 +22,7 @@ from pretrain.worlds.brush import (
 )
 from scipy import ndimage
 
-from napari_samic.scenes import noise
+from napari_samic.sample_data.synthetic import noise
 
 MUCOSAE = ((0.86, 0.50, 0.42), (0.90, 0.52, 0.28), (0.80, 0.36, 0.26), (0.88, 0.64, 0.42))
 TINTS = ((1.06, 0.82, 0.82), (1.06, 1.16, 1.18), (0.84, 0.74, 0.66), (1.0, 0.97, 0.97))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from napari_samic import pipeline, recipes
-from napari_samic.contracts import Job, run
+from napari_samic.core.types import Job, run
 
 P = ParamSpec("P")
 R = TypeVar("R")

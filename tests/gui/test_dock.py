@@ -11,12 +11,13 @@ from discs import Discs, Inline
 from lab import is_heard
 from napari.layers import Labels, Points, Shapes
 
-from napari_samic.gui import recovery, work
-from napari_samic.gui.desk import Desk
+from napari_samic.gui.data import recovery
 from napari_samic.gui.dock import SamicDock
-from napari_samic.gui.layers import sample_scenes
-from napari_samic.prompts import load_prompts
-from napari_samic.samples import sample_set
+from napari_samic.gui.plugin.sample_data import sample_scenes
+from napari_samic.gui.session import jobs
+from napari_samic.gui.session.scheduler import Desk
+from napari_samic.io.prompts import load_prompts
+from napari_samic.sample_data.samples import sample_set
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (3, 48, 64), np.uint8)
 
@@ -31,10 +32,10 @@ def discs(monkeypatch):
     made = Discs()
 
     def open_model(name):
-        yield work.Step(0, 0)
+        yield jobs.Step(0, 0)
         return made
 
-    monkeypatch.setattr(work, "open_model", open_model)
+    monkeypatch.setattr(jobs, "open_model", open_model)
     return made
 
 
@@ -398,7 +399,7 @@ def test_what_a_click_changes_is_drawn_together_with_it(story, qtbot):
     from qtpy.QtCore import QObject
     from qtpy.QtWidgets import QWidget
 
-    from napari_samic.gui.parts import Soon
+    from napari_samic.gui.widgets.base import Soon
 
     told = []
 

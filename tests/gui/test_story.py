@@ -12,11 +12,11 @@ import tifffile
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 
-from napari_samic.gui.commands import dock_of
-from napari_samic.gui.project import Project
+from napari_samic.core.settings import AdaptSettings, TrainSettings
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.plugin.commands import dock_of
 from napari_samic.recipes import load_recipe
-from napari_samic.samples import sample_set
-from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.sample_data.samples import sample_set
 
 needs_screen = pytest.mark.skipif(
     os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen"

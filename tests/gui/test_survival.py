@@ -8,12 +8,15 @@ pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from lab import is_heard
 from qtpy.QtWidgets import QApplication
-
-from napari_samic.gui import propagatework, recovery, trainwork, work
-from napari_samic.gui.dock import SamicDock
-from napari_samic.gui.project import Project
-from napari_samic.prompts import load_prompts
 from toys import scene
+
+from napari_samic.gui.data import recovery
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.dock import SamicDock
+from napari_samic.gui.propagate import jobs as propagate_jobs
+from napari_samic.gui.session import jobs as session_jobs
+from napari_samic.gui.train import jobs as train_jobs
+from napari_samic.io.prompts import load_prompts
 
 TITLES = ["Annotate", "Train", "Propagate", "Review"]
 EVENTS = ("inserted", "removing", "removed", "reordered")
@@ -23,11 +26,11 @@ DIMS = ("point", "ndisplay", "order", "current_step")
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(work, "open_model", _discs)
+    monkeypatch.setattr(session_jobs, "open_model", _discs)
 
 
 def _discs(name):
-    yield work.Step(0, 0)
+    yield session_jobs.Step(0, 0)
     return Discs(name, radius=8 if name == "vit_b" else 5)
 
 
@@ -131,7 +134,7 @@ class Endless:
         self.open += 1
         try:
             while True:
-                yield work.Step(0, 0, "endless")
+                yield session_jobs.Step(0, 0, "endless")
         finally:
             self.open -= 1
 
@@ -139,9 +142,9 @@ class Endless:
 @pytest.mark.parametrize("way", ["dock", "window", "image"])
 def test_jobs_of_train_and_propagate_survive_what_is_closed(story, monkeypatch, way):
     training, run = Endless(), Endless()
-    monkeypatch.setattr(trainwork, "train", training)
-    monkeypatch.setattr(propagatework, "propagate", run)
-    monkeypatch.setattr(propagatework, "read_peaks", lambda _file: iter(()))
+    monkeypatch.setattr(train_jobs, "train", training)
+    monkeypatch.setattr(propagate_jobs, "propagate", run)
+    monkeypatch.setattr(propagate_jobs, "read_peaks", lambda _file: iter(()))
     for number in (0, 1, 2):
         story.click(number, 12 + number, 14)
     story.project.prompter_file.write_bytes(b"")

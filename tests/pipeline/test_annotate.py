@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_prompts, write_scenes
 
 from napari_samic import pipeline
-from napari_samic.contracts import run
-from napari_samic.errors import InputError, OutputError
-from napari_samic.metrics import iou
-from napari_samic.prompts import load_prompts
-from napari_samic.settings import AnnotateSettings, ExportSettings, SegmentSettings
-from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_prompts, write_scenes
+from napari_samic.core.errors import InputError, OutputError
+from napari_samic.core.settings import AnnotateSettings, ExportSettings, SegmentSettings
+from napari_samic.core.types import run
+from napari_samic.evaluation.metrics import iou
+from napari_samic.io.prompts import load_prompts
 
 CENTRES = [(12, 14)], [(32, 40)]
 ONE_CLICK = AnnotateSettings(target_iou=0.8)  # as good as the toy gets

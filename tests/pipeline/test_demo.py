@@ -6,12 +6,13 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-
-from napari_samic import pipeline, samples
-from napari_samic.contracts import run
-from napari_samic.errors import OutputError
-from napari_samic.settings import TrainSettings
 from toys import SHAPE, hidden_files, scene, write_prompts
+
+from napari_samic import pipeline
+from napari_samic.core.errors import OutputError
+from napari_samic.core.settings import TrainSettings
+from napari_samic.core.types import run
+from napari_samic.sample_data import samples
 
 
 @pytest.fixture

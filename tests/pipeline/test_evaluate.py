@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from toys import scene, write_image, write_scenes
 
 from napari_samic import pipeline
-from napari_samic.contracts import run
-from napari_samic.errors import InputError, OutputError
-from napari_samic.export import write_labels
-from toys import scene, write_image, write_scenes
+from napari_samic.core.errors import InputError, OutputError
+from napari_samic.core.types import run
+from napari_samic.io.writers import write_labels
 
 
 def evaluate(**options):

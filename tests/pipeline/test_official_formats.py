@@ -9,9 +9,10 @@ import pytest
 import tifffile
 import timm
 import torch
-
-from napari_samic.models import builders, prompterfile
 from toys import SHAPE, write_scenes
+
+from napari_samic.models.sam import builders
+from napari_samic.models.samic import serialization
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_resnet50_imported_by_path_with_its_hash(shell, world, toy):
                 "--sha256", sha256)  # fmt: skip
     assert (ran.code, ran.out) == (0, f"mynet: imported as encoder, sha256 {sha256}\n")
     made = whole_way(shell, world, toy, "--encoder", "mynet")
-    header = prompterfile.describe(made)["backbone"]
+    header = serialization.describe(made)["backbone"]
     assert (header["kind"], header["sha256"]) == ("mynet", sha256)
 
 
@@ -94,7 +95,7 @@ def test_encoder_by_path_is_fine_tuned_and_serves(
     monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
     path, sha256 = timm_file(world, network, file)
     made = whole_way(shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1")
-    assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
+    assert serialization.describe(made)["backbone"]["sha256"] == sha256
     finder = torch.load(made, weights_only=True)["finder"]
     assert finder["encoder"] == network
     first = torch.load(path, weights_only=True)
@@ -108,7 +109,7 @@ def test_encoder_by_path_is_fine_tuned_and_serves(
 def test_encoder_by_path_moved_and_then_changed(shell, world, toy):
     path, sha256 = timm_file(world, "test_vit", "test_vit-1.pth")
     made = whole_way(shell, world, toy, "--encoder", f"path:{path}")
-    assert prompterfile.describe(made)["backbone"]["sha256"] == sha256
+    assert serialization.describe(made)["backbone"]["sha256"] == sha256
     moved = path.rename(world / "test_vit-moved.pth")
     line = ["segment", world / "images", "--prompter", made, "--out", world / "again"]
     ran = shell(*line)
@@ -133,7 +134,7 @@ def test_vit_b_imported_by_path_with_its_hash(shell, world, side_px):
                     "--sha256", sha256)  # fmt: skip
         assert (ran.code, ran.out) == (0, f"mysam: imported as segmenter, sha256 {sha256}\n")
         made = whole_way(shell, world, "mysam")
-        header = prompterfile.describe(made)
+        header = serialization.describe(made)
         assert (header["backbone"]["kind"], header["backbone"]["sha256"]) == ("segmenter", sha256)
         assert header["normalisation"]["model"] == "mysam"
         tables = json.loads((world / "out" / "s" / "prompts.json").read_text())

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from toys import SHAPE, hidden_files, scene, write_image, write_scenes, write_toy
 
 from napari_samic import pipeline
-from napari_samic.contracts import HeatMap, Prompts, Proposal, run
-from napari_samic.errors import (
+from napari_samic.core.errors import (
     FormatError,
     InputError,
     ModelError,
@@ -18,10 +18,7 @@ from napari_samic.errors import (
     SettingsError,
     WeightsError,
 )
-from napari_samic.models import samic
-from napari_samic.pipeline.segment import stored_peaks
-from napari_samic.prompts import load_prompts
-from napari_samic.settings import (
+from napari_samic.core.settings import (
     MemorySettings,
     PeakSettings,
     RefineSettings,
@@ -29,7 +26,10 @@ from napari_samic.settings import (
     StrategySettings,
     TrainSettings,
 )
-from toys import SHAPE, hidden_files, scene, write_image, write_scenes, write_toy
+from napari_samic.core.types import HeatMap, Prompts, Proposal, run
+from napari_samic.io.prompts import load_prompts
+from napari_samic.models.samic import prompter as samic_prompter
+from napari_samic.pipeline.segment import stored_peaks
 
 
 def segment(images, **options):
@@ -49,8 +49,8 @@ def two_points(monkeypatch):
         points = [Prompts([p], [True]) for p in ((12, 14), (32, 40))]
         return Proposal(tuple(points), HeatMap(np.full(shape[:2], 0.5)))
 
-    monkeypatch.setattr(samic.SamicPrompter, "maps_and_agreement", look)
-    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
+    monkeypatch.setattr(samic_prompter.SamicPrompter, "maps_and_agreement", look)
+    monkeypatch.setattr(samic_prompter.SamicPrompter, "proposal", proposal)
     return shown
 
 
@@ -84,8 +84,10 @@ def test_agreement_of_the_references_is_recorded(prompter, scenes, tmp_path, mon
         points = [Prompts([p], [True], label=n) for n, p in enumerate([(12, 14), (32, 40)], 1)]
         return Proposal(tuple(points))
 
-    monkeypatch.setattr(samic.SamicPrompter, "maps_and_agreement", lambda *_: ({}, {1: 0.25}))
-    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
+    monkeypatch.setattr(
+        samic_prompter.SamicPrompter, "maps_and_agreement", lambda *_: ({}, {1: 0.25})
+    )
+    monkeypatch.setattr(samic_prompter.SamicPrompter, "proposal", proposal)
     segment(scenes / "images" / "p0.png", prompter=prompter, out=tmp_path)
     with (tmp_path / "scores.csv").open() as file:
         assert [row["agreement"] for row in csv.DictReader(file)] == ["0.25", ""]
@@ -151,7 +153,7 @@ def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, mo
         used.append(settings or self.peaks)
         return Proposal(())
 
-    monkeypatch.setattr(samic.SamicPrompter, "proposal", proposal)
+    monkeypatch.setattr(samic_prompter.SamicPrompter, "proposal", proposal)
     image = scenes / "images" / "p0.png"
     segment(image, prompter=prompter, out=tmp_path / "a")
     segment(image, prompter=prompter, out=tmp_path / "b", peaks=PeakSettings(threshold=0.2))

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from toys import SHAPE, hidden_files, scene, write_image, write_prompts, write_scenes
 
 from napari_samic import pipeline, recipes
-from napari_samic.contracts import run
-from napari_samic.errors import FormatError, InputError, OutputError, TrainingError
-from napari_samic.models import prompterfile
-from napari_samic.settings import HeatMapSettings, PeakSettings, PrompterSettings, TrainSettings
-from toys import SHAPE, hidden_files, scene, write_image, write_prompts, write_scenes
+from napari_samic.core.errors import FormatError, InputError, OutputError, TrainingError
+from napari_samic.core.settings import (
+    HeatMapSettings,
+    PeakSettings,
+    PrompterSettings,
+    TrainSettings,
+)
+from napari_samic.core.types import run
+from napari_samic.models.samic import serialization
 
 QUICK = TrainSettings(epochs=1, views=1)
 CENTRES = [(12, 14)], [(32, 40)]
@@ -29,7 +34,7 @@ def content(path):
 
 
 def test_prompter_file_holds_what_segmenting_needs(prompter, toy):
-    header = prompterfile.describe(prompter)
+    header = serialization.describe(prompter)
     assert header["backbone"]["kind"] == "segmenter"
     assert header["normalisation"]["model"] == toy
     assert len(header["normalisation"]["model_sha256"]) == 64
@@ -123,7 +128,7 @@ def test_file_is_not_written_over(scenes, toy, tmp_path):
         next(job)  # before any work
     assert out.read_text() == "mine"
     train(scenes / "images", masks=scenes / "masks", out=out, model=toy, overwrite=True)
-    assert prompterfile.describe(out)
+    assert serialization.describe(out)
 
 
 @pytest.mark.parametrize("after", [3, 12])
@@ -181,7 +186,7 @@ def test_model_path_is_found_from_another_folder(scenes, tmp_path, toy, monkeypa
     shutil.copy(toy.removeprefix("path:"), tmp_path / "toy.pt")
     monkeypatch.chdir(tmp_path)
     train(scenes / "images", masks=scenes / "masks", out="p.pt", model="path:toy.pt")
-    stored = prompterfile.describe("p.pt")["normalisation"]["model"]
+    stored = serialization.describe("p.pt")["normalisation"]["model"]
     assert stored == f"path:{(tmp_path / 'toy.pt').resolve()}"
 
 
@@ -243,7 +248,7 @@ def test_16_bit_range_is_stored(toy, tmp_path):
         tifffile.imwrite(tmp_path / "images" / f"p{i}.tif", image, photometric="rgb")
         write_image(tmp_path / "masks" / f"p{i}.png", labels)
     train(tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy)
-    stored = prompterfile.describe(tmp_path / "p.pt")["normalisation"]
+    stored = serialization.describe(tmp_path / "p.pt")["normalisation"]
     assert 10_000 < max(stored["high"]) < 31_000
     json.dumps(stored)
 

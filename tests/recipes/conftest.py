@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
+from toys import scene, write_image, write_scenes
 
 from napari_samic import api
-from napari_samic.settings import AnnotateSettings, PeakSettings, TrainSettings
-from toys import scene, write_image, write_scenes
+from napari_samic.core.settings import AnnotateSettings, PeakSettings, TrainSettings
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A recipe saved in another folder still means the same files."""
 
 from napari_samic.recipes import load_recipe
-from napari_samic.recipes.places import moved
+from napari_samic.recipes.paths import moved
 from napari_samic.recipes.plan import make_plan
 
 RECIPE = """\

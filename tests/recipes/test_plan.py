@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from napari_samic import pipeline
-from napari_samic.errors import InputError, SettingsError
+from napari_samic.core.errors import InputError, SettingsError
 from napari_samic.recipes import Recipe, RecipeStep
-from napari_samic.recipes.fingerprint import Fingerprint
-from napari_samic.recipes.kinds import KINDS, OPTIONS
+from napari_samic.recipes.hashing import Fingerprint
 from napari_samic.recipes.plan import make_plan
+from napari_samic.recipes.schema import KINDS, OPTIONS
 
 PRINT = Fingerprint(1, "0" * 64)
 STEPS = (

@@ -6,13 +6,13 @@ import maps as drawn
 import numpy as np
 import pytest
 
-from napari_samic.contracts import HeatMap
-from napari_samic.errors import InputError
-from napari_samic.peaks import peaks
+from napari_samic.core.errors import InputError
+from napari_samic.core.settings import PeakSettings, StrategySettings
+from napari_samic.core.types import HeatMap
+from napari_samic.ops.peaks import peaks
 from napari_samic.refine import strategies
-from napari_samic.refine.guesses import Cut, normalised, regions
+from napari_samic.refine.regions import Cut, normalised, regions
 from napari_samic.refine.strategies import STRATEGIES, propose
-from napari_samic.settings import PeakSettings, StrategySettings
 
 SHAPES = [drawn.letter_c, drawn.ring, drawn.line, drawn.dot, drawn.at_border]
 POINTED = [s for s in STRATEGIES if s not in ("centroids", "box", "wide_box")]

@@ -4,8 +4,8 @@ import maps as drawn
 import numpy as np
 import pytest
 
-from napari_samic.contracts import Prompts
-from napari_samic.errors import PromptError
+from napari_samic.core.errors import PromptError
+from napari_samic.core.types import Prompts
 from napari_samic.refine.uncertainty import Ensemble, ensemble, entropy, shaken
 
 IMAGE = drawn.picture()

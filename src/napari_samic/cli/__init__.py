@@ -14,7 +14,7 @@ import warnings
 from typing import Any
 
 from napari_samic.cli.commands import app
-from napari_samic.errors import SamicError
+from napari_samic.core.errors import SamicError
 
 __all__ = ["app", "main"]
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_samic import __version__
-from napari_samic.cli.comparing import benchmark
-from napari_samic.cli.finishing import accept, export
+from napari_samic.cli.benchmark import benchmark
 from napari_samic.cli.models import models_app
 from napari_samic.cli.options import (
     AsJson,
@@ -30,7 +29,8 @@ from napari_samic.cli.options import (
 )
 from napari_samic.cli.progress import counts, drive, report
 from napari_samic.cli.recipes import run
-from napari_samic.settings import (
+from napari_samic.cli.results import accept, export
+from napari_samic.core.settings import (
     AdaptSettings,
     AnnotateSettings,
     HeatMapSettings,

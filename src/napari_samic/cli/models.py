@@ -20,7 +20,7 @@ models_app = typer.Typer(help="List, fetch, import and verify networks.", no_arg
 @models_app.command("list")
 def models_list(json_: AsJson = False) -> None:
     """What is known, and what is on this machine."""
-    from napari_samic.models import registry
+    from napari_samic.models.hub import registry
 
     states = {name: status for name, status, _ in registry.verify(quick=True)}
     rows = [
@@ -78,7 +78,7 @@ def models_fetch(
     """Download weights and check their checksum."""
     import pooch
 
-    from napari_samic.models import registry
+    from napari_samic.models.hub import registry
 
     pooch.get_logger().setLevel("WARNING")
     bar = _Download(name)
@@ -109,7 +109,7 @@ def models_import(
     json_: AsJson = False,
 ) -> None:
     """Copy a weights file into the package's folder."""
-    from napari_samic.models import registry
+    from napari_samic.models.hub import registry
 
     with one_interrupt():
         spec = registry.import_file(file, name=name, arch=arch or "auto", sha256=sha256)
@@ -126,7 +126,7 @@ def models_verify(
     json_: AsJson = False,
 ) -> None:
     """Compare weights on this machine with their checksums; 3 if one is damaged."""
-    from napari_samic.models import registry
+    from napari_samic.models.hub import registry
 
     rows = registry.verify(name)
     if json_:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from napari_samic.errors import SettingsError
-from napari_samic.settings import Settings, shown
+from napari_samic.core.errors import SettingsError
+from napari_samic.core.settings import Settings, shown
 
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]

@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from napari_samic.contracts import Job, Step
-from napari_samic.export import plain
+from napari_samic.core.types import Job, Step
+from napari_samic.io.writers import plain
 
 R = TypeVar("R")
 SHOWN = 5

@@ -9,7 +9,7 @@ import typer
 
 from napari_samic.cli.options import AsJson, Overwrite
 from napari_samic.cli.progress import drive, report
-from napari_samic.errors import InputError
+from napari_samic.core.errors import InputError
 
 
 def run(

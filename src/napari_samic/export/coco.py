@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.contracts import BoolArray
-from napari_samic.errors import FormatError
-from napari_samic.export.objects import Cutout, Labelled
-from napari_samic.export.outlines import polygons
+from napari_samic.core.errors import FormatError
+from napari_samic.core.label_objects import Cutout, Labelled
+from napari_samic.core.types import BoolArray
+from napari_samic.export.polygons import polygons
 
 Masks = Literal["rle", "polygons"]
 

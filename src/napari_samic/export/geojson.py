@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.export.objects import Cutout, Labelled
-from napari_samic.export.outlines import Ring, polygons
+from napari_samic.core.label_objects import Cutout, Labelled
+from napari_samic.export.polygons import Ring, polygons
 
 FRAME = (
     "pixels: x to the right, y down; (0, 0) is the upper left corner of the image, (0.5, 0.5) the "

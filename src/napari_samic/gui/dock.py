@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
 
-from napari_samic.gui import glcontext, jobs
-from napari_samic.gui.annotate import AnnotateStep
-from napari_samic.gui.bench import Bench, Step
+from napari_samic.gui.annotate.step import AnnotateStep
+from napari_samic.gui.canvas import gl_context
 from napari_samic.gui.header import ProjectLine, StepBar
-from napari_samic.gui.propagatepanel import PropagateStep
-from napari_samic.gui.reviewpanel import ReviewStep
-from napari_samic.gui.trainpanel import TrainStep
+from napari_samic.gui.propagate.step import PropagateStep
+from napari_samic.gui.review.step import ReviewStep
+from napari_samic.gui.runner import jobs
+from napari_samic.gui.session.session import Bench, Step
+from napari_samic.gui.train.step import TrainStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -39,7 +40,7 @@ class SamicDock(QWidget):
         self.viewer = napari_viewer
         self.bench = Bench(napari_viewer, runner or jobs.Jobs())
         self._was_docked = self._closed = False
-        self._end_context = glcontext.keep_current(napari_viewer)
+        self._end_context = gl_context.keep_current(napari_viewer)
         self.annotate = AnnotateStep(self.bench)
         self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
         self.review = ReviewStep(self.bench)

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.gui.bench import Bench
-from napari_samic.gui.jobs import notify_errors
-from napari_samic.gui.project import Project, is_project
+from napari_samic.gui.data.project import Project, is_project
+from napari_samic.gui.runner.jobs import notify_errors
+from napari_samic.gui.session.session import Bench
 
 NO_PROJECT = "no project yet"
 SHOWN = 10

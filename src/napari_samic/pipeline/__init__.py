@@ -3,9 +3,9 @@
 The shell loops over them with a bar, the window relays them in a worker, a script calls `run(job)`.
 """
 
+from napari_samic.benchmark.run import benchmark
 from napari_samic.pipeline.accept import accept
 from napari_samic.pipeline.annotate import annotate
-from napari_samic.pipeline.benchmark import benchmark
 from napari_samic.pipeline.common import Outcome
 from napari_samic.pipeline.demo import demo
 from napari_samic.pipeline.evaluate import evaluate

@@ -14,20 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic import atomic, masks
-from napari_samic.contracts import IntArray, Job, Step
-from napari_samic.errors import FormatError, InputError
-from napari_samic.export import write_csv, write_json
-from napari_samic.listing import image_of, some
+from napari_samic.core.errors import FormatError, InputError
+from napari_samic.core.types import IntArray, Job, Step
+from napari_samic.io import files as io_files
+from napari_samic.io import masks
+from napari_samic.io.paths import image_of, some
+from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
+from napari_samic.io.reviews import EDITED, FORMAT, VERSION, Verdict, load_review
+from napari_samic.io.text_files import sha256_of
+from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.journal import whole
-from napari_samic.pipeline.provenance import NAME as PROVENANCE
-from napari_samic.pipeline.provenance import Made, load_provenance, save_provenance
-from napari_samic.pipeline.records import Labels, recorded_prompts
-from napari_samic.pipeline.results import Result, Results, doubts_of, read_results, stacks
-from napari_samic.prompts import ImagePrompts, PromptFile, save_prompts
-from napari_samic.reviews import EDITED, FORMAT, VERSION, Verdict, load_review
-from napari_samic.textfiles import sha256_of
+from napari_samic.pipeline.results.journal import whole
+from napari_samic.pipeline.results.provenance import NAME as PROVENANCE
+from napari_samic.pipeline.results.provenance import Made, load_provenance, save_provenance
+from napari_samic.pipeline.results.reader import Result, Results, doubts_of, read_results, stacks
+from napari_samic.pipeline.results.writer import Labels, recorded_prompts
 
 REVIEW = "review.json"
 UNREVIEWED = "not reviewed"
@@ -204,7 +205,7 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     ours = (*names, REVIEW, "prompts.json", "scores.csv", PROVENANCE)
     if not overwrite:
         for name in ours:
-            atomic.check_free(folder / name, overwrite=False)
+            io_files.check_free(folder / name, overwrite=False)
         return
     with suppress(FormatError, InputError):
         made = load_provenance(folder)
@@ -213,7 +214,7 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
             known = own if (folder / own).exists() else f"{image_of(label)}.tif"
             known = made[label].file if label in made else known
             if known not in names:
-                atomic.remove(folder / known)
+                io_files.remove(folder / known)
 
 
 def load_earlier(path: Path) -> list[str]:

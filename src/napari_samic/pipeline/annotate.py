@@ -11,22 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic import __version__, atomic, sambox
-from napari_samic import masks as mask_files
-from napari_samic.contracts import Image, Job, Plane, Segmenter, Step
-from napari_samic.errors import InputError, PromptError
-from napari_samic.join import join
-from napari_samic.maskvalues import MaskValues
-from napari_samic.metrics import iou
-from napari_samic.models.sam import load_segmenter
+from napari_samic import __version__
+from napari_samic.core.errors import InputError, PromptError
+from napari_samic.core.settings import AnnotateSettings, SegmentSettings
+from napari_samic.core.types import Image, Job, Plane, Segmenter, Step
+from napari_samic.evaluation.metrics import iou
+from napari_samic.io import files
+from napari_samic.io import masks as mask_files
+from napari_samic.io.mask_values import MaskValues
+from napari_samic.io.prompts import ImagePrompts, PromptFile, to_tree
+from napari_samic.io.text_files import sha256_of
+from napari_samic.models.sam.segmenter import load_segmenter
+from napari_samic.ops import simulated_annotator
+from napari_samic.ops.label_fusion import join
 from napari_samic.pipeline import common
-from napari_samic.pipeline.journal import stamp_of
-from napari_samic.pipeline.loop import Answer, Loop, Tally
-from napari_samic.pipeline.records import Records, recorded_prompts
-from napari_samic.pipeline.sheet import Sheet
-from napari_samic.prompts import ImagePrompts, PromptFile, to_tree
-from napari_samic.settings import AnnotateSettings, SegmentSettings
-from napari_samic.textfiles import sha256_of
+from napari_samic.pipeline.contact_sheet import Sheet
+from napari_samic.pipeline.results.journal import stamp_of
+from napari_samic.pipeline.results.writer import Records, recorded_prompts
+from napari_samic.pipeline.runner import Answer, Loop, Tally
 
 
 def annotate(
@@ -114,7 +116,7 @@ def annotate(
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     work = _Work(segmenter, entries, truth, values, settings, segment)
-    with atomic.claimed(folder):
+    with files.claimed(folder):
         run = {**work.run, "axes": axes, "series": series}
         records = Records(folder, model, normalisation, run, overwrite=overwrite)
         sheet = Sheet(folder / "overlay.png" if overlay else None)
@@ -182,7 +184,7 @@ class _Work:
     def _simulated(self, plane: Plane, image: Image) -> Answer:
         path = self.truth[plane.label]
         truth = mask_files.read_mask(plane, path, shape=image.shape, values=self.values)
-        done = sambox.annotate_image(self.segmenter, image, truth, self.settings)
+        done = simulated_annotator.annotate_image(self.segmenter, image, truth, self.settings)
         objects = tuple(a.prompts for a in done)
         result = join(
             [a.mask for a in done],

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from napari_samic import atomic
-from napari_samic.cache import ArrayCache
-from napari_samic.contracts import Image, Plane
-from napari_samic.errors import InputError, OutputError, PromptError
-from napari_samic.formats import INSTRUMENT_SUFFIXES, READABLE
-from napari_samic.images import open_images, planes_of_file, unreadable
-from napari_samic.listing import (
+from napari_samic.core.errors import InputError, OutputError, PromptError
+from napari_samic.core.types import Image, Plane
+from napari_samic.io import files as io_files
+from napari_samic.io.cache import ArrayCache
+from napari_samic.io.images import open_images, planes_of_file, unreadable
+from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.paths import (
     check_stems,
     drawings_among,
     ending_of,
@@ -24,9 +24,9 @@ from napari_samic.listing import (
     natural_key,
     some,
 )
-from napari_samic.normalise import Normalisation, fit_normalisation, read_rgb
-from napari_samic.prompts import ImagePrompts, PromptFile
-from napari_samic.textfiles import pixels_sha256
+from napari_samic.io.prompts import ImagePrompts, PromptFile
+from napari_samic.io.readers import INSTRUMENT_SUFFIXES, READABLE
+from napari_samic.io.text_files import pixels_sha256
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def make_folder(path: Path | str) -> Path:
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder}: is a file, expected a folder. Choose another.") from error
     except OSError as error:
-        raise atomic.output_error(folder, error) from error
+        raise io_files.output_error(folder, error) from error
     return folder
 
 
@@ -182,14 +182,14 @@ def results_folder(path: Path | str, sources: Iterable[Path | None], *others: An
             continue
         places = source.parent.resolve(), source.resolve().parent  # of a link and its file
         is_inside = source.is_dir() and target.is_relative_to(source.resolve())  # a zarr
-        if target in places or target / atomic.HEATMAPS in places or is_inside:
+        if target in places or target / io_files.HEATMAPS in places or is_inside:
             msg = (
                 f"{path}: holds {source.name}, which is given as input, and results have the names "
                 "of their images. Choose another folder for the results."
             )
             raise InputError(msg)
     for name in TABLES:
-        atomic.check_apart(Path(path) / name, *others)
+        io_files.check_apart(Path(path) / name, *others)
     return make_folder(path)
 
 
@@ -201,7 +201,7 @@ def check_result_file(path: Path | str, *inputs: Any) -> None:
     if ending_of(Path(path)) in (*READABLE, *INSTRUMENT_SUFFIXES):
         msg = f"{path}: has the ending of an image, and will be none. Choose another name."
         raise InputError(msg)
-    atomic.check_apart(path, *inputs)
+    io_files.check_apart(path, *inputs)
 
 
 def check_channels(text: str | None) -> tuple[int, ...] | None:

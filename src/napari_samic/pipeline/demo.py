@@ -9,18 +9,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from napari_samic import export, pictures, samples
-from napari_samic.atomic import atomic_file
-from napari_samic.contracts import Job, Step
-from napari_samic.errors import OutputError
-from napari_samic.masks import read_labels
+from napari_samic.core.errors import OutputError
+from napari_samic.core.settings import AdaptSettings, TrainSettings
+from napari_samic.core.types import Job, Step
+from napari_samic.export import overlays
+from napari_samic.io import writers
+from napari_samic.io.files import atomic_file
+from napari_samic.io.masks import read_labels
+from napari_samic.io.prompts import load_prompts
 from napari_samic.pipeline import common
 from napari_samic.pipeline.annotate import annotate
 from napari_samic.pipeline.evaluate import evaluate
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
-from napari_samic.prompts import load_prompts
-from napari_samic.settings import AdaptSettings, TrainSettings
+from napari_samic.sample_data import samples
 
 PARTS = ("annotate", "train", "segment", "evaluate")
 MARK = "made-by-napari-samic-demo"
@@ -61,9 +63,9 @@ def demo(
         scale = _Scale(i * len(PARTS), len(samples.NAMES) * len(PARTS))
         figures[name] = yield from _one_set(name, folder / name, model, device, scale)
         _draw(name, folder / name, figures[name]["images"], tiles, captions)
-    sheet = pictures.contact_sheet(tiles, captions, columns=6, tile_px=256)
-    export.write_png(folder / "contact-sheet.png", sheet, overwrite=True)
-    export.write_json(folder / "metrics.json", figures, overwrite=True)
+    sheet = overlays.contact_sheet(tiles, captions, columns=6, tile_px=256)
+    writers.write_png(folder / "contact-sheet.png", sheet, overwrite=True)
+    writers.write_json(folder / "metrics.json", figures, overwrite=True)
     return common.Outcome(folder, samples.NAMES, (), {}, figures)
 
 
@@ -94,10 +96,10 @@ def _one_set(
     started = time.monotonic()
     for sample in samples.sample_set(name):
         part = "references" if sample.is_reference else "images"
-        export.write_png(folder / part / f"{sample.name}.png", sample.image, overwrite=True)
+        writers.write_png(folder / part / f"{sample.name}.png", sample.image, overwrite=True)
         if not sample.is_reference:
             target = folder / "truth" / f"{sample.name}.tif"
-            export.write_labels(target, sample.truth, overwrite=True)
+            writers.write_labels(target, sample.truth, overwrite=True)
     prompter = folder / "prompter.pt"
     with stored_prompts(name) as prompts:
         jobs = {
@@ -159,5 +161,5 @@ def _draw(
             continue
         labels = read_labels(folder / "labels" / f"{sample.name}.tif")
         points = predicted[sample.name].objects
-        tiles.append(pictures.overlay(sample.image, labels, points=points, truth=sample.truth))
+        tiles.append(overlays.overlay(sample.image, labels, points=points, truth=sample.truth))
         captions.append(f"{sample.name}  IoU {scores[sample.name]['iou']:.2f}")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samic import atomic, export, listing, masks
-from napari_samic.contracts import Job, Plane, Step
-from napari_samic.errors import InputError, SamicError
-from napari_samic.maskvalues import ADVICE, MaskValues
-from napari_samic.matching import as_instances
-from napari_samic.metrics import image_scores, summarise
+from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.types import Job, Plane, Step
+from napari_samic.evaluation.matching import as_instances
+from napari_samic.evaluation.metrics import image_scores, summarise
+from napari_samic.io import files as io_files
+from napari_samic.io import masks, writers
+from napari_samic.io import paths as io_paths
+from napari_samic.io.mask_values import ADVICE, MaskValues
 from napari_samic.pipeline import common
 
 
@@ -55,7 +57,7 @@ def evaluate(
     if target is not None:
         tables = [Path(predictions) / name for name in common.TABLES]
         common.check_result_file(target, predictions, truth, tables)
-        atomic.check_free(target, overwrite=overwrite)
+        io_files.check_free(target, overwrite=overwrite)
     notices: list[str] = []
     pairs, planes = _pairs(predictions, truth, notices.append)
     yield Step(0, len(planes), "looking at the truth")
@@ -85,7 +87,7 @@ def evaluate(
         "images": rows,
     }
     if target is not None:
-        export.write_json(target, figures, overwrite=overwrite)
+        writers.write_json(target, figures, overwrite=overwrite)
     return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
 
 
@@ -107,22 +109,22 @@ def _meaning_of_predictions(planes: list[Plane], tell: Callable[[str], None]) ->
 
 def _unscored(truth: Path | str, used: set[Path]) -> int:
     """Masks without a prediction; images that lie beside a mask are none."""
-    paired = {listing.folded(listing.bare_stem(path)) for path in used}
-    left = [path for path in listing.list_source(str(truth)) if path not in used]
-    return sum(listing.folded(listing.stem_of(path)) not in paired for path in left)
+    paired = {io_paths.folded(io_paths.bare_stem(path)) for path in used}
+    left = [path for path in io_paths.list_source(str(truth)) if path not in used]
+    return sum(io_paths.folded(io_paths.stem_of(path)) not in paired for path in left)
 
 
 def _pairs(
     predictions: Path | str, truth: Path | str, tell: Callable[[str], None]
 ) -> tuple[dict[str, Path], list[Plane]]:
     """Truth of each prediction that has one; the overlay among the predictions needs none."""
-    files = listing.list_source(str(predictions), tell=tell)
+    files = io_paths.list_source(str(predictions), tell=tell)
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
     lost = [p.label for p in planes if p.label not in pairs and p.name != "overlay"]
     if lost:
-        tell(f"predictions without truth of their name, not scored: {listing.some(lost)}.")
+        tell(f"predictions without truth of their name, not scored: {io_paths.some(lost)}.")
     used = sorted({p.path for p in scored if p.path is not None})
-    listing.check_stems([listing.stem_of(path) for path in used], used)
+    io_paths.check_stems([io_paths.stem_of(path) for path in used], used)
     return pairs, scored

@@ -7,21 +7,23 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_samic import atomic
-from napari_samic.contracts import Job, Step
-from napari_samic.errors import InputError, OutputError
-from napari_samic.export import omezarr, write_csv, write_json
+from napari_samic.core.errors import InputError, OutputError
+from napari_samic.core.label_objects import Labelled
+from napari_samic.core.settings import ExportSettings
+from napari_samic.core.types import Job, Step
+from napari_samic.export import ome_zarr
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
-from napari_samic.export.labelpng import check_numbers, write_label_png
-from napari_samic.export.measure import COLUMNS, measurements
-from napari_samic.export.objects import Labelled
-from napari_samic.export.omezarr import write_ome_zarr
-from napari_samic.listing import check_stems, folded, natural_key, some
+from napari_samic.export.label_png import check_numbers, write_label_png
+from napari_samic.export.ome_zarr import write_ome_zarr
+from napari_samic.export.regionprops import COLUMNS, measurements
+from napari_samic.io import files
+from napari_samic.io.paths import check_stems, folded, natural_key, some
+from napari_samic.io.prompts import PromptFile, save_prompts
+from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.journal import whole
-from napari_samic.pipeline.records import Labels, recorded_prompts
-from napari_samic.pipeline.results import (
+from napari_samic.pipeline.results.journal import whole
+from napari_samic.pipeline.results.reader import (
     Result,
     Results,
     doubts_of,
@@ -29,8 +31,7 @@ from napari_samic.pipeline.results import (
     stacks,
     stem_of_plane,
 )
-from napari_samic.prompts import PromptFile, save_prompts
-from napari_samic.settings import ExportSettings
+from napari_samic.pipeline.results.writer import Labels, recorded_prompts
 
 FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
 _ENDINGS = (".tif", ".png", ".geojson", ".ome.zarr")
@@ -135,7 +136,7 @@ class _Writing:
         check_stems(*zip(*self.names(), strict=True))
         for name, _ in self.names():
             path = self.folder / name
-            check = omezarr.check_free if name.endswith(".zarr") else atomic.check_free
+            check = ome_zarr.check_free if name.endswith(".zarr") else files.check_free
             check(path, overwrite=True)
             if path.exists() and not self.overwrite:
                 msg = f"{path}: exists already. Choose another folder, or overwrite (--overwrite)."

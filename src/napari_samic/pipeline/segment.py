@@ -9,20 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic import __version__, atomic
-from napari_samic.contracts import Job, Plane, Step
-from napari_samic.errors import FormatError, ModelError, SettingsError
-from napari_samic.models import backbones, methods, prompterfile
-from napari_samic.models.sam import load_segmenter
-from napari_samic.normalise import Normalisation, fit_outside
-from napari_samic.pipeline import common
-from napari_samic.pipeline.follow import Follower
-from napari_samic.pipeline.loop import Chained, Loop, Tally, Work
-from napari_samic.pipeline.records import Records, read_tables
-from napari_samic.pipeline.results import check_plane_files
-from napari_samic.pipeline.sheet import Sheet
-from napari_samic.pipeline.worker import Worker, tuned
-from napari_samic.settings import (
+from napari_samic import __version__
+from napari_samic.core.errors import FormatError, ModelError, SettingsError
+from napari_samic.core.settings import (
     MemorySettings,
     PeakSettings,
     RefineSettings,
@@ -30,7 +19,21 @@ from napari_samic.settings import (
     Settings,
     StrategySettings,
 )
-from napari_samic.textfiles import sha256_of
+from napari_samic.core.types import Job, Plane, Step
+from napari_samic.io import files
+from napari_samic.io.normalize import Normalisation, fit_outside
+from napari_samic.io.text_files import sha256_of
+from napari_samic.models.features import backbones
+from napari_samic.models.prompters import registry
+from napari_samic.models.sam.segmenter import load_segmenter
+from napari_samic.models.samic import serialization
+from napari_samic.pipeline import common
+from napari_samic.pipeline.contact_sheet import Sheet
+from napari_samic.pipeline.predictor import Worker, tuned
+from napari_samic.pipeline.results.reader import check_plane_files
+from napari_samic.pipeline.results.writer import Records, read_tables
+from napari_samic.pipeline.runner import Chained, Loop, Tally, Work
+from napari_samic.pipeline.video_predictor import Follower
 
 AUTO = "auto"
 _CHAINED: dict[str, Chained] = {"never": "", "stacks": "planes", "always": "files"}
@@ -123,7 +126,7 @@ def segment(
         check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or plan.model)
     if memory is not None and memory.follow != "never":
-        method = methods.TRAINED  # what was grown and tuned was judged on single images
+        method = registry.TRAINED  # what was grown and tuned was judged on single images
     groups: dict[str, Settings] = {
         "settings": settings or SegmentSettings(),
         "strategy": strategy or StrategySettings(),
@@ -138,7 +141,7 @@ def segment(
     normalisation = plan.normalisation
     if rescale:
         normalisation = yield from _rescaled(folder, planes, normalisation)
-    with atomic.claimed(folder):
+    with files.claimed(folder):
         records = Records(folder, plan.model, normalisation, run, overwrite=overwrite)
         yield Step(0, len(planes), f"loading {name}")
         sheet = Sheet(folder / "overlay.png" if overlay else None)
@@ -178,7 +181,7 @@ def _in_order(work: Worker, memory: MemorySettings | None) -> Work:
 
 def check_method(method: str) -> None:
     """Raise SettingsError for a method that is not known."""
-    known = (AUTO, methods.TRAINED, *methods.names())
+    known = (AUTO, registry.TRAINED, *registry.names())
     if method not in known:
         raise SettingsError(f"method is {method!r}, expected one of {', '.join(known)}.")
 
@@ -192,7 +195,7 @@ def _check_together(
     """Raise SettingsError for options that would have no effect."""
     asked = [one for one in (strategy, refine) if one is not None and one != type(one)()]
     follows = memory is not None and memory.follow != "never"
-    if method not in (AUTO, methods.TRAINED) and (asked or follows):
+    if method not in (AUTO, registry.TRAINED) and (asked or follows):
         msg = f"method {method} has none of them: leave strategy, refinement and follow out."
         raise SettingsError(msg)
     if follows and asked:
@@ -216,14 +219,14 @@ def open_worker(
     plan.check(segmenter)
     kind = common.full_name(encoder or plan.encoder)
     eyes = backbones.build(kind, segmenter, device=device, cache=cache)
-    trained = prompterfile.load(prompter, eyes)
+    trained = serialization.load(prompter, eyes)
     if peaks is not None:
         trained.peaks = peaks
-    if method == methods.TRAINED:
+    if method == registry.TRAINED:
         return Worker(trained, segmenter, SegmentSettings())
     if method == AUTO:
         return Worker(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
-    other = methods.make(method, segmenter, eyes, trained.references)
+    other = registry.make(method, segmenter, eyes, trained.references)
     return Worker(trained, segmenter, SegmentSettings(), other=other)
 
 
@@ -255,7 +258,7 @@ class _Plan:
     def of(cls, prompter: Path | str) -> _Plan:
         name = Path(prompter).name
         try:
-            header = prompterfile.describe(prompter)
+            header = serialization.describe(prompter)
             data = header["normalisation"]
             return cls(
                 name,

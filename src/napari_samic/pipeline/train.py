@@ -10,31 +10,34 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic import __version__, atomic, sambox
-from napari_samic import masks as mask_files
-from napari_samic.contracts import Image, Job, Plane, Reference, Step
-from napari_samic.errors import InputError, SamicError, TrainingError
-from napari_samic.export.objects import ranked
-from napari_samic.listing import some
-from napari_samic.maskvalues import MaskValues
-from napari_samic.models import backbones, prompterfile, starting
-from napari_samic.models.fitreport import FitReport
-from napari_samic.models.sam import load_segmenter
-from napari_samic.models.samic import SamicPrompter
-from napari_samic.models.watch import Checkpoint, Watch, key_of
-from napari_samic.normalise import Normalisation, read_rgb
-from napari_samic.pipeline import common
-from napari_samic.pipeline.adapt import adapt as grow
-from napari_samic.pipeline.adapt import kept_aside
-from napari_samic.pipeline.records import recorded_prompts
-from napari_samic.prompts import PromptFile
-from napari_samic.settings import (
+from napari_samic import __version__
+from napari_samic.core.errors import InputError, SamicError, TrainingError
+from napari_samic.core.label_objects import ranked
+from napari_samic.core.settings import (
     AdaptSettings,
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
     TrainSettings,
 )
+from napari_samic.core.types import Image, Job, Plane, Reference, Step
+from napari_samic.io import files
+from napari_samic.io import masks as mask_files
+from napari_samic.io.mask_values import MaskValues
+from napari_samic.io.normalize import Normalisation, read_rgb
+from napari_samic.io.paths import some
+from napari_samic.io.prompts import PromptFile
+from napari_samic.models.features import backbones
+from napari_samic.models.sam.segmenter import load_segmenter
+from napari_samic.models.samic import pretrained, serialization
+from napari_samic.models.samic.checkpointing import Checkpoint, Watch, key_of
+from napari_samic.models.samic.fit_report import FitReport
+from napari_samic.models.samic.prompter import SamicPrompter
+from napari_samic.ops import simulated_annotator
+from napari_samic.pipeline import common
+from napari_samic.pipeline.finetune import adapt as grow
+from napari_samic.pipeline.finetune import kept_aside
+from napari_samic.pipeline.results.writer import recorded_prompts
 
 UNFINISHED = ".samic.training"
 
@@ -129,7 +132,7 @@ def train(
     target = Path(out)
     chosen = prompter or PrompterSettings()
     common.check_result_file(target, images, prompts, masks, others, model, chosen.encoder, resume)
-    atomic.check_free(target, overwrite=overwrite)
+    files.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
     how, growing = settings or TrainSettings(), adapt or AdaptSettings()
     is_over = _deadline(stop, how.minutes)
@@ -168,7 +171,7 @@ def train(
         report, failed = yield from training.learn(more)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
-    prompterfile.save(training.prompter, target, overwrite=overwrite)
+    serialization.save(training.prompter, target, overwrite=overwrite)
     if resume is None:
         checkpoint.drop()
     if checkpoint.began:
@@ -194,8 +197,8 @@ def _new(
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)
     made = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
-    if not starting.give(made) and how.epochs == 0:
-        other = "" if chosen.layers == starting.LAYERS else f" with {chosen.layers} layers"
+    if not pretrained.give(made) and how.epochs == 0:
+        other = "" if chosen.layers == pretrained.LAYERS else f" with {chosen.layers} layers"
         msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
@@ -364,7 +367,9 @@ def read_references(
                 path = truth[plane.label]
                 mask = mask_files.read_mask(plane, path, shape=image.shape, values=values)
                 mask = ranked(mask)[1]  # numbers far apart would cost by the largest
-                reference = Reference(plane.label, image, sambox.prompts_of(mask), mask)
+                reference = Reference(
+                    plane.label, image, simulated_annotator.prompts_of(mask), mask
+                )
             references.append(reference)
         except SamicError as error:
             failures[plane.label] = common.reason(plane, error)

@@ -4,8 +4,8 @@
 Built on the jobs alone: knows no shell and no window. Loads no torch before a step begins.
 """
 
-from napari_samic.recipes.recipefile import Recipe, RecipeStep, append_step, load_recipe
-from napari_samic.recipes.recording import recorded
-from napari_samic.recipes.replaying import replay
+from napari_samic.recipes.recipe import Recipe, RecipeStep, append_step, load_recipe
+from napari_samic.recipes.recorder import recorded
+from napari_samic.recipes.replay import replay
 
 __all__ = ["Recipe", "RecipeStep", "append_step", "load_recipe", "recorded", "replay"]

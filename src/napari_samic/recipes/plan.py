@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic import __version__
-from napari_samic.atomic import check_apart, check_free
-from napari_samic.contracts import Job
-from napari_samic.errors import InputError, OutputError, SamicError, SettingsError
-from napari_samic.recipes.fingerprint import Fingerprint, files_of, fingerprint
-from napari_samic.recipes.kinds import KINDS, faults_of_settings, place_of, value_of
-from napari_samic.recipes.places import absolute, absolute_model
-from napari_samic.recipes.recipefile import PathText, Recipe, RecipeStep
-from napari_samic.recipes.recording import weights_checksum
+from napari_samic.core.errors import InputError, OutputError, SamicError, SettingsError
+from napari_samic.core.types import Job
+from napari_samic.io.files import check_apart, check_free
+from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
+from napari_samic.recipes.paths import absolute, absolute_model
+from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep
+from napari_samic.recipes.recorder import weights_checksum
+from napari_samic.recipes.schema import KINDS, faults_of_settings, place_of, value_of
 
 ASTRAY = {
     "evaluate": "its truth is of the recorded images; name another with --set "

@@ -12,13 +12,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.contracts import BoolArray, FloatArray, Prompts
-from napari_samic.heatmaps import Points
-from napari_samic.refine import placing
-from napari_samic.refine.guesses import Cut, Guess, regions
-from napari_samic.refine.negatives import with_negatives
-from napari_samic.settings import StrategySettings
-from napari_samic.shapes import box_of
+from napari_samic.core.settings import StrategySettings
+from napari_samic.core.types import BoolArray, FloatArray, Prompts
+from napari_samic.ops.heatmaps import Points
+from napari_samic.ops.shape import box_of
+from napari_samic.refine import point_sampling
+from napari_samic.refine.negative_points import with_negatives
+from napari_samic.refine.regions import Cut, Guess, regions
 
 Strategy: TypeAlias = Callable[[FloatArray, int, Cut], list[Guess]]
 NEGATIVES = 2
@@ -63,12 +63,12 @@ def propose(
 
 def centroids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, at its centroid, also where that is outside. Source: SAMIC, 3.4."""
-    return [_at(placing.centroid(r), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.centroid(r), r, label) for r in regions(saliency, cut)]
 
 
 def peaks(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, at its centroid, moved into it. Source: SAMIC, 3.4; moving is ours."""
-    return [_at(placing.snapped(r, saliency), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.snapped(r, saliency), r, label) for r in regions(saliency, cut)]
 
 
 def box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
@@ -93,23 +93,24 @@ def mask(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """
     found = regions(saliency, cut)
     return [
-        _at(placing.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut)) for r in found
+        _at(point_sampling.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut))
+        for r in found
     ]
 
 
 def distance(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """One point a region, farthest from its outline. Source: SAMRefiner, ICLR 2025."""
-    return [_at(placing.inner(r), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.inner(r), r, label) for r in regions(saliency, cut)]
 
 
 def kmedoids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """Several points a region, by k-medoids. Source: SAM-PT (Rajic et al., 2023)."""
-    return [_at(placing.medoids(r, POINTS), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.medoids(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
 def rays(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     """Several points a region, on rays from its middle. Source: ours, see `along_rays`."""
-    return [_at(placing.along_rays(r, POINTS), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.along_rays(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
 def negatives(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
@@ -127,7 +128,7 @@ def curriculum(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     out = []
     for region in regions(saliency, cut):
         first = _boxed(region, label, 0.0).prompts
-        points = placing.medoids(region, POINTS)
+        points = point_sampling.medoids(region, POINTS)
         second, third = _prompts(points, label), _prompts(points, label, first.box_rc)
         out.append(Guess(third, region, earlier=(first, second)))
     return out
@@ -166,7 +167,7 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
         0.5 to 1 in the region, by a Gaussian as wide as the region; below it 0 to 0.5, by the map,
         and 0 on other regions.
     """
-    centre = placing.inner(region)[0]
+    centre = point_sampling.inner(region)[0]
     wide = _SPAN * np.count_nonzero(region)
     rows, columns = (
         np.exp(-((np.arange(n) - at) ** 2) / wide)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from napari_samic.contracts import BoolArray, FloatArray, Image, Prompts, Segmenter
-from napari_samic.errors import PromptError
-from napari_samic.metrics import iou
+from napari_samic.core.errors import PromptError
+from napari_samic.core.types import BoolArray, FloatArray, Image, Prompts, Segmenter
+from napari_samic.evaluation.metrics import iou
 
 _LEAST_PX = 1.0
 

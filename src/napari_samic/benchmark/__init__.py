@@ -1,0 +1,1 @@
+"""Ways of segmenting compared on public data sets. Nobody in the window needs it."""

@@ -1,0 +1,1 @@
+"""The nouns of the package: types, settings, errors. Imports nothing of ours."""

@@ -1,0 +1,352 @@
+"""The nouns, frozen, and the protocols that rooms speak to each other.
+
+Frame everywhere: (row, column) in pixels of the original image, pixel centres at whole numbers,
+as in napari and scikit-image. It is turned to (x, y) inside `models/sam` and nowhere else. Arrays
+are kept read-only and classes compare by identity (arrays break dataclass equality).
+Knows no torch, no file format and no napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError, PromptError
+
+FloatArray: TypeAlias = NDArray[np.float32]
+BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int32]
+Image: TypeAlias = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB: what every model takes; `normalise.Normalisation` makes it."""
+
+R = TypeVar("R")
+
+
+def frozen(array: Any, dtype: Any) -> NDArray[Any]:
+    """Copy to `dtype` and lock against writing."""
+    out = np.array(array, dtype=dtype, copy=True)
+    out.setflags(write=False)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What the user says about ONE object.
+
+    Attributes
+    ----------
+    points_rc : (N, 2) float64
+        Row and column in pixels of the original image.
+    is_foreground : (N,) bool
+        True for a positive point, False for a negative one.
+    box_rc : (4,) float64 or None
+        First row, first column, last row, last column.
+    label : int
+        Class of the object, from 1.
+    """
+
+    points_rc: NDArray[np.float64]
+    is_foreground: BoolArray
+    box_rc: NDArray[np.float64] | None = None
+    label: int = 1
+
+    def __post_init__(self) -> None:
+        points = frozen(np.reshape(self.points_rc, (-1, 2)), np.float64)
+        signs = frozen(np.reshape(self.is_foreground, -1), np.bool_)
+        if len(points) != len(signs):
+            msg = (
+                f"{len(points)} points but {len(signs)} signs. Give one sign (+/-) for each point."
+            )
+            raise PromptError(msg)
+        if not np.isfinite(points).all():
+            raise PromptError("a prompt point is not a finite number. Delete it and click again.")
+        if self.label < 1:
+            raise PromptError(f"label {self.label}: classes count from 1; 0 is background.")
+        object.__setattr__(self, "points_rc", points)
+        object.__setattr__(self, "is_foreground", signs)
+        object.__setattr__(self, "box_rc", _checked_box(self.box_rc))
+
+    @property
+    def is_empty(self) -> bool:
+        """No positive point and no box: nothing says where the object is."""
+        return not self.is_foreground.any() and self.box_rc is None
+
+    def check_inside(self, shape: tuple[int, ...], where: str = "image") -> None:
+        """Raise PromptError if a point or the box is outside an image of `shape` (H, W, ...)."""
+        height, width = shape[:2]
+        corners = [] if self.box_rc is None else [self.box_rc[:2], self.box_rc[2:]]
+        for row, column in [*self.points_rc, *corners]:
+            if not (-0.5 <= row <= height - 0.5 and -0.5 <= column <= width - 0.5):
+                msg = (
+                    f"{where}: prompt at row {row:g}, column {column:g} is outside the image of "
+                    f"{height} x {width} pixels. Move or delete it."
+                )
+                raise PromptError(msg)
+
+
+def _checked_box(box_rc: Any) -> NDArray[np.float64] | None:
+    if box_rc is None:
+        return None
+    box = frozen(np.reshape(box_rc, -1), np.float64)
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+        found = np.round(box, 1).tolist()
+        msg = f"box {found}: expected row0 < row1 and column0 < column1. Draw it again."
+        raise PromptError(msg)
+    return box
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """Saliency, (H, W) float32 in [0, 1]."""
+
+    values: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", frozen(self.values, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An annotated image: (H, W, 3) uint8, its objects, and their mask (H, W) int32 where known."""
+
+    name: str
+    image: Image
+    objects: tuple[Prompts, ...]
+    mask: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            msg = f"{self.name}: {self.image.dtype} {self.image.shape}, expected uint8 (H, W, 3)."
+            raise InputError(msg)
+        if self.mask is not None and self.mask.shape != self.image.shape[:2]:
+            msg = (
+                f"{self.name}: mask of {self.mask.shape} for an image of {self.image.shape[:2]}. "
+                "Export the mask at the size of its image."
+            )
+            raise InputError(msg)
+        for prompts in self.objects:
+            prompts.check_inside(self.image.shape, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What a prompter answers: objects to ask the segmenter for, and the map if it has one.
+
+    Attributes
+    ----------
+    agreement : dict of int to float
+        Of the references about this image, by class, in [0, 1]; empty if it is not known.
+    answer : Segmentation or None
+        The masks, from a prompter that asks the segmenter itself or needs none; labels number the
+        objects, and who asked for classes gets them from these numbers.
+    """
+
+    objects: tuple[Prompts, ...]
+    heat_map: HeatMap | None = None
+    agreement: Mapping[int, float] = field(default_factory=dict)
+    answer: Segmentation | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The segmenter's answers for one object, best first not implied.
+
+    Attributes
+    ----------
+    masks : (M, H, W) bool
+    scores : (M,) float32
+        The model's own estimate of the IoU, in [0, 1].
+    logits : (M, h, w) float32
+        Low-resolution logits, to be given back as a mask prompt.
+    """
+
+    masks: BoolArray
+    scores: FloatArray
+    logits: FloatArray
+
+    @property
+    def best(self) -> int:
+        """Index of the highest score."""
+        return int(np.argmax(self.scores))
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Joined result of one image.
+
+    Attributes
+    ----------
+    labels : (H, W) int32
+        0 is background; k is `objects[k - 1]` for instances, the object's class for a union.
+    scores : (N,) float32
+        Confidence of each object.
+    agreement : dict of int to float
+        As of the Proposal that it was made from.
+    """
+
+    labels: IntArray
+    scores: FloatArray
+    objects: tuple[Prompts, ...]
+    heat_map: HeatMap | None = None
+    agreement: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", frozen(self.labels, np.int32))
+        object.__setattr__(self, "scores", frozen(self.scores, np.float32))
+
+    @property
+    def score(self) -> float:
+        """Confidence of the image: the mean over its objects; 0 if none was found."""
+        return float(self.scores.mean()) if len(self.scores) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One 2-D image that is read when asked for.
+
+    Attributes
+    ----------
+    name : str
+        Stem of the file; all planes of one stack share it.
+    index : tuple of int
+        Place in the stack, () for a lone image.
+    stack_shape : tuple of int
+        Lengths of the stack axes that `index` runs over, () for a lone image.
+    read : callable
+        Returns the raw pixels, (H, W) or (H, W, C), in the file's own dtype.
+    path : Path or None
+    axes : str
+        Letters of the file's axes, where they were given by hand: its mask may need them, too.
+    kind : (shape, dtype) or None
+        Shape of the pixels and kind of the stored numbers, where the header tells them.
+    """
+
+    name: str
+    index: tuple[int, ...]
+    read: Callable[[], NDArray[Any]]
+    stack_shape: tuple[int, ...] = ()
+    path: Path | None = None
+    axes: str = ""
+    kind: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+
+    @property
+    def label(self) -> str:
+        """Unique name within a data set: `name`, or `name[3]` inside a stack."""
+        return self.name + "".join(f"[{i}]" for i in self.index)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a job: `done` of `total` (0: unknown), and what just happened."""
+
+    done: int
+    total: int
+    message: str = ""
+    data: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+Job: TypeAlias = Generator[Step, None, R]
+"""Long work: yields Steps, returns its result. Close it to cancel; it cleans up in `finally`."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time that nobody would call too exact.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def run(job: Job[R], on_step: Callable[[Step], None] | None = None) -> R:
+    """Drive a job to its end and return its result.
+
+    Parameters
+    ----------
+    job : generator of Step
+    on_step : callable, optional
+        Called with each Step, in the caller's thread.
+    """
+    try:
+        while True:
+            step = next(job)
+            if on_step is not None:
+                on_step(step)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        job.close()
+
+
+def map_progress(job: Job[R], change: Callable[[Step], Step]) -> Job[R]:
+    """Relay a job, each of its Steps changed; it is closed when this is."""
+    try:
+        while True:
+            yield change(next(job))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        job.close()
+
+
+@runtime_checkable
+class Prompter(Protocol):
+    """Answers where the objects of the references are in another image."""
+
+    name: str
+
+    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+        """Prompts for an image, in its own pixels.
+
+        Parameters
+        ----------
+        references : sequence of Reference
+            Empty: those given at the start.
+        image : (H, W, 3) uint8
+
+        Raises
+        ------
+        PromptError
+            No reference, or none that shows an object.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainablePrompter(Prompter, Protocol):
+    """A prompter that learns from the references first."""
+
+    def fit(self, references: Sequence[Reference], settings: Any) -> Job[Any]:
+        """Learn; a job."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Turns prompts into masks."""
+
+    name: str
+
+    def candidates(
+        self,
+        image: Image,
+        objects: Sequence[Prompts],
+        *,
+        multimask: bool = True,
+        logits: Sequence[FloatArray | None] | None = None,
+    ) -> list[Candidates]:
+        """Masks and confidences for each object, in the order of `objects`."""
+        ...
+
+    def segment(
+        self, image: Image, objects: Sequence[Prompts], *, settings: Any = None
+    ) -> Segmentation:
+        """The best mask of each object, joined; `settings` is a SegmentSettings."""
+        ...

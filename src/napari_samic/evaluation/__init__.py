@@ -1,0 +1,1 @@
+"""What a segmentation is worth: metrics, matching of objects, doubtful results."""

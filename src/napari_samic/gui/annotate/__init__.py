@@ -1,0 +1,1 @@
+"""The step Annotate: points and boxes to masks, live."""

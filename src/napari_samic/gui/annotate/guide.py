@@ -1,0 +1,60 @@
+"""What the user may do next, in one or two sentences. Plain Python: knows no Qt, no napari."""
+
+from __future__ import annotations
+
+from napari_samic.gui.annotate.keys import text
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.objects import Item
+
+DOUBTFUL = 0.7
+"""Confidence below which a mask that clicks no longer change is not called done."""
+_NEW, _SIGN, _CYCLE = text("new"), text("sign"), text("cycle")
+
+
+def what_next(state: Annotator, *, has_image: bool, is_flat: bool, has_model: bool) -> str:
+    """Say what to do next.
+
+    Parameters
+    ----------
+    has_image : bool
+        An image layer is chosen.
+    is_flat : bool
+        The screen shows one of its slices, in 2-D.
+    has_model : bool
+        A segmenter is loaded.
+    """
+    if not has_image:
+        return "Open an image, or try File > Open Sample > SAMIC sample scenes."
+    if not is_flat or state.page is None:
+        return "Show a single slice: 2-D view, last two axes."
+    if state.message:
+        return state.message
+    item = state.page.item()
+    if item is None:
+        which = "the next object" if state.page.items else "an object"
+        return f"Click on {which} in the image, or draw a box around it."
+    if not has_model:
+        return "The model is being loaded. Click on; masks follow."
+    return _about(item)
+
+
+def _about(item: Item) -> str:
+    if not item.is_askable:
+        return "Negative clicks only take away. Add a positive click or a box."
+    if item.answer is None:
+        return "Drawing the mask ..."
+    if item.mask is not None and not item.mask.area_px:
+        return "The model found nothing there. Click on another part of the object, or draw a box."
+    if item.is_steady():
+        if (item.score or 0.0) < DOUBTFUL:
+            return (
+                "Further clicks change little, and the model stays unsure. Draw a box around the "
+                f"object, try {_CYCLE}: other masks; or press {_NEW} for the next object."
+            )
+        return f"Further clicks change little. Press {_NEW} and click on the next object."
+    if len(item.scores) < 2:
+        return (
+            f"Does the mask fit? Then press {_NEW} for the next object. Else click on what is "
+            f"missing; press {_SIGN} and click on what is too much; or try {_CYCLE}: other masks."
+        )
+    return f"Go on until the confidence stays the same, or press {_NEW} for the next object."

@@ -1,0 +1,312 @@
+"""Our own layers over the chosen image: clicks, boxes, masks, hints; drawn from a page, read back.
+
+The page is the truth: layers show the current slice of it, and what the user does to them is read
+as a whole, so that dragging, deleting and pasting need no code of their own. A layer that the user
+deletes is made again when it is needed. Must not know jobs, models or what a verb does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from napari_samic.gui.canvas import style
+from napari_samic.gui.canvas.owned_layers import (
+    OURS,
+    OwnedLayers,
+    draw_points,
+    next_point,
+    point_rows,
+    points_layer,
+)
+from napari_samic.gui.canvas.style import POSITIVE
+from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.session.jobs import Hint
+from napari_samic.gui.state.classes import Classes
+from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.state.objects import Box, Point
+
+
+class Stage(OwnedLayers):
+    """See the module.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    image : napari.layers.Image
+    pixels : Pixels
+        Of `image`.
+    on_points, on_boxes : callable
+        Called when the user changed the points or boxes.
+
+    Attributes
+    ----------
+    sign : bool
+        Of the next click.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        image: Any,
+        pixels: Pixels,
+        *,
+        on_points: Callable[[], None],
+        on_boxes: Callable[[], None],
+    ) -> None:
+        super().__init__(viewer)
+        self.image, self.pixels = image, pixels
+        self.sign = True
+        self.on_new: Callable[[Any], None] = lambda _layer: None
+        self._heard = {"clicks": on_points, "boxes": on_boxes}
+        self._resting = False
+        self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
+        self._has_drawn = False
+        self._colours: dict[int, str] = {}
+        self._tints: tuple[str, ...] = ()
+        self._painted: tuple[Any, ...] = ()
+
+    # --- where
+
+    def index(self) -> tuple[int, ...] | None:
+        """The slice on the screen; None if it is not the last two axes, flat, of this image."""
+        dims, ndim = self.viewer.dims, self.viewer.dims.ndim
+        if dims.ndisplay != 2 or tuple(dims.displayed) != (ndim - 2, ndim - 1):
+            return None
+        place = np.round(self.image.world_to_data(dims.point)[:-2]).astype(int)
+        found = tuple(int(i) for i in place)
+        stack = self.pixels.stack_shape
+        inside = all(0 <= i < n for i, n in zip(found, stack, strict=True))
+        return found if inside else None
+
+    # --- layers
+
+    def ensure(self) -> None:
+        """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
+        made = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
+        active = self.viewer.layers.selection.active
+        make = {"masks": self._make_masks, "boxes": self._make_boxes, "clicks": self._make_clicks}
+        for kind in made:
+            layer = make[kind]()
+            self.layers[kind] = layer
+            if layer not in self.viewer.layers:
+                self.viewer.add_layer(layer)
+            if kind in self._heard:
+                layer.events.data.connect(self._on_data)
+            self.on_new(layer)
+        if set(self._heard) & set(made):
+            self._has_drawn = False
+        if "clicks" in made:
+            self.use_points(self.sign)
+        if made and self._resting and active in self.viewer.layers:
+            self.viewer.layers.selection.active = active
+
+    def _make_masks(self) -> Any:
+        from napari.layers import Labels
+
+        shape = (*self.pixels.stack_shape, *self.pixels.shape)
+        mark = {OURS: self.pixels.name}
+        for known in self.viewer.layers:  # of the time before the user looked at another image
+            if known.metadata.get(OURS) == self.pixels.name and known.data.shape == shape:
+                return known
+        layer = Labels(
+            style.sparse(shape),
+            name=f"{self.pixels.name} masks",
+            opacity=0.55,
+            metadata=mark,
+            **style.frame(self.image, self.pixels.factor),
+        )
+        layer.editable = False
+        self._colours, self._painted = style.palette({}, Classes()), ()
+        layer.colormap = style.colormap(self._colours)  # compiles napari's painter now, not later
+        return layer
+
+    def _make_boxes(self) -> Any:
+        from napari.layers import Shapes
+
+        width = max(1.0, max(self.pixels.shape) / 200)
+        return Shapes(
+            ndim=len(self._index) + 2,
+            name=f"{self.pixels.name} boxes",
+            edge_color=POSITIVE,
+            face_color="transparent",
+            edge_width=width,
+            opacity=0.9,
+            features={"object": np.zeros(0, int)},
+            **style.frame(self.image, self.pixels.factor),
+        )
+
+    def _make_clicks(self) -> Any:
+        return points_layer(
+            f"{self.pixels.name} clicks",
+            len(self._index) + 2,
+            size=max(3.0, max(self.pixels.shape) / 45),
+            **style.frame(self.image, self.pixels.factor),
+        )
+
+    # --- to the layers
+
+    def aim(self, number: int) -> None:
+        """Let the next click and the next box be of an object, before all else is drawn."""
+        for kind in ("clicks", "boxes"):
+            if self.has(kind):
+                defaults = dict(self.layers[kind].feature_defaults.iloc[0])
+                if int(defaults["object"]) != number:
+                    self.layers[kind].feature_defaults = {**defaults, "object": number}
+
+    def show(self, page: Page, index: tuple[int, ...], classes: Classes) -> None:
+        """Draw everything of a page that is not drawn already."""
+        self._index, self._has_drawn = index, True
+        self.show_prompts(page, classes)
+        self.show_masks(page, classes)
+
+    def show_prompts(self, page: Page, classes: Classes) -> None:
+        """Draw clicks and boxes; the current object's are bright."""
+        with self.silent():
+            if self.has("clicks"):
+                self._draw_points(self.layers["clicks"], page)
+            if self.has("boxes"):
+                self._draw_boxes(self.layers["boxes"], page, classes)
+
+    def _draw_points(self, layer: Any, page: Page) -> None:
+        rows = [(item.number, point) for item in page.items for point in item.points]
+        coordinates = np.array([(*self._index, p[0], p[1]) for _, p in rows], float)
+        coordinates = coordinates.reshape(-1, len(self._index) + 2)
+        numbers = np.array([n for n, _ in rows], int)
+        signs = np.array([p[2] for _, p in rows], bool)
+        faces = style.faces(numbers == page.current, signs)
+        draw_points(layer, coordinates, numbers, signs, faces)
+        next_point(layer, self.sign, page.current)
+
+    def _draw_boxes(self, layer: Any, page: Page, classes: Classes) -> None:
+        items = [item for item in page.items if item.box is not None]
+        wanted = [style.corners(item.box, self._index) for item in items if item.box is not None]
+        tints = tuple(style.tint(item.number, item.label, classes) for item in items)
+        numbers = [item.number for item in items]
+        same = len(wanted) == layer.nshapes and all(
+            np.array_equal(a, b) for a, b in zip(wanted, layer.data, strict=True)
+        )
+        if int(layer.feature_defaults["object"].iloc[0]) != page.current:
+            layer.feature_defaults = {"object": page.current}
+        if same and self._tints == tints and list(layer.features["object"]) == numbers:
+            return
+        self._tints = tints
+        if not same:
+            layer.selected_data = set()
+            layer.data = []
+            if wanted:
+                layer.add_rectangles(wanted)
+        layer.features = {"object": np.array(numbers, int)}
+        if items:
+            layer.edge_color = list(tints)
+            layer.face_color = [(0.0, 0.0, 0.0, 0.0)] * len(items)
+        layer.selected_data = set()
+
+    def show_masks(self, page: Page, classes: Classes) -> None:
+        """Paint the masks of the current slice, each in the colour of its class."""
+        if not self.has("masks"):
+            return
+        layer = self.layers["masks"]
+        colours = style.palette({item.number: item.label for item in page.items}, classes)
+        if colours != self._colours:
+            self._colours = colours
+            layer.colormap = style.colormap(colours)
+        masks = page.painted()
+        if self._painted != (self._index, masks):  # cutouts compare by identity
+            self._painted = (self._index, masks)
+            labels = page.labels()
+            if labels.any() or np.any(layer.data[self._index]):  # a zero written takes memory too
+                layer.data[self._index] = labels
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def show_hint(self, hint: Hint | None) -> None:
+        """Show or remove the overlay of what the encoder sees, with a dot at the next click."""
+        if hint is None:
+            self.remove("hints")
+            return
+        picture = style.with_dot(hint)
+        if self.has("hints"):
+            self.layers["hints"].data = picture
+            return
+        from napari.layers import Image
+
+        flat = style.flat_frame(self.image, self.pixels.factor)
+        name = f"{self.pixels.name} hints"
+        layer = Image(picture, rgb=True, name=name, opacity=0.6, metadata={OURS: True}, **flat)
+        self.insert("hints", layer, self.image)
+
+    def has_drawn(self, index: tuple[int, ...]) -> bool:
+        """Whether the layers hold the prompts of this slice, not still those of another."""
+        return self._has_drawn and index == self._index
+
+    # --- from the layers
+
+    def _on_data(self, event: Any) -> None:
+        for kind, heard in self._heard.items():
+            if self.is_edit(event) and self.layers.get(kind) is event.source:
+                heard()
+
+    def points(self) -> list[tuple[int, Point]]:
+        """What the clicks layer holds: the object's number and the point.
+
+        Not those of another slice, which stay in the layer until the new one is drawn.
+        """
+        here = self.index()
+        return [(n, p) for at, n, p in point_rows(self.layers["clicks"]) if _is_on(here, at)]
+
+    def boxes(self) -> list[tuple[int, Box]]:
+        """What the boxes layer holds for the shown slice; of any shape its bounds."""
+        layer, here = self.layers["boxes"], self.index()
+        out: list[tuple[int, Box]] = []
+        for corners, number in zip(layer.data, layer.features["object"], strict=True):
+            flat = np.asarray(corners, float)[:, -2:]
+            (r0, c0), (r1, c1) = flat.min(0), flat.max(0)
+            if _is_on(here, corners[0]):
+                out.append((int(number), (float(r0), float(c0), float(r1), float(c1))))
+        return out
+
+    # --- tools
+
+    def use_points(self, sign: bool) -> None:
+        """Let the next click be a positive or negative point."""
+        self.sign = sign
+        layer = self.layers["clicks"]
+        with self.silent():
+            layer.selected_data = set()
+            next_point(layer, self.sign)
+            if not self._resting:
+                self.viewer.layers.selection.active = layer
+                layer.mode = "add"
+
+    def use_boxes(self) -> None:
+        """Let the next drag be a box."""
+        layer = self.layers["boxes"]
+        self.viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+
+    def rest(self, on: bool) -> None:
+        """While another step is shown, clicks on the image make no prompts."""
+        self._resting = on
+        for kind in self._heard:
+            if on and self.has(kind):
+                self.layers[kind].mode = "pan_zoom"
+
+    def release(self, *, remove: bool) -> None:
+        """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
+        self._quiet = True
+        self.show_hint(None)
+        for kind in self._heard:
+            if not self.has(kind):
+                continue
+            layer = self.layers[kind]
+            layer.events.data.disconnect(self._on_data)
+            layer.mode = "pan_zoom"
+            if remove:
+                self.viewer.layers.remove(layer)
+
+
+def _is_on(here: tuple[int, ...] | None, at: Any) -> bool:
+    """Whether a place of the whole stack is on this slice."""
+    return here is None or tuple(np.round(at[:-2]).astype(int)) == here

@@ -1,0 +1,73 @@
+"""The list of objects: number, class, confidence, clicks, time. A view: knows no jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+from napari_samic.gui.state.classes import Classes
+from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.state.objects import Item
+
+COLUMNS = ("#", "Class", "Score", "Clicks", "Time")
+
+
+class ObjectTable(QTableWidget):
+    """See the module; `select` is called with the number of a row that was clicked."""
+
+    def __init__(self, select: Callable[[int], None]) -> None:
+        super().__init__(0, len(COLUMNS))
+        self._select = select
+        self.setHorizontalHeaderLabels(COLUMNS)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setShowGrid(False)
+        self.setMinimumHeight(110)
+        across, down = self.horizontalHeader(), self.verticalHeader()
+        if across is not None and down is not None:
+            across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            across.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+            across.setHighlightSections(False)
+            down.hide()
+            down.setDefaultSectionSize(22)
+        self.cellClicked.connect(self._clicked)
+
+    def show_page(self, page: Page | None, classes: Classes) -> None:
+        """Show the objects of a page; cells that stay the same are left alone."""
+        items = () if page is None else page.items
+        self.setRowCount(len(items))
+        selected = -1
+        for row, item in enumerate(items):
+            if page is not None:
+                self._show_row(row, item, page, classes)
+                selected = row if item.number == page.current else selected
+        if selected < 0:
+            self.clearSelection()
+        elif self.currentRow() != selected or not self.selectedItems():
+            self.selectRow(selected)
+            if (cell := self.item(selected, 0)) is not None:
+                self.scrollToItem(cell)
+
+    def _show_row(self, row: int, item: Item, page: Page, classes: Classes) -> None:
+        effort, style = page.effort(item.number), classes.style(item.label)
+        score = "..." if item.score is None else f"{item.score:.2f}"
+        texts = (str(item.number), style.name, score, str(effort.clicks), f"{effort.seconds:.0f} s")
+        for column, text in enumerate(texts):
+            cell = self.item(row, column)
+            if cell is None:
+                cell = QTableWidgetItem()
+                self.setItem(row, column, cell)
+            if cell.text() != text:
+                cell.setText(text)
+            if column == 1:
+                cell.setForeground(QColor(style.colour))
+
+    def _clicked(self, row: int, _column: int) -> None:
+        cell = self.item(row, 0)
+        if cell is not None:
+            self._select(int(cell.text()))

@@ -1,0 +1,373 @@
+"""The Annotate step on its viewer: wiring only.
+
+Viewer and layers on one side, state and jobs on the other: this room connects them, and lets all
+go when the dock or the viewer closes. Must not decide or compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtWidgets import QScrollArea, QWidget
+
+from napari_samic.core.errors import SamicError
+from napari_samic.gui.annotate import guide, keys
+from napari_samic.gui.annotate.chooser import Chooser
+from napari_samic.gui.annotate.dialogs import Dialogs
+from napari_samic.gui.annotate.layers import Stage
+from napari_samic.gui.annotate.view import AnnotatePanel
+from napari_samic.gui.canvas.repaint import Stillness
+from napari_samic.gui.data import autosave, layer_choice, provenance, trusted_files
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.runner import jobs
+from napari_samic.gui.runner.jobs import notify_errors
+from napari_samic.gui.session.session import Bench
+from napari_samic.gui.state.objects import Item
+from napari_samic.gui.widgets.base import Soon, later, scrolled
+
+_PAUSE_MS = 60
+"""A slice is read once it was shown for so long, and encoded where clicks are made."""
+
+
+class AnnotateStep:
+    """Annotate with a segment-anything model: click, look, go on.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    desk : Desk
+    dialogs : Dialogs
+    panel : AnnotatePanel
+    stage : Stage or None
+        Our layers; None while no image is chosen.
+    """
+
+    title = "Annotate"
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
+        self.stage: Stage | None = None
+        self._bound: list[Any] = []
+        self._closed = self._left = self._hinted = False
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
+        self.dialogs = Dialogs(self.widget, self.desk)
+        self.panel = AnnotatePanel(self.verbs())
+        self.chooser = Chooser(self.viewer, self.panel)
+        scrolled(self.panel, self._scroll)
+        self._pause = later(self.widget, _PAUSE_MS, lambda: self.desk.look(encode=not self._left))
+        self._soon = Soon(self.widget, self.redraw)
+        self._still = Stillness(self.widget)
+        self._connect()
+        self.chooser.fill_models()
+        self.panel.model.activated.connect(self._choose_model)
+        self.dialogs.offer_recovery(self.panel)
+        self._fill_images()
+        self._choose_image()
+        self.desk.choose_model(str(self.panel.model.currentData()))
+
+    def enter(self) -> None:
+        """Let clicks make prompts."""
+        self._slice_changed()
+        self._left, was_left = False, self._left
+        if self.stage is not None and was_left:
+            self._pause.start()
+            self.stage.rest(False)
+            tools = self.panel.tools.items()
+            self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
+
+    def leave(self) -> None:
+        """Clicks make no prompts now; layers stay, and answers under way still come."""
+        self._left = True
+        if self.stage is not None:
+            self.stage.rest(True)
+
+    # --- verbs
+
+    def verbs(self) -> dict[str, Callable[..., None]]:
+        """What buttons and keys do, by name."""
+        state = self.desk.state
+        plain: dict[str, Callable[..., None]] = {
+            "new": state.new_object,
+            "previous": lambda: state.step_object(-1),
+            "next": lambda: state.step_object(+1),
+            "delete": state.delete_object,
+            "cycle": state.cycle_mask,
+            "class": lambda: state.set_class(state.classes.after(state.class_here)),
+            "undo": state.undo,
+            "redo": state.redo,
+            "select": state.select,
+            "classed": state.set_class,
+            "reference": self._toggle_reference,
+            "sign": self.toggle_sign,
+            "box": self.toggle_box,
+            "positive": lambda: self.use_tool("positive"),
+            "negative": lambda: self.use_tool("negative"),
+            "draw": lambda: self.use_tool("draw"),
+            "hint": self.toggle_hint,
+        }
+        plain |= self.dialogs.verbs()
+        return {name: notify_errors(act) for name, act in plain.items()}
+
+    def use_tool(self, tool: str) -> None:
+        """Choose what the next click or drag does: "positive", "negative" or "draw"."""
+        if self.stage is None:
+            return
+        self.stage.ensure()
+        self.redraw()
+        if tool == "draw":
+            self.stage.use_boxes()
+        else:
+            self.stage.use_points(tool == "positive")
+        self.panel.show_tool(tool)
+
+    def toggle_sign(self) -> None:
+        """From positive to negative clicks and back; from boxes to clicks."""
+        if self.stage is not None:
+            drawing = self.panel.tools["draw"].isChecked()
+            positive = self.stage.sign if drawing else not self.stage.sign
+            self.use_tool("positive" if positive else "negative")
+
+    def toggle_box(self) -> None:
+        """From clicks to boxes and back."""
+        if self.stage is not None:
+            drawing = self.panel.tools["draw"].isChecked()
+            self.use_tool(("positive" if self.stage.sign else "negative") if drawing else "draw")
+
+    def toggle_hint(self) -> None:
+        """Show or hide what the encoder sees."""
+        self._hinted = not self._hinted
+        self.panel.hint.setChecked(self._hinted)
+        self.desk.show_hint(self._hinted)
+
+    def _toggle_reference(self) -> None:
+        page = self.desk.state.page
+        if page is not None:
+            self.desk.state.use_as_reference(not page.is_reference)
+
+    # --- choosing
+
+    def _choose_model(self) -> None:
+        if name := self.chooser.model(self.dialogs.ask_file, self.desk.state.model):
+            self.desk.choose_model(name)
+
+    def _fill_images(self, _event: Any = None) -> None:
+        """List the image layers; if the chosen one is gone, let it go."""
+        if self._closed:
+            return
+        if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
+            self._leave()
+            self._refresh()
+            self.bench.events.image.emit()
+
+    def choose_layer(self, layer: Any) -> None:
+        """Make an image layer the one that is annotated."""
+        self._enter(layer, (layer,))
+        self.chooser.fill_images(layer)
+        self._refresh()
+
+    def _choose_image(self) -> None:
+        if (layer := self.chooser.image()) is not None:
+            self._enter(layer, (layer,))
+            self.chooser.fill_colours(layer)
+        self._refresh()
+
+    def _choose_colours(self, _event: Any = None) -> None:
+        layers = self.panel.channels.currentData()
+        if self.stage is not None and layers:
+            self._enter(self.stage.image, layers)
+
+    def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
+        self._leave()
+        try:
+            pixels = self.bench.names.open(image, layers)
+        except SamicError as error:
+            jobs.show(error)
+            return
+        self.stage = Stage(
+            self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
+        )
+        self.bench.layer, self.bench.pixels = image, pixels
+        self.stage.on_new = self._bind
+        self.stage.rest(self._left)
+        image.events.data.connect(self._choose_colours)  # other pixels: begin anew
+        self.stage.ensure()
+        self.panel.show_tool("positive")
+        self._slice_changed()
+        self.bench.events.image.emit()
+
+    def _leave(self, *, remove: bool = True) -> None:
+        stage, self.stage = self.stage, None  # first: removing layers comes back here
+        if stage is not None:
+            stage.image.events.data.disconnect(self._choose_colours)
+            keys.release(self._bound)
+            self._bound.clear()
+            stage.release(remove=remove)
+            self.desk.leave()
+            self.bench.layer = self.bench.pixels = None
+
+    # --- viewer to state
+
+    def _connect(self) -> None:
+        state, desk = self.desk.state.events, self.desk.events
+        state.answer.connect(self._answered)
+        for signal in (state.page, state.prompts, state.classes):
+            signal.connect(self._state_changed)
+        desk.asked.connect(self._still.begin)
+        desk.answered.connect(self._still.end)
+        desk.hint.connect(self._show_hint)
+        desk.status.connect(self._refresh)
+        self.panel.image.activated.connect(lambda _: self._choose_image())
+        self.panel.channels.activated.connect(lambda _: self._choose_colours())
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
+            (layers.inserted, self._inserted),
+            (layers.removed, self._fill_images),
+            (layers.reordered, self._fill_images),
+            (dims.point, self._slice_changed),
+            (dims.ndisplay, self._slice_changed),
+            (dims.order, self._slice_changed),
+        ]
+        for event, slot in self._wires:
+            event.connect(slot)
+        for layer in self.viewer.layers:
+            layer.events.name.connect(self._fill_images)
+        self.bench.choose_layer = self.choose_layer
+        self.bench.events.project.connect(self._project_changed)
+        self.bench.events.image.connect(self._image_changed)
+
+    def _inserted(self, event: Any) -> None:
+        event.value.events.name.connect(self._fill_images)
+        self._fill_images()
+        if self.stage is None and not self._closed and layer_choice.image_layers(self.viewer):
+            self._choose_image()
+
+    def _slice_changed(self, _event: Any = None) -> None:
+        if self.stage is None or self._closed:
+            return
+        index = self.stage.index()
+        if index is None:
+            self.desk.leave()
+        elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
+            self.desk.show(self.stage.pixels, index)
+            self._pause.start()
+        self._refresh()
+
+    def _on_points(self) -> None:
+        if self.stage is not None and self.desk.pixels is not None:
+            known = [(i.number, p) for i in self._undrawn() for p in i.points]
+            self.desk.state.replace_points([*known, *self.stage.points()])
+
+    def _on_boxes(self) -> None:
+        if self.stage is not None and self.desk.pixels is not None:
+            known = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
+            self.desk.state.replace_boxes([*known, *self.stage.boxes()])
+
+    def _undrawn(self) -> Sequence[Item]:
+        """What is on the shown slice while the layers hold what was shown before it."""
+        page, stage = self.desk.state.page, self.stage
+        if page is None or stage is None or stage.has_drawn(self.desk.index):
+            return ()
+        return page.items
+
+    # --- state to viewer
+
+    def _state_changed(self) -> None:
+        page = self.desk.state.page
+        if self.stage is not None and page is not None:
+            self.stage.aim(page.current)
+        self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
+
+    def redraw(self) -> None:
+        """Draw the shown image's page, and all of the panel."""
+        page = self.desk.state.page
+        if self._closed:
+            return
+        if self.stage is not None and page is not None:
+            self.stage.show(page, self.desk.index, self.desk.state.classes)
+        self._refresh()
+
+    def _answered(self) -> None:
+        page = self.desk.state.page
+        if self.stage is not None and page is not None:
+            self.stage.ensure()
+            self.stage.show_masks(page, self.desk.state.classes)
+        self._refresh()
+
+    def _show_hint(self) -> None:
+        if self.stage is not None:
+            self.stage.show_hint(self.desk.hint)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._closed:
+            return
+        state, stage = self.desk.state, self.stage
+        self.panel.show_state(state)
+        self.panel.status.setText(self.desk.status)
+        self.panel.hint.setEnabled(self.desk.can_hint)
+        self.panel.guide.setText(
+            guide.what_next(
+                state,
+                has_image=stage is not None,
+                is_flat=stage is not None and stage.index() is not None,
+                has_model=self.desk.segmenter is not None,
+            )
+        )
+
+    def _project_changed(self) -> None:
+        if (project := self.bench.project) is not None:
+            name = autosave.model_of(project.notes)
+            if name and name != self.desk.state.model and self.chooser.offers(name):
+                self.desk.choose_model(name)
+            self._bring_back(project)
+            self.redraw()
+
+    def _image_changed(self) -> None:
+        if (project := self.bench.project) is not None:
+            self._note_images(project)
+
+    def _bring_back(self, project: Project) -> None:
+        """Open the project's images; one without images takes those that are here."""
+        try:
+            layer = provenance.bring_back(
+                self.viewer, self.bench.names, project, self.bench.ask_images
+            )
+        except SamicError as error:
+            jobs.show(error)
+            return
+        if layer is not None and layer is not self.bench.layer:
+            self.choose_layer(layer)
+        self._note_images(project)
+
+    def _note_images(self, project: Project) -> None:
+        known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
+        provenance.note_images(project.notes, known, self.bench.layer)
+        trusted_files.remember(path for layer in known for path in provenance.files_of(layer))
+        self.desk.keeper.note()
+
+    def _bind(self, layer: Any) -> None:
+        keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})
+        self._bound.append(layer)
+
+    # --- the end
+
+    def release(self) -> None:
+        """Let go of the viewer: no key and no callback of ours is left."""
+        if self._closed:
+            return
+        self._leave(remove=False)
+        self._closed = True
+        self._still.end()
+        self.disconnect()
+        for layer in self.viewer.layers:
+            layer.events.name.disconnect(self._fill_images)
+
+    def disconnect(self) -> None:
+        """Take our callbacks off the viewer, without touching any widget."""
+        for event, slot in self._wires:
+            event.disconnect(slot)

@@ -1,0 +1,276 @@
+"""The Annotate step as the user sees it: builds the widgets, shows the state, passes verbs on.
+
+A view: it decides nothing. Must not know jobs, layers or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_samic.gui.annotate import keys
+from napari_samic.gui.annotate.confidence_bar import ConfidenceBar
+from napari_samic.gui.annotate.object_table import ObjectTable
+from napari_samic.gui.canvas.style import NEGATIVE, POSITIVE
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.classes import ClassStyle
+
+Verbs = Mapping[str, Callable[..., None]]
+
+
+class AnnotatePanel(QWidget):
+    """See the module.
+
+    Parameters
+    ----------
+    verbs : mapping of str to callable
+        Those of `keys.KEYS`, and: positive, negative, draw, select, classed, new_class, style,
+        save, load, restore, discard.
+    """
+
+    def __init__(self, verbs: Verbs) -> None:
+        super().__init__()
+        self.verbs = verbs
+        self._classes_shown: list[tuple[int, ClassStyle]] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 6, 8, 6)
+        layout.setSpacing(8)
+        for part in (
+            self._recovery_bar(), self._choices(), self._guide(), self._tools(), self._confidence(),
+            self._objects(), self._classes(), self._files(),
+        ):  # fmt: skip
+            layout.addWidget(part)
+        layout.setStretchFactor(self.table, 1)
+
+    # --- building
+
+    def _recovery_bar(self) -> QWidget:
+        self.recovery = QFrame()
+        self.recovery.setFrameShape(QFrame.Shape.StyledPanel)
+        self.recovery_text = _wrapped()
+        row = QHBoxLayout()
+        row.addWidget(self._button("Restore", "restore"))
+        row.addWidget(self._button("Discard", "discard"))
+        column = QVBoxLayout(self.recovery)
+        column.addWidget(self.recovery_text)
+        column.addLayout(row)
+        self.recovery.hide()
+        return self.recovery
+
+    def _choices(self) -> QWidget:
+        self.image, self.channels, self.model = QComboBox(), QComboBox(), QComboBox()
+        for box in (self.image, self.channels, self.model):
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.status = QLabel()
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        part = QWidget()
+        form = QFormLayout(part)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("Colours", self.channels)
+        form.addRow("Model", self.model)
+        form.addRow(self.status)
+        self.choices = form
+        return part
+
+    def _guide(self) -> QWidget:
+        self.guide = _wrapped()
+        self.guide.setMinimumHeight(84)
+        self.guide.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.guide.setStyleSheet(
+            "QLabel { background: rgba(53, 184, 255, 40); border-radius: 4px; padding: 6px; }"
+        )
+        self.guide.setToolTip(
+            "Keys, while one of the layers of this dock is active:\n" + keys.table()
+        )
+        return self.guide
+
+    def _tools(self) -> QWidget:
+        self.tools = {
+            "positive": self._tool("Positive", "positive", "sign", _dot(POSITIVE)),
+            "negative": self._tool("Negative (Q)", "negative", "sign", _dot(NEGATIVE)),
+            "draw": self._tool("Box (W)", "draw", "box", _dot(POSITIVE, square=True)),
+        }
+        self._exclusive = QButtonGroup(self)
+        part = QWidget()
+        grid = QGridLayout(part)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for column, button in enumerate(self.tools.values()):
+            self._exclusive.addButton(button)
+            grid.addWidget(button, 0, column)
+        self.hint = self._tool("Hints (H)", "hint", "hint")
+        for column, button in enumerate(
+            (self._button("Undo", "undo"), self._button("Redo", "redo"), self.hint)
+        ):
+            grid.addWidget(button, 1, column)
+        return part
+
+    def _confidence(self) -> QWidget:
+        part = QWidget()
+        column = QVBoxLayout(part)
+        column.setContentsMargins(0, 0, 0, 0)
+        self.confidence = ConfidenceBar()
+        self.cycle = self._button("Other mask", "cycle")
+        column.addWidget(self.confidence)
+        column.addWidget(self.cycle)
+        return part
+
+    def _objects(self) -> QWidget:
+        part = QWidget()
+        grid = QGridLayout(part)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.table = ObjectTable(self.verbs["select"])
+        grid.addWidget(self.table, 0, 0, 1, 4)
+        for column, (name, verb) in enumerate(
+            (("New", "new"), ("Prev", "previous"), ("Next", "next"), ("Delete", "delete"))
+        ):
+            grid.addWidget(self._button(name, verb), 1, column)
+        self.totals = QLabel()
+        grid.addWidget(self.totals, 2, 0, 1, 4)
+        return part
+
+    def _classes(self) -> QWidget:
+        part = QWidget()
+        row = QHBoxLayout(part)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.classes = QComboBox()
+        self.classes.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.classes.setToolTip(f"Class of the object, and of new ones ({keys.text('class')}).")
+        self.classes.activated.connect(
+            lambda i: self.verbs["classed"](int(self.classes.itemData(i)))
+        )
+        row.addWidget(QLabel("Class"))
+        row.addWidget(self.classes, 1)
+        for name, verb, tip in (
+            ("Add", "new_class", "Make another class"),
+            ("Name", "rename", "Give the class another name"),
+            ("Colour", "recolour", "Give the class another colour"),
+        ):
+            button = self._button(name, verb)
+            button.setToolTip(tip)
+            row.addWidget(button)
+        return part
+
+    def _files(self) -> QWidget:
+        part = QWidget()
+        grid = QGridLayout(part)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.reference = self._tool("Use as reference", "reference", "reference")
+        self.reference.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        grid.addWidget(self.reference, 0, 0, 1, 2)
+        for column, (name, verb, tip) in enumerate(
+            (
+                ("Save ...", "save", "Prompts and label images, into a folder; replaces nothing"),
+                ("Load ...", "load", "A prompt file (JSON)"),
+            )
+        ):
+            button = self._button(name, verb)
+            button.setToolTip(tip)
+            grid.addWidget(button, 1, column)
+        return part
+
+    def _button(self, name: str, verb: str) -> QPushButton:
+        key = keys.text(verb) if verb in keys.KEYS else ""
+        button = QPushButton(f"{name} ({key})" if len(key) == 1 else name)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setToolTip(f"{keys.KEYS[verb][1]} ({key})" if key else name)
+        button.clicked.connect(lambda: self.verbs[verb]())
+        return button
+
+    def _tool(self, name: str, verb: str, key: str, icon: QIcon | None = None) -> QPushButton:
+        button = QPushButton(name)
+        button.setCheckable(True)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        if icon is not None:
+            button.setIcon(icon)
+        button.setToolTip(f"{keys.KEYS[key][1]} ({keys.text(key)})")
+        button.clicked.connect(lambda: self.verbs[verb]())
+        return button
+
+    # --- showing
+
+    def show_tool(self, tool: str) -> None:
+        """Mark the tool that the next click or drag uses."""
+        self.tools[tool].setChecked(True)
+
+    def show_recovery(self, text: str) -> None:
+        """Offer to restore; "" hides the offer."""
+        self.recovery_text.setText(text)
+        self.recovery.setVisible(bool(text))
+
+    def show_state(self, state: Annotator) -> None:
+        """Show objects, confidence, class and totals of the current image."""
+        page = state.page
+        item = page.item() if page is not None else None
+        steady = item is not None and item.is_steady()
+        self.confidence.show_scores(
+            None if item is None else item.score, () if item is None else item.scores, steady
+        )
+        masks = len(item.answer.masks) if item is not None and item.answer is not None else 0
+        shown = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
+        self.cycle.setText(f"Other mask (C){shown}")
+        self.cycle.setEnabled(masks > 1)
+        self.table.show_page(page, state.classes)
+        self._show_classes(state, item.label if item is not None else state.label)
+        self.reference.setChecked(page is not None and page.is_reference)
+        count = len(state.references)
+        marked = f" ({count} so far)" if count else ""
+        self.reference.setText(f"Use as reference (U){marked}")
+        self.totals.setText(_totals(state))
+
+    def _show_classes(self, state: Annotator, label: int) -> None:
+        wanted = [(n, state.classes.style(n)) for n in state.classes.labels]
+        if wanted != self._classes_shown:
+            self._classes_shown = wanted
+            self.classes.clear()
+            for number, style in wanted:
+                self.classes.addItem(_dot(style.colour, square=True), style.name, number)
+        self.classes.setCurrentIndex(self.classes.findData(label))
+
+
+def _totals(state: Annotator) -> str:
+    if state.page is None or not state.page.items:
+        return "No object yet."
+    effort, count = state.page.effort(), len(state.page.items)
+    return (
+        f"{count} object{'s' * (count != 1)}, {effort.clicks} clicks, {effort.seconds:.0f} s "
+        "on this image"
+    )
+
+
+def _wrapped() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
+
+
+def _dot(colour: str, square: bool = False) -> QIcon:
+    from qtpy.QtGui import QPainter
+
+    picture = QPixmap(14, 14)
+    picture.fill(QColor(0, 0, 0, 0))
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setBrush(QColor(colour))
+    painter.setPen(QColor("#101010"))
+    (painter.drawRect if square else painter.drawEllipse)(2, 2, 10, 10)
+    painter.end()
+    return QIcon(picture)

@@ -1,0 +1,1 @@
+"""How our own layers look, and when they are seen and repainted."""

@@ -1,0 +1,240 @@
+"""Keeps the prompts: after each change in a recovery file or the project's folder; saves, loads.
+
+No file of the user is replaced unasked: only our recovery file, and the prompt file of a project
+that this session began or opened, whose notes also keep what prompt files have no place for: marks
+of references, colours of classes and the model. Knows no Qt and no napari.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_samic.core.errors import InputError, OutputError, SamicError
+from napari_samic.core.types import Job, run
+from napari_samic.gui.data import prompts_io, recovery
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.runner.jobs import Calls, Runner
+from napari_samic.gui.session import jobs
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.io.prompts import PromptFile
+
+KEY = "annotate"
+
+
+class Keeper:
+    """See the module.
+
+    Parameters
+    ----------
+    state : Annotator
+    runner : Runner
+    say : callable
+        Takes a line for the user.
+    is_busy : callable
+        Whether a click is being answered: writing waits for that, until `flush`.
+
+    Attributes
+    ----------
+    project : Project or None
+        Where everything is saved as it changes.
+    on_project : callable
+        Called when a project was begun or opened.
+    unsaved : bool
+        Whether there are prompts that no file of the user's has.
+    """
+
+    def __init__(
+        self,
+        state: Annotator,
+        runner: Runner,
+        say: Callable[[str], None],
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.state, self.runner, self._say, self._is_busy = state, runner, say, is_busy
+        self.project: Project | None = None
+        self.on_project: Callable[[], None] = lambda: None
+        self.unsaved = False
+        self.recovery = recovery.begin()
+        self._inherited: list[Path] = []
+        self._writing = False
+        self._dirty = False
+        state.events.prompts.connect(self._mark_dirty)
+        state.events.classes.connect(self._mark_dirty)
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether anything is annotated."""
+        return any(page.items for page in self.state.pages.values())
+
+    def _mark_dirty(self) -> None:
+        self.unsaved = self._dirty = True
+        if not self._is_busy():
+            self.flush()
+
+    def note(self) -> None:
+        """Notes of the project changed: write them with the prompts."""
+        if self.project is not None:
+            self._dirty = True
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the newest prompts, if they are not written; one write at a time."""
+        if self._writing or not self._dirty:
+            return
+        self._writing, self._dirty = True, False
+        self.runner.start(self._newest(), Calls(on_done=self._written, on_end=self._ended))
+
+    def _written(self, path: Path) -> None:
+        if path != self.recovery and not self._dirty:
+            self.unsaved = False
+        while self._inherited:
+            recovery.discard(self._inherited.pop())
+
+    def _ended(self) -> None:
+        self._writing = False
+        self.flush()
+
+    def begin_project(self, project: Project) -> None:
+        """Keep everything in a new project; prompts that have no project yet go into it."""
+        if self.project is not None:
+            self.state.forget()
+        self._enter(project)
+
+    def open_project(self, project: Project) -> None:
+        """Take over what a project holds, and keep everything there from now on.
+
+        Raises
+        ------
+        OutputError
+            There are prompts that no project has: none is lost.
+        """
+        if self.has_prompts and self.project is None:
+            msg = "there are prompts that were not saved. Save them, or begin a new project first."
+            raise OutputError(msg)
+        if not project.prompts_file.exists():
+            self._begin_anew(project)
+            return
+        self._say(f"Opening {project.folder.name} ...")
+
+        def read(data: PromptFile) -> None:
+            self._begin_anew(project, data)
+
+        self.runner.start(jobs.read_prompts(project.prompts_file), Calls(on_done=read))
+
+    def _begin_anew(self, project: Project, data: PromptFile | None = None) -> None:
+        self.project = None  # what is taken back belongs to no project before it is complete
+        self.state.forget()
+        if data is not None:
+            prompts_io.take(self.state, data)
+        recall(self.state, project.notes)
+        self._enter(project)
+        self._say(f"Opened {project.folder.name}.")
+
+    def _enter(self, project: Project) -> None:
+        self.project = project
+        self._dirty = True
+        self.flush()
+        self.on_project()
+
+    def save(self, folder: Path) -> None:
+        """Write prompts and label images into a folder; nothing there is replaced.
+
+        Raises
+        ------
+        InputError
+            Nothing was annotated.
+        """
+        files, labels = prompts_io.to_files(self.state), prompts_io.to_labels(self.state)
+        if not files:
+            raise InputError("nothing is annotated yet. Click on an object first.")
+        job = jobs.export(folder, files, labels)
+        self.runner.start(job, Calls(on_done=self._saved), title="SAMIC: saving")
+
+    def _saved(self, paths: list[Path]) -> None:
+        self.unsaved = False
+        self._say(f"Saved {len(paths)} files in {paths[0].parent}.")
+
+    def load(self, path: Path) -> None:
+        """Read a prompt file; it replaces the objects of images it names, undo brings them back."""
+        self._read_then(path, lambda: self._mark_dirty())
+
+    def restore(self, path: Path) -> None:
+        """Take over what an earlier session left; its file goes once ours is written."""
+
+        def done() -> None:
+            self._inherited.append(path)
+            self._mark_dirty()
+
+        self._read_then(path, done)
+
+    def _read_then(self, path: Path, after: Callable[[], None]) -> None:
+        def read(data: PromptFile) -> None:
+            count = prompts_io.take(self.state, data)
+            self._say(f"Loaded the prompts of {count} image{'s' * (count != 1)}.")
+            after()
+
+        self.runner.start(jobs.read_prompts(path), Calls(on_done=read))
+
+    def close(self) -> None:
+        """The session ends: what is not saved goes into the project, or is offered again."""
+        keep = self.unsaved and self.has_prompts
+        if keep:
+            try:
+                run(self._newest())
+                keep = self.project is None
+            except SamicError:
+                keep = self.recovery.exists()
+        recovery.end(self.recovery, keep=keep)
+
+    def _newest(self) -> Job[Path]:
+        """Writes everything as it is now."""
+        data = prompts_io.to_file(self.state, all_items=True)
+        if self.project is None:
+            return jobs.write_prompts(self.recovery, data)
+        remember(self.state, self.project.notes)
+        return jobs.write_project(self.project, data)
+
+
+# --- notes of a project
+
+
+def remember(state: Annotator, notes: dict[str, Any]) -> None:
+    """Put it into the notes; what else is there stays."""
+    own = dict(notes.get(KEY, {}))
+    own["references"] = sorted(p.name for p in state.pages.values() if p.is_reference and p.items)
+    own["classes"] = {
+        str(label): {"name": style.name, "colour": style.colour}
+        for label in state.classes.labels
+        if (style := state.classes.style(label))
+    }
+    own["model"] = state.model or own.get("model", "")
+    notes[KEY] = own
+
+
+def recall(state: Annotator, notes: Mapping[str, Any]) -> None:
+    """Take it back; what is damaged is left out, since prompts are what counts."""
+    own = notes.get(KEY)
+    if not isinstance(own, dict):
+        return
+    marked = own.get("references")
+    for name in marked if isinstance(marked, list) else []:
+        if isinstance(name, str) and name in state.pages:
+            state.pages[name].is_reference = True
+    classes = own.get("classes")
+    for number, style in classes.items() if isinstance(classes, dict) else ():
+        if str(number).isdigit() and int(number) > 0 and isinstance(style, dict):
+            label = int(number)
+            state.classes.take({label: str(style.get("name") or f"class {label}")}, {label})
+            if re.fullmatch(r"#[0-9a-fA-F]{6}", str(style.get("colour"))):
+                state.classes.recolour(label, str(style["colour"]))
+    state.events.classes.emit()
+
+
+def model_of(notes: Mapping[str, Any]) -> str:
+    """The model that the project was annotated with; "" if none is known."""
+    own = notes.get(KEY)
+    found = own.get("model") if isinstance(own, dict) else None
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,60 @@
+"""What can be chosen: image layers, their colours, models. Knows layers, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from napari_samic.core.errors import SamicError
+from napari_samic.gui.canvas.owned_layers import OURS
+
+
+def image_layers(viewer: Any) -> list[Any]:
+    """Image layers that can be annotated, the topmost first."""
+    from napari.layers import Image
+
+    return [
+        layer
+        for layer in reversed(viewer.layers)
+        if isinstance(layer, Image) and layer.ndim >= 2 and not layer.metadata.get(OURS)
+    ]
+
+
+def first_choice(viewer: Any) -> Any | None:
+    """The active layer if it is an image, else the topmost image."""
+    found = image_layers(viewer)
+    active = viewer.layers.selection.active
+    return active if active in found else (found[0] if found else None)
+
+
+def colour_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """How an image may be seen: alone, or with the other channels of its shape as colours."""
+    alone = ("this layer", (image,))
+    if image.rgb or image.multiscale:
+        return [alone]
+    alike = [
+        layer
+        for layer in reversed(image_layers(viewer))
+        if not layer.rgb and not layer.multiscale and layer.data.shape == image.data.shape
+    ]
+    if len(alike) not in (2, 3):
+        return [alone]
+    names = " + ".join(str(layer.name) for layer in alike)
+    return [alone, (f"red, green{', blue' * (len(alike) > 2)}: {names}", tuple(alike))]
+
+
+def models() -> list[tuple[str, str]]:
+    """Segmenters by name, and why one can't be used now ("" if it can)."""
+    from napari_samic.models.hub import registry
+
+    out = []
+    for spec in registry.specs():
+        if spec.role == "segmenter":
+            problem = f"not on this machine: run `napari-samic models fetch {spec.name}`"
+            with suppress(SamicError):
+                registry.locate(spec.name)
+                problem = ""
+            out.append((spec.name, problem))
+    known: Sequence[str] = [name for name, _ in out]
+    return out + [(name, "") for name in registry.plugins("segmenters") if name not in known]

@@ -1,0 +1,264 @@
+"""Pixels of the chosen image layer, slice by slice, as models take them.
+
+Reads from what the layer showed when it was chosen, so a layer deleted in the middle of a job does
+no harm. One normalisation for the whole stack, fitted once. Threads may share it. Must not know Qt;
+sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` and `source`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.types import Image, Plane
+from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.paths import list_source, stem_of
+from napari_samic.io.text_files import is_name, writable
+
+FILES = "napari-samic files"
+"""Metadata of a layer that was read from several files: their paths, slice by slice."""
+FILE = "napari-samic file"
+"""Metadata of a layer that we read from one file: its path, as napari's own readers note it."""
+KEPT = 6
+"""RGB images that are kept in memory."""
+LARGEST_PX = 4096 * 4096
+"""Of a multiscale image, the finest level with planes up to this is annotated."""
+SAMPLED = 8
+"""Planes that the normalisation is fitted to."""
+_LONG = 200  # bytes of a name, which leave room for a place in a stack and for endings
+
+
+class Pixels:
+    """See the module.
+
+    Parameters
+    ----------
+    layers : sequence of image layers
+        One; or two or three of one shape, which become red, green and blue.
+    name : str, optional
+        Of the image in prompt files; the default is the file's stem, else the layer's name.
+    by_file : bool
+        A layer of several files, such as a folder: each slice is called by its file.
+
+    Attributes
+    ----------
+    stack_shape : tuple of int
+        () for a lone image.
+    shape : (H, W)
+    factor : float
+        Pixels of the finest level along one of ours; 1 unless multiscale.
+    filed : dict of index to Path
+        Slices of which `sources` knows a file with the same pixels.
+
+    Raises
+    ------
+    InputError
+        Not an image of two or more dimensions, or layers of different shapes.
+    """
+
+    def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
+        first = layers[0]
+        self.file = file_of(first)
+        self.name = name or (_stem(Path(self.file)) if self.file else _tame(str(first.name)))
+        self.filed: dict[tuple[int, ...], Path] = {}
+        self._rgb = bool(first.rgb)
+        levels = [_level(layer) for layer in layers]
+        self._arrays = [array for array, _ in levels]
+        self.factor = levels[0][1]
+        shapes = {tuple(array.shape) for array in self._arrays}
+        if len(shapes) > 1 or (len(layers) > 1 and self._rgb):
+            raise InputError(
+                f"{self.name}: channels of different shapes, or RGB ones. Pick others."
+            )
+        shape = shapes.pop()
+        spatial = shape[:-1] if self._rgb else shape
+        if len(spatial) < 2:
+            raise InputError(f"{self.name}: shape {shape}, expected at least rows and columns.")
+        self.stack_shape = tuple(int(n) for n in spatial[:-2])
+        self.shape = (int(spatial[-2]), int(spatial[-1]))
+        self.files = _files_of(first, self.file, math.prod(self.stack_shape)) if by_file else ()
+        self._by_label: dict[str, tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+        self._normalisation: Normalisation | None = None
+        self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
+
+    def overlaps(self, other: Pixels) -> bool:
+        """Whether they share an array, as a channel and the image that it is one of."""
+        return any(mine is theirs for mine in self._arrays for theirs in other._arrays)
+
+    def label(self, index: tuple[int, ...]) -> str:
+        """Name of a slice, as `Plane.label`."""
+        return self.plane(index).label
+
+    def index_of(self, label: str) -> tuple[int, ...] | None:
+        """The slice of that name; None if there is none."""
+        if not self._by_label:
+            self._by_label = {self.label(i): i for i in self.indices()}
+        return self._by_label.get(label)
+
+    def plane(self, index: tuple[int, ...]) -> Plane:
+        """One slice, not read yet."""
+        if self.files:
+            place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
+            file = self.files[place]
+            return Plane(_stem(file), (), partial(self._raw, index), (), file)
+        path = Path(self.file) if self.file else None
+        return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
+
+    def _raw(self, index: tuple[int, ...]) -> NDArray[Any]:
+        parts = [np.asarray(array[index]) for array in self._arrays]
+        return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
+
+    def normalisation(self) -> Normalisation:
+        """How pixels become RGB; reads some slices the first time."""
+        with self._lock:
+            if self._normalisation is None:
+                self._normalisation = fit_normalisation([self.plane(i) for i in self._sample()])
+            return self._normalisation
+
+    def _sample(self) -> list[tuple[int, ...]]:
+        count = math.prod(self.stack_shape)
+        picks = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).round().astype(int))
+        return [tuple(int(i) for i in np.unravel_index(p, self.stack_shape or (1,)))[
+            : len(self.stack_shape)
+        ] for p in picks]  # fmt: skip
+
+    def image(self, index: tuple[int, ...]) -> Image:
+        """(H, W, 3) uint8 of a slice; read once, then kept for a while.
+
+        Raises
+        ------
+        InputError
+            It can't be read or normalised.
+        """
+        normalisation = self.normalisation()
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        image = read_rgb(self.plane(index), normalisation)
+        with self._lock:
+            self._kept[index] = image
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return image
+
+    def forget(self) -> None:
+        """The layer's pixels changed: read them anew."""
+        with self._lock:
+            self._kept.clear()
+            self._normalisation = None
+            self.filed.clear()
+
+    def after(self, index: tuple[int, ...], count: int = 2) -> list[tuple[int, ...]]:
+        """The next slices along the last axis of the stack."""
+        if not index:
+            return []
+        last = range(index[-1] + 1, min(index[-1] + 1 + count, self.stack_shape[-1]))
+        return [(*index[:-1], i) for i in last]
+
+    def indices(self) -> list[tuple[int, ...]]:
+        """Every slice, in order."""
+        return list(product(*(range(n) for n in self.stack_shape)))
+
+
+class Names:
+    """A name for each layer, fixed when first asked for: no two share their prompts."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Any, str, tuple[str, ...]]] = []
+
+    @property
+    def layers(self) -> list[Any]:
+        """Those that were asked for, in that order."""
+        return [layer for layer, _, _ in self._known]
+
+    def of(self, layer: Any) -> str:
+        """The name; "stem (2)" if another layer has the stem."""
+        return self._entry(layer)[0]
+
+    def open(self, layer: Any, layers: Sequence[Any] = ()) -> Pixels:
+        """Pixels of a layer, or of several as its colours, under its name."""
+        name, labels = self._entry(layer)
+        layers = layers or (layer,)
+        return Pixels(layers, name, by_file=bool(labels))
+
+    def _entry(self, layer: Any) -> tuple[str, tuple[str, ...]]:
+        for known, name, labels in self._known:
+            if known is layer:
+                return name, labels
+        pixels = Pixels((layer,))
+        taken = {n for _, name, labels in self._known for n in (name, *labels)}
+        labels = tuple(_stem(path) for path in pixels.files)
+        labels = () if taken.intersection(labels) else labels
+        name, number = pixels.name, 2
+        while name in taken:
+            name, number = f"{pixels.name} ({number})", number + 1
+        self._known.append((layer, name, labels))
+        return name, labels
+
+
+def file_of(layer: Any) -> str:
+    """The file or folder that a layer was read from, also where it was read as one of a folder.
+
+    "" if that is not known.
+    """
+    listed: Sequence[str] = getattr(layer, "metadata", {}).get(FILES) or ()
+    if len(listed) == 1:
+        return str(listed[0])
+    path = getattr(getattr(layer, "source", None), "path", None)
+    path = path or getattr(layer, "metadata", {}).get(FILE)
+    return str(path) if path and "://" not in str(path) else ""
+
+
+def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:
+    """The files of a layer that was read from several, one for each slice; () if not known."""
+    listed = getattr(layer, "metadata", {}).get(FILES)
+    if listed is None and path and Path(path).is_dir() and count > 1:
+        with suppress(InputError):  # a folder that napari stacked, in the order it counts in
+            listed = list_source(path)
+    files = tuple(Path(one) for one in listed or ())
+    stems = {_stem(one) for one in files}
+    return files if len(files) == count == len(stems) else ()
+
+
+def _stem(path: Path) -> str:
+    """Name of a file without its ending, or, if no result can be called so, as near as can be."""
+    stem = stem_of(path)
+    is_fit = is_name(stem) and writable(stem) == stem and len(stem.encode()) <= _LONG
+    return stem if is_fit else _tame(writable(stem))
+
+
+def _tame(name: str) -> str:
+    """A layer's name as a file can have it, so that its slices can be files of that name."""
+    tame = re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name).strip(" .") or "image"
+    if len(tame.encode()) <= _LONG:
+        return tame
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # tells it from others that begin alike
+    return f"{tame.encode()[: _LONG - 10].decode(errors='ignore')}-{mark}"
+
+
+def _level(layer: Any) -> tuple[Any, float]:
+    """The array to annotate, and how many pixels of the finest level one of its pixels is."""
+    if not getattr(layer, "multiscale", False):
+        return layer.data, 1.0
+    levels = list(layer.data)
+    axis = -2 if layer.rgb else -1
+    for level in levels:
+        height, width = (int(n) for n in level.shape[axis - 1 : axis + 1 or None])
+        if height * width <= LARGEST_PX:
+            return level, levels[0].shape[axis] / level.shape[axis]
+    return levels[-1], levels[0].shape[axis] / levels[-1].shape[axis]

@@ -1,0 +1,229 @@
+"""Slices of a layer as files that the pipeline takes.
+
+A slice that has a file of its own, with the same pixels, is that file; any other is written as a
+TIFF of the name that prompts know it by. Nothing is replaced. Knows no Qt and no napari.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.settings import OTHERS
+from napari_samic.core.types import Job, Plane, Step
+from napari_samic.gui.data import prompts_io, trusted_files
+from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.image_annotation import Page
+from napari_samic.io import files
+from napari_samic.io.images import planes_of_file
+from napari_samic.io.prompts import PromptFile, save_prompts
+
+if TYPE_CHECKING:
+    from napari_samic.gui.data.project import Project
+
+Index = tuple[int, ...]
+
+
+def as_files(pixels: Pixels, indices: Sequence[Index], folder: Path) -> Job[list[Path]]:
+    """Give a file for each slice.
+
+    Raises
+    ------
+    InputError
+        A slice that can't be read, or a TIFF of its name with other pixels.
+    OutputError
+        The disk refuses.
+    """
+    out = []
+    for done, index in enumerate(indices):
+        yield Step(done, len(indices), f"preparing {pixels.label(index)}", {"phase": "files"})
+        out.append(file_of(pixels, index, folder))
+    return out
+
+
+def others_as_files(
+    found: Sequence[tuple[Pixels, Index]], known: Collection[str], folder: Path
+) -> Callable[[int], Job[list[Path]]]:
+    """Give a file for some slices that are not annotated, in random order.
+
+    Parameters
+    ----------
+    found : sequence of (Pixels, index)
+    known : collection of str
+        Names of those that are annotated.
+    folder : Path
+        For slices without a file of their own.
+
+    Returns
+    -------
+    callable
+        From a seed to a Job of list of Path, `OTHERS` of them at most. What can't be read or
+        written is passed over: nothing depends on it.
+    """
+    free = {pixels.label(index): (pixels, index) for pixels, index in found}
+    free = {name: one for name, one in free.items() if name not in known}
+
+    def job(seed: int) -> Job[list[Path]]:
+        names, paths = sorted(free), []
+        for i in np.random.default_rng(seed).permutation(len(names))[:OTHERS]:
+            yield Step(0, 0, f"preparing {names[i]}", {"phase": "files"})
+            with suppress(SamicError):
+                paths.append(file_of(*free[names[i]], folder))
+        return paths
+
+    return job
+
+
+def file_of(pixels: Pixels, index: Index, folder: Path) -> Path:
+    """The file of one slice; written if it has none."""
+    known = pixels.filed.get(index)
+    if known is None or not known.exists():
+        plane = pixels.plane(index)
+        known = plane.path if _is_own(plane) else _written(plane, folder)
+        if known is None:  # pragma: no cover
+            raise InputError(f"{plane.label}: has no file.")
+        pixels.filed[index] = known
+    return known
+
+
+def _is_own(plane: Plane) -> bool:
+    """Whether the plane's file holds this plane alone, under its name, pixel by pixel."""
+    if plane.path is None or not plane.path.exists():
+        return False
+    try:
+        found = planes_of_file(plane.path)
+        if len(found) != 1 or found[0].label != plane.label:
+            return False
+        return _is_same(found[0].read(), plane.read())
+    except SamicError:
+        return not plane.stack_shape  # the pipeline says what is wrong with it, and goes on
+
+
+def _is_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and bool(np.all(one == other))
+
+
+def _written(plane: Plane, folder: Path) -> Path:
+    path, pixels = folder / f"{plane.label}.tif", plane.read()
+    if path.exists():
+        if not _is_same(planes_of_file(path)[0].read(), pixels):
+            msg = (
+                f"{path}: another image of this name is in the project. Remove that file, or "
+                "begin another project."
+            )
+            raise InputError(msg)
+        return path
+    write_image(path, pixels)
+    return path
+
+
+def write_image(path: Path, pixels: NDArray[Any]) -> None:
+    """Write (H, W) or (H, W, C) of any kind as a TIFF that reads back the same.
+
+    Raises
+    ------
+    InputError
+        A kind of number that a TIFF can't hold.
+    OutputError
+        A file in the way, or the disk refuses.
+    """
+    import tifffile
+
+    colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    options: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
+    if pixels.ndim == 3 and not colour:
+        options |= {"planarconfig": "contig", "metadata": {"axes": "YXS"}}
+    with files.atomic_file(path) as temporary:
+        try:
+            tifffile.imwrite(temporary, pixels, compression="zlib", **options)
+        except (ValueError, TypeError, KeyError) as error:
+            msg = f"{path.stem}: {pixels.dtype} {pixels.shape} can't be a TIFF ({error})."
+            raise InputError(msg) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A page and the open slice that it belongs to; None if it is not open."""
+
+    page: Page
+    pixels: Pixels | None
+    index: Index
+
+
+def references(
+    state: Annotator, find: Callable[[str], tuple[Any, Pixels, Index] | None]
+) -> list[Found]:
+    """The images to learn from: annotated and marked, or all annotated if none is marked.
+
+    Raises
+    ------
+    InputError
+        Nothing is annotated.
+    """
+    annotated = [p for p in state.pages.values() if any(i.is_askable for i in p.items)]
+    chosen = [p for p in annotated if p.is_reference] or annotated
+    if not chosen:
+        raise InputError("Nothing is annotated yet. Click on an object in the Annotate step first.")
+    out = []
+    for page in chosen:
+        found = find(page.name)
+        out.append(Found(page, found[1], found[2]) if found else Found(page, None, ()))
+    return out
+
+
+def references_as_files(
+    found: Sequence[Found], state: Annotator, project: Project
+) -> Job[tuple[list[Path], Path]]:
+    """Give a file for each reference, and one of the prompts of exactly these."""
+    data = prompts_io.to_file(state, [one.page for one in found], all_items=False)
+    paths, kinds = [], {json.dumps(one.page.normalisation) for one in found if one.pixels is None}
+    for done, one in enumerate(found):
+        yield Step(done, len(found), f"preparing {one.page.name}", {"phase": "files"})
+        if one.pixels is None:
+            paths.append(_closed_file(one.page, project.images_folder))
+        else:
+            paths.append(file_of(one.pixels, one.index, project.images_folder))
+            kinds.add(json.dumps(one.pixels.normalisation().to_dict()))
+    if len(kinds) == 1:
+        data = replace(data, normalisation=json.loads(kinds.pop()))
+    else:  # annotated in several ways: the pipeline finds one for all, so its pixels are others
+        images = tuple(replace(image, sha256="") for image in data.images)
+        data = replace(data, normalisation=None, images=images)
+    return paths, _kept(project, data)
+
+
+def _kept(project: Project, data: PromptFile) -> Path:
+    """Write prompts to a file of their own, unless an earlier one holds the very same."""
+    earlier = project.references_files
+    number = 1 + max((int(p.stem.partition("-")[2]) for p in earlier), default=0)
+    target = project.folder / f"references-{number}.json"
+    save_prompts(target, data)
+    text = target.read_bytes()
+    same = next((p for p in reversed(earlier) if p.read_bytes() == text), None)
+    if same is None:
+        return target
+    target.unlink()
+    return same
+
+
+def _closed_file(page: Page, folder: Path) -> Path:
+    """File of an image that is not open: its own, or what an earlier job wrote."""
+    strange = ""
+    for path in (Path(page.file) if page.file else None, folder / f"{page.name}.tif"):
+        if path is not None and not trusted_files.allows(path, folder.parent):
+            strange = f" You opened no image of the folder of {path} yet."
+        elif path is not None and path.is_file():
+            found = planes_of_file(path)
+            if len(found) == 1 and found[0].label == page.name:
+                return path
+    msg = f"{page.name}: annotated, but not open in napari.{strange} Open its image, or unmark it."
+    raise InputError(msg)

@@ -1,0 +1,160 @@
+"""Pages to prompt files and back, and the labels to save.
+
+Plain Python: knows no Qt, no napari; writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.label_objects import About, cutouts
+from napari_samic.core.types import Prompts
+from napari_samic.gui.review.result import Sheet, with_points
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.state.objects import Answer, Box, Cutout, Effort, Item, Point
+from napari_samic.io.prompts import ImagePrompts, PromptFile
+
+
+def to_file(
+    state: Annotator, pages: Iterable[Page] | None = None, *, all_items: bool
+) -> PromptFile:
+    """The prompts of pages (None: all that have any) as a file.
+
+    Parameters
+    ----------
+    all_items : bool
+        Also objects that only have negative points: for recovery, not for the models.
+    """
+    chosen = [p for p in (state.pages.values() if pages is None else pages) if p.items]
+    images = [_image(page, all_items) for page in chosen]
+    kinds = {json.dumps(page.normalisation, sort_keys=True) for page in chosen}
+    normalisation = chosen[0].normalisation if len(kinds) == 1 else None
+    return PromptFile(
+        tuple(image for image in images if image.objects),
+        state.model,
+        normalisation,
+        state.classes.names,
+    )
+
+
+def _image(page: Page, all_items: bool) -> ImagePrompts:
+    items = [item for item in page.items if all_items or item.is_askable]
+    effort = page.effort()
+    return ImagePrompts(
+        name=page.name,
+        file=page.file,
+        shape=page.shape,
+        sha256=page.sha256,
+        objects=tuple(item.prompts() for item in items),
+        scores=tuple(item.score or 0.0 for item in items),
+        clicks=effort.clicks,
+        seconds=round(effort.seconds, 2),
+    )
+
+
+def to_files(state: Annotator, name: str = "prompts") -> dict[str, PromptFile]:
+    """Prompts to save by the file's stem: one file for each way of making pixels RGB."""
+    groups: dict[str, list[Page]] = {}
+    for page in state.pages.values():
+        if any(item.is_askable for item in page.items):
+            key = json.dumps(page.normalisation, sort_keys=True)
+            groups.setdefault(key, []).append(page)
+    parts = [to_file(state, pages, all_items=False) for pages in groups.values()]
+    return {name if i == 0 else f"{name}-{i + 1}": part for i, part in enumerate(parts)}
+
+
+def to_labels(state: Annotator) -> dict[str, NDArray[np.int32]]:
+    """Label images to save by the file's stem: one for each image that has a mask."""
+    return {
+        f"{_safe(page.name)}_labels": page.labels()
+        for page in state.pages.values()
+        if any(item.answer is not None for item in page.items)
+    }
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.\-\[\]]+", "_", name).strip("._") or "image"
+
+
+def take(state: Annotator, data: PromptFile) -> int:
+    """Put the prompts of a file in place of those of the same images; undo brings those back.
+
+    Returns
+    -------
+    int
+        Images taken.
+
+    Raises
+    ------
+    InputError
+        Prompts that were made on an image of another size; nothing is taken.
+    """
+    for image in data.images:
+        known = state.pages.get(image.name)
+        if known is not None and known.shape != image.shape:
+            msg = (
+                f"{image.name}: {known.shape[0]} x {known.shape[1]} pixels here, its prompts were "
+                f"made on {image.shape[0]} x {image.shape[1]}. Open the image they belong to."
+            )
+            raise InputError(msg)
+    used = {prompts.label for image in data.images for prompts in image.objects}
+    state.classes.take(data.classes, used)
+    for image in data.images:
+        page = state.pages.setdefault(image.name, Page(image.name, image.shape, image.file))
+        items = [
+            _item(n, prompts) for n, prompts in enumerate(image.objects, start=page.next_number)
+        ]
+        page.commit(items, items[0].number if items else page.next_number)
+        page.efforts[0] = Effort(image.clicks or 0, image.seconds or 0.0)
+        page.sha256 = page.sha256 or image.sha256
+        page.normalisation = page.normalisation or data.normalisation
+    state.refresh()
+    return len(data.images)
+
+
+def _item(number: int, prompts: Prompts) -> Item:
+    pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
+    points: tuple[Point, ...] = tuple((row, column, sign) for (row, column), sign in pairs)
+    box: Box | None = None if prompts.box_rc is None else tuple(prompts.box_rc.tolist())
+    return Item(number, prompts.label, points, box)
+
+
+def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
+    """Make a reviewed result a reference: its points and its masks; undo brings back what was.
+
+    Objects without a point get one in their middle. The masks count as the model's answers, so
+    that what was painted stays.
+
+    Raises
+    ------
+    InputError
+        The image is known in another size.
+    """
+    full = with_points(sheet)
+    shape = (sheet.labels.shape[0], sheet.labels.shape[1])
+    page = state.pages.get(sheet.name) or Page(sheet.name, shape, file)
+    if page.shape != shape:
+        raise InputError(f"{sheet.name}: {page.shape} pixels here, its labels have {shape}.")
+    state.pages[sheet.name] = page
+    items = [
+        _reviewed(full, Cutout(shape, cut.corner_rc, cut.inside), cut.value, number, state.model)
+        for number, cut in enumerate(cutouts(sheet.labels), start=page.next_number)
+    ]
+    state.classes.take({}, {item.label for item in items})
+    page.commit(items, items[0].number if items else page.next_number)
+    page.is_reference = True
+    state.refresh()
+    state.events.prompts.emit()
+
+
+def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -> Item:
+    about = sheet.about.get(value, About())
+    answer = Answer((mask,), (about.score or 1.0,), model)
+    return Item(number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer)

@@ -1,0 +1,128 @@
+"""Image files as lazy layers: stacks and folders are opened, and slices read when looked at.
+
+napari reads a TIFF stack as a whole; this reads what is shown. Images of a folder that differ in
+size become a layer for each size. Speaks napari's layer tuples: needs no viewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.types import Plane
+from napari_samic.gui.data.layer_pixels import FILES
+from napari_samic.io.images import open_images
+from napari_samic.io.readers import (
+    PILLOW_SUFFIXES,
+    TIFF_SUFFIXES,
+    deep_channels,
+    exif_turn,
+    open_pillow,
+    reading,
+)
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
+
+Kind = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def lazy_layers(
+    source: str | Path | Sequence[str | Path], *, tell: Callable[[str], None] | None = None
+) -> list[LayerData]:
+    """Open files, a folder or a stack; of each file one plane at most is read now.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is given a line for all that was guessed or left out.
+
+    Returns
+    -------
+    list of LayerData
+        Lone images as they are; a stack file, and images of one size, as one lazy layer. Channels
+        that are not colour are layers of their own.
+
+    Raises
+    ------
+    InputError
+        Nothing there, or nothing that can be read.
+    """
+    given = list(source) if not isinstance(source, str | Path) else source
+    planes = open_images(given, strict=False, tell=tell)
+    by_file: dict[str, list[Plane]] = {}
+    for plane in planes:
+        by_file.setdefault(plane.name, []).append(plane)
+    name = Path(source).name if isinstance(source, str | Path) else "images"
+    faults: list[str] = []
+    layers: list[LayerData] = []
+    for title, members in _groups(list(by_file.values()), name, faults):
+        try:
+            layers.append(_layer(members, title, members[0].stack_shape or (len(members),)))
+        except SamicError as error:
+            faults.append(str(error))
+    if not layers:
+        raise InputError(faults[0])
+    if faults and tell is not None:
+        tell(f"{len(faults)} not shown, the first because: {faults[0]}")
+    return layers
+
+
+def _groups(
+    files: Sequence[list[Plane]], name: str, faults: list[str]
+) -> list[tuple[str, list[Plane]]]:
+    """What becomes a layer, under which name: a stack file, or lone images of one kind."""
+    lone = [members[0] for members in files if not members[0].stack_shape]
+    groups = [(m[0].name, m) for m in files if m[0].stack_shape]
+    by_kind: dict[Kind, list[Plane]] = {}
+    for plane in lone:
+        try:
+            by_kind.setdefault(_kind(plane), []).append(plane)
+        except SamicError as error:
+            faults.append(str(error))
+    for (shape, _), members in by_kind.items():
+        size = f" {shape[0]} x {shape[1]}" if len(by_kind) > 1 else ""
+        groups.append((f"{name}{size}" if len(members) > 1 else members[0].name, members))
+    return groups
+
+
+def _kind(plane: Plane) -> Kind:
+    """Shape and kind of a lone image, by its header where that says it."""
+    path = plane.path
+    if plane.kind is not None and path is not None and path.suffix.lower() in TIFF_SUFFIXES:
+        return plane.kind
+    if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
+        with reading(path.name), open_pillow(path) as picture:
+            deep = deep_channels(path)
+            depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode) if deep is None else deep
+            if depth is not None:
+                turn = exif_turn(picture) if "exif" in picture.info else 1
+                sides = (picture.height, picture.width)
+                sides = sides[::-1] if turn > 4 else sides
+                return (*sides, *depth), np.dtype(np.uint8 if deep is None else np.uint16)
+    pixels = plane.read()
+    return pixels.shape, pixels.dtype
+
+
+def _layer(planes: Sequence[Plane], name: str, stack_shape: tuple[int, ...]) -> LayerData:
+    import dask
+    import dask.array as da
+
+    first = planes[0].read()
+    is_rgb = first.ndim == 3 and first.shape[2] in (3, 4)
+    options: dict[str, Any] = {"name": name}
+    options |= {"channel_axis": -1} if first.ndim == 3 and not is_rgb else {"rgb": is_rgb}
+    files = list(dict.fromkeys(str(plane.path) for plane in planes))
+    if len(files) in (1, len(planes)):
+        options["metadata"] = {FILES: files}
+    if len(planes) == 1 and not planes[0].stack_shape:
+        return first, options, "image"
+    lazy = [
+        da.from_delayed(dask.delayed(plane.read, pure=False)(), first.shape, first.dtype)
+        for plane in planes
+    ]
+    return da.stack(lazy).reshape(*stack_shape, *first.shape), options, "image"

@@ -1,0 +1,1 @@
+"""The step Propagate: all other images."""

@@ -1,0 +1,278 @@
+"""The jobs of the Propagate step: a slice as a preview, then all the others.
+
+The same `pipeline.segment` does both, so the masks are those of `napari-samic segment`. Must not
+know Qt or napari. torch is imported inside, so in the worker.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_samic import recipes
+from napari_samic.core.errors import InputError, StaleError
+from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.types import (
+    HeatMap,
+    Image,
+    IntArray,
+    Job,
+    Plane,
+    Segmentation,
+    Step,
+    map_progress,
+)
+from napari_samic.gui.data import trusted_files
+from napari_samic.gui.data.result_files import LabelFiles, read_result
+from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.paths import list_source, stem_of
+
+if TYPE_CHECKING:
+    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline.predictor import Worker
+
+Stamp = tuple[str, int, int]
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """Tells one prompter from the next; None if there is no file."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return str(file), stat.st_mtime_ns, stat.st_size
+
+
+@dataclass(frozen=True, eq=False)
+class Eyes:
+    """A prompter that is loaded, with its segmenter; one thread at a time may use it."""
+
+    stamp: Stamp
+    worker: Worker
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a prompter sees in an image: all that takes long, whatever the settings are."""
+
+    label: str
+    image: Image
+    seen: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What `segment` would make of one slice.
+
+    Attributes
+    ----------
+    result : Segmentation
+        With the heat map and, as `objects`, the predicted points.
+    """
+
+    label: str
+    result: Segmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewStep(Step):
+    """A step that brings what was loaded and seen, to be given back next time."""
+
+    eyes: Eyes
+    look: Look | None = None
+    heat: HeatMap | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesStep(Step):
+    """A step that brings the names of the images that a run is to do."""
+
+    names: frozenset[str]
+
+
+def read_peaks(file: Path) -> Job[PeakSettings]:
+    """The peak settings that a prompter was trained with."""
+    yield Step(0, 1, file.name)
+    from napari_samic.pipeline.segment import stored_peaks
+
+    return stored_peaks(file)
+
+
+def preview(
+    file: Path,
+    plane: Plane,
+    settings: SegmentSettings,
+    peaks: PeakSettings | None,
+    *,
+    eyes: Eyes | None = None,
+    look: Look | None = None,
+) -> Job[Preview]:
+    """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
+    yield Step(0, 3, "loading the prompter" if eyes is None else "")
+    if eyes is None:
+        eyes = _open(file)
+        yield PreviewStep(0, 3, "looking at the slice", eyes=eyes)
+    if look is None:
+        look = _look(eyes, plane)
+    heat = eyes.worker.heat_map(look.seen, look.image.shape)
+    yield PreviewStep(1, 3, "drawing masks", eyes=eyes, look=look, heat=heat)
+    with eyes.lock:
+        return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
+
+
+def _open(file: Path) -> Eyes:
+    from napari_samic.pipeline.segment import open_worker
+
+    stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
+    if stamp is None:
+        raise InputError(f"{file}: no prompter. Train one first.")
+    return Eyes(stamp, open_worker(file))
+
+
+def _look(eyes: Eyes, plane: Plane) -> Look:
+    image = read_rgb(plane, eyes.worker.normalisation, is_strict=True)
+    with eyes.lock:
+        return Look(plane.label, image, eyes.worker.look(image))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done, whichever images it is done to."""
+
+    prompter: Path
+    recipe: Path
+    settings: SegmentSettings
+    peaks: PeakSettings | None
+    anew: bool = False
+
+
+def of_folder(folder: Path) -> Job[list[Path]]:
+    """Images of a folder that the user chose, so it may be opened from later."""
+    yield Step(0, 0, f"looking into {folder.name}", {"phase": "files"})
+    images = list_source(folder)
+    trusted_files.remember(images)
+    return images
+
+
+def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:
+    """Segment all images but those that have a result, and those that are protected.
+
+    A file with several images is passed over if one that is protected might be done again.
+
+    Parameters
+    ----------
+    images : Job of list of Path
+        As `Bench.images` and `of_folder` make it.
+    results : LabelFiles
+    order : Order
+        With `anew`, results that are not protected are set aside first.
+
+    Raises
+    ------
+    InputError
+        Nothing is left to be done; a result of the same name is of another image; or earlier
+        results are of another model, normalisation, prompter or settings, and `anew` is off.
+    """
+    paths = yield from images
+    names = yield from _names_of(paths)
+    keep = results.protected()
+    from napari_samic import pipeline
+
+    todo = [p for p in paths if _is_free(names[p], results, keep, anew=order.anew)]
+    if not todo:
+        msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
+        raise InputError(f"{msg} to propagate to.")
+    every = frozenset(name for path in paths for name in names[path])
+    yield FilesStep(0, len(todo), names=every)
+    results.check_names({path: names[path] for path in todo})
+    foreign = _is_foreign(results, order.prompter)
+    if foreign and not order.anew:
+        msg = "the results are of another model or other colours. Let them be done again."
+        raise InputError(msg)
+    if order.anew:
+        results.set_aside((name for path in todo for name in names[path]), tables=foreign)
+    job = recipes.recorded(pipeline.segment, order.recipe)(
+        todo,
+        prompter=order.prompter,
+        out=results.folder,
+        settings=order.settings,
+        peaks=order.peaks,
+        heatmaps=True,
+    )
+    try:
+        return (yield from map_progress(job, _brief))
+    except StaleError as error:
+        raise InputError(f"there are {error.why}. Let them be done again.") from error
+
+
+Names = dict[str, list[str]]
+"""What the results of a file's images will be called, and the labels of their planes."""
+
+
+def _names_of(paths: Sequence[Path]) -> Job[dict[Path, Names]]:
+    """As `segment` will call them: one file may hold several images."""
+    from napari_samic.pipeline.common import groups, planes_of
+
+    out: dict[Path, Names] = {}
+    for done, path in enumerate(paths):
+        yield Step(done, len(paths), "looking into the files", {"phase": "files"})
+        out[path] = {name: [p.label for p in of] for name, of in groups(planes_of(path))}
+    return out
+
+
+def _is_free(names: Names, results: LabelFiles, keep: set[str], *, anew: bool) -> bool:
+    """Whether a file has something to be done, and nothing of `keep` that would be done again."""
+    free = [name for name, labels in names.items() if keep.isdisjoint([name, *labels])]
+    if len(free) == len(names):
+        return True
+    return not anew and any(not results.file(name).is_file() for name in free)
+
+
+def _brief(step: Step) -> Step:
+    """Without what is said of an image: it would push rate and time left out of napari's bar."""
+    return replace(step, message="") if {"plane", "skipped"} & step.data.keys() else step
+
+
+def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
+    """Whether `segment` would refuse to add to the earlier results."""
+    from napari_samic.models.samic import serialization
+
+    earlier = results.tables()
+    header = serialization.describe(prompter)["normalisation"] or {}
+    if earlier is None or "model" not in header:
+        return False  # a prompter that lacks something: `segment` says so
+    same = earlier.normalisation == Normalisation.from_dict(header).to_dict()
+    return not same or earlier.model != header["model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """An image of a folder with its labels."""
+
+    label: str
+    image: Image
+    labels: IntArray
+
+
+def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Page]:
+    """Read one image of a folder, and what is shown of its results.
+
+    Raises
+    ------
+    InputError
+        An image or a result that can't be read.
+    """
+    from napari_samic.pipeline.common import planes_of
+
+    yield Step(0, 1, label)
+    near = [path for path in paths if f"{label}[".startswith(f"{stem_of(path)}[")]
+    plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
+    if plane is None:
+        raise InputError(f"{label}: no longer in its folder.")
+    image: Any = read_rgb(plane, fit_normalisation([plane]))
+    shown = results.shown(plane.name) or results.file(plane.name)
+    return Page(label, image, read_result(shown, plane, image.shape))

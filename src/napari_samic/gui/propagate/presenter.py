@@ -1,0 +1,302 @@
+"""The state and verbs of Propagate: one slice as a preview, then all the others.
+
+The preview follows slice and settings; what takes long is kept, so that changing how peaks are
+found asks no network again. A late answer is dropped. Plain Python: must not know Qt or napari;
+jobs are run by the bench's runner, which tests replace by one without threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal, SignalGroup, SignalInstance
+
+from napari_samic.core.errors import InputError, SettingsError
+from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.types import HeatMap, Step
+from napari_samic.gui.propagate import jobs as work
+from napari_samic.gui.propagate.results import Shelf
+from napari_samic.gui.propagate.run import Run
+from napari_samic.gui.runner.jobs import Calls, Handle
+
+if TYPE_CHECKING:
+    from napari_samic.gui.session.session import Bench
+
+NOTES = "propagate"
+
+
+class PropagatorEvents(SignalGroup):
+    """What changed; of results `Shelf.events` tell, of the run `Run.changed`."""
+
+    state = Signal()
+    settings = Signal()
+    preview = Signal()
+    page = Signal()
+
+
+class Propagator:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    settings : SegmentSettings
+    peaks : PeakSettings or None
+        The user's; None as long as those of the prompter hold.
+    stored : PeakSettings or None
+        Those of the prompter, once they are known.
+    heat : HeatMap or None
+        Of the shown slice; comes before `preview`.
+    preview : Preview or None
+    watching : bool
+        The preview follows slice and settings.
+    looking : str
+        What the preview is doing; "" if nothing.
+    run : Run
+        The run over all images.
+    shelf : Shelf
+        LabelFiles of the chosen image layer, and what is painted on them.
+    page : Page or None
+        An image of a folder that is shown with its labels.
+    events : PropagatorEvents
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.events = PropagatorEvents()
+        self.settings = SegmentSettings()
+        self.peaks: PeakSettings | None = None
+        self.stored: PeakSettings | None = None
+        self.heat: HeatMap | None = None
+        self.preview: work.Preview | None = None
+        self.watching, self.looking = False, ""
+        self.page: work.Page | None = None
+        self.shelf = Shelf(bench)
+        self.run = Run(bench, self.shelf, self._order)
+        self._eyes: work.Eyes | None = None
+        self._look: work.Look | None = None
+        self._asked: object = None
+        self._handle: Handle | None = None
+        self._reading: Handle | None = None
+        self._wires: list[tuple[SignalInstance, Callable[[], None]]] = [
+            (bench.events.project, self._project_changed),
+            (bench.events.prompter, self._read_prompter),
+            (bench.events.image, self._image_changed),
+            (bench.events.review, self.shelf.reread),
+        ]
+        for signal, slot in self._wires:
+            signal.connect(slot)
+        self._take_notes()
+        self._read_prompter()
+
+    # --- the prompter
+
+    @property
+    def prompter(self) -> Path | None:
+        """The prompter's file, if there is one."""
+        project = self.bench.project
+        return project.prompter_file if project and project.prompter_file.is_file() else None
+
+    def need_prompter(self) -> Path:
+        """The prompter's file.
+
+        Raises
+        ------
+        InputError
+            No project, or no prompter in it.
+        """
+        self.bench.need_project()
+        if (found := self.prompter) is None:
+            raise InputError("There is no prompter yet. Train one first, in the Train step.")
+        return found
+
+    def _project_changed(self) -> None:
+        self.run.leave_project()
+        self._take_notes()
+        self._read_prompter()
+        self._image_changed()
+
+    def _image_changed(self) -> None:
+        self._look = None
+        self.moved()
+        self.shelf.open()
+
+    def _read_prompter(self) -> None:
+        self.stored, self._eyes, self._look = None, None, None
+        self._drop()
+        if self._reading is not None:
+            self._reading.cancel()
+        if (file := self.prompter) is not None:
+            calls = Calls(on_done=self._peaks_read)
+            self._reading = self.bench.runner.start(work.read_peaks(file), calls)
+        self.events.settings.emit()
+        self.look_again()
+
+    def _peaks_read(self, peaks: PeakSettings) -> None:
+        self.stored = peaks
+        self.events.settings.emit()
+
+    # --- settings
+
+    def change(self, settings: SegmentSettings, peaks: PeakSettings) -> None:
+        """Use other settings; the preview follows."""
+        own = None if peaks == self.stored else peaks
+        if (settings, own) == (self.settings, self.peaks):
+            return
+        self.settings, self.peaks = settings, own
+        self.note(settings=settings.to_dict(), peaks=own and own.to_dict())
+        self.events.state.emit()
+        self.look_again()
+
+    def _take_notes(self) -> None:
+        notes = self.notes
+        try:
+            self.settings = SegmentSettings.from_dict(notes.get("settings") or {})
+            own = notes.get("peaks")
+            self.peaks = PeakSettings.from_dict(own) if own else None
+        except (SettingsError, TypeError):  # of another version
+            self.settings, self.peaks = SegmentSettings(), None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the project keeps of this step."""
+        project = self.bench.project
+        found = project.notes.get(NOTES) if project is not None else None
+        return found if isinstance(found, dict) else {}
+
+    def note(self, **values: Any) -> None:
+        """Let the project keep something."""
+        if (project := self.bench.project) is not None:
+            project.notes[NOTES] = self.notes | values
+            self.bench.desk.keeper.note()
+
+    # --- the run
+
+    def _order(self, anew: bool) -> work.Order:
+        prompter, project = self.need_prompter(), self.bench.need_project()
+        return work.Order(prompter, project.recipe, self.settings, self.peaks, anew=anew)
+
+    def start(self) -> None:
+        """Begin the run, or go on with it; the preview goes, so that its results are seen.
+
+        Raises
+        ------
+        InputError
+            As `Run.start`; the preview stays.
+        """
+        self.run.start()
+        if self.watching:
+            self.watch(False)
+
+    # --- the preview
+
+    def watch(self, on: bool) -> None:
+        """Show the preview and let it follow, or take it away.
+
+        Raises
+        ------
+        InputError
+            No image, project or prompter.
+        """
+        if on:
+            self.bench.need_pixels()
+            self.need_prompter()
+        self.watching = on
+        self._drop()
+        self.look_again()
+
+    def moved(self) -> None:
+        """Another slice or image is shown; `look_again` looks at it."""
+        self._drop()
+
+    def look_again(self) -> None:
+        """Segment the shown slice with the settings of now, if the preview is on."""
+        pixels, index, file = self.bench.desk.pixels, self.bench.desk.index, self.prompter
+        if not self.watching or pixels is None or file is None:
+            return
+        self._stop()
+        plane = pixels.plane(index)
+        known = self._look if self._look and self._look.label == plane.label else None
+        eyes = self._eyes if self._eyes and self._eyes.stamp == work.stamp_of(file) else None
+        known = known if eyes is not None else None
+        self._asked = asked = object()
+        self.looking = "Looking at the slice ..." if eyes else "Loading the prompter ..."
+        job = work.preview(file, plane, self.settings, self.peaks, eyes=eyes, look=known)
+        calls = Calls(
+            on_step=partial(self._looked, asked),
+            on_done=partial(self._previewed, asked),
+            on_end=partial(self._ended, asked),
+        )
+        self._handle = self.bench.runner.start(job, calls)
+        self.events.state.emit()
+
+    def _looked(self, asked: object, step: Step) -> None:
+        if asked is not self._asked:
+            return
+        heat = None
+        if isinstance(step, work.PreviewStep):
+            self._eyes, self._look, heat = step.eyes, step.look or self._look, step.heat
+        self.looking = f"{step.message.capitalize()} ..." if step.message else self.looking
+        if heat is not None:
+            self.heat = heat
+            self.events.preview.emit()
+        self.events.state.emit()
+
+    def _previewed(self, asked: object, preview: work.Preview) -> None:
+        if asked is self._asked:
+            self.preview, self.heat = preview, preview.result.heat_map
+            self.events.preview.emit()
+
+    def _ended(self, asked: object) -> None:
+        if asked is self._asked:
+            self._handle, self.looking = None, ""
+            self.events.state.emit()
+
+    def _stop(self) -> None:
+        self._asked = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self.looking = ""
+
+    def _drop(self) -> None:
+        self._stop()
+        shown = self.heat is not None or self.preview is not None
+        self.heat = self.preview = None
+        if shown:
+            self.events.preview.emit()
+        self.events.state.emit()
+
+    # --- an image of a folder
+
+    def open_page(self, label: str) -> None:
+        """Show an image of the folder with its labels; of the chosen layer, go to the slice."""
+        if (results := self.shelf.results) is None:
+            return
+        if self.run.folder is None:
+            self.bench.show_image(label)
+            return
+        job = work.open_page(self.run.paths, label, results)
+        self.bench.runner.start(job, Calls(on_done=self._paged))
+
+    def _paged(self, page: work.Page) -> None:
+        self.page = page
+        self.events.page.emit()
+
+    # --- the end
+
+    def close(self) -> None:
+        """Stop the preview and the run, and keep what was painted."""
+        for signal, slot in self._wires:
+            signal.disconnect(slot)
+        self.events.disconnect()
+        self.run.changed.disconnect()
+        self._stop()
+        self.run.cancel()
+        self.shelf.close()

@@ -1,0 +1,190 @@
+"""LabelFiles of the chosen image layer: which file each slice shows, and what is painted on them.
+
+What is painted is kept in a file of its own (`LabelFiles.edit`) a moment later, and never lost
+to a run. Plain Python: must not know Qt or napari.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal, SignalGroup
+
+from napari_samic.core.errors import SamicError
+from napari_samic.core.types import IntArray, Job, Step
+from napari_samic.gui.data.lazy_labels import Index, LabelStack
+from napari_samic.gui.data.result_files import LabelFiles
+from napari_samic.gui.runner.jobs import Calls
+
+if TYPE_CHECKING:
+    from napari_samic.gui.data.layer_pixels import Pixels
+    from napari_samic.gui.session.session import Bench
+
+
+class ShelfEvents(SignalGroup):
+    """What changed.
+
+    opened : another layer or project; slice : the shown slice has other labels; other : another one
+    has; painted : `keep` should be called soon.
+    """
+
+    opened = Signal()
+    slice = Signal()
+    other = Signal()
+    painted = Signal()
+
+
+class Shelf:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    results : LabelFiles or None
+        Of the project.
+    stack : LabelStack or None
+        Labels of the chosen layer; None without project or image.
+    events : ShelfEvents
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.events = bench, ShelfEvents()
+        self.results: LabelFiles | None = None
+        self.stack: LabelStack | None = None
+        self._pixels: Pixels | None = None
+        self._writing = False
+        self._found: bool | None = None
+        self._reading: set[Index] = set()
+        self.open()
+
+    def need_results(self) -> LabelFiles:
+        """Of the open project.
+
+        Raises
+        ------
+        InputError
+            No project.
+        """
+        project = self.bench.need_project()
+        if self.results is None or self.results.folder != project.results_folder:
+            self.open()
+        return self.results or LabelFiles(project.results_folder, project.notes)
+
+    def open(self) -> None:
+        """Another project or layer: keep what was painted, and show its results."""
+        self.keep_now()
+        project, pixels = self.bench.project, self.bench.pixels
+        self.results = LabelFiles(project.results_folder, project.notes) if project else None
+        self._pixels, self.stack, self._found = pixels, None, None
+        if self.results is not None and pixels is not None:
+            read = partial(_read, self.results, pixels)
+            shape, later = pixels.shape, self._read_later
+            self.stack = LabelStack(pixels.stack_shape, shape, read, self._painted, later)
+        self.events.opened.emit()
+
+    def reread(self) -> None:
+        """Files changed: look at them again."""
+        if self.stack is not None:
+            self.stack.forget()
+            self._found = None
+            self.events.slice.emit()
+
+    @property
+    def any_here(self) -> bool:
+        """Whether any image of the chosen layer has labels to show."""
+        if self._found is None:
+            self._found = self._look_for_any()
+        return self._found
+
+    def _look_for_any(self) -> bool:
+        if self.stack is None or self.results is None or self._pixels is None:
+            return False
+        names = self.results.made() | self.results.protected()
+        return any(self._pixels.label(index) in names for index in self._pixels.indices())
+
+    def _read_later(self, index: Index) -> None:
+        """Read a large plane in a job; then it is shown."""
+        if (stack := self.stack) is None or index in self._reading:
+            return
+        self._reading.add(index)
+
+        def read() -> Job[None]:
+            yield Step(0, 1)
+            stack.plane(index)
+
+        def ended() -> None:
+            self._reading.discard(index)
+            if stack is self.stack and index == self.bench.desk.index:
+                self.events.slice.emit()
+
+        self.bench.runner.start(read(), Calls(on_end=ended))
+
+    def made(self, label: str, labels: IntArray) -> None:
+        """A run has made the labels of an image; an edit goes on being shown."""
+        index = self._pixels.index_of(label) if self._pixels is not None else None
+        if index is None or self.stack is None or self.results is None:
+            return
+        if not self._found:
+            self._found = True
+            self.events.slice.emit()  # the first: the layer comes
+        if index in self.stack.painted or self.results.edit(label).is_file():
+            return
+        if index == self.bench.desk.index and labels.shape == self.stack.plane_shape:
+            self.stack.put(index, labels)
+            self.events.slice.emit()
+        else:
+            self.stack.forget(index)
+            self.events.other.emit()
+
+    # --- painting
+
+    def _painted(self, _index: Index) -> None:
+        self.events.painted.emit()
+
+    def keep(self) -> None:
+        """Write what was painted, one plane at a time, until all is in files."""
+        stack, results, pixels = self.stack, self.results, self._pixels
+        if self._writing or stack is None or results is None or pixels is None or not stack.painted:
+            return
+        index, labels = next(iter(stack.painted.items()))
+        self._writing = True
+
+        def kept(_path: Path) -> None:
+            stack.saved(index, labels)
+            self.bench.events.review.emit()
+
+        def ended() -> None:
+            self._writing = False
+            if stack is self.stack and stack.painted.get(index) is not labels:
+                self.keep()
+
+        job = results.write_edit(pixels.label(index), labels)
+        self.bench.runner.start(job, Calls(on_done=kept, on_end=ended))
+
+    def keep_now(self) -> None:
+        """Write what was painted before this is left; of little size, so at once."""
+        stack, results, pixels = self.stack, self.results, self._pixels
+        if stack is None or results is None or pixels is None:
+            return
+        for index, labels in list(stack.painted.items()):
+            with suppress(SamicError):
+                results.keep(pixels.label(index), labels)
+                stack.saved(index, labels)
+
+    def close(self) -> None:
+        """The session ends."""
+        self.events.disconnect()
+        self.keep_now()
+
+
+def _read(results: LabelFiles, pixels: Pixels, index: Index) -> IntArray | None:
+    """Labels of a slice; one that can't be read shows nothing: `Review` says why."""
+    with suppress(SamicError):
+        return results.labels(pixels.label(index), pixels.shape)
+    return None

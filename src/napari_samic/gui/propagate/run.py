@@ -1,0 +1,218 @@
+"""The run over all images of a layer or a folder: begins, stops, goes on, and what came of it.
+
+A run that was stopped is over only once its job has closed its files. Plain Python: must not know
+Qt or napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.types import Job, Step
+from napari_samic.gui.propagate import jobs as work
+from napari_samic.gui.propagate.progress import Meter, Progress
+from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.session.notices import sentences
+
+if TYPE_CHECKING:
+    from napari_samic.gui.propagate.results import Shelf
+    from napari_samic.gui.session.session import Bench
+
+TITLE = "SAMIC: propagating"
+
+
+class Run:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+    shelf : Shelf
+        Where the results are.
+    order : callable
+        Says what is to be done, with the settings and the prompter of now; takes `anew`.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Images of this folder; None: all slices of the chosen layer.
+    anew : bool
+        Do again what has a result but was neither accepted nor edited.
+    state : str
+        "idle", "running" or "stopping".
+    status : str
+        What is going on, or what came of it.
+    failures : dict of str to str
+        Image, and the line that says why.
+    made : dict of str to str
+        Image, and what was found, in the order of the run.
+    paths : list of Path
+        Images of the run, once they are known.
+    changed : Signal
+        Of any of these.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        bench: Bench,
+        shelf: Shelf,
+        order: Callable[[bool], work.Order],
+    ) -> None:
+        self.bench, self.shelf, self._order = bench, shelf, order
+        self.folder: Path | None = None
+        self.anew = False
+        self.state, self.status = "idle", ""
+        self.failures: dict[str, str] = {}
+        self.made: dict[str, str] = {}
+        self.paths: list[Path] = []
+        self._names: frozenset[str] = frozenset()
+        self.stopped = False
+        self._meter = Meter()
+        self._handle: Handle | None = None
+        self._unfinished = ""
+
+    @property
+    def progress(self) -> Progress:
+        """How far, how fast, how long."""
+        return self._meter.progress
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the last run was stopped before its end."""
+        return self.state == "idle" and self.stopped
+
+    # --- verbs
+
+    def choose(self, folder: Path | None) -> None:
+        """Propagate to a folder, or (None) to the slices of the chosen layer."""
+        if self.state == "idle" and folder != self.folder:
+            self.folder, self.stopped, self.status = folder, False, ""
+            self.failures, self.made = {}, {}
+            self._meter = Meter()
+            self.changed.emit()
+
+    def again(self, on: bool) -> None:
+        """Do results again that were neither accepted nor edited, or leave them."""
+        self.anew = on
+        self.changed.emit()
+
+    def start(self) -> None:
+        """Begin, or go on where the last run was stopped.
+
+        Raises
+        ------
+        InputError
+            No project, prompter or image; or a run is under way.
+        """
+        if self.state != "idle":
+            raise InputError("A run is under way. Wait for its end, or cancel it.")
+        order, images = self._order(self.anew), self._images()
+        results = self.shelf.need_results()
+        self._begin(work.propagate(self._known(images), results, order))
+
+    def _images(self) -> Job[list[Path]]:
+        if self.folder is not None:
+            return work.of_folder(self.folder)
+        return self.bench.images()
+
+    def _known(self, images: Job[list[Path]]) -> Job[list[Path]]:
+        self.paths = yield from images
+        return self.paths
+
+    def _begin(self, job: Job[Any]) -> None:
+        self.state, self.stopped, self._unfinished = "running", False, ""
+        self.status = "Preparing ..."
+        self.failures, self.made, self._names = {}, {}, frozenset()
+        self._meter = Meter()
+        calls = Calls(
+            on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
+        )
+        self._handle = self.bench.runner.start(job, calls, title=TITLE)
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop after the image that is being done; what is done stays."""
+        if self.state == "running" and self._handle is not None:
+            self.state, self.stopped = "stopping", True
+            self.status = "Stopping after this image ..."
+            self._handle.cancel()
+            self.changed.emit()
+
+    def leave_project(self) -> None:
+        """Another project is open: what is done stays in the one before."""
+        self.cancel()
+        self.folder, self.anew, self.stopped = None, False, False
+        self.failures, self.made, self.paths = {}, {}, []
+        self._names = frozenset()
+        self._meter = Meter()
+        if self.state == "idle":
+            self.status = ""
+        self.changed.emit()
+
+    # --- the job
+
+    def _stepped(self, step: Step) -> None:
+        data = step.data
+        if self.state != "running":
+            return
+        if isinstance(step, work.FilesStep):
+            self._names = step.names
+        if "plane" in data or "skipped" in data:
+            self._one(step)
+        elif step.message:
+            of = f" ({step.done} of {step.total})" if step.total > 1 and step.done else ""
+            self.status = f"{step.message.capitalize()}{of} ..."
+        self.changed.emit()
+
+    def _one(self, step: Step) -> None:
+        data, label = step.data, step.data.get("plane", "")
+        skipped, failed = int(data.get("skipped", 0)), int("failure" in data)
+        self._meter.count(step.done, step.total, skipped=skipped, failed=failed)
+        self.status = self.progress.text
+        if failed:
+            self.failures[label] = data["failure"]
+        elif label:
+            result = data["result"]
+            count = len(result.scores)
+            self.made[label] = f"{count} object{'s' * (count != 1)}, score {result.score:.2f}"
+            if self.anew:
+                self.anew = False  # they are set aside: to go on is to do the rest
+            if self.folder is None:
+                self.shelf.made(label, result.labels)
+
+    def _done(self, outcome: Any) -> None:
+        self.failures = dict(outcome.failures)
+        new, before, bad = len(outcome.done), len(outcome.skipped), len(self.failures)
+        parts = [f"{new} image{'s' * (new != 1)} done"]
+        parts += [f"{before} had a result"] if before else []
+        parts += [f"{bad} failed"] if bad else []
+        self.status = " ".join([", ".join(parts) + ".", *sentences(outcome.notices)])
+        self._unfinished = self.status
+
+    def _failed(self, error: Exception) -> bool:
+        self.stopped = self.progress.done > 0
+        self.status = self._unfinished = f"Stopped: {error}"
+        return False
+
+    def _ended(self) -> None:
+        if self._handle is None:
+            return
+        self._handle, self.state = None, "idle"
+        if self.stopped and not self._unfinished:
+            self.status = self._told_stop()
+        self.bench.events.results.emit()
+        self.changed.emit()
+
+    def _told_stop(self) -> str:
+        """By the files: the image that was being done while the user cancelled was finished."""
+        results, names = self.shelf.results, self._names
+        if results is None or not names:
+            return "Stopped before the first image."
+        return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."

@@ -1,0 +1,193 @@
+"""The Propagate step on its viewer: wiring only.
+
+Connects presenter, panel and layers, and lets all go when the dock or the viewer closes. Must not
+decide or compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
+
+from napari_samic.core.errors import SettingsError
+from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.gui.propagate.layers import PropagateStage
+from napari_samic.gui.propagate.presenter import Propagator
+from napari_samic.gui.propagate.view import PropagatePanel
+from napari_samic.gui.runner.jobs import notify_errors
+from napari_samic.gui.session.session import Bench
+from napari_samic.gui.widgets.base import later, scrolled
+
+_PAUSE_MS = 80
+"""A slice is looked at once it was shown for so long."""
+_TYPING_MS = 200
+_KEEP_MS = 400
+"""What is painted goes into a file after so long."""
+
+
+class PropagateStep:
+    """From five images to five hundred.
+
+    Parameters
+    ----------
+    bench : Bench
+    """
+
+    title = "Propagate"
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.viewer = bench, bench.viewer
+        self._closed = self._shown = False
+        self._scroll = QScrollArea()
+        self.widget: QWidget = self._scroll
+        self.presenter = Propagator(bench)
+        self.stage = PropagateStage(bench.viewer, self._stroked)
+        self.panel = PropagatePanel(self._verbs())
+        scrolled(self.panel, self._scroll)
+        self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
+        self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
+        self._keep = later(self.widget, _KEEP_MS, self.presenter.shelf.keep)
+        self.panel.form.changed.connect(self._typed.start)
+        bench.viewer.dims.events.point.connect(self._slice_changed)
+        bench.desk.state.events.page.connect(self._slice_changed)
+        self._connect()
+        self._refresh_all()
+
+    def _connect(self) -> None:
+        events, shelf = self.presenter.events, self.presenter.shelf.events
+        events.preview.connect(self._show_preview)
+        events.settings.connect(self._show_settings)
+        events.page.connect(self._show_page)
+        events.connect(self._refresh)
+        self.presenter.run.changed.connect(self._refresh)
+        shelf.opened.connect(self._show_results)  # the layer may have been deleted meanwhile
+        shelf.opened.connect(self._refresh)
+        shelf.other.connect(self._show_results)
+        shelf.slice.connect(self._show_slice)
+        shelf.painted.connect(self._stroked)
+
+    # --- verbs
+
+    def _verbs(self) -> dict[str, Callable[..., None]]:
+        run = self.presenter.run
+        plain: dict[str, Callable[..., None]] = {
+            "preview": self._watch,
+            "start": self.presenter.start,
+            "cancel": run.cancel,
+            "layer": lambda: run.choose(None),
+            "folder": self._choose_folder,
+            "again": run.again,
+            "show": self.presenter.open_page,
+        }
+        return {name: notify_errors(act) for name, act in plain.items()}
+
+    def _watch(self, on: bool) -> None:
+        try:
+            self.presenter.watch(on)
+        finally:
+            self._refresh()
+
+    def _change(self) -> None:
+        form = self.panel.form
+        try:
+            settings, peaks = form.values(SegmentSettings), form.values(PeakSettings)
+        except SettingsError:
+            return  # the field says what is wrong
+        self.presenter.change(settings, peaks)
+
+    def _choose_folder(self) -> None:
+        if (folder := self.ask_folder()) is not None:
+            self.presenter.run.choose(folder)
+        self._refresh()
+
+    def ask_folder(self) -> Path | None:
+        """A folder of images, or None."""
+        chosen = QFileDialog.getExistingDirectory(self.widget, "Folder of images")
+        return Path(chosen) if chosen else None
+
+    # --- viewer to state
+
+    def _slice_changed(self, _event: Any = None) -> None:
+        if self.presenter.watching:
+            self.presenter.moved()
+            self._pause.start()
+
+    def _stroked(self) -> None:
+        self._keep.start()
+
+    # --- state to viewer
+
+    def _show_settings(self) -> None:
+        self.panel.show_settings(self.presenter)
+
+    def _show_page(self) -> None:
+        if self.presenter.page is not None:
+            self.stage.show_page(self.presenter.page)
+
+    def _show_slice(self) -> None:
+        self._show_results()
+        self.stage.refresh_results()
+
+    def _show_preview(self) -> None:
+        pixels, of = self.bench.pixels, self.presenter
+        if pixels is None or self.bench.layer is None:
+            self.stage.hide_preview()
+            return
+        found = of.preview.result if of.preview is not None else None
+        self.stage.show_preview(self.bench.layer, pixels.factor, of.heat, found)
+
+    def _show_results(self) -> None:
+        """The layer comes with the first result."""
+        shelf, pixels = self.presenter.shelf, self.bench.pixels
+        if pixels is None or self.bench.layer is None:
+            return
+        stack = shelf.stack if shelf.any_here else None
+        self.stage.show_results(self.bench.layer, pixels.factor, pixels.name, stack)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self.stage.arrange(shown=self._shown, previewing=self.presenter.watching)
+
+    def _refresh(self) -> None:
+        of, pixels = self.presenter, self.bench.pixels
+        self._arrange()
+        self.panel.show_prompter(of.prompter)
+        self.panel.show_found(of)
+        count = len(pixels.indices()) if pixels is not None else 0
+        self.panel.show_source(pixels.name if pixels else "", count, of.run.folder)
+        images = pixels is not None or of.run.folder is not None
+        self.panel.show_run(of.run, ready=images and of.prompter is not None)
+
+    def _refresh_all(self) -> None:
+        self._show_settings()
+        self._show_results()
+        self._refresh()
+
+    # --- coming and going
+
+    def enter(self) -> None:
+        """Look at what other steps have changed."""
+        self._shown = True
+        self._refresh_all()
+        self.presenter.look_again()
+
+    def leave(self) -> None:
+        """The preview goes, results are not seen any more; a run goes on."""
+        self._shown = False
+        self.presenter.watch(False)
+        self.presenter.shelf.keep()
+
+    def release(self) -> None:
+        """See `bench.Step`."""
+        if self._closed:
+            return
+        self._closed = True
+        self.viewer.dims.events.point.disconnect(self._slice_changed)
+        self.bench.desk.state.events.page.disconnect(self._slice_changed)
+        for timer in (self._pause, self._typed, self._keep):
+            timer.stop()
+        self.presenter.close()
+        self.stage.release()

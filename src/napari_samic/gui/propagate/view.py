@@ -1,0 +1,242 @@
+"""The Propagate step as the user sees it: builds the widgets, shows the state, passes verbs on.
+
+A view: it decides nothing. Must not know jobs or layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.gui.widgets.settings_form import SettingsForm
+
+if TYPE_CHECKING:
+    from napari_samic.core.types import Segmentation
+    from napari_samic.gui.propagate.presenter import Propagator
+    from napari_samic.gui.propagate.run import Run
+
+Verbs = Mapping[str, Callable[..., None]]
+BASIC = ("threshold", "map_cut", "min_score", "instances")
+_KEY = Qt.ItemDataRole.UserRole
+
+
+class PropagatePanel(QWidget):
+    """See the module.
+
+    Parameters
+    ----------
+    verbs : mapping of str to callable
+        preview(on), start(), cancel(), layer(), folder(), again(on), show(name).
+    """
+
+    def __init__(self, verbs: Verbs) -> None:
+        super().__init__()
+        self.verbs = verbs
+        self.layout_ = QVBoxLayout(self)
+        self.layout_.setContentsMargins(8, 6, 8, 6)
+        self.layout_.setSpacing(8)
+        for part in (self._head(), self._preview(), self._settings(), _line(), self._run(),
+                     self._lists()):  # fmt: skip
+            self.layout_.addWidget(part)
+        self.layout_.addStretch(1)
+
+    # --- building
+
+    def _head(self) -> QWidget:
+        self.prompter = _wrapped()
+        return self.prompter
+
+    def _preview(self) -> QWidget:
+        part = QWidget()
+        column = QVBoxLayout(part)
+        column.setContentsMargins(0, 0, 0, 0)
+        self.preview = QPushButton("Preview this slice")
+        self.preview.setCheckable(True)
+        self.preview.setToolTip(
+            "Show what the prompter finds on the shown slice: its heat map, the points, and the "
+            "masks with their scores. While it is on, it follows the slice and the settings."
+        )
+        self.preview.clicked.connect(lambda on: self.verbs["preview"](on))
+        self.found = _wrapped()
+        self.found.setMinimumHeight(34)
+        self.found.setAlignment(Qt.AlignmentFlag.AlignTop)
+        column.addWidget(self.preview)
+        column.addWidget(self.found)
+        return part
+
+    def _settings(self) -> QWidget:
+        self.form = SettingsForm(PeakSettings, SegmentSettings, basic=BASIC)
+        return self.form
+
+    def _run(self) -> QWidget:
+        part = QWidget()
+        grid = QGridLayout(part)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.source = QComboBox()
+        self.source.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.source.setToolTip("Which images are segmented")
+        self.source.activated.connect(self._chosen)
+        self.again = QCheckBox("Do again what has a result")
+        self.again.setToolTip(
+            "<qt>Else images that have a result are passed over. Results that you accepted or "
+            "painted on are never done again. The others are kept in results/before until the next "
+            "time.</qt>"
+        )
+        self.again.clicked.connect(lambda on: self.verbs["again"](on))
+        self.start = QPushButton("Propagate")
+        self.start.clicked.connect(lambda: self.verbs["start"]())
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setToolTip("Stop after the image that is being done; what is done stays")
+        self.cancel.clicked.connect(lambda: self.verbs["cancel"]())
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(10)
+        self.status = _wrapped()
+        grid.addWidget(self.source, 0, 0, 1, 2)
+        grid.addWidget(self.again, 1, 0, 1, 2)
+        grid.addWidget(self.start, 2, 0)
+        grid.addWidget(self.cancel, 2, 1)
+        grid.addWidget(self.bar, 3, 0, 1, 2)
+        grid.addWidget(self.status, 4, 0, 1, 2)
+        return part
+
+    def _lists(self) -> QWidget:
+        part = QWidget()
+        column = QVBoxLayout(part)
+        column.setContentsMargins(0, 0, 0, 0)
+        self.failed, self.failures = QLabel(), _list(90)
+        self.failures.setWordWrap(True)
+        self.done, self.made = QLabel(), _list(150)
+        self.made.setToolTip("Click to see an image with its result")
+        self.made.itemClicked.connect(lambda item: self.verbs["show"](item.data(_KEY)))
+        for widget in (self.failed, self.failures, self.done, self.made):
+            column.addWidget(widget)
+            widget.hide()
+        return part
+
+    def _chosen(self, place: int) -> None:
+        self.verbs["layer" if place == 0 else "folder"]()
+
+    # --- showing
+
+    def show_prompter(self, file: Path | None) -> None:
+        """Say which prompter is used."""
+        if file is None:
+            self.prompter.setText("No prompter yet: train one in the Train step.")
+            return
+        when = datetime.fromtimestamp(file.stat().st_mtime)
+        self.prompter.setText(f"Prompter of {when:%d %B, %H:%M}")
+
+    def show_settings(self, of: Propagator) -> None:
+        """Show the settings in use; the form does not answer."""
+        self.form.blockSignals(True)
+        self.form.show_values(of.settings)
+        self.form.show_values(of.peaks or of.stored or PeakSettings())
+        self.form.blockSignals(False)
+
+    def show_found(self, of: Propagator) -> None:
+        """Say what the preview has found, or what it is doing."""
+        self.preview.setChecked(of.watching)
+        result = of.preview.result if of.preview is not None else None
+        text = of.looking or (_told(result) if result is not None else "")
+        self.found.setText(text)
+
+    def show_source(self, layer: str, count: int, folder: Path | None) -> None:
+        """Say which images can be chosen."""
+        slices = f"{count} slices" if count > 1 else "The image"
+        texts = [f"{slices} of {layer}" if layer else "No image is chosen", "A folder ..."]
+        texts += [f"Folder {folder.name}"] if folder is not None else []
+        if texts != [self.source.itemText(i) for i in range(self.source.count())]:
+            self.source.clear()
+            self.source.addItems(texts)
+        self.source.setCurrentIndex(2 if folder is not None else 0)
+
+    def show_run(self, run: Run, *, ready: bool) -> None:
+        """Show how far the run is."""
+        idle = run.state == "idle"
+        self.start.setText("Resume" if run.can_resume else "Propagate")
+        self.start.setEnabled(idle and ready)
+        self.cancel.setEnabled(run.state == "running")
+        self.source.setEnabled(idle)
+        self.again.setEnabled(idle)
+        self.again.setChecked(run.anew)
+        progress = run.progress
+        self.bar.setRange(0, max(1, progress.total))  # never 0: a moving bar draws all anew
+        self.bar.setValue(progress.done)
+        self.bar.setVisible(not idle or progress.total > 0)
+        self.status.setText(run.status)
+        self._show_lists(run)
+
+    def _show_lists(self, run: Run) -> None:
+        _fill(self.failures, run.failures.items())
+        _fill(self.made, ((k, f"{k}: {v}") for k, v in run.made.items()))
+        count = len(run.failures)
+        self.failed.setText(f"{count} image{'s' * (count != 1)} failed:")
+        self.done.setText("Done in this run:")
+        for widgets, shown in (
+            ((self.failed, self.failures), count),
+            ((self.done, self.made), len(run.made)),
+        ):
+            for widget in widgets:
+                widget.setVisible(bool(shown))
+
+
+def _told(result: Segmentation) -> str:
+    count = len(result.scores)
+    if not count:
+        return "Nothing found. Lower the threshold, or annotate more references."
+    shown = ", ".join(f"{score:.2f}" for score in sorted(result.scores, reverse=True)[:8])
+    more = ", ..." if count > 8 else ""
+    return f"{count} object{'s' * (count != 1)}, score {result.score:.2f} ({shown}{more})"
+
+
+def _fill(list_: QListWidget, rows: object) -> None:
+    """Add what is new; begin anew if it became less."""
+    wanted = list(rows)  # type: ignore[call-overload]
+    if len(wanted) < list_.count():
+        list_.clear()
+    for name, text in wanted[list_.count() :]:
+        item = QListWidgetItem(text)
+        item.setData(_KEY, name)
+        item.setToolTip(text)
+        list_.addItem(item)
+        list_.scrollToBottom()
+
+
+def _list(height: int) -> QListWidget:
+    found = QListWidget()
+    found.setMaximumHeight(height)
+    found.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return found
+
+
+def _wrapped() -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setStyleSheet("QFrame { color: rgba(128, 128, 128, 90); }")
+    return line

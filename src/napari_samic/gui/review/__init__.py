@@ -1,0 +1,1 @@
+"""The step Review: the queue, verdicts, edits, export, the recipe."""

@@ -1,0 +1,178 @@
+"""Accepting and exporting: what the second page of Review does, in plain Python.
+
+Accepting freezes the review in the project, so that the recipe names files that stay. Must not
+know Qt or napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_samic import recipes
+from napari_samic.core.errors import InputError, SettingsError
+from napari_samic.core.settings import ExportSettings
+from napari_samic.core.types import Job, Step
+from napari_samic.gui.review import jobs
+from napari_samic.gui.review.jobs import Frozen
+from napari_samic.gui.review.presenter import Reviewer
+from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.session.notices import sentences
+
+if TYPE_CHECKING:
+    from napari_samic.gui.data.project import Project
+
+ACCEPTED_RESULTS, ALL_RESULTS = "accepted results", "all results"
+
+
+class Finisher:
+    """See the module.
+
+    Parameters
+    ----------
+    review : Reviewer
+        Results and verdicts.
+    is_writing : callable
+        Whether an edit has no file yet.
+
+    Attributes
+    ----------
+    status : str
+    progress : float or None
+        Share that is done; None if nothing is under way.
+    changed : Signal
+        Of status or progress.
+    """
+
+    changed = Signal()
+
+    def __init__(self, review: Reviewer, is_writing: Callable[[], bool]) -> None:
+        self.review, self.bench = review, review.bench
+        self._is_writing = is_writing
+        self.status = ""
+        self.progress: float | None = None
+        self._running: Handle | None = None
+
+    # --- what was chosen
+
+    @property
+    def settings(self) -> ExportSettings:
+        """As chosen last in this project."""
+        try:
+            return ExportSettings.from_dict(dict(self.review.notes().get("export", {})))
+        except (SettingsError, TypeError, ValueError):
+            return ExportSettings()
+
+    def choose(self, settings: ExportSettings) -> None:
+        """Keep what was chosen."""
+        self.review.note(export=settings.to_dict())
+
+    @property
+    def folder(self) -> Path | None:
+        """Where exports go by themselves."""
+        project = self.bench.project
+        return None if project is None else project.exports_folder
+
+    # --- acting
+
+    def export(
+        self, source: str, folder: Path, settings: ExportSettings, *, overwrite: bool = False
+    ) -> None:
+        """Write results in the chosen formats; accept what the review accepts first.
+
+        Raises
+        ------
+        InputError
+            Nothing to export, no format chosen, or an edit that is being written.
+        """
+        project = self.bench.need_project()
+        looked = self.review.looked
+        if looked is None:
+            raise InputError("there are no results to export. Propagate first.")
+        if self._is_writing():
+            raise InputError("an edit is being written. Export in a moment.")
+        self.choose(settings)
+        if source == ACCEPTED_RESULTS and not any(v.verdict for v in self.review.opinions.values()):
+            raise InputError("nothing is accepted yet. Accept results, or export all of them.")
+        frozen = jobs.freeze(
+            project.folder / "reviews",
+            dict(self.review.opinions),
+            project.folder / "review",
+            looked,
+            dict(self.bench.desk.state.classes.names),
+        )
+        job = _exported(project, frozen, source, folder, settings, overwrite)
+        self._start(job, "SAMIC: exporting", self._told_export)
+
+    def _told_export(self, outcome: Any) -> None:
+        count = len(outcome.figures["files"])
+        line = (
+            f"{outcome.figures['objects']} objects of {len(outcome.done)} images: {count} "
+            f"file{'s' * (count != 1)} in {outcome.out}."
+        )
+        self._say(" ".join([line, *sentences(outcome.notices)]))
+
+    # --- jobs
+
+    def _start(self, job: Job[Any], title: str, on_done: Callable[[Any], None]) -> None:
+        if self._running is not None:
+            job.close()
+            raise InputError("something is under way already. Wait for it, or stop it.")
+        calls = Calls(
+            on_step=self._stepped, on_done=on_done, on_error=self._failed, on_end=self._ended
+        )
+        self._running = self.bench.runner.start(job, calls, title=title)
+        self.progress = 0.0
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Cancel what is under way."""
+        if self._running is not None:
+            self._running.cancel()
+            self._say("Stopped.")
+
+    def _stepped(self, step: Step) -> None:
+        self.progress = step.done / step.total if step.total else 0.0
+        self.status = step.message
+        self.changed.emit()
+
+    def _failed(self, error: Exception) -> bool:
+        del error
+        self._say("")
+        return False
+
+    def _ended(self) -> None:
+        self._running, self.progress = None, None
+        self.changed.emit()
+
+    def _say(self, text: str) -> None:
+        self.status = text
+        self.changed.emit()
+
+
+def _exported(
+    project: Project,
+    freezing: Job[Frozen],
+    source: str,
+    folder: Path,
+    settings: ExportSettings,
+    overwrite: bool,
+) -> Job[Any]:
+    """Keep the review as it is now, accept, and export; both jobs are recorded."""
+    from napari_samic import pipeline
+
+    frozen = yield from freezing
+    results, classes = project.results_folder, frozen.prompts
+    if source == ACCEPTED_RESULTS:
+        results, classes = project.folder / "accepted", None  # it has the names already
+        yield from recipes.recorded(pipeline.accept, project.recipe)(
+            project.results_folder, review=frozen.review, edits=frozen.edits,
+            prompts=frozen.prompts, out=results, overwrite=True,
+        )  # fmt: skip
+    job = recipes.recorded(pipeline.export, project.recipe)(
+        results, out=folder, classes=classes, settings=settings, overwrite=overwrite,
+    )  # fmt: skip
+    return (yield from job)

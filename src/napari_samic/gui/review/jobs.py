@@ -1,0 +1,281 @@
+"""The jobs of Review: showing a result, asking again, keeping edits, accepting, scoring.
+
+Reading all of them is in `looking`.
+
+Thin generators over the core, each run by `jobs`. Must not know Qt or napari; what is heavy is
+imported inside, so in the worker.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.types import Image, IntArray, Job, Prompts, Segmenter, Step
+from napari_samic.evaluation.quality import Doubt, suggest
+from napari_samic.gui.review.result import Sheet
+from napari_samic.gui.review.scan import Looked
+from napari_samic.gui.review.verdicts import Edit, Opinion
+from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
+from napari_samic.io.reviews import save_review
+from napari_samic.io.text_files import sha256_of
+from napari_samic.io.writers import write_labels
+
+Read = Callable[[], Image]
+
+
+def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tuple[Sheet, Any]]:
+    """Read one result, edited or not; and its image (None: it is open already)."""
+    yield Step(0, 1, one.label)
+    from napari_samic.io import masks
+
+    image = read() if read is not None else None
+    known = one.labelled()
+    prompts = one.prompts.objects if one.prompts is not None else ()
+    points = tuple(
+        (n, (float(r), float(c), bool(sign)))
+        for n, p in _by_value(one, prompts).items()
+        for (r, c), sign in zip(p.points_rc, p.is_foreground, strict=True)
+    )
+    boxes = {
+        n: tuple(map(float, p.box_rc))
+        for n, p in _by_value(one, prompts).items()
+        if p.box_rc is not None
+    }
+    sheet = Sheet(one.label, known.labels, known.about, points, boxes, known.numbered)  # type: ignore[arg-type]
+    if edit is None:
+        return sheet, image
+    labels = masks.read_labels(edits / edit.file)
+    if labels.shape != sheet.labels.shape:
+        raise InputError(f"{edit.file}: {labels.shape} for {one.label} of {sheet.labels.shape}.")
+    kept = Sheet(one.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered)
+    return kept, image
+
+
+def read_painted(path: Path) -> Job[Any]:
+    """Read labels that were painted in the Propagate step."""
+    from napari_samic.io import masks
+
+    yield Step(0, 1, path.stem)
+    return masks.read_labels(path)
+
+
+def read_file(one: Any, stored: PromptFile | None) -> Image:
+    """The image of a result from its file, (H, W, 3) uint8.
+
+    Raises
+    ------
+    InputError
+        It is not there any more, or can't be read.
+    """
+    from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+    from napari_samic.pipeline.common import planes_of
+
+    planes = planes_of(Path(one.image_file))
+    found = [p for p in planes if p.label == one.label]
+    if not found:
+        raise InputError(f"{one.label}: not in {one.image_file}. Open the image in napari.")
+    if stored is not None and stored.normalisation:
+        return read_rgb(found[0], Normalisation.from_dict(stored.normalisation))
+    return read_rgb(found[0], fit_normalisation(found))
+
+
+def _by_value(one: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
+    """Prompts of each value: of all that were asked for, those whose object is there."""
+    if not one.numbered:
+        return {}
+    scores = one.prompts.scores if one.prompts is not None else ()
+    there = [p for p, s in zip(prompts, scores, strict=True) if s > 0] or list(prompts)
+    if len(there) != len(one.rows):
+        there = list(prompts)
+    return dict(enumerate(there, start=1))
+
+
+def redo(
+    segmenter: Segmenter, read: Read, wanted: Mapping[int, Prompts]
+) -> Job[dict[int, tuple[NDArray[np.bool_], float]]]:
+    """Ask for some objects again: the surest mask of each."""
+    yield Step(0, len(wanted), "mask")
+    image = read()
+    found = segmenter.candidates(image, list(wanted.values()), multimask=True)
+    return {
+        number: (one.masks[one.best], float(one.scores[one.best]))
+        for number, one in zip(wanted, found, strict=True)
+    }
+
+
+def keep_edit(path: Path, labels: IntArray) -> Job[str]:
+    """Write labels over our own earlier ones; gives the hash of the file."""
+    yield Step(0, 1, path.name)
+    write_labels(path, labels, overwrite=True)
+    return sha256_of(path)
+
+
+# --- accepting
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Files that an `accept` step names; they are not written to again."""
+
+    review: Path
+    edits: Path | None
+    prompts: Path | None
+
+
+def freeze(
+    folder: Path,
+    opinions: Mapping[str, Opinion],
+    edits: Path,
+    looked: Looked,
+    classes: Mapping[int, str],
+) -> Job[Frozen]:
+    """Copy verdicts and edits to `folder`/N; the last N again if it holds the very same."""
+    import tempfile
+
+    yield Step(0, 1, "keeping the review")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        _write(Path(temporary), opinions, edits, looked, classes)
+        numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+        last = folder / str(max(numbers, default=0))
+        if not (numbers and _is_same(Path(temporary), last)):
+            last = folder / str(max(numbers, default=0) + 1)
+            last.mkdir()
+            for path in sorted(Path(temporary).iterdir()):
+                path.replace(last / path.name)
+    inside = last / "edits"
+    prompts = last / "prompts.json"
+    return Frozen(last / "review.json", inside if inside.is_dir() else None, prompts)
+
+
+def _write(
+    target: Path,
+    opinions: Mapping[str, Opinion],
+    edits: Path,
+    looked: Looked,
+    classes: Mapping[int, str],
+) -> None:
+    verdicts = {name: v for name, one in opinions.items() if (v := one.to_verdict()) is not None}
+    save_review(target / "review.json", verdicts)
+    by_name = {one.label: one for one in looked.results.images}
+    images = []
+    for name, verdict in verdicts.items():
+        edit = opinions[name].edit
+        if not verdict.file or edit is None or name not in by_name:
+            continue
+        (target / "edits").mkdir(exist_ok=True)
+        (target / "edits" / verdict.file).write_bytes((edits / verdict.file).read_bytes())
+        if (entry := _prompts(by_name[name], edit)) is not None:
+            images.append(entry)
+    save_prompts(target / "prompts.json", PromptFile(tuple(images), "", None, dict(classes)))
+
+
+def _prompts(one: Any, edit: Edit) -> ImagePrompts | None:
+    """The moved points, as prompts."""
+    if one.prompts is None:
+        return None
+    empty = np.zeros((1, 1), np.int32)
+    sheet = Sheet(one.label, empty, edit.objects, edit.points)
+    numbers = [n for n in edit.objects if sheet.is_askable(n)]
+    scores = tuple(edit.objects[n].score or 0.0 for n in numbers)
+    objects = tuple(sheet.prompts(n) for n in numbers)
+    return ImagePrompts(one.label, one.prompts.file, one.prompts.shape, "", objects, scores)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    found = filecmp.dircmp(one, other)
+    if found.left_only or found.right_only or found.funny_files:
+        return False
+    same, _, _ = filecmp.cmpfiles(one, other, found.common_files, shallow=False)
+    inside = all(_is_same(one / name, other / name) for name in found.common_dirs)
+    return len(same) == len(found.common_files) and inside
+
+
+# --- scoring and suggesting
+
+
+def score(
+    looked: Looked,
+    truths: Mapping[str, Callable[[], NDArray[Any]]],
+    opinions: Mapping[str, Opinion],
+    edits: Path,
+) -> Job[tuple[dict[str, dict[str, float]], dict[str, float], str]]:
+    """Score results, edited or not, against ground truth: of each image, of all, and a line.
+
+    What the values of the truth mean is decided from all of it, as `evaluate` does it; the line
+    says so.
+
+    Raises
+    ------
+    InputError
+        They could mean this or that, or no result is of the truth's size.
+    """
+    from napari_samic.evaluation.matching import as_instances
+    from napari_samic.evaluation.metrics import image_scores, summarise
+    from napari_samic.io import masks
+    from napari_samic.io.mask_values import ADVICE, decide, described
+
+    judged = [one for one in looked.results.images if one.label in truths]
+    held = []
+    for done, one in enumerate(judged):
+        yield Step(done, 2 * len(judged), one.label)
+        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
+        held.append(masks.held_by(truth, one.label))
+    try:
+        values = decide(held)
+    except InputError as error:
+        fault = str(error).removesuffix(ADVICE)
+        raise InputError(
+            f"{fault}Choose a layer of numbers of objects, 0 where none is."
+        ) from error
+    rows: dict[str, dict[str, float]] = {}
+    for done, one in enumerate(judged, start=len(judged)):
+        yield Step(done, 2 * len(judged), one.label)
+        edit = opinions.get(one.label, Opinion()).edit
+        labels = one.labels() if edit is None else masks.read_labels(edits / edit.file)
+        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
+        if truth.shape == labels.shape and truth.any():
+            wanted, void = values.applied(truth, one.label)
+            rows[one.label] = image_scores(labels, as_instances(wanted), void=void)
+    if not rows:
+        msg = "no result has its place in this layer. Choose labels of the size of the images."
+        raise InputError(msg)
+    line = f"truth: {described(values, held)}." + " Void is not scored." * bool(values.void)
+    return rows, summarise(list(rows.values())), line
+
+
+def advise(
+    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], order: Sequence[Doubt]
+) -> Job[str]:
+    """Which image would teach most: doubtful, and least like the references.
+
+    Raises
+    ------
+    InputError
+        No image is left to choose from, or the model can't show what it sees.
+    """
+    see = getattr(segmenter, "embedding", None)
+    value = {one.name: one.value for one in order}
+    rest = [name for name in readers if name not in known and name in value]
+    if not rest:
+        raise InputError("every image is annotated already, or none of them is open in napari.")
+    if see is None:
+        raise InputError(f"{segmenter.name} can't show what it sees. Choose another model.")
+    features = {}
+    everything = [*rest, *(name for name in known if name in readers)]
+    for done, name in enumerate(everything):
+        yield Step(done, len(everything), name)
+        embedding = see(readers[name]())  # (D, h, w)
+        features[name] = embedding.reshape(len(embedding), -1).mean(1)
+    seen = [features[name] for name in everything[len(rest) :]]
+    own = np.array([features[name] for name in rest])
+    others = np.array(seen) if seen else np.zeros((0, own.shape[1]))
+    return rest[suggest(own, others, [value[name] for name in rest])[0]]

@@ -1,0 +1,434 @@
+"""Review: the queue of results, most doubtful first; showing, judging and using them.
+
+Verdicts are kept in the project's notes as they are given; changes of what is shown are in
+`revising`. Plain Python: must not know Qt;
+sees napari only through the bench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal, SignalGroup
+
+from napari_samic.core.errors import InputError
+from napari_samic.evaluation.quality import Doubt
+from napari_samic.gui.data import prompts_io, trusted_files
+from napari_samic.gui.data.result_files import LabelFiles
+from napari_samic.gui.review import jobs, scan
+from napari_samic.gui.review.editor import Reviser
+from napari_samic.gui.review.jobs import Read
+from napari_samic.gui.review.result import Sheet
+from napari_samic.gui.review.scan import Looked
+from napari_samic.gui.review.verdicts import KEY, Edit, Opinion, from_notes, to_notes
+from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.session.notices import sentence, sentences
+from napari_samic.io.reviews import ACCEPTED, EDITED, REJECTED
+
+if TYPE_CHECKING:
+    from napari_samic.gui.session.session import Bench
+
+MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
+
+
+class ReviewerEvents(SignalGroup):
+    """What changed; of the result on the screen `Reviser.events` tell."""
+
+    queue = Signal()
+    current = Signal()
+    verdicts = Signal()
+    scores = Signal()
+    status = Signal()
+
+
+class Reviewer:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+
+    Attributes
+    ----------
+    looked : Looked or None
+        The results, once they were read.
+    order : list of Doubt
+        The queue, most doubtful first.
+    opinions : dict of str to Opinion
+    status : str
+    events : ReviewerEvents
+    current : str
+        Name of the result that is shown; "" if none.
+    picture : array or None
+        Its image, if that is not open in napari.
+    reviser : Reviser
+        The result on the screen, and its edits.
+    scores : dict of str to dict
+        Against ground truth, by image; `total` of all.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.looked: Looked | None = None
+        self.order: list[Doubt] = []
+        self.opinions: dict[str, Opinion] = {}
+        self.status = "No results yet: propagate first."
+        self.events = ReviewerEvents()
+        self._kept: dict[str, tuple[Opinion, dict[str, Any]]] = {}
+        self.current = ""
+        self.picture: Any = None
+        self.scores: dict[str, dict[str, float]] = {}
+        self.total: dict[str, float] = {}
+        self._before: dict[str, Opinion] = {}
+        self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
+        self._looking: Handle | None = None
+        self._going: Handle | None = None
+        self._is_moving = False
+
+    # --- opinions
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results have each verdict; "" has none."""
+        found = dict.fromkeys(MARKS, 0)
+        for one in self.order:
+            found[self.opinion(one.name).verdict] += 1
+        return found
+
+    def opinion(self, name: str) -> Opinion:
+        """On a result."""
+        return self.opinions.get(name, Opinion())
+
+    def is_outdated(self, name: str, one: Opinion) -> bool:
+        """Judged on labels that are no more; an edit stands by itself."""
+        return one.verdict in (ACCEPTED, REJECTED) and one.of != self._hash(name)
+
+    def _hash(self, name: str) -> str:
+        return self.looked.hashes.get(name, "") if self.looked is not None else ""
+
+    # --- the queue
+
+    def look(self) -> None:
+        """Read the results of the project anew."""
+        project = self.bench.project
+        if project is None or not project.results_folder.is_dir():
+            self.say("No results yet: propagate first.")
+            return
+        if self._looking is not None:
+            self._looking.cancel()
+        self.opinions = self.opinions or from_notes(self.notes().get("opinions"))
+        self.reviser.folder = project.folder / "review"
+        self.say("Reading the results ...")
+        calls = Calls(on_done=self._looked, on_error=self._not_looked)
+        folders, may = (project.results_folder, project.references_folder), self._allowing()
+        judged = [name for name, one in self.opinions.items() if one.verdict]
+        job = scan.look(*folders, self.looked, may, judged)
+        self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
+
+    def _looked(self, looked: Looked) -> None:
+        self._looking = None
+        self.looked = looked
+        self.order = list(looked.order)
+        outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
+        for name in outdated:
+            self.opinions[name] = replace(self.opinions[name], verdict="", of="")
+        changed = [_told_of(outdated)] if outdated else []
+        self.say(" ".join([*changed, *sentences(looked.notices)]))
+        self.events.queue.emit()
+        wanted = self.current or str(self.notes().get("current", ""))
+        if wanted in looked.facts:
+            self.go(wanted)
+        elif self.order:
+            self.go(self.order[0].name)
+
+    def _not_looked(self, error: Exception) -> bool:
+        self._looking = None
+        self.say(str(error))
+        return isinstance(error, InputError)
+
+    def forget(self) -> None:
+        """Another project: nothing of the one before is left."""
+        self.looked, self.order, self.opinions, self.current = None, [], {}, ""
+        self.scores, self.total, self.picture = {}, {}, None
+        self.reviser.show(None)
+        self.events.queue.emit()
+
+    def doubt(self) -> Doubt | None:
+        """Of the result that is shown."""
+        return next((one for one in self.order if one.name == self.current), None)
+
+    # --- going
+
+    def step(self, by: int) -> None:
+        """To the next (+1) or previous (-1) of the queue."""
+        names = [one.name for one in self.order]
+        if self.current in names:
+            place = names.index(self.current) + by
+            if 0 <= place < len(names):
+                self.go(names[place])
+
+    def go_on(self) -> None:
+        """To the most doubtful result after this one that has no verdict, else the first such."""
+        names = [one.name for one in self.order]
+        place = names.index(self.current) if self.current in names else -1
+        for name in names[place + 1 :] + names[: max(place, 0)]:
+            if not self.opinion(name).verdict:
+                self.go(name)
+                return
+        self.say("Every result has a verdict. Export them.")
+
+    def go(self, name: str) -> None:
+        """Show a result: its image, its labels, its points."""
+        found = self._result(name)
+        if found is None or self.bench.project is None:
+            return
+        self.current, self.picture = name, None
+        self.note(current=name)
+        self.events.current.emit()
+        read = self._reader(name, self._allowing())
+        is_open = self.bench._find(name) is not None
+        if read is None and found.image_file:
+            self.say(
+                f"{found.image_file}: you opened no image of this folder yet. Open it to see it."
+            )
+        if is_open:
+            self._is_moving = True
+            try:
+                self.bench.show_image(name)
+            finally:
+                self._is_moving = False
+        edit = self.opinion(name).edit
+        folder = self.bench.project.folder / "review"
+        job = jobs.fetch(found, edit, folder, None if is_open else read)
+        calls = Calls(on_done=partial(self._came, read))
+        if self._going is not None:
+            self._going.cancel()  # what it would bring is of a result that is left
+        self._going = self.bench.runner.start(job, calls)
+
+    def _came(self, read: Read | None, found: tuple[Sheet, Any]) -> None:
+        self._going = None
+        sheet, self.picture = found
+        self.reviser.label = self.bench.desk.state.label
+        self._before.pop(sheet.name, None)
+        self.reviser.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
+        self._look_for_painted(sheet.name)
+
+    def _look_for_painted(self, name: str) -> None:
+        """What was painted on it in the Propagate step becomes an edit."""
+        files = self._files()
+        if files is not None and files.edit(name).is_file():
+            calls = Calls(on_done=partial(self._painted, name))
+            self.bench.runner.start(jobs.read_painted(files.edit(name)), calls)
+
+    def _painted(self, name: str, labels: Any) -> None:
+        sheet = self.reviser.sheet
+        if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
+            self.reviser.take_labels(labels)
+            self.reviser.begin(is_edit=True)  # nothing else knows what was painted there
+
+    def keep(self, name: str, edit: Edit | None) -> None:
+        """The labels of a result were changed, and written once the edit has a hash.
+
+        None: all changes were undone, so what was thought of it before holds again.
+        """
+        if edit is None:
+            self.opinions[name] = self._before.pop(name, self.opinion(name))
+            self.remember()
+            return
+        self._before.setdefault(name, self.opinion(name))
+        if edit.sha256 and self.opinion(name).edit is None:
+            return  # taken back while it was written
+        before, of = self.opinion(name), self._hash(name)
+        verdict = before.verdict if edit.sha256 else EDITED  # maybe rejected while it was written
+        self.opinions[name] = replace(before, verdict=verdict, of=of, edit=edit)
+        self.remember()
+        files = self._files()
+        if files is not None and edit.sha256 and self.opinion(name).edit == edit:
+            files.taken_over(name)
+            self.bench.events.review.emit()
+
+    def _files(self) -> LabelFiles | None:
+        project = self.bench.project
+        return None if project is None else LabelFiles(project.results_folder, project.notes)
+
+    def follow(self, name: str) -> None:
+        """The user moved to another slice, unless it was us."""
+        if not self._is_moving and name != self.current and self._result(name) is not None:
+            self.go(name)
+
+    def _result(self, name: str) -> Any:
+        images = self.looked.results.images if self.looked is not None else ()
+        return next((one for one in images if one.label == name), None)
+
+    def _allowing(self) -> Callable[[Path], bool]:
+        """What tells whether an image may be opened unasked."""
+        return trusted_files.allowing(
+            None if self.bench.project is None else self.bench.project.folder
+        )
+
+    def _reader(self, name: str, may: Callable[[Path], bool]) -> Read | None:
+        """How to get the image: from an open layer, else from its file, if it may be opened."""
+        found = self.bench._find(name)
+        if found is not None:
+            _, pixels, index = found
+            return partial(pixels.image, index)
+        one = self._result(name)
+        if self.looked is None or one is None or not one.image_file:
+            return None
+        if not may(Path(one.image_file)):
+            return None
+        return partial(jobs.read_file, one, self.looked.results.stored)
+
+    # --- verdicts
+
+    def above(self, score: float) -> list[str]:
+        """Results without a verdict whose confidence is at least `score`."""
+        facts = self.looked.facts if self.looked is not None else {}
+        return [
+            one.name
+            for one in self.order
+            if not self.opinion(one.name).verdict and (facts[one.name].score or 0.0) >= score
+        ]
+
+    @property
+    def usual_score(self) -> float | None:
+        """The median of the scores, rounded down to a hundredth; None if none is known.
+
+        Half of the results have it, so it suits any model, whatever its scores are like.
+        """
+        facts = self.looked.facts.values() if self.looked is not None else ()
+        scores = sorted(one.score for one in facts if one.score is not None)
+        middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
+        return None if middle is None else int(100 * middle + 1e-6) / 100
+
+    def accept_above(self, score: float) -> int:
+        """Accept all of `above`; gives their number."""
+        names = self.above(score)
+        for name in names:
+            self.judge(name, ACCEPTED, f"confidence from {score:.2f}", tell=False)
+        self.remember()
+        return len(names)
+
+    def judge(self, name: str, verdict: str, reason: str = "", *, tell: bool = True) -> None:
+        """Give a verdict; it counts as long as the label file is the same."""
+        before, of = self.opinion(name), self._hash(name)
+        self.opinions[name] = replace(before, verdict=verdict, reason=reason, of=of)
+        if tell:
+            self.remember()
+
+    def remember(self) -> None:
+        """Keep the opinions, and tell."""
+        for name, one in self.opinions.items():
+            if self._kept.get(name, (None,))[0] is not one:
+                self._kept[name] = (one, to_notes({name: one}))
+        trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
+        self.note(opinions=trees)
+        self.events.verdicts.emit()
+        self.bench.events.review.emit()
+
+    def accept(self) -> None:
+        """Keep the labels that are shown, as predicted or as edited."""
+        if self.current:
+            edited = self.opinion(self.current).edit is not None
+            self.judge(self.current, EDITED if edited else ACCEPTED)
+            self.go_on()
+
+    def reject(self, reason: str = "") -> None:
+        """Leave the result out."""
+        if self.current:
+            self.judge(self.current, REJECTED, reason)
+            self.go_on()
+
+    def revert(self) -> None:
+        """Take edits and verdict back: the labels are as predicted."""
+        if self.current:
+            self.reviser.forget(self.current)
+            self.opinions.pop(self.current, None)
+            self.remember()
+            self.go(self.current)
+
+    # --- more
+
+    def make_reference(self) -> None:
+        """Give the shown result's points and masks to the annotated images, marked as reference.
+
+        Raises
+        ------
+        InputError
+            Nothing is shown, or it has no object.
+        """
+        sheet, one = self.reviser.sheet, self._result(self.current)
+        if sheet is None or one is None or not sheet.values or not sheet.numbered:
+            raise InputError("this result has no object to learn from. Click on one first.")
+        prompts_io.take_sheet(self.bench.desk.state, sheet, one.image_file)
+        self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
+
+    def score_against(self, truths: Mapping[str, Any]) -> None:
+        """Score all results against label images, by name."""
+        if self.looked is None or self.bench.project is None:
+            raise InputError("there are no results to score. Propagate first.")
+        folder = self.bench.project.folder / "review"
+        job = jobs.score(self.looked, truths, dict(self.opinions), folder)
+        calls = Calls(on_done=self._scored)
+        self.bench.runner.start(job, calls, title="SAMIC: scoring")
+
+    def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
+        self.scores, self.total, line = found
+        self.say(sentence(line))
+        self.events.scores.emit()
+
+    def suggest(self) -> None:
+        """Show the image that would teach most; the next to annotate.
+
+        Raises
+        ------
+        InputError
+            No results, or no model.
+        """
+        segmenter = self.bench.desk.segmenter
+        if self.looked is None or segmenter is None:
+            raise InputError("results and a model are needed. Propagate first.")
+        may = self._allowing()
+        readers = {n: r for n in self.looked.facts if (r := self._reader(n, may)) is not None}
+        pages = self.bench.desk.state.pages
+        known = [name for name, page in pages.items() if page.items]
+        rest = [name for name in known if name not in readers]
+        extra = {n: r for n in rest if (r := self._reader(n, may)) is not None}
+        job = jobs.advise(segmenter, {**readers, **extra}, known, self.order)
+        calls = Calls(on_done=self._suggested)
+        self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
+
+    def _suggested(self, name: str) -> None:
+        self.say(f"Annotate {name} next: doubtful, and least like the references.")
+        self.go(name)
+
+    def notes(self) -> dict[str, Any]:
+        """What was kept."""
+        project = self.bench.project
+        found = project.notes.get(KEY) if project is not None else None
+        return found if isinstance(found, dict) else {}
+
+    def note(self, **values: Any) -> None:
+        """Keep values in the notes of the project."""
+        if self.bench.project is not None:
+            self.bench.project.notes[KEY] = {**self.notes(), **values}
+            self.bench.desk.keeper.note()
+
+    def say(self, text: str) -> None:
+        """Tell the user."""
+        self.status = text
+        self.events.status.emit()
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+        self.events.disconnect()
+        self.reviser.events.disconnect()
+
+
+def _told_of(outdated: list[str]) -> str:
+    count = len(outdated)
+    return f"{count} result{'s' * (count != 1)} changed since the review: look at them again."

@@ -1,0 +1,166 @@
+"""One result while it is reviewed: its labels, and the points that each object was found by.
+
+Frozen: a change makes another sheet. Plain Python and NumPy: knows no Qt, no napari, no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.label_objects import About, cutouts
+from napari_samic.core.types import IntArray, Prompts
+from napari_samic.gui.review.verdicts import Placed
+from napari_samic.gui.state.objects import Box, Point
+from napari_samic.ops.simulated_annotator import inner_maximum
+
+NEW = 0
+"""Number of a point that belongs to no object yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """See the module.
+
+    Attributes
+    ----------
+    name : str
+        Of the image.
+    labels : (H, W) int32
+    about : dict of int to About
+        By the value in `labels`.
+    points : tuple of Placed
+    boxes : dict of int to Box
+    numbered : bool
+        Values count objects; else they are classes, and points can't be moved.
+    """
+
+    name: str
+    labels: IntArray
+    about: Mapping[int, About] = field(default_factory=dict)
+    points: tuple[Placed, ...] = ()
+    boxes: Mapping[int, Box] = field(default_factory=dict)
+    numbered: bool = True
+
+    @property
+    def values(self) -> list[int]:
+        """Values that are there."""
+        return [int(v) for v in np.unique(self.labels) if v]
+
+    def points_of(self, number: int) -> tuple[Point, ...]:
+        """Points of an object."""
+        return tuple(point for n, point in self.points if n == number)
+
+    def prompts(self, number: int) -> Prompts:
+        """What the model is asked for an object."""
+        points = self.points_of(number)
+        box = self.boxes.get(number)
+        return Prompts(
+            np.array([p[:2] for p in points], np.float64).reshape(-1, 2),
+            np.array([p[2] for p in points], bool),
+            None if box is None else np.array(box, np.float64),
+            self.about.get(number, About()).label,
+        )
+
+    def is_askable(self, number: int) -> bool:
+        """A positive point or a box says where it is."""
+        return number in self.boxes or any(sign for *_, sign in self.points_of(number))
+
+    def known(self) -> dict[int, About]:
+        """Class and confidence of the values that are there."""
+        return {value: self.about.get(value, About()) for value in self.values}
+
+
+def moved(sheet: Sheet, listed: Sequence[Placed], label: int = 1) -> tuple[Sheet, list[int]]:
+    """Take all points as the layer has them.
+
+    A point of no object belongs to the object whose mask it is in, else to a new one; a negative
+    one outside all masks to the nearest object.
+
+    Parameters
+    ----------
+    label : int
+        Class of new objects.
+
+    Returns
+    -------
+    Sheet, list of int
+        The numbers are of the objects whose points changed. Those that no point or box is left of
+        have lost their mask.
+    """
+    height, width = sheet.labels.shape
+    inside = [
+        (n, p) for n, p in listed if -0.5 <= p[0] <= height - 0.5 and -0.5 <= p[1] <= width - 0.5
+    ]
+    placed: list[Placed] = []
+    for number, point in inside:
+        placed.append((number or _owner(sheet, point, placed), point))
+    fresh = {n: About(label) for n, _ in placed if n not in sheet.about}
+    out = replace(sheet, points=tuple(placed), about={**sheet.about, **fresh})
+    numbers = {n for n, _ in (*placed, *sheet.points)}
+    changed = sorted(n for n in numbers if out.points_of(n) != sheet.points_of(n))
+    return without(out, [n for n in changed if not out.is_askable(n)]), changed
+
+
+def _owner(sheet: Sheet, point: Point, placed: Sequence[Placed]) -> int:
+    row, column, sign = point
+    height, width = sheet.labels.shape
+    pixel = min(round(max(row, 0)), height - 1), min(round(max(column, 0)), width - 1)
+    if here := int(sheet.labels[pixel]):
+        return here
+    if not sign and placed:
+        return min(placed, key=lambda one: np.hypot(one[1][0] - row, one[1][1] - column))[0]
+    return 1 + max([0, *sheet.about, *sheet.values, *(n for n, _ in placed)])
+
+
+def without(sheet: Sheet, numbers: Sequence[int]) -> Sheet:
+    """Without the masks of some objects."""
+    if not len(numbers):
+        return sheet
+    labels = np.where(np.isin(sheet.labels, numbers), 0, sheet.labels)
+    return replace(sheet, labels=np.asarray(labels, np.int32))
+
+
+def answered(sheet: Sheet, number: int, mask: NDArray[Any], score: float) -> Sheet:
+    """With another mask of an object; where it meets others, the surer one has the pixels."""
+    labels = sheet.labels.copy()
+    labels[labels == number] = 0
+    flat, inside = labels.reshape(-1), np.flatnonzero(mask)
+    below = flat[inside]  # what is there now
+    for value in map(int, np.unique(below)):
+        rival = sheet.about.get(value, About()).score
+        if value == 0 or (rival is not None and rival < score):
+            flat[inside[below == value]] = number
+    label = sheet.about.get(number, About()).label
+    about = {**sheet.about, number: About(label, round(float(score), 4))}
+    return replace(sheet, labels=labels, about=about)
+
+
+def painted(sheet: Sheet, labels: NDArray[Any], label: int = 1) -> Sheet:
+    """With labels that the user painted; new values are objects of class `label`.
+
+    The confidence of what was painted over is no longer known.
+    """
+    found = np.array(labels, np.int32)
+    about = dict(sheet.about)
+    where = found != sheet.labels
+    for value in map(int, np.union1d(found[where], sheet.labels[where])):
+        if value in about:
+            about[value] = About(about[value].label)
+        elif value:
+            about[value] = About(label if sheet.numbered else value)
+    return replace(sheet, labels=found, about=about)
+
+
+def with_points(sheet: Sheet) -> Sheet:
+    """With a point in the middle of every object that has none: for a reference."""
+    more = []
+    for cut in cutouts(sheet.labels):
+        if not sheet.is_askable(cut.value):
+            row, column = inner_maximum(cut.inside) + cut.corner_rc
+            more.append((cut.value, (float(row), float(column), True)))
+    return replace(sheet, points=(*sheet.points, *more))

@@ -1,0 +1,137 @@
+"""The job that reads all results of a project and says what is to be said of each.
+
+Must not know Qt or napari; what is heavy is imported inside, so in the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_samic.core.errors import SamicError
+from napari_samic.core.label_objects import cutouts
+from napari_samic.core.types import Job, Step
+from napari_samic.evaluation.quality import Doubt, Facts, doubts
+from napari_samic.io.text_files import sha256_of
+from napari_samic.ops import shape
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a folder of results holds.
+
+    Attributes
+    ----------
+    results : Results
+    facts : dict of str to Facts
+        By name; images that can't be read are not there.
+    hashes : dict of str to str
+        Of the label files.
+    order : tuple of Doubt
+        The most doubtful first.
+    models : tuple of Facts
+        Of the references, as far as they are known.
+    notices : tuple of str
+        What is no longer as it was when the labels were made.
+    """
+
+    results: Any
+    facts: Mapping[str, Facts]
+    hashes: Mapping[str, str]
+    order: tuple[Doubt, ...] = ()
+    models: tuple[Facts, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def is_same(self, name: str, sha256: str) -> bool:
+        """Whether the label file of a result had this hash."""
+        return bool(sha256) and self.hashes.get(name) == sha256
+
+
+def look(
+    folder: Path,
+    references: Path | None = None,
+    known: Looked | None = None,
+    may: Callable[[Path], bool] = lambda _: True,
+    judged: Collection[str] = (),
+) -> Job[Looked]:
+    """Read all results, and say what is to be said of each.
+
+    Parameters
+    ----------
+    folder : Path
+    references : Path, optional
+        What `annotate` made of the references: says what objects are like.
+    known : Looked, optional
+        What was read before: label files that are the same are not measured again.
+    may : callable
+        Whether an image may be looked at; see `trust.allowing`.
+    judged : collection of str
+        Images whose labels stay as they are, whichever run they are of.
+    """
+    from napari_samic.pipeline.results.reader import doubts_of, read_results
+
+    results = read_results(folder)
+    notices = yield from doubts_of(results, quick=True, judged=judged, may=may)
+    facts: dict[str, Facts] = {}
+    files: dict[Path, str] = {}
+    hashes: dict[str, str] = {}
+    for done, one in enumerate(results.images):
+        yield Step(done, len(results.images), one.label)
+        path = one.plane.path
+        try:
+            if path is not None and path not in files:
+                files[path] = sha256_of(path)
+            of = files.get(path, "") if path is not None else ""
+            before = known.facts.get(one.label) if known and known.is_same(one.label, of) else None
+            facts[one.label] = _facts(one) if before is None else _as_told(before, one)
+            hashes[one.label] = of
+        except SamicError:
+            continue
+    numbered = all(one.numbered for one in results.images)  # else a size is that of a class
+    models = _models(references) if references is not None and numbered else ()
+    order = tuple(doubts(list(facts.values()), models))
+    return Looked(results, facts, hashes, order, models, notices)
+
+
+def _models(references: Path) -> tuple[Facts, ...]:
+    """Facts of the references; none if they are not there, or are classes."""
+    from napari_samic.pipeline.results.reader import read_results
+
+    try:
+        numbered = [one for one in read_results(references).images if one.numbered]
+    except SamicError:
+        return ()
+    found = []
+    for one in numbered:
+        with suppress(SamicError):
+            found.append(_facts(one))
+    return tuple(found)
+
+
+def _facts(one: Any) -> Facts:
+    labels = one.labels()
+    areas = np.unique(labels[labels > 0], return_counts=True)[1]
+    size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0
+    facts = _as_told(Facts(one.label, None, len(areas), size), one)
+    if not one.numbered or not len(areas):
+        return facts
+    found = list(cutouts(labels))
+    return replace(
+        facts,
+        largest_px=float(areas.max()),
+        solidity=min(shape.solidity(cut.inside) for cut in found),
+        pieces=max(shape.pieces(cut.inside) for cut in found),
+        border=max(shape.border_share(cut, labels.shape) for cut in found),
+    )
+
+
+def _as_told(facts: Facts, one: Any) -> Facts:
+    """With what the tables of the run tell."""
+    agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
+    score = one.score if facts.count else None
+    return replace(facts, score=score, agreement=float(np.mean(agreed)) if agreed else None)

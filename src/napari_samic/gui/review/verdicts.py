@@ -1,0 +1,115 @@
+"""What the user thinks of each result, to the notes of a project and back.
+
+Frozen, plain Python: knows no Qt, no napari and no job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_samic.core.label_objects import About
+from napari_samic.gui.state.objects import Point
+from napari_samic.io.reviews import ACCEPTED, EDITED, REJECTED, Verdict
+from napari_samic.io.text_files import is_name
+
+KEY = "review"
+Placed = tuple[int, Point]
+"""Number of an object and one of its points."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Labels that take the place of predicted ones.
+
+    Attributes
+    ----------
+    file, sha256 : str
+        In the project's folder of edits; its hash is "" until it is written.
+    objects : dict of int to About
+        Class and confidence of each value.
+    points : tuple of Placed
+        As they were moved.
+    """
+
+    file: str
+    sha256: str = ""
+    objects: Mapping[int, About] = field(default_factory=dict)
+    points: tuple[Placed, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """On one result.
+
+    Attributes
+    ----------
+    verdict : str
+        "accepted", "edited", "rejected", or "" while there is none.
+    reason : str
+    of : str
+        Hash of the label file that was judged.
+    edit : Edit or None
+    """
+
+    verdict: str = ""
+    reason: str = ""
+    of: str = ""
+    edit: Edit | None = None
+
+    def to_verdict(self) -> Verdict | None:
+        """As the review file says it; None if there is no verdict."""
+        if self.verdict == EDITED and self.edit is not None:
+            edit = self.edit
+            return Verdict(EDITED, self.reason, edit.file, edit.sha256, edit.objects, of=self.of)
+        if self.verdict in (ACCEPTED, REJECTED):
+            return Verdict(self.verdict, self.reason, of=self.of)
+        return None
+
+
+def to_notes(opinions: Mapping[str, Opinion]) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    return {name: _tree(one) for name, one in opinions.items() if one != Opinion()}
+
+
+def _tree(one: Opinion) -> dict[str, Any]:
+    tree: dict[str, Any] = {"verdict": one.verdict, "reason": one.reason, "of": one.of}
+    if one.edit is not None:
+        tree["edit"] = {
+            "file": one.edit.file,
+            "sha256": one.edit.sha256,
+            "objects": {
+                str(value): [about.label, about.score] for value, about in one.edit.objects.items()
+            },
+            "points": [[number, *point] for number, point in one.edit.points],
+        }
+    return tree
+
+
+def from_notes(notes: Any) -> dict[str, Opinion]:
+    """Take them back; what is damaged is left out."""
+    out = {}
+    for name, tree in notes.items() if isinstance(notes, dict) else ():
+        try:
+            out[str(name)] = _opinion(tree)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            continue
+    return out
+
+
+def _opinion(tree: Mapping[str, Any]) -> Opinion:
+    found = tree.get("edit")
+    edit = None
+    if found is not None:
+        objects = {int(v): About(int(a[0]), a[1]) for v, a in found["objects"].items()}
+        points = tuple(
+            (int(n), (float(r), float(c), bool(sign))) for n, r, c, sign in found["points"]
+        )
+        edit = Edit(str(found["file"]), str(found["sha256"]), objects, points)
+        if not is_name(edit.file):
+            raise ValueError(edit.file)
+    verdict = str(tree["verdict"])
+    if verdict not in ("", ACCEPTED, EDITED, REJECTED):
+        raise ValueError(verdict)
+    return Opinion(verdict, str(tree.get("reason", "")), str(tree.get("of", "")), edit)

@@ -1,0 +1,1 @@
+"""One generator job in one napari worker: progress, cancel, errors."""

@@ -1,0 +1,185 @@
+"""The jobs of the window: thin generators over the core, each run by `jobs`.
+
+Must not know Qt or napari. Heavy modules are imported inside, so in the worker: torch takes
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.types import Image, Job, Prompts, Segmenter, Step
+from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.state.objects import Answer, Cutout
+from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
+
+
+def open_model(name: str) -> Job[Segmenter]:
+    """Load a segmenter by name."""
+    yield Step(0, 0, name)
+    from napari_samic.models.sam.segmenter import load_segmenter
+    from napari_samic.pipeline.common import default_cache
+
+    return load_segmenter(name, cache=default_cache())
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is known of an image once it was read."""
+
+    index: tuple[int, ...]
+    sha256: str
+    normalisation: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenStep(Step):
+    """A step after which more is known of an image."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerStep(Step):
+    """A step that brings a first answer."""
+
+    answer: Answer
+
+
+def look_at(
+    segmenter: Segmenter | None, pixels: Pixels, indices: Sequence[tuple[int, ...]]
+) -> Job[None]:
+    """Read and encode images, the shown one first; a `SeenStep` after each."""
+    from napari_samic.io.text_files import pixels_sha256
+
+    precompute = getattr(segmenter, "precompute", None)
+    for done, index in enumerate(indices):
+        yield Step(done, len(indices), pixels.label(index))
+        image = pixels.image(index)
+        if precompute is not None:
+            precompute(image)
+        seen = Seen(index, pixels_sha256(image), pixels.normalisation().to_dict())
+        yield SeenStep(done + 1, len(indices), pixels.label(index), seen=seen)
+
+
+def answer(
+    segmenter: Segmenter, read: Callable[[], Image], prompts: Prompts, model: str
+) -> Job[Answer]:
+    """Segment one object: the single mask comes as an `AnswerStep`, at once; then all candidates.
+
+    A network whose single mask is the first of its candidates is asked once.
+    """
+    image, knows_first = read(), getattr(segmenter, "single_is_first", False)
+    first = Answer.of(segmenter.candidates(image, [prompts], multimask=knows_first)[0], model)
+    if knows_first:
+        return first
+    yield AnswerStep(1, 2, "mask", answer=first)
+    return first.plus(segmenter.candidates(image, [prompts], multimask=True)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Hint:
+    """The overlay, (H, W, 3) uint8, and where a next click would tell most."""
+
+    picture: NDArray[np.uint8]
+    point_rc: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """What is known of the current object, and where the others are."""
+
+    candidates: tuple[Cutout, ...] = ()
+    others: tuple[Cutout, ...] = field(default_factory=tuple)
+
+
+def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: Doubt) -> Job[Hint]:
+    """Colour the parts that the encoder sees, and find the next click."""
+    from napari_samic.ops import hints
+
+    yield Step(0, 1, "parts")
+    image = read()
+    embedding = segmenter.embedding(image)  # type: ignore[attr-defined]
+    cells = hints.parts(embedding)
+    yield Step(1, 2, "next click")
+    shape = image.shape[:2]
+    rows, columns = (
+        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int)
+        for n, m in zip(shape, cells.shape, strict=True)
+    )
+    small = [_shrunk(c, cells.shape) for c in doubt.candidates]
+    taken = [_shrunk(c, cells.shape) for c in doubt.others]
+    others = np.any(taken, axis=0) if taken else None
+    place = hints.next_point(cells, small, others)
+    scale = [n / m for n, m in zip(shape, cells.shape, strict=True)]
+    point = None
+    if place is not None:
+        row, column = ((p + 0.5) * s - 0.5 for p, s in zip(place, scale, strict=True))
+        point = (row, column)
+    return Hint(hints.colours(cells)[rows][:, columns], point)
+
+
+def _shrunk(mask: Cutout, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask at the middles of the cells."""
+    full = mask.full()
+    rows, columns = (
+        np.minimum((np.arange(m) + 0.5) * n / m, n - 1).astype(int)
+        for n, m in zip(full.shape, shape, strict=True)
+    )
+    return np.asarray(full[rows][:, columns], bool)
+
+
+def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
+    """Save prompts over our own earlier ones."""
+    yield Step(0, 1, path.name)
+    save_prompts(path, data, overwrite=True)
+    return path
+
+
+def write_project(project: Project, data: PromptFile) -> Job[Path]:
+    """Save the prompts and notes of a project over its earlier ones."""
+    snapshot = project.snapshot()
+    yield Step(0, 1, project.folder.name)
+    save_prompts(project.prompts_file, data, overwrite=True)
+    project.write(snapshot)
+    return project.prompts_file
+
+
+def read_prompts(path: Path) -> Job[PromptFile]:
+    """Load prompts."""
+    yield Step(0, 1, path.name)
+    return load_prompts(path)
+
+
+def export(
+    folder: Path, files: dict[str, PromptFile], labels: dict[str, NDArray[np.int32]]
+) -> Job[list[Path]]:
+    """Save prompt files and label images in a folder; nothing that is there is replaced.
+
+    Raises
+    ------
+    OutputError
+        One of the names is taken (then nothing is written), or the disk refuses.
+    """
+    from napari_samic.io import files as io_files
+    from napari_samic.io.writers import write_labels
+
+    prompts = {folder / f"{name}.json": data for name, data in files.items()}
+    images = {folder / f"{name}.tif": values for name, values in labels.items()}
+    for path in [*prompts, *images]:
+        io_files.check_free(path, overwrite=False)
+    total = len(prompts) + len(images)
+    for done, (path, data) in enumerate(prompts.items()):
+        yield Step(done, total, path.name)
+        save_prompts(path, data)
+    for done, (path, values) in enumerate(images.items(), start=len(prompts)):
+        yield Step(done, total, path.name)
+        write_labels(path, values)
+    return [*prompts, *images]

@@ -1,0 +1,1 @@
+"""What is annotated, in plain Python: objects, images with their undo, classes."""

@@ -1,0 +1,376 @@
+"""Annotate (SAMBOX): the state and its verbs, in plain Python.
+
+Pages (images) hold objects, objects hold prompts and answers. Masks are asked for through a port,
+so that a test drives all of it without threads. Late answers are dropped: only the newest question
+of an object counts (see `asking`). Must not know Qt, napari, torch or files.
+
+Source: SAMIC, section 3.1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from psygnal import Signal, SignalGroup
+
+from napari_samic.gui.state.classes import Classes
+from napari_samic.gui.state.image_annotation import Page, PromptsOf
+from napari_samic.gui.state.objects import Answer, Box, Item, Point
+from napari_samic.gui.state.requests import Asking, Question
+
+IDLE_S = 30.0
+"""A pause longer than this is not counted as annotating."""
+
+
+class AnnotatorEvents(SignalGroup):
+    """What changed: the shown image, prompts, an answer, or the classes."""
+
+    page = Signal()
+    prompts = Signal()
+    answer = Signal()
+    classes = Signal()
+
+
+class Annotator:
+    """Images, objects, classes, answers and prompts.
+
+    Parameters
+    ----------
+    ask : callable
+        The port: takes a Question, returns at once; the answer comes by `receive`.
+    clock : callable
+        Seconds, for the annotated time.
+
+    Attributes
+    ----------
+    pages : dict of str to Page
+        All images that were looked at, by name.
+    page : Page or None
+        The image that is shown.
+    label : int
+        Class of the next new object.
+    classes : Classes
+    message : str
+        What the user should hear about the last verb; "" if nothing.
+    events : AnnotatorEvents
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Question], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pages: dict[str, Page] = {}
+        self.page: Page | None = None
+        self.label = 1
+        self.classes = Classes()
+        self.message = ""
+        self.events = AnnotatorEvents()
+        self.asking = Asking(ask)
+        self._clock = clock
+        self._last_act: float | None = None
+
+    # --- images
+
+    def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> Page:
+        """Show an image; one that was annotated before comes back with all its objects.
+
+        Objects of an image that had this name but another size are set aside under "name, H x W".
+        """
+        page = self.pages.get(name)
+        if page is not None and page.shape != shape:
+            page.name = f"{name}, {page.shape[0]} x {page.shape[1]}"
+            self.pages[page.name], page = page, None
+        if page is None:
+            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or Page(name, shape)
+            page.name, self.pages[name] = name, page
+        page.file = file or page.file
+        self.page = page
+        self._last_act = None
+        self.refresh()
+        return page
+
+    def close_page(self) -> None:
+        """Show no image; what was annotated stays."""
+        self.page = None
+        self.events.page.emit()
+
+    def forget(self) -> None:
+        """Drop all images and classes, for another project; the shown image stays, empty."""
+        page = self.page
+        self.asking.forget_all()
+        self.pages.clear()
+        self.classes, self.label = Classes(), 1
+        if page is not None:
+            self.open_page(page.name, page.shape, page.file)
+            self.pages[page.name].sha256 = page.sha256
+            self.pages[page.name].normalisation = page.normalisation
+
+    def refresh(self) -> None:
+        """Pages were changed from outside: tell, and ask for what has no answer."""
+        self.events.page.emit()
+        self.ask_missing()
+
+    def use_as_reference(self, on: bool) -> None:
+        """Mark the shown image as one to learn from."""
+        if self.page is not None:
+            self.page.is_reference = on
+            self.events.prompts.emit()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the images to learn from: marked, and with at least one object."""
+        return tuple(p.name for p in self.pages.values() if p.is_reference and p.items)
+
+    # --- objects
+
+    def new_object(self) -> None:
+        """Let the next click begin another object."""
+        if self.page is not None and self.page.item() is not None:
+            self.page.current = self.page.next_number
+            self.touch(0)
+            self.events.prompts.emit()
+
+    def select(self, number: int) -> None:
+        """Make an object the current one."""
+        if self.page is not None and self.page.item(number) is not None:
+            self.page.current = number
+            self.label = next(i.label for i in self.page.items if i.number == number)
+            self.events.prompts.emit()
+
+    def step_object(self, by: int) -> None:
+        """Go to the next (+1) or previous (-1) object, round and round."""
+        if self.page is None or not self.page.items:
+            return
+        numbers = [item.number for item in self.page.items]
+        if self.page.current in numbers:
+            place = (numbers.index(self.page.current) + by) % len(numbers)
+        else:
+            place = 0 if by > 0 else len(numbers) - 1
+        self.select(numbers[place])
+
+    def delete_object(self, number: int | None = None) -> None:
+        """Remove an object with all its prompts; undo brings it back."""
+        item = self.found(number)
+        if self.page is None or item is None:
+            return
+        rest = [i for i in self.page.items if i is not item]
+        later = [i.number for i in rest if i.number > item.number]
+        nearest = later[0] if later else (rest[-1].number if rest else self.page.next_number)
+        self.touch(item.number, clicks=0)
+        self.page.commit(rest, nearest)
+        self.events.prompts.emit()
+
+    @property
+    def class_here(self) -> int:
+        """Class of the current object, or of the one to come."""
+        item = self.found(None)
+        return self.label if item is None else item.label
+
+    def set_class(self, label: int) -> None:
+        """Give the current object, and those to come, a class."""
+        self.label = label
+        self.classes.take({}, {label})
+        if self.page is not None:
+            self.page.relabel(label)
+        self.events.classes.emit()
+
+    def add_class(self, name: str = "") -> int:
+        """Make a class and use it from now on."""
+        self.label = self.classes.add(name)
+        self.events.classes.emit()
+        return self.label
+
+    def style_class(
+        self, label: int, *, name: str | None = None, colour: str | None = None
+    ) -> None:
+        """Rename or recolour a class.
+
+        Raises
+        ------
+        SettingsError
+            A name that is empty or taken.
+        """
+        if name is not None:
+            self.classes.rename(label, name)
+        if colour is not None:
+            self.classes.recolour(label, colour)
+        self.events.classes.emit()
+
+    def cycle_mask(self) -> None:
+        """Show the next of the masks that the model offers for the current object."""
+        item = self.found(None)
+        if self.page is not None and item is not None and item.answer is not None:
+            choice = (item.choice + 1) % len(item.answer.masks)
+            self.page.amend(replace(item, choice=choice))
+            self.touch(item.number, clicks=0)
+            self.events.answer.emit()
+
+    def undo(self) -> None:
+        """Take the last change of prompts, objects or classes of this image back."""
+        self._travel(self.page is not None and self.page.undo())
+
+    def redo(self) -> None:
+        """Take the last undo back."""
+        self._travel(self.page is not None and self.page.redo())
+
+    # --- prompts
+
+    def add_point(self, row: float, column: float, positive: bool = True) -> None:
+        """Click on the current object; the first click makes it."""
+        self.message = ""
+        if self.page is not None and self._holds(row, column):
+            points, box = self.page.prompts_of(self.page.current)
+            self._prompt({self.page.current: ((*points, (row, column, positive)), box)})
+
+    def remove_point(self, index: int, number: int | None = None) -> None:
+        """Take a click back; an object without prompts falls away."""
+        if (item := self.found(number)) is not None and 0 <= index < len(item.points):
+            points = item.points[:index] + item.points[index + 1 :]
+            self._prompt({item.number: (points, item.box)})
+
+    def move_point(self, index: int, row: float, column: float, number: int | None = None) -> None:
+        """Put a click elsewhere; it keeps its sign."""
+        self.message = ""
+        item = self.found(number)
+        if item is None or not 0 <= index < len(item.points) or not self._holds(row, column):
+            return
+        points = list(item.points)
+        points[index] = (row, column, points[index][2])
+        self._prompt({item.number: (tuple(points), item.box)})
+
+    def set_box(self, box: Box | None, number: int | None = None) -> None:
+        """Draw, move or (None) remove the box of an object; it is cut at the image's edge."""
+        if self.page is None:
+            return
+        self.message = ""
+        wanted = self.page.current if number is None else number
+        kept = None if box is None else self._clipped(box)
+        if box is None or kept is not None:
+            self._prompt({wanted: (self.page.prompts_of(wanted)[0], kept)})
+
+    def replace_points(self, listed: Sequence[tuple[int, Point]]) -> None:
+        """Take all points as the layer has them, (object, point): one step of undo.
+
+        Points outside the image are left out, and `message` says so.
+        """
+        if self.page is None:
+            return
+        self.message = ""
+        points: dict[int, tuple[Point, ...]] = {item.number: () for item in self.page.items}
+        for number, point in listed:
+            if self._holds(point[0], point[1]):
+                points[number] = (*points.get(number, ()), point)
+        self._prompt({n: (p, self.page.prompts_of(n)[1]) for n, p in points.items()})
+
+    def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
+        """Take all boxes as the layer has them; of several for one object the last counts."""
+        if self.page is None:
+            return
+        self.message = ""
+        boxes: dict[int, Box | None] = {item.number: None for item in self.page.items}
+        for number, box in listed:
+            boxes[number] = self._clipped(box) or boxes.get(number)
+        self._prompt({n: (self.page.prompts_of(n)[0], box) for n, box in boxes.items()})
+
+    def _holds(self, row: float, column: float) -> bool:
+        inside = self.page is not None and self.page.holds(row, column)
+        if not inside:
+            self.message = "A click outside the image was left out."
+        return inside
+
+    def _clipped(self, box: Box) -> Box | None:
+        kept = None if self.page is None else self.page.clipped(box)
+        if kept is None:
+            self.message = "A box without area inside the image was left out."
+        return kept
+
+    def found(self, number: int | None) -> Item | None:
+        """The object of that number (None: the current one) on the shown image."""
+        return None if self.page is None else self.page.item(number)
+
+    def _prompt(self, prompts: PromptsOf) -> None:
+        """Give objects other prompts, ask for those that changed, and tell."""
+        if self.page is None:
+            return
+        for item in self.page.prompt(prompts, self.label):
+            self.touch(item.number)
+            self.asking.submit(self.page, item)
+        self.events.prompts.emit()
+
+    def touch(self, number: int, clicks: int = 1) -> None:
+        """Count the time since the last act for an object (0: only start the clock)."""
+        now = self._clock()
+        since = 0.0 if self._last_act is None else now - self._last_act
+        self._last_act = now
+        if self.page is not None and number > 0:
+            self.page.spend(number, clicks, min(since, IDLE_S))
+
+    # --- answers
+
+    @property
+    def model(self) -> str:
+        """Whose answers count."""
+        return self.asking.model
+
+    def set_model(self, name: str) -> None:
+        """Let another model answer; prompts stay, confidences begin anew."""
+        if name != self.asking.model:
+            self.asking.model = name
+            self.asking.forget_all()
+            self.ask_missing()
+
+    def ask_missing(self) -> None:
+        """Ask for every object of the shown image that the model has not answered."""
+        if self.page is not None:
+            self.asking.missing(self.page)
+
+    def is_wanted(self, question: Question) -> bool:
+        """Whether an answer would still count, and be seen."""
+        shown = self.page is not None and self.page.name == question.page
+        return shown and self.asking.counts(question)
+
+    def receive(self, question: Question, answer: Answer, *, final: bool = True) -> bool:
+        """Take an answer, unless it comes late.
+
+        Parameters
+        ----------
+        final : bool
+            False for a first part, to which candidates will be added.
+
+        Returns
+        -------
+        bool
+            Whether it was taken.
+        """
+        page = self.pages.get(question.page)
+        item = page.item(question.number) if page is not None else None
+        if page is None or item is None or not self.asking.counts(question):
+            return False
+        page.amend(self.asking.answered(item, answer))
+        if final:
+            self.asking.close(question)
+        if page is self.page:
+            self.events.answer.emit()
+        return True
+
+    def refuse(self, question: Question) -> None:
+        """Give a question up that failed; the next change of its prompts asks anew."""
+        self.asking.close(question)
+        self.events.answer.emit()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the current object has no answer yet but will get one."""
+        return self.page is not None and self.asking.is_open(self.page, self.page.current)
+
+    def _travel(self, moved: bool) -> None:
+        if moved and self.page is not None:
+            for item in self.page.items:
+                self.asking.forget(self.page, item.number)
+            self.touch(self.page.current, clicks=0)
+            self.events.prompts.emit()
+            self.ask_missing()

@@ -1,0 +1,182 @@
+"""One object while it is being annotated: prompts, answers and their story, all frozen.
+
+Frozen, so that a step of undo is a reference to what was. Plain Python and NumPy: knows no Qt, no
+napari, no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.types import BoolArray, Candidates, Prompts
+from napari_samic.ops.simulated_annotator import is_steady
+
+Point: TypeAlias = tuple[float, float, bool]
+"""Row, column, and whether it is positive."""
+Box: TypeAlias = tuple[float, float, float, float]
+"""First row, first column, last row, last column."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """A mask, kept as the part of it that is not empty.
+
+    Attributes
+    ----------
+    shape : (H, W)
+    corner : (row, column)
+        Of the part.
+    inside : (h, w) bool
+    """
+
+    shape: tuple[int, int]
+    corner: tuple[int, int]
+    inside: BoolArray
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> Self:
+        """Cut a (H, W) mask out."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        shape = (int(mask.shape[0]), int(mask.shape[1]))
+        if not len(rows):
+            return cls(shape, (0, 0), np.zeros((0, 0), bool))
+        part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls(shape, (int(rows[0]), int(columns[0])), np.array(part, bool))
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the object."""
+        return int(self.inside.sum())
+
+    def paint(self, canvas: NDArray[Any], value: Any) -> None:
+        """Write `value` into a (H, W) array wherever the mask is."""
+        (row, column), (height, width) = self.corner, self.inside.shape
+        canvas[row : row + height, column : column + width][self.inside] = value
+
+    def full(self) -> BoolArray:
+        """The mask at full size, (H, W) bool."""
+        out = np.zeros(self.shape, bool)
+        self.paint(out, True)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model said to one object's prompts.
+
+    Attributes
+    ----------
+    masks : tuple of Cutout
+        The single answer first; then the other candidates for an ambiguous prompt, once known.
+    scores : tuple of float
+    model : str
+    """
+
+    masks: tuple[Cutout, ...]
+    scores: tuple[float, ...]
+    model: str
+
+    @classmethod
+    def of(cls, candidates: Candidates, model: str) -> Self:
+        """From a segmenter's candidates, in their order."""
+        masks = tuple(Cutout.of(mask) for mask in candidates.masks)
+        return cls(masks, tuple(float(score) for score in candidates.scores), model)
+
+    def plus(self, candidates: Candidates) -> Answer:
+        """With further masks."""
+        more = Answer.of(candidates, self.model)
+        return Answer(self.masks + more.masks, self.scores + more.scores, self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One object.
+
+    Attributes
+    ----------
+    number : int
+        From 1; its value in the labels layer. Never given again within an image.
+    label : int
+        Class, from 1.
+    points : tuple of Point
+    box : Box or None
+    answer : Answer or None
+        None until the model answered these very prompts.
+    choice : int
+        Which of the answer's masks is shown.
+    history : tuple of float
+        Confidence after each earlier prompt.
+    before : Cutout or None
+        Mask of the earlier prompts, shown until the answer comes.
+    """
+
+    number: int
+    label: int = 1
+    points: tuple[Point, ...] = ()
+    box: Box | None = None
+    answer: Answer | None = None
+    choice: int = 0
+    history: tuple[float, ...] = ()
+    before: Cutout | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """No prompt at all."""
+        return not self.points and self.box is None
+
+    @property
+    def is_askable(self) -> bool:
+        """A positive point or a box says where it is."""
+        return self.box is not None or any(positive for _, _, positive in self.points)
+
+    @property
+    def score(self) -> float | None:
+        """Confidence in the shown mask; None while there is none."""
+        return None if self.answer is None else self.answer.scores[self.choice]
+
+    @property
+    def mask(self) -> Cutout | None:
+        """The shown mask."""
+        return self.before if self.answer is None else self.answer.masks[self.choice]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Confidence after each prompt, this one included."""
+        return self.history if self.answer is None else (*self.history, self.answer.scores[0])
+
+    @property
+    def rank(self) -> float:
+        """Which of two masks that overlap is on top; the same until another answer comes."""
+        return (self.scores or (0.0,))[-1] if self.score is None else self.score
+
+    def is_steady(self) -> bool:
+        """Further clicks change little."""
+        return is_steady(self.scores)
+
+    def prompts(self) -> Prompts:
+        """As the models take them."""
+        points = np.array([(r, c) for r, c, _ in self.points], np.float64).reshape(-1, 2)
+        signs = np.array([positive for _, _, positive in self.points], bool)
+        box = None if self.box is None else np.array(self.box, np.float64)
+        return Prompts(points, signs, box, self.label)
+
+    def prompted(self, points: tuple[Point, ...], box: Box | None) -> Item:
+        """With other prompts, not answered yet; the confidence so far goes into the history."""
+        fresh = Item(self.number, self.label, points, box)
+        return replace(fresh, history=self.scores, before=self.mask)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an object cost; undo does not give it back."""
+
+    clicks: int = 0
+    seconds: float = 0.0
+
+    def plus(self, clicks: int, seconds: float) -> Effort:
+        """With more of both."""
+        return Effort(self.clicks + clicks, self.seconds + seconds)

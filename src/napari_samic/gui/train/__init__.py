@@ -1,0 +1,1 @@
+"""The step Train: references to a prompter."""

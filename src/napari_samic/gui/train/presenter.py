@@ -1,0 +1,309 @@
+"""Train: its state and verbs, in plain Python.
+
+What may be trained, how the training goes, and whether the new prompter is taken. Jobs are run by
+the bench's runner, which tests replace by one without threads. Must not know Qt or napari.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from psygnal import Signal, SignalGroup
+
+from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
+from napari_samic.core.types import Step
+from napari_samic.gui.data.materialize import Found
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.session.notices import sentence, sentences
+from napari_samic.gui.train import jobs
+from napari_samic.gui.train.jobs import KINDS, Order, Verdict
+from napari_samic.gui.train.progress import Curves, Pace
+
+if TYPE_CHECKING:
+    from napari_samic.gui.session.session import Bench
+
+KEY = "train"
+IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
+S = TypeVar("S", bound=Settings)
+
+
+class TrainerEvents(SignalGroup):
+    """What changed; "progress" or "curves" with each step of a training."""
+
+    state = Signal()
+    progress = Signal()
+    curves = Signal()
+
+
+class Trainer:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+    clock : callable
+        Seconds.
+
+    Attributes
+    ----------
+    phase : str
+        IDLE, RUNNING, STOPPING (the best so far is being kept), or CHOOSING between two prompters.
+    chosen : dict of type to Settings
+    curves : Curves
+        Of this training, or of the last one.
+    pace : Pace or None
+        Of this training.
+    verdict : Verdict or None
+        While CHOOSING.
+    news : str
+        What the last training came to.
+    events : TrainerEvents
+    """
+
+    def __init__(self, bench: Bench, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bench, self._clock = bench, clock
+        self.phase, self.news = IDLE, ""
+        self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
+        self.curves, self.pace = Curves(), cast("Pace | None", None)
+        self.verdict: Verdict | None = None
+        self.events = TrainerEvents()
+        self._asked = threading.Event()
+        self._handle: Handle | None = None
+        self._first, self._deciding = 0, False
+        self._trains: Project | None = None
+        bench.events.project.connect(self.open_project)
+        self.open_project()
+
+    # --- what may be done
+
+    def of(self, kind: type[S]) -> S:
+        """The chosen settings of one kind."""
+        return jobs.chosen(self.chosen, kind)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a training is under way."""
+        return self.phase in (RUNNING, STOPPING)
+
+    def missing(self) -> str:
+        """Why training can't start; "" if it can."""
+        epochs, has_model = self.of(TrainSettings).epochs, self.bench.desk.segmenter is not None
+        return _missing(self.bench.references(), epochs, has_model=has_model)
+
+    def guide(self) -> str:
+        """What to know or do before training."""
+        if self.phase == CHOOSING:
+            return "Decide which prompter to go on with."
+        names = {
+            n: self.bench.desk.state.classes.style(n).name
+            for n in self.bench.desk.state.classes.labels
+        }
+        epochs, found = self.of(TrainSettings).epochs, self.bench.references()
+        return self.missing() or _advice(found, epochs, names)
+
+    @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return str(getattr(self.bench.desk.segmenter, "device", "") or "not known yet")
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the last training can be gone on with."""
+        project = self.bench.project
+        return project is not None and jobs.mark_file(project).exists()
+
+    @property
+    def has_prompter(self) -> bool:
+        """Whether the project has one in use."""
+        project = self.bench.project
+        return project is not None and project.prompter_file.exists()
+
+    # --- verbs
+
+    def choose(self, *settings: Settings) -> None:
+        """Take settings for the next training."""
+        self.chosen |= {type(one): one for one in settings}
+        self._note("settings", jobs.describe(list(self.chosen.values())))
+        self.events.state.emit()
+
+    def start(self, *, resume: bool = False) -> None:
+        """Train; with `resume`, go on from where the last training ended.
+
+        Raises
+        ------
+        InputError
+            No project, or nothing to learn from.
+        """
+        if self.is_busy:
+            return
+        project = self.bench.need_project()
+        if text := self.missing():
+            raise InputError(text)
+        images = self.bench.reference_images()
+        others = self.bench.other_images() if self.of(AdaptSettings).adapt_others else None
+        model, chosen = self.bench.desk.state.model, dict(self.chosen)
+        self._asked = threading.Event()
+        order = Order(project, images, model, chosen, others, self._asked.is_set, resume)
+        if not resume:
+            self.curves = Curves()
+        self._first = len(self.curves.losses)
+        self.pace = Pace(self.of(TrainSettings).epochs, self._clock)
+        self._trains, self.phase, self.verdict, self.news = project, RUNNING, None, ""
+        calls = Calls(
+            on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
+            on_end=self._ended,
+        )  # fmt: skip
+        self._handle = self.bench.runner.start(jobs.train(order), calls, title="SAMIC: training")
+        self.events.state.emit()
+
+    def stop(self) -> None:
+        """End the training and keep what was learned so far, if anything was."""
+        if self.phase != RUNNING:
+            return
+        self._asked.set()
+        if self._handle is not None and not self.has_best:
+            self.news = "Stopped before anything was learned: nothing changed."
+            self._handle.cancel()
+        self.phase = STOPPING
+        self.events.state.emit()
+
+    @property
+    def has_best(self) -> bool:
+        """Whether this training has weights that can be kept."""
+        phase = self.pace.phase if self.pace is not None else ""
+        if self.curves.batches and phase == "adapt":
+            return max(self.curves.losses) >= LEAST_STEPS
+        return phase == "judge" or len(self.curves.losses) > self._first
+
+    def take(self, new: bool) -> None:
+        """Go on with the new prompter, or with the old one; the other is kept under a number."""
+        project = self.bench.project
+        if project is None or self.phase != CHOOSING or self._deciding:
+            return
+        self._deciding = True
+        job = jobs.accept(project) if new else jobs.refuse(project)
+        calls = Calls(on_done=partial(self._taken, project, new), on_end=self._decided)
+        self.bench.runner.start(job, calls)
+
+    # --- what jobs say
+
+    def _stepped(self, step: Step) -> None:
+        if self.pace is not None:
+            self.pace.take(step)
+        (self.events.curves if self.curves.take(step) else self.events.progress).emit()
+
+    def _trained(self, project: Project, verdict: Verdict) -> None:
+        if project is not self.bench.project:
+            return
+        self.verdict, self.phase = verdict, CHOOSING
+        self._note("verdict", verdict.to_dict())
+        self._note("curves", self.curves.to_dict())
+        if not verdict.has_old:
+            self.take(True)
+
+    def _failed(self, error: Exception) -> bool:
+        self.news = str(error) if isinstance(error, SamicError) else "The training failed."
+        return False
+
+    def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
+        if project is not self.bench.project:
+            return
+        verdict = self.verdict or Verdict()
+        other = f" The other one is kept as {kept.name}." if kept is not None else ""
+        self.news = f"{_told(verdict)}{other}" if new else f"Nothing changed.{other}"
+        self.phase, self.verdict = IDLE, None
+        self._note("verdict", None)
+        if new:
+            self.bench.events.prompter.emit()
+
+    def _decided(self) -> None:
+        self._deciding = False
+        self.events.state.emit()
+
+    def _ended(self) -> None:
+        if self.phase != CHOOSING:
+            self.phase = IDLE
+        if self._trains is not None:
+            jobs.take_orphan(self._trains)  # of one that failed
+        if self._trains is not self.bench.project:  # another was opened meanwhile
+            self.open_project()
+        self.events.state.emit()
+
+    # --- project
+
+    def open_project(self) -> None:
+        """Show what the open project knows of its last training."""
+        project = self.bench.project
+        if project is None or self.is_busy:
+            return
+        jobs.take_orphan(project)
+        notes = project.notes.get(KEY)
+        notes = notes if isinstance(notes, dict) else {}
+        self.chosen |= jobs.recalled(notes.get("settings"))
+        self.curves, self.news = Curves.from_dict(notes.get("curves")), ""
+        waits = jobs.new_file(project).exists()
+        found = Verdict.from_dict(notes.get("verdict"))
+        self.verdict = replace(found, has_old=self.has_prompter) if waits else None
+        self.phase = CHOOSING if waits else IDLE
+        self.events.state.emit()
+
+    def _note(self, name: str, value: Any) -> None:
+        project = self.bench.project
+        if project is not None:
+            own = project.notes.get(KEY)
+            project.notes[KEY] = {**(own if isinstance(own, dict) else {}), name: value}
+            self.bench.desk.keeper.note()
+
+    def close(self) -> None:
+        """Let go: no job of ours is left."""
+        self.events.disconnect()
+        if self._handle is not None and self.is_busy:
+            self._handle.cancel()
+        self.bench.events.project.disconnect(self.open_project)
+
+
+def _told(verdict: Verdict) -> str:
+    """What the training did, and what is to be known of it."""
+    text = f"{sentence(verdict.summary)}." if verdict.summary else "The new prompter is in use."
+    return " ".join([text, *sentences(verdict.notices)])
+
+
+def _class_counts(found: Sequence[Found]) -> dict[int, int]:
+    """In how many references each class is."""
+    labels = [{i.label for i in one.page.items if i.is_askable} for one in found]
+    return {n: sum(n in one for one in labels) for n in sorted(set().union(*labels))}
+
+
+def _missing(found: Sequence[Found], epochs: int, *, has_model: bool) -> str:
+    """Why training can't start; "" if it can."""
+    if not found:
+        return "Annotate two images or more in the first step: what you click on is learned."
+    if epochs > 0 and max(_class_counts(found).values()) < 2:
+        return (
+            "Training needs two annotated images that show the same class. With one, set Epochs "
+            "to 0: the packaged prompter looks for its objects untrained (one-shot)."
+        )
+    return "" if has_model else "The model is being loaded."
+
+
+def _advice(found: Sequence[Found], epochs: int, names: Mapping[int, str]) -> str:
+    """What to know before a training that can start."""
+    count = f"{len(found)} reference{'s' * (len(found) != 1)}"
+    if epochs == 0:
+        return f"{count}. No epochs: the packaged prompter looks for their objects untrained."
+    lone = [names.get(label, str(label)) for label, n in _class_counts(found).items() if n < 2]
+    if lone:
+        return (
+            f"{count}. Only one shows {', '.join(lone)}: annotate another, so that it is learned."
+        )
+    if len(found) < 4:
+        return f"{count}. From four on, one is kept aside to judge the training."
+    return f"{count}. Some are kept aside to judge the training."

@@ -1,0 +1,130 @@
+"""How a training goes, as the user sees it: the curves, how fast it is, how long it may take.
+
+Plain Python: knows no Qt, no job and no file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_samic.core.types import Step, duration
+
+OFTEN = 5
+"""Batches between two points of the curve while the encoder is adapted."""
+_WORDS = {
+    "files": "preparing the references",
+    "annotate": "masks of the references",
+    "judge": "comparing with the prompter in use",
+}
+
+
+@dataclass
+class Curves:
+    """Training loss and held-out score by epoch, or by batch while the encoder is adapted."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
+    batches: bool = False
+
+    def take(self, step: Step) -> bool:
+        """Take what a Step of an epoch or a batch tells; whether it was one."""
+        data = step.data
+        if data.get("phase") == "adapt" and "loss" in data and step.done % OFTEN == 0:
+            self.losses[step.done] = float(data["loss"])
+            self.batches = True
+            return True
+        if data.get("phase") != "epoch":
+            return False
+        if self.batches:  # those of a network that was refused
+            self.losses, self.batches = {}, False
+        epoch = int(data["epoch"])
+        self.losses[epoch] = float(data["loss"])
+        if "held_out" in data:
+            self.scores[epoch] = float(data["held_out"])
+        return True
+
+    @property
+    def best(self) -> int | None:
+        """Epoch of the lowest loss, whose weights are kept; none of batches, whose mean is."""
+        return None if self.batches else min(self.losses, key=self.losses.__getitem__, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the notes of a project."""
+        curves = {"losses": self.losses, "scores": self.scores}
+        plain: dict[str, Any] = {
+            name: [[n, v] for n, v in values.items() if math.isfinite(v)]
+            for name, values in curves.items()
+        }
+        return {**plain, "batches": self.batches}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Curves:
+        """From notes; what is damaged is left out."""
+        known = values if isinstance(values, dict) else {}
+        try:
+            losses, scores = (
+                {int(n): float(v) for n, v in known.get(k, [])} for k in ("losses", "scores")
+            )
+        except (TypeError, ValueError, OverflowError):
+            return cls()
+        return cls(losses, scores, known.get("batches") is True)
+
+
+class Pace:
+    """Where a training is, and how long it may still take.
+
+    Parameters
+    ----------
+    epochs : int
+        At most.
+    clock : callable
+        Seconds.
+
+    Attributes
+    ----------
+    phase : str
+        Of the last Step.
+    share : float or None
+        Done, of all that may be done; None if that is not known.
+    text : str
+        One line for the user.
+    """
+
+    def __init__(self, epochs: int, clock: Callable[[], float]) -> None:
+        self.epochs, self._clock = epochs, clock
+        self.phase, self.share, self.text = "", None, "starting"
+        self._begun: tuple[float, float] | None = None
+        self._rate: float | None = None
+
+    share: float | None
+
+    def take(self, step: Step) -> None:
+        """Look at a Step."""
+        self.phase = str(step.data.get("phase", ""))
+        if self.phase in ("batch", "epoch"):
+            self._learning(step)
+        else:
+            self.share = step.done / step.total if step.total else None
+            count = f" ({step.done} of {step.total})" if step.total > 1 else ""
+            known = _WORDS.get(self.phase)
+            self.text = step.message if known is None else known + count
+
+    def _learning(self, step: Step) -> None:
+        done, now = step.done / 1000, self._clock()
+        self.share = step.done / step.total if step.total else None
+        if self._begun is None:
+            self._begun = (done, now)
+        start, then = self._begun
+        if done > start:
+            self._rate = (now - then) / (done - start)
+        self.text = f"epoch {step.data['epoch']} of {self.epochs}"
+        if self._rate is not None:
+            left = self._rate * (self.epochs - done)
+            self.text += f" · {_seconds(self._rate)} each · at most {duration(left)} left"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"

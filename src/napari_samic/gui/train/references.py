@@ -1,0 +1,194 @@
+"""The references as the Train step shows them: thumbnails, and one heat map on the image.
+
+Plain Python over jobs: knows no Qt and no napari. What was asked for earlier and comes late is
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal, SignalGroup
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.settings import HeatMapSettings
+from napari_samic.core.types import FloatArray, Job, Step
+from napari_samic.gui.data.materialize import Found
+from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.train import thumbnails
+from napari_samic.gui.train.thumbnails import Thumb
+
+if TYPE_CHECKING:
+    from napari_samic.gui.session.session import Bench
+
+
+@dataclass(frozen=True, eq=False)
+class Glow:
+    """The heat map of a reference, (h, w) in [0, 1], and where it belongs."""
+
+    found: Found
+    values: FloatArray
+
+
+class GalleryEvents(SignalGroup):
+    """What changed."""
+
+    thumbs = Signal()
+    glow = Signal()
+
+
+class Gallery:
+    """See the module.
+
+    Parameters
+    ----------
+    bench : Bench
+    heat : callable
+        The heat map settings as they are now, and whether the prompter squeezes images.
+
+    Attributes
+    ----------
+    thumbs : list of Thumb
+    name : str
+        The chosen reference, marked among the others; "" if none is.
+    glow : Glow or None
+        While it is wanted, and known.
+    events : GalleryEvents
+    """
+
+    def __init__(self, bench: Bench, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
+        self.bench, self._heat = bench, heat
+        self.thumbs: list[Thumb] = []
+        self.name, self.glow = "", None
+        self.events = GalleryEvents()
+        self.is_open = self.wants_glow = False
+        self._known: dict[str, tuple[Any, Thumb]] = {}
+        self._drawing: Handle | None = None
+        self._stale = False
+        self._asked = 0
+
+    glow: Glow | None
+
+    def open(self) -> None:
+        """The references became visible: draw them, and from now on whenever they change."""
+        self.is_open = True
+        self.refresh()
+
+    def close(self) -> None:
+        """They are not visible any more."""
+        self.is_open = False
+        self.show_glow(False)
+
+    # --- thumbnails
+
+    def refresh(self) -> None:
+        """References, prompts or settings changed: draw again; one job at a time."""
+        if not self.is_open:
+            return
+        if self._drawing is not None:
+            self._stale = True
+            return
+        found, self._stale = self.bench.references(), False
+        heat, squeeze = self._heat()
+        known = {
+            one.page.name: thumb
+            for one in found
+            if (kept := self._known.get(one.page.name)) and kept[0] is one.pixels
+            for thumb in kept[1:]
+        }
+        project = self.bench.project
+        folder = project.images_folder if project is not None else None
+        job = thumbnails.draw(found, heat, known, folder, squeeze=squeeze)
+        calls = Calls(on_done=partial(self._drawn, found), on_end=self._ended)
+        self._drawing = self.bench.runner.start(job, calls)
+        self._glow_again()
+
+    def _drawn(self, found: list[Found], thumbs: list[Thumb]) -> None:
+        pairs = zip(found, thumbs, strict=True)
+        self._known = {t.name: (one.pixels, t) for one, t in pairs}
+        if not self._stale:
+            self.thumbs = thumbs
+            self.events.thumbs.emit()
+
+    def _ended(self) -> None:
+        self._drawing = None
+        if self._stale:
+            self.refresh()
+
+    # --- one of them
+
+    def select(self, name: str) -> None:
+        """Bring a reference on the screen, and its heat map if that is wanted.
+
+        Raises
+        ------
+        InputError
+            It is not open.
+        """
+        self.bench.show_image(name)
+        self._choose(name)
+        self._glow_again()
+
+    def show_glow(self, on: bool, name: str = "") -> None:
+        """Show or hide the heat map of a reference, and choose that one.
+
+        It is that of `name`, else of the image on the screen, else the one chosen last, else the
+        first, which are then brought on the screen.
+
+        Raises
+        ------
+        InputError
+            None is open; nothing is shown.
+        """
+        self.wants_glow = False
+        if on:
+            there = self._open_ones()
+            wanted = [n for n in (name, self.bench.shown, self.name, *there) if n in there]
+            if not wanted:
+                raise InputError("no reference is open in napari. Open the image of one.")
+            self.wants_glow = True
+            self._choose(wanted[0])
+            if self.bench.shown != self.name:
+                self.bench.show_image(self.name)
+        self._glow_again()
+
+    def follow(self) -> None:
+        """Another image is on the screen: while heat maps are shown, its own is, if it has one."""
+        if self.wants_glow and self.bench.shown in self._open_ones():
+            self._choose(self.bench.shown)
+
+    def _choose(self, name: str) -> None:
+        if name != self.name:
+            self.name = name
+            self.events.thumbs.emit()
+
+    def _open_ones(self) -> list[str]:
+        return [one.page.name for one in self.bench.references() if one.pixels is not None]
+
+    def _glow_again(self) -> None:
+        self._asked += 1
+        found = self.bench.references() if self.wants_glow else []
+        chosen = [one for one in found if one.page.name == self.name and one.pixels is not None]
+        if not chosen:
+            self._glown(self._asked, None)
+            return
+        heat, squeeze = self._heat()
+        job = glow(chosen[0], heat, squeeze=squeeze)
+        self.bench.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
+
+    def _glown(self, asked: int, glow: Glow | None) -> None:
+        if asked == self._asked and glow is not self.glow:
+            self.glow = glow
+            self.events.glow.emit()
+
+
+def glow(found: Found, heat: HeatMapSettings, *, squeeze: bool) -> Job[Glow]:
+    """Draw the heat map of one reference."""
+    yield Step(0, 1, found.page.name)
+    side = min(thumbnails.MAP_PX, max(found.page.shape))
+    objects = thumbnails.objects_of(found)
+    values = thumbnails.heat_map(objects, found.page.shape, side, heat, squeeze=squeeze)
+    return Glow(found, values)

@@ -1,0 +1,162 @@
+"""The Train step in the dock: wires its widgets to presenter, gallery and viewer.
+
+Must not decide or compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qtpy.QtWidgets import QWidget
+
+from napari_samic.core.settings import HeatMapSettings, PrompterSettings
+from napari_samic.gui.session.session import Bench
+from napari_samic.gui.train.jobs import KINDS
+from napari_samic.gui.train.layers import KIND, HeatLayer
+from napari_samic.gui.train.presenter import Trainer
+from napari_samic.gui.train.references import Gallery
+from napari_samic.gui.train.view import TrainPanel
+from napari_samic.gui.widgets.base import scrolled
+
+
+class TrainStep:
+    """Wires panel, presenter, gallery and viewer.
+
+    Parameters
+    ----------
+    bench : Bench
+    """
+
+    title = "Train"
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self._shown = bench, False
+        self.trainer = Trainer(bench)
+        self.gallery = Gallery(bench, self._heat)
+        self.layer = HeatLayer(bench.viewer)
+        verbs: dict[str, Callable[..., None]] = {
+            "start": partial(self._start, resume=False),
+            "resume": partial(self._start, resume=True),
+            "stop": self.trainer.stop,
+            "new": partial(self.trainer.take, True),
+            "old": partial(self.trainer.take, False),
+            "select": self.gallery.select,
+            "glow": self._glow,
+        }
+        self.panel = TrainPanel(verbs)
+        self.widget: QWidget = scrolled(self.panel)
+        self._fill_form()
+        self._connect()
+
+    def _connect(self) -> None:
+        trainer, state, bench = self.trainer.events, self.bench.desk.state.events, self.bench.events
+        trainer.state.connect(self._show_trainer)
+        trainer.progress.connect(self._show_progress)
+        trainer.curves.connect(self._show_curves)
+        self.gallery.events.thumbs.connect(lambda: self.panel.show_gallery(self.gallery))
+        self.gallery.events.glow.connect(self._show_glow)
+        self.panel.form.changed.connect(self._edited)
+        self._wires: list[tuple[Any, Callable[..., None]]] = [
+            (bench.project, self._fill_form),
+            (bench.project, self._refresh),
+            (bench.image, self._refresh),
+            (state.page, self._page_changed),
+            (state.prompts, self._refresh),
+            (state.classes, self._refresh),
+            (self.bench.desk.events.status, self._show_trainer),
+            (self.bench.viewer.layers.events.removed, self._removed),
+        ]
+        for signal, slot in self._wires:
+            signal.connect(slot)
+
+    def enter(self) -> None:
+        """Draw the references, and whatever happened meanwhile."""
+        self._shown = True
+        self.gallery.open()
+        self.panel.show_trainer(self.trainer)
+
+    def leave(self) -> None:
+        """The heat map goes; a training goes on."""
+        self._shown = False
+        self.panel.glow.setChecked(False)
+        self.gallery.close()
+
+    def release(self) -> None:
+        """Let go of viewer and bench."""
+        self.leave()
+        self.layer.hide()
+        self.trainer.close()
+        self.gallery.events.disconnect()
+        for signal, slot in self._wires:
+            signal.disconnect(slot)
+
+    # --- settings
+
+    def _heat(self) -> tuple[HeatMapSettings, bool]:
+        squeeze = self.trainer.of(PrompterSettings).encoder != "segmenter"
+        return self.trainer.of(HeatMapSettings), squeeze
+
+    def _fill_form(self) -> None:
+        self.panel.form.blockSignals(True)
+        for settings in self.trainer.chosen.values():
+            self.panel.form.show_values(settings)
+        self.panel.form.blockSignals(False)
+
+    def _edited(self) -> None:
+        """Take what may be; what is wrong says so at its field."""
+        before = self._heat()
+        if self.panel.form.is_sound:
+            self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
+        if self._heat() != before:
+            self.gallery.refresh()
+
+    def _start(self, *, resume: bool) -> None:
+        self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
+        self.trainer.start(resume=resume)
+
+    def _glow(self, on: bool) -> None:
+        try:
+            self.gallery.show_glow(on)
+        finally:
+            self.panel.glow.setChecked(self.gallery.wants_glow)
+
+    # --- what changed
+
+    def _show_trainer(self) -> None:
+        if self._shown:
+            self.panel.show_trainer(self.trainer)
+
+    def _show_progress(self) -> None:
+        if self._shown:
+            self.panel.show_progress(self.trainer)
+
+    def _show_curves(self) -> None:
+        if self._shown:
+            self.panel.show_progress(self.trainer)
+            self.panel.show_curves(self.trainer)
+
+    def _show_glow(self) -> None:
+        glow = self.gallery.glow
+        found = self.bench.layer_of(glow.found.page.name) if glow is not None else None
+        if glow is None or found is None:
+            self.layer.hide()
+        else:
+            self.layer.show(glow, found)
+
+    def _removed(self, _event: Any) -> None:
+        if self.layer.layer is not None and not self.layer.has(KIND):
+            self.layer.hide()
+            self.panel.glow.setChecked(False)
+            self.gallery.show_glow(False)
+
+    def _refresh(self) -> None:
+        if self._shown:
+            self.gallery.refresh()
+            self.panel.show_trainer(self.trainer)
+
+    def _page_changed(self) -> None:
+        if self._shown:
+            self.gallery.follow()
+            self._refresh()

@@ -1,0 +1,177 @@
+"""References as pictures: small ones with their heat maps over them, and heat maps as layers.
+
+The maps are those that the prompter learns from, at the size at which they are shown. Must not know
+Qt or napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.settings import HeatMapSettings
+from napari_samic.core.types import FloatArray, Image, Job, Prompts, Step
+from napari_samic.gui.data import trusted_files
+from napari_samic.gui.data.materialize import Found
+from napari_samic.gui.state.image_annotation import Page
+from napari_samic.io.images import planes_of_file
+from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.ops import heatmaps
+
+SIDE_PX = 92
+"""Longest side of a thumbnail."""
+MAP_PX = 512
+"""Longest side of a heat map that is shown as a layer."""
+HOT = np.array([255.0, 176.0, 32.0])
+"""Colour of the heat map over a thumbnail."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thumb:
+    """A reference as the user sees it.
+
+    Attributes
+    ----------
+    name : str
+        Of the image.
+    picture : (h, w, 3) uint8
+        The image, not brightened.
+    objects : int
+    shown : (h, w, 3) uint8
+        With its heat map.
+    why : str
+        Why there is no picture, if so.
+    is_open : bool
+        Whether it can be shown in napari.
+    """
+
+    name: str
+    picture: NDArray[np.uint8]
+    objects: int = 0
+    shown: NDArray[np.uint8] | None = None
+    why: str = ""
+    is_open: bool = True
+
+
+def objects_of(found: Found) -> tuple[Prompts, ...]:
+    """What was said about the objects of a reference."""
+    return tuple(item.prompts() for item in found.page.items if item.is_askable)
+
+
+def heat_map(
+    objects: Sequence[Prompts],
+    shape: tuple[int, int],
+    side_px: int,
+    heat: HeatMapSettings,
+    *,
+    squeeze: bool = False,
+) -> FloatArray:
+    """Heat map of an image's prompts, its longest side `side_px`.
+
+    Parameters
+    ----------
+    shape : (H, W)
+        Of the image.
+    squeeze : bool
+        The frozen network squeezes images to a square; others pad them, so clicks stay round.
+
+    Returns
+    -------
+    (h, w) float32 in [0, 1]
+    """
+    longest = max(shape)
+    frame = shape if squeeze else (longest, longest)
+    rows, columns = (max(1, round(n * side_px / longest)) for n in shape)
+    square = heatmaps.from_prompts(objects, frame, side_px, heat).values
+    if not squeeze:
+        return square[:rows, :columns]
+    picks = [((np.arange(n) + 0.5) * side_px / n).astype(int) for n in (rows, columns)]
+    return np.asarray(square[np.ix_(*picks)])
+
+
+def draw(
+    found: Sequence[Found],
+    heat: HeatMapSettings,
+    known: dict[str, Thumb],
+    folder: Path | None = None,
+    *,
+    squeeze: bool = False,
+) -> Job[list[Thumb]]:
+    """Draw references; pictures that are known are not read again. A step after each.
+
+    Parameters
+    ----------
+    known : dict of str to Thumb
+        By name.
+    folder : Path, optional
+        Where earlier jobs wrote slices that have no file of their own.
+    """
+    out: list[Thumb] = []
+    for done, one in enumerate(found):
+        yield Step(done, len(found), one.page.name)
+        thumb, objects = known.get(one.page.name), objects_of(one)
+        if thumb is None or thumb.why:
+            thumb = _read(one, folder)
+        shown = _heated(thumb.picture, objects, one.page.shape, heat, squeeze)
+        out.append(replace(thumb, shown=shown, objects=len(objects)))
+    return out
+
+
+def _read(found: Found, folder: Path | None) -> Thumb:
+    name, grey = found.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
+    try:
+        if found.pixels is not None:
+            return Thumb(name, small(found.pixels.image(found.index)))
+        return Thumb(name, small(_closed_image(found.page, folder)), is_open=False)
+    except SamicError as error:
+        return Thumb(name, grey, why=str(error), is_open=found.pixels is not None)
+
+
+def _closed_image(page: Page, folder: Path | None) -> Image:
+    """The image of a page that is not open, from its file, in the colours of its prompts."""
+    files = [Path(page.file)] if page.file else []
+    files += [folder / f"{page.name}.tif"] if folder is not None else []
+    known, reason = page.normalisation, InputError("not open in napari, and its file is not there")
+    for file in files:
+        if not trusted_files.allows(file, folder and folder.parent):
+            reason = InputError(f"{file}: you opened no image of this folder yet. Open it")
+            continue
+        try:
+            planes = planes_of_file(file) if file.is_file() else []
+            plane = next((p for p in planes if p.label == page.name), None)
+            if plane is not None:
+                of = Normalisation.from_dict(known) if known else fit_normalisation([plane])
+                return read_rgb(plane, of)
+        except SamicError as error:  # damaged; ours in the project may not be
+            reason = InputError(str(error))
+    raise reason
+
+
+def small(image: Image) -> NDArray[np.uint8]:
+    """An image with its longest side at `SIDE_PX`, each pixel the mean of those under it."""
+    from PIL import Image as Pillow
+
+    rows, columns = (max(1, round(n * SIDE_PX / max(image.shape[:2]))) for n in image.shape[:2])
+    return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BOX))
+
+
+def _heated(
+    picture: NDArray[np.uint8],
+    objects: Sequence[Prompts],
+    shape: tuple[int, int],
+    heat: HeatMapSettings,
+    squeeze: bool,
+) -> NDArray[np.uint8]:
+    if not objects:
+        return picture
+    values = heat_map(objects, shape, max(picture.shape[:2]), heat, squeeze=squeeze)
+    part = values[: picture.shape[0], : picture.shape[1]]
+    weight = np.zeros(picture.shape[:2])
+    weight[: part.shape[0], : part.shape[1]] = part
+    weight = 0.85 * weight[..., None]  # (h, w, 1)
+    return (picture * (1 - weight) + HOT * weight).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Settings forms and the small widgets of which the steps are made."""

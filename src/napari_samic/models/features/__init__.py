@@ -1,0 +1,1 @@
+"""Encoders and what is computed from an image by them."""

@@ -1,0 +1,1 @@
+"""An encoder and a mask decoder fine-tuned to the references."""

@@ -1,0 +1,310 @@
+"""An encoder grown to a few references: what points into a frozen network can't give.
+
+Its later stages, its neck and a head learn, from random looks at the references, to see where
+objects are and how deep inside one a pixel lies. If asked, also from images without annotation.
+Whether it helped is for the caller to judge.
+
+Source: ours; loss is cross-entropy and Dice, what images without
+annotation teach is in `others`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_samic.core.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
+from napari_samic.core.types import Image, Job, Step, duration
+from napari_samic.models import losses
+from napari_samic.models.features import timm_weights
+from napari_samic.models.finetune import network, semi_supervised
+from napari_samic.models.finetune.dataset import Album, Page, side_for
+from napari_samic.models.finetune.network import Finder, ObjectNet
+from napari_samic.models.finetune.semi_supervised import Others
+from napari_samic.models.finetune.trainer import Trainer
+from napari_samic.models.samic.checkpointing import GROWING, Checkpoint
+
+LOST = 0.1
+"""Where a reference has more of its objects' area than this in the frame around its field of view,
+the frame is part of the picture."""
+EMA = 0.98
+"""Of the moving mean at each step."""
+WARMUP = 20
+"""Steps until the rate is at its highest."""
+HEAD = 3.0
+"""Rate of what is new above the encoder, as a multiple of the encoder's."""
+RATE = 1e-3
+"""Highest learning rate of the encoder, of AdamW."""
+BATCH = 8
+"""Looks at references a batch, and as many at images without annotation."""
+STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
+"""Batches for so many references; between them in proportion, beyond them no more."""
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What came of it.
+
+    Attributes
+    ----------
+    steps : int
+    before, after : float or None
+        What the judge said of the references kept aside, without and with it, at most 1.
+    accepted : bool
+    held_out : tuple of str
+    seconds : float
+    what : str
+        What was done, for people.
+    others : int
+        Images without annotation that were learned from, too.
+    stopped : bool
+        Before all batches were done; what was learned until then is used.
+    """
+
+    steps: int
+    before: float | None
+    after: float | None
+    accepted: bool
+    held_out: tuple[str, ...]
+    seconds: float
+    what: str = "adapted"
+    others: int = 0
+    stopped: bool = False
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        more = f" with {self.others} images more" if self.others else ""
+        line = f"{self.what} in {self.steps} steps{more}, {self.seconds:.0f} s"
+        line += ", stopped before its end" if self.stopped else ""
+        if self.before is None or self.after is None:
+            why = "not judged" if self.accepted else "stopped too early, so it is not used"
+            return f"{line}; {why}"
+        line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
+        if not self.accepted:
+            return f"{line}: not better, so it is not used"
+        doubt = ": too few images to say that it is worse, so it is used"
+        return line if self.after > self.before else line + doubt
+
+
+Judge = Callable[[Finder | None], float]
+"""How good the masks of the references kept aside are, with a finder or without."""
+
+
+def helps(before: float, after: float, judges: int) -> bool:
+    """Whether a network that grew is to be used.
+
+    One image says little: of five polyps the one kept aside refused it where 40 others gained 0.10
+    and 0.19, and took it where they lost 0.06 (`docs/benchmarks.md`). It gained on all sets it was
+    measured on, so that it stays until the error grows by more than a share of one in `judges`.
+
+    Parameters
+    ----------
+    before, after : float
+        Mean IoU of the references kept aside, without and with it.
+    judges : int
+        How many these are.
+
+    >>> helps(0.44, 0.28, 1), helps(0.9, 0.75, 1), helps(0.44, 0.43, 26), helps(0.44, 0.38, 26)
+    (True, False, True, False)
+    """
+    return 1 - after < (1 - before) * (1 + 1 / judges)
+
+
+def adapt(
+    pages: Sequence[Page],
+    labels: Sequence[int],
+    settings: AdaptSettings,
+    *,
+    seed: int = 0,
+    device: torch.device,
+    encoder: str = timm_weights.SEGMENTER,
+    aside: Sequence[Page] = (),
+    judge: Judge | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    more: Iterable[Image] = (),
+    checkpoint: Checkpoint | None = None,
+    key: str = "",
+) -> Job[tuple[Finder | None, Grown]]:
+    """Teach an encoder the references' objects; a Step a batch.
+
+    Those kept aside judge it when two thirds of the usual steps are done, and then are learned from
+    too: five references are too few to leave one out for good. The rate is constant and what counts
+    is the mean of the weights, so that it may end at any step, and so many steps give the same (not
+    with `more`, whose weight rises with the share of the steps that are done).
+
+    Parameters
+    ----------
+    pages : sequence of Page
+    labels : sequence of int
+        The classes.
+    settings : AdaptSettings
+    seed : int
+        Same seed, same machine, same result.
+    device : torch.device
+    encoder : str
+        What it starts from, as `timm_weights.load` takes it; "segmenter" is the packaged one.
+    aside : sequence of Page
+        With `judge`: not learned from until they have judged.
+    judge : callable, optional
+    stop : callable
+        Asked before each batch; True ends it with what was learned so far.
+    more : iterable of (H, W, 3) uint8
+        Images without annotation, as those to be segmented; read one by one, `OTHERS` of
+        them at most, and none for fewer references than `OTHERS_FROM`.
+    checkpoint : Checkpoint, optional
+        Where to go on from, and what is kept up to date; not with `more`, where it begins anew.
+    key : str
+        Of the training that may be gone on with; see `watch.key_of`.
+
+    Returns
+    -------
+    Job of (Finder or None, Grown)
+        None if the judge found it worse (`helps`), or it was stopped before `LEAST_STEPS`.
+
+    Raises
+    ------
+    TrainingError
+        No object to learn from, or a loss that is not finite.
+    """
+    started, rng = time.monotonic(), np.random.default_rng(seed)
+    whole = any(one.outside > LOST for one in (*pages, *aside))
+    if not whole:
+        pages, aside = [one.field for one in pages], [one.field for one in aside]
+    side_px = side_for([*pages, *aside])
+    count = len(pages) + len(aside)
+    net = network.fresh(len(labels), seed, encoder).to(device)
+    steps = settings.adapt_steps or steps_for(count)
+    trainer = _trainer(net)
+    free = Others(side_px, seed, whole=whole)
+    what = "adapted"
+    if count < OTHERS_FROM and next(iter(more), None) is not None:
+        what += f" without other images, which take {OTHERS_FROM} references,"
+    for image in islice(more, 0 if count < OTHERS_FROM else OTHERS):
+        free.add(image)
+        yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
+        if free.is_full or stop():
+            break
+    before, after, accepted = None, None, True
+    judged: tuple[float, float] | None = None
+    kept = checkpoint.load(GROWING, key) if checkpoint is not None and not len(free) else None
+    if checkpoint is not None and kept is not None:
+        trainer.restore(kept["trainer"])
+        checkpoint.began = trainer.done
+        judged = kept["judged"] and tuple(kept["judged"])
+    lesson = _Lesson(trainer, steps, free, stop, None if len(free) else checkpoint, key)
+    last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
+    if settings.decoder_steps:
+        last = replace(lesson, checkpoint=None)
+    album = Album([*pages, *aside] if judged else pages, labels, side_px, rng)
+    if kept is not None:
+        album.restore(kept["album"])
+    until = 2 * steps_for(count) // 3 if aside and judge else steps
+    if judged:
+        before, after = judged
+        yield from lesson.learn(album, steps, judged)
+    else:
+        yield from lesson.learn(album, min(until, steps))
+        accepted = trainer.done >= min(LEAST_STEPS, steps)
+    if aside and judge and not judged and trainer.done == until and not stop():
+        yield Step(trainer.done, steps, "judging the adapted network", {"phase": "adapt"})
+        finder = Finder(copy.deepcopy(trainer.mean).eval(), labels, side_px, device, whole=whole)
+        before, after = judge(None), judge(finder)
+        accepted = helps(before, after, len(aside))
+        if accepted:
+            album = Album([*pages, *aside], labels, side_px, rng)
+            yield from last.learn(album, steps, (before, after))
+    if checkpoint is not None and trainer.done == steps:
+        checkpoint.drop()
+    names, seconds = tuple(one.name for one in aside), time.monotonic() - started
+    stopped = accepted and trainer.done < steps
+    report = Grown(trainer.done, before, after, accepted, names, seconds, what, len(free), stopped)
+    finder = Finder(trainer.mean.eval(), labels, side_px, device, whole=whole)
+    return (finder if accepted else None), report
+
+
+def steps_for(references: int) -> int:
+    """How many batches so many references are worth.
+
+    >>> [steps_for(n) for n in (1, 5, 20, 176, 1000)]
+    [100, 180, 400, 900, 900]
+    """
+    known, steps = zip(*STEPS, strict=True)
+    return round(float(np.interp(references, known, steps)))
+
+
+def _trainer(net: ObjectNet) -> Trainer[ObjectNet]:
+    """Of the encoder's later part, and faster of what is new above it."""
+    backbone = net.encoder.backbone
+    backbone.freeze()
+    slow = [p for p in backbone.parameters() if p.requires_grad]
+    head = [p for part in (net.encoder.neck, net.context, net.last) for p in part.parameters()]
+    groups = [{"params": slow, "lr": RATE}, {"params": head, "lr": HEAD * RATE}]
+    net.train().to(memory_format=torch.channels_last)
+    return Trainer(
+        net, torch.optim.AdamW(groups, weight_decay=0.05), ema=EMA, warmup=WARMUP, max_norm=1.0
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a training learns from, beside the references."""
+
+    trainer: Trainer[ObjectNet]
+    steps: int
+    free: Others
+    stop: Callable[[], bool]
+    checkpoint: Checkpoint | None
+    key: str
+
+    def learn(
+        self, album: Album, until: int, judged: tuple[float, float] | None = None
+    ) -> Iterator[Step]:
+        """Learn from looks at references and others; a Step a batch."""
+
+        def state() -> dict[str, Any]:
+            return {"trainer": trainer.state(), "album": album.state(), "judged": judged}
+
+        trainer, started, first = self.trainer, time.monotonic(), self.trainer.done
+        while trainer.done < until and not self.stop():
+            loss = self._step(album)
+            each = (time.monotonic() - started) / (trainer.done - first)
+            left = duration(each * (self.steps - trainer.done))
+            message = f"adapting: {trainer.done} of {self.steps}, about {left} left"
+            if self.checkpoint is not None:
+                self.checkpoint.save(GROWING, self.key, state)
+            yield Step(trainer.done, self.steps, message, {"phase": "adapt", "loss": loss})
+        if self.checkpoint is not None and trainer.done < until:
+            self.checkpoint.save(GROWING, self.key, state, now=True)
+
+    @torch.inference_mode(False)  # whatever mode the consumer of the job is in
+    @torch.enable_grad()
+    def _step(self, album: Album) -> float:
+        """Learn from one batch of looks at each; returns the loss."""
+        trainer = self.trainer
+        device = next(trainer.net.parameters()).device
+        x, truth, there = (t.to(device) for t in album.looks(BATCH))
+        weight = semi_supervised.weight_at(trainer.done / self.steps) if len(self.free) else 0.0
+        trainer.net.train()
+        if not weight:
+            return trainer.learn(_loss(_asked(trainer.net, x), truth, there))
+        changed, told, seen = self.free.looks(BATCH, trainer.mean)
+        answer = _asked(trainer.net, torch.cat([x, changed]))
+        loss = _loss(answer[:BATCH], truth, there)
+        return trainer.learn(loss + weight * semi_supervised.loss_of(answer[BATCH:], told, seen))
+
+
+def _asked(net: ObjectNet, x: Tensor) -> Tensor:
+    return torch.as_tensor(net(x.contiguous(memory_format=torch.channels_last)))
+
+
+def _loss(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:
+    return losses.maps_loss(logits, truth, truth.chunk(2, 1)[0], there, there)

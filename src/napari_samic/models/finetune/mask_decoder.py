@@ -1,0 +1,281 @@
+"""The segmenter's mask decoder tuned to a few references, its encoder frozen.
+
+It is asked about the references' objects as it will be asked later: by a box, an inner point and a
+map, all three from an outline that was shaken at random, or by less. Whether that helped is for the
+caller to judge. Works with any network of segment-anything's kind.
+
+Source: loss of Kirillov et al., Segment Anything, ICCV 2023 (20 focal + Dice, error of the score);
+tuning the decoder alone as in MedSAM (Ma et al., Nature Communications 2024); shaken outlines as in
+CascadePSP (Cheng et al., CVPR 2020).
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_samic.core.settings import MASK_STRENGTH, AdaptSettings
+from napari_samic.core.types import BoolArray, FloatArray, Job, Prompts, Step
+from napari_samic.models import losses
+from napari_samic.models.finetune.dataset import Page
+from napari_samic.models.finetune.encoder import EMA, WARMUP, Grown
+from napari_samic.models.finetune.trainer import Trainer
+from napari_samic.models.sam import decoding, engine
+from napari_samic.models.sam.decoding import Question
+from napari_samic.models.sam.encoding import Encoded
+from napari_samic.ops.shape import window_of
+
+State = dict[str, Tensor]
+"""Weights of a mask decoder."""
+PAGES = 64
+"""References that are learned from, drawn by the seed: their embeddings stay in memory."""
+OF_A_PAGE = 32
+"""Objects of a reference that are learned from, drawn by the seed."""
+OBJECTS = 4
+"""Of one image, in a batch."""
+RATE = 1e-4
+"""Highest learning rate, of AdamW."""
+WITH_MAP = ((0.6, "box point map"), (0.15, "point"), (0.15, "box"), (0.1, "point map"))
+BY_POINT = ((0.7, "point"), (0.15, "box"), (0.15, "box point map"))
+"""How often it is asked in which way, where there is a map of the objects' size, and where not."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """An image's embedding, and its objects on the grid of the decoder's logits, (rows, columns).
+
+    `scale` is pixels of the image a cell.
+    """
+
+    encoded: Encoded
+    objects: list[BoolArray]
+    scale: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.objects[0].shape
+        return rows, columns
+
+
+def tune(
+    segmenter: Any,
+    pages: Sequence[Page],
+    settings: AdaptSettings,
+    *,
+    seed: int = 0,
+    has_map: bool = True,
+    aside: Sequence[Page] = (),
+    judge: Callable[[State | None], float] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Job[tuple[State | None, Grown | None]]:
+    """Tune the mask decoder; a Step a batch.
+
+    Parameters
+    ----------
+    segmenter : SamSegmenter
+        Stays as it is.
+    pages : sequence of Page
+    settings : AdaptSettings
+        `decoder_steps` is looked at.
+    seed : int
+        Same seed, same machine, same result.
+    has_map : bool
+        Whether it will be asked with a map of the objects' size.
+    aside : sequence of Page
+        Not learned from.
+    judge : callable, optional
+        How good the masks of those are, with such a decoder or with the one it has.
+    stop : callable
+        Asked before each batch; True ends it, and nothing was learned.
+
+    Returns
+    -------
+    Job of (dict of str to Tensor or None, Grown or None)
+        Weights of the decoder; none where nobody can judge, or where it was found no better.
+
+    Raises
+    ------
+    TrainingError
+        A loss that is not finite.
+    """
+    if judge is None or not aside or not settings.decoder_steps:
+        return None, None
+    started, rng = time.monotonic(), np.random.default_rng(seed)
+    order = rng.permutation(len(pages))[:PAGES]
+    lessons = []
+    for i, place in enumerate(order):
+        if stop():
+            break
+        lesson = _lesson(segmenter, pages[int(place)], rng)
+        lessons += [lesson] if lesson is not None else []
+        yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
+    if not lessons:
+        return None, None
+    trainer = _trainer(segmenter.engine.network)
+    asks = WITH_MAP if has_map else BY_POINT
+    while trainer.done < settings.decoder_steps and not stop():
+        lesson = lessons[int(rng.integers(len(lessons)))]
+        loss = _step(trainer, segmenter, lesson, _drawn(asks, rng), rng)
+        message = f"tuning the mask decoder: {trainer.done} of {settings.decoder_steps}"
+        data = {"phase": "tune", "loss": loss}
+        yield Step(trainer.done, settings.decoder_steps, message, data)
+    state, before, after = None, None, None
+    if trainer.done == settings.decoder_steps:
+        yield Step(trainer.done, trainer.done, "judging the mask decoder", {"phase": "tune"})
+        tuned = {k: v.cpu() for k, v in trainer.mean.state_dict().items()}
+        before, after = judge(None), judge(tuned)
+        state = tuned if after > before else None
+    seconds, names = time.monotonic() - started, tuple(one.name for one in aside)
+    accepted, what = state is not None, "mask decoder tuned"
+    return state, Grown(trainer.done, before, after, accepted, names, seconds, what)
+
+
+def _drawn(asks: Sequence[tuple[float, str]], rng: np.random.Generator) -> str:
+    return asks[int(rng.choice(len(asks), p=[share for share, _ in asks]))][1]
+
+
+def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | None:
+    """Some of its objects; None if none is a cell large."""
+    encoded = segmenter.engine.encoded(page.image)
+    network = segmenter.engine.network
+    side = int(network.image_encoder.img_size)
+    grid = tuple(network.prompt_encoder.mask_input_size)
+    rows, columns = (
+        max(1, round(cells * pixels / side))
+        for cells, pixels in zip(grid, encoded.input_hw, strict=True)
+    )
+    height, width = page.image.shape[:2]
+    scale = (height / rows, width / columns)
+    at = [
+        ((np.arange(n) + 0.5) * f).astype(int) for n, f in zip((rows, columns), scale, strict=True)
+    ]
+    coarse = page.shown.numbers[np.ix_(*at)]  # (rows, columns): the object at each cell's middle
+    there = np.setdiff1d(coarse, [0])
+    objects = [coarse == k for k in rng.permutation(there)[:OF_A_PAGE]]
+    if not objects:
+        return None
+    slim = replace(encoded, embedding=encoded.embedding.half(), levels=[])
+    return _Lesson(slim, objects, scale)
+
+
+def _trainer(network: Any) -> Trainer[nn.Module]:
+    """Of a copy of the mask decoder."""
+    with torch.inference_mode(False):
+        decoder = copy.deepcopy(network.mask_decoder).train().requires_grad_(True)
+        optimiser = torch.optim.AdamW(decoder.parameters(), RATE, weight_decay=0.01)
+        return Trainer(decoder, optimiser, ema=EMA, warmup=WARMUP, max_norm=1.0)
+
+
+@torch.inference_mode(False)  # whatever mode the consumer of the job is in
+@torch.enable_grad()
+def _step(
+    trainer: Trainer[nn.Module], segmenter: Any, lesson: _Lesson, ask: str, rng: np.random.Generator
+) -> float:
+    """Learn from one batch of questions about an image; returns its loss."""
+    network = engine.swapped(segmenter.engine.network, trainer.net)
+    grid = tuple(network.prompt_encoder.mask_input_size)
+    chosen = rng.permutation(len(lesson.objects))[:OBJECTS]
+    masks = [lesson.objects[int(i)] for i in chosen]
+    asked = [question(i, m, ask, lesson.scale, grid, rng) for i, m in enumerate(masks)]
+    embedding = lesson.encoded.embedding.to(segmenter.device).float().clone()
+    encoded = replace(lesson.encoded, embedding=embedding)
+    logits, scores = decoding.decode(network, encoded, asked, multimask=True)
+    rows, columns = lesson.shape
+    target = torch.from_numpy(np.stack(masks)[:, None]).to(logits)
+    return trainer.learn(loss_of(logits[..., :rows, :columns], scores, target))
+
+
+def loss_of(logits: Tensor, scores: Tensor, target: Tensor) -> Tensor:
+    """Of the best mask and of the surest one, and how wrong the scores are.
+
+    Parameters
+    ----------
+    logits : (B, M, h, w)
+    scores : (B, M)
+    target : (B, 1, h, w)
+        0 or 1.
+    """
+    wanted = target.expand_as(logits)
+    each = 20 * losses.focal_loss(logits, wanted)
+    each = each + losses.dice_loss(torch.sigmoid(logits), wanted)  # (B, M)
+    surest = each.gather(1, scores.detach().argmax(1, keepdim=True))[:, 0]
+    return (each.amin(1) + surest).mean() / 2 + F.mse_loss(scores, _iou(logits, wanted))
+
+
+@torch.no_grad()
+def _iou(logits: Tensor, wanted: Tensor) -> Tensor:
+    mask, truth = logits > 0, wanted > 0.5
+    both = (mask & truth).sum((-2, -1)).float()
+    return both / (mask | truth).sum((-2, -1)).clamp(min=1)
+
+
+def question(
+    place: int,
+    mask: BoolArray,
+    ask: str,
+    scale: tuple[float, float],
+    grid: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Question:
+    """A question about an object, from a shaken outline of it.
+
+    Parameters
+    ----------
+    place : int
+    mask : (rows, columns) bool
+        The object on the grid, without padding; not empty.
+    ask : str
+        Which of "box", "point", "map", in one string.
+    scale : (float, float)
+        Pixels of the image a cell.
+    grid : (int, int)
+        Of the decoder's logits, with padding.
+    rng : numpy Generator
+    """
+    soft = shaken(mask, rng)
+    region = soft > 0.5 if (soft > 0.5).any() else mask
+    points: NDArray[np.float64] = np.zeros((0, 2))
+    box: NDArray[np.float64] | None = None
+    if "point" in ask:
+        depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+        near = depth * rng.uniform(0.7, 1, depth.shape)  # near the middle, not in it
+        cell = np.array(np.unravel_index(int(near.argmax()), near.shape))
+        points = np.asarray((cell + 0.5) * scale - 0.5, np.float64)[None]
+    if "box" in ask:
+        rows, columns = window_of(region)
+        corners = np.array([[rows.start, columns.start], [rows.stop, columns.stop]])
+        box = (corners * scale - 0.5).reshape(4)
+    logits = np.full(grid, -MASK_STRENGTH, np.float32)
+    logits[: mask.shape[0], : mask.shape[1]] = MASK_STRENGTH * (2 * soft - 1)
+    signs = np.ones(len(points), bool)
+    return Question(place, Prompts(points, signs, box), logits if "map" in ask else None)
+
+
+def shaken(mask: BoolArray, rng: np.random.Generator) -> FloatArray:
+    """The object as a network may see it: outline moved in and out, edges soft; in [0, 1].
+
+    Parameters
+    ----------
+    mask : (h, w) bool
+        Not empty.
+    rng : numpy Generator
+    """
+    size = float(np.sqrt(mask.sum()))
+    away = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    waves = rng.normal(0, 1, rng.integers(3, 9, 2)).astype(np.float32)
+    height, width = mask.shape
+    field = PIL.Image.fromarray(waves).resize((width, height), PIL.Image.Resampling.BICUBIC)
+    moved = np.array(field) * rng.uniform(0, 0.12) * size + rng.normal(0, 0.04) * size
+    width_px = 0.5 + rng.uniform(0.02, 0.12) * size
+    return np.asarray(1 / (1 + np.exp(-np.clip((away + moved) / width_px, -30, 30))), np.float32)

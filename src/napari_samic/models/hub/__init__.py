@@ -1,0 +1,1 @@
+"""Names to weights: the catalog, checksummed downloads, entry points, devices."""

@@ -1,0 +1,1 @@
+"""Prompters that no network is trained for, by name."""

@@ -1,0 +1,152 @@
+"""A small head on frozen features, fitted to a few references in about a second.
+
+It says of every pixel what the fine-tuned network says, at once and less well, so that a view can
+follow each new reference. The encoder's passes are the segmenter's own, which are cached.
+
+Source: linear evaluation of frozen features with one hidden layer, as DINOv2's users do (Oquab et
+al., TMLR 2024); two maps a class as in `objectnet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_samic.core.types import Image, Proposal, Reference
+from napari_samic.models.features import patches
+from napari_samic.models.features.backbones import SegmenterBackbone
+from napari_samic.models.features.reference_masks import RefMasks, Shots, Shown, classes_of
+from napari_samic.models.finetune.dataset import depth_of
+from napari_samic.models.finetune.network import Seen
+from napari_samic.models.prompters.random_forest import proposal
+
+GRID = 64
+"""Cells along the longest side of an image."""
+HIDDEN = 64
+STEPS, CELLS, RATE = 150, 4096, 3e-3
+"""Batches, cells in each, and the rate of AdamW."""
+
+
+class InstantPredictor:
+    """Where the objects of each class are, by frozen features.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        With an `embedding` of images; its `taps` are used too, if it has them.
+    images : sequence of (H, W, 3) uint8
+    shown : sequence of Shown
+        Objects of each image.
+    seed : int
+
+    Attributes
+    ----------
+    labels : tuple of int
+        The classes.
+    """
+
+    def __init__(
+        self, segmenter: Any, images: Sequence[Image], shown: Sequence[Shown], seed: int = 0
+    ) -> None:
+        self.segmenter = segmenter
+        self.labels = tuple(classes_of(shown))
+        grids = [self._features(image) for image in images]  # (F, r, c)
+        x = torch.cat([g.flatten(1) for g in grids], 1).T  # (N, F)
+        wanted = [
+            _truth(s, self.labels, (g.shape[1], g.shape[2]))
+            for s, g in zip(shown, grids, strict=True)
+        ]
+        truth = torch.cat([t.flatten(1) for t in wanted], 1).T  # (N, 2 C)
+        self._mean, self._deviation = x.mean(0), x.std(0) + 1e-3
+        self._head = _fitted((x - self._mean) / self._deviation, truth, seed)
+
+    def _features(self, image: Image) -> Tensor:
+        """(F, r, c): the embedding and the last block of each level on one grid."""
+        embedding = patches.embedded(self.segmenter, image)
+        scale = GRID / max(image.shape[:2])
+        size = (max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1])))
+        maps = [patches.pooled(embedding, size)]
+        if hasattr(self.segmenter, "taps"):
+            look = patches.Look(SegmenterBackbone(self.segmenter), image)
+            maps += [patches.upsampled(look.cropped(x, i), size) for i, x in enumerate(look.last)]
+        return torch.cat(maps)
+
+    def see(self, image: Image) -> dict[int, Seen]:
+        """What it sees of each class, at the size of the image; as `Finder.see`."""
+        grid = self._features(image)
+        x = (grid.flatten(1).T - self._mean) / self._deviation
+        with torch.inference_mode():
+            found = torch.sigmoid(self._head(x)).T.reshape(1, -1, *grid.shape[-2:])
+            size = (image.shape[0], image.shape[1])
+            full = F.interpolate(found, size=size, mode="bilinear", align_corners=False)[0].numpy()
+        count = len(self.labels)
+        return {k: Seen(full[i], full[count + i]) for i, k in enumerate(self.labels)}
+
+
+def _truth(shown: Shown, labels: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Share of each cell that is inside, and depth, (2 C, r, c)."""
+    depth = depth_of(shown.numbers)
+    inside = [shown.by_class == k for k in labels]
+    maps = np.stack([*inside, *(np.where(mask, depth, 0) for mask in inside)]).astype(np.float32)
+    return F.adaptive_avg_pool2d(torch.from_numpy(maps), size)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _fitted(x: Tensor, truth: Tensor, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Sequential(
+            nn.Linear(x.shape[1], HIDDEN), nn.GELU(), nn.Dropout(0.2),
+            nn.Linear(HIDDEN, truth.shape[1]),
+        )  # fmt: skip
+        optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.05)
+        inside = truth[:, : truth.shape[1] // 2]
+        for _ in range(STEPS):
+            chosen = torch.randint(len(x), (min(CELLS, len(x)),))
+            logits = head(x[chosen])
+            loss = F.binary_cross_entropy_with_logits(logits, truth[chosen])
+            soft, wanted = torch.sigmoid(logits[:, : inside.shape[1]]), inside[chosen]
+            both, either = (soft * wanted).sum(0), (soft + wanted).sum(0)
+            loss = 2 * loss + (1 - (2 * both + 1) / (either + 1)).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return head.eval().requires_grad_(False)
+
+
+class Instant:
+    """The predictor as a prompter: where it is sure, every piece an object.
+
+    Parameters
+    ----------
+    segmenter : SamSegmenter
+    references : sequence of Reference
+        Used when `propose` is called without any.
+    seed : int
+    """
+
+    name = "instant"
+
+    def __init__(
+        self, segmenter: Any, references: Sequence[Reference] = (), *, seed: int = 0
+    ) -> None:
+        self.segmenter, self.seed = segmenter, seed
+        self.masks = RefMasks(segmenter)
+        self.shots = Shots(self.predictor, references)
+
+    def predictor(self, references: Sequence[Reference]) -> InstantPredictor:
+        """Fit one to references."""
+        shown = [self.masks.of(r) for r in references]
+        images = [r.image for r in references]
+        return InstantPredictor(self.segmenter, images, shown, self.seed)
+
+    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+        """An object for each piece of a class; as `Forest.propose`."""
+        seen = self.shots.of(references).see(image)
+        return proposal({label: one.inside for label, one in seen.items()})

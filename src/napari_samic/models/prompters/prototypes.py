@@ -1,0 +1,147 @@
+"""Nearest neighbours with a foreground and a background: a map without training.
+
+A cell is of a class as far as it is more like that class than like all else: by the mean features
+of both, and by the most alike single cell of both. It counts only if it agrees there and back: its
+nearest reference cell's nearest cell of the image is near itself, or is on the same side. Points
+are made from the map as SAMIC makes them. Must not know the segmenter's decoder.
+
+Source: prototypes as in Snell et al., Prototypical Networks, NeurIPS 2017; the way there and back
+as in Tritrong et al. and Liu et al. (Matcher), in this form ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_samic.core.settings import HeatMapSettings, PeakSettings
+from napari_samic.core.types import HeatMap, Image, Prompts, Proposal, Reference, Segmenter
+from napari_samic.models.features import patches
+from napari_samic.models.features.backbones import Backbone
+from napari_samic.models.features.reference_masks import RefMasks, Shots
+from napari_samic.models.prompters import feature_bank
+from napari_samic.models.prompters.feature_bank import Gallery, Page, Sight
+from napari_samic.ops.peaks import peaks
+
+SHOTS = 5
+"""References whose single cells are compared: those most like the image."""
+SHARP = 0.1
+"""Difference of two cosines that makes a map's value 0.73."""
+NEAR = 2.0
+"""Cells between the start and the end of a way there and back that still are the same place."""
+FINER = 8
+"""The map has this many values along a cell when its peaks are looked for."""
+
+
+class Prototypes:
+    """See the module.
+
+    Parameters
+    ----------
+    segmenter : Segmenter or None
+        For references without masks, and its `embedding` where there is no backbone.
+    references : sequence of Reference
+        Used when `propose` is called without any.
+    backbone : Backbone, optional
+    peaks : PeakSettings, optional
+    cycle : bool
+        Only cells that agree there and back.
+    """
+
+    name = "prototypes"
+
+    def __init__(
+        self,
+        segmenter: Segmenter | None,
+        references: Sequence[Reference] = (),
+        *,
+        backbone: Backbone | None = None,
+        peaks: PeakSettings | None = None,
+        cycle: bool = True,
+    ) -> None:
+        self.peaks = peaks or PeakSettings()
+        self.cycle = cycle
+        self.sight = Sight(segmenter, backbone)
+        self.masks = RefMasks(segmenter)
+        self.shots = Shots(lambda r: feature_bank.made(r, self.masks, self.sight), references)
+
+    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+        """One object for each peak of a class's map; as `contracts.Prompter.propose`.
+
+        Objects of one positive point each; the map is the highest of the classes.
+        """
+        known = self.shots.of(references)
+        seen = self.sight.cells(image, known.centre)  # (C, r, c)
+        pages = known.nearest(seen, SHOTS)
+        agreed = agreeing(pages, seen) if self.cycle else torch.ones(seen.shape[1:])
+        maps = {k: class_map(known, pages, seen, k) * agreed for k in known.classes}
+        objects = [p for k, grid in maps.items() for p in self._peaks(grid, image, k)]
+        highest = torch.stack(list(maps.values())).amax(0)
+        return Proposal(tuple(objects), HeatMap(patches.to_image(highest, image.shape)))
+
+    def _peaks(self, grid: Tensor, image: Image, label: int) -> list[Prompts]:
+        fine = patches.to_image(grid, [FINER * n for n in grid.shape])
+        shape = (image.shape[0], image.shape[1])
+        points = peaks(HeatMap(fine), shape, self.peaks, HeatMapSettings().sigma_frac)
+        inside = np.clip(points, 0, np.array(shape) - 1)
+        return [Prompts(p[None], np.array([True]), label=label) for p in inside]
+
+
+def class_map(known: Gallery, pages: Sequence[Page], seen: Tensor, label: int) -> Tensor:
+    """How much more each cell is like a class than like all else, (r, c) in [0, 1].
+
+    Parameters
+    ----------
+    known : Gallery
+        All its pages make the mean features.
+    pages : sequence of Page
+        Whose single cells are compared.
+    seen : (C, r, c) float Tensor
+        Cells of length 1.
+    """
+    flat = seen.flatten(1)  # (C, Nt)
+    front, back = prototypes(known, label)
+    contrast = (front - back) @ flat  # (Nt,)
+    features = torch.cat([p.features for p in pages]).float()
+    inside = torch.cat([p.owner for p in pages]) == label
+    if inside.any() and not inside.all():
+        likeness = features @ flat  # (Nr, Nt)
+        single = likeness[inside].amax(0) - likeness[~inside].amax(0)
+        contrast = (contrast + single) / 2
+    return torch.sigmoid(contrast / SHARP).reshape(seen.shape[1:])
+
+
+def prototypes(known: Gallery, label: int) -> tuple[Tensor, Tensor]:
+    """Mean features of a class and of all else, (C,) of length 1; cells count by their share."""
+    front = back = torch.zeros(known.pages[0].features.shape[1])
+    for page in known.pages:
+        features = page.features.float()
+        share = page.cover.get(label, torch.zeros(len(features)))
+        front = front + F.normalize(share @ features, dim=0)
+        back = back + F.normalize((1 - share) @ features, dim=0)
+    return F.normalize(front, dim=0), F.normalize(back, dim=0)
+
+
+def agreeing(pages: Sequence[Page], seen: Tensor) -> Tensor:
+    """Cells that agree there and back, (r, c) of 0 and 1.
+
+    Parameters
+    ----------
+    pages : sequence of Page
+    seen : (C, r, c) float Tensor
+        Cells of length 1.
+    """
+    columns = seen.shape[2]
+    owner = torch.cat([p.owner for p in pages])
+    likeness = torch.cat([p.features for p in pages]).float() @ seen.flatten(1)  # (Nr, Nt)
+    there = likeness.argmax(0)  # (Nt,) reference cells
+    back = likeness.argmax(1)[there]  # (Nt,) cells of the image
+    start = torch.arange(len(back))
+    down, right = start // columns - back // columns, start % columns - back % columns
+    is_near = (down.float() ** 2 + right.float() ** 2).sqrt() <= NEAR
+    same_side = owner[there[back]] == owner[there]
+    return (is_near | same_side).float().reshape(seen.shape[1:])

@@ -1,0 +1,1 @@
+"""SAM and its relatives as a segmenter."""

@@ -1,0 +1,1 @@
+"""The packaged small SAM."""

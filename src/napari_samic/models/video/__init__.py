@@ -1,0 +1,1 @@
+"""From one frame to the next: flow, memory, carried masks, new objects."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: heat maps, peaks, label fusion, shapes, hints. Knows no file."""

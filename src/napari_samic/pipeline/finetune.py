@@ -1,0 +1,166 @@
+"""Growing the packaged encoder to the references, and tuning the segmenter's mask decoder to them.
+
+References kept aside are the judges: they are segmented without and with, and masks are compared
+with theirs. A network that harms and a decoder that does not help are not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_samic.core.settings import AdaptSettings, SegmentSettings
+from napari_samic.core.types import Image, Job, Reference, Segmentation, Step
+from napari_samic.evaluation.metrics import iou
+from napari_samic.models.features import reference_masks
+from napari_samic.models.finetune import encoder, mask_decoder
+from napari_samic.models.finetune.dataset import Page
+from napari_samic.models.finetune.network import Finder
+from napari_samic.models.samic.checkpointing import Checkpoint
+from napari_samic.models.samic.episodes import labels_of, split
+from napari_samic.models.samic.prompter import SamicPrompter
+from napari_samic.pipeline.predictor import Worker
+
+
+def adapt(
+    learner: SamicPrompter,
+    segmenter: Any,
+    references: Sequence[Reference],
+    settings: AdaptSettings,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+    aside: Sequence[str] = (),
+    more: Iterable[Image] = (),
+    checkpoint: Checkpoint | None = None,
+    key: str = "",
+) -> Job[None]:
+    """Give a trained prompter a finder, unless that harms its masks, and a decoder that helps.
+
+    Parameters
+    ----------
+    learner : SamicPrompter
+        Gets `finder` and `growth`, `decoder` and `tuning`.
+    segmenter : Segmenter
+    references : sequence of Reference
+        Those without a mask get the segmenter's answer to their prompts.
+    settings : AdaptSettings
+    seed : int
+    stop : callable
+        True: end; what was not finished and judged is left out.
+    aside : sequence of str
+        Names of references that are not learned from until they judge. One with no object on it
+        can't judge, and is learned from.
+    more : iterable of (H, W, 3) uint8
+        Images without annotation, as those to be segmented.
+    checkpoint : Checkpoint, optional
+        Where to go on from, and what is kept up to date.
+    key : str
+        Of the training; see `models.watch.key_of`.
+    """
+    pages = []
+    for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
+        pages.append(Page(one.name, one.image, reference_masks.mask_of(one, segmenter)))
+        yield Step(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
+    names = set(aside)
+    if not any(page.shown.numbers.any() for page in pages):
+        return  # the segmenter saw nothing at any click
+    judging = [p for p in pages if p.name in names and p.shown.numbers.any()]
+    kept = [p for p in pages if p not in judging]
+    judge = _Judge(learner, segmenter, references, judging)
+    learner.finder, learner.growth = yield from encoder.adapt(
+        kept,
+        reference_masks.classes_of([p.shown for p in pages]),
+        settings,
+        seed=seed,
+        device=learner.backbone.device,
+        encoder=learner.settings.encoder,
+        aside=judging,
+        judge=judge.with_finder,
+        stop=stop,
+        more=more,
+        checkpoint=checkpoint,
+        key=key,
+    )
+    if not hasattr(segmenter, "with_decoder"):
+        return
+    has_map = learner.finder is not None
+    learner.decoder, learner.tuning = yield from mask_decoder.tune(
+        segmenter, kept, settings, seed=seed, has_map=has_map, aside=judging,
+        judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
+    )  # fmt: skip
+
+
+def kept_aside(references: Sequence[Reference], holdout_frac: float, seed: int) -> list[str]:
+    """Names of the references that are to judge, the same for the same seed."""
+    return [r.name for r in split(references, holdout_frac, np.random.default_rng(seed))[1]]
+
+
+class _Judge:
+    """How good masks of the images kept aside are; the others are the references."""
+
+    def __init__(
+        self,
+        learner: SamicPrompter,
+        segmenter: Any,
+        references: Sequence[Reference],
+        aside: Sequence[Page],
+    ) -> None:
+        self._learner, self._segmenter, self._aside = learner, segmenter, aside
+        names = {page.name for page in aside}
+        known = [r for r in references if r.name not in names]
+        labels = {label for r in known for label in labels_of(r)}
+        few = [[r for r in known if k in labels_of(r)][: learner.settings.keeps] for k in labels]
+        self._kept = [r for r in known if any(r in some for some in few)]
+        self._innocent: Finder | None = None
+
+    def with_finder(self, finder: Finder | None) -> float:
+        """Mean IoU of the classes."""
+        self._innocent = finder  # the last one asked about has not seen these images yet
+        return self._score(self._segmenter, finder)
+
+    def with_decoder(self, state: mask_decoder.State | None, *, has_map: bool) -> float:
+        """Mean IoU with a tuned decoder, or without; with the finder as it was judged."""
+        segmenter = self._segmenter.with_decoder(state) if state is not None else self._segmenter
+        return self._score(segmenter, self._innocent if has_map else None)
+
+    def _score(self, segmenter: Any, finder: Finder | None) -> float:
+        worker = Worker(self._learner, segmenter, SegmentSettings(), finder)
+        return _mean_iou(worker, self._kept, self._aside)
+
+
+def mask_score(
+    prompter: SamicPrompter,
+    segmenter: Any,
+    references: Sequence[Reference],
+    aside: Sequence[Reference],
+) -> float:
+    """Mean IoU of the classes on references kept aside, by a prompter as it is.
+
+    Parameters
+    ----------
+    prompter : SamicPrompter
+    segmenter : Segmenter
+    references : sequence of Reference
+        The others, which serve.
+    aside : sequence of Reference
+    """
+    pages = [Page(r.name, r.image, reference_masks.mask_of(r, segmenter)) for r in aside]
+    worker = Worker(prompter, segmenter, SegmentSettings(), prompter.finder)
+    return _mean_iou(worker, references, pages)
+
+
+def _mean_iou(worker: Worker, references: Sequence[Reference], pages: Sequence[Page]) -> float:
+    values = []
+    for page in pages:
+        found = worker.answer(page.image, worker.look(page.image, references))
+        shown = page.shown.by_class
+        for label in set(page.shown.classes):
+            values.append(iou(_class_of(found) == label, shown == label))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _class_of(found: Segmentation) -> Any:
+    table = np.array([0, *(p.label for p in found.objects)], np.int32)
+    return table[found.labels]

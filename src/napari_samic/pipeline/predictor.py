@@ -1,0 +1,265 @@
+"""One image: where its objects are, and their masks.
+
+With a finder the guesses come from its maps, and the segmenter's mask is the one that is most like
+them; without one they are the peaks of the references' mean map, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from napari_samic.core.settings import (
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+)
+from napari_samic.core.types import (
+    BoolArray,
+    FloatArray,
+    HeatMap,
+    Image,
+    Plane,
+    Prompter,
+    Prompts,
+    Proposal,
+    Reference,
+    Segmentation,
+)
+from napari_samic.io.normalize import Normalisation
+from napari_samic.models.features.reference_masks import mask_of
+from napari_samic.models.finetune.network import Finder, Seen
+from napari_samic.models.samic.episodes import labels_of
+from napari_samic.models.samic.prompter import SamicPrompter
+from napari_samic.models.video.optical_flow import resized
+from napari_samic.ops.label_fusion import rejoined
+from napari_samic.pipeline.runner import Answer
+from napari_samic.refine import prompting, refinement, strategies
+from napari_samic.refine import regions as guessing
+from napari_samic.refine.point_sampling import inner
+from napari_samic.refine.regions import Cut, Guess
+from napari_samic.refine.shape_prior import Limits
+
+CELL_PX = 4
+"""Of the finder's maps, in pixels of its input: objects below one cell are specks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """All that takes long about an image, whatever the settings are.
+
+    Attributes
+    ----------
+    maps : dict of int to (h, w) float32
+        Mean map of the references, by class; only without a finder.
+    agreement : dict of int to float
+    seen : dict of int to Seen
+        By the finder.
+    proposal : Proposal or None
+        By another method.
+    """
+
+    maps: Mapping[int, FloatArray] = field(default_factory=dict)
+    agreement: Mapping[int, float] = field(default_factory=dict)
+    seen: Mapping[int, Seen] = field(default_factory=dict)
+    proposal: Proposal | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """Segments image after image with one prompter; a `Work` of the loop.
+
+    Attributes
+    ----------
+    prompter : SamicPrompter
+    segmenter : Segmenter
+    settings : SegmentSettings
+    finder : Finder or None
+        Says where objects are, in place of the references' map.
+    other : Prompter or None
+        Asked with the prompter's references, in place of both.
+    strategy : StrategySettings
+    refine : RefineSettings
+    """
+
+    prompter: SamicPrompter
+    segmenter: Any
+    settings: SegmentSettings
+    finder: Finder | None = None
+    other: Prompter | None = None
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the pixels that the prompter was trained on."""
+        return Normalisation.from_dict(self.prompter.normalisation or {})
+
+    def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
+        """Result of one plane, for the loop."""
+        return told(self.segment(image), self.settings)
+
+    def segment(self, image: Image) -> Segmentation:
+        """Segment one image, (H, W, 3) uint8."""
+        return self.answer(image, self.look(image))
+
+    def look(self, image: Image, references: Sequence[Reference] = ()) -> Look:
+        """The part that takes long, but for the masks; `references` in place of the prompter's."""
+        if self.other is not None:
+            shown = tuple(references) or self.prompter.references
+            return Look(proposal=self.other.propose(shown, image))
+        if self.finder is not None:
+            return Look(seen=self.finder.see(image))
+        return Look(*self.prompter.maps_and_agreement(references, image))
+
+    def heat_map(self, look: Look, shape: tuple[int, ...]) -> HeatMap | None:
+        """What says where the objects are, at the size of the image."""
+        if look.proposal is not None:
+            return look.proposal.heat_map
+        if look.seen:
+            return HeatMap(np.max([seen.inside for seen in look.seen.values()], axis=0))
+        return self.prompter.heat_map(look.maps, shape)
+
+    def answer(
+        self,
+        image: Image,
+        look: Look,
+        settings: SegmentSettings | None = None,
+        peaks: PeakSettings | None = None,
+    ) -> Segmentation:
+        """Masks, joined.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+        look : Look
+            At this image.
+        settings : SegmentSettings, optional
+            Default: the worker's.
+        peaks : PeakSettings, optional
+            Default: the prompter's; not looked at with a finder.
+        """
+        chosen = settings or self.settings
+        if look.proposal is None and (look.seen or not self._is_plain):
+            return self._by_strategy(image, look, chosen, peaks)
+        proposal = look.proposal or replace(
+            self.prompter.proposal(look.maps, image.shape, peaks), agreement=look.agreement
+        )
+        if proposal.answer is not None:
+            least, numbered = chosen.min_score, chosen.instances
+            return rejoined(proposal.answer, instances=numbered, min_score=least)
+        result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
+        return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
+
+    @property
+    def _is_plain(self) -> bool:
+        usual = self.strategy.strategy in ("auto", "peaks") and self.strategy.choice == "score"
+        return usual and self.refine == RefineSettings()
+
+    def _by_strategy(
+        self, image: Image, look: Look, settings: SegmentSettings, peaks: PeakSettings | None
+    ) -> Segmentation:
+        maps = self._maps(look, image.shape, peaks)
+        heat = np.max(list(maps.values()), axis=0)
+        guesses = self._guesses(look, maps, settings, peaks)
+        found = prompting.ask(self.segmenter, image, guesses, heat, self.strategy, joining=settings)
+        if self.refine != RefineSettings():
+            found = refinement.improved(
+                self.segmenter, image, found, heat, self.refine, limits=self._limits,
+                back=lambda mask: self._found_back(image, mask),
+            )  # fmt: skip
+        return replace(prompting.joined(found, heat, settings), agreement=look.agreement)
+
+    def _maps(
+        self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None
+    ) -> dict[int, FloatArray]:
+        """Of each class at the size of the image, as strategies take them."""
+        if look.seen:
+            return {label: seen.inside for label, seen in look.seen.items()}
+        cut = peaks or self.prompter.peaks
+        return {
+            label: guessing.normalised(resized(values, (shape[0], shape[1])), cut)
+            for label, values in look.maps.items()
+        }
+
+    def _speck_px(self, shape: tuple[int, ...]) -> float:
+        side = self.finder.side_px if self.finder is not None else max(shape)
+        return float(max(1.0, CELL_PX * max(shape) / side) ** 2)
+
+    def _guesses(
+        self,
+        look: Look,
+        maps: Mapping[int, FloatArray],
+        settings: SegmentSettings,
+        peaks: PeakSettings | None,
+    ) -> list[Guess]:
+        shape = next(iter(maps.values())).shape
+        at, least = settings.map_cut, self._speck_px(shape)
+        if look.seen and self.strategy.strategy == "auto":
+            return [
+                guess
+                for label, seen in look.seen.items()
+                for guess in guessing.guesses(
+                    seen.inside,
+                    seen.depth,
+                    label=label,
+                    cut=at,
+                    core=settings.map_core,
+                    min_area_px=least,
+                )
+            ]
+        if look.seen:
+            return strategies.propose(maps, self.strategy, Cut(at, split=False, min_area_px=least))
+        sigma_frac = self.prompter.heat.sigma_frac
+        cut = Cut.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
+        return strategies.propose(maps, self.strategy, cut)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        shown = (mask_of(r, self.segmenter) for r in self.prompter.references)
+        return Limits.of([one.numbers for one in shown])
+
+    def _found_back(self, image: Image, mask: BoolArray) -> float:
+        """How bright the references' clicks of a class are in the maps that this object gives."""
+        if not mask.any():
+            return 0.0
+        clicked = Prompts(inner(mask), np.array([True]))
+        here = Reference("here", image, (clicked,))
+        values = []
+        for reference in self.prompter.references:
+            (found,) = self.prompter.maps((here,), reference.image).values()
+            shape = (reference.image.shape[0], reference.image.shape[1])
+            map_ = guessing.normalised(resized(found, shape), self.prompter.peaks)
+            values.append(max(_at_clicks(map_, reference, k) for k in labels_of(reference)))
+        return float(np.mean(values)) if values else 0.0
+
+
+def tuned(segmenter: Any, prompter: SamicPrompter) -> Any:
+    """The segmenter with the mask decoder that was tuned to the prompter's references, if any."""
+    return segmenter if prompter.decoder is None else segmenter.with_decoder(prompter.decoder)
+
+
+def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
+    """Mean of a map at the positive points of a reference's objects of one class."""
+    mine = [p.points_rc[p.is_foreground] for p in reference.objects if p.label == label]
+    at = np.clip(np.rint(np.concatenate(mine)).astype(int), 0, np.array(values.shape) - 1)
+    return float(values[tuple(at.T)].mean()) if len(at) else 0.0
+
+
+def told(result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()) -> Answer:
+    """A result for the loop; `identities` are the lasting numbers of its objects, if they last."""
+    known = {label: round(value, 4) for label, value in result.agreement.items()}
+    extra: dict[int, dict[str, Any]] = {id(p): {} for p in result.objects}
+    for p, number in zip(result.objects, identities, strict=bool(identities)):
+        extra[id(p)]["identity"] = number
+    for p in result.objects:
+        if p.label in known:
+            extra[id(p)]["agreement"] = known[p.label]
+    count = len(result.scores)
+    caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
+    return Answer(result, caption, extra=extra, numbered=settings.instances)

@@ -1,0 +1,373 @@
+"""A folder of results, read again: its label files and what its tables say of them.
+
+Read by what comes after segmenting: reviewing, accepting, exporting. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from napari_samic.core.errors import FormatError, InputError, SamicError
+from napari_samic.core.label_objects import About, Labelled
+from napari_samic.core.types import IntArray, Job, Plane, Step
+from napari_samic.io import files as io_files
+from napari_samic.io import masks
+from napari_samic.io.normalize import Normalisation
+from napari_samic.io.paths import check_stems, folded, natural_key, some
+from napari_samic.io.prompts import ImagePrompts, PromptFile
+from napari_samic.io.text_files import sha256_of
+from napari_samic.pipeline.common import made_of, open_planes, planes_of, spelled_as
+from napari_samic.pipeline.results.provenance import Made, Run, difference, same_run
+from napari_samic.pipeline.results.writer import read_tables
+
+SUFFIXES = (".tif", ".tiff")
+SHOWN = 3
+"""Names that a line tells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One label image of a folder.
+
+    Attributes
+    ----------
+    plane : Plane
+        Of the label file.
+    prompts : ImagePrompts or None
+        What was asked for.
+    rows : tuple of dict
+        Of scores.csv, one for each object that is there.
+    score : float or None
+        Confidence of the image; None if the tables do not tell.
+    """
+
+    plane: Plane
+    prompts: ImagePrompts | None = None
+    rows: tuple[Mapping[str, str], ...] = ()
+    score: float | None = None
+    classes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """As `Plane.label`."""
+        return self.plane.label
+
+    @property
+    def numbered(self) -> bool:
+        """Whether values count objects; only then an object has an area of its own."""
+        return not self.rows or any(row.get("area_px") for row in self.rows)
+
+    @property
+    def image_file(self) -> str:
+        """Where the image was; "" if not known."""
+        return self.prompts.file if self.prompts is not None else ""
+
+    def labels(self) -> IntArray:
+        """The label image.
+
+        Raises
+        ------
+        InputError
+            It can't be read.
+        """
+        return masks.read_labels(self.plane)
+
+    def labelled(self) -> Labelled:
+        """The label image with all that is known of its objects."""
+        about = {
+            int(r["object"]): About(int(r["class"]), _number(r.get("score"))) for r in self.rows
+        }
+        file = Path(self.image_file).name if self.image_file else ""
+        return Labelled(
+            self.label,
+            self.labels(),
+            file,
+            about if self.numbered else {},
+            self.classes,
+            self.numbered,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All label images of a folder, and its prompt file if it has one.
+
+    `made` says by image what made its labels, where that is known; `unknown` are label files that
+    the tables do not tell of, and which are no results; `lost` are images whose label file is
+    gone; `is_unfinished`: a run was stopped.
+    """
+
+    folder: Path
+    images: tuple[Result, ...]
+    stored: PromptFile | None = None
+    classes: Mapping[int, str] = field(default_factory=dict)
+    made: Mapping[str, Made] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    is_unfinished: bool = False
+    _hashes: dict[Path, str] = field(default_factory=dict)
+
+    def hash_of(self, one: Result) -> str:
+        """sha256 of the label file of one image, "" without a file.
+
+        Raises
+        ------
+        InputError
+            It can't be read.
+        """
+        path = one.plane.path
+        if path is None:
+            return ""
+        if path not in self._hashes:
+            self._hashes[path] = sha256_of(path)
+        return self._hashes[path]
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Label files, and the images they were made of that are still where they were."""
+        images = {one.image_file for one in self.images if one.image_file}
+        labels = {one.plane.path for one in self.images if one.plane.path is not None}
+        return sorted(labels) + sorted(path for path in map(Path, images) if _is_there(path))
+
+    @property
+    def sha256(self) -> str:
+        """Of all label files and the tables.
+
+        Raises
+        ------
+        InputError
+            One can't be read.
+        """
+        parts = [f"{one.label} {self.hash_of(one)} {one.prompts} {one.rows}" for one in self.images]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_there(path: Path) -> bool:
+    with suppress(OSError):  # a folder that may not be entered, a name that is too long
+        return path.exists()
+    return False
+
+
+def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None) -> Results:
+    """Read what `segment`, `annotate` or `accept` left; the label files are not read yet.
+
+    Parameters
+    ----------
+    folder : Path
+    classes : dict of int to str, optional
+        Names that count more than those of the folder.
+
+    Raises
+    ------
+    InputError
+        No such folder, or no label file in it.
+    FormatError
+        A prompt file or table that is damaged.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder. Give the folder that `segment` wrote.")
+    files = [p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    if not files:
+        raise InputError(f"{place}: no label file (.tif). Give the folder that `segment` wrote.")
+    tables = read_tables(place)
+    stored = None if tables.is_empty else tables.prompts
+    known = {image.name: image for image in stored.images} if stored is not None else {}
+    names = {**(stored.classes if stored is not None else {}), **(classes or {})}
+    rows = _checked(place / "scores.csv", tables.rows)
+    spelled = {folded(name): name for name in known}
+    planes = [
+        spelled_as(plane, spelled)
+        for file in sorted(files, key=lambda f: natural_key(f.name))
+        for plane in _placed(planes_of(file, palette_indices=True), known)
+    ]
+    images = [
+        _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
+        for plane in planes
+        if not known or plane.label in known
+    ]
+    told = {one.plane.name for one in images}
+    unknown = tuple(dict.fromkeys(p.name for p in planes if p.name not in told))
+    if not images:
+        msg = f"{place}: prompts.json names none of the label files. Are they of another run?"
+        raise InputError(msg)
+    left = tables.unfinished is not None
+    lost = tuple(tables.lost)
+    return Results(place, tuple(images), stored, names, tables.made, unknown, lost, left)
+
+
+def _placed(planes: list[Plane], known: Mapping[str, ImagePrompts]) -> list[Plane]:
+    """A stack of one slice is read as a lone image: give it its place back."""
+    if len(planes) != 1 or planes[0].label in known:
+        return planes
+    found = [m for n in known if (m := re.fullmatch(rf"{re.escape(planes[0].name)}((\[0\])+)", n))]
+    if not found:
+        return planes
+    index = (0,) * found[0].group(1).count("[")
+    return [replace(planes[0], index=index, stack_shape=tuple(1 for _ in index))]
+
+
+def _result(
+    plane: Plane,
+    prompts: ImagePrompts | None,
+    rows: list[dict[str, Any]],
+    classes: Mapping[int, str],
+) -> Result:
+    score = _number(rows[0].get("image_score")) if rows else None
+    objects = tuple(row for row in rows if int(row["object"]) > 0)
+    return Result(plane, prompts, objects, score, classes)
+
+
+def _checked(
+    path: Path, rows: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of scores.csv by image, with numbers of objects and classes."""
+    try:
+        for row in (row for of_image in rows.values() for row in of_image):
+            row |= {"object": int(row["object"]), "class": int(row.get("class") or 1)}
+            _number(row.get("score"))
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path}: not a table of ours ({error}). Segment the images again."
+        raise FormatError(msg) from error
+    return dict(rows)
+
+
+def _number(text: Any) -> float | None:
+    return float(text) if text not in (None, "") else None
+
+
+def doubts_of(
+    results: Results,
+    *,
+    quick: bool = False,
+    judged: Collection[str] = (),
+    may: Callable[[Path], bool] = lambda _: True,
+) -> Job[tuple[str, ...]]:
+    """What is no longer as it was when the labels were made, for people; a Step an image.
+
+    Labels that were edited since, images that have changed since, and labels of several runs. What
+    is not known, and images that are not where they were, are passed over.
+
+    Parameters
+    ----------
+    results : Results
+    quick : bool
+        Read only images whose file is newer than the labels.
+    judged : collection of str
+        Images whose labels stay as they are, whatever run they are of.
+    may : callable
+        Whether an image file may be looked at; others are passed over.
+    """
+    edited: list[str] = []
+    changed: list[str] = []
+    runs: list[Run] = []
+    images: dict[Path, dict[str, Plane]] = {}
+    for i, one in enumerate(results.images):
+        made = results.made.get(one.label)
+        if made is not None:
+            edited += [one.label] if results.hash_of(one) != made.labels else []
+            is_new = one.label not in judged and not any(same_run(made.run, r) for r in runs)
+            runs += [made.run] if is_new else []
+        if not one.image_file or may(Path(one.image_file)):
+            changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
+        yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
+    out = []
+    if results.unknown:
+        out.append(f"label files that no table tells of, left out: {some(results.unknown, SHOWN)}.")
+    if results.lost:
+        out.append(f"labels that are gone, left out: {some(results.lost, SHOWN)}.")
+    if edited:
+        out.append(
+            f"labels edited since they were made, so scores may not fit: {some(edited, SHOWN)}."
+        )
+    if changed:
+        what = "images changed since their labels were made; segment them again"
+        out.append(f"{what}: {some(changed, SHOWN)}.")
+    if len(runs) > 1:
+        out.append(f"labels of {len(runs)} runs: {difference(runs[0], runs[1])}.")
+    if results.is_unfinished:
+        out.append("a run here was stopped before its end; the same command goes on with it.")
+    return tuple(out)
+
+
+def _has_changed(
+    one: Result, results: Results, images: dict[Path, dict[str, Plane]], *, quick: bool
+) -> bool:
+    """Whether the image is there and is another now; `images` keeps planes of the last file."""
+    before, stored = one.prompts, results.stored
+    if before is None or not before.sha256 or not before.file or stored is None:
+        return False
+    image, labels = Path(before.file), one.plane.path
+    if stored.normalisation is None:
+        return False
+    try:
+        newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
+        if quick and not newer:
+            return False
+        if image not in images:
+            images.clear()
+            images[image] = _planes_by_name(image, results.made.get(one.label))
+        plane = images[image].get(folded(one.label))
+        if plane is None:
+            return False
+        now = made_of(plane, Normalisation.from_dict(stored.normalisation))
+    except (OSError, TypeError):
+        return False  # not there, or not for us
+    except SamicError:
+        return True
+    return now["pixels"] != before.sha256
+
+
+def _planes_by_name(image: Path, made: Made | None) -> dict[str, Plane]:
+    """Planes of an image, read as it was then, by their folded labels."""
+    reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
+    return {folded(plane.label): plane for plane in open_planes(image, **reading)}
+
+
+def stacks(results: Results) -> dict[str, list[Result]]:
+    """Results by label file: the planes of a stack stay together, in their order."""
+    out: dict[str, list[Result]] = {}
+    for one in results.images:
+        out.setdefault(one.plane.name, []).append(one)
+    return out
+
+
+def stem_of_plane(plane: Plane) -> str:
+    """Name of a file for one plane: `cells`, or `day-0003` of a stack.
+
+    >>> stem_of_plane(Plane("day", (3,), lambda: None, (9,)))
+    'day-0003'
+    """
+    return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
+
+
+def check_plane_files(folder: Path, planes: Sequence[Plane], ending: str) -> None:
+    """Raise, before work begins, if planes can't have a file each of `stem_of_plane`.
+
+    Raises
+    ------
+    InputError
+        Two of one name: `day-0001`, and the second plane of `day`.
+    OutputError
+        A name that is too long.
+    """
+    check_stems([stem_of_plane(p) for p in planes], [p.label for p in planes])
+    for plane in planes:
+        io_files.check_free(folder / f"{stem_of_plane(plane)}{ending}", overwrite=True)
+
+
+__all__ = [
+    "Result",
+    "Results",
+    "check_plane_files",
+    "doubts_of",
+    "read_results",
+    "stacks",
+    "stem_of_plane",
+]

@@ -1,0 +1,577 @@
+"""What a run leaves beside its label files: prompts, scores, provenance and failures.
+
+They are joined to those of earlier runs. A record counts only once its label file is there, so that
+the tables always tell of the files.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from napari_samic.core.errors import FormatError, OutputError, SamicError, StaleError
+from napari_samic.core.types import Image, IntArray, Plane, Prompts, Segmentation
+from napari_samic.io import files as io_files
+from napari_samic.io import writers
+from napari_samic.io.normalize import Normalisation
+from napari_samic.io.paths import folded, natural_key
+from napari_samic.io.prompts import (
+    ImagePrompts,
+    PromptFile,
+    load_prompts,
+    parsed,
+    save_prompts,
+    to_tree,
+)
+from napari_samic.io.text_files import pixels_sha256, read_text, sha256_of
+from napari_samic.io.writers import plain
+from napari_samic.pipeline.results.journal import (
+    Journal,
+    Unfinished,
+    is_in_place,
+    read_journal,
+    stamp_of,
+    stopped_there,
+)
+from napari_samic.pipeline.results.provenance import (
+    Made,
+    Run,
+    load_provenance,
+    same_run,
+    save_provenance,
+)
+
+FAILURES = "failures.csv"
+_HEAD = {"run", "overwrite", "model", "normalisation"}
+
+
+class Labels:
+    """Label file of one image or stack: written plane by plane, there only when complete.
+
+    Use in a ``with`` block, one for each file.
+
+    Parameters
+    ----------
+    path : Path
+    overwrite : bool
+    part : Path, optional
+        Where the unfinished file of a stack is kept when the block fails.
+    ready : callable
+        Called with the finished file before it takes its place.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overwrite: bool,
+        part: Path | None = None,
+        ready: Callable[[Path], None] = lambda _: None,
+    ) -> None:
+        self._path, self._overwrite, self._part, self._ready = path, overwrite, part, ready
+        self._stack = ExitStack()
+        self._writer: writers.StackWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> bool | None:
+        return self._stack.__exit__(*exception)
+
+    def write(self, plane: Plane, labels: IntArray) -> None:
+        """Put one plane."""
+        if not plane.stack_shape:
+            writers.write_labels(self._path, labels, overwrite=self._overwrite, ready=self._ready)
+            return
+        self._opened(plane, (labels.shape[0], labels.shape[1])).write(plane.index, labels)
+
+    def resume(self, plane: Plane, shape: tuple[int, int]) -> bool:
+        """Go on with the unfinished stack of `plane`; whether it is there and has this shape."""
+        return bool(plane.stack_shape) and self._opened(plane, shape).resumes
+
+    def blank(self, plane: Plane) -> None:
+        """Leave nothing of an earlier run where a plane of a stack failed."""
+        if self._writer is not None:
+            self._writer.write(plane.index, np.zeros(self._writer.shape, np.int32))
+
+    def _opened(self, plane: Plane, shape: tuple[int, int]) -> writers.StackWriter:
+        if self._writer is None:
+            writer = writers.StackWriter(
+                self._path, plane.stack_shape, shape, overwrite=self._overwrite, part=self._part,
+                ready=self._ready,
+            )  # fmt: skip
+            self._writer = self._stack.enter_context(writer)
+        return self._writer
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What prompts.json and scores.csv say of one plane."""
+
+    prompts: ImagePrompts
+    rows: tuple[dict[str, Any], ...]
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"prompts": to_tree(PromptFile((self.prompts,))), "rows": list(self.rows)}
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any], where: str) -> Record:
+        """Build from what `to_tree` gave.
+
+        Raises
+        ------
+        FormatError, PromptError
+            It did not.
+        """
+        try:
+            (prompts,) = parsed(tree["prompts"], where).images
+            return cls(prompts, tuple(dict(row) for row in tree["rows"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{where}: no record of ours ({error}).") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One plane that is done.
+
+    Attributes
+    ----------
+    record : Record
+    inputs : dict of str to str
+        Hashes of what it was made of.
+    heatmaps : bool
+        Whether a heat map was asked for.
+    iou : float or None
+        With the truth, where that is known.
+    """
+
+    record: Record
+    inputs: Mapping[str, str]
+    heatmaps: bool
+    iou: float | None = None
+
+
+@dataclass(eq=False)
+class Tables:
+    """What a folder of results says of its label files, and what a killed run adds to it.
+
+    Attributes
+    ----------
+    images, rows, made : dict
+        By image; `rows` are those of scores.csv.
+    model : str
+    normalisation : dict or None
+    classes : dict of int to str
+    unfinished : Unfinished or None
+    lost : list of str
+        Images whose label file is gone.
+    """
+
+    images: dict[str, ImagePrompts] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
+    model: str = ""
+    normalisation: dict[str, Any] | None = None
+    classes: dict[int, str] = field(default_factory=dict)
+    unfinished: Unfinished | None = None
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run has left a result here."""
+        return not self.images
+
+    @property
+    def prompts(self) -> PromptFile:
+        """As prompts.json holds it."""
+        images = tuple(self.images[k] for k in sorted(self.images, key=natural_key))
+        return PromptFile(images, self.model, self.normalisation, self.classes)
+
+    def drop(self, label: str) -> None:
+        """Forget one image."""
+        for table in (self.images, self.rows, self.made):
+            table.pop(label, None)
+
+    def join(self, entries: Mapping[str, Mapping[str, Any]], run: Run) -> None:
+        """Take what a run has noted of label files that are there.
+
+        Raises
+        ------
+        FormatError, PromptError
+            It is damaged.
+        """
+        files = {folded(str(entry["file"])) for entry in entries.values()}
+        for label in [k for k, made in self.made.items() if folded(made.file) in files]:
+            self.drop(label)
+        for label, entry in entries.items():
+            self.drop(label)
+            if entry["made"] is not None:
+                record = Record.from_tree(entry, label)
+                self.images[label], self.rows[label] = record.prompts, list(record.rows)
+                self.made[label] = Made.from_tree(entry["made"], run)
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the tables of a folder of results, and what a run that was killed has noted.
+
+    Raises
+    ------
+    FormatError, InputError, PromptError
+        A file of these names that is damaged, or not ours.
+    """
+    found = Tables()
+    path = folder / "prompts.json"
+    if path.exists():
+        stored = load_prompts(path)
+        found.images = {image.name: image for image in stored.images}
+        found.model, found.normalisation = stored.model, stored.normalisation
+        found.classes = dict(stored.classes)
+    if (folder / "scores.csv").exists():
+        found.rows = _read_scores(folder / "scores.csv")
+    found.made = load_provenance(folder)
+    there = {folded(path.name) for path in folder.glob("*")}
+    for label in [k for k, made in found.made.items() if folded(made.file) not in there]:
+        found.drop(label)
+        found.lost.append(label)
+    found.unfinished = left = read_journal(folder)
+    if left is None or not {"model", "normalisation"} <= left.head.keys():
+        return found
+    kind = (left.head["model"], left.head["normalisation"])
+    if not found.is_empty and kind != (found.model, found.normalisation):
+        found = Tables(unfinished=left)  # an overwriting run of another kind was here
+    found.model, found.normalisation = kind
+    try:
+        found.join(left.entries, left.head["run"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{folder}: damaged notes of a run ({error}).") from error
+    return found
+
+
+def _read_scores(path: Path) -> dict[str, list[dict[str, Any]]]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["image"], []).append(dict(row))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise FormatError(f"{path}: not a table of ours ({error}). Move it away.") from error
+    return rows
+
+
+def recorded_prompts(path: Path | str) -> PromptFile:
+    """A prompt file, with what a killed run in its folder has noted and not yet put there.
+
+    Raises
+    ------
+    InputError, FormatError, PromptError
+        As `load_prompts`.
+    """
+    source = Path(path)
+    if source.name == "prompts.json" and read_journal(source.parent) is not None:
+        return read_tables(source.parent).prompts
+    return load_prompts(source)
+
+
+def record_of(
+    plane: Plane,
+    image: Image,
+    result: Segmentation,
+    *,
+    objects: Sequence[Prompts] | None = None,
+    extra: Mapping[int, dict[str, Any]] | None = None,
+    clicks: int | None = None,
+    seconds: float | None = None,
+    numbered: bool = True,
+) -> Record:
+    """Make the record of one finished plane.
+
+    Parameters
+    ----------
+    objects : sequence of Prompts, optional
+        All that was asked for, if that is more than what `result` shows: a hidden object keeps its
+        clicks, with a score of 0.
+    extra : dict of int to dict, optional
+        Further columns for the object whose Prompts have this id().
+    numbered : bool
+        Labels count objects; else they are classes, and no object has an area of its own.
+    """
+    scores = {id(p): float(s) for p, s in zip(result.objects, result.scores, strict=True)}
+    asked = tuple(objects if objects is not None else result.objects)
+    height, width = image.shape[:2]
+    prompts = ImagePrompts(
+        plane.label,
+        str(plane.path or ""),
+        (height, width),
+        pixels_sha256(image),
+        asked,
+        tuple(scores.get(id(p), 0.0) for p in asked),
+        clicks,
+        seconds,
+    )
+    return Record(prompts, tuple(_rows(plane, result, extra or {}, numbered=numbered)))
+
+
+def _rows(
+    plane: Plane, result: Segmentation, extra: Mapping[int, dict[str, Any]], *, numbered: bool
+) -> list[dict[str, Any]]:
+    head = {"image": plane.label, "image_score": round(result.score, 4)}
+    areas = np.bincount(result.labels.ravel(), minlength=len(result.scores) + 1)
+    rows = [
+        {
+            **head,
+            "object": i + 1,
+            "class": prompts.label,
+            "score": round(float(score), 4),
+            "area_px": int(areas[i + 1]) if numbered else None,
+            **extra.get(id(prompts), {}),
+        }
+        for i, (prompts, score) in enumerate(zip(result.objects, result.scores, strict=True))
+    ]
+    return rows or [{**head, "object": 0}]
+
+
+class Records:
+    """All records of an output folder that a run writes to.
+
+    `begin` comes before the first image, `save` at the end, also after a cancel.
+
+    Parameters
+    ----------
+    out : Path
+    model : str
+    normalisation : Normalisation
+    run : dict
+        What makes the results: see `provenance`.
+    overwrite : bool
+        Do again what is there. One that was stopped is gone on with, also without this.
+
+    Raises
+    ------
+    StaleError
+        The folder holds results of another model or normalisation and `overwrite` is off.
+    OutputError
+        Tables that are not ours.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        model: str,
+        normalisation: Normalisation,
+        run: Run,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.out, self.run = out, plain(run)
+        self.failures: dict[str, str] = {}
+        self.model, self.normalisation = model, normalisation
+        try:
+            self._tables = read_tables(out)
+        except (SamicError, KeyError, TypeError, ValueError) as error:
+            msg = f"{out}: holds a file that is in the way ({error}). Choose another folder."
+            raise OutputError(msg) from error
+        left = self._tables.unfinished
+        if left is not None and not left.head.keys() >= _HEAD:
+            raise stopped_there(out, left)
+        head = left.head if left is not None and same_run(left.head["run"], self.run) else {}
+        self.resumes, self.asked = bool(head), overwrite
+        self.overwrite = overwrite or bool(head.get("overwrite"))
+        self.replaces = bool(head.get("replaces"))
+        self._parts = dict(left.parts) if left is not None and self.resumes else {}
+        self._done: dict[str, dict[str, Any]] = {}
+        self._spelled: dict[str, str] | None = None
+        self._journal = Journal(out)
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        earlier, mine = self._tables, self.normalisation.to_dict()
+        if earlier.is_empty or (earlier.model, earlier.normalisation) == (self.model, mine):
+            return
+        if not self.overwrite:
+            what = "another normalisation" if earlier.model == self.model else earlier.model
+            raise StaleError(self.out, f"results of {what}")
+        self._tables, self.replaces = Tables(), True
+
+    def begin(self) -> None:
+        """Keep what a killed run had noted, and begin to note what this one does.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses.
+        """
+        if self._tables.unfinished is not None:
+            self._write_tables()
+        self._journal.begin(self._head, self._parts.values())
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        kind = {"model": self.model, "normalisation": self.normalisation.to_dict()}
+        how = {"overwrite": self.overwrite, "replaces": self.replaces}
+        return {"run": self.run, **how, **kind}
+
+    def made(self, label: str) -> Made | None:
+        """What made the labels that are there; None if that is not known."""
+        return self._tables.made.get(label) if label in self._tables.images else None
+
+    def labels_in(self, file: str) -> set[str]:
+        """Images whose labels lie in a file, as far as is known."""
+        return {k for k, made in self._tables.made.items() if folded(made.file) == folded(file)}
+
+    def has_scores(self, label: str) -> bool:
+        """Whether scores.csv tells of an image."""
+        return label in self._tables.rows
+
+    def spelled(self, label: str) -> str:
+        """How a label is spelled that is recorded, in other cases or accents; "" if none is."""
+        if self._spelled is None:
+            self._spelled = {folded(k): k for k in self._tables.images}
+        return self._spelled.get(folded(label), "")
+
+    def file_of(self, label: str) -> str:
+        """Where the image was that is recorded; "" if not known."""
+        return self._tables.images[label].file if label in self._tables.images else ""
+
+    def part(self, label: str) -> Part | None:
+        """A plane that lies in an unfinished stack."""
+        entry = self._parts.get(label)
+        if entry is None:
+            return None
+        try:
+            made = Made.from_tree(entry["made"], self.run)
+            return Part(Record.from_tree(entry, label), made.inputs, made.heatmaps, entry["iou"])
+        except (SamicError, KeyError, TypeError, ValueError):
+            return None
+
+    def note_part(self, label: str, file: str, part: Part) -> None:
+        """Note a plane of a stack that is not finished."""
+        made = Made(self.run, file, "", part.inputs, part.heatmaps)
+        entry = {"image": label, "file": file, "stamp": None, "made": made.to_tree()}
+        self._parts[label] = entry | {"iou": part.iou} | part.record.to_tree()
+        self._journal.add(self._parts[label])
+
+    def commit(
+        self,
+        file: Path,
+        ready: Path,
+        planes: Sequence[Plane],
+        done: Mapping[str, Part],
+    ) -> None:
+        """Note one file that is about to take its place.
+
+        Parameters
+        ----------
+        file, ready : Path
+            Where it will be, and where it is now.
+        planes : sequence of Plane
+            All of the file; those without a record lose what they had.
+        done : dict of str to Part
+            By plane.
+        """
+        sha256, stamp = sha256_of(ready), stamp_of(ready)
+        for plane in planes:
+            entry = {"image": plane.label, "file": file.name, "stamp": stamp, "labels": sha256}
+            entry["made"] = None
+            if plane.label in done:
+                part = done[plane.label]
+                made = Made(self.run, file.name, sha256, part.inputs, part.heatmaps)
+                entry |= {"made": made.to_tree()} | part.record.to_tree()
+            self._journal.add(entry)
+            self._parts.pop(plane.label, None)
+            self._done[plane.label] = entry
+
+    def objects_of(self, label: str) -> tuple[Prompts, ...]:
+        """Prompts that are recorded for a plane."""
+        images = self._tables.images
+        return images[label].objects if label in images else ()
+
+    def fail(self, label: str, reason: str) -> None:
+        """Note an image that could not be done."""
+        self.failures[label] = reason
+
+    def recall(self, planes: Sequence[Plane]) -> list[str]:
+        """Labels of planes done before; those that an earlier run left blank fail again."""
+        for plane in planes:
+            if plane.label not in self._tables.images:
+                msg = f"{plane.label}: blank in a stack that is done. Overwrite to do it again."
+                self.fail(plane.label, msg)
+        return [p.label for p in planes if p.label in self._tables.images]
+
+    def save(self, *, complete: bool) -> None:
+        """Write prompts.json, scores.csv, provenance.json, and failures.csv if there were any.
+
+        Parameters
+        ----------
+        complete : bool
+            Nothing is left to be gone on with.
+
+        Raises
+        ------
+        OutputError
+            The disk refuses.
+        """
+        there = {}
+        for entry in self._done.values():
+            if entry["file"] not in there:
+                there[entry["file"]] = is_in_place(self.out, entry)
+        done = {k: v for k, v in self._done.items() if there[v["file"]]}
+        self._tables.join(done, self.run)
+        self._write_tables()
+        write_failures(self.out, self.failures)
+        if complete or not (self._parts or self.overwrite):
+            self._journal.end()
+        else:
+            self._journal.begin(self._head, self._parts.values())
+
+    def _write_tables(self) -> None:
+        found = self._tables
+        content = PromptFile(
+            found.prompts.images, self.model, self.normalisation.to_dict(), found.classes
+        )
+        save_prompts(self.out / "prompts.json", content, overwrite=True)
+        rows = [row for name in sorted(found.rows, key=natural_key) for row in found.rows[name]]
+        if rows or (self.out / "scores.csv").exists():
+            writers.write_csv(self.out / "scores.csv", rows, overwrite=True)
+        made = {k: found.made[k] for k in sorted(found.made, key=natural_key)}
+        save_provenance(self.out, made)
+
+
+def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
+    """Write failures.csv: images and why they could not be done; none if there is no failure.
+
+    Raises
+    ------
+    OutputError
+        The disk refuses.
+    """
+    target = folder / FAILURES
+    if failures:
+        lost = [{"image": k, "reason": v} for k, v in failures.items()]
+        writers.write_csv(target, lost, overwrite=True)
+        return
+    io_files.remove(target)
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Read failures.csv back; nothing if it is not there.
+
+    Raises
+    ------
+    FormatError
+        Another kind of table.
+    """
+    source = folder / FAILURES
+    if not source.exists():
+        return {}
+    rows = csv.DictReader(io.StringIO(read_text(source, "a failures.csv"), newline=""))
+    if rows.fieldnames != ["image", "reason"]:
+        raise FormatError(f"{source}: not a table of failures. Move it away.")
+    return {row["image"]: row["reason"] for row in rows}

@@ -1,0 +1,279 @@
+"""One frame after another: what the frames before say about the next.
+
+Beside `segment.Worker`, and callable by the loop as that one is: planes of a stack follow each
+other, files of a folder only if the settings say so. Without a frame before, and with `follow`
+never, it is the same as the worker. Knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from napari_samic.core.errors import InputError
+from napari_samic.core.settings import MemorySettings, SegmentSettings
+from napari_samic.core.types import (
+    FloatArray,
+    Image,
+    IntArray,
+    Plane,
+    Prompts,
+    Proposal,
+    Reference,
+    Segmentation,
+)
+from napari_samic.evaluation.metrics import iou
+from napari_samic.io.normalize import Normalisation
+from napari_samic.models.samic.prompter import SamicPrompter
+from napari_samic.models.video import mask_propagation, new_objects, optical_flow
+from napari_samic.models.video.evidence import Evidence
+from napari_samic.models.video.memory import Memory, class_table, numbered
+from napari_samic.ops.simulated_annotator import inner_maximum
+from napari_samic.pipeline.predictor import Worker, told
+from napari_samic.pipeline.runner import Answer
+
+FLOOR = 0.25
+"""What is left of the map where no object was expected, so that new ones can be found. Where it is
+below the cut of the peaks (0.3), a new object must be surer than the known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """The last frame with numbers that objects keep over the whole sequence.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+    labels : (H, W) int32
+    classes : dict of int to int
+        Class of each number that the sequence ever had.
+    first_new : int
+        The number that the next newcomer gets.
+    """
+
+    image: Image
+    labels: IntArray
+    classes: dict[int, int]
+    first_new: int
+
+
+class Follower:
+    """Segments frames in their order.
+
+    Parameters
+    ----------
+    prompter : SamicPrompter
+    segmenter : Segmenter
+    settings : MemorySettings, optional
+    segmenting : SegmentSettings, optional
+    floor : float
+        What is left of the map where no object was expected.
+
+    Attributes
+    ----------
+    memory : Memory
+    track : Track or None
+        None before the first frame, and after `forget`.
+    numbers : tuple of int
+        Lasting number of each object of the last result.
+    """
+
+    def __init__(
+        self,
+        prompter: SamicPrompter,
+        segmenter: Any,
+        settings: MemorySettings | None = None,
+        segmenting: SegmentSettings | None = None,
+        *,
+        floor: float = FLOOR,
+    ) -> None:
+        self.worker = Worker(prompter, segmenter, segmenting or SegmentSettings())
+        self.settings = settings or MemorySettings()
+        self.memory = Memory(self.settings)
+        self.track: Track | None = None
+        self._place: tuple[Any, ...] | None = None
+        self._evidence, self._floor = Evidence(), floor
+        self.numbers: tuple[int, ...] = ()
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the pixels that the prompter was trained on."""
+        return self.worker.normalisation
+
+    def forget(self) -> None:
+        """Start anew: the next image follows no other."""
+        self.memory.forget()
+        self.track, self._place = None, None
+
+    def begin(self, reference: Reference) -> None:
+        """Start a sequence from an annotated frame; the next image follows it.
+
+        Parameters
+        ----------
+        reference : Reference
+            With its mask: the objects that are followed. Where instances are asked for, a mask of
+            one value is one object for each of its parts, else one for each class.
+
+        Raises
+        ------
+        InputError
+            No mask.
+        """
+        if reference.mask is None:
+            msg = f"{reference.name}: no mask, expected one to follow. Annotate it as objects."
+            raise InputError(msg)
+        self.forget()
+        self.memory.begin(reference)
+        labels, classes = numbered(
+            reference, reference.mask, instances=self.worker.settings.instances
+        )
+        first_new = int(labels.max(initial=0)) + 1
+        self.track = Track(reference.image, labels, classes, first_new)
+
+    def __call__(self, plane: Plane, image: Image) -> Answer:
+        """Result of one plane, for the loop; the lasting numbers are in the scores' `identity`."""
+        follows, place = self._placed(plane)
+        if not follows:
+            self.forget()
+        answer = self.worker(plane, image) if place is None else self._answer(image)
+        self._place = place
+        return answer
+
+    def _placed(self, plane: Plane) -> tuple[bool, tuple[Any, ...] | None]:
+        """Whether a plane follows the one before, and its sequence with its place there.
+
+        Axes of a stack but the last are sequences of their own.
+        """
+        follow, was = self.settings.follow, self._place
+        if follow == "never" or (follow == "stacks" and not plane.stack_shape):
+            return was is None and self.track is None, None
+        if not plane.stack_shape:
+            return was is None or was[0] == "folder", ("folder", 0)
+        place = (plane.path, plane.name, plane.stack_shape, plane.index[:-1], plane.index[-1])
+        if was is None:
+            return self.track is not None, place
+        return was[:-1] == place[:-1] and was[-1] < place[-1], place
+
+    def _answer(self, image: Image) -> Answer:
+        result = self.segment(image)
+        return told(result, self.worker.settings, self.numbers)
+
+    def segment(self, image: Image) -> Segmentation:
+        """Segment the next frame, (H, W, 3) uint8.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            Of another size than the frame before: it follows no other.
+
+        Returns
+        -------
+        Segmentation
+            Numbered as ever; `track.labels` has the numbers that last.
+        """
+        if self.settings.follow == "never":
+            return self.worker.segment(image)
+        if self.track is not None and self.track.image.shape != image.shape:
+            self.forget()
+        if self.track is None or not self.track.labels.any():
+            return self._first(image)
+        return self._next(image, self.track)
+
+    def _first(self, image: Image) -> Segmentation:
+        """As the worker does; numbers go on where a sequence lost all its objects."""
+        result = self.worker.segment(image)
+        start = 1 if self.track is None else self.track.first_new
+        classes = {} if self.track is None else self.track.classes
+        blank = np.zeros_like(result.labels)
+        labels, first_new = optical_flow.same_objects(blank, result.labels, first_new=start)
+        values = np.unique(result.labels[result.labels > 0]).tolist()
+        number = dict(zip(values, range(start, first_new), strict=True))
+        if self.worker.settings.instances:
+            kinds = {number[v]: result.objects[v - 1].label for v in values}
+            self.numbers = tuple(number.values())
+        else:
+            kinds = {number[v]: v for v in values}
+            self.numbers = tuple(number.get(p.label, 0) for p in result.objects)
+        self.track = Track(image, labels, {**classes, **kinds}, first_new)
+        self._offer(self.track, result.score, 1.0)
+        return result
+
+    def _next(self, image: Image, last: Track) -> Segmentation:
+        here = optical_flow.carried(last.labels, optical_flow.flow(last.image, image))
+        references, weights = self.memory.references(self.worker.prompter.references)
+        proposal, maps = self._proposed(image, references, weights, here, last.classes)
+        evidence = self._evidence.odds(image, maps, references, weights)
+        expected = list(mask_propagation.hunches(here, last.classes, evidence))
+        fits = mask_propagation.fitted(self.worker.segmenter, image, expected)
+        labels = mask_propagation.settled(fits, here.shape)
+        labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
+        scores = {f.hunch.number: f.score for f in fits}
+        self.track = self._with_new(image, proposal, labels, evidence, scores, last)
+        result = self._result(self.track, scores, proposal)
+        self._offer(self.track, result.score, iou(self.track.labels > 0, here > 0))
+        return result
+
+    def _offer(self, track: Track, confidence: float, agreement: float) -> None:
+        self.memory.offer(
+            track.image,
+            track.labels,
+            confidence=confidence,
+            agreement=agreement,
+            classes=track.classes,
+        )
+
+    def _proposed(
+        self,
+        image: Image,
+        references: tuple[Reference, ...],
+        weights: tuple[float, ...],
+        here: IntArray,
+        classes: Mapping[int, int],
+    ) -> tuple[Proposal, dict[int, FloatArray]]:
+        """Motion-consistent peaks, and the maps that they are of."""
+        prompter = self.worker.prompter
+        maps, agreement = prompter.maps_and_agreement(references, image, weights)
+        kinds = class_table(classes, here)[here]  # (H, W)
+        for label, values in maps.items():
+            if (kinds == label).any():
+                expected = optical_flow.prior(kinds == label)
+                maps[label] = optical_flow.motion_consistent(values, expected, floor=self._floor)
+        return replace(prompter.proposal(maps, image.shape), agreement=agreement), maps
+
+    def _with_new(
+        self,
+        image: Image,
+        proposal: Proposal,
+        labels: IntArray,
+        evidence: Mapping[int, FloatArray],
+        scores: dict[int, float],
+        last: Track,
+    ) -> Track:
+        """The frame with objects at peaks away from all that are known; notes their `scores`."""
+        new = new_objects.found(
+            self.worker.segmenter, image, proposal.objects, labels, last.classes, evidence,
+            self.worker.settings,
+        )  # fmt: skip
+        labels, classes = labels.copy(), dict(last.classes)
+        for number, one in enumerate(new, start=last.first_new):
+            labels[one.mask] = number
+            scores[number], classes[number] = one.score, one.label
+        return Track(image, labels, classes, last.first_new + len(new))
+
+    def _result(self, track: Track, scores: dict[int, float], proposal: Proposal) -> Segmentation:
+        """With consecutive numbers, or classes, as a Segmentation has them."""
+        labels, classes = track.labels, track.classes
+        shown = np.unique(labels[labels > 0]).tolist()
+        table = np.zeros(max(shown, default=0) + 1, np.int32)
+        instances = self.worker.settings.instances
+        table[shown] = range(1, len(shown) + 1) if instances else [classes[n] for n in shown]
+        objects = tuple(
+            Prompts(inner_maximum(labels == n)[None], np.array([True]), label=classes[n])
+            for n in shown
+        )
+        self.numbers = tuple(shown)
+        values = np.array([scores[n] for n in shown], np.float32)
+        return Segmentation(table[labels], values, objects, proposal.heat_map, proposal.agreement)

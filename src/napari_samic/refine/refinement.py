@@ -1,0 +1,251 @@
+"""From mask to better mask: clicks where mask and map differ, better shapes, and what is dropped.
+
+What `asking.ask` found goes in, the same objects with better masks, or fewer of them, come out.
+Knows a segmenter only as a protocol, and a reference only through a function that is passed in.
+
+Source: clicks after RITM (Sofiiuk et al., ICIP 2022), with the map in place of the truth;
+stability after Kirillov et al., Segment Anything, ICCV 2023; consistency after the reverse
+segmentation of reverse classification accuracy (Valindria et al., 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from napari_samic.core.settings import RefineSettings
+from napari_samic.core.types import BoolArray, FloatArray, Image, Prompts, Segmenter
+from napari_samic.ops.simulated_annotator import inner_maximum, next_click
+from napari_samic.refine.negative_points import FAINT, added
+from napari_samic.refine.postprocess import filled, smoothed, split
+from napari_samic.refine.prompting import Found, Frame, Salience
+from napari_samic.refine.shape_prior import Limits
+from napari_samic.refine.uncertainty import ensemble
+
+Back = Callable[[BoolArray], float]
+"""How well the reference's object is found back from a mask, (H, W) bool: its IoU, in [0, 1]."""
+THRESHOLD = 0.3
+"""Of a map: what is above it and not in the mask was missed."""
+
+
+def improved(
+    segmenter: Segmenter,
+    image: Image,
+    found: Sequence[Found],
+    heat: FloatArray,
+    settings: RefineSettings,
+    *,
+    limits: Limits | None = None,
+    back: Back | None = None,
+) -> list[Found]:
+    """All that the settings switch on: split, click, smooth, fill, and then drop.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    image : (H, W, 3) uint8
+    found : sequence of Found
+        As `asking.ask` returns them.
+    heat : (H, W) float32
+        The map that they were asked from.
+    settings : RefineSettings
+    limits : Limits, optional
+        Of the references. They hold parts of a split mask plausible also where `settings.limits`,
+        which drops objects, is off.
+    back : callable, optional
+        For `min_consistency`.
+
+    Returns
+    -------
+    list of Found
+        In the order of `found`. With the default settings the same ones.
+    """
+    salience = Salience.of(heat, [f.guess.region for f in found])
+    out = split_found(found, salience, limits) if settings.split else list(found)
+    if settings.clicks:
+        out = [
+            clicked(segmenter, image, one, salience, i, rounds=settings.clicks)
+            for i, one in enumerate(out)
+        ]
+    if settings.smooth_px or settings.fill_px:
+        out = [shaped(one, salience, i, settings) for i, one in enumerate(out)]
+    keep = _Keep(segmenter, image, settings, limits, back)
+    return [one for one in out if keep(one)]
+
+
+def clicked(
+    segmenter: Segmenter,
+    image: Image,
+    found: Found,
+    salience: Salience,
+    place: int,
+    *,
+    rounds: int,
+    threshold: float = THRESHOLD,
+) -> Found:
+    """Click where mask and map differ most, as long as they agree more afterwards.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    image : (H, W, 3) uint8
+    found : Found
+    salience : Salience
+    place : int
+        Of the object in it, from 0.
+    rounds : int
+        Clicks at most.
+    threshold : float
+        The map above it is missed where the mask is not; below half of it the mask leaked.
+
+    Returns
+    -------
+    Found
+        With the clicks in `prompts`. Its agreement is never below that of `found`.
+    """
+    now = found
+    for _ in range(rounds):
+        click = _error(now.mask, salience, place, threshold)
+        if click is None or (now.prompts.points_rc == click[0]).all(axis=1).any():
+            break
+        prompts = _with_click(now.prompts, *click, now.mask)
+        said = segmenter.candidates(image, [prompts], multimask=False, logits=[now.logits])[0]
+        mask = said.masks[said.best].copy()
+        agreement = salience.agreement(place, mask)
+        if agreement <= now.agreement:
+            break
+        score, logits = float(said.scores[said.best]), said.logits[said.best].copy()
+        now = replace(
+            now, mask=mask, score=score, agreement=agreement, logits=logits, prompts=prompts
+        )
+    return now
+
+
+def _error(
+    mask: BoolArray, salience: Salience, place: int, threshold: float
+) -> tuple[FloatArray, bool] | None:
+    window, own = salience.around(place, mask)
+    inside = mask[window]
+    wanted = (inside & (own >= FAINT * threshold)) | (own > threshold)
+    click = next_click(inside, wanted)
+    if click is None:
+        return None
+    corner = np.array([window[0].start, window[1].start])
+    return (click[0] + corner).astype(np.float32), click[1]
+
+
+def _with_click(prompts: Prompts, at: FloatArray, positive: bool, mask: BoolArray) -> Prompts:
+    """Prompts with a click; of a bare mask, its inner maximum comes first."""
+    if prompts.is_empty and mask.any():
+        middle = inner_maximum(mask)
+        prompts = added(prompts, [(int(middle[0]), int(middle[1]))], positive=True)
+    return added(prompts, [(int(at[0]), int(at[1]))], positive=positive)
+
+
+def shaped(found: Found, salience: Salience, place: int, settings: RefineSettings) -> Found:
+    """One object smoothed and filled; its agreement is measured anew, and may fall a little."""
+    mask = filled(smoothed(found.mask, settings.smooth_px), settings.fill_px)
+    return replace(found, mask=mask, agreement=salience.agreement(place, mask))
+
+
+def split_found(
+    found: Sequence[Found], salience: Salience, limits: Limits | None = None
+) -> list[Found]:
+    """Cut each mask that took in another object's point, if there is a neck between the two.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    salience : Salience
+    limits : Limits, optional
+        Each part must be plausible.
+
+    Returns
+    -------
+    list of Found
+        In their order; each keeps the part with its own point, and its score.
+    """
+    points = np.array([_anchor(one) for one in found]).reshape(-1, 2)
+    out = []
+    for i, one in enumerate(found):
+        order = [i, *(k for k in range(len(found)) if k != i)]
+        mask = split(one.mask, points[order], limits)[0]
+        if mask.any() and (mask != one.mask).any():
+            one = replace(one, mask=mask, agreement=salience.agreement(i, mask))
+        out.append(one)
+    return out
+
+
+def _anchor(found: Found) -> FloatArray:
+    prompts = found.guess.prompts
+    if prompts.is_foreground.any():
+        return np.asarray(prompts.points_rc[prompts.is_foreground][0], np.float32)
+    return inner_maximum(found.guess.region).astype(np.float32)
+
+
+def stability(logits: FloatArray, offset: float = 1.0) -> float:
+    """IoU of the masks that logits give at a threshold `offset` above and below 0.
+
+    Parameters
+    ----------
+    logits : (h, w) float32
+        Without padding, which may be positive.
+    offset : float
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 if the wider one is empty.
+
+    Examples
+    --------
+    >>> stability(np.array([[-3.0, 0.5, 3.0, 3.0]], np.float32))
+    0.6666666666666666
+    """
+    wide = np.count_nonzero(logits > -offset)
+    return float(np.count_nonzero(logits > offset) / wide) if wide else 0.0
+
+
+class _Keep:
+    """Whether an object stays; cheap questions first."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        image: Image,
+        settings: RefineSettings,
+        limits: Limits | None,
+        back: Back | None,
+    ) -> None:
+        self._segmenter, self._image = segmenter, image
+        self._settings, self._limits, self._back = settings, limits, back
+
+    def __call__(self, one: Found) -> bool:
+        return (
+            self._is_plausible(one)
+            and self._is_stable(one)
+            and self._is_consistent(one)
+            and self._is_sure(one)
+        )
+
+    def _is_plausible(self, one: Found) -> bool:
+        return not self._settings.limits or self._limits is None or self._limits.allow(one.mask)
+
+    def _is_stable(self, one: Found) -> bool:
+        least = self._settings.min_stability
+        if not least or one.logits is None:
+            return True
+        return stability(Frame.under(one.mask, one.logits).shown(one.logits)) >= least
+
+    def _is_consistent(self, one: Found) -> bool:
+        least = self._settings.min_consistency
+        return not least or self._back is None or self._back(one.mask) >= least
+
+    def _is_sure(self, one: Found) -> bool:
+        chosen = self._settings
+        if not chosen.min_quality:
+            return True
+        votes = ensemble(self._segmenter, self._image, one.prompts)
+        return votes.quality >= chosen.min_quality

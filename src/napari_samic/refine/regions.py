@@ -1,0 +1,237 @@
+"""What a map says of its objects: the region of each, and the prompts to ask for.
+
+A map of clicks is cut where it is high, and its regions part along the valleys. What a network saw
+of a class gives one guess an object, also of those that touch: where the probability of being
+inside is above the cut there are objects; tops of the depth are their middles, and valleys of the
+depth part them.
+
+Source: SAMIC, section 3.4 (regions above a cut), that touching regions part is ours; the marked
+watershed on a learned distance map of Naylor et al., IEEE TMI 2019; box, inner point and map as one
+question after SAMRefiner (Lin et al., ICLR 2025). Must not know a segmenter or a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from scipy import ndimage
+
+from napari_samic.core.settings import PeakSettings
+from napari_samic.core.types import BoolArray, FloatArray, HeatMap, IntArray, Prompts
+from napari_samic.ops.heatmaps import finite
+from napari_samic.ops.peaks import parts_above, regions_above
+from napari_samic.ops.shape import box_of
+from napari_samic.refine.point_sampling import inner
+
+TOP = 0.3
+"""A middle rises by this over the valley to a higher one."""
+CALM = 0.03
+"""Width of the blur before tops are looked for, as a share of the typical object's size."""
+SOFT_PX = 512
+"""Longest side of a mask prompt; segmenters take 256 or less."""
+_EIGHT = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """One object that a map shows.
+
+    Attributes
+    ----------
+    prompts : Prompts
+        The last question; its first positive point, if any, says where the object is.
+    region : (H, W) bool
+        Its part of the map above the cut.
+    soft : (h, w) float32 or None
+        Mask prompt, over the whole image at any resolution: 1 is surely the object, 0 surely not,
+        0.5 says nothing.
+    earlier : tuple of Prompts
+        Questions before the last one, in their order; each takes the logits of the one before.
+    """
+
+    prompts: Prompts
+    region: BoolArray
+    soft: FloatArray | None = None
+    earlier: tuple[Prompts, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a normalised map is cut into regions.
+
+    Attributes
+    ----------
+    threshold : float
+        Pixels above it are inside.
+    split : bool
+        Whether a region that falls apart at a higher cut is several.
+    min_area_px : float
+        Smaller regions are left out.
+    """
+
+    threshold: float = 0.3
+    split: bool = True
+    min_area_px: float = 1.0
+
+    @classmethod
+    def of(cls, settings: PeakSettings, shape: tuple[int, int], sigma_frac: float) -> Cut:
+        """As `peaks.peaks` cuts a map of `shape` whose clicks are `sigma_frac` of a side wide."""
+        disc_px = np.pi * (sigma_frac * shape[0]) * (sigma_frac * shape[1])
+        area = max(1.0, settings.min_area_frac * disc_px)
+        return cls(settings.threshold, settings.split_peaks, area)
+
+
+def normalised(values: FloatArray, settings: PeakSettings) -> FloatArray:
+    """A map as strategies take it: without its background, and with a maximum of 1.
+
+    Parameters
+    ----------
+    values : (H, W) float
+    settings : PeakSettings
+        `subtract_background` and `normalise` are looked at.
+
+    Returns
+    -------
+    (H, W) float32
+        In [0, 1]; all 0 if the map is constant.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite.
+    """
+    out = finite(HeatMap(values))
+    if settings.subtract_background:
+        out = np.maximum(out - np.median(out), 0.0)
+    peak = out.max(initial=0.0)
+    if peak <= 0 or peak == out.min():
+        return np.zeros(out.shape, np.float32)
+    return np.clip(out / peak if settings.normalise else out, 0.0, 1.0).astype(np.float32)
+
+
+def regions(saliency: FloatArray, cut: Cut) -> list[BoolArray]:
+    """Cut a map into objects.
+
+    Parameters
+    ----------
+    saliency : (H, W) float32
+        In [0, 1], as `normalised` makes it.
+    cut : Cut
+
+    Returns
+    -------
+    list of (H, W) bool
+        Without common pixels, all above the cut, the one of the highest maximum first.
+
+    Raises
+    ------
+    InputError
+        A value that is not finite.
+    """
+    from skimage.segmentation import watershed  # slow to import
+
+    values = finite(HeatMap(saliency))
+    peak = values.max(initial=0.0)
+    if peak <= 0 or peak == values.min():
+        return []
+    numbers, kept = regions_above(values, cut.threshold, cut.min_area_px)
+    if cut.split and len(kept):
+        seeds, parts = parts_above(values, numbers, kept, cut.threshold, peak)
+        if len(parts) > len(kept):
+            inside, around = np.isin(numbers, kept), np.ones((3, 3), bool)
+            numbers, kept = watershed(-values, seeds, around, mask=inside), parts
+    if not len(kept):
+        return []
+    highest = ndimage.maximum(values, numbers, kept)
+    above = values > cut.threshold
+    return [(numbers == kept[i]) & above for i in np.argsort(-highest, kind="stable")]
+
+
+def guesses(
+    inside: FloatArray,
+    depth: FloatArray,
+    *,
+    label: int = 1,
+    cut: float = 0.5,
+    core: float = 0.0,
+    min_area_px: float = 1.0,
+    split: bool = True,
+) -> list[Guess]:
+    """One guess for each object, the surest first.
+
+    Parameters
+    ----------
+    inside : (H, W) float32
+        Probability of being in an object.
+    depth : (H, W) float32
+        0 at the outline, 1 in the middle of an object.
+    label : int
+        Their class.
+    cut : float
+        Above it, a pixel is inside.
+    core : float
+        An object without a pixel of at least this is left out, but for the surest one: the two
+        thresholds of Canny, IEEE PAMI 1986.
+    min_area_px : float
+        Smaller ones are left out.
+    split : bool
+        Whether objects that touch are parted.
+
+    Returns
+    -------
+    list of Guess
+        Each asks by its box, its inner point and its part of the map; without common pixels. The
+        mask prompts of an image beyond 512 pixels are smaller than it.
+    """
+    numbers = objects(inside, depth, cut=cut, split=split)
+    count = int(numbers.max(initial=0))
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)
+    large = [k for k in range(1, count + 1) if areas[k] >= max(1.0, min_area_px)]
+    if not large:
+        return []
+    means = dict(zip(large, ndimage.mean(inside, numbers, large), strict=True))
+    peaks = dict(zip(large, ndimage.maximum(inside, numbers, large), strict=True))
+    enough = min(core, max(peaks.values()))
+    kept = [k for k in large if peaks[k] >= enough]
+    order = sorted(kept, key=lambda k: (-means[k], k))
+    return [_guess(numbers, k, inside, label) for k in order]
+
+
+def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -> IntArray:
+    """Numbered objects, (H, W) int32, holes filled; parameters as of `guesses`."""
+    mask: BoolArray = ndimage.binary_fill_holes(inside > cut)
+    numbers, count = ndimage.label(mask, structure=_EIGHT)
+    if not split or not count:
+        return np.asarray(numbers, np.int32)
+    from skimage.morphology import local_maxima, reconstruction  # slow to import
+    from skimage.segmentation import watershed
+
+    size = np.sqrt(np.median(np.bincount(numbers.ravel())[1:]))
+    calm = ndimage.gaussian_filter(np.where(mask, depth, 0).astype(np.float64), CALM * size + 0.5)
+    tops = local_maxima(reconstruction(calm - TOP, calm), connectivity=2)  # extended maxima
+    seeds, found = ndimage.label(tops & mask, structure=_EIGHT)
+    low = np.setdiff1d(np.arange(1, count + 1), np.unique(numbers[seeds > 0]))  # without a top
+    without = np.isin(numbers, low)
+    seeds[without] = found + numbers[without]
+    parted = watershed(-calm, seeds, _EIGHT, mask=mask)
+    _, packed = np.unique(parted, return_inverse=True)
+    return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
+
+
+def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> Guess:
+    region = numbers == number
+    own = _coarse(np.where((numbers == 0) | region, inside, 0).astype(np.float32))
+    prompts = Prompts(inner(region), np.array([True]), box_of(region), label)
+    return Guess(prompts, region, own)
+
+
+def _coarse(values: FloatArray) -> FloatArray:
+    """Means of areas, at most `SOFT_PX` on a side: mask prompts of a large image fit in memory."""
+    scale = SOFT_PX / max(values.shape)
+    if scale >= 1:
+        return values
+    rows, columns = (max(1, round(n * scale)) for n in values.shape)
+    picture = PIL.Image.fromarray(values)
+    return np.asarray(picture.resize((columns, rows), PIL.Image.Resampling.BOX), np.float32)

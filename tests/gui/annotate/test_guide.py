@@ -1,0 +1,26 @@
+"""What is advised once clicks change little: it depends on how sure the model is."""
+
+import numpy as np
+import pytest
+
+from napari_samic.gui.annotate import guide
+from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.objects import Answer, Cutout, Item
+
+
+def advised(confidence):
+    """After three clicks on one object that all had the same confidence."""
+    state = Annotator(lambda question: None)
+    state.open_page("a", (20, 20), "")
+    mask = Cutout((20, 20), (0, 0), np.ones((4, 4), bool))
+    points = ((5.0, 5.0, True), (6.0, 5.0, True), (7.0, 5.0, True))
+    answer, history = Answer((mask,), (confidence,), "toy"), (confidence,) * 2
+    state.page.commit([Item(1, 1, points, None, answer, history=history)], 1)
+    return guide.what_next(state, has_image=True, is_flat=True, has_model=True)
+
+
+@pytest.mark.parametrize(("confidence", "sure"), [(0.5, False), (0.69, False), (0.9, True)])
+def test_mask_that_stays_unsure_is_not_called_done(confidence, sure):
+    text = advised(confidence)
+    assert "Further clicks change little" in text
+    assert ("stays unsure" in text) != sure

@@ -1,0 +1,92 @@
+"""A window that keeps still while a click is answered."""
+
+import pytest
+
+pytest.importorskip("qtpy")
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+from napari_samic.gui.canvas.repaint import Stillness
+
+
+class Painted(QWidget):
+    count = 0
+
+    def paintEvent(self, event):
+        self.count += 1
+
+
+@pytest.fixture
+def window(qtbot):
+    made = QMainWindow()
+    qtbot.addWidget(made)
+    made.setCentralWidget(Painted())
+    with qtbot.waitExposed(made):
+        made.show()
+    qtbot.waitUntil(lambda: made.centralWidget().count > 0)
+    QApplication.processEvents()
+    return made
+
+
+def test_nothing_is_drawn_until_the_end_and_then_what_was_asked_for(window, qtbot):
+    part = window.centralWidget()
+    still, before = Stillness(part), part.count
+    still.begin()
+    still._timer.stop()  # the test is as slow as it likes
+    part.update()
+    for _ in range(3):
+        QApplication.processEvents()
+    assert part.count == before
+    still.end()
+    qtbot.waitUntil(lambda: part.count == before + 1)
+    part.update()
+    qtbot.waitUntil(lambda: part.count == before + 2)  # Qt asks again by itself
+
+
+def test_it_ends_by_itself(window, qtbot, monkeypatch):
+    part = window.centralWidget()
+    still, before = Stillness(part), part.count
+    still._timer.setInterval(0)
+    still.begin()
+    part.update()
+    qtbot.waitUntil(lambda: part.count == before + 1)
+    assert still._window is None
+
+
+def test_what_follows_at_once_does_not_take_the_frame_that_is_owed(window, qtbot):
+    part = window.centralWidget()
+    still, before = Stillness(part), part.count
+    for _ in range(6):  # a row of questions: each begins before Qt draws
+        still.begin()
+        part.update()
+        QApplication.processEvents()
+        still.end()
+    assert part.count >= before + 3
+    qtbot.waitUntil(lambda: still._window is None)
+    still.begin()
+    assert still._holds  # now that it was drawn
+
+
+def test_a_dock_that_floats_keeps_its_main_window_still(window, qtbot):
+    inside = QWidget()
+    dock = QDockWidget()
+    dock.setWidget(inside)
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    dock.setFloating(True)
+    still = Stillness(inside)
+    still.begin()
+    assert still._window is window
+
+
+def test_it_survives_its_window(qtbot):
+    window = QMainWindow()
+    part = QWidget(window)
+    still, gone = Stillness(part), []
+    still.begin()
+    still._is_due = True
+    still.setParent(None)
+    window.destroyed.connect(lambda: gone.append(True))
+    window.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    assert gone
+    still.end()

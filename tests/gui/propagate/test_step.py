@@ -1,0 +1,262 @@
+"""The Propagate step in a real viewer; jobs run in this thread."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("napari")
+pytest.importorskip("qtpy")
+from discs import Discs, Inline
+from napari.layers import Image, Labels, Points
+from toys import scene, write_image
+
+from napari_samic.core.settings import PeakSettings
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.dock import SamicDock
+from napari_samic.gui.session import jobs
+
+STACK = np.stack([scene(i)[0] for i in range(4)])
+
+
+class Story:
+    """A viewer with a stack, the dock on a project with a prompter, and the step shown."""
+
+    def __init__(self, viewer, tmp_path, prompter):
+        self.viewer = viewer
+        self.image = viewer.add_image(STACK, rgb=True, name="cells")
+        self.runner = Inline()
+        self.dock = SamicDock(viewer, self.runner)
+        self.docked = viewer.window.add_dock_widget(self.dock, name="SAMIC")
+        self.project = Project.create(tmp_path / "work")
+        shutil.copy(prompter, self.project.prompter_file)
+        self.dock.bench.desk.keeper.begin_project(self.project)
+        self.step = next(s for s in self.dock.steps if s.title == "Propagate")
+        self.panel, self.of = self.step.panel, self.step.presenter
+        self.dock.go_to("Propagate")
+        viewer.dims.set_point(0, 0)
+        self.settle()
+
+    def settle(self):
+        from qtpy.QtWidgets import QApplication
+
+        for _ in range(3):
+            self.runner.settle()
+            QApplication.processEvents()
+
+    def ours(self):
+        return {layer.name: layer for layer in self.viewer.layers if "[SAMIC]" in layer.name}
+
+    def run_until(self, count):
+        self.panel.start.click()
+        job = self.runner.jobs[-1]
+        while len(self.of.run.made) < count:
+            job.advance()
+        return job
+
+
+@pytest.fixture
+def story(make_napari_viewer, tmp_path, monkeypatch, prompter):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    made = Discs()
+
+    def open_model(name):
+        yield jobs.Step(0, 0)
+        return made
+
+    monkeypatch.setattr(jobs, "open_model", open_model)
+    return Story(make_napari_viewer(), tmp_path, prompter)
+
+
+def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
+    s = story
+    active = s.viewer.layers.selection.active
+    s.panel.preview.click()
+    s.settle()
+    heat, masks, points = (
+        s.ours()[f"cells {kind} [SAMIC]"]
+        for kind in ("heat map", "preview masks", "predicted points")
+    )
+    assert [type(x) for x in (heat, masks, points)] == [Image, Labels, Points]
+    assert (heat.blending, heat.colormap.name) == ("additive", "inferno")
+    order = [s.viewer.layers.index(x) for x in (s.image, heat, masks, points)]
+    assert order == sorted(order)
+    result = s.of.preview.result
+    np.testing.assert_array_equal(masks.data, result.labels)
+    assert len(points.data) == len(result.scores) > 0
+    assert list(points.text.values) == [f"{score:.2f}" for score in result.scores]
+    assert f"{len(result.scores)} object" in s.panel.found.text()
+    assert s.viewer.layers.selection.active is active
+
+    s.panel.form.show_values(PeakSettings(threshold=0.99, min_area_frac=50))
+    qtbot.waitUntil(lambda: s.of.peaks is not None)
+    s.settle()
+    assert len(s.ours()["cells predicted points [SAMIC]"].data) < len(result.scores)
+    assert s.panel.form.values(PeakSettings).min_area_frac == 50
+
+    s.viewer.dims.set_point(0, 2)
+    assert not s.ours()  # what was seen of another slice is not shown over this one
+    qtbot.waitUntil(lambda: s.of.looking != "")  # Annotate encodes the slice too
+    s.settle()
+    assert s.of.preview.label == "cells[2]"
+    s.dock.go_to("Annotate")
+    assert not s.ours()
+
+
+def seen(s):
+    """What of the step can be seen, without the names of image and package."""
+    return {name[6:-8] for name, layer in s.ours().items() if layer.visible}
+
+
+def test_one_thing_at_a_time_is_seen(story):
+    s = story
+    clicks = s.dock.annotate.stage.layers["clicks"]
+    assert not clicks.visible  # of another step
+    s.panel.preview.click()
+    s.settle()
+    s.panel.start.click()
+    assert not s.panel.preview.isChecked()
+    s.settle()
+    assert seen(s) == {"results"}
+    s.panel.preview.click()
+    s.settle()
+    assert seen(s) == {"heat map", "preview masks", "predicted points"}
+    s.panel.preview.click()
+    s.settle()
+    assert seen(s) == {"results"}
+    clicks.visible = True  # by the user
+    s.settle()
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    assert clicks.visible
+    s.dock.go_to("Annotate")
+    assert clicks.visible
+    assert not seen(s)
+    s.dock.go_to("Propagate")
+    assert seen(s) == {"results"}
+    s.ours()["cells results [SAMIC]"].visible = False
+    s.dock.go_to("Train")
+    s.dock.go_to("Propagate")
+    assert not seen(s)  # the user hid them
+    s.ours()["cells results [SAMIC]"].visible = True
+    s.dock.go_to("Annotate")
+    s.dock.release()
+    assert seen(s) == {"results"}
+
+
+def test_run_shows_results_as_they_come_and_can_be_stopped(story):
+    s = story
+    s.viewer.dims.set_point(0, 1)
+    s.settle()
+    assert s.panel.start.text() == "Propagate"
+    job = s.run_until(2)
+    layer = s.ours()["cells results [SAMIC]"]
+    file = s.project.results_folder / "cells[1].tif"
+    np.testing.assert_array_equal(layer._slice.image.raw, tifffile.imread(file))
+    assert layer.data[3].max() == 0
+    assert (s.panel.bar.value(), s.panel.bar.maximum()) == (2, 4)
+    assert s.panel.status.text().startswith("2 of 4 images, ")
+    assert [s.panel.made.item(i).text()[:9] for i in range(2)] == ["cells[0]:", "cells[1]:"]
+    assert (s.panel.start.isEnabled(), s.panel.cancel.isEnabled()) == (False, True)
+    assert job.title.startswith("SAMIC: propagating")  # in napari's activity, too
+
+    s.panel.cancel.click()
+    s.settle()
+    assert s.panel.start.text() == "Resume"
+    assert not s.panel.cancel.isEnabled()
+    s.panel.start.click()
+    s.settle()
+    assert s.panel.status.text() == "2 images done, 2 had a result."
+    s.panel.made.itemClicked.emit(s.panel.made.item(1))
+    assert s.of.bench.desk.index == (3,)
+    assert not s.runner.errors
+
+
+def test_painting_on_a_result_is_kept_and_shown_again(story, qtbot):
+    s = story
+    s.panel.start.click()
+    s.settle()
+    layer = s.ours()["cells results [SAMIC]"]
+    layer.selected_label, layer.brush_size = 99, 5
+    layer.paint((0, 20, 20), 99)
+    assert layer._slice.image.raw[20, 20] == 99
+    qtbot.waitUntil(lambda: bool(s.runner.jobs))
+    s.settle()
+    edit = tifffile.imread(s.project.results_folder / "edits" / "cells[0].tif")
+    assert (edit == 99).sum() > 5
+    layer.undo()
+    assert layer.data[0, 20, 20] != 99
+    layer.redo()
+    s.viewer.dims.set_point(0, 2)
+    s.viewer.dims.set_point(0, 0)
+    assert layer._slice.image.raw[20, 20] == 99
+    layer.paint((0, 40, 40), 98)
+    s.dock.release()  # before it was written
+    assert tifffile.imread(s.project.results_folder / "edits" / "cells[0].tif")[40, 40] == 98
+    assert not layer.editable
+
+
+def test_images_of_a_folder_are_shown_one_by_one(story, tmp_path, monkeypatch):
+    s = story
+    for i, side in enumerate((40, 64)):
+        write_image(tmp_path / "more" / f"q{i}.png", scene(i, (side, side + 8))[0])
+    (tmp_path / "more" / "bad.png").write_bytes(b"no image")
+    monkeypatch.setattr(s.step, "ask_folder", lambda: tmp_path / "more")
+    s.panel.source.setCurrentIndex(1)
+    s.panel.source.activated.emit(1)
+    assert s.panel.source.currentText() == "Folder more"
+    s.panel.start.click()
+    s.settle()
+    assert not s.panel.failures.isHidden()
+    assert s.panel.failures.item(0).text().startswith("bad.png: ")
+    for row, shape in ((0, (40, 48)), (1, (64, 72))):
+        s.panel.made.itemClicked.emit(s.panel.made.item(row))
+        s.settle()
+        labels = s.ours()[f"q{row} labels [SAMIC]"]
+        assert labels.data.shape == s.ours()[f"q{row} [SAMIC]"].data.shape[:2] == shape
+    assert len(s.ours()) == 2
+    assert s.dock.bench.layer is s.image  # none of ours became the image to annotate
+
+
+def test_without_project_or_prompter_it_says_what_to_do(story):
+    s = story
+    s.project.prompter_file.unlink()
+    s.dock.bench.events.prompter.emit()
+    s.settle()
+    assert "No prompter yet" in s.panel.prompter.text()
+    assert not s.panel.start.isEnabled()
+    s.panel.preview.click()
+    assert not s.panel.preview.isChecked()
+
+
+def test_layers_and_images_that_go_in_the_middle_are_survived(story):
+    s = story
+    s.panel.preview.click()
+    s.settle()
+    for layer in list(s.ours().values()):
+        s.viewer.layers.remove(layer)
+    job = s.run_until(1)
+    s.viewer.layers.remove(s.ours()["cells results [SAMIC]"])
+    while len(s.of.run.made) < 2:
+        job.advance()
+    assert "cells results [SAMIC]" in s.ours()
+    s.viewer.layers.remove(s.image)
+    s.settle()
+    assert len(list(s.project.results_folder.glob("*.tif"))) == 4
+    assert not s.runner.errors
+
+
+def test_closing_leaves_nothing_but_the_results(story):
+    s = story
+    s.panel.preview.click()
+    s.settle()
+    s.run_until(1)
+    s.viewer.window.remove_dock_widget(s.docked)
+    s.settle()
+    assert list(s.ours()) == ["cells results [SAMIC]"]
+    assert not s.runner.jobs
+    s.viewer.dims.set_point(0, 2)
+    s.settle()
+    assert not s.runner.errors
+    assert len(list(s.project.results_folder.glob("*.tif"))) >= 1

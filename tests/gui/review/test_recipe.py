@@ -1,0 +1,78 @@
+"""The recipe shown, saved, loaded and replayed, without a window."""
+
+import pytest
+from discs import Inline
+
+import napari_samic
+from napari_samic import pipeline, recipes
+from napari_samic.core.errors import FormatError, InputError
+from napari_samic.core.settings import SegmentSettings
+from napari_samic.core.types import run
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.review.recipe import Replayer
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project.create(tmp_path / "project")
+
+
+@pytest.fixture
+def replayer(project):
+    return Replayer(Inline(), lambda: project)
+
+
+@pytest.fixture
+def recorded(project, prompter, scenes):
+    job = recipes.recorded(pipeline.segment, project.recipe)(
+        scenes / "images", prompter=prompter, out=project.results_folder,
+        device="cpu", settings=SegmentSettings(),
+    )  # fmt: skip
+    return run(job)
+
+
+def test_project_without_a_recipe_says_so(replayer, tmp_path):
+    assert replayer.text() == ""
+    with pytest.raises(InputError, match="Nothing was recorded yet"):
+        replayer.replay(tmp_path / "again")
+    with pytest.raises(InputError, match="Nothing was recorded yet"):
+        replayer.save_as(tmp_path / "copy.yaml")
+
+
+def test_replay_makes_the_same_labels(replayer, recorded, tmp_path):
+    replayer.replay(tmp_path / "again")
+    assert replayer.is_running
+    with pytest.raises(InputError, match="is being replayed"):
+        replayer.replay(tmp_path / "third")
+    replayer.runner.settle()
+    assert not replayer.is_running
+    assert replayer.status == "Replayed 1 steps. All labels are the same."
+    made = tmp_path / "again" / "results"
+    for name in recorded.done:
+        assert (made / f"{name}.tif").read_bytes() == (recorded.out / f"{name}.tif").read_bytes()
+
+
+def test_stopped_replay_says_so(replayer, recorded, tmp_path):
+    replayer.replay(tmp_path / "again")
+    replayer.runner.jobs[0].advance()
+    replayer.stop()
+    replayer.runner.settle()
+    assert replayer.status == "The replay was not finished."
+    assert not replayer.is_running
+
+
+def test_saved_copy_replays_from_where_it_lies(replayer, recorded, tmp_path):
+    (tmp_path / "shelf").mkdir()
+    copy = tmp_path / "shelf" / "copy.yaml"
+    replayer.save_as(copy)
+    replayer.runner.settle()
+    again = napari_samic.run_recipe(copy, out=tmp_path / "again")
+    assert again.figures["steps"][0]["same_labels"] is True
+
+
+def test_file_that_is_no_recipe_is_refused_and_the_one_before_stays(replayer, recorded, tmp_path):
+    (tmp_path / "other.yaml").write_text("a: 1")
+    before = replayer.text()
+    with pytest.raises(FormatError):
+        replayer.load(tmp_path / "other.yaml")
+    assert replayer.text() == before

@@ -1,0 +1,271 @@
+"""References to a new prompter, and which of two stays: with the real jobs and a toy model."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from lab import annotate, begin, make_bench
+
+from napari_samic import recipes
+from napari_samic.core.errors import InputError, TrainingError
+from napari_samic.core.settings import AdaptSettings, PeakSettings, TrainSettings
+from napari_samic.core.types import run
+from napari_samic.gui.train import jobs
+from napari_samic.gui.train.jobs import KINDS, Order, Verdict
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch, toy):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1, 2, 3)
+    begin(made, tmp_path / "project")
+    yield made
+    made.close()
+
+
+def trained(bench, *more, resume=False, stop=lambda: False, **settings):
+    chosen = {kind: kind() for kind in KINDS}
+    chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
+    chosen[PeakSettings] = PeakSettings(min_area_frac=0.2)
+    chosen |= {type(one): one for one in more}
+    order = Order(
+        bench.project, bench.reference_images(), bench.desk.state.model, chosen,
+        bench.other_images(), stop, resume,
+    )  # fmt: skip
+    return run(jobs.train(order))
+
+
+def content(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(one, other):
+    one, other = content(one)["learner"], content(other)["learner"]
+    return all(torch.equal(one[k], other[k]) for k in one)
+
+
+def steps(project):
+    return recipes.load_recipe(project.recipe).steps
+
+
+def test_first_prompter_is_taken_with_its_step(bench):
+    project = bench.project
+    verdict = trained(bench)
+    assert not verdict.has_old
+    assert 0 < abs(verdict.new) <= 1
+    assert not project.prompter_file.exists()
+    assert [s.do for s in steps(project)] == ["annotate"]
+    assert (project.references_folder / "cells[0].tif").exists()
+    assert run(jobs.accept(project)) is None
+    annotated, step = steps(project)
+    assert (step.do, step.out, step.inputs["prompts"]) == (
+        "train",
+        "prompter.pt",
+        "references-1.json",
+    )
+    assert step.settings == {"epochs": 1, "views": 1, "min_area_frac": 0.2}
+    assert annotated.settings == {"overwrite": True}
+    left = sorted(p.name for p in project.folder.iterdir() if "prompter" in p.name)
+    assert left == ["prompter.pt"]
+
+
+def test_old_and_new_are_judged_and_neither_is_lost(bench):
+    project = bench.project
+    trained(bench)
+    run(jobs.accept(project))
+    shutil.copy(project.prompter_file, project.folder / "first.pt")
+    verdict = trained(bench, epochs=2, learning_rate=0.01)
+    assert verdict.has_old
+    assert verdict.held_out[0].startswith("cells[")
+    assert abs(verdict.old) <= 1
+    assert verdict.why == ""
+    assert same(project.prompter_file, project.folder / "first.pt")
+
+    assert run(jobs.refuse(project)).name == "prompter-1.pt"
+    assert same(project.prompter_file, project.folder / "first.pt")
+    assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
+
+    trained(bench, epochs=2, learning_rate=0.01)
+    assert run(jobs.accept(project)).name == "prompter-2.pt"
+    assert same(project.folder / "prompter-2.pt", project.folder / "first.pt")
+    assert same(project.prompter_file, project.folder / "prompter-1.pt")
+    assert steps(project)[-1].settings["overwrite"] is True
+
+
+def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(bench, tmp_path):
+    project = bench.project
+    trained(bench, epochs=3, stop=lambda: True)
+    run(jobs.accept(project))
+    assert steps(project)[-1].settings["epochs"] == 1
+    verdict = trained(bench, epochs=3, resume=True)
+    assert "3 epochs" in verdict.summary
+    run(jobs.accept(project))
+    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
+
+
+def test_recipe_holds_after_a_training_on_other_references(bench, tmp_path):
+    project = bench.project
+    trained(bench)
+    run(jobs.accept(project))
+    bench.desk.state.add_point(30, 20)
+    bench.runner.settle()
+    trained(bench)
+    run(jobs.accept(project))
+    assert [s.inputs["prompts"] for s in steps(project)] == [
+        "references-1.json", "references-1.json", "references-2.json", "references-2.json",
+    ]  # fmt: skip
+    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
+
+
+def test_nothing_to_go_on_with_is_told(bench):
+    with pytest.raises(InputError, match="no training to go on with"):
+        trained(bench, resume=True)
+
+
+def test_other_references_are_another_training(bench):
+    trained(bench)
+    bench.desk.state.add_point(30, 20)
+    bench.runner.settle()
+    with pytest.raises(TrainingError, match="not those of the training that was stopped"):
+        trained(bench, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("growing", "names"),
+    [
+        pytest.param(
+            AdaptSettings(adapt_others=True),
+            {"images/cells[2].tif", "images/cells[3].tif"},
+            id="all",
+        ),
+        pytest.param(AdaptSettings(adapt=False, adapt_others=True), None, id="nothing_grows"),
+    ],
+)
+def test_open_images_that_are_not_annotated_help_what_grows(
+    growing, names, tmp_path, monkeypatch, toy
+):
+    monkeypatch.setattr(jobs, "OTHERS_FROM", 2)
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1)
+    project = begin(made, tmp_path / "project")
+    trained(made, growing)
+    [step] = recipes.load_recipe(jobs.new_step(project)).steps
+    others = step.inputs.get("others")
+    assert (others if others is None else set(others)) == names
+    made.close()
+
+
+def test_with_few_references_no_file_is_made_of_others(tmp_path, monkeypatch, toy):
+    made = make_bench(monkeypatch, toy)
+    annotate(made, 0, 1)
+    project = begin(made, tmp_path / "project")
+    trained(made, AdaptSettings(adapt_others=True))
+    assert {path.name for path in project.images_folder.glob("*.tif")} == {
+        "cells[0].tif", "cells[1].tif",
+    }  # fmt: skip
+    made.close()
+
+
+def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
+    project = bench.project
+    trained(bench)
+    run(jobs.accept(project))
+    names = ("prompter.pt", "training.mark")
+    before = {name: (project.folder / name).read_bytes() for name in names}
+    chosen = {kind: kind() for kind in KINDS}
+    order = Order(
+        project, bench.reference_images(), bench.desk.state.model, chosen, bench.other_images(),
+        lambda: False,
+    )  # fmt: skip
+    job = jobs.train(order)
+    while next(job).data.get("phase") != "batch":
+        pass
+    job.close()
+    assert {name: (project.folder / name).read_bytes() for name in names} == before
+    assert not jobs.new_file(project).exists()
+    assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "left"),
+    [pytest.param(False, True, id="window_closed"), pytest.param(True, False, id="by_the_user")],
+)
+def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(bench, stopped, left):
+    project = bench.project
+    order = Order(
+        project, bench.reference_images(), bench.desk.state.model, {k: k() for k in KINDS},
+        bench.other_images(), lambda: stopped,
+    )  # fmt: skip
+    job = jobs.train(order)
+    while next(job).data.get("phase") != "read":
+        pass
+    jobs.next_mark(project).write_bytes(b"where it is")
+    job.close()
+    assert jobs.next_mark(project).exists() is left
+
+
+def test_prompter_that_waits_is_kept_when_another_is_trained(bench):
+    project = bench.project
+    trained(bench)
+    first = content(jobs.new_file(project))["learner"]
+    trained(bench, seed=5)
+    kept = content(project.folder / "prompter-1.pt")["learner"]
+    assert all(torch.equal(kept[k], first[k]) for k in first)
+
+
+def test_old_prompter_that_can_not_be_used_here_is_told(bench):
+    project = bench.project
+    project.prompter_file.write_bytes(b"damaged")
+    verdict = trained(bench)
+    assert (verdict.old, verdict.has_old) == (None, True)
+    assert "not a prompter file" in verdict.why
+    assert verdict.new is not None
+
+
+def test_accepting_without_a_new_prompter_is_told(bench):
+    with pytest.raises(InputError, match="No new prompter"):
+        run(jobs.accept(bench.project))
+
+
+def test_verdict_survives_the_notes_of_a_project():
+    verdict = Verdict(0.5, 0.25, ("a", "b"), "2 epochs", "", True, notices=("left out: c.",))
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    assert verdict.is_worse
+    assert Verdict.from_dict({"odd": 1, "new": 0.5, "held_out": None}) == Verdict(new=0.5)
+    assert Verdict.from_dict("damaged") == Verdict()
+
+
+def test_settings_survive_the_notes_of_a_project():
+    chosen = [TrainSettings(epochs=7), PeakSettings.paper()]
+    found = jobs.recalled(jobs.describe(chosen))
+    assert (found[TrainSettings], found[PeakSettings]) == tuple(chosen)
+    assert jobs.recalled({"TrainSettings": {"epochs": -1}})[TrainSettings] == TrainSettings()
+    assert jobs.recalled("damaged") == {}
+
+
+def test_a_tuned_decoder_alone_is_a_help(bench, monkeypatch):
+    """Neither learner nor grown network may be better, and the masks are all the same."""
+    real = jobs._trained
+
+    def only_tuned(*given):
+        outcome = yield from real(*given)
+        changed = {"accepted": False, "adapted": False, "tuned": True, "after": 0.7, "before": 0.6}
+        return replace(outcome, figures=outcome.figures | changed)
+
+    monkeypatch.setattr(jobs, "_trained", only_tuned)
+    assert trained(bench).helped
+
+
+def test_what_training_tells_comes_with_the_verdict(bench, monkeypatch):
+    real = jobs._trained
+
+    def telling(*given):
+        outcome = yield from real(*given)
+        return replace(outcome, notices=("left out: c.",))
+
+    monkeypatch.setattr(jobs, "_trained", telling)
+    assert trained(bench).notices == ("left out: c.",)

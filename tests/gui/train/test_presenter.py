@@ -1,0 +1,347 @@
+"""Train without Qt: what may be trained, how it goes, and what is kept."""
+
+import pytest
+from lab import annotate, begin, listen, make_bench
+
+from napari_samic.core.errors import InputError, TrainingError
+from napari_samic.core.settings import HeatMapSettings, TrainSettings
+from napari_samic.core.types import Step, duration
+from napari_samic.gui.data.project import Project
+from napari_samic.gui.train import jobs
+from napari_samic.gui.train.jobs import Verdict
+from napari_samic.gui.train.presenter import CHOOSING, IDLE, RUNNING, STOPPING, Trainer
+from napari_samic.gui.train.progress import Curves, Pace
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    made = make_bench(monkeypatch, "tiny")
+    yield made
+    made.close()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Script:
+    """Stands for `trainwork.train`: epochs with given losses, ends early when asked to."""
+
+    def __init__(self, monkeypatch):
+        self.losses, self.verdict, self.orders, self.closed = [3.0, 2.0, 2.5], None, [], 0
+        self.clock = Clock()
+        monkeypatch.setattr(jobs, "train", self.train)
+
+    def train(self, order):
+        self.orders.append(order)
+        done = 0
+        try:
+            yield Step(0, 0, "preparing", {"phase": "files"})
+            total = 1000 * len(self.losses)
+            for epoch, loss in enumerate(self.losses, start=1):
+                if epoch > 1 and order.stop():
+                    break
+                self.clock.now += 2.0
+                yield Step(1000 * epoch - 500, total, "", {"phase": "batch", "epoch": epoch})
+                self.clock.now += 2.0
+                data = {"phase": "epoch", "epoch": epoch, "loss": loss, "held_out": 0.1 * epoch}
+                yield Step(1000 * epoch, total, "", data)
+                done = epoch
+            jobs.new_file(order.project).write_bytes(f"new {len(self.orders)}".encode())
+            jobs.mark_file(order.project).write_bytes(b"mark")
+            has_old = order.project.prompter_file.exists()
+            return self.verdict or Verdict(None, 0.5, (), f"{done} epochs", "", has_old)
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def script(monkeypatch):
+    return Script(monkeypatch)
+
+
+@pytest.fixture
+def trainer(bench, script, tmp_path):
+    annotate(bench, 0, 1, 2, 3)
+    begin(bench, tmp_path / "project")
+    return Trainer(bench, script.clock)
+
+
+def advance(bench, times):
+    for _ in range(times):
+        bench.runner.jobs[-1].advance()
+
+
+def test_what_is_missing_is_told(bench):
+    made = Trainer(bench)
+    assert "Annotate two images or more" in made.missing()
+    annotate(bench, 0)
+    assert "needs two annotated images" in made.missing()
+    made.choose(TrainSettings(epochs=0))
+    assert made.missing() == ""
+    assert "untrained" in made.guide()
+    made.choose(TrainSettings())
+    annotate(bench, 1)
+    assert made.missing() == ""
+    assert made.guide().startswith("2 references. From four on")
+    annotate(bench, 2, 3)
+    assert made.guide().startswith("4 references. Some are kept aside")
+    bench.desk.segmenter = None
+    assert made.missing() == "The model is being loaded."
+
+
+def test_class_that_one_image_shows_is_named(bench):
+    made = Trainer(bench)
+    annotate(bench, 0, 1)
+    bench.desk.state.set_class(bench.desk.state.add_class("nucleus"))
+    assert "Only one shows nucleus" in made.guide()
+
+
+def test_only_marked_images_count_once_one_is_marked(bench):
+    annotate(bench, 0, 1)
+    bench.desk.state.use_as_reference(True)
+    assert "needs two annotated images" in Trainer(bench).missing()
+
+
+def test_training_needs_a_project(bench, script):
+    annotate(bench, 0, 1)
+    with pytest.raises(InputError, match="Choose a project folder first"):
+        Trainer(bench).start()
+    assert not script.orders
+
+
+def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
+    told, project = listen(bench.events), bench.project
+    trainer.choose(HeatMapSettings(sigma_frac=0.05))
+    trainer.start()
+    assert trainer.phase == RUNNING
+    bench.runner.settle()
+    assert (trainer.phase, trainer.news) == (IDLE, "3 epochs.")
+    assert project.prompter_file.read_bytes() == b"new 1"
+    assert told == ["prompter"]
+    assert trainer.curves.losses == {1: 3.0, 2: 2.0, 3: 2.5}
+    assert trainer.curves.scores[3] == pytest.approx(0.3)
+    assert script.orders[0].chosen[HeatMapSettings].sigma_frac == 0.05
+    assert (script.orders[0].model, script.orders[0].resume) == ("tiny", False)
+
+
+@pytest.mark.parametrize(
+    ("take", "in_use", "kept"),
+    [pytest.param(True, b"new", b"old", id="new"), pytest.param(False, b"old", b"new", id="old")],
+)
+def test_user_chooses_between_two_prompters(bench, trainer, script, take, in_use, kept):
+    project, told = bench.project, listen(bench.events)
+    project.prompter_file.write_bytes(b"old")
+    script.verdict = Verdict(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    trainer.start()
+    bench.runner.settle()
+    assert trainer.phase == CHOOSING
+    assert trainer.verdict.is_worse
+    assert project.prompter_file.read_bytes() == b"old"
+    trainer.take(take)
+    trainer.take(not take)  # a second click, before the first is done
+    bench.runner.settle()
+    assert (trainer.phase, trainer.verdict) == (IDLE, None)
+    assert project.prompter_file.read_bytes()[:3] == in_use
+    assert (project.folder / "prompter-1.pt").read_bytes()[:3] == kept
+    assert "prompter-1.pt" in trainer.news
+    assert told == (["prompter"] if take else [])
+
+
+def test_stop_keeps_the_best_and_resume_goes_on(bench, trainer, script):
+    assert not trainer.can_resume
+    trainer.start()
+    advance(bench, 3)
+    assert trainer.has_best
+    trainer.stop()
+    assert trainer.phase == STOPPING
+    bench.runner.settle()
+    assert (trainer.phase, trainer.news) == (IDLE, "1 epochs.")
+    assert bench.project.prompter_file.exists()
+    assert trainer.can_resume
+    trainer.start(resume=True)
+    assert trainer.curves.losses == {1: 3.0}
+    advance(bench, 1)
+    assert script.orders[1].resume
+    assert not script.orders[1].stop()
+
+
+def test_stop_before_the_first_epoch_changes_nothing(bench, trainer, script):
+    trainer.start()
+    advance(bench, 2)
+    trainer.stop()
+    bench.runner.settle()
+    assert (trainer.phase, script.closed) == (IDLE, 1)
+    assert "nothing changed" in trainer.news
+    assert not jobs.new_file(bench.project).exists()
+
+
+@pytest.mark.parametrize(("batches", "keeps"), [(15, False), (25, True)])
+def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
+    bench, trainer, monkeypatch, batches, keeps
+):
+    stopped = []
+
+    def adapting(order):
+        for n in range(1, 100):
+            if order.stop():
+                stopped.append(n)
+                break
+            yield Step(n, 100, f"adapting: {n} of 100", {"phase": "adapt", "loss": 1.0})
+        jobs.new_file(order.project).write_bytes(b"new")
+        return Verdict(summary="adapted.")
+
+    monkeypatch.setattr(jobs, "train", adapting)
+    trainer.start()
+    advance(bench, batches)
+    assert f"adapting: {batches} of 100" in trainer.pace.text
+    trainer.stop()
+    bench.runner.settle()
+    assert bool(stopped) is keeps
+    assert ("nothing changed" in trainer.news) is not keeps
+
+
+def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch):
+    def broken(order):
+        yield Step(0, 0)
+        raise TrainingError("the loss is not finite any more.")
+
+    monkeypatch.setattr(jobs, "train", broken)
+    trainer.start()
+    bench.runner.settle()
+    assert (trainer.phase, trainer.news) == (IDLE, "the loss is not finite any more.")
+    assert len(bench.runner.errors) == 1
+
+
+def test_training_that_was_killed_with_the_window_can_be_gone_on_with(bench, trainer):
+    project = bench.project
+    jobs.mark_file(project).write_bytes(b"of the one before")
+    jobs.next_mark(project).write_bytes(b"where it was killed")
+    assert jobs.mark_file(project).read_bytes() == b"of the one before"
+    trainer.close()
+    bench.desk.keeper.project = Project.open(project.folder)
+    assert Trainer(bench).can_resume
+    assert jobs.mark_file(project).read_bytes() == b"where it was killed"
+    assert not jobs.next_mark(project).exists()
+
+
+def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
+    def broken(order):
+        jobs.next_mark(order.project).write_bytes(b"where it failed")
+        yield Step(0, 0)
+        raise TrainingError("out of memory.")
+
+    monkeypatch.setattr(jobs, "train", broken)
+    trainer.start()
+    bench.runner.settle()
+    assert trainer.can_resume
+
+
+def test_what_training_tells_is_shown(bench, trainer, script):
+    notices = ("taken for masks: a.", "q.tif: two series.")
+    script.verdict = Verdict(summary="3 epochs", notices=notices)
+    trainer.start()
+    bench.runner.settle()
+    assert trainer.news == "3 epochs. Taken for masks: a. q.tif: two series."
+
+
+def test_second_start_while_it_runs_is_no_second_training(bench, trainer, script):
+    trainer.start()
+    trainer.start()
+    assert len(bench.runner.jobs) == 1
+
+
+def test_project_comes_back_with_settings_curves_and_the_open_choice(bench, trainer, script):
+    project = bench.project
+    project.prompter_file.write_bytes(b"old")
+    script.verdict = Verdict(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    trainer.choose(TrainSettings(epochs=7))
+    trainer.start()
+    bench.runner.settle()
+    trainer.close()
+    bench.desk.keeper.project = Project.open(project.folder)
+    again = Trainer(bench)
+    assert again.of(TrainSettings).epochs == 7
+    assert again.curves == trainer.curves
+    assert (again.phase, again.verdict) == (CHOOSING, script.verdict)
+
+
+def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_path):
+    first = bench.project
+    trainer.start()
+    bench.desk.keeper.project = Project.create(tmp_path / "other")
+    bench.events.project.emit()
+    bench.runner.settle()
+    assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, Curves())
+    assert jobs.new_file(first).exists()
+    assert not bench.project.prompter_file.exists()
+
+
+def test_nothing_is_told_after_close(bench, trainer, script):
+    told = listen(trainer.events)
+    trainer.start()
+    advance(bench, 1)
+    told.clear()
+    trainer.close()
+    bench.runner.settle()
+    bench.events.project.emit()
+    assert not told
+    assert script.closed == 1
+
+
+# --- the course
+
+
+def test_pace_tells_rate_and_time_left():
+    clock = Clock()
+    pace = Pace(300, clock)
+    pace.take(Step(2, 5, "cells[1]", {"phase": "annotate"}))
+    assert (pace.text, pace.share) == ("masks of the references (2 of 5)", 0.4)
+    pace.take(Step(40_500, 300_000, "", {"phase": "batch", "epoch": 41}))
+    assert pace.text == "epoch 41 of 300"
+    clock.now = 8.0
+    pace.take(Step(42_500, 300_000, "", {"phase": "batch", "epoch": 43}))
+    assert pace.text == "epoch 43 of 300 · 4.0 s each · at most 17 min left"
+    assert pace.share == pytest.approx(42.5 / 300)
+
+
+def test_best_epoch_is_that_of_the_lowest_loss():
+    curves = Curves()
+    assert curves.best is None
+    for epoch, loss in enumerate([3.0, 1.0, 2.0], start=1):
+        curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
+    assert not curves.take(Step(0, 0, "", {"phase": "batch", "epoch": 4}))
+    assert (curves.best, curves.scores) == (2, {})
+
+
+def test_batches_of_the_encoder_are_a_curve_until_there_are_epochs():
+    curves = Curves()
+    for batch in range(1, 12):
+        curves.take(Step(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
+    assert curves.losses == {5: 0.2, 10: 0.1}
+    assert (curves.batches, curves.best) == (True, None)
+    assert Curves.from_dict(curves.to_dict()) == curves
+    curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
+    assert (curves.losses, curves.batches) == ({1: 3.0}, False)
+
+
+@pytest.mark.parametrize("damaged", [None, "x", {"losses": 3}, {"losses": [["a", 1]]}, {"odd": 1}])
+def test_damaged_curves_are_none(damaged):
+    assert Curves.from_dict(damaged) == Curves()
+
+
+def test_curves_survive_the_notes_of_a_project():
+    curves = Curves({1: 2.0, 2: float("nan")}, {2: 0.5})
+    assert Curves.from_dict(curves.to_dict()) == Curves({1: 2.0}, {2: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
+)
+def test_time_left_is_rounded(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,218 @@
+"""Raw pixels to RGB, the same way for a whole data set."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_samic.core.errors import FormatError, ImageReadError, InputError
+from napari_samic.core.types import Plane
+from napari_samic.io.images import open_images
+from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+
+RNG = np.random.default_rng(0)
+
+
+def plane_of(array: np.ndarray, name: str = "image") -> Plane:
+    return Plane(name, (), lambda: array)
+
+
+def test_colour_of_8_bits_is_left_as_it_is() -> None:
+    image = RNG.integers(60, 90, (6, 7, 3), dtype=np.uint8)
+    normalisation = fit_normalisation([plane_of(image)])
+    np.testing.assert_array_equal(read_rgb(plane_of(image), normalisation), image)
+
+
+def test_alpha_is_dropped() -> None:
+    image = RNG.integers(0, 255, (6, 7, 4), dtype=np.uint8)
+    rgb = read_rgb(plane_of(image), fit_normalisation([plane_of(image)]))
+    np.testing.assert_array_equal(rgb, image[..., :3])
+
+
+def test_range_is_the_data_sets_not_the_images() -> None:
+    dim, bright = (np.linspace(0, top, 64).reshape(8, 8) for top in (100, 1000))
+    planes = open_images([dim, bright])
+    normalisation = fit_normalisation(planes, percentiles=(0, 100))
+    assert (normalisation.low, normalisation.high) == ((0.0,), (1000.0,))
+    assert read_rgb(planes[0], normalisation).max() == 26
+    assert read_rgb(planes[1], normalisation).max() == 255
+
+
+def test_each_channel_has_its_own_range() -> None:
+    cube = np.stack([np.linspace(a, b, 36).reshape(6, 6) for a, b in ((0, 1), (5, 9))], axis=-1)
+    normalisation = fit_normalisation(open_images(cube, axes="YXC"), percentiles=(0, 100))
+    assert (normalisation.low, normalisation.high) == ((0.0, 5.0), (1.0, 9.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "expected"),
+    [
+        pytest.param((6, 7), None, (0, 0, 0), id="one_is_grey"),
+        pytest.param((6, 7, 2), None, (0, 1, None), id="two_are_red_and_green"),
+        pytest.param((6, 7, 3), None, (0, 1, 2), id="three_are_rgb"),
+        pytest.param((6, 7, 5), (4,), (4, 4, 4), id="chosen_grey"),
+        pytest.param((6, 7, 5), (3, 1), (3, 1, None), id="chosen_pair"),
+        pytest.param((6, 7, 4), (3, 0, 1), (3, 0, 1), id="chosen_three"),
+    ],
+)
+def test_channel_map(
+    shape: tuple[int, ...], channels: tuple[int, ...] | None, expected: tuple[int | None, ...]
+) -> None:
+    cube = RNG.integers(0, 5000, shape, dtype=np.uint16)
+    planes = open_images(cube, axes="YXC"[: cube.ndim])
+    rgb = read_rgb(planes[0], fit_normalisation(planes, channels=channels))
+    channel = cube[..., None] if cube.ndim == 2 else cube
+    for place, number in enumerate(expected):
+        if number is None:
+            assert not rgb[..., place].any()
+        else:
+            agreement = np.corrcoef(rgb[..., place].ravel(), channel[..., number].ravel())[0, 1]
+            assert agreement > 0.999
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "channels", "message"),
+    [
+        pytest.param((6, 7, 5), "u1", None, r"5 channels \(0 to 4\).*channels=", id="five"),
+        pytest.param((6, 7, 4), "u2", None, r"4 channels \(0 to 3\)", id="four_of_16_bits"),
+        pytest.param((6, 7, 5), "u2", (5,), r"channels \(5,\) asked for.*0 to 4", id="beyond"),
+        pytest.param((6, 7, 5), "u2", (0, 1, 2, 3), "one to three", id="four_chosen"),
+        pytest.param((6, 7, 5), "u2", (1, 0, 1), "twice", id="twice"),
+    ],
+)
+def test_channels_must_be_chosen_within_what_is_there(
+    shape: tuple[int, ...], dtype: str, channels: tuple[int, ...] | None, message: str
+) -> None:
+    planes = open_images(np.zeros(shape, dtype), axes="YXC")
+    with pytest.raises(InputError, match=message):
+        fit_normalisation(planes, channels=channels)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.full((6, 7), 7, np.uint8), id="uint8"),
+        pytest.param(np.full((6, 7), 1e20, np.float64), id="huge_float"),
+        pytest.param(np.zeros((6, 7), np.int32), id="zeros"),
+        pytest.param(np.ones((6, 7), np.bool_), id="bool"),
+    ],
+)
+def test_constant_data_has_a_valid_range(array: np.ndarray) -> None:
+    normalisation = fit_normalisation([plane_of(array)])
+    assert normalisation.high > normalisation.low
+    assert len(np.unique(read_rgb(plane_of(array), normalisation))) == 1
+
+
+def test_rare_bright_spots_are_not_lost_to_the_percentiles() -> None:
+    array = np.zeros((100, 100), np.uint16)
+    array[50, 50:52] = 1000, 500
+    rgb = read_rgb(plane_of(array), fit_normalisation([plane_of(array)]))
+    assert rgb[50, 49:52, 0].tolist() == [0, 255, 128]
+
+
+def test_bool_image_is_black_and_white() -> None:
+    array = np.eye(6, dtype=np.bool_)
+    rgb = read_rgb(plane_of(array), fit_normalisation([plane_of(array)]))
+    np.testing.assert_array_equal(rgb[..., 1], np.eye(6) * 255)
+
+
+def test_grey_image_among_colour_images_is_replicated() -> None:
+    grey = RNG.integers(0, 255, (6, 7), dtype=np.uint8)
+    planes = [plane_of(grey), plane_of(np.zeros((6, 7, 3), np.uint8))]
+    rgb = read_rgb(planes[0], fit_normalisation(planes))
+    np.testing.assert_array_equal(rgb, np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "other", "message"),
+    [
+        pytest.param((6, 7), (6, 7, 3), "odd: 3 channels, expected 1", id="colour_among_grey"),
+        pytest.param((6, 7, 2), (6, 7), "odd: 1 channel, expected 2", id="grey_among_pairs"),
+        pytest.param((6, 7, 3), (6, 7, 5), "odd: 5 channels, expected 3", id="five_among_rgb"),
+    ],
+)
+def test_plane_with_other_channels_is_named(
+    fitted: tuple[int, ...], other: tuple[int, ...], message: str
+) -> None:
+    normalisation = fit_normalisation([plane_of(np.zeros(fitted, np.uint16))])
+    with pytest.raises(InputError, match=message):
+        read_rgb(plane_of(np.zeros(other, np.uint16), "odd"), normalisation)
+
+
+def test_sample_is_evenly_spaced_and_capped() -> None:
+    read: list[int] = []
+
+    def reader(number: int) -> np.ndarray:
+        read.append(number)
+        return np.full((4, 4), number, np.uint16)
+
+    planes = [Plane("s", (i,), partial(reader, i), (101,)) for i in range(101)]
+    fit_normalisation(planes, max_planes=5)
+    assert read == [0, 25, 50, 75, 100]
+
+
+def test_unreadable_planes_are_passed_over_until_none_is_left(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    bad = open_images(tmp_path)
+    good = plane_of(np.zeros((6, 7), np.uint8))
+    assert fit_normalisation([*bad, good]).channels == (0,)
+    with pytest.raises(ImageReadError, match=r"a\.png"):
+        fit_normalisation(bad)
+
+
+def test_no_planes_are_refused() -> None:
+    with pytest.raises(InputError, match="no images"):
+        fit_normalisation([])
+
+
+def test_normalisation_survives_json() -> None:
+    before = Normalisation((0.5, 1.0), (2.0, 3.5), (4, 1), 6)
+    assert Normalisation.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"low": [0], "high": [1]}, id="missing"),
+        pytest.param({"low": [0], "high": [0], "channels": [0]}, id="empty_range"),
+        pytest.param({"low": [0], "high": ["x"], "channels": [0]}, id="text"),
+        pytest.param({"low": [0], "high": [1], "channels": [0, 1]}, id="lengths"),
+    ],
+)
+def test_damaged_normalisation_is_a_format_error(values: dict[str, list[object]]) -> None:
+    with pytest.raises(FormatError, match=r"normalisation: .*damaged"):
+        Normalisation.from_dict(values)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_image_is_looked_through_once(is_strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.linspace(0, 9, 64).reshape(8, 8)
+    normalisation = Normalisation((0.0,), (9.0,), (0,), 1, "float64")
+    looked, isfinite = [], np.isfinite
+    monkeypatch.setattr(
+        np, "isfinite", lambda a, **k: [looked.append(np.shape(a)), isfinite(a, **k)][1]
+    )
+    read_rgb(plane_of(image), normalisation, is_strict=is_strict)
+    assert looked.count((8, 8)) == 1
+
+
+@pytest.mark.parametrize("channels", [(0,), (0, 1), (0, 1, 2), (2, 1, 0)])
+def test_image_is_no_view_of_the_pixels(channels: tuple[int, ...]) -> None:
+    stored = RNG.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    count = len(channels)
+    normalisation = Normalisation((0.0,) * count, (255.0,) * count, channels, 3, "uint8")
+    image = normalisation.apply(stored)
+    np.testing.assert_array_equal(image[..., :count], stored[..., channels])
+    assert not np.shares_memory(image, stored)
+
+
+def test_image_that_fits_until_it_is_scaled_is_one_line() -> None:
+    giant = np.broadcast_to(np.uint16(7), (10**7, 10**7))
+    normalisation = Normalisation((0.0,), (9.0,), (0,))
+    with pytest.raises(ImageReadError, match=r"^giant: it needs more memory than there is"):
+        read_rgb(plane_of(giant, "giant"), normalisation)

@@ -1,0 +1,88 @@
+"""What an instrument sees of a picture, and that nothing is found in the frame around it."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+
+from napari_samic.core.settings import AdaptSettings
+from napari_samic.core.types import run
+from napari_samic.models.features.reference_masks import Shown
+from napari_samic.models.finetune import dataset, encoder, field_of_view, network
+from napari_samic.models.finetune.dataset import Page
+from napari_samic.models.finetune.field_of_view import field_of
+from napari_samic.models.finetune.network import Finder
+
+RNG = np.random.default_rng(0)
+
+
+def disc(shape, middle, radius):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 <= radius**2
+
+
+def picture(lit):
+    image = RNG.integers(0, 20, (*lit.shape, 3)).astype(np.uint8)
+    image[lit] += np.uint8(60)
+    return image
+
+
+ROUND = picture(disc((120, 160), (60, 70), 50))
+
+
+def test_examples_of_the_docstrings_hold():
+    assert doctest.testmod(field_of_view).failed == 0
+
+
+def test_round_field_loses_its_frame():
+    rows, columns = field_of(ROUND)
+    assert 10 <= rows.start <= 16
+    assert 104 <= rows.stop <= 111
+    assert 20 <= columns.start <= 26
+    assert 114 <= columns.stop <= 121
+
+
+@pytest.mark.parametrize(
+    "lit",
+    [
+        pytest.param(np.ones((40, 60), bool), id="all_bright"),
+        pytest.param(np.zeros((40, 60), bool), id="all_dark"),
+        pytest.param(disc((90, 90), (20, 20), 9) | disc((90, 90), (70, 60), 9), id="cells"),
+    ],
+)
+def test_pictures_without_a_frame_stay_whole(lit):
+    image = picture(lit)
+    assert image[field_of(image)].shape == image.shape
+
+
+def test_reference_is_learned_from_without_its_frame():
+    numbers = disc((120, 160), (60, 70), 8).astype(np.int32)
+    inner = Page("p", ROUND, Shown(numbers, (1,))).field
+    assert inner.image.shape[:2] == inner.shown.numbers.shape
+    assert inner.image.shape[0] < 105
+    assert inner.shown.numbers.sum() == numbers.sum()
+
+
+def test_finder_looks_at_the_field_alone_and_finds_nothing_around_it():
+    net = network.fresh(1)
+    net.last.bias.data.fill_(4.0)  # sees objects everywhere
+    seen = Finder(net.eval(), (1,), 64, torch.device("cpu")).see(ROUND)[1]
+    rows, columns = field_of(ROUND)
+    assert seen.inside.shape == seen.depth.shape == (120, 160)
+    assert seen.inside[rows, columns].min() > 0.1
+    seen.inside[rows, columns] = 0
+    assert not seen.inside.any()
+
+
+def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(dataset, "WINDOW_PX", 64)
+    monkeypatch.setattr(dataset, "SIDES_PX", (64,))
+    inside, outside = disc((120, 160), (60, 70), 8), disc((120, 160), (60, 145), 8)
+    for numbers, wanted in ((inside, False), (inside | outside, True)):
+        shown = Page("p", ROUND, Shown(numbers.astype(np.int32), (1,)))
+        quick = AdaptSettings(adapt_steps=1)
+        finder, _ = run(encoder.adapt([shown], [1], quick, device=torch.device("cpu")))
+        again = Finder.unpack(finder.pack(), torch.device("cpu"))
+        assert finder.whole == again.whole == wanted
+        assert bool(again.see(ROUND)[1].inside[:, -8:].any()) == wanted

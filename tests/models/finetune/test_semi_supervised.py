@@ -1,0 +1,176 @@
+"""Images without annotation: looked at twice, and learned from where the mean is sure."""
+
+import numpy as np
+import pytest
+import torch
+from test_adapting import CPU, discs
+from test_looks import GREY
+from torch import nn
+
+from napari_samic.core.settings import AdaptSettings
+from napari_samic.core.types import run
+from napari_samic.models.finetune import dataset, encoder, semi_supervised
+from napari_samic.models.finetune.semi_supervised import Others
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(dataset, "WINDOW_PX", 64)
+    monkeypatch.setattr(dataset, "SIDES_PX", (64,))
+
+
+class Reds(nn.Module):
+    """Says that red pixels are inside and deep in objects, and keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.shown = []
+
+    def forward(self, x):
+        self.shown.append(x.clone())
+        return (redness(x)[:, None] > 57).float().repeat(1, 2, 1, 1) * 20 - 10
+
+
+def redness(x):
+    return x[:, 0] - x[:, 2]
+
+
+def images(count, seed=0):
+    return [one.image for one in discs(count, seed)]
+
+
+def free(count, seed=0):
+    made = Others(64, seed)
+    for image in images(count):
+        made.add(image)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def two_references_do(monkeypatch):
+    monkeypatch.setattr(encoder, "OTHERS_FROM", 2)
+    monkeypatch.setattr(encoder, "BATCH", 2)
+
+
+def adapt(more=(), steps=12):
+    settings = AdaptSettings(adapt_steps=steps)
+    return run(encoder.adapt(discs(2), [1], settings, device=CPU, more=more))
+
+
+def test_what_the_mean_says_goes_with_the_changed_look():
+    x, told, there = free(4).looks(32, Reds())
+    assert x.shape == (32, 3, 64, 64)
+    assert told.shape == (32, 2, 64, 64)
+    right = []
+    for red, inside, seen in zip(redness(x), told[:, 0] > 0.5, there[:, 0] > 0, strict=True):
+        if inside.any():
+            right.append(bool(red[inside].median() > red[~inside & seen].median() + 29))
+    assert len(right) > 20
+    assert all(right)
+
+
+def test_the_mean_is_asked_before_the_colours_change():
+    mean = Reds()
+    x, _, there = free(4).looks(16, mean)
+    [plain] = mean.shown
+    grey = torch.tensor(GREY).float()
+    for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
+        assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 1  # most is ground
+        assert (after[:, seen] - grey[:, None]).abs().amax(0).median() > 1
+
+
+def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):
+    monkeypatch.setattr(
+        semi_supervised, "WINDOW", (1.0, 1.0)
+    )  # the whole look, so that all is exchanged
+    made, mean = free(3), Reds()
+    windows = made._windows(torch.zeros(16, 3, 64, 64))
+    assert set(windows.float().mean((1, 2, 3)).tolist()) == {0.0, 1.0}
+    monkeypatch.setattr(made, "_windows", lambda like: torch.ones(len(like), 1, 64, 64) > 0)
+    pairs = made._album.pairs(4)
+    monkeypatch.setattr(made._album, "pairs", lambda _: pairs)
+    x, told, there = made.looks(4, mean)
+    said = torch.sigmoid(mean(pairs[0]))
+    for found, before in ((x, pairs[1]), (told, said), (there, pairs[2])):
+        assert (found == before.roll(1, 0)).all()
+        assert not (found == before).all()
+
+
+def test_only_what_the_mean_is_sure_of_counts():
+    logits = torch.randn(2, 4, 8, 8, requires_grad=True)
+    there = torch.ones(2, 1, 8, 8)
+    unsure = torch.full((2, 4, 8, 8), 0.7)
+    assert semi_supervised.loss_of(logits, unsure, there).item() == 0
+    sure = unsure.clone()
+    sure[:, 1, :4] = 0.95  # inside of the second of two classes
+    semi_supervised.loss_of(logits, sure, there).backward()
+    touched = logits.grad.abs().sum((0, 2, 3)) > 0
+    assert touched.tolist() == [False, True, False, True]
+    assert not logits.grad[:, :, 4:].any()
+
+
+def test_what_is_off_the_image_does_not_count():
+    logits, there = torch.randn(1, 2, 8, 8), torch.zeros(1, 1, 8, 8)
+    there[..., 0] = 1
+    told = torch.full((1, 2, 8, 8), 0.9)
+    other = torch.where(there > 0, logits, logits + 5)
+    assert semi_supervised.loss_of(logits, told, there) == semi_supervised.loss_of(
+        other, told, there
+    )
+
+
+def test_they_are_looked_at_once_the_network_knows_something(monkeypatch):
+    begun = []
+    real = Others.looks
+
+    def looked(self, count, mean):
+        begun.append(count)
+        return real(self, count, mean)
+
+    monkeypatch.setattr(Others, "looks", looked)
+    _, report = adapt(images(3))
+    assert begun == [2] * 8  # of 12 batches the first quarter and one of weight 0 go without
+    assert report.others == 3
+    assert "in 12 steps with 3 images more" in report.summary
+
+
+def test_they_change_what_is_learned_and_the_same_seed_learns_the_same():
+    without, once, again = (adapt(more)[0].pack()["state"] for more in ((), images(3), images(3)))
+    assert any((without[k] != once[k]).any() for k in once)
+    assert all((once[k] == again[k]).all() for k in once)
+
+
+@pytest.mark.parametrize(
+    ("most", "room_px", "taken"),
+    [
+        pytest.param(2, 2**26, 2, id="as_many_as_help"),
+        pytest.param(9, 3 * 64**2, 3, id="as_the_memory_holds"),
+    ],
+)
+def test_no_more_are_read_than_are_taken(most, room_px, taken, monkeypatch):
+    monkeypatch.setattr(encoder, "OTHERS", most)
+    monkeypatch.setattr(semi_supervised, "ROOM_PX", room_px)
+    reader = iter(images(5))
+    _, report = adapt(reader, steps=3)
+    assert report.others == taken
+    assert len(list(reader)) == 5 - taken
+
+
+def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
+    monkeypatch.setattr(encoder, "OTHERS_FROM", 3)
+    monkeypatch.setattr(Others, "looks", None)  # would fail
+    _, report = adapt(images(2), steps=3)
+    assert report.others == 0
+    assert report.summary.startswith("adapted without other images, which take 3 references,")
+    assert "without other" not in adapt((), steps=3)[1].summary
+
+
+def test_classes_are_learned_each():
+    two = [dataset.Page(p.name, p.image, p.shown) for p in discs(2)]
+    two[1] = dataset.Page(two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,)))
+    settings = AdaptSettings(adapt_steps=6)
+    finder, _ = run(encoder.adapt(two, [1, 7], settings, device=CPU, more=images(2, seed=3)))
+    seen = finder.see(images(1)[0])
+    assert sorted(seen) == [1, 7]
+    assert all(np.isfinite(one.inside).all() for one in seen.values())

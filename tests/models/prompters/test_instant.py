@@ -1,0 +1,80 @@
+"""The small head on frozen features: it learns at once, sees whole images, and is reproducible."""
+
+import numpy as np
+import pytest
+import torch
+from test_looks import page
+from toy_sam import picture
+
+from napari_samic.core.errors import PromptError
+from napari_samic.core.types import Reference
+from napari_samic.evaluation.metrics import iou
+from napari_samic.models.prompters import registry
+from napari_samic.models.prompters.instant import Instant, InstantPredictor
+from napari_samic.models.sam.segmenter import SamSegmenter
+from napari_samic.models.tiny import model
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    torch.manual_seed(0)
+    config = model.TinyConfig("test_efficientnet", 128, 16, (16, 24, 32, 40))
+    return SamSegmenter(model.ready(model.build(config)), name="small", device="cpu")
+
+
+def discs(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [page(str(i), (96, 128), [(*rng.integers(30, 66, 2), 16)]) for i in range(count)]
+
+
+def fitted(segmenter, pages, seed=0):
+    return InstantPredictor(segmenter, [p.image for p in pages], [p.shown for p in pages], seed)
+
+
+def test_it_finds_the_references_objects_in_another_image(segmenter):
+    [other] = discs(1, seed=7)
+    seen = fitted(segmenter, discs(3)).see(other.image)[1]
+    truth = other.shown.numbers > 0
+    assert iou(seen.inside > 0.5, truth) > 0.6
+    assert seen.depth[truth].mean() > seen.depth[~truth].mean() + 0.2
+
+
+def test_answers_are_at_the_size_of_the_image_and_in_bounds(segmenter):
+    seen = fitted(segmenter, discs(2)).see(picture((50, 131)))[1]
+    assert seen.inside.shape == seen.depth.shape == (50, 131)
+    assert 0 <= seen.inside.min() <= seen.inside.max() <= 1
+
+
+def test_classes_have_maps_of_their_own(segmenter):
+    two = [page(str(i), (96, 128), [(48, 30, 16), (48, 95, 16)], classes=(1, 7)) for i in range(2)]
+    predictor = fitted(segmenter, two)
+    assert predictor.labels == (1, 7)
+    seen = predictor.see(two[0].image)
+    assert sorted(seen) == [1, 7]
+    for label in (1, 7):
+        truth = two[0].shown.by_class == label
+        assert seen[label].inside[truth].mean() > seen[label].inside[~truth].mean()
+
+
+def test_same_seed_gives_the_same_map(segmenter):
+    image = discs(1, seed=3)[0].image
+    first, again, other = (
+        fitted(segmenter, discs(2), seed=s).see(image)[1].inside for s in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_as_a_method_every_piece_is_an_object(segmenter):
+    references = [Reference(p.name, p.image, (), p.shown.numbers) for p in discs(3)]
+    method = registry.make("instant", segmenter, None, references, seed=1)
+    assert isinstance(method, Instant)
+    [other] = discs(1, seed=7)
+    answer = method.propose((), other.image).answer
+    assert iou(answer.labels > 0, other.shown.numbers > 0) > 0.6
+    assert len(answer.objects) == answer.labels.max()
+
+
+def test_without_a_reference_it_says_so(segmenter):
+    with pytest.raises(PromptError, match="no reference"):
+        registry.make("instant", segmenter).propose((), picture((64, 64)))

@@ -1,0 +1,216 @@
+"""One image: by peaks, by a strategy, with refinements, or with what a finder saw."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_samic.core.settings import (
+    HeatMapSettings,
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+)
+from napari_samic.core.types import Candidates, Prompts, Proposal, Reference, Segmentation
+from napari_samic.models.finetune.network import Seen
+from napari_samic.pipeline.predictor import Look, Worker
+
+SHAPE = (60, 80)
+DISCS = ((20, 20, 10), (40, 60, 12))
+
+
+def truth(discs=DISCS, shape=SHAPE):
+    rows, columns = np.indices(shape)
+    out = np.zeros(shape, np.int32)
+    for k, (row, column, radius) in enumerate(discs, start=1):
+        out[np.hypot(rows - row, columns - column) <= radius] = k
+    return out
+
+
+class Discs:
+    """A segmenter that knows the discs: a good mask and a surer one of everything."""
+
+    name = "discs"
+
+    def __init__(self):
+        self.asked = []
+
+    def candidates(self, image, objects, *, multimask=True, logits=None):
+        given = logits or [None] * len(objects)
+        self.asked += list(zip(objects, given, strict=True))
+        return [self._one(p) for p in objects]
+
+    def _one(self, prompts):
+        labels = truth()
+        row, column = (
+            np.rint(prompts.points_rc[0]).astype(int) if len(prompts.points_rc) else (0, 0)
+        )
+        own = (labels == labels[row, column]) & (labels > 0)
+        masks = np.stack([own, np.ones(SHAPE, bool)])
+        small = np.where(masks[:, ::2, ::2], 4.0, -4.0).astype(np.float32)
+        pad = ((0, 0), (0, 10), (0, 0))
+        return Candidates(
+            masks, np.array([0.6, 0.8], np.float32), np.pad(small, pad, constant_values=-4)
+        )
+
+    def segment(self, image, objects, *, settings=None):
+        raise AssertionError("not asked this way")
+
+
+class Maps:
+    """A prompter whose map is the discs, and whose references are one image of them."""
+
+    peaks, heat = PeakSettings(), HeatMapSettings()
+    normalisation = None
+
+    def __init__(self):
+        points = [Prompts([(20, 20)], [True]), Prompts([(40, 60)], [True])]
+        image = np.zeros((*SHAPE, 3), np.uint8)
+        self.references = (Reference("r", image, tuple(points), truth()),)
+        self.shown = []
+
+    def maps_and_agreement(self, references, image):
+        return {1: (truth() > 0).astype(np.float32)}, {1: 0.7}
+
+    def maps(self, references, image):
+        self.shown.append(references)
+        return self.maps_and_agreement(references, image)[0]
+
+
+def worker(**options):
+    return Worker(Maps(), Discs(), SegmentSettings(), **options)
+
+
+def by_both(**options):
+    """The toy's surest mask is all of the image, so the map has a say."""
+    return worker(strategy=StrategySettings(choice="both"), **options)
+
+
+IMAGE = np.zeros((*SHAPE, 3), np.uint8)
+
+
+def seen():
+    labels = truth()
+    depth = np.zeros(SHAPE, np.float32)
+    for k, (row, column, radius) in enumerate(DISCS, start=1):
+        rows, columns = np.nonzero(labels == k)
+        depth[rows, columns] = 1 - np.hypot(rows - row, columns - column) / (radius + 1)
+    return Look(seen={1: Seen(np.where(labels > 0, 0.9, 0.05).astype(np.float32), depth)})
+
+
+@pytest.mark.parametrize("strategy", ["box", "mask", "kmedoids", "curriculum", "negatives"])
+def test_a_strategy_is_asked_and_the_map_may_choose(strategy):
+    work = worker(strategy=StrategySettings(strategy=strategy, choice="both"))
+    if strategy == "box":  # the toy looks at points only
+        work.segmenter._one = lambda p: Discs._one(
+            work.segmenter, Prompts([p.box_rc[:2] + 10], [True])
+        )
+    result = work.segment(IMAGE)
+    assert len(result.scores) == 2
+    np.testing.assert_array_equal(result.labels > 0, truth() > 0)
+    assert result.agreement == {1: 0.7}
+    assert any(p.box_rc is not None for p, _ in work.segmenter.asked) == (
+        strategy in ("box", "curriculum")
+    )
+
+
+def test_by_score_alone_the_surer_mask_of_everything_wins():
+    result = worker(strategy=StrategySettings(strategy="distance", choice="score")).segment(IMAGE)
+    assert (result.labels > 0).all()
+
+
+def test_a_finders_objects_are_asked_by_box_point_and_map():
+    work = by_both()
+    result = work.answer(IMAGE, seen())
+    np.testing.assert_array_equal(result.labels > 0, truth() > 0)
+    prompts, logits = work.segmenter.asked[-1]
+    assert prompts.box_rc is not None
+    assert logits is not None
+    assert logits.max() > 0 > logits.min()
+    assert result.agreement == {}
+    np.testing.assert_allclose(result.heat_map.values.max(), 0.9, atol=1e-6)
+
+
+def test_a_finder_has_its_objects_and_map():
+    assert len(by_both().answer(IMAGE, seen()).objects) == 2
+    assert worker().heat_map(seen(), IMAGE.shape).values[20, 20] > 0.8
+
+
+def test_refinements_are_done(monkeypatch):
+    real = Discs._one
+
+    def with_thread(self, prompts):
+        found = real(self, prompts)
+        found.masks[0, 30] = True  # a thread across the image
+        return found
+
+    monkeypatch.setattr(Discs, "_one", with_thread)
+    areas = []
+    for radius in (0, 2):
+        refine = RefineSettings(smooth_px=radius)
+        work = by_both(refine=refine)
+        areas.append((work.segment(IMAGE).labels[30] > 0).sum())
+    assert areas[0] == SHAPE[1]
+    assert areas[1] < 40
+
+
+def test_what_does_not_find_the_reference_back_is_dropped():
+    found = {}
+    for least in (0.5, 1.0):
+        refine = RefineSettings(min_consistency=least)
+        work = by_both(refine=refine)
+        work.prompter.maps = lambda references, image: {
+            1: 0.6 * (truth() == 1) + 0.4 * (truth() == 2)
+        }
+        found[least] = len(work.segment(IMAGE).scores)
+    assert found == {0.5: 2, 1.0: 0}
+
+
+def test_limits_of_the_references_hold():
+    work = worker(
+        strategy=StrategySettings(strategy="distance", choice="score"),
+        refine=RefineSettings(limits=True),
+    )
+    many = Reference("m", IMAGE, (), truth([(10 + 14 * i, 10, 4) for i in range(4)]))
+    work.prompter.references = (many,)
+    assert len(work.segment(IMAGE).scores) == 0  # the whole image is no such object
+
+
+def test_map_cut_decides_what_of_the_finders_map_is_an_object():
+    look = seen()
+    faint = np.where(truth() == 2, 0.3, look.seen[1].inside).astype(np.float32)
+    look = Look(seen={1: Seen(faint, look.seen[1].depth)})
+    work = by_both()
+    assert len(work.answer(IMAGE, look).scores) == 1
+    assert len(work.answer(IMAGE, look, SegmentSettings(map_cut=0.2, map_core=0.0)).scores) == 2
+    assert len(work.answer(IMAGE, look, peaks=PeakSettings(threshold=0.2)).scores) == 1
+
+
+def test_specks_of_the_finders_map_are_no_objects():
+    look = seen()
+    inside = look.seen[1].inside.copy()
+    inside[5, 70] = 0.9
+    speck = Look(seen={1: Seen(inside, look.seen[1].depth)})
+    work = by_both(finder=SimpleNamespace(side_px=80))
+    assert len(work.answer(IMAGE, speck).scores) == 2
+
+
+def test_finding_back_looks_at_the_clicks_of_one_class_only():
+    refine = RefineSettings(min_consistency=0.9)
+    work = by_both(refine=refine)
+    one, other = work.prompter.references[0].objects
+    two = Prompts(other.points_rc, other.is_foreground, label=2)
+    work.prompter.references = (Reference("r", IMAGE, (one, two), truth()),)
+    work.prompter.maps = lambda references, image: {1: (truth() == 1).astype(np.float32)}
+    assert len(work.segment(IMAGE).scores) == 2
+
+
+def test_masks_that_a_method_brings_are_joined_as_asked():
+    clicked = Prompts(np.array([[20.0, 20.0]]), np.array([True]), label=3)
+    brought = Segmentation(truth(), np.array([0.9, 0.3]), (clicked, clicked))
+    look = Look(proposal=Proposal(brought.objects, answer=brought))
+    image = np.zeros((*SHAPE, 3), np.uint8)
+    found = worker().answer(image, look, SegmentSettings(instances=False, min_score=0.5))
+    np.testing.assert_array_equal(found.labels, np.where(truth() == 1, 3, 0))
+    assert len(found.scores) == 1
