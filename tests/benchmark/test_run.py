@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from toys import scene, write_image, write_scenes
 
-from napari_samic import pipeline
 from napari_samic.benchmark import learners
 from napari_samic.benchmark.datasets import DataSet, Item
 from napari_samic.benchmark.methods import WAYS
 from napari_samic.benchmark.report import read_results
+from napari_samic.benchmark.run import benchmark
 from napari_samic.core.errors import InputError, OutputError, SettingsError
 from napari_samic.core.settings import (
     AdaptSettings,
@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 def compare(folder, out, toy, **options):
     chosen = {"ways": ("samic", "samic-first"), "shots": (2,), "share": 0.4, "training": QUICK}
-    job = pipeline.benchmark(
+    job = benchmark(
         "folder", data=folder, out=out, model=toy, device="cpu", adapt=OFF, **{**chosen, **options}
     )
     return run(job)
@@ -164,7 +164,7 @@ def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, t
     for other, text in ((same, "be called folder, too"), (folder, "the set itself")):
         with pytest.raises(InputError, match=text):
             compare(folder, tmp_path / "out", toy, elsewhere=other)
-    job = pipeline.benchmark(
+    job = benchmark(
         "fss-1000", data=layouts.fss(tmp_path / "fss"), out=tmp_path / "out", ways=("samic",),
         elsewhere=same, model=toy, device="cpu",
     )  # fmt: skip
@@ -182,7 +182,7 @@ def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "maps_and_agreement", lambda *a: ({}, {}))
     monkeypatch.setattr(
-        pipeline.benchmark.__globals__["contestants"], "_samic", _only(propose), raising=True
+        benchmark.__globals__["contestants"], "_samic", _only(propose), raising=True
     )
     compare(folder, tmp_path / "out", toy, ways=("samic",))
     good = [r.iou for r in read_results(tmp_path / "out" / "images.csv")]
@@ -230,7 +230,7 @@ def test_what_can_not_be_is_refused_before_anything_is_written(
 
 
 def test_an_image_that_is_asked_for_again_is_another_result(folder, tmp_path, toy, monkeypatch):
-    room = pipeline.benchmark.__globals__
+    room = benchmark.__globals__
     real = room["datasets"].episodes
 
     def twice(*args, **options):
@@ -292,7 +292,7 @@ def test_ways_without_a_learner_have_no_costs(folder, tmp_path, toy):
 def test_costs_are_measured_anew_where_all_cells_are_done(folder, tmp_path, toy, monkeypatch):
     out = tmp_path / "out"
     compare(folder, out, toy, ways=("samic-first",), targets=1)
-    room = pipeline.benchmark.__globals__["costs"]
+    room = benchmark.__globals__["costs"]
     monkeypatch.setattr(room, "_milliseconds", lambda *args: 5.0)
     outcome = compare(folder, out, toy, ways=("samic-first",), targets=1)
     assert outcome.skipped == ("folder-2-0-samic-first",)
@@ -329,7 +329,7 @@ def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):
             mask = (labels > 0) * np.uint8(255)
             write_image(tmp_path / "data" / "images" / f"{name}_{i:05}.jpg", image)
             write_image(tmp_path / "data" / "masks" / f"{name}_{i:05}.png", mask)
-    job = pipeline.benchmark(
+    job = benchmark(
         "davis-flat", data=tmp_path / "data", out=tmp_path / "out", shots=(1, 5),
         ways=("samic-first", "samic-previous", "follow"), targets=2, model=toy, device="cpu",
         training=QUICK, adapt=OFF,
@@ -374,7 +374,7 @@ def test_objects_of_a_video_are_told_apart_by_their_numbers(
         return answer
 
     monkeypatch.setattr(learners, "learn", learn)
-    job = pipeline.benchmark(
+    job = benchmark(
         "davis-flat", data=tmp_path / "data", out=tmp_path / "out", ways=("samic-first",),
         model=toy, device="cpu", training=QUICK, adapt=OFF,
     )  # fmt: skip
@@ -397,7 +397,7 @@ def test_networks_learn_from_the_classes_of_the_training_part_and_references_onl
         return (yield from real(self, references, settings, watch))
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "fit", fit)
-    job = pipeline.benchmark(
+    job = benchmark(
         "fss-1000", data=root, out=tmp_path / "out", ways=("paper+level", "samic-first"),
         shots=(1,), share=0.5, model=toy, device="cpu", training=QUICK, adapt=OFF,
     )  # fmt: skip
@@ -445,7 +445,7 @@ def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
     items.append(Item("v", "a", None, None, split="val"))
     folds = {0: ("a",), 1: ("b",)}
     found = DataSet("set", tuple(items), "by_class", folds)
-    lessons = pipeline.benchmark.__globals__["_lessons"]
+    lessons = benchmark.__globals__["_lessons"]
     with pytest.raises(InputError, match=f"set, fold {fold}: no class with two images among 1"):
         lessons(found, 0, 0.99)
 
@@ -500,7 +500,7 @@ def fss(tmp_path, toy):
     root = layouts.fss(tmp_path / "fss", ("axe",), 4)
 
     def ask(ways=("prototypes",)):
-        job = pipeline.benchmark(
+        job = benchmark(
             "fss-1000", data=root, out=tmp_path / "out", ways=ways, shots=(1,), model=toy,
             device="cpu", training=QUICK, adapt=OFF,
         )  # fmt: skip
@@ -547,7 +547,7 @@ def test_an_object_in_two_parts_is_one_where_the_set_says_so(tmp_path, toy, monk
         return lambda image: Segmentation(truth, np.array([0.9]), (), None)
 
     monkeypatch.setattr(learners, "learn", learn)
-    job = pipeline.benchmark(
+    job = benchmark(
         "coco-20i", data=root, out=tmp_path / "out", ways=("prototypes",), shots=(1,), targets=1,
         model=toy, device="cpu",
     )  # fmt: skip

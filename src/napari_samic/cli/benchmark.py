@@ -63,9 +63,9 @@ def benchmark(
     adapt: AdaptSettings,
 ) -> None:
     """Compare ways of segmenting on a public data set, over the same images and seeds."""
-    from napari_samic import pipeline
+    from napari_samic.benchmark.run import benchmark as job_of
 
-    job = pipeline.benchmark(
+    job = job_of(
         name, data=data, out=out, ways=ways.split(","), shots=_numbers(shots, "--shots"),
         seeds=_numbers(seeds, "--seeds"), targets=targets, split=split, share=share,
         without=_names(without), elsewhere=elsewhere, baseline=baseline, model=model,

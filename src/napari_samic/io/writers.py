@@ -1,7 +1,7 @@
 """Results to files: label TIFF, stacks, heat maps, tables, JSON, pictures.
 
-Every file is complete or not there (see `atomic.py`); what goes wrong is an OutputError in one
-line. Pictures are drawn in `pictures.py` and can be had from here. Knows no model and no napari.
+Every file is complete or not there (see `io/files`); what goes wrong is an OutputError in one line.
+Knows no model and no napari.
 """
 
 from __future__ import annotations
@@ -21,14 +21,11 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import checked_labels
 from napari_samic.core.types import HeatMap, Image
-from napari_samic.export.overlays import contact_sheet, overlay
 from napari_samic.io.files import atomic_file, kept_file
 from napari_samic.io.text_files import writable
 
 __all__ = [
     "StackWriter",
-    "contact_sheet",
-    "overlay",
     "write_csv",
     "write_heat_map",
     "write_json",

@@ -3,7 +3,6 @@
 The shell loops over them with a bar, the window relays them in a worker, a script calls `run(job)`.
 """
 
-from napari_samic.benchmark.run import benchmark
 from napari_samic.pipeline.accept import accept
 from napari_samic.pipeline.annotate import annotate
 from napari_samic.pipeline.common import Outcome
@@ -17,7 +16,6 @@ __all__ = [
     "Outcome",
     "accept",
     "annotate",
-    "benchmark",
     "demo",
     "evaluate",
     "export",

@@ -23,10 +23,9 @@ from napari_samic.gui.canvas.owned_layers import (
 )
 from napari_samic.gui.canvas.style import POSITIVE
 from napari_samic.gui.data.layer_pixels import Pixels
-from napari_samic.gui.session.jobs import Hint
 from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Box, Point
+from napari_samic.gui.state.objects import Box, Hint, Point
 
 
 class Stage(OwnedLayers):

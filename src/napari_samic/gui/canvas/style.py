@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.gui.session.jobs import Hint
 from napari_samic.gui.state.classes import Classes
-from napari_samic.gui.state.objects import Box
+from napari_samic.gui.state.objects import Box, Hint
 
 POSITIVE, NEGATIVE = "#2ee66b", "#ff4060"
 _HUGE = 4 * 2**30

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_samic.core.errors import InputError, OutputError, SamicError
-from napari_samic.core.types import Job, run
+from napari_samic.core.types import Job, Step, run
 from napari_samic.gui.data import prompts_io, recovery
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Runner
-from napari_samic.gui.session import jobs
 from napari_samic.gui.state.annotator import Annotator
-from napari_samic.io.prompts import PromptFile
+from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
 
 KEY = "annotate"
 
@@ -122,7 +124,7 @@ class Keeper:
         def read(data: PromptFile) -> None:
             self._begin_anew(project, data)
 
-        self.runner.start(jobs.read_prompts(project.prompts_file), Calls(on_done=read))
+        self.runner.start(read_prompts(project.prompts_file), Calls(on_done=read))
 
     def _begin_anew(self, project: Project, data: PromptFile | None = None) -> None:
         self.project = None  # what is taken back belongs to no project before it is complete
@@ -150,7 +152,7 @@ class Keeper:
         files, labels = prompts_io.to_files(self.state), prompts_io.to_labels(self.state)
         if not files:
             raise InputError("nothing is annotated yet. Click on an object first.")
-        job = jobs.export(folder, files, labels)
+        job = export_all(folder, files, labels)
         self.runner.start(job, Calls(on_done=self._saved), title="SAMIC: saving")
 
     def _saved(self, paths: list[Path]) -> None:
@@ -176,7 +178,7 @@ class Keeper:
             self._say(f"Loaded the prompts of {count} image{'s' * (count != 1)}.")
             after()
 
-        self.runner.start(jobs.read_prompts(path), Calls(on_done=read))
+        self.runner.start(read_prompts(path), Calls(on_done=read))
 
     def close(self) -> None:
         """The session ends: what is not saved goes into the project, or is offered again."""
@@ -193,9 +195,9 @@ class Keeper:
         """Writes everything as it is now."""
         data = prompts_io.to_file(self.state, all_items=True)
         if self.project is None:
-            return jobs.write_prompts(self.recovery, data)
+            return write_prompts(self.recovery, data)
         remember(self.state, self.project.notes)
-        return jobs.write_project(self.project, data)
+        return write_project(self.project, data)
 
 
 # --- notes of a project
@@ -238,3 +240,52 @@ def model_of(notes: Mapping[str, Any]) -> str:
     own = notes.get(KEY)
     found = own.get("model") if isinstance(own, dict) else None
     return found if isinstance(found, str) else ""
+
+
+def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
+    """Save prompts over our own earlier ones."""
+    yield Step(0, 1, path.name)
+    save_prompts(path, data, overwrite=True)
+    return path
+
+
+def write_project(project: Project, data: PromptFile) -> Job[Path]:
+    """Save the prompts and notes of a project over its earlier ones."""
+    snapshot = project.snapshot()
+    yield Step(0, 1, project.folder.name)
+    save_prompts(project.prompts_file, data, overwrite=True)
+    project.write(snapshot)
+    return project.prompts_file
+
+
+def read_prompts(path: Path) -> Job[PromptFile]:
+    """Load prompts."""
+    yield Step(0, 1, path.name)
+    return load_prompts(path)
+
+
+def export_all(
+    folder: Path, files: dict[str, PromptFile], labels: dict[str, NDArray[np.int32]]
+) -> Job[list[Path]]:
+    """Save prompt files and label images in a folder; nothing that is there is replaced.
+
+    Raises
+    ------
+    OutputError
+        One of the names is taken (then nothing is written), or the disk refuses.
+    """
+    from napari_samic.io import files as io_files
+    from napari_samic.io.writers import write_labels
+
+    prompts = {folder / f"{name}.json": data for name, data in files.items()}
+    images = {folder / f"{name}.tif": values for name, values in labels.items()}
+    for path in [*prompts, *images]:
+        io_files.check_free(path, overwrite=False)
+    total = len(prompts) + len(images)
+    for done, (path, data) in enumerate(prompts.items()):
+        yield Step(done, total, path.name)
+        save_prompts(path, data)
+    for done, (path, values) in enumerate(images.items(), start=len(prompts)):
+        yield Step(done, total, path.name)
+        write_labels(path, values)
+    return [*prompts, *images]

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.label_objects import About, cutouts
 from napari_samic.core.types import Prompts
-from napari_samic.gui.review.result import Sheet, with_points
 from napari_samic.gui.state.annotator import Annotator
 from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Answer, Box, Cutout, Effort, Item, Point
+from napari_samic.gui.state.objects import Box, Effort, Item, Point
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 
 
@@ -124,37 +122,3 @@ def _item(number: int, prompts: Prompts) -> Item:
     points: tuple[Point, ...] = tuple((row, column, sign) for (row, column), sign in pairs)
     box: Box | None = None if prompts.box_rc is None else tuple(prompts.box_rc.tolist())
     return Item(number, prompts.label, points, box)
-
-
-def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
-    """Make a reviewed result a reference: its points and its masks; undo brings back what was.
-
-    Objects without a point get one in their middle. The masks count as the model's answers, so
-    that what was painted stays.
-
-    Raises
-    ------
-    InputError
-        The image is known in another size.
-    """
-    full = with_points(sheet)
-    shape = (sheet.labels.shape[0], sheet.labels.shape[1])
-    page = state.pages.get(sheet.name) or Page(sheet.name, shape, file)
-    if page.shape != shape:
-        raise InputError(f"{sheet.name}: {page.shape} pixels here, its labels have {shape}.")
-    state.pages[sheet.name] = page
-    items = [
-        _reviewed(full, Cutout(shape, cut.corner_rc, cut.inside), cut.value, number, state.model)
-        for number, cut in enumerate(cutouts(sheet.labels), start=page.next_number)
-    ]
-    state.classes.take({}, {item.label for item in items})
-    page.commit(items, items[0].number if items else page.next_number)
-    page.is_reference = True
-    state.refresh()
-    state.events.prompts.emit()
-
-
-def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -> Item:
-    about = sheet.about.get(value, About())
-    answer = Answer((mask,), (about.score or 1.0,), model)
-    return Item(number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer)

@@ -17,12 +17,12 @@ from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError
 from napari_samic.evaluation.quality import Doubt
-from napari_samic.gui.data import prompts_io, trusted_files
+from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import jobs, scan
 from napari_samic.gui.review.editor import Reviser
 from napari_samic.gui.review.jobs import Read
-from napari_samic.gui.review.result import Sheet
+from napari_samic.gui.review.result import Sheet, take_sheet
 from napari_samic.gui.review.scan import Looked
 from napari_samic.gui.review.verdicts import KEY, Edit, Opinion, from_notes, to_notes
 from napari_samic.gui.runner.jobs import Calls, Handle
@@ -364,7 +364,7 @@ class Reviewer:
         sheet, one = self.reviser.sheet, self._result(self.current)
         if sheet is None or one is None or not sheet.values or not sheet.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
-        prompts_io.take_sheet(self.bench.desk.state, sheet, one.image_file)
+        take_sheet(self.bench.desk.state, sheet, one.image_file)
         self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
 
     def score_against(self, truths: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,7 @@ from numpy.typing import NDArray
 
 from napari_samic.core.types import Image, Job, Prompts, Segmenter, Step
 from napari_samic.gui.data.layer_pixels import Pixels
-from napari_samic.gui.data.project import Project
-from napari_samic.gui.state.objects import Answer, Cutout
-from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
+from napari_samic.gui.state.objects import Answer, Cutout, Hint
 
 
 def open_model(name: str) -> Job[Segmenter]:
@@ -85,14 +82,6 @@ def answer(
 
 
 @dataclass(frozen=True, eq=False)
-class Hint:
-    """The overlay, (H, W, 3) uint8, and where a next click would tell most."""
-
-    picture: NDArray[np.uint8]
-    point_rc: tuple[float, float] | None
-
-
-@dataclass(frozen=True, eq=False)
 class Doubt:
     """What is known of the current object, and where the others are."""
 
@@ -134,52 +123,3 @@ def _shrunk(mask: Cutout, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         for n, m in zip(full.shape, shape, strict=True)
     )
     return np.asarray(full[rows][:, columns], bool)
-
-
-def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
-    """Save prompts over our own earlier ones."""
-    yield Step(0, 1, path.name)
-    save_prompts(path, data, overwrite=True)
-    return path
-
-
-def write_project(project: Project, data: PromptFile) -> Job[Path]:
-    """Save the prompts and notes of a project over its earlier ones."""
-    snapshot = project.snapshot()
-    yield Step(0, 1, project.folder.name)
-    save_prompts(project.prompts_file, data, overwrite=True)
-    project.write(snapshot)
-    return project.prompts_file
-
-
-def read_prompts(path: Path) -> Job[PromptFile]:
-    """Load prompts."""
-    yield Step(0, 1, path.name)
-    return load_prompts(path)
-
-
-def export(
-    folder: Path, files: dict[str, PromptFile], labels: dict[str, NDArray[np.int32]]
-) -> Job[list[Path]]:
-    """Save prompt files and label images in a folder; nothing that is there is replaced.
-
-    Raises
-    ------
-    OutputError
-        One of the names is taken (then nothing is written), or the disk refuses.
-    """
-    from napari_samic.io import files as io_files
-    from napari_samic.io.writers import write_labels
-
-    prompts = {folder / f"{name}.json": data for name, data in files.items()}
-    images = {folder / f"{name}.tif": values for name, values in labels.items()}
-    for path in [*prompts, *images]:
-        io_files.check_free(path, overwrite=False)
-    total = len(prompts) + len(images)
-    for done, (path, data) in enumerate(prompts.items()):
-        yield Step(done, total, path.name)
-        save_prompts(path, data)
-    for done, (path, values) in enumerate(images.items(), start=len(prompts)):
-        yield Step(done, total, path.name)
-        write_labels(path, values)
-    return [*prompts, *images]

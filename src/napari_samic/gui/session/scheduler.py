@@ -15,10 +15,10 @@ from napari_samic.gui.data.autosave import Keeper
 from napari_samic.gui.data.layer_pixels import Pixels
 from napari_samic.gui.runner.jobs import Calls, Handle, Runner
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.jobs import AnswerStep, Hint, Seen, SeenStep
+from napari_samic.gui.session.jobs import AnswerStep, Seen, SeenStep
 from napari_samic.gui.state.annotator import Annotator
 from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Answer
+from napari_samic.gui.state.objects import Answer, Hint
 from napari_samic.gui.state.requests import Question
 
 

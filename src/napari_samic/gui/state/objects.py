@@ -180,3 +180,11 @@ class Effort:
     def plus(self, clicks: int, seconds: float) -> Effort:
         """With more of both."""
         return Effort(self.clicks + clicks, self.seconds + seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Hint:
+    """The overlay, (H, W, 3) uint8, and where a next click would tell most."""
+
+    picture: NDArray[np.uint8]
+    point_rc: tuple[float, float] | None
