@@ -184,9 +184,10 @@ def recipes(rng: random.Random, folder: Path) -> None:
 
 def weights(rng: random.Random, folder: Path) -> None:
     """Read a file of weights, of a prompter, of a stopped training."""
+    from napari_samic.models.finetune import checkpointing
     from napari_samic.models.hub import checkpoints
     from napari_samic.models.sam import segmenter
-    from napari_samic.models.samic import checkpointing, serialization
+    from napari_samic.models.samic import serialization
 
     path = folder / rng.choice(("p.pt", "p.pth", "p.safetensors"))
     content = _prompter()

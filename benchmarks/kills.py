@@ -32,7 +32,7 @@ from napari_samic.core.settings import AdaptSettings, ExportSettings, TrainSetti
 from napari_samic.core.types import run
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
-from napari_samic.models.samic import checkpointing
+from napari_samic.models.finetune import checkpointing
 
 SIDE_PX = 128
 TIMES = {"seconds", "duration", "time"}

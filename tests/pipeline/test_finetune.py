@@ -20,8 +20,8 @@ from napari_samic.core.settings import (
 )
 from napari_samic.core.types import Reference, run
 from napari_samic.evaluation.metrics import iou
-from napari_samic.models.finetune import dataset, encoder, mask_decoder
-from napari_samic.models.samic import checkpointing, serialization
+from napari_samic.models.finetune import checkpointing, dataset, encoder, mask_decoder
+from napari_samic.models.samic import serialization
 from napari_samic.pipeline.segment import open_worker
 
 ROOM = import_module("napari_samic.pipeline.train")

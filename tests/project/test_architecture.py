@@ -14,7 +14,11 @@ WINDOW = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "P
 
 
 def test_imports_keep_the_contracts() -> None:
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command as run; run()",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -25,8 +25,8 @@ from torchvision.transforms import Normalize
 
 from napari_samic.core.errors import ModelError, TrainingError
 from napari_samic.core.types import Image, Job, Proposal, Reference, Segmenter, Step
+from napari_samic.models.encoders.pyramid_encoder import half, has_fast_half
 from napari_samic.models.features import timm_weights
-from napari_samic.models.features.encoder import half, has_fast_half
 from napari_samic.models.features.reference_masks import Shown, classes_of, mask_of
 from napari_samic.models.finetune import dataset
 from napari_samic.models.finetune.dataset import Album, Page

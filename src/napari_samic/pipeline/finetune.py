@@ -16,9 +16,9 @@ from napari_samic.core.types import Image, Job, Reference, Segmentation, Step
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features import reference_masks
 from napari_samic.models.finetune import encoder, mask_decoder
+from napari_samic.models.finetune.checkpointing import Checkpoint
 from napari_samic.models.finetune.dataset import Page
 from napari_samic.models.finetune.network import Finder
-from napari_samic.models.samic.checkpointing import Checkpoint
 from napari_samic.models.samic.episodes import labels_of, split
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.pipeline.predictor import Worker

@@ -28,9 +28,9 @@ from napari_samic.io.normalize import Normalisation, read_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
+from napari_samic.models.finetune.checkpointing import Checkpoint, Watch, key_of
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import pretrained, serialization
-from napari_samic.models.samic.checkpointing import Checkpoint, Watch, key_of
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator

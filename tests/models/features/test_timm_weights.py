@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from napari_samic.core.errors import FormatError, ModelError, WeightsError
+from napari_samic.models.encoders.pyramid_encoder import folded
 from napari_samic.models.features import timm_weights
-from napari_samic.models.features.encoder import folded
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.tiny import model
 

@@ -11,7 +11,7 @@ from torch import nn
 from toy_sam import picture, random_sam
 
 from napari_samic.core.errors import FormatError, PromptError, WeightsError
-from napari_samic.models.features.encoder import has_fast_half
+from napari_samic.models.encoders.pyramid_encoder import has_fast_half
 from napari_samic.models.finetune import network as finetune_network
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.sam.segmenter import SamSegmenter

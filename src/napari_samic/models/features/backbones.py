@@ -16,9 +16,9 @@ from torch import Tensor
 from napari_samic.core.errors import ModelError
 from napari_samic.core.types import Image
 from napari_samic.io.cache import ArrayCache
+from napari_samic.models.encoders.pyramid_encoder import folded
+from napari_samic.models.encoders.timm_encoder import STRIDES
 from napari_samic.models.features import timm_weights
-from napari_samic.models.features.encoder import folded
-from napari_samic.models.features.timm_encoder import STRIDES
 from napari_samic.models.hub.devices import pick
 from napari_samic.models.sam.encoding import check_image
 

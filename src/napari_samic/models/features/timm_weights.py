@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from napari_samic.core.errors import FormatError, ModelError, SamicError, WeightsError
 from napari_samic.io.text_files import read_json
-from napari_samic.models.features.encoder import PyramidEncoder
-from napari_samic.models.features.timm_encoder import TimmEncoder
+from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder
+from napari_samic.models.encoders.timm_encoder import TimmEncoder
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.hub.checkpoints import State
 from napari_samic.models.tiny import model

@@ -26,11 +26,11 @@ from napari_samic.core.types import Image, Job, Step, duration
 from napari_samic.models import losses
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import network, semi_supervised
+from napari_samic.models.finetune.checkpointing import GROWING, Checkpoint
 from napari_samic.models.finetune.dataset import Album, Page, side_for
 from napari_samic.models.finetune.network import Finder, ObjectNet
 from napari_samic.models.finetune.semi_supervised import Others
 from napari_samic.models.finetune.trainer import Trainer
-from napari_samic.models.samic.checkpointing import GROWING, Checkpoint
 
 LOST = 0.1
 """Where a reference has more of its objects' area than this in the frame around its field of view,

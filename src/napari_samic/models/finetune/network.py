@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import FormatError, ModelError
 from napari_samic.core.types import FloatArray, Image
+from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, folded, half, has_fast_half
 from napari_samic.models.features import timm_weights
-from napari_samic.models.features.encoder import PyramidEncoder, folded, half, has_fast_half
 from napari_samic.models.finetune.field_of_view import field_of
 from napari_samic.models.hub import checkpoints
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import FloatArray, Image
-from napari_samic.models.features.timm_encoder import run, spread_blocks
+from napari_samic.models.encoders.timm_encoder import run, spread_blocks
 
 VERSION = "sam-1"
 """Of resize, padding and taps; part of the cache key."""

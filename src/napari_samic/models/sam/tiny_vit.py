@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_samic.models.features import timm_encoder
+from napari_samic.models.encoders import timm_encoder
 from napari_samic.models.hub.checkpoints import State
 
 NAME = "tiny_vit_5m_224"

@@ -29,10 +29,10 @@ from napari_samic.core.settings import (
 )
 from napari_samic.core.types import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
 from napari_samic.models.features.backbones import Backbone, Levels
+from napari_samic.models.finetune.checkpointing import Watch
 from napari_samic.models.finetune.encoder import Grown
 from napari_samic.models.finetune.network import Finder
 from napari_samic.models.samic import aggregation, trainer
-from napari_samic.models.samic.checkpointing import Watch
 from napari_samic.models.samic.episodes import labels_of
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner

@@ -26,8 +26,8 @@ from napari_samic.core.settings import HeatMapSettings, TrainSettings
 from napari_samic.core.types import Image, Job, Reference, Step
 from napari_samic.models import losses
 from napari_samic.models.features.backbones import Levels
+from napari_samic.models.finetune.checkpointing import LEARNING, Best, Watch, key_of
 from napari_samic.models.finetune.trainer import Trainer
-from napari_samic.models.samic.checkpointing import LEARNING, Best, Watch, key_of
 from napari_samic.models.samic.episodes import (
     Looks,
     Store,

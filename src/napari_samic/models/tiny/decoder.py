@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.core.errors import PromptError
-from napari_samic.models.features.encoder import half
+from napari_samic.models.encoders.pyramid_encoder import half
 
 STRIDE = 4
 PROMPT_MAPS = 10

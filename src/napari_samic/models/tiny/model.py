@@ -18,7 +18,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from napari_samic.core.errors import FormatError, ModelError
-from napari_samic.models.features.encoder import PyramidEncoder, folded, has_fast_half
+from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, folded, has_fast_half
 from napari_samic.models.hub import checkpoints
 from napari_samic.models.tiny.decoder import PROMPT_MAPS, STRIDE, TinyMaskDecoder, TinyPromptEncoder
 

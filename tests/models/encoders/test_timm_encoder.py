@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_samic.core.errors import ModelError
-from napari_samic.models.features import timm_encoder
-from napari_samic.models.features.timm_encoder import PointwiseConv2d, TimmEncoder
+from napari_samic.models.encoders import timm_encoder
+from napari_samic.models.encoders.timm_encoder import PointwiseConv2d, TimmEncoder
 
 PYRAMIDS = ["test_efficientnet", "test_resnet", "test_convnext"]
 SIZE = (64, 96)

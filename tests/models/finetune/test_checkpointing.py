@@ -9,8 +9,8 @@ from toy_backbone import prompter, quick, references
 
 from napari_samic.core.errors import FormatError, OutputError, TrainingError
 from napari_samic.core.types import Prompts, run
+from napari_samic.models.finetune.checkpointing import LEARNING, Checkpoint, Watch
 from napari_samic.models.samic import trainer
-from napari_samic.models.samic.checkpointing import LEARNING, Checkpoint, Watch
 
 
 def weights(made):
@@ -137,7 +137,9 @@ def test_held_out_score_is_told_and_changes_nothing():
 
 def test_held_out_score_takes_at_most_a_fifth_of_the_time(monkeypatch):
     clock, scored = [0.0], []
-    monkeypatch.setattr("napari_samic.models.samic.checkpointing.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "napari_samic.models.finetune.checkpointing.time.monotonic", lambda: clock[0]
+    )
     watch = Watch(scores=True)
 
     def score():

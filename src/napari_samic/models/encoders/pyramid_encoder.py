@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from napari_samic.models.features.timm_encoder import PointwiseConv2d, TimmEncoder
+from napari_samic.models.encoders.timm_encoder import PointwiseConv2d, TimmEncoder
 
 
 class TopDownNeck(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_samic.models.features.encoder import PyramidEncoder, TopDownNeck, folded
+from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, TopDownNeck, folded
 
 WIDTHS = (8, 12, 16, 24)
 NAMES = ["test_efficientnet", "test_resnet", "test_vit"]

@@ -1,0 +1,1 @@
+"""Any timm network as an encoder, and a top-down neck over it."""
