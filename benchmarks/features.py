@@ -27,7 +27,7 @@ from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_mask
 from napari_samic.io.normalize import fit_normalisation, read_rgb
 from napari_samic.models.features.backbones import SegmenterBackbone
-from napari_samic.models.features.patches import Look, centre_of, upsampled
+from napari_samic.models.features.patches import PatchFeatures, centre_of, upsampled
 from napari_samic.models.prompters.random_forest import per_class, sampled
 from napari_samic.models.sam.segmenter import build
 
@@ -67,17 +67,17 @@ class Pool:
         return Picture(plane.label, image, mask)
 
 
-def look_at(backbone: Any, picture: Picture) -> Look:
+def look_at(backbone: Any, picture: Picture) -> PatchFeatures:
     """The picture on the backbone's grids, its objects as one class."""
-    return Look(backbone, picture.image, np.asarray(picture.truth, np.int32))
+    return PatchFeatures(backbone, picture.image, np.asarray(picture.truth, np.int32))
 
 
-def truth_of(look: Look) -> Any:
+def truth_of(look: PatchFeatures) -> Any:
     """Cells of the finest grid that are mostly object, (r, c) bool."""
     return look.cropped(look.cover()[0] > 0.5).numpy()
 
 
-def prototypes(look: Look, centre: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def prototypes(look: PatchFeatures, centre: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Of object and background, (C,) of length 1 a level; cells count by their share of each."""
     both: tuple[list[Tensor], list[Tensor]] = ([], [])
     for x, cover, (rows, columns) in zip(look.unit(centre), look.cover(), look.valid, strict=True):
@@ -87,7 +87,9 @@ def prototypes(look: Look, centre: Sequence[Tensor]) -> tuple[list[Tensor], list
     return both
 
 
-def cosines(look: Look, wanted: Sequence[Tensor], centre: Sequence[Tensor]) -> list[Tensor]:
+def cosines(
+    look: PatchFeatures, wanted: Sequence[Tensor], centre: Sequence[Tensor]
+) -> list[Tensor]:
     """Likeness of every cell to a level's prototype, each (h, w) of the finest grid."""
     grid = look.last[0].shape[-2:]
     maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(centre), strict=True)]

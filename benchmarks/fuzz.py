@@ -132,12 +132,12 @@ def our_json(rng: random.Random, folder: Path) -> None:
     """Read a prompt file, a review, a project's notes."""
     from napari_samic.gui.data import autosave, prompts_io
     from napari_samic.gui.data.project import Project
-    from napari_samic.gui.state.annotator import Annotator
+    from napari_samic.gui.state.annotator import AnnotationModel
     from napari_samic.io.prompts import load_prompts
     from napari_samic.io.reviews import load_review
 
     kind = rng.choice(("prompts", "review", "project"))
-    path, state = folder / f"{kind}.json", Annotator(lambda _: None)
+    path, state = folder / f"{kind}.json", AnnotationModel(lambda _: None)
     path.write_bytes(_text(rng, json.dumps(often(rng, _trees()[kind]))))
     with _answered():
         if kind == "prompts":
@@ -156,7 +156,7 @@ def _steps_notes(project: Any) -> None:
     from napari_samic.gui.data.result_files import LabelFiles
     from napari_samic.gui.review import verdicts
     from napari_samic.gui.train import jobs
-    from napari_samic.gui.train.progress import Curves
+    from napari_samic.gui.train.progress import TrainingHistory
 
     notes = project.notes
     review = notes.get("review")
@@ -165,21 +165,21 @@ def _steps_notes(project: Any) -> None:
     train = notes.get("train")
     train = train if isinstance(train, dict) else {}
     jobs.recalled(train.get("settings"))
-    Curves.from_dict(train.get("curves"))
-    jobs.Verdict.from_dict(train.get("verdict"))
+    TrainingHistory.from_dict(train.get("curves"))
+    jobs.PrompterComparison.from_dict(train.get("verdict"))
 
 
 def recipes(rng: random.Random, folder: Path) -> None:
     """Read a recipe and say what a replay would do."""
     from napari_samic import recipes
-    from napari_samic.core.types import run
+    from napari_samic.core.types import run_job
 
     path = folder / "r.yaml"
     tree = often(rng, _trees()["recipe"])
     text = yaml.safe_dump(tree, sort_keys=False) if rng.random() < 0.8 else _recipe_text()
     path.write_bytes(_text(rng, text))
     with _answered():
-        run(recipes.replay(path, dry_run=True))
+        run_job(recipes.replay(path, dry_run=True))
 
 
 def weights(rng: random.Random, folder: Path) -> None:

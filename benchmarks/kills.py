@@ -29,7 +29,7 @@ import torch
 
 from napari_samic import pipeline, recipes
 from napari_samic.core.settings import AdaptSettings, ExportSettings, TrainSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
 from napari_samic.models.finetune import checkpointing
@@ -72,7 +72,7 @@ def data(folder: Path) -> None:
     recorded = folder / "recorded"
     annotate(folder, recorded / "a", record=folder / "recipe.yaml")
     segment(folder, recorded / "s", record=folder / "recipe.yaml")
-    run(recipes.recorded(pipeline.export, folder / "recipe.yaml")(
+    run_job(recipes.recorded(pipeline.export, folder / "recipe.yaml")(
         recorded / "s", out=recorded / "x", settings=EVERYTHING,
     ))  # fmt: skip
 
@@ -80,19 +80,21 @@ def data(folder: Path) -> None:
 def annotate(folder: Path, out: Path, **more: Any) -> object:
     images = [folder / "images" / f"c{i}.tif" for i in range(9)]
     masks = folder / "masks"
-    return run(pipeline.annotate(images, masks=masks, simulate=True, out=out, device="cpu", **more))
+    return run_job(
+        pipeline.annotate(images, masks=masks, simulate=True, out=out, device="cpu", **more)
+    )
 
 
 def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> object:
     images = [folder / "images" / f"c{i}.tif" for i in range(4)]
     settings = TrainSettings(epochs=epochs, views=1)
-    return run(pipeline.train(images, masks=folder / "masks", out=out, device="cpu",
+    return run_job(pipeline.train(images, masks=folder / "masks", out=out, device="cpu",
                               settings=settings, adapt=adapt))  # fmt: skip
 
 
 def segment(folder: Path, out: Path, **more: Any) -> object:
     images, prompter = folder / "images", folder / "p.pt"
-    return run(pipeline.segment(images, prompter=prompter, out=out, device="cpu", **more))
+    return run_job(pipeline.segment(images, prompter=prompter, out=out, device="cpu", **more))
 
 
 def commands(folder: Path) -> dict[str, Command]:
@@ -102,9 +104,11 @@ def commands(folder: Path) -> dict[str, Command]:
         "segment": lambda out: segment(folder, out),
         "annotate": lambda out: annotate(folder, out),
         "train": lambda out: train(folder, out / "p.pt", growing),
-        "export": lambda out: run(pipeline.export(results, out=out, settings=EVERYTHING)),
-        "accept": lambda out: run(pipeline.accept(results, review=folder / "review.json", out=out)),
-        "run": lambda out: run(recipes.replay(folder / "recipe.yaml", out=out)),
+        "export": lambda out: run_job(pipeline.export(results, out=out, settings=EVERYTHING)),
+        "accept": lambda out: run_job(
+            pipeline.accept(results, review=folder / "review.json", out=out)
+        ),
+        "run": lambda out: run_job(recipes.replay(folder / "recipe.yaml", out=out)),
     }
 
 

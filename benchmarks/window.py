@@ -221,24 +221,26 @@ class ReadCounter:
         self.seen: set[str] = set()
 
     def __enter__(self) -> ReadCounter:
-        from napari_samic.core.types import Plane
+        from napari_samic.core.types import ImagePlane
 
-        self._before, seen = Plane.__init__, self.seen
+        self._before, seen = ImagePlane.__init__, self.seen
 
-        def counting(plane: Plane, name: str, index: Any, read: Any, *more: Any, **kw: Any) -> None:
+        def counting(
+            plane: ImagePlane, name: str, index: Any, read: Any, *more: Any, **kw: Any
+        ) -> None:
             def noted() -> Any:
                 seen.add(plane.label)
                 return read()
 
             self._before(plane, name, index, noted, *more, **kw)
 
-        Plane.__init__ = counting  # type: ignore[method-assign, assignment]
+        ImagePlane.__init__ = counting  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
-        from napari_samic.core.types import Plane
+        from napari_samic.core.types import ImagePlane
 
-        Plane.__init__ = self._before  # type: ignore[method-assign]
+        ImagePlane.__init__ = self._before  # type: ignore[method-assign]
 
 
 def train(window: Window, epochs: int) -> Ticker:

@@ -82,7 +82,7 @@ def objects(kind: str, mask: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return ids, [kind] * int(ids.max())
 
 
-def random_kinds(rng: np.random.Generator, ground: synthetic.Ground) -> list[synthetic.Kind]:
+def random_kinds(rng: np.random.Generator, ground: synthetic.Ground) -> list[synthetic.ObjectKind]:
     """One to three kinds of object for a family of plain scenes."""
     small = rng.random() < 0.3
     kinds = [synthetic.random_kind(rng, small=small) for _ in range(rng.choice([1, 2, 3]))]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_samic import pipeline
 from napari_samic.core.settings import AnnotateSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.io import writers
 from napari_samic.sample_data import samples
 
@@ -28,7 +28,7 @@ def main() -> None:
                 if sample.is_reference:
                     writers.write_png(root / "images" / f"{sample.name}.png", sample.image)
                     writers.write_labels(root / "masks" / f"{sample.name}.tif", sample.truth)
-            outcome = run(
+            outcome = run_job(
                 pipeline.annotate(
                     root / "images",
                     masks=root / "masks",

@@ -30,7 +30,7 @@ from napari_samic.models.samic import pretrained
 from napari_samic.models.samic.episodes import shifted
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
 from napari_samic.models.samic.hypercorrelation import (
-    Prepared,
+    NormalizedFeatures,
     correlate,
     prepare_reference,
     prepare_target,
@@ -159,7 +159,9 @@ def batch_of(shown_kinds: dict[str, Family], rng: np.random.Generator, count: in
         if one is not None:
             drawn.append(one)
     targets, references, wanted, _ = zip(*drawn, strict=True)
-    return correlate(Prepared.join(targets), Prepared.join(references)), torch.cat(wanted)
+    return correlate(
+        NormalizedFeatures.join(targets), NormalizedFeatures.join(references)
+    ), torch.cat(wanted)
 
 
 @torch.no_grad()

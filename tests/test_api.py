@@ -9,7 +9,7 @@ import napari_samic
 from napari_samic import api, pipeline, recipes
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import TrainSettings
-from napari_samic.core.types import Step
+from napari_samic.core.types import JobProgress
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
 JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "benchmark", "demo")}
@@ -42,7 +42,7 @@ def test_calls_have_the_parameters_of_their_jobs(name):
         last = own.pop()
         assert (last.name, last.default, last.kind) == ("record", None, last.KEYWORD_ONLY)
     assert own == list(inspect.signature(job).parameters.values())
-    assert inspect.signature(call).return_annotation is pipeline.Outcome
+    assert inspect.signature(call).return_annotation is pipeline.JobResult
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -64,5 +64,5 @@ def test_job_can_be_driven_with_its_steps(scenes, prompter, tmp_path):
     job = pipeline.segment(scenes / "images", prompter=prompter, out=tmp_path)
     outcome = napari_samic.run(job, steps.append)
     assert len(outcome.done) == 4
-    assert all(isinstance(s, Step) for s in steps)
+    assert all(isinstance(s, JobProgress) for s in steps)
     assert steps[-1].done == steps[-1].total == 4

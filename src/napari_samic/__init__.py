@@ -13,7 +13,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 _ROOMS = {
-    "napari_samic.core.types": ("Prompts", "Reference", "Segmentation", "Step", "run"),
+    "napari_samic.core.types": ("Prompts", "Reference", "Segmentation", "JobProgress", "run_job"),
     "napari_samic.core.errors": ("SamicError",),
     "napari_samic.api": (
         "annotate",

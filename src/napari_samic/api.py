@@ -7,7 +7,7 @@
 
 Parameters are those of the jobs in `napari_samic.pipeline`, and `record`, which adds the call to a
 recipe; for progress or cancelling, take the job from there (`recipes.recorded` for one that is
-recorded) and give it to `napari_samic.run(job, on_step)`.
+recorded) and give it to `napari_samic.run_job(job, on_step)`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from napari_samic import pipeline, recipes
 from napari_samic.benchmark import run as benchmark_run
-from napari_samic.core.types import Job, run
+from napari_samic.core.types import Job, run_job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,16 +35,16 @@ RECORD = """    record : Path, optional
 def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
     @wraps(job)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return run(job(*args, **kwargs))
+        return run_job(job(*args, **kwargs))
 
     own = inspect.signature(job)
     return _documented(call, job, own)
 
 
-def _recorded(job: Callable[..., Job[pipeline.Outcome]]) -> Callable[..., pipeline.Outcome]:
+def _recorded(job: Callable[..., Job[pipeline.JobResult]]) -> Callable[..., pipeline.JobResult]:
     @wraps(job)
-    def call(*args: Any, record: Path | str | None = None, **kwargs: Any) -> pipeline.Outcome:
-        return run(recipes.recorded(job, record)(*args, **kwargs))
+    def call(*args: Any, record: Path | str | None = None, **kwargs: Any) -> pipeline.JobResult:
+        return run_job(recipes.recorded(job, record)(*args, **kwargs))
 
     own = inspect.signature(job)
     record = inspect.signature(call, follow_wrapped=False).parameters["record"]
@@ -55,7 +55,7 @@ def _recorded(job: Callable[..., Job[pipeline.Outcome]]) -> Callable[..., pipeli
 
 def _documented(call: Callable[P, R], job: Any, own: inspect.Signature) -> Callable[P, R]:
     """Give a call the parameters and the text of its job."""
-    signature = own.replace(return_annotation=pipeline.Outcome)
+    signature = own.replace(return_annotation=pipeline.JobResult)
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__doc__ = (job.__doc__ or "").replace("Job of Outcome", "Outcome")
     return call

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_samic.benchmark import costs, learners
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
 
@@ -28,14 +28,14 @@ def test_learners_are_timed_in_turn_after_one_run_that_does_not_count(segmenter,
         return learner.layers * times[run_of_it]
 
     monkeypatch.setattr(costs, "_milliseconds", timed)
-    told = run(costs.measure(("layers-1", "paper"), segmenter))
+    told = run_job(costs.measure(("layers-1", "paper"), segmenter))
     assert seen == [1, 3] * 8
     assert {way: cost["ms"] for way, cost in told.ways.items()} == {"layers-1": 4.0, "paper": 12.0}
     assert told.turns == 7
 
 
 def test_parameters_are_those_of_each_ways_own_learner(segmenter):
-    told = run(costs.measure(("layers-2", "samic-first", "prototypes", "kld"), segmenter))
+    told = run_job(costs.measure(("layers-2", "samic-first", "prototypes", "kld"), segmenter))
     inch = tuple(reversed([len(level) for level in segmenter.taps(BLANK).levels]))
     wanted = {
         way: sum(p.numel() for p in HyperCorrelationLearner(inch, layers).parameters())
@@ -48,7 +48,7 @@ def test_parameters_are_those_of_each_ways_own_learner(segmenter):
 
 def test_ways_without_a_learner_are_not_timed(segmenter, monkeypatch):
     monkeypatch.setattr(costs, "_milliseconds", lambda *args: pytest.fail("was timed"))
-    assert run(costs.measure(("prototypes", "persam"), segmenter)) == costs.Costs()
+    assert run_job(costs.measure(("prototypes", "persam"), segmenter)) == costs.Costs()
 
 
 def test_blank_pair_is_not_all_zeros(segmenter):

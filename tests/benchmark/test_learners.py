@@ -8,7 +8,7 @@ import pytest
 from napari_samic.benchmark import learners
 from napari_samic.benchmark.methods import WAYS
 from napari_samic.core.settings import AdaptSettings, PeakSettings, PrompterSettings, TrainSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.models.sam.segmenter import load_segmenter
 
 
@@ -35,10 +35,10 @@ def test_ablation_is_the_paper_with_one_thing_changed(way, layers, weights, toy,
         yield from ()
 
     monkeypatch.setattr(learners.SamicPrompter, "fit", fit)
-    given = learners.Conditions(
+    given = learners.TrialContext(
         load_segmenter(toy, device="cpu"), TrainSettings(epochs=2), AdaptSettings(), seed=3
     )
-    run(learners.learn(way, [SimpleNamespace(name=n) for n in ("one", "two")], given))
+    run_job(learners.learn(way, [SimpleNamespace(name=n) for n in ("one", "two")], given))
     [(prompter, how)] = fitted
     paper = PrompterSettings("segmenter", mask_mode="faithful", centre=False, layers=layers)
     assert (prompter.settings, prompter.learner.layers) == (paper, layers)
@@ -60,7 +60,7 @@ def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypa
 
     monkeypatch.setattr(learners.SamicPrompter, "fit", fit)
     segmenter = load_segmenter(toy, device="cpu")
-    given = learners.Conditions(segmenter, TrainSettings(epochs=2), AdaptSettings(adapt=False))
+    given = learners.TrialContext(segmenter, TrainSettings(epochs=2), AdaptSettings(adapt=False))
     two = [SimpleNamespace(name=name, objects=()) for name in ("one", "two")]
     made = {}
     for way in (
@@ -72,13 +72,13 @@ def test_ways_that_learn_alike_learn_once_and_keep_their_own_peaks(toy, monkeypa
         "layers-2",
         "paper+peaks+join",
     ):
-        made[way] = run(learners.learn(way, two, given)).__self__.prompter
+        made[way] = run_job(learners.learn(way, two, given)).__self__.prompter
     assert [s.layers for s in fitted] == [3, 3, 2]
     assert made["paper"].peaks == PeakSettings.paper()
     assert made["paper+level"].peaks == replace(PeakSettings.paper(), normalise=True)
     assert made["paper+peaks"].peaks == PeakSettings()
     assert made["samic"] is not made["default"]
-    run(learners.learn("paper", [two[0], SimpleNamespace(name="three")], given))
+    run_job(learners.learn("paper", [two[0], SimpleNamespace(name="three")], given))
     assert len(fitted) == 4
 
 
@@ -100,11 +100,11 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
     shown = SimpleNamespace(label=1, is_empty=False)
     few = [SimpleNamespace(name=f"r{n}", objects=(shown,)) for n in range(8)]
     lessons = tuple(SimpleNamespace(name=f"t{n}", objects=(shown,)) for n in range(3))
-    given = learners.Conditions(
+    given = learners.TrialContext(
         load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
         lessons=lessons if taught else (),
     )  # fmt: skip
-    run(learners.learn("default", few, given))
+    run_job(learners.learn("default", few, given))
     [(aside, serving)] = asked
     assert len(aside) == 1
     assert set(aside) < {r.name for r in few}
@@ -131,11 +131,11 @@ def test_what_grows_sees_the_images_to_be_segmented_if_the_way_is_so(way, seen, 
 
     monkeypatch.setattr(learners.SamicPrompter, "fit", fit)
     monkeypatch.setattr(learners, "adapt", adapt)
-    given = learners.Conditions(
+    given = learners.TrialContext(
         load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
         more=tuple(lambda name=name: name for name in "abc"),
     )  # fmt: skip
-    run(
+    run_job(
         learners.learn(
             way, [SimpleNamespace(name=name, objects=()) for name in ("one", "two")], given
         )

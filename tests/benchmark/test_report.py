@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from napari_samic.benchmark import report
-from napari_samic.benchmark.report import Result, cells, markdown, read_results, write_report
+from napari_samic.benchmark.report import ImageScore, cells, markdown, read_results, write_report
 from napari_samic.benchmark.statistics import paired_difference
 from napari_samic.core.errors import FormatError, InputError, OutputError
 
 
 def results(
     method: str, gain: float = 0.0, *, count: int = 20, seeds: int = 2, shots: int = 5
-) -> list[Result]:
+) -> list[ImageScore]:
     """The same images for every method; `gain` moves all of them about."""
     out = []
     for seed in range(seeds):
         values = np.random.default_rng(seed).uniform(0.3, 0.7, count)
         noise = np.random.default_rng(99).normal(gain, 0.01, count) if gain else np.zeros(count)
         out += [
-            Result(
+            ImageScore(
                 "polyps", seed, shots, method, f"p{n}", float(v), float(v) / 2, 0.8, 0.7, 0.9, 0.1
             )
             for n, v in enumerate(values + noise)

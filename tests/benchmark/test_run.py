@@ -9,7 +9,7 @@ import pytest
 from toys import scene, write_image, write_scenes
 
 from napari_samic.benchmark import learners
-from napari_samic.benchmark.datasets import DataSet, Item
+from napari_samic.benchmark.datasets import DataSet, DatasetItem
 from napari_samic.benchmark.methods import WAYS
 from napari_samic.benchmark.report import read_results
 from napari_samic.benchmark.run import benchmark
@@ -20,7 +20,14 @@ from napari_samic.core.settings import (
     SegmentSettings,
     TrainSettings,
 )
-from napari_samic.core.types import HeatMap, Prompts, Proposal, Reference, Segmentation, run
+from napari_samic.core.types import (
+    HeatMap,
+    PromptProposal,
+    Prompts,
+    Reference,
+    Segmentation,
+    run_job,
+)
 from napari_samic.models.samic import prompter as samic_prompter
 
 QUICK = TrainSettings(epochs=1, views=1)
@@ -37,7 +44,7 @@ def compare(folder, out, toy, **options):
     job = benchmark(
         "folder", data=folder, out=out, model=toy, device="cpu", adapt=OFF, **{**chosen, **options}
     )
-    return run(job)
+    return run_job(job)
 
 
 def test_every_way_answers_the_same_images(folder, tmp_path, toy):
@@ -169,7 +176,7 @@ def test_images_elsewhere_need_a_name_and_a_set_of_their_own(folder, tmp_path, t
         elsewhere=same, model=toy, device="cpu",
     )  # fmt: skip
     with pytest.raises(InputError, match="fss-1000 is not one"):
-        run(job)
+        run_job(job)
     assert not (tmp_path / "out").exists()
 
 
@@ -178,7 +185,7 @@ def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
         red = image[..., 0].astype(int) > 150
         at = [np.argwhere(red & half).mean(0) for half in _halves(image.shape)]
         points = tuple(Prompts([p], [True]) for p in at)
-        return Proposal(points, HeatMap(red.astype(np.float32)))
+        return PromptProposal(points, HeatMap(red.astype(np.float32)))
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "maps_and_agreement", lambda *a: ({}, {}))
     monkeypatch.setattr(
@@ -309,13 +316,13 @@ def test_default_without_adapting_is_samic(folder, tmp_path, toy):
 
 
 def test_ways_of_serving_differ_from_samic_in_that_alone(folder, tmp_path, toy, monkeypatch):
-    seen, real = [], learners.Worker
+    seen, real = [], learners.ImagePredictor
 
     def worker(prompter, *rest):
         seen.append(prompter.settings)
         return real(prompter, *rest)
 
-    monkeypatch.setattr(learners, "Worker", worker)
+    monkeypatch.setattr(learners, "ImagePredictor", worker)
     ways = ("samic", "samic-nearest", "samic-agreed")
     compare(folder, tmp_path / "out", toy, ways=ways, targets=1)
     nearest = PrompterSettings(kept=64, serve="nearest")
@@ -334,7 +341,7 @@ def test_videos_are_scored_by_sequence_from_their_first_frame(tmp_path, toy):
         ways=("samic-first", "samic-previous", "follow"), targets=2, model=toy, device="cpu",
         training=QUICK, adapt=OFF,
     )  # fmt: skip
-    outcome = run(job)
+    outcome = run_job(job)
     rows = read_results(tmp_path / "out" / "images.csv")
     assert {r.shots for r in rows} == {1}
     follow = [r.image for r in rows if r.method == "follow"]
@@ -378,7 +385,7 @@ def test_objects_of_a_video_are_told_apart_by_their_numbers(
         "davis-flat", data=tmp_path / "data", out=tmp_path / "out", ways=("samic-first",),
         model=toy, device="cpu", training=QUICK, adapt=OFF,
     )  # fmt: skip
-    told = run(job).figures["measures"][0]
+    told = run_job(job).figures["measures"][0]
     assert told["j_and_f"] == pytest.approx(wanted, abs=0.01)
     assert np.isnan(told["dice"])  # all that is not ground is no object
     assert shown == [([1, 2], False)]
@@ -401,7 +408,7 @@ def test_networks_learn_from_the_classes_of_the_training_part_and_references_onl
         "fss-1000", data=root, out=tmp_path / "out", ways=("paper+level", "samic-first"),
         shots=(1,), share=0.5, model=toy, device="cpu", training=QUICK, adapt=OFF,
     )  # fmt: skip
-    run(job)
+    run_job(job)
     taught, *others = fitted
     assert taught == (1, {"axe", "cat"}, {1, 2})
     assert others == [(0, {"bear"}, {1})] * 10  # samic-first; paper+level learned once
@@ -440,9 +447,9 @@ def test_answer_to_a_frame_is_shown_with_the_next(shown):
 
 @pytest.mark.parametrize("fold", [0, 1])
 def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
-    items = [Item(f"{c}{n}", c, None, None, split="train") for c in "ab" for n in range(2)]
+    items = [DatasetItem(f"{c}{n}", c, None, None, split="train") for c in "ab" for n in range(2)]
     del items[2 * (1 - fold)]  # one image of the class that the fold learns from
-    items.append(Item("v", "a", None, None, split="val"))
+    items.append(DatasetItem("v", "a", None, None, split="val"))
     folds = {0: ("a",), 1: ("b",)}
     found = DataSet("set", tuple(items), "by_class", folds)
     lessons = benchmark.__globals__["_lessons"]
@@ -504,7 +511,7 @@ def fss(tmp_path, toy):
             "fss-1000", data=root, out=tmp_path / "out", ways=ways, shots=(1,), model=toy,
             device="cpu", training=QUICK, adapt=OFF,
         )  # fmt: skip
-        return run(job)
+        return run_job(job)
 
     return root, ask
 
@@ -551,7 +558,7 @@ def test_an_object_in_two_parts_is_one_where_the_set_says_so(tmp_path, toy, monk
         "coco-20i", data=root, out=tmp_path / "out", ways=("prototypes",), shots=(1,), targets=1,
         model=toy, device="cpu",
     )  # fmt: skip
-    rows = rows_of(run(job))
+    rows = rows_of(run_job(job))
     assert {r.object_f1 for r in rows} == {1.0}
     assert {(r.both, r.either) for r in rows} == {(32.0, 32.0)}
     assert len({r.label for r in rows}) > 40

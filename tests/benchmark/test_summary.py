@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from napari_samic.benchmark import summary
-from napari_samic.benchmark.report import Result
+from napari_samic.benchmark.report import ImageScore
 from napari_samic.benchmark.summary import markdown
 
-GOOD = Result("polyps", 0, 5, "SAMIC", "p0", 0.9, 0.95, 0.8, 1.0, 0.9, 0.5)
-BAD = Result("polyps", 0, 5, "SAMIC", "p1", 0.1, 0.15, 0.2, 0.0, 0.1, 1.5)
+GOOD = ImageScore("polyps", 0, 5, "SAMIC", "p0", 0.9, 0.95, 0.8, 1.0, 0.9, 0.5)
+BAD = ImageScore("polyps", 0, 5, "SAMIC", "p1", 0.1, 0.15, 0.2, 0.0, 0.1, 1.5)
 TEN = [BAD, *(replace(GOOD, image=f"p{n}") for n in range(2, 11))]
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from napari_samic.benchmark import learners, unet
 from napari_samic.benchmark import run as benchmark_run
-from napari_samic.benchmark.learners import Conditions
+from napari_samic.benchmark.learners import TrialContext
 from napari_samic.core.errors import ModelError, PromptError
 from napari_samic.core.settings import AdaptSettings, TrainSettings
-from napari_samic.core.types import Prompts, Reference, run
+from napari_samic.core.types import Prompts, Reference, run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.finetune import dataset
 from napari_samic.models.hub import checkpoints, registry
@@ -52,7 +52,7 @@ FEW = (
 
 
 def learned(references=FEW, steps=1, **options):
-    return run(unet.learn(references, device=CPU, steps=steps, **options))
+    return run_job(unet.learn(references, device=CPU, steps=steps, **options))
 
 
 class Fixed(nn.Module):
@@ -138,8 +138,8 @@ def test_references_without_an_object_are_refused():
 def test_it_is_a_way_of_the_benchmark(way, monkeypatch):
     monkeypatch.setattr(unet, "MOST", 1)
     segmenter = load_segmenter("tiny", device="cpu")
-    given = Conditions(segmenter, TrainSettings(), AdaptSettings(), seed=3)
-    answer = run(learners.learn(way, FEW, given))
+    given = TrialContext(segmenter, TrainSettings(), AdaptSettings(), seed=3)
+    answer = run_job(learners.learn(way, FEW, given))
     wanted = learned(pretrained=way == "unet", seed=3).propose((), FEW[0].image).answer
     np.testing.assert_array_equal(answer(FEW[0].image).labels > 0, wanted.labels > 0)
 
@@ -148,4 +148,4 @@ def test_missing_package_is_told_before_anything_else(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     job = benchmark_run("folder", data=tmp_path / "data", out=tmp_path / "out", ways=("unet",))
     with pytest.raises(ModelError, match="pip install segmentation-models-pytorch"):
-        run(job)
+        run_job(job)

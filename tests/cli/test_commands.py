@@ -26,7 +26,7 @@ from napari_samic.core.settings import (
     TrainSettings,
     shown,
 )
-from napari_samic.core.types import Step
+from napari_samic.core.types import JobProgress
 from napari_samic.models.hub import catalog
 
 GROUPS = {
@@ -282,8 +282,8 @@ def test_demo_prints_every_image_and_the_mean(shell, monkeypatch, tmp_path):
              "object_f1": 0.7, "seconds": 9.0}  # fmt: skip
 
     def demo(out, **_):
-        yield Step(1, 1, "half")
-        return pipeline.Outcome(out, ("cells",), (), {}, {"cells": found})
+        yield JobProgress(1, 1, "half")
+        return pipeline.JobResult(out, ("cells",), (), {}, {"cells": found})
 
     monkeypatch.setattr(pipeline, "demo", demo)
     ran = shell("demo", "--out", tmp_path)
@@ -314,9 +314,9 @@ def stopping(request, heeded):
 def slow(monkeypatch, step, cleaned):
     def evaluate(**_):
         try:
-            yield Step(1, 3, "one")
+            yield JobProgress(1, 3, "one")
             step()
-            yield Step(2, 3, "two")
+            yield JobProgress(2, 3, "two")
         finally:
             cleaned.append(True)
 
@@ -338,9 +338,9 @@ def test_second_ctrl_c_does_not_disturb_the_tidying_up(shell, monkeypatch, stopp
 
     def evaluate(**_):
         try:
-            yield Step(1, 3, "one")
+            yield JobProgress(1, 3, "one")
             os.kill(os.getpid(), stopping)
-            yield Step(2, 3, "two")
+            yield JobProgress(2, 3, "two")
         finally:
             os.kill(os.getpid(), stopping)
             kept.append("all of it")
@@ -354,7 +354,7 @@ def test_ctrl_c_in_a_run_leaves_whole_results(
     shell, prompter, scenes, tmp_path, monkeypatch, stopping
 ):
     room = importlib.import_module("napari_samic.pipeline.segment")
-    segment, seen = room.Worker.segment, []
+    segment, seen = room.ImagePredictor.segment, []
 
     def interrupted(self, image):
         seen.append(image)
@@ -362,7 +362,7 @@ def test_ctrl_c_in_a_run_leaves_whole_results(
             os.kill(os.getpid(), stopping)
         return segment(self, image)
 
-    monkeypatch.setattr(room.Worker, "segment", interrupted)
+    monkeypatch.setattr(room.ImagePredictor, "segment", interrupted)
     ran = shell("segment", scenes / "images", "--prompter", prompter, "--out", tmp_path)
     assert ran.code == 130
     names = sorted(p.name for p in tmp_path.iterdir())
@@ -413,7 +413,7 @@ def test_warning_is_one_line(shell, monkeypatch):
 
 def board():
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    return progress.Board(console, disable=False)
+    return progress.ProgressBoard(console, disable=False)
 
 
 def drawn(it):
@@ -425,10 +425,10 @@ def drawn(it):
 def test_every_phase_has_its_own_bar_and_none_goes_back():
     it = board()
     for step in (
-        Step(0, 0, "loading", {"phase": "load"}),
-        Step(5, 5, "features of p4", {"phase": "features"}),
-        Step(500, 4000, "epoch 1", {"phase": "batch"}),
-        Step(1000, 4000, "epoch 1: loss 3", {"phase": "epoch"}),
+        JobProgress(0, 0, "loading", {"phase": "load"}),
+        JobProgress(5, 5, "features of p4", {"phase": "features"}),
+        JobProgress(500, 4000, "epoch 1", {"phase": "batch"}),
+        JobProgress(1000, 4000, "epoch 1: loss 3", {"phase": "epoch"}),
     ):
         it.show(step)
     assert [(t.completed, t.total) for t in it.bar.tasks] == [(1, 1), (5, 5), (1, 4)]
@@ -442,20 +442,20 @@ def test_bar_tells_the_rate_and_the_time_left(monkeypatch):
     now = [0.0]
     it.bar.get_time = lambda: now[0]
     for done in range(5):
-        it.show(Step(done, 9, f"p{done}: [red]2 objects"))
+        it.show(JobProgress(done, 9, f"p{done}: [red]2 objects"))
         now[0] += 0.5
     line = drawn(it)[-1]
     assert "p4: [red]2 objects" in line
     assert "2.0 images/s" in line
     assert "left 0:00:0" in line
     now[0] += 40
-    it.show(Step(5, 9, "slow"))
+    it.show(JobProgress(5, 9, "slow"))
     assert "s/image" in drawn(it)[-1]
 
 
 def test_long_message_stays_on_one_line():
     it = board()
-    it.show(Step(1, 2, "bad.tif: can't be read " * 20))
+    it.show(JobProgress(1, 2, "bad.tif: can't be read " * 20))
     assert len(drawn(it)) == 1
 
 

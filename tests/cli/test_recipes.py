@@ -17,7 +17,7 @@ from napari_samic.core.settings import (
     SegmentSettings,
     TrainSettings,
 )
-from napari_samic.core.types import Step
+from napari_samic.core.types import JobProgress
 
 
 @pytest.fixture
@@ -202,9 +202,9 @@ def test_ctrl_c_leaves_the_recipe_as_it_was(shell, recorded, monkeypatch):
     before = recorded.read_bytes()
 
     def evaluate(*, predictions, truth, mask_values=None, out=None, overwrite=False):
-        yield Step(1, 2, "half")
+        yield JobProgress(1, 2, "half")
         signal.raise_signal(signal.SIGINT)
-        yield Step(2, 2, "never")
+        yield JobProgress(2, 2, "never")
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate)
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -218,10 +218,10 @@ def test_ctrl_c_leaves_the_recipe_as_it_was(shell, recorded, monkeypatch):
 def test_every_step_of_a_recipe_has_its_own_bar():
     from rich.console import Console
 
-    it = progress.Board(Console(), disable=True)
+    it = progress.ProgressBoard(Console(), disable=True)
     for number in (1, 2):
         for done in (1, 2):
-            it.show(Step(done, 2, "image", {"step": number}))
+            it.show(JobProgress(done, 2, "image", {"step": number}))
     assert [(t.completed, t.total) for t in it.bar.tasks] == [(2, 2), (2, 2)]
 
 

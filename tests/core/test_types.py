@@ -5,16 +5,16 @@ from napari_samic.core.errors import InputError, PromptError
 from napari_samic.core.types import (
     Candidates,
     HeatMap,
-    Plane,
+    ImagePlane,
+    JobProgress,
     Prompter,
     Prompts,
     Reference,
     Segmentation,
     Segmenter,
-    Step,
     TrainablePrompter,
     frozen,
-    run,
+    run_job,
 )
 
 RGB = np.zeros((6, 8, 3), np.uint8)
@@ -137,8 +137,8 @@ def test_segmentation_locks_its_labels_and_averages_its_scores():
 
 
 def test_planes_of_a_stack_have_their_own_labels():
-    assert Plane("cat", (), lambda: RGB).label == "cat"
-    assert Plane("film", (3, 0), lambda: RGB).label == "film[3][0]"
+    assert ImagePlane("cat", (), lambda: RGB).label == "cat"
+    assert ImagePlane("film", (3, 0), lambda: RGB).label == "film[3][0]"
 
 
 def test_nouns_with_arrays_compare_by_identity():
@@ -149,12 +149,12 @@ def test_nouns_with_arrays_compare_by_identity():
 
 def test_run_relays_steps_and_returns_the_result():
     def job():
-        yield Step(1, 2, "one")
-        yield Step(2, 2, "two")
+        yield JobProgress(1, 2, "one")
+        yield JobProgress(2, 2, "two")
         return "done"
 
     seen = []
-    assert run(job(), seen.append) == "done"
+    assert run_job(job(), seen.append) == "done"
     assert [step.message for step in seen] == ["one", "two"]
 
 
@@ -163,8 +163,8 @@ def test_run_closes_the_job_when_the_listener_fails():
 
     def job():
         try:
-            yield Step(1, 2)
-            yield Step(2, 2)
+            yield JobProgress(1, 2)
+            yield JobProgress(2, 2)
         finally:
             closed.append(True)
 
@@ -172,17 +172,17 @@ def test_run_closes_the_job_when_the_listener_fails():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job(), listener)
+        run_job(job(), listener)
     assert closed == [True]
 
 
 def test_run_passes_the_jobs_own_error_on():
     def job():
-        yield Step(1, 2)
+        yield JobProgress(1, 2)
         raise InputError("no")
 
     with pytest.raises(InputError, match="no"):
-        run(job())
+        run_job(job())
 
 
 def test_protocols_tell_who_can_do_what():

@@ -15,7 +15,7 @@ from skimage.draw import polygon2mask
 from toys import hidden_files
 
 from napari_samic.core.errors import FormatError, InputError, OutputError
-from napari_samic.core.label_objects import About, Labelled
+from napari_samic.core.label_objects import LabelObjects, ObjectRecord
 from napari_samic.export.coco import coco_tree, decode, rle
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.label_png import write_label_png
@@ -88,15 +88,15 @@ def test_runs_that_do_not_fill_the_image_are_refused() -> None:
         decode({"counts": [1, 2], "size": [2, 2]})
 
 
-def labelled(**changes: Any) -> Labelled:
+def labelled(**changes: Any) -> LabelObjects:
     labels = np.zeros((24, 31), np.int32)
     labels[2:9, 3:12] = 1
     labels[4:6, 5:8] = 0
     labels[15:20, 20:31] = 3
     labels[11:13, 1:3] = labels[13:15, 3:5] = 7
-    about = {1: About(2, 0.75), 3: About(1, 0.5)}
+    about = {1: ObjectRecord(2, 0.75), 3: ObjectRecord(1, 0.5)}
     values = {"file_name": "a.png", "about": about, "classes": {2: "polyp"}} | changes
-    return Labelled("a", labels, **values)
+    return LabelObjects("a", labels, **values)
 
 
 def from_coco(tree: dict[str, Any], image: int = 1) -> np.ndarray:
@@ -192,7 +192,7 @@ def test_measurements_know_the_size_of_a_pixel() -> None:
 
 
 def test_table_of_an_empty_image_has_its_head(tmp_path: Path) -> None:
-    rows = measurements(Labelled("a", np.zeros((4, 5), np.int32)))
+    rows = measurements(LabelObjects("a", np.zeros((4, 5), np.int32)))
     write_csv(tmp_path / "m.csv", rows, columns=COLUMNS)
     assert list(csv.reader((tmp_path / "m.csv").open())) == [list(COLUMNS)]
 
@@ -248,7 +248,7 @@ def test_ome_zarr_gives_the_labels_back(tmp_path: Path) -> None:
 
 
 def test_ome_zarr_of_a_stack_has_its_axes(tmp_path: Path) -> None:
-    planes = [Labelled(f"s[{t}][{z}]", np.full((4, 5), 10 * t + z, np.int32))
+    planes = [LabelObjects(f"s[{t}][{z}]", np.full((4, 5), 10 * t + z, np.int32))
               for t in range(2) for z in range(3)]  # fmt: skip
     write_ome_zarr(tmp_path / "s.zarr", planes, (2, 3), spacing=(0.5, 0.25), unit="micrometer")
     found = open_images(tmp_path / "s.zarr")
@@ -267,7 +267,7 @@ def test_ome_zarr_of_a_stack_has_its_axes(tmp_path: Path) -> None:
     [pytest.param("s[{}]", "s", id="stack"), pytest.param("s[s0][{}]", "s[s0]", id="series")],
 )
 def test_ome_zarr_is_called_as_its_image(tmp_path: Path, label: str, name: str) -> None:
-    planes = [Labelled(label.format(z), np.ones((4, 5), np.int32)) for z in range(2)]
+    planes = [LabelObjects(label.format(z), np.ones((4, 5), np.int32)) for z in range(2)]
     write_ome_zarr(tmp_path / "s.zarr", planes, (2,))
     (scales,) = zarr.open_group(tmp_path / "s.zarr").attrs["ome"]["multiscales"]
     assert scales["name"] == name
@@ -290,7 +290,7 @@ def test_ome_zarr_has_what_its_format_asks_for(tmp_path: Path) -> None:
 def test_ome_zarr_keeps_what_is_there_unless_overwriting_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     write_ome_zarr(path, [labelled()])
-    blank = Labelled("a", np.zeros((3, 4), np.int32))
+    blank = LabelObjects("a", np.zeros((3, 4), np.int32))
     with pytest.raises(OutputError, match="exists already"):
         write_ome_zarr(path, [blank])
     assert read_labels(path).max() == 7

@@ -15,7 +15,7 @@ from napari_samic.gui.data import recovery
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.plugin.sample_data import sample_scenes
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.scheduler import Desk
+from napari_samic.gui.session.scheduler import PromptScheduler
 from napari_samic.io.prompts import load_prompts
 from napari_samic.sample_data.samples import sample_set
 
@@ -32,7 +32,7 @@ def discs(monkeypatch):
     made = Discs()
 
     def open_model(name):
-        yield jobs.Step(0, 0)
+        yield jobs.JobProgress(0, 0)
         return made
 
     monkeypatch.setattr(jobs, "open_model", open_model)
@@ -399,7 +399,7 @@ def test_what_a_click_changes_is_drawn_together_with_it(story, qtbot):
     from qtpy.QtCore import QObject
     from qtpy.QtWidgets import QWidget
 
-    from napari_samic.gui.widgets.base import Soon
+    from napari_samic.gui.widgets.base import CoalescedCall
 
     told = []
 
@@ -413,7 +413,7 @@ def test_what_a_click_changes_is_drawn_together_with_it(story, qtbot):
     qtbot.waitUntil(lambda: "drawn" in told)
     qtbot.wait(20)
     told.clear()
-    soon = Soon(owner, lambda: told.append("called"))
+    soon = CoalescedCall(owner, lambda: told.append("called"))
     widget.update()
     soon.start()
     soon.start()
@@ -425,7 +425,7 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s = story()
     s.layers["clicks"].add((1, 10, 12))
     s.runner.jobs[-1].advance()
-    desk: Desk = s.desk
+    desk: PromptScheduler = s.desk
     s.viewer.close()
     # Qt destroyed the dock, which ended the work
     s.qtbot.waitUntil(lambda: not is_heard(desk.events))

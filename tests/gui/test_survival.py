@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch):
 
 
 def _discs(name):
-    yield session_jobs.Step(0, 0)
+    yield session_jobs.JobProgress(0, 0)
     return Discs(name, radius=8 if name == "vit_b" else 5)
 
 
@@ -134,7 +134,7 @@ class Endless:
         self.open += 1
         try:
             while True:
-                yield session_jobs.Step(0, 0, "endless")
+                yield session_jobs.JobProgress(0, 0, "endless")
         finally:
             self.open -= 1
 

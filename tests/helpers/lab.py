@@ -6,9 +6,9 @@ import numpy as np
 from discs import Discs, Inline
 from toys import scene
 
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 
 
 class Viewer:
@@ -33,8 +33,8 @@ def make_bench(monkeypatch, model, count=4):
         "napari_samic.gui.data.layer_choice.image_layers", lambda viewer: viewer.layers
     )
     cells = layer(np.stack([scene(i)[0] for i in range(count)]))
-    bench = Bench(Viewer(cells), Inline())
-    bench.layer, bench.pixels = cells, Pixels([cells], bench.names.of(cells))
+    bench = Session(Viewer(cells), Inline())
+    bench.layer, bench.pixels = cells, LayerPixels([cells], bench.names.of(cells))
     bench.desk.segmenter = Discs()
     bench.desk.state.set_model(model)
     return bench

@@ -23,11 +23,11 @@ from napari_samic import pipeline
 from napari_samic.benchmark import datasets
 from napari_samic.core.errors import FormatError, InputError, OutputError
 from napari_samic.core.settings import ExportSettings, TrainSettings
-from napari_samic.core.types import Plane, run
+from napari_samic.core.types import ImagePlane, run_job
 from napari_samic.gui.plugin.writers import write_coco, write_geojson, write_labels
 from napari_samic.io import masks
 from napari_samic.io.images import open_images
-from napari_samic.io.mask_values import Held, decide, parse_mask_values
+from napari_samic.io.mask_values import ValueCounts, decide, parse_mask_values
 from napari_samic.io.normalize import Normalisation, fit_normalisation, fit_outside, read_rgb
 from napari_samic.pipeline import common
 
@@ -75,7 +75,7 @@ def test_writers_take_the_first_scale(tmp_path, as_levels):
 
 
 def exported(results, out, **formats):
-    return run(pipeline.export(results, out=out, settings=ExportSettings(**formats)))
+    return run_job(pipeline.export(results, out=out, settings=ExportSettings(**formats)))
 
 
 def test_case_17_far_numbers_cost_nothing(case):
@@ -97,7 +97,7 @@ def test_largest_number_of_all_and_no_ground(tmp_path):
 
 
 def evaluated(predictions, truth, **options):
-    return run(pipeline.evaluate(predictions=predictions, truth=truth, **options))
+    return run_job(pipeline.evaluate(predictions=predictions, truth=truth, **options))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_cases_04_and_12_truth_is_scored_as_it_is_meant(case, number, truth, lin
 
 
 def held(*values, white=255, share=0.1):
-    return Held("a", frozenset(values), white, share)
+    return ValueCounts("a", frozenset(values), white, share)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_values_mean(masks, void, objects):
         pytest.param([held(*range(256), share=0.2)], "blurred", id="of_small_objects"),
         pytest.param([held(255)], "none is 0", id="one_value_everywhere"),
         pytest.param(
-            [Held("a", frozenset({0, 255}), 255, 1.0, True)], "shown white", id="inverted"
+            [ValueCounts("a", frozenset({0, 255}), 255, 1.0, True)], "shown white", id="inverted"
         ),
     ],
 )
@@ -216,7 +216,7 @@ def save_palette(path, indices, colours):
 def test_palette_of_white_and_black_is_read_by_colour(tmp_path, ending):
     inside = scene(0)[1] > 0
     save_palette(tmp_path / "m" / f"p0{ending}", ~inside, [(255,) * 3, (0,) * 3])
-    meaning = run(masks.meaning_of([tmp_path / "m" / f"p0{ending}"]))
+    meaning = run_job(masks.meaning_of([tmp_path / "m" / f"p0{ending}"]))
     (plane,) = open_images(write_image(tmp_path / "p0.png", scene(0)[0]))
     read = masks.read_mask(plane, tmp_path / "m" / f"p0{ending}", values=meaning.values)
     np.testing.assert_array_equal(read > 0, inside)
@@ -226,7 +226,7 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
     colours = [(0, 0, 0), (255, 255, 255), (200, 0, 0)]
     for k, most in enumerate((1, 2)):
         save_palette(tmp_path / f"p{k}.png", np.minimum(scene(k)[1], most), colours)
-    meaning = run(masks.meaning_of(sorted(tmp_path.iterdir())))
+    meaning = run_job(masks.meaning_of(sorted(tmp_path.iterdir())))
     assert (meaning.values.by_colour, meaning.values.objects) == (False, ())
     assert "3 values: 0 ground, 1 to 2 objects" in meaning.line
 
@@ -249,20 +249,22 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
 def test_palettes_that_show_another_ground_than_0_are_refused(tmp_path, indices, colours, why):
     save_palette(tmp_path / "p0.png", indices(scene(0)[1]), colours)
     with pytest.raises(InputError, match=rf"{why}.*--mask-values"):
-        run(masks.meaning_of([tmp_path / "p0.png"]))
-    assert run(masks.meaning_of([tmp_path / "p0.png"], "0=object,1=ground")).values.objects == (0,)
+        run_job(masks.meaning_of([tmp_path / "p0.png"]))
+    assert run_job(masks.meaning_of([tmp_path / "p0.png"], "0=object,1=ground")).values.objects == (
+        0,
+    )
 
 
 def test_reversed_greys_are_read_as_told_by_their_numbers(tmp_path):
     inside = scene(0)[1] > 0
     save_palette(tmp_path / "p0.png", inside * 255, [(k,) * 3 for k in range(255, -1, -1)])
-    values = run(masks.meaning_of([tmp_path / "p0.png"], "255=object")).values
+    values = run_job(masks.meaning_of([tmp_path / "p0.png"], "255=object")).values
     read = masks.read_mask(plane_at(tmp_path / "p0.png"), tmp_path / "p0.png", values=values)
     np.testing.assert_array_equal(read > 0, inside)
 
 
 def plane_at(path):
-    return Plane(path.stem, (), lambda: scene(0)[0], path=path)
+    return ImagePlane(path.stem, (), lambda: scene(0)[0], path=path)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -291,14 +293,14 @@ def test_blurred_masks_are_refused_at_every_width(tmp_path, sigma_px, top):
     soft = ndimage.gaussian_filter((scene(0)[1] > 0) * float(top), sigma_px)
     write_image(tmp_path / "p0.tif", soft.astype(np.uint8 if top == 255 else np.uint16))
     with pytest.raises(InputError, match=r"blurred.*threshold"):
-        run(masks.meaning_of([tmp_path / "p0.tif"]))
+        run_job(masks.meaning_of([tmp_path / "p0.tif"]))
 
 
 @pytest.mark.parametrize("side_px", [3, 4, 8])
 def test_small_objects_that_all_touch_are_numbers(tmp_path, side_px):
     tiles = np.kron(np.arange(144).reshape(12, 12), np.ones((side_px, side_px)))
     write_image(tmp_path / "p0.tif", tiles.astype(np.uint8))
-    assert run(masks.meaning_of([tmp_path / "p0.tif"])).values == parse_mask_values("0=ground")
+    assert run_job(masks.meaning_of([tmp_path / "p0.tif"])).values == parse_mask_values("0=ground")
 
 
 @pytest.mark.parametrize("is_inverted", [True, False])
@@ -307,7 +309,7 @@ def test_white_at_the_border_of_every_mask_is_told(tmp_path, is_inverted):
         small = np.zeros((40, 50), bool)
         small[10:20, 10 : 20 + k] = True
         write_image(tmp_path / f"p{k}.png", (small ^ is_inverted).astype(np.uint8) * 255)
-    line = run(masks.meaning_of(sorted(tmp_path.iterdir()))).line
+    line = run_job(masks.meaning_of(sorted(tmp_path.iterdir()))).line
     assert ("say --mask-values 0=object,255=ground." in line) == is_inverted
 
 
@@ -517,7 +519,7 @@ def test_case_05_images_of_another_depth_are_scaled_anew_when_told(case):
     folder = case("05")
     known = fit_normalisation(open_images(folder / "base" / "images"))
     planes = open_images(folder / "mb")
-    told = replace(known, outside=run(fit_outside(planes, known)))
+    told = replace(known, outside=run_job(fit_outside(planes, known)))
     assert Normalisation.from_dict(told.to_dict()) == told
     said = []
     pictures = {p.name: read_rgb(p, told, is_strict=True, tell=said.append) for p in planes}
@@ -540,7 +542,7 @@ def discs(dtype=np.uint8, gain=1.0, ground=40.0, height=140.0, noise=4.0):
 
 
 def fitted(pixels):
-    return fit_normalisation([Plane("a", (), lambda: pixels)])
+    return fit_normalisation([ImagePlane("a", (), lambda: pixels)])
 
 
 @pytest.mark.parametrize("gain", [1, 200], ids=["of_8_bits", "of_16_bits"])
@@ -662,7 +664,7 @@ def test_annotated_image_of_another_depth_fails_alone(one_of_16_bits, toy):
 )
 def test_range_is_that_of_the_kind_that_most_images_have(gains, dtype):
     pictures = [discs(np.uint8 if gain == 1 else np.uint16, gain) for gain in gains]
-    found = fit_normalisation([Plane("a", (), lambda p=p: p) for p in pictures])
+    found = fit_normalisation([ImagePlane("a", (), lambda p=p: p) for p in pictures])
     assert found.dtype == dtype
     assert [found.fits(p) for p in pictures] == [str(p.dtype) == dtype for p in pictures]
 

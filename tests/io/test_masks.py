@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_labels, read_mask
 
@@ -24,8 +24,8 @@ def save_png(path: Path, array: np.ndarray | None = None) -> Path:
     return path
 
 
-def plane_of(array: np.ndarray, name: str = "image") -> Plane:
-    return Plane(name, (), lambda: array)
+def plane_of(array: np.ndarray, name: str = "image") -> ImagePlane:
+    return ImagePlane(name, (), lambda: array)
 
 
 IDS = np.arange(42).reshape(6, 7)
@@ -117,7 +117,7 @@ def test_images_and_masks_may_share_a_folder(tmp_path: Path) -> None:
 
 def test_missing_masks_are_named_at_once_up_to_five(tmp_path: Path) -> None:
     save_png(tmp_path / "i0_mask.png")
-    planes = [Plane(f"i{n}", (), lambda: IDS) for n in range(8)]
+    planes = [ImagePlane(f"i{n}", (), lambda: IDS) for n in range(8)]
     with pytest.raises(InputError, match=r"no mask for i1, i2, i3, i4, i5 and 2 more\."):
         match_by_stem(planes, tmp_path)
 

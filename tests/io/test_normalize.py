@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from napari_samic.core.errors import FormatError, ImageReadError, InputError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
 
 RNG = np.random.default_rng(0)
 
 
-def plane_of(array: np.ndarray, name: str = "image") -> Plane:
-    return Plane(name, (), lambda: array)
+def plane_of(array: np.ndarray, name: str = "image") -> ImagePlane:
+    return ImagePlane(name, (), lambda: array)
 
 
 def test_colour_of_8_bits_is_left_as_it_is() -> None:
@@ -150,7 +150,7 @@ def test_sample_is_evenly_spaced_and_capped() -> None:
         read.append(number)
         return np.full((4, 4), number, np.uint16)
 
-    planes = [Plane("s", (i,), partial(reader, i), (101,)) for i in range(101)]
+    planes = [ImagePlane("s", (i,), partial(reader, i), (101,)) for i in range(101)]
     fit_normalisation(planes, max_planes=5)
     assert read == [0, 25, 50, 75, 100]
 

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from napari_samic.core.errors import FormatError, InputError, OutputError
-from napari_samic.core.label_objects import About
+from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.io.reviews import Verdict, load_review, save_review
 from napari_samic.io.text_files import sha256_of
 
 HASH = "0" * 64
 VERDICTS = {
     "a": Verdict("accepted", "confidence 0.90"),
-    "b[2]": Verdict("edited", "", "b-0002.tif", HASH, {1: About(2, 0.5), 4: About()}),
+    "b[2]": Verdict("edited", "", "b-0002.tif", HASH, {1: ObjectRecord(2, 0.5), 4: ObjectRecord()}),
     "c": Verdict("rejected", "out of focus"),
 }
 

@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 from toys import TURNED
 
 from napari_samic.core.errors import ImageReadError, InputError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_labels, read_mask
 
@@ -32,7 +32,7 @@ def pixels(*shape: int, dtype: str = "u1") -> np.ndarray:
     return RNG.integers(1, 200, shape).astype(dtype)
 
 
-def opened(source: Any, **options: Any) -> tuple[list[Plane], list[str]]:
+def opened(source: Any, **options: Any) -> tuple[list[ImagePlane], list[str]]:
     """Planes, and the lines that were told."""
     lines: list[str] = []
     return open_images(source, tell=lines.append, **options), lines

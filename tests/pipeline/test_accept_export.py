@@ -11,9 +11,9 @@ from toys import SHAPE, hidden_files, scene
 
 from napari_samic import pipeline
 from napari_samic.core.errors import FormatError, InputError, OutputError
-from napari_samic.core.label_objects import About
+from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.core.settings import ExportSettings, SegmentSettings
-from napari_samic.core.types import Prompts, run
+from napari_samic.core.types import Prompts, run_job
 from napari_samic.export.coco import decode
 from napari_samic.io.masks import read_labels
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
@@ -72,7 +72,7 @@ def table(path):
 
 def test_every_format_has_every_object(results, names, tmp_path):
     out = tmp_path / "out"
-    outcome = run(pipeline.export(results, out=out, classes=names, settings=EVERYTHING))
+    outcome = run_job(pipeline.export(results, out=out, classes=names, settings=EVERYTHING))
     assert outcome.done == ("a", "b", "c")
     assert outcome.figures["objects"] == 6
     assert sorted(p.name for p in out.iterdir()) == outcome.figures["files"]
@@ -94,19 +94,19 @@ def test_every_format_has_every_object(results, names, tmp_path):
 
 
 def test_label_tiffs_alone_by_default(results, tmp_path):
-    run(pipeline.export(results, out=tmp_path / "out"))
+    run_job(pipeline.export(results, out=tmp_path / "out"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif", "c.tif"]
 
 
 def test_results_stay_as_they_are(results, tmp_path):
     before = {p: p.read_bytes() for p in results.iterdir()}
-    run(pipeline.export(results, out=tmp_path / "out", settings=EVERYTHING))
+    run_job(pipeline.export(results, out=tmp_path / "out", settings=EVERYTHING))
     assert {p: p.read_bytes() for p in results.iterdir()} == before
 
 
 def test_same_results_give_the_same_files(results, tmp_path):
     for name in ("one", "two"):
-        run(pipeline.export(results, out=tmp_path / name, settings=EVERYTHING))
+        run_job(pipeline.export(results, out=tmp_path / name, settings=EVERYTHING))
     one, two = (
         {p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*")
          if p.is_file()}
@@ -117,11 +117,11 @@ def test_same_results_give_the_same_files(results, tmp_path):
 
 def test_files_of_images_that_are_gone_are_named_and_left(results, tmp_path):
     out = tmp_path / "out"
-    assert run(pipeline.export(results, out=out, settings=EVERYTHING)).notices == ()
+    assert run_job(pipeline.export(results, out=out, settings=EVERYTHING)).notices == ()
     (out / "notes.txt").write_text("mine")
     (results / "b.tif").unlink()
     before = {p: p.read_bytes() for p in out.rglob("*") if p.name.startswith("b.") and p.is_file()}
-    outcome = run(pipeline.export(results, out=out, settings=EVERYTHING, overwrite=True))
+    outcome = run_job(pipeline.export(results, out=out, settings=EVERYTHING, overwrite=True))
     line = outcome.notices[-1]
     assert line.startswith("not of this export")
     assert line.endswith(": b.geojson, b.ome.zarr, b.png, b.tif.")
@@ -143,7 +143,7 @@ def write_stack(folder, count=3):
 def test_stack_stays_one_file_where_the_format_knows_stacks(tmp_path):
     stack = write_stack(tmp_path / "r")
     out = tmp_path / "out"
-    outcome = run(pipeline.export(tmp_path / "r", out=out, settings=EVERYTHING))
+    outcome = run_job(pipeline.export(tmp_path / "r", out=out, settings=EVERYTHING))
     assert outcome.done == ("s[0]", "s[1]", "s[2]")
     np.testing.assert_array_equal(tifffile.imread(out / "s.tif"), stack)
     np.testing.assert_array_equal(read_labels(out / "s-0002.png"), stack[2])
@@ -154,16 +154,16 @@ def test_stack_stays_one_file_where_the_format_knows_stacks(tmp_path):
 
 def test_stack_of_one_slice_is_found(tmp_path):
     write_stack(tmp_path / "r", 1)
-    outcome = run(pipeline.export(tmp_path / "r", out=tmp_path / "o"))
+    outcome = run_job(pipeline.export(tmp_path / "r", out=tmp_path / "o"))
     assert outcome.done == ("s[0]",)
 
 
 def test_values_that_are_classes_are_told_as_such(scenes, prompter, tmp_path):
-    run(pipeline.segment(
+    run_job(pipeline.segment(
         scenes / "images", prompter=prompter, out=tmp_path / "r", device="cpu",
         settings=SegmentSettings(instances=False)))  # fmt: skip
     how = ExportSettings(tiff=False, coco=True)
-    run(pipeline.export(tmp_path / "r", out=tmp_path / "o", settings=how))
+    run_job(pipeline.export(tmp_path / "r", out=tmp_path / "o", settings=how))
     found = json.loads((tmp_path / "o" / "coco.json").read_text())["annotations"]
     assert found
     assert {a["iscrowd"] for a in found} == {1}
@@ -171,7 +171,7 @@ def test_values_that_are_classes_are_told_as_such(scenes, prompter, tmp_path):
 
 def refused(job, kind, message):
     with pytest.raises(kind, match=message):
-        run(job)
+        run_job(job)
 
 
 def test_folder_without_results_is_refused(results, tmp_path):
@@ -196,7 +196,7 @@ def test_images_of_the_results_are_not_replaced(job, is_link, results, tmp_path)
     save_review(tmp_path / "review.json", {"b": Verdict("accepted")})
     options = {"review": tmp_path / "review.json"} if job == "accept" else {}
     with pytest.raises(InputError, match=r"pictures: holds b\.tif, which is given as input"):
-        run(getattr(pipeline, job)(results, out=image.parent, overwrite=True, **options))
+        run_job(getattr(pipeline, job)(results, out=image.parent, overwrite=True, **options))
     np.testing.assert_array_equal(tifffile.imread(image), scene(1)[0])
 
 
@@ -211,7 +211,7 @@ def test_tables_that_are_given_are_not_replaced(job, results, tmp_path):
         options = {"review": tmp_path / "review.json", "prompts": given}
     before = given.read_bytes()
     with pytest.raises(InputError, match=r"prompts\.json: is an input, too"):
-        run(getattr(pipeline, job)(results, out=given.parent, overwrite=True, **options))
+        run_job(getattr(pipeline, job)(results, out=given.parent, overwrite=True, **options))
     assert given.read_bytes() == before
 
 
@@ -228,21 +228,21 @@ def test_file_in_the_way_is_told_before_anything_is_written(results, tmp_path):
     how = ExportSettings(coco=True)
     refused(pipeline.export(results, out=out, settings=how), OutputError, "coco.json: exists alrea")
     assert [p.name for p in out.iterdir()] == ["coco.json"]
-    run(pipeline.export(results, out=out, settings=how, overwrite=True))
+    run_job(pipeline.export(results, out=out, settings=how, overwrite=True))
     assert len(list(out.iterdir())) == 4
 
 
 def test_empty_name_is_no_folder_for_results(results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="an empty name"):
-        run(pipeline.export(results, out=""))
+        run_job(pipeline.export(results, out=""))
 
 
 def test_numbers_above_those_of_png_are_told_before_anything_is_written(results, tmp_path):
     labels = scene(2)[1].astype(np.int32) * 40_000
     tifffile.imwrite(results / "c.tif", labels)
     with pytest.raises(InputError, match=r"^c: labels up to 80000, PNG holds 0 to 65534"):
-        run(pipeline.export(results, out=tmp_path / "out", settings=ExportSettings(png=True)))
+        run_job(pipeline.export(results, out=tmp_path / "out", settings=ExportSettings(png=True)))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -262,7 +262,7 @@ def test_results_without_any_object_are_exported(tmp_path):
     tifffile.imwrite(folder / "a.tif", np.zeros(SHAPE, np.int32))
     (folder / "scores.csv").write_text("image,image_score,object\na,0.0,0\n")
     how = ExportSettings(coco=True, geojson=True, png=True, ome_zarr=True, table=True)
-    outcome = run(pipeline.export(folder, out=tmp_path / "o", settings=how))
+    outcome = run_job(pipeline.export(folder, out=tmp_path / "o", settings=how))
     assert (outcome.done, outcome.figures["objects"]) == (("a",), 0)
     assert read_results(folder).images[0].score == 0.0
 
@@ -282,7 +282,7 @@ def review(tmp_path):
     painted = np.zeros(SHAPE, np.int32)
     painted[5:9, 5:9], painted[20:30, 20:22] = 1, 5
     sha256 = write_edit(tmp_path / "edits", "b.tif", painted)
-    about = {1: About(2, 0.6), 5: About(1)}
+    about = {1: ObjectRecord(2, 0.6), 5: ObjectRecord(1)}
     save_review(tmp_path / "review.json", {
         "a": Verdict("accepted"), "c": Verdict("rejected", "out of focus"),
         "b": Verdict("edited", "by hand", "b.tif", sha256, about)})  # fmt: skip
@@ -295,7 +295,7 @@ def accept(results, review, tmp_path, **changes):
 
 
 def test_clean_folder_has_what_is_accepted_and_says_why(results, review, tmp_path):
-    outcome = run(accept(results, review, tmp_path))
+    outcome = run_job(accept(results, review, tmp_path))
     kept = tmp_path / "kept"
     assert outcome.done == ("a", "b")
     assert outcome.figures == {"accepted": 1, "edited": 1, "rejected": 1, "unreviewed": 0}
@@ -313,7 +313,7 @@ def test_clean_folder_has_what_is_accepted_and_says_why(results, review, tmp_pat
 
 
 def test_table_of_the_edited_is_of_what_was_painted(results, review, tmp_path):
-    run(accept(results, review, tmp_path))
+    run_job(accept(results, review, tmp_path))
     rows = [list(row.values()) for row in table(tmp_path / "kept" / "scores.csv")]
     assert rows == [
         ["a", "0.8", "1", "1", "0.9", "149"], ["a", "0.8", "2", "2", "0.7", "149"],
@@ -321,9 +321,9 @@ def test_table_of_the_edited_is_of_what_was_painted(results, review, tmp_path):
 
 
 def test_accepted_labels_can_be_exported(results, review, tmp_path):
-    run(accept(results, review, tmp_path))
+    run_job(accept(results, review, tmp_path))
     how = ExportSettings(tiff=False, table=True)
-    run(pipeline.export(tmp_path / "kept", out=tmp_path / "o", settings=how))
+    run_job(pipeline.export(tmp_path / "kept", out=tmp_path / "o", settings=how))
     rows = table(tmp_path / "o" / "measurements.csv")
     assert [(r["image"], r["object"], r["class"], r["area_px"]) for r in rows] == [
         ("a", "1", "1", "149"), ("a", "2", "2", "149"), ("b", "1", "2", "16"),
@@ -334,7 +334,7 @@ def test_moved_points_are_kept(results, review, names, tmp_path):
     moved = ImagePrompts("b", "", SHAPE, "", (point(6, 6),), (0.6,))
     path = tmp_path / "points.json"
     save_prompts(path, PromptFile((moved,), "tiny", None, {2: "polyp"}))
-    run(accept(results, review, tmp_path, prompts=path))
+    run_job(accept(results, review, tmp_path, prompts=path))
     found = load_prompts(tmp_path / "kept" / "prompts.json")
     assert found.classes == {2: "polyp"}
     assert [len(i.objects) for i in found.images] == [2, 1]
@@ -344,7 +344,7 @@ def test_moved_points_are_kept(results, review, names, tmp_path):
 
 def test_image_without_a_verdict_is_left_out_and_told(results, tmp_path):
     save_review(tmp_path / "r.json", {"a": Verdict("accepted")})
-    outcome = run(pipeline.accept(results, review=tmp_path / "r.json", out=tmp_path / "kept"))
+    outcome = run_job(pipeline.accept(results, review=tmp_path / "r.json", out=tmp_path / "kept"))
     assert outcome.figures["unreviewed"] == 2
     assert load_review(tmp_path / "kept" / "review.json")["b"].reason == "not reviewed"
 
@@ -352,7 +352,7 @@ def test_image_without_a_verdict_is_left_out_and_told(results, tmp_path):
 def test_rejected_slices_of_a_stack_are_blank(tmp_path):
     stack = write_stack(tmp_path / "r")
     save_review(tmp_path / "v.json", {"s[0]": Verdict("accepted"), "s[1]": Verdict("rejected")})
-    outcome = run(
+    outcome = run_job(
         pipeline.accept(tmp_path / "r", review=tmp_path / "v.json", out=tmp_path / "kept")
     )
     assert outcome.done == ("s[0]",)
@@ -409,16 +409,16 @@ def test_slice_that_is_a_file_of_its_own_goes_when_it_is_rejected(tmp_path):
     for number, verdict in enumerate(("accepted", "rejected")):
         path = tmp_path / f"{number}.json"
         save_review(path, {"s[0]": Verdict(verdict), "s[1]": Verdict("accepted")})
-        run(pipeline.accept(results, review=path, out=tmp_path / "kept", overwrite=True))
+        run_job(pipeline.accept(results, review=path, out=tmp_path / "kept", overwrite=True))
     assert [p.name for p in (tmp_path / "kept").glob("*.tif")] == ["s[1].tif"]
 
 
 def test_second_review_replaces_the_first_only_when_told(results, review, tmp_path):
-    run(accept(results, review, tmp_path))
+    run_job(accept(results, review, tmp_path))
     save_review(tmp_path / "two.json", {"b": Verdict("accepted"), "c": Verdict("accepted")})
     refused(accept(results, tmp_path / "two.json", tmp_path), OutputError, "exists already")
     (tmp_path / "kept" / "mine.tif").write_bytes(b"mine")
-    run(accept(results, tmp_path / "two.json", tmp_path, overwrite=True))
+    run_job(accept(results, tmp_path / "two.json", tmp_path, overwrite=True))
     names = sorted(p.name for p in (tmp_path / "kept").glob("*.tif"))
     assert names == ["b.tif", "c.tif", "mine.tif"]
 
@@ -429,7 +429,7 @@ def test_accepting_again_removes_the_labels_of_a_series_and_no_others(tmp_path):
     for verdict in ("accepted", "rejected"):
         verdicts = {"cells[s0]": Verdict(verdict), "cells[s1]": Verdict("accepted")}
         save_review(tmp_path / "review.json", verdicts, overwrite=True)
-        run(pipeline.accept(results, review=tmp_path / "review.json", out=out, overwrite=True))
+        run_job(pipeline.accept(results, review=tmp_path / "review.json", out=out, overwrite=True))
         tifffile.imwrite(out / "cells.tif", scene(0)[1])
     assert sorted(p.name for p in out.glob("*.tif")) == ["cells.tif", "cells[s1].tif"]
 
@@ -445,5 +445,5 @@ def test_earlier_review_of_a_stranger_removes_nothing_elsewhere(results, review,
     (folder / "review.json").write_text(
         json.dumps({**tree, "images": {label: {"verdict": "accepted"}}})
     )
-    run(accept(results, review, tmp_path, overwrite=True))
+    run_job(accept(results, review, tmp_path, overwrite=True))
     assert target.read_bytes() == b"mine"

@@ -14,7 +14,7 @@ from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_pr
 from napari_samic import pipeline
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.settings import AnnotateSettings, ExportSettings, SegmentSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.io.prompts import load_prompts
 
@@ -23,7 +23,7 @@ ONE_CLICK = AnnotateSettings(target_iou=0.8)  # as good as the toy gets
 
 
 def annotate(images, **options):
-    return run(pipeline.annotate(images, device="cpu", **options))
+    return run_job(pipeline.annotate(images, device="cpu", **options))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_image_with_a_name_no_result_can_have_spoils_no_table(toy, tmp_path):
         assert set(outcome.failures) == {"T:001", "we\\ird"}
         tables = load_prompts(tmp_path / "out" / "prompts.json")
         assert [image.name for image in tables.images] == ["a ", "b.", "CON", "new\nline"]
-    out = run(
+    out = run_job(
         pipeline.export(
             tmp_path / "out", out=tmp_path / "e",
             settings=ExportSettings(png=True, geojson=True, ome_zarr=True, coco=True, table=True),

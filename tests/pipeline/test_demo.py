@@ -11,7 +11,7 @@ from toys import SHAPE, hidden_files, scene, write_prompts
 from napari_samic import pipeline
 from napari_samic.core.errors import OutputError
 from napari_samic.core.settings import TrainSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.sample_data import samples
 
 
@@ -41,7 +41,7 @@ def small(monkeypatch, tmp_path):
 def test_demo_leaves_labels_figures_and_a_sheet(small, toy):
     out = small / "demo"
     steps = []
-    outcome = run(pipeline.demo(out=out, model=toy, device="cpu"), steps.append)
+    outcome = run_job(pipeline.demo(out=out, model=toy, device="cpu"), steps.append)
     assert list(outcome.figures) == ["one", "two"]
     figures = outcome.figures["one"]
     assert {"miou", "dice", "n", "object_f1", "seconds", "training", "images"} <= set(figures)
@@ -58,10 +58,12 @@ def test_demo_leaves_labels_figures_and_a_sheet(small, toy):
 
 def test_demo_is_repeated_only_on_demand(small, toy):
     out = small / "demo"
-    run(pipeline.demo(out=out, model=toy, device="cpu"))
+    run_job(pipeline.demo(out=out, model=toy, device="cpu"))
     with pytest.raises(OutputError, match="holds an earlier demo"):
         next(pipeline.demo(out=out, model=toy))
-    assert run(pipeline.demo(out=out, model=toy, device="cpu", overwrite=True)).figures["one"]["n"]
+    assert run_job(pipeline.demo(out=out, model=toy, device="cpu", overwrite=True)).figures["one"][
+        "n"
+    ]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -9,12 +9,12 @@ from toys import scene, write_image, write_scenes
 
 from napari_samic import pipeline
 from napari_samic.core.errors import InputError, OutputError
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.io.writers import write_labels
 
 
 def evaluate(**options):
-    return run(pipeline.evaluate(**options))
+    return run_job(pipeline.evaluate(**options))
 
 
 @pytest.fixture

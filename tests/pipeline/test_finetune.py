@@ -18,7 +18,7 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import Reference, run
+from napari_samic.core.types import Reference, run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.finetune import checkpointing, dataset, encoder, mask_decoder
 from napari_samic.models.samic import serialization
@@ -49,7 +49,7 @@ def grown(folder, toy, growing, tmp_path_factory):
 
 
 def train(folder, out, toy, adapt=GROW, **options):
-    return run(
+    return run_job(
         pipeline.train(
             [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks", out=out,
             model=toy, device="cpu", settings=QUICK, adapt=adapt, **options,
@@ -74,7 +74,7 @@ def test_segment_uses_it_and_finds_more(grown, folder, tmp_path):
     for method in ("auto", "samic"):
         out = tmp_path / method
         images = [folder / "images" / f"p{i}.png" for i in (4, 5)]
-        run(pipeline.segment(images, prompter=prompter, out=out, method=method, device="cpu"))
+        run_job(pipeline.segment(images, prompter=prompter, out=out, method=method, device="cpu"))
         scores[method] = np.mean(
             [iou(tifffile.imread(out / f"p{i}.tif") > 0, scene(i)[1] > 0) for i in (4, 5)]
         )
@@ -109,7 +109,7 @@ def others_of(folder, toy, tmp_path, monkeypatch):
             yield from ()
 
         monkeypatch.setattr(ROOM, "grow", grow)
-        found.outcome = run(
+        found.outcome = run_job(
             pipeline.train(
                 images, masks=folder / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
                 settings=replace(QUICK, seed=seed), overwrite=True, **options,
@@ -154,7 +154,7 @@ def test_a_training_with_others_is_recorded_told_and_replayed(
     for i in (7, 8):
         write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
     few = AdaptSettings(adapt_steps=9)
-    outcome = run(
+    outcome = run_job(
         recipes.recorded(pipeline.train, tmp_path / "r.yaml")(
             [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
             others=tmp_path / "more", out=tmp_path / "p.pt", model=toy, device="cpu",
@@ -164,13 +164,13 @@ def test_a_training_with_others_is_recorded_told_and_replayed(
     assert outcome.figures["others"] == 2
     assert " with 2 images more, " in outcome.figures["growth"]
     assert serialization.describe(tmp_path / "p.pt")["growth"]["others"] == 2
-    run(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "again", strict=True))
+    run_job(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "again", strict=True))
     files = (tmp_path / "p.pt", tmp_path / "again" / "p.pt")
     one, again = (torch.load(file, weights_only=True)["finder"]["state"] for file in files)
     assert all(torch.equal(one[k], again[k]) for k in one)
     (tmp_path / "more" / "q8.png").unlink()
     with pytest.raises(InputError, match="others has 1 files, 2 when it was recorded"):
-        run(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "third", strict=True))
+        run_job(recipes.replay(tmp_path / "r.yaml", out=tmp_path / "third", strict=True))
 
 
 def test_the_seed_draws_the_others(folder, others_of, tmp_path):
@@ -211,7 +211,7 @@ def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path
 
 
 def test_switched_off_nothing_is_learned(folder, toy, tmp_path, on, monkeypatch):
-    monkeypatch.setattr(encoder, "adapt", None)  # would fail
+    monkeypatch.setattr(encoder, "finetune_encoder", None)  # would fail
     outcome = train(folder, tmp_path / "p.pt", toy, AdaptSettings(adapt=False))
     assert outcome.figures["growth"] == ""
 
@@ -230,7 +230,7 @@ def test_an_image_with_nothing_on_it_is_learned_from_or_left_out(folder, toy, tm
     more = write_scenes(tmp_path / "data", 5)
     Image.fromarray(np.zeros(scene(0)[1].shape, np.uint8)).save(more / "masks" / "p4.png")
     out = tmp_path / "p.pt"
-    outcome = run(
+    outcome = run_job(
         pipeline.train(
             more / "images", masks=more / "masks", out=out, model=toy, device="cpu",
             settings=QUICK, adapt=AdaptSettings(adapt_steps=3),
@@ -254,7 +254,7 @@ def test_what_fails_in_growing_leaves_the_trained_prompter(folder, toy, tmp_path
         raise TrainingError("the loss is not finite any more. Adapt with a lower rate.")
         yield
 
-    monkeypatch.setattr(encoder, "adapt", fail)
+    monkeypatch.setattr(encoder, "finetune_encoder", fail)
     outcome = train(folder, tmp_path / "p.pt", toy, resume=tmp_path / "mark")
     assert "not adapted: the loss is not finite" in outcome.figures["growth"]
     assert (tmp_path / "p.pt").exists()
@@ -305,7 +305,7 @@ def test_killed_training_goes_on_where_it_was_and_ends_as_if_never_stopped(
         [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
         out=tmp_path / "p.pt", model=toy, device="cpu", settings=QUICK, adapt=how,
     )  # fmt: skip
-    outcome = run(job, steps.append)
+    outcome = run_job(job, steps.append)
     assert "went on" in outcome.notices[-1]
     batches = [s.done for s in steps if s.data.get("phase") == "adapt" and "loss" in s.data]
     assert batches[0] > 1
@@ -442,16 +442,16 @@ def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkey
         settings=PrompterSettings(),
         finder=None,
     )
-    run(room.adapt(learner, object(), references, GROW, aside=["b", "c"]))
+    run_job(room.adapt(learner, object(), references, GROW, aside=["b", "c"]))
     assert asked == {"kept": ["a", "c"], "aside": ["b"]}
 
 
 def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypatch):
     room = import_module("napari_samic.pipeline.segment")
     used = []
-    real = room.Follower
-    monkeypatch.setattr(room, "Follower", lambda *a: used.append(a) or real(*a))
-    run(
+    real = room.VideoPredictor
+    monkeypatch.setattr(room, "VideoPredictor", lambda *a: used.append(a) or real(*a))
+    run_job(
         pipeline.segment(
             [folder / "images" / "p4.png"], prompter=tuned[0], out=tmp_path / "out", device="cpu",
             memory=MemorySettings(follow="always"),
@@ -463,7 +463,7 @@ def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypa
 
 
 def test_when_its_minutes_are_over_it_ends_and_is_recorded_without_them(folder, toy, tmp_path, on):
-    outcome = run(
+    outcome = run_job(
         pipeline.train(
             [folder / "images" / f"p{i}.png" for i in range(4)], masks=folder / "masks",
             out=tmp_path / "p.pt", model=toy, device="cpu",

@@ -12,9 +12,9 @@ from napari_samic.core.settings import (
     SegmentSettings,
     StrategySettings,
 )
-from napari_samic.core.types import Candidates, Prompts, Proposal, Reference, Segmentation
-from napari_samic.models.finetune.network import Seen
-from napari_samic.pipeline.predictor import Look, Worker
+from napari_samic.core.types import Candidates, PromptProposal, Prompts, Reference, Segmentation
+from napari_samic.models.finetune.network import ForegroundPrediction
+from napari_samic.pipeline.predictor import ImageFeatures, ImagePredictor
 
 SHAPE = (60, 80)
 DISCS = ((20, 20, 10), (40, 60, 12))
@@ -79,7 +79,7 @@ class Maps:
 
 
 def worker(**options):
-    return Worker(Maps(), Discs(), SegmentSettings(), **options)
+    return ImagePredictor(Maps(), Discs(), SegmentSettings(), **options)
 
 
 def by_both(**options):
@@ -96,7 +96,9 @@ def seen():
     for k, (row, column, radius) in enumerate(DISCS, start=1):
         rows, columns = np.nonzero(labels == k)
         depth[rows, columns] = 1 - np.hypot(rows - row, columns - column) / (radius + 1)
-    return Look(seen={1: Seen(np.where(labels > 0, 0.9, 0.05).astype(np.float32), depth)})
+    return ImageFeatures(
+        seen={1: ForegroundPrediction(np.where(labels > 0, 0.9, 0.05).astype(np.float32), depth)}
+    )
 
 
 @pytest.mark.parametrize("strategy", ["box", "mask", "kmedoids", "curriculum", "negatives"])
@@ -180,7 +182,7 @@ def test_limits_of_the_references_hold():
 def test_map_cut_decides_what_of_the_finders_map_is_an_object():
     look = seen()
     faint = np.where(truth() == 2, 0.3, look.seen[1].inside).astype(np.float32)
-    look = Look(seen={1: Seen(faint, look.seen[1].depth)})
+    look = ImageFeatures(seen={1: ForegroundPrediction(faint, look.seen[1].depth)})
     work = by_both()
     assert len(work.answer(IMAGE, look).scores) == 1
     assert len(work.answer(IMAGE, look, SegmentSettings(map_cut=0.2, map_core=0.0)).scores) == 2
@@ -191,7 +193,7 @@ def test_specks_of_the_finders_map_are_no_objects():
     look = seen()
     inside = look.seen[1].inside.copy()
     inside[5, 70] = 0.9
-    speck = Look(seen={1: Seen(inside, look.seen[1].depth)})
+    speck = ImageFeatures(seen={1: ForegroundPrediction(inside, look.seen[1].depth)})
     work = by_both(finder=SimpleNamespace(side_px=80))
     assert len(work.answer(IMAGE, speck).scores) == 2
 
@@ -209,7 +211,7 @@ def test_finding_back_looks_at_the_clicks_of_one_class_only():
 def test_masks_that_a_method_brings_are_joined_as_asked():
     clicked = Prompts(np.array([[20.0, 20.0]]), np.array([True]), label=3)
     brought = Segmentation(truth(), np.array([0.9, 0.3]), (clicked, clicked))
-    look = Look(proposal=Proposal(brought.objects, answer=brought))
+    look = ImageFeatures(proposal=PromptProposal(brought.objects, answer=brought))
     image = np.zeros((*SHAPE, 3), np.uint8)
     found = worker().answer(image, look, SegmentSettings(instances=False, min_score=0.5))
     np.testing.assert_array_equal(found.labels, np.where(truth() == 1, 3, 0))

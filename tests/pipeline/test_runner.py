@@ -11,16 +11,16 @@ import tifffile
 from toys import hidden_files, write_image
 
 from napari_samic.core.errors import InputError, OutputError
-from napari_samic.core.types import HeatMap, Plane, Prompts, Segmentation, run
+from napari_samic.core.types import HeatMap, ImagePlane, Prompts, Segmentation, run_job
 from napari_samic.io import files, writers
 from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalisation
 from napari_samic.io.prompts import load_prompts
 from napari_samic.pipeline import contact_sheet as sheets
-from napari_samic.pipeline.contact_sheet import Sheet
+from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.results.reader import read_results
-from napari_samic.pipeline.results.writer import Records, recorded_prompts
-from napari_samic.pipeline.runner import Answer, Loop
+from napari_samic.pipeline.results.writer import ResultsWriter, recorded_prompts
+from napari_samic.pipeline.runner import BatchRunner, PlaneResult
 
 GREY = Normalisation((0.0,), (255.0,), (0,), 1)
 RUN = {"job": "test", "settings": {"cut": 0.5}}
@@ -30,7 +30,7 @@ POINT = Prompts(np.array([[2.0, 3.0]]), np.array([True]))
 def answer(plane, image, value=1, **more):
     labels = np.zeros(image.shape[:2], np.int32)
     labels[2:5, 2:6] = value
-    return Answer(Segmentation(labels, [0.5], (POINT,)), "one object", **more)
+    return PlaneResult(Segmentation(labels, [0.5], (POINT,)), "one object", **more)
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def make(
     folder, work=answer, *, overwrite=False, normalisation=GREY, model="toy", made_by=RUN, **options
 ):
     out = folder / "out"
-    records = Records(out, model, normalisation, made_by, overwrite=overwrite)
-    sheet = Sheet(out / "overlay.png" if options.pop("overlay", False) else None)
+    records = ResultsWriter(out, model, normalisation, made_by, overwrite=overwrite)
+    sheet = ContactSheet(out / "overlay.png" if options.pop("overlay", False) else None)
     source = options.pop("source", folder / "images")
-    return Loop(open_images(source), work, records, sheet, **options)
+    return BatchRunner(open_images(source), work, records, sheet, **options)
 
 
 def rows(folder):
@@ -74,7 +74,7 @@ def assert_consistent(folder):
 
 
 def test_labels_have_name_and_shape_of_the_image_and_are_int32(folder):
-    outcome = run(make(folder).run())
+    outcome = run_job(make(folder).run())
     for name in outcome.done:
         labels = tifffile.imread(folder / "out" / f"{name}.tif")
         assert (labels.dtype, labels.shape, labels.sum()) == (np.int32, (10, 12), 12)
@@ -83,48 +83,48 @@ def test_labels_have_name_and_shape_of_the_image_and_are_int32(folder):
 
 
 def test_tables_are_in_the_order_that_people_count_in(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     assert recorded(folder) == [f"p{i}" for i in range(4, 12)]
     assert [r["image"] for r in rows(folder)] == recorded(folder)
 
 
 def test_rows_tell_object_class_score_and_area(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     wanted = {"image": "p4", "image_score": "0.5", "object": "1", "class": "1", "score": "0.5"}
     assert rows(folder)[0] == wanted | {"area_px": "12"}
 
 
 def test_union_has_no_area_for_an_object(folder):
-    run(make(folder, lambda p, i: answer(p, i, numbered=False)).run())
+    run_job(make(folder, lambda p, i: answer(p, i, numbered=False)).run())
     assert rows(folder)[0]["area_px"] == ""
 
 
 def test_image_without_an_object_has_a_row(folder):
     empty = Segmentation(np.zeros((10, 12)), [], ())
-    run(make(folder, lambda *_: Answer(empty, "none")).run())
+    run_job(make(folder, lambda *_: PlaneResult(empty, "none")).run())
     assert rows(folder)[0]["object"] == "0"
     assert_consistent(folder)
 
 
 def test_hidden_object_keeps_its_clicks_with_score_0(folder):
     other = Prompts(np.array([[9.0, 9.0]]), np.array([True]))
-    run(make(folder, lambda p, i: answer(p, i, objects=(other, POINT))).run())
+    run_job(make(folder, lambda p, i: answer(p, i, objects=(other, POINT))).run())
     image = load_prompts(folder / "out" / "prompts.json").images[0]
     assert (image.scores, len(image.objects)) == ((0.0, 0.5), 2)
 
 
 def test_second_run_does_only_what_is_missing(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     (folder / "out" / "p6.tif").unlink()
     seen = []
-    again = run(make(folder, lambda p, i: seen.append(p.label) or answer(p, i)).run())
+    again = run_job(make(folder, lambda p, i: seen.append(p.label) or answer(p, i)).run())
     assert (seen, again.done, len(again.skipped)) == (["p6"], ("p6",), 7)
     assert_consistent(folder)
 
 
 def test_overwrite_does_all_again(folder):
-    run(make(folder).run())
-    again = run(make(folder, lambda p, i: answer(p, i, 7), overwrite=True).run())
+    run_job(make(folder).run())
+    again = run_job(make(folder, lambda p, i: answer(p, i, 7), overwrite=True).run())
     assert (len(again.done), again.skipped) == (8, ())
     assert tifffile.imread(folder / "out" / "p4.tif").max() == 7
 
@@ -151,7 +151,7 @@ def fail_on(name, error):
     ],
 )
 def test_one_bad_image_does_not_stop_the_others(folder, error, reason):
-    outcome = run(make(folder, fail_on("p5", error)).run())
+    outcome = run_job(make(folder, fail_on("p5", error)).run())
     assert len(outcome.done) == 7
     assert outcome.failures["p5"].startswith(reason)
     (row,) = csv.DictReader((folder / "out" / "failures.csv").open())
@@ -160,22 +160,22 @@ def test_one_bad_image_does_not_stop_the_others(folder, error, reason):
 
 
 def test_failures_file_goes_after_a_clean_run(folder):
-    run(make(folder, fail_on("p5", InputError("odd."))).run())
-    run(make(folder).run())
+    run_job(make(folder, fail_on("p5", InputError("odd."))).run())
+    run_job(make(folder).run())
     assert not (folder / "out" / "failures.csv").exists()
     assert len(labelled(folder)) == 8
 
 
 def test_bug_is_not_hidden_as_a_bad_image(folder):
     with pytest.raises(RuntimeError, match="a bug"):
-        run(make(folder, fail_on("p5", RuntimeError("a bug"))).run())
+        run_job(make(folder, fail_on("p5", RuntimeError("a bug"))).run())
     assert labelled(folder) == ["p4"]
     assert_consistent(folder)
 
 
 def test_image_that_fails_in_overwriting_keeps_its_older_result(folder):
-    run(make(folder).run())
-    run(make(folder, fail_on("p5", InputError("odd.")), overwrite=True).run())
+    run_job(make(folder).run())
+    run_job(make(folder, fail_on("p5", InputError("odd.")), overwrite=True).run())
     assert len(labelled(folder)) == 8
     assert_consistent(folder)
 
@@ -192,12 +192,12 @@ def test_closing_keeps_what_is_done(folder):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_interrupt_keeps_what_is_done(folder, overwrite):
     if overwrite:
-        run(make(folder).run())
+        run_job(make(folder).run())
     with pytest.raises(KeyboardInterrupt):
-        run(make(folder, fail_on("p6", KeyboardInterrupt()), overwrite=overwrite).run())
+        run_job(make(folder, fail_on("p6", KeyboardInterrupt()), overwrite=overwrite).run())
     assert len(labelled(folder)) == (8 if overwrite else 2)
     assert sorted(recorded(folder)) == labelled(folder)
-    run(make(folder).run())
+    run_job(make(folder).run())
     assert_consistent(folder)
 
 
@@ -211,7 +211,7 @@ def test_interrupt_right_after_a_file_was_written_still_records_it(folder, monke
 
     monkeypatch.setattr(writers, "write_labels", late)
     with pytest.raises(KeyboardInterrupt):
-        run(make(folder).run())
+        run_job(make(folder).run())
     assert labelled(folder) == ["p4", "p5"]
     assert_consistent(folder)
 
@@ -227,7 +227,7 @@ def test_full_disk_stops_and_leaves_no_half_file(folder, monkeypatch):
 
     monkeypatch.setattr(tifffile, "imwrite", full)
     with pytest.raises(OutputError, match=r"p6\.tif: can't be written: the disk is full"):
-        run(make(folder).run())
+        run_job(make(folder).run())
     assert labelled(folder) == ["p4", "p5"]
     assert_consistent(folder)
 
@@ -246,7 +246,7 @@ def stack(tmp_path):
 
 
 def test_stack_gives_a_stack_of_the_same_shape(stack):
-    outcome = run(make(stack, heatmaps=True).run())
+    outcome = run_job(make(stack, heatmaps=True).run())
     assert outcome.done == ("t[0]", "t[1]", "t[2]", "u")
     labels = tifffile.imread(stack / "out" / "t.tif")
     assert (labels.dtype, labels.shape, [int(p.sum()) for p in labels]) == (
@@ -256,14 +256,14 @@ def test_stack_gives_a_stack_of_the_same_shape(stack):
 
 
 def test_plane_that_fails_is_blank_and_is_told_again_until_it_is_done(stack):
-    first = run(make(stack, fail_on("t[1]", InputError("odd."))).run())
+    first = run_job(make(stack, fail_on("t[1]", InputError("odd."))).run())
     assert first.failures == {"t[1]": "t[1]: odd."}
     assert [int(p.sum()) for p in tifffile.imread(stack / "out" / "t.tif")] == [12, 0, 12]
-    again = run(make(stack).run())
+    again = run_job(make(stack).run())
     assert list(again.failures) == ["t[1]"]
     assert "Overwrite" in again.failures["t[1]"]
     assert (stack / "out" / "failures.csv").exists()
-    assert run(make(stack, overwrite=True).run()).failures == {}
+    assert run_job(make(stack, overwrite=True).run()).failures == {}
     assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
 
 
@@ -271,7 +271,7 @@ def test_plane_whose_labels_can_not_be_written_has_no_record(stack):
     def work(plane, image):
         return answer(plane, image[:6] if plane.label == "t[1]" else image)
 
-    outcome = run(make(stack, work).run())
+    outcome = run_job(make(stack, work).run())
     assert "of (6, 12) for a stack of (3,)" in outcome.failures["t[1]"]
     assert outcome.done == ("t[0]", "t[2]", "u")
     assert recorded(stack) == ["t[0]", "t[2]", "u"]
@@ -283,7 +283,7 @@ def test_cancelled_stack_is_not_there_and_goes_on_where_it_stopped(stack):
     job.close()
     assert (labelled(stack), recorded(stack)) == ([], [])
     seen = []
-    again = run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i, 2)).run())
+    again = run_job(make(stack, lambda p, i: seen.append(p.label) or answer(p, i, 2)).run())
     assert (seen, again.done) == (["t[2]", "u"], ("t[0]", "t[1]", "t[2]", "u"))
     assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [1, 1, 2]
     assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
@@ -296,7 +296,7 @@ def test_stack_that_was_stopped_after_its_last_plane_is_finished(stack):
         next(job)
     job.close()
     assert labelled(stack) == []
-    again = run(make(stack).run())
+    again = run_job(make(stack).run())
     assert again.done == ("t[0]", "t[1]", "t[2]", "u")
     assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [1, 1, 1]
     assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
@@ -306,7 +306,7 @@ def test_stopped_stack_of_another_run_leaves_nothing_in_planes_that_fail(stack):
     job = make(stack, lambda p, i: answer(p, i, 9)).run()
     next(job), next(job)
     job.close()
-    run(make(stack, fail_on("t[0]", InputError("odd.")), made_by={"job": "test"}).run())
+    run_job(make(stack, fail_on("t[0]", InputError("odd.")), made_by={"job": "test"}).run())
     assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [0, 1, 1]
 
 
@@ -316,7 +316,7 @@ def test_plane_that_changed_and_fails_is_blank_in_a_stack_that_is_gone_on_with(s
     job.close()
     pages = np.stack([np.full((10, 12), v, np.uint8) for v in (11, 90, 200)])
     write_image(stack / "images" / "t.tif", pages)
-    run(make(stack, fail_on("t[0]", InputError("odd."))).run())
+    run_job(make(stack, fail_on("t[0]", InputError("odd."))).run())
     assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [0, 9, 1]
 
 
@@ -325,7 +325,7 @@ def test_planes_before_a_stop_count_in_the_figures(stack):
     next(job), next(job)
     job.close()
     loop = make(stack)
-    run(loop.run())
+    run_job(loop.run())
     assert len(loop.tallies) == 4
     assert loop.tallies[0].scores == (0.5,)
 
@@ -337,15 +337,15 @@ def test_file_that_was_numbered_anew_is_known_by_its_contents(folder):
         copy.write_bytes(path.read_bytes())
         os.utime(copy, (1, 1))
         copy.replace(path)
-    assert len(run(make(folder).run()).skipped) == 5
+    assert len(run_job(make(folder).run()).skipped) == 5
     assert_consistent(folder)
 
 
 def test_killed_overwriting_of_another_kind_is_gone_on_with(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     other = {"normalisation": Normalisation((1.0,), (9.0,), (0,), 1)}
     killed(folder, "p9", overwrite=True, **other)
-    again = run(make(folder, **other).run())
+    again = run_job(make(folder, **other).run())
     assert (len(again.skipped), len(again.done), again.failures) == (5, 3, {})
     assert_consistent(folder)
 
@@ -354,12 +354,12 @@ def test_run_that_was_stopped_before_any_result_stands_in_nobodys_way(folder):
     job = make(folder, fail_on("p4", KeyboardInterrupt())).run()
     with pytest.raises(KeyboardInterrupt):
         next(job)
-    run(make(folder, normalisation=Normalisation((1.0,), (9.0,), (0,), 1)).run())
+    run_job(make(folder, normalisation=Normalisation((1.0,), (9.0,), (0,), 1)).run())
 
 
 def test_newer_version_of_the_package_adds_to_results(folder):
-    run(make(folder, made_by={**RUN, "version": "0.1"}).run())
-    assert len(run(make(folder, made_by={**RUN, "version": "0.2"}).run()).skipped) == 8
+    run_job(make(folder, made_by={**RUN, "version": "0.1"}).run())
+    assert len(run_job(make(folder, made_by={**RUN, "version": "0.2"}).run()).skipped) == 8
 
 
 def test_temporary_file_of_a_run_in_a_folder_below_stays(folder):
@@ -375,7 +375,7 @@ def test_stopped_stack_is_begun_anew_where_planes_follow_each_other(stack):
     job = make(stack, chained="planes").run()
     next(job), next(job)
     job.close()
-    run(make(stack, lambda p, i: answer(p, i, 2), chained="planes").run())
+    run_job(make(stack, lambda p, i: answer(p, i, 2), chained="planes").run())
     assert [int(p.max()) for p in tifffile.imread(stack / "out" / "t.tif")] == [2, 2, 2]
 
 
@@ -386,12 +386,12 @@ def test_plane_of_a_stopped_stack_that_changed_is_done_again(stack):
     pages = np.stack([np.full((10, 12), v, np.uint8) for v in (11, 90, 200)])
     write_image(stack / "images" / "t.tif", pages)
     seen = []
-    run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
+    run_job(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
     assert seen == ["t[0]", "t[2]", "u"]
 
 
 def test_cancelled_stack_keeps_its_older_file_and_records(stack):
-    run(make(stack).run())
+    run_job(make(stack).run())
     job = make(stack, lambda p, i: answer(p, i, 9), overwrite=True).run()
     next(job), next(job)
     job.close()
@@ -402,11 +402,11 @@ def test_cancelled_stack_keeps_its_older_file_and_records(stack):
 def test_result_without_records_is_left_alone_and_told(stack):
     made_by_hand = np.full((3, 10, 12), 4, np.int32)
     writers.write_labels(stack / "out" / "t.tif", made_by_hand)
-    outcome = run(make(stack).run())
+    outcome = run_job(make(stack).run())
     assert (outcome.done, set(outcome.failures)) == (("u",), {"t[0]", "t[1]", "t[2]"})
     assert "no record" in outcome.failures["t[0]"]
     assert tifffile.imread(stack / "out" / "t.tif").min() == 4
-    assert run(make(stack, overwrite=True).run()).failures == {}
+    assert run_job(make(stack, overwrite=True).run()).failures == {}
 
 
 # Killed: no line of Python runs any more.
@@ -416,7 +416,7 @@ def killed(folder, name, **options):
     """Run in a process that dies in the middle of one image."""
     child = os.fork()
     if not child:
-        run(
+        run_job(
             make(
                 folder, lambda p, i: os._exit(9) if p.label == name else answer(p, i), **options
             ).run()
@@ -428,7 +428,7 @@ def test_killed_run_is_read_whole_and_gone_on_with(folder):
     killed(folder, "p9")
     assert [i.label for i in read_results(folder / "out").images] == ["p4", "p5", "p6", "p7", "p8"]
     assert len(recorded_prompts(folder / "out" / "prompts.json").images) == 5
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert (len(again.skipped), again.done) == (5, ("p9", "p10", "p11"))
     assert_consistent(folder)
 
@@ -436,17 +436,17 @@ def test_killed_run_is_read_whole_and_gone_on_with(folder):
 def test_killed_twice_loses_nothing(folder):
     killed(folder, "p6")
     killed(folder, "p9")
-    assert len(run(make(folder).run()).skipped) == 5
+    assert len(run_job(make(folder).run()).skipped) == 5
     assert_consistent(folder)
 
 
 def test_killed_overwriting_is_gone_on_with_as_such(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     other = {**RUN, "settings": {"cut": 0.7}}
     killed(folder, "p9", made_by=other, overwrite=True)
     with pytest.raises(OutputError, match="cut"):
-        run(make(folder).run())
-    again = run(make(folder, made_by=other).run())
+        run_job(make(folder).run())
+    again = run_job(make(folder, made_by=other).run())
     assert (len(again.skipped), again.done) == (5, ("p9", "p10", "p11"))
     assert_consistent(folder)
 
@@ -454,7 +454,7 @@ def test_killed_overwriting_is_gone_on_with_as_such(folder):
 def test_killed_stack_goes_on_where_it_stopped(stack):
     killed(stack, "t[2]")
     seen = []
-    run(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
+    run_job(make(stack, lambda p, i: seen.append(p.label) or answer(p, i)).run())
     assert seen == ["t[2]", "u"]
     assert recorded(stack) == ["t[0]", "t[1]", "t[2]", "u"]
     assert not hidden_files(stack / "out")
@@ -464,13 +464,13 @@ def test_line_of_the_journal_that_was_cut_off_is_passed_over(folder):
     killed(folder, "p9")
     journal = next((folder / "out").glob(".*journal"))
     journal.write_text(journal.read_text()[:-20])
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert set(again.failures) == {"p8"}  # labels that nobody answers for
     assert len(again.skipped) == 4
 
 
 def test_tables_of_a_stranger_lead_nowhere(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     mine = folder / "mine.tif"
     writers.write_labels(mine, np.full((10, 12), 5))
     told = (folder / "out" / "provenance.json").read_text()
@@ -490,43 +490,43 @@ def test_tables_of_a_stranger_lead_nowhere(folder):
 
 
 def test_image_that_changed_is_done_again_and_told(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     write_image(folder / "images" / "p5.png", np.full((10, 12), 7, np.uint8))
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert (again.done, len(again.skipped)) == (("p5",), 7)
     assert "p5" in " ".join(again.notices)
-    assert run(make(folder).run()).notices == ()
+    assert run_job(make(folder).run()).notices == ()
 
 
 def test_another_image_of_that_name_is_refused_before_work_begins(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     write_image(folder / "else" / "p5.png", np.full((10, 12), 7, np.uint8))
     before = tifffile.imread(folder / "out" / "p5.tif")
     with pytest.raises(OutputError, match="another image"):
-        run(make(folder, lambda p, i: answer(p, i, 3), source=folder / "else").run())
+        run_job(make(folder, lambda p, i: answer(p, i, 3), source=folder / "else").run())
     assert (tifffile.imread(folder / "out" / "p5.tif") == before).all()
 
 
 def test_plane_of_a_stack_and_an_image_of_its_name_are_not_mixed_in_two_runs(stack):
     write_image(stack / "else" / "t[1].tif", np.full((10, 12), 30, np.uint8))
-    run(make(stack, source=stack / "else").run())
+    run_job(make(stack, source=stack / "else").run())
     with pytest.raises(OutputError, match=r"t\[1\]\.tif"):
-        run(make(stack).run())
+        run_job(make(stack).run())
 
 
 def test_images_that_differ_in_case_alone_are_not_mixed_in_two_runs(folder):
-    run(make(folder, source=folder / "images" / "p5.png").run())
+    run_job(make(folder, source=folder / "images" / "p5.png").run())
     write_image(folder / "else" / "P5.png", np.full((10, 12), 30, np.uint8))
     with pytest.raises(OutputError, match=r"p5\.tif"):
-        run(make(folder, source=folder / "else").run())
+        run_job(make(folder, source=folder / "else").run())
 
 
 @pytest.mark.parametrize("count", [2, 4], ids=["shrunk", "grown"])
 def test_stack_of_another_length_is_done_again(stack, count):
-    run(make(stack).run())
+    run_job(make(stack).run())
     pages = np.stack([np.full((10, 12), v, np.uint8) for v in (10, 90, 200, 30)[:count]])
     write_image(stack / "images" / "t.tif", pages)
-    again = run(make(stack).run())
+    again = run_job(make(stack).run())
     assert (len(again.done), again.failures) == (count, {})
     assert tifffile.imread(stack / "out" / "t.tif").shape == (count, 10, 12)
     assert "another number of planes" in again.notices[0]
@@ -534,38 +534,38 @@ def test_stack_of_another_length_is_done_again(stack, count):
 
 
 def test_stack_that_became_a_lone_image_is_done_again(stack):
-    run(make(stack).run())
+    run_job(make(stack).run())
     write_image(stack / "images" / "t.tif", np.full((10, 12), 10, np.uint8))
-    again = run(make(stack).run())
+    again = run_job(make(stack).run())
     assert (again.done, recorded(stack)) == (("t",), ["t", "u"])
 
 
 def test_image_without_scores_is_done_again(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     lines = (folder / "out" / "scores.csv").read_text().splitlines(keepends=True)
     (folder / "out" / "scores.csv").write_text("".join(x for x in lines if "p5" not in x))
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert (again.done, again.notices) == (("p5",), ("done again, as the scores are gone: p5.",))
     assert_consistent(folder)
 
 
 def test_table_that_a_spreadsheet_saved_with_a_mark_is_read(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     told = (folder / "out" / "scores.csv").read_text()
     (folder / "out" / "scores.csv").write_text(told, encoding="utf-8-sig")
-    assert len(run(make(folder).run()).skipped) == 8
+    assert len(run_job(make(folder).run()).skipped) == 8
 
 
 def test_long_names_are_done(folder):
     write_image(folder / "images" / f"{'x' * 249}.png", np.full((10, 12), 30, np.uint8))
-    assert len(run(make(folder).run()).done) == 9
+    assert len(run_job(make(folder).run()).done) == 9
     assert_consistent(folder)
 
 
 def test_images_that_moved_are_those_that_were_done(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     (folder / "images").rename(folder / "moved")
-    assert len(run(make(folder, source=folder / "moved").run()).skipped) == 8
+    assert len(run_job(make(folder, source=folder / "moved").run()).skipped) == 8
 
 
 @pytest.mark.parametrize(
@@ -578,61 +578,63 @@ def test_images_that_moved_are_those_that_were_done(folder):
     ],
 )
 def test_results_of_another_run_are_refused_and_named(folder, changes, named):
-    run(make(folder).run())
+    run_job(make(folder).run())
     with pytest.raises(OutputError, match=named):
-        run(make(folder, made_by={**RUN, **changes}).run())
-    assert run(make(folder, made_by={**RUN, **changes}, overwrite=True).run()).skipped == ()
+        run_job(make(folder, made_by={**RUN, **changes}).run())
+    assert run_job(make(folder, made_by={**RUN, **changes}, overwrite=True).run()).skipped == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"II*\0", b"no tiff"], ids=["empty", "cut", "foreign"])
 def test_damaged_label_file_is_made_again_and_told(folder, content):
-    run(make(folder).run())
+    run_job(make(folder).run())
     (folder / "out" / "p5.tif").write_bytes(content)
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert again.done == ("p5",)
     assert "damaged" in again.notices[0]
     assert tifffile.imread(folder / "out" / "p5.tif").sum() == 12
 
 
 def test_label_file_that_somebody_edited_is_not_written_over(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     writers.write_labels(folder / "out" / "p5.tif", np.full((10, 12), 3), overwrite=True)
     write_image(folder / "images" / "p5.png", np.full((10, 12), 7, np.uint8))
-    again = run(make(folder).run())
+    again = run_job(make(folder).run())
     assert "edited" in again.failures["p5"]
     assert tifffile.imread(folder / "out" / "p5.tif").min() == 3
 
 
 def test_tables_that_were_deleted_are_missed(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     for name in ("prompts.json", "scores.csv", "provenance.json"):
         (folder / "out" / name).unlink()
-    assert len(run(make(folder).run()).failures) == 8
+    assert len(run_job(make(folder).run()).failures) == 8
 
 
 def test_prompts_that_changed_are_answered_again(folder):
-    run(make(folder, inputs=lambda p: {"prompts": "a"}).run())
-    again = run(make(folder, inputs=lambda p: {"prompts": "b" if p.name == "p5" else "a"}).run())
+    run_job(make(folder, inputs=lambda p: {"prompts": "a"}).run())
+    again = run_job(
+        make(folder, inputs=lambda p: {"prompts": "b" if p.name == "p5" else "a"}).run()
+    )
     assert (again.done, again.notices) == (("p5",), ("done again, as the prompts changed: p5.",))
 
 
 def test_heat_maps_that_were_not_asked_for_before_are_made(folder):
-    run(make(folder, with_map).run())
-    run(make(folder, with_map, heatmaps=True).run())
+    run_job(make(folder, with_map).run())
+    run_job(make(folder, with_map, heatmaps=True).run())
     assert len(list((folder / "out" / "heatmaps").iterdir())) == 8
 
 
 def test_image_that_can_not_be_read_has_no_chain_done_again(folder):
     (folder / "images" / "p6.png").write_bytes(b"no image")
-    assert run(make(folder, chained="files").run()).notices == ()
-    again = run(make(folder, chained="files").run())
+    assert run_job(make(folder, chained="files").run()).notices == ()
+    again = run_job(make(folder, chained="files").run())
     assert (again.done, again.notices) == ((), ())
 
 
 def test_images_that_hang_on_each_other_are_all_done_again(folder):
-    run(make(folder, chained="files").run())
+    run_job(make(folder, chained="files").run())
     (folder / "out" / "p6.tif").unlink()
-    assert len(run(make(folder, chained="files").run()).done) == 8
+    assert len(run_job(make(folder, chained="files").run()).done) == 8
 
 
 def test_second_run_in_a_folder_is_refused(folder):
@@ -645,7 +647,7 @@ def test_second_run_in_a_folder_is_refused(folder):
         next(job)
     with files.claimed(folder / "out"):
         next(job)
-    run(job)
+    run_job(job)
     assert not hidden_files(folder / "out")
 
 
@@ -663,11 +665,11 @@ def test_what_a_killed_writer_left_is_removed(folder):
 def with_map(plane, image):
     heat = HeatMap(np.full(image.shape[:2], 0.25))
     found = answer(plane, image).result
-    return Answer(Segmentation(found.labels, found.scores, found.objects, heat), "one object")
+    return PlaneResult(Segmentation(found.labels, found.scores, found.objects, heat), "one object")
 
 
 def test_heat_maps_lie_in_their_own_folder(stack):
-    run(make(stack, with_map, heatmaps=True).run())
+    run_job(make(stack, with_map, heatmaps=True).run())
     names = sorted(p.name for p in (stack / "out" / "heatmaps").iterdir())
     assert names == ["t-0000.tif", "t-0001.tif", "t-0002.tif", "u.tif"]
     heat = tifffile.imread(stack / "out" / "heatmaps" / "t-0001.tif")
@@ -675,14 +677,14 @@ def test_heat_maps_lie_in_their_own_folder(stack):
 
 
 def test_sheet_shows_earlier_results_too(folder):
-    run(make(folder).run())
+    run_job(make(folder).run())
     assert not (folder / "out" / "overlay.png").exists()
-    run(make(folder, overlay=True).run())
+    run_job(make(folder, overlay=True).run())
     assert (folder / "out" / "overlay.png").exists()
 
 
 def test_sheet_keeps_few_and_small_tiles(tmp_path):
-    sheet = Sheet(tmp_path / "overlay.png")
+    sheet = ContactSheet(tmp_path / "overlay.png")
     for _ in range(sheets.TILES + 3):
         sheet.add(np.zeros((900, 600, 3), np.uint8), np.zeros((900, 600), np.int32), (), "big")
     assert len(sheet._tiles) == sheets.TILES
@@ -701,10 +703,10 @@ def test_sheet_keeps_few_and_small_tiles(tmp_path):
     ],
 )
 def test_results_of_two_kinds_are_not_mixed(folder, changes, found):
-    run(make(folder).run())
+    run_job(make(folder).run())
     with pytest.raises(OutputError, match=found):
         make(folder, **changes)
-    run(make(folder, overwrite=True, **changes).run())
+    run_job(make(folder, overwrite=True, **changes).run())
     assert_consistent(folder)
 
 
@@ -732,17 +734,17 @@ def test_steps_count_up_to_the_number_of_planes(stack):
 
 
 def test_plane_without_a_file_is_done(tmp_path):
-    plane = Plane("image", (), lambda: np.full((10, 12), 9, np.uint8))
-    records = Records(tmp_path, "toy", GREY, RUN)
-    run(Loop([plane], answer, records, Sheet(None)).run())
+    plane = ImagePlane("image", (), lambda: np.full((10, 12), 9, np.uint8))
+    records = ResultsWriter(tmp_path, "toy", GREY, RUN)
+    run_job(BatchRunner([plane], answer, records, ContactSheet(None)).run())
     assert (tmp_path / "image.tif").exists()
 
 
 def test_steps_bring_results_failures_and_what_was_done_before(folder):
     (folder / "images" / "p5.png").write_bytes(b"no image")
-    run(make(folder, source=folder / "images" / "p4.png").run())
+    run_job(make(folder, source=folder / "images" / "p4.png").run())
     steps = []
-    run(make(folder).run(), steps.append)
+    run_job(make(folder).run(), steps.append)
     assert steps[0].data == {"phase": "check"}
     assert steps[1].data == {"skipped": 1}
     assert steps[2].data["plane"] == "p5"

@@ -26,14 +26,14 @@ from napari_samic.core.settings import (
     StrategySettings,
     TrainSettings,
 )
-from napari_samic.core.types import HeatMap, Prompts, Proposal, run
+from napari_samic.core.types import HeatMap, PromptProposal, Prompts, run_job
 from napari_samic.io.prompts import load_prompts
 from napari_samic.models.samic import prompter as samic_prompter
 from napari_samic.pipeline.segment import stored_peaks
 
 
 def segment(images, **options):
-    return run(pipeline.segment(images, device="cpu", **options))
+    return run_job(pipeline.segment(images, device="cpu", **options))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def two_points(monkeypatch):
 
     def proposal(self, maps, shape, settings=None):
         points = [Prompts([p], [True]) for p in ((12, 14), (32, 40))]
-        return Proposal(tuple(points), HeatMap(np.full(shape[:2], 0.5)))
+        return PromptProposal(tuple(points), HeatMap(np.full(shape[:2], 0.5)))
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "maps_and_agreement", look)
     monkeypatch.setattr(samic_prompter.SamicPrompter, "proposal", proposal)
@@ -82,7 +82,7 @@ def test_points_become_objects_and_are_recorded(prompter, scenes, tmp_path, two_
 def test_agreement_of_the_references_is_recorded(prompter, scenes, tmp_path, monkeypatch):
     def proposal(self, maps, shape, settings=None):
         points = [Prompts([p], [True], label=n) for n, p in enumerate([(12, 14), (32, 40)], 1)]
-        return Proposal(tuple(points))
+        return PromptProposal(tuple(points))
 
     monkeypatch.setattr(
         samic_prompter.SamicPrompter, "maps_and_agreement", lambda *_: ({}, {1: 0.25})
@@ -127,7 +127,7 @@ def test_range_and_channels_of_the_training_are_used(toy, tmp_path, two_points):
             images / f"p{i}.ome.tif", many.transpose(2, 0, 1), metadata={"axes": "CYX"}
         )
         write_image(tmp_path / "masks" / f"p{i}.png", labels)
-    run(
+    run_job(
         pipeline.train(
             images, masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
             channels=(3, 4, 5), settings=TrainSettings(epochs=1, views=1),
@@ -151,7 +151,7 @@ def test_peaks_given_take_the_place_of_the_stored(prompter, scenes, tmp_path, mo
 
     def proposal(self, maps, shape, settings=None):
         used.append(settings or self.peaks)
-        return Proposal(())
+        return PromptProposal(())
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "proposal", proposal)
     image = scenes / "images" / "p0.png"

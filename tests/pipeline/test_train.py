@@ -18,7 +18,7 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.models.samic import serialization
 
 QUICK = TrainSettings(epochs=1, views=1)
@@ -26,7 +26,9 @@ CENTRES = [(12, 14)], [(32, 40)]
 
 
 def train(images, **options):
-    return run(pipeline.train(images, device="cpu", settings=options.pop("how", QUICK), **options))
+    return run_job(
+        pipeline.train(images, device="cpu", settings=options.pop("how", QUICK), **options)
+    )
 
 
 def content(path):
@@ -66,7 +68,7 @@ def test_no_epochs_with_the_packaged_model_needs_one_image(tmp_path):
     assert outcome.figures["epochs"] == 0
     assert outcome.figures["loss"] is None
     assert outcome.figures["summary"] == "not trained: first weights, 1 reference(s)"
-    segmented = run(
+    segmented = run_job(
         pipeline.segment(folder / "images", prompter=out, out=tmp_path / "out", device="cpu")
     )
     assert segmented.done == ("p0",)
@@ -85,7 +87,7 @@ def test_no_epochs_with_other_layers_than_those_of_the_first_weights_is_told(sce
 
 
 def test_prompts_of_annotate_are_accepted(scenes, toy, tmp_path):
-    run(
+    run_job(
         pipeline.annotate(
             scenes / "images", masks=scenes / "masks", simulate=True, model=toy, out=tmp_path,
             device="cpu",
@@ -169,7 +171,7 @@ def test_unusable_references_are_told_and_the_others_used(toy, tmp_path):
 
 def test_changed_pixels_are_refused(toy, tmp_path):
     folder = write_scenes(tmp_path, 3)
-    run(
+    run_job(
         pipeline.annotate(
             folder / "images", masks=folder / "masks", simulate=True, model=toy, device="cpu",
             out=tmp_path / "a",
@@ -263,7 +265,7 @@ def test_stopped_training_is_recorded_as_the_epochs_it_did_and_goes_on(toy, tmp_
     how, mark = TrainSettings(epochs=3, views=1), tmp_path / "mark"
 
     def job(name, **more):
-        return run(recipes.recorded(pipeline.train, tmp_path / f"{name}.yaml")(
+        return run_job(recipes.recorded(pipeline.train, tmp_path / f"{name}.yaml")(
             folder / "images", masks=folder / "masks", out=tmp_path / name, model=toy,
             device="cpu", settings=how, **more,
         ))  # fmt: skip

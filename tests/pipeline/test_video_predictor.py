@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import MemorySettings, SegmentSettings
-from napari_samic.core.types import Candidates, Plane, Prompts, Reference
+from napari_samic.core.types import Candidates, ImagePlane, Prompts, Reference
 from napari_samic.models.video import optical_flow
 from napari_samic.ops.label_fusion import join
-from napari_samic.pipeline.video_predictor import FLOOR, Follower
+from napari_samic.pipeline.video_predictor import FLOOR, VideoPredictor
 
 SHAPE, RED, BLUE = (72, 96), (220, 40, 40), (40, 40, 220)
 
@@ -81,7 +81,7 @@ def made(**settings):
     prompter.maps_and_agreement = redness
     segmenting, floor = settings.pop("segmenting", None), settings.pop("floor", FLOOR)
     memory = MemorySettings(**{"follow": "stacks", **settings})
-    return Follower(prompter, ColourSegmenter(), memory, segmenting, floor=floor)
+    return VideoPredictor(prompter, ColourSegmenter(), memory, segmenting, floor=floor)
 
 
 def click(row, column):
@@ -89,7 +89,7 @@ def click(row, column):
 
 
 def plane(index=(), stack_shape=(), name="stack"):
-    return Plane(name, index, lambda: None, stack_shape)
+    return ImagePlane(name, index, lambda: None, stack_shape)
 
 
 def run_stack(follower, frames, name="stack"):

@@ -12,7 +12,7 @@ from toys import SHAPE
 from napari_samic import pipeline, recipes
 from napari_samic.core.errors import FormatError, InputError
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.io.masks import read_labels
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
@@ -50,10 +50,12 @@ def record(folder):
     save_review(review, {"q3": Verdict("accepted"),
                          "q4": Verdict("edited", "", "q4.tif", sha256)})  # fmt: skip
     path = folder / "recipe.yaml"
-    run(recipes.recorded(pipeline.accept, path)(
+    run_job(recipes.recorded(pipeline.accept, path)(
         folder / "labels", review=review, edits=folder / "reviewed" / "edits", out=folder / "kept",
     ))  # fmt: skip
-    run(recipes.recorded(pipeline.export, path)(folder / "kept", out=folder / "out", settings=HOW))
+    run_job(
+        recipes.recorded(pipeline.export, path)(folder / "kept", out=folder / "out", settings=HOW)
+    )
     return folder
 
 
@@ -64,7 +66,7 @@ def finished(original, tmp_path):
 
 
 def replay(folder, **options):
-    return run(recipes.replay(folder / "recipe.yaml", **options))
+    return run_job(recipes.replay(folder / "recipe.yaml", **options))
 
 
 def test_steps_name_the_review_the_edits_and_what_came_out(finished):

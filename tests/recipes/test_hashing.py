@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.recipes import hashing as room
 
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def of(source, **how):
-    return run(room.fingerprint(room.files_of(source), **how))
+    return run_job(room.fingerprint(room.files_of(source), **how))
 
 
 def test_copy_elsewhere_has_the_same(folder, tmp_path):
@@ -75,10 +75,10 @@ def test_zarr_folder_is_all_of_its_files(tmp_path):
 def test_file_that_vanished_is_left_to_the_job(folder):
     files = room.files_of(folder)
     (folder / "2.png").unlink()
-    assert run(room.fingerprint(files)).files == 2
+    assert run_job(room.fingerprint(files)).files == 2
 
 
 def test_steps_tell_of_every_file(folder):
     steps = []
-    run(room.fingerprint(room.files_of(folder)), steps.append)
+    run_job(room.fingerprint(room.files_of(folder)), steps.append)
     assert [s.message for s in steps] == ["hashing 10.png", "hashing 2.png"]

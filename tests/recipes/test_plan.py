@@ -12,7 +12,7 @@ from napari_samic.core.errors import InputError, SettingsError
 from napari_samic.recipes import Recipe, RecipeStep
 from napari_samic.recipes.hashing import Fingerprint
 from napari_samic.recipes.plan import make_plan
-from napari_samic.recipes.schema import KINDS, OPTIONS
+from napari_samic.recipes.schema import OPTIONS, STEP_SCHEMAS
 
 PRINT = Fingerprint(1, "0" * 64)
 STEPS = (
@@ -29,7 +29,7 @@ WATCHING = ("stop", "resume")  # when a training is ended is recorded as its epo
 
 
 def test_table_of_jobs_is_that_of_the_pipeline():
-    for job, kind in KINDS.items():
+    for job, kind in STEP_SCHEMAS.items():
         parameters = dict(signature(getattr(pipeline, job)).parameters)
         for name in WATCHING:
             parameters.pop(name, None)

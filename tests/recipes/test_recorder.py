@@ -8,7 +8,7 @@ import napari_samic
 from napari_samic import pipeline, recipes
 from napari_samic.core.errors import FormatError, InputError, ModelError, OutputError
 from napari_samic.core.settings import AnnotateSettings, PeakSettings, SegmentSettings
-from napari_samic.core.types import Step, run
+from napari_samic.core.types import JobProgress, run_job
 from napari_samic.models.hub import registry
 
 
@@ -54,7 +54,7 @@ def test_every_job_is_recorded_with_what_differs_from_the_defaults(original, toy
     ],
 )  # fmt: skip
 def test_settings_are_plain_values(project, toy, options, settings):
-    run(
+    run_job(
         recipes.recorded(pipeline.annotate, project / "r.yaml")(
             **annotated(project, toy, **options)
         )
@@ -69,7 +69,7 @@ def test_paths_are_relative_in_the_folder_of_the_recipe_and_whole_elsewhere(
     monkeypatch.chdir(project / "images")
     images = ["p0.png", project / "images" / "p[12].png"]
     arguments = annotated(project, toy, images=images, masks="../masks", out=tmp_path / "far")
-    run(recipes.recorded(pipeline.annotate, "../r.yaml")(**arguments))
+    run_job(recipes.recorded(pipeline.annotate, "../r.yaml")(**arguments))
     (step,) = recipes.load_recipe(project / "r.yaml").steps
     assert step.inputs == {"images": ("images/p0.png", "images/p[12].png"), "masks": "masks"}
     assert step.out == str(tmp_path / "far")
@@ -83,7 +83,7 @@ def test_stack_is_one_label_file(project, toy, tmp_path, prompter):
         tmp_path / "s.tif", prompter=prompter, out=tmp_path / "o",
         peaks=PeakSettings(min_area_frac=0.2),
     )  # fmt: skip
-    assert run(job).done == ("s[0]", "s[1]")
+    assert run_job(job).done == ("s[0]", "s[1]")
     assert recipes.load_recipe(tmp_path / "r").steps[0].results.files == 1
 
 
@@ -102,7 +102,7 @@ REFUSED = [
 def test_file_that_is_no_recipe_is_refused_before_the_work(project, toy, text, error, message):
     (project / "r.yaml").write_text(text)
     with pytest.raises(error, match=message):
-        run(recipes.recorded(pipeline.annotate, project / "r.yaml")(**annotated(project, toy)))
+        run_job(recipes.recorded(pipeline.annotate, project / "r.yaml")(**annotated(project, toy)))
     assert (project / "r.yaml").read_text() == text
     assert nothing_ran(project)
 
@@ -125,7 +125,7 @@ def test_what_can_not_be_recorded_is_told_before_the_work(project, toy, change, 
     record = project / change.get("record", "r.yaml")
     change = {k: v for k, v in change.items() if k != "record"}
     with pytest.raises(error, match=message):
-        run(recipes.recorded(pipeline.annotate, record)(**annotated(project, toy, **change)))
+        run_job(recipes.recorded(pipeline.annotate, record)(**annotated(project, toy, **change)))
     assert nothing_ran(project)
     assert not record.is_file()
 
@@ -135,7 +135,7 @@ def part(monkeypatch):
     """A job that fails or is cancelled half-way."""
 
     def evaluate(*, predictions, truth, out=None, overwrite=False):
-        yield Step(1, 2, "half")
+        yield JobProgress(1, 2, "half")
         raise InputError("broken")
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate)
@@ -153,7 +153,7 @@ def test_cancelled_or_failed_job_leaves_the_recipe_as_it_was(project, part):
     job.close()
     assert path.read_bytes() == before
     with pytest.raises(InputError, match="broken"):
-        run(make())
+        run_job(make())
     assert path.read_bytes() == before
 
 
@@ -162,11 +162,11 @@ def test_step_that_another_recorded_meanwhile_is_kept(project, toy):
     job = recipes.recorded(pipeline.annotate, path)(**annotated(project, toy))
     next(job)
     recipes.append_step(path, recipes.RecipeStep("evaluate", {"predictions": "x", "truth": "y"}))
-    run(job)
+    run_job(job)
     assert [s.do for s in recipes.load_recipe(path).steps] == ["evaluate", "annotate"]
 
 
 def test_without_a_recipe_it_is_the_job_itself(project, toy):
     assert recipes.recorded(pipeline.annotate, None) is pipeline.annotate
-    assert run(pipeline.annotate(**annotated(project, toy))).done == ("p0", "p1", "p2")
+    assert run_job(pipeline.annotate(**annotated(project, toy))).done == ("p0", "p1", "p2")
     assert [p.name for p in project.iterdir() if p.suffix == ".yaml"] == ["recipe.yaml"]

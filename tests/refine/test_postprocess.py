@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_samic.refine.postprocess import filled, smoothed, split
-from napari_samic.refine.shape_prior import Limits, elongation
+from napari_samic.refine.shape_prior import ShapePrior, elongation
 
 DISC = drawn.disc(24, 30, 10)
 
@@ -99,9 +99,11 @@ def test_points_on_the_same_pixel_share_their_part():
 
 def test_parts_that_are_not_plausible_are_not_cut():
     small = LEFT.mean()
-    whole = split(LEFT | RIGHT, POINTS, Limits(area_frac=(1.2 * small, 1.0)))
+    whole = split(LEFT | RIGHT, POINTS, ShapePrior(area_frac=(1.2 * small, 1.0)))
     assert all((part == (LEFT | RIGHT)).all() for part in whole)
-    assert (split(LEFT | RIGHT, POINTS, Limits(area_frac=(0.5 * small, 1.0)))[0] != LEFT).sum() < 20
+    assert (
+        split(LEFT | RIGHT, POINTS, ShapePrior(area_frac=(0.5 * small, 1.0)))[0] != LEFT
+    ).sum() < 20
 
 
 @pytest.mark.parametrize("other", [(2, 2), (24, 90), (-3, 5), (24, 18)])
@@ -126,7 +128,7 @@ def references(radii):
 
 
 def test_limits_are_those_of_the_references_with_margins():
-    limits = Limits.of([references([10, 11, 12]), None, references([10])])
+    limits = ShapePrior.of([references([10, 11, 12]), None, references([10])])
     area = 100 * 400
     assert limits.area_frac[0] * area == pytest.approx(np.pi * 100 / 2, rel=0.1)
     assert limits.area_frac[1] * area == pytest.approx(np.pi * 144 * 2, rel=0.1)
@@ -135,15 +137,15 @@ def test_limits_are_those_of_the_references_with_margins():
 
 
 def test_few_references_set_no_limits():
-    assert Limits.of([references([10, 11])]) == Limits()
-    assert Limits.of([references([10, 11, 12])]) != Limits()
-    assert Limits().allow(drawn.line())
-    assert not Limits().allow(np.zeros(drawn.SHAPE, bool))
+    assert ShapePrior.of([references([10, 11])]) == ShapePrior()
+    assert ShapePrior.of([references([10, 11, 12])]) != ShapePrior()
+    assert ShapePrior().allow(drawn.line())
+    assert not ShapePrior().allow(np.zeros(drawn.SHAPE, bool))
 
 
 def test_one_odd_reference_among_many_sets_no_limit():
-    usual = Limits.of([references([10] * 7)] * 6)
-    odd = Limits.of([*[references([10] * 7)] * 6, references([24])])
+    usual = ShapePrior.of([references([10] * 7)] * 6)
+    odd = ShapePrior.of([*[references([10] * 7)] * 6, references([24])])
     assert odd.area_frac[1] == pytest.approx(usual.area_frac[1], rel=0.05)
 
 
@@ -160,7 +162,7 @@ def test_one_odd_reference_among_many_sets_no_limit():
     ],
 )
 def test_faults_say_what_is_not_plausible(mask, word):
-    limits = Limits.of([references([10, 11, 12, 10, 11, 12])])
+    limits = ShapePrior.of([references([10, 11, 12, 10, 11, 12])])
     assert not limits.allow(mask)
     assert word in limits.faults(mask)[0]
     assert limits.allow(references([11]) > 0)

@@ -7,8 +7,8 @@ import pytest
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import SegmentSettings, StrategySettings
 from napari_samic.core.types import Candidates, Segmenter
-from napari_samic.refine.prompting import AT_ONCE, Frame, Salience, answer, ask
-from napari_samic.refine.regions import Guess
+from napari_samic.refine.prompting import AT_ONCE, LogitFrame, MapAgreement, answer, query_segmenter
+from napari_samic.refine.regions import RegionProposal
 from napari_samic.refine.strategies import STRATEGIES, propose
 
 HEAT = np.maximum(drawn.bump(14, 14), drawn.bump(32, 46))
@@ -121,9 +121,9 @@ def test_answer_that_is_less_sure_is_not_taken():
 def test_many_objects_are_asked_for_in_parts_and_keep_their_order():
     regions = [drawn.disc(r, c, 0) for r in range(2, 46, 6) for c in range(2, 62, 6)]
     heat = np.max(regions, axis=0).astype(np.float32)
-    guesses = [Guess(drawn.at(*np.argwhere(r)[0]), r) for r in regions]
+    guesses = [RegionProposal(drawn.at(*np.argwhere(r)[0]), r) for r in regions]
     assert len(guesses) > 2 * AT_ONCE
-    found = ask(drawn.Discs((1, 2, 3)), IMAGE, guesses, heat, StrategySettings())
+    found = query_segmenter(drawn.Discs((1, 2, 3)), IMAGE, guesses, heat, StrategySettings())
     assert [f.guess for f in found] == guesses
     assert all((f.mask & g.region).any() for f, g in zip(found, guesses, strict=True))
 
@@ -158,7 +158,7 @@ def test_defaults_answer_as_sam_segmenter_does():
 
 def test_agreement_ignores_the_map_of_other_objects():
     one, other = drawn.disc(24, 20, 6), drawn.disc(24, 34, 6)
-    both = Salience.of(drawn.flat(one | other), [one, other])
+    both = MapAgreement.of(drawn.flat(one | other), [one, other])
     assert both.agreement(0, one) == 1
     assert both.agreement(1, other) == 1
     assert both.agreement(0, one | other) == pytest.approx(0.5)
@@ -169,7 +169,7 @@ def test_frame_is_padded_as_sams_unless_the_masks_say_stretched():
     masks = np.zeros((1, 48, 64), bool)
     masks[0, 24:, 32:] = True
     padded = Candidates(masks, np.ones(1, np.float32), drawn.low(masks))
-    assert Frame.of(padded).part_hw == (12, 16)
+    assert LogitFrame.of(padded).part_hw == (12, 16)
     wide = np.full((1, 16, 16), -1, np.float32)
     wide[0, 8:, 8:] = 1
-    assert Frame.of(Candidates(masks, np.ones(1, np.float32), wide)).part_hw == (16, 16)
+    assert LogitFrame.of(Candidates(masks, np.ones(1, np.float32), wide)).part_hw == (16, 16)

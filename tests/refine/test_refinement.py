@@ -6,10 +6,10 @@ import pytest
 
 from napari_samic.core.settings import RefineSettings, StrategySettings
 from napari_samic.core.types import Candidates
-from napari_samic.refine.prompting import Found, Salience, ask
-from napari_samic.refine.refinement import clicked, improved, split_found, stability
-from napari_samic.refine.regions import Guess
-from napari_samic.refine.shape_prior import Limits
+from napari_samic.refine.prompting import MapAgreement, SelectedMask, query_segmenter
+from napari_samic.refine.refinement import iterative_clicks, refine_masks, split_found, stability
+from napari_samic.refine.regions import RegionProposal
+from napari_samic.refine.shape_prior import ShapePrior
 
 IMAGE = drawn.picture()
 OBJECT = drawn.disc(24, 24, 6) | drawn.disc(24, 33, 4)
@@ -33,16 +33,18 @@ class Mended(drawn.Discs):
 
 
 def start(mask, heat, region, prompts=None):
-    guess = Guess(prompts or drawn.at(24, 24), region)
-    salience = Salience.of(heat, [region])
+    guess = RegionProposal(prompts or drawn.at(24, 24), region)
+    salience = MapAgreement.of(heat, [region])
     logits = drawn.low(mask[None])[0]
-    return Found(guess, mask, 0.9, salience.agreement(0, mask), logits, guess.prompts), salience
+    return SelectedMask(
+        guess, mask, 0.9, salience.agreement(0, mask), logits, guess.prompts
+    ), salience
 
 
 def test_missed_part_is_clicked_and_taken_in():
     found, salience = start(drawn.disc(24, 24, 6), drawn.flat(OBJECT), OBJECT)
     machine = Mended(found.mask)
-    better = clicked(machine, IMAGE, found, salience, 0, rounds=1)
+    better = iterative_clicks(machine, IMAGE, found, salience, 0, rounds=1)
     assert better.agreement > found.agreement
     assert better.prompts.is_foreground.tolist() == [True, True]
     missed = OBJECT & ~found.mask
@@ -53,7 +55,7 @@ def test_missed_part_is_clicked_and_taken_in():
 def test_leak_is_clicked_away():
     leaky = OBJECT | drawn.disc(40, 24, 4)
     found, salience = start(leaky, drawn.flat(OBJECT), OBJECT)
-    better = clicked(Mended(leaky), IMAGE, found, salience, 0, rounds=1)
+    better = iterative_clicks(Mended(leaky), IMAGE, found, salience, 0, rounds=1)
     assert better.prompts.is_foreground.tolist() == [True, False]
     np.testing.assert_array_equal(better.prompts.points_rc[1], [40, 24])
     assert (better.mask == OBJECT).all()
@@ -63,7 +65,7 @@ def test_leak_is_clicked_away():
 def test_earlier_logits_are_handed_back():
     found, salience = start(drawn.disc(24, 24, 6), drawn.flat(OBJECT), OBJECT)
     machine = Mended(found.mask)
-    clicked(machine, IMAGE, found, salience, 0, rounds=1)
+    iterative_clicks(machine, IMAGE, found, salience, 0, rounds=1)
     ((_, logits, multimask),) = machine.asked
     assert logits is found.logits
     assert not multimask
@@ -72,14 +74,14 @@ def test_earlier_logits_are_handed_back():
 def test_mask_that_agrees_is_left_alone():
     found, salience = start(OBJECT, drawn.flat(OBJECT), OBJECT)
     machine = Mended(OBJECT)
-    assert clicked(machine, IMAGE, found, salience, 0, rounds=5) is found
+    assert iterative_clicks(machine, IMAGE, found, salience, 0, rounds=5) is found
     assert not machine.asked
 
 
 def test_click_that_spoils_the_mask_is_not_kept_and_is_the_last():
     found, salience = start(drawn.disc(24, 24, 4), drawn.flat(OBJECT), OBJECT)
     machine = Mended(found.mask, spoilt=np.ones(drawn.SHAPE, bool), nibble=3)
-    better = clicked(machine, IMAGE, found, salience, 0, rounds=5)
+    better = iterative_clicks(machine, IMAGE, found, salience, 0, rounds=5)
     assert len(machine.asked) == 2
     assert len(better.prompts.points_rc) == 2
     assert found.agreement < better.agreement < 1
@@ -95,7 +97,7 @@ def test_clicks_never_lower_the_agreement(seed):
 
     heat = np.maximum(drawn.bump(24, 24, 6), 0.3 * draw.random(drawn.SHAPE, np.float32))
     found, salience = start(drawn.disc(*draw.integers(15, 35, 2), 7), heat, heat > 0.3)
-    better = clicked(Moody(), IMAGE, found, salience, 0, rounds=6)
+    better = iterative_clicks(Moody(), IMAGE, found, salience, 0, rounds=6)
     assert better.agreement >= found.agreement
     assert better.agreement == salience.agreement(0, better.mask)
 
@@ -104,7 +106,7 @@ def test_bare_mask_gets_a_point_before_its_click():
     mask = drawn.disc(24, 24, 6)
     boxed = drawn.Prompts(np.zeros((0, 2)), np.zeros(0, bool))
     found, salience = start(mask, drawn.flat(OBJECT), OBJECT, boxed)
-    better = clicked(Mended(mask), IMAGE, found, salience, 0, rounds=1)
+    better = iterative_clicks(Mended(mask), IMAGE, found, salience, 0, rounds=1)
     np.testing.assert_array_equal(better.prompts.points_rc[0], [24, 24])
 
 
@@ -114,11 +116,11 @@ PAIR = [drawn.disc(24, 20, 7), drawn.disc(24, 33, 7)]
 def merged():
     """Two objects of which the first one's mask took in both."""
     heat = drawn.flat(PAIR[0] | PAIR[1])
-    guesses = [Guess(drawn.at(24, c), r) for c, r in zip((20, 33), PAIR, strict=True)]
-    salience = Salience.of(heat, PAIR)
+    guesses = [RegionProposal(drawn.at(24, c), r) for c, r in zip((20, 33), PAIR, strict=True)]
+    salience = MapAgreement.of(heat, PAIR)
     masks = [PAIR[0] | PAIR[1], PAIR[1]]
     found = [
-        Found(g, m, 0.9, salience.agreement(i, m), None, g.prompts)
+        SelectedMask(g, m, 0.9, salience.agreement(i, m), None, g.prompts)
         for i, (g, m) in enumerate(zip(guesses, masks, strict=True))
     ]
     return found, salience
@@ -134,13 +136,13 @@ def test_mask_that_took_in_a_neighbour_keeps_its_own_part():
 
 def test_part_that_is_not_plausible_stays_whole():
     found, salience = merged()
-    assert split_found(found, salience, Limits(area_frac=(0.08, 1.0)))[0] is found[0]
+    assert split_found(found, salience, ShapePrior(area_frac=(0.08, 1.0)))[0] is found[0]
 
 
 def test_nothing_is_done_by_default():
     found, salience = merged()
     machine = drawn.Discs()
-    assert improved(machine, IMAGE, found, salience.values, RefineSettings()) == found
+    assert refine_masks(machine, IMAGE, found, salience.values, RefineSettings()) == found
     assert not machine.asked
 
 
@@ -148,34 +150,36 @@ def test_all_refinements_work_together():
     heat = np.maximum(drawn.bump(14, 14), drawn.bump(32, 46))
     regions = [drawn.disc(14, 14, 6), drawn.disc(32, 46, 6)]
     guesses = [
-        Guess(drawn.at(14, 14), regions[0]),
-        Guess(drawn.at(32, 46), regions[1]),
+        RegionProposal(drawn.at(14, 14), regions[0]),
+        RegionProposal(drawn.at(32, 46), regions[1]),
     ]
     machine = drawn.Discs()
-    found = ask(machine, IMAGE, guesses, heat, StrategySettings())
+    found = query_segmenter(machine, IMAGE, guesses, heat, StrategySettings())
     every = RefineSettings(
         split=True, clicks=2, smooth_px=1, fill_px=5, limits=True, min_stability=0.5,
         min_consistency=0.5, min_quality=0.3,
     )  # fmt: skip
-    limits = Limits(area_frac=(0.01, 0.2))
-    out = improved(machine, IMAGE, found, heat, every, limits=limits, back=lambda mask: 0.9)
+    limits = ShapePrior(area_frac=(0.01, 0.2))
+    out = refine_masks(machine, IMAGE, found, heat, every, limits=limits, back=lambda mask: 0.9)
     assert [f.guess for f in out] == guesses
 
 
 def test_size_that_no_reference_has_is_dropped_only_when_asked_to():
     found, salience = merged()
-    narrow = Limits(area_frac=(0.0, 0.06))  # a disc is 0.05 of the image
+    narrow = ShapePrior(area_frac=(0.0, 0.06))  # a disc is 0.05 of the image
     settings = RefineSettings(limits=True)
-    kept = improved(drawn.Discs(), IMAGE, found, salience.values, settings, limits=narrow)
+    kept = refine_masks(drawn.Discs(), IMAGE, found, salience.values, settings, limits=narrow)
     assert kept == found[1:]
-    kept = improved(drawn.Discs(), IMAGE, found, salience.values, RefineSettings(), limits=narrow)
+    kept = refine_masks(
+        drawn.Discs(), IMAGE, found, salience.values, RefineSettings(), limits=narrow
+    )
     assert kept == found
 
 
 def test_mask_that_finds_no_reference_back_is_dropped():
     found, salience = merged()
     settings = RefineSettings(min_consistency=0.5)
-    kept = improved(
+    kept = refine_masks(
         drawn.Discs(), IMAGE, found, salience.values, settings,
         back=lambda mask: 0.9 if mask[24, 20] else 0.2,
     )  # fmt: skip
@@ -188,11 +192,11 @@ def test_unstable_mask_is_dropped_by_its_logits_inside_the_image():
     sure[12:] = 0.5  # padding says nothing
     unsure = np.where(drawn.low(found[1].mask[None])[0] > 0, 0.5, -10).astype(np.float32)
     pair = [
-        Found(f.guess, f.mask, f.score, f.agreement, logits, f.prompts)
+        SelectedMask(f.guess, f.mask, f.score, f.agreement, logits, f.prompts)
         for f, logits in zip(found, (sure, unsure), strict=True)
     ]
     settings = RefineSettings(min_stability=0.9)
-    assert improved(drawn.Discs(), IMAGE, pair, salience.values, settings) == pair[:1]
+    assert refine_masks(drawn.Discs(), IMAGE, pair, salience.values, settings) == pair[:1]
 
 
 def test_object_whose_shaken_prompts_disagree_is_dropped():
@@ -206,7 +210,7 @@ def test_object_whose_shaken_prompts_disagree_is_dropped():
             return Candidates(mask, np.ones(1, np.float32), drawn.low(mask))
 
     settings = RefineSettings(min_quality=0.67)
-    assert improved(Nervous(), IMAGE, found, salience.values, settings) == found[:1]
+    assert refine_masks(Nervous(), IMAGE, found, salience.values, settings) == found[:1]
 
 
 def test_stability_is_the_overlap_of_two_cuts():

@@ -11,7 +11,7 @@ from napari_samic.core.settings import PeakSettings, StrategySettings
 from napari_samic.core.types import HeatMap
 from napari_samic.ops.peaks import peaks
 from napari_samic.refine import strategies
-from napari_samic.refine.regions import Cut, normalised, regions
+from napari_samic.refine.regions import ThresholdParams, normalised, regions
 from napari_samic.refine.strategies import STRATEGIES, propose
 
 SHAPES = [drawn.letter_c, drawn.ring, drawn.line, drawn.dot, drawn.at_border]
@@ -21,7 +21,7 @@ TWO = np.maximum(drawn.bump(20, 20), drawn.bump(24, 32, height=0.9))
 
 
 def ask(strategy, saliency, label=1):
-    return STRATEGIES[strategy](saliency, label, Cut())
+    return STRATEGIES[strategy](saliency, label, ThresholdParams())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda f: f.__name__)
@@ -108,7 +108,7 @@ def test_peaks_are_those_of_the_prompter_on_the_same_map(split):
     settings = PeakSettings(split_peaks=split, min_area_frac=0.0, subtract_background=False)
     lone = np.maximum(TWO, drawn.bump(40, 8, 2, 0.6))
     theirs = peaks(HeatMap(lone), drawn.SHAPE, settings, 0.02)
-    cut = Cut.of(settings, drawn.SHAPE, 0.02)
+    cut = ThresholdParams.of(settings, drawn.SHAPE, 0.02)
     ours = propose({1: normalised(lone, settings)}, StrategySettings(), cut)
     assert len(ours) == len(theirs) == 2 + split
     away = np.abs(theirs - np.concatenate([g.prompts.points_rc for g in ours])).max()
@@ -116,7 +116,7 @@ def test_peaks_are_those_of_the_prompter_on_the_same_map(split):
 
 
 def test_touching_components_share_all_their_pixels_along_the_valley():
-    one, other = regions(TWO, Cut())
+    one, other = regions(TWO, ThresholdParams())
     assert not (one & other).any()
     assert ((one | other) == (TWO > 0.3)).all()
     assert one[20, 20]
@@ -124,18 +124,18 @@ def test_touching_components_share_all_their_pixels_along_the_valley():
 
 
 def test_unsplit_component_is_one():
-    assert len(regions(TWO, Cut(split=False))) == 1
+    assert len(regions(TWO, ThresholdParams(split=False))) == 1
 
 
 def test_small_components_are_left_out():
     saliency = np.maximum(drawn.bump(20, 20), drawn.flat(drawn.disc(40, 50, 1)))
-    assert len(regions(saliency, Cut(min_area_px=6))) == 1
-    assert len(regions(saliency, Cut(min_area_px=5))) == 2
+    assert len(regions(saliency, ThresholdParams(min_area_px=6))) == 1
+    assert len(regions(saliency, ThresholdParams(min_area_px=5))) == 2
 
 
 def test_map_that_is_not_finite_is_refused():
     with pytest.raises(InputError, match="1 values not finite"):
-        regions(np.where(drawn.dot(), np.nan, 0.5).astype(np.float32), Cut())
+        regions(np.where(drawn.dot(), np.nan, 0.5).astype(np.float32), ThresholdParams())
 
 
 def test_normalised_map_loses_its_background_and_reaches_one():

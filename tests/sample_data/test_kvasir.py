@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from napari_samic.core.errors import WeightsError
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.sample_data import kvasir
 
 
@@ -38,18 +38,18 @@ def put(monkeypatch, made):
 def test_archive_with_the_right_checksum_is_unpacked_and_removed(tmp_path, monkeypatch):
     made, sha256 = archive(tmp_path)
     put(monkeypatch, made)
-    assert run(kvasir.fetch(sha256=sha256)) == kvasir.folder()
+    assert run_job(kvasir.fetch(sha256=sha256)) == kvasir.folder()
     assert kvasir.is_here()
     assert sorted(p.name for p in kvasir.folder().iterdir()) == ["images", "masks"]
     assert [p.name for p in kvasir.folder().parent.iterdir()] == ["kvasir-seg"]
-    assert run(kvasir.fetch("https://nowhere.invalid")) == kvasir.folder()
+    assert run_job(kvasir.fetch("https://nowhere.invalid")) == kvasir.folder()
 
 
 def test_other_archive_is_refused_and_nothing_unpacked(tmp_path, monkeypatch):
     made, _ = archive(tmp_path)
     put(monkeypatch, made)
     with pytest.raises(WeightsError, match="Kvasir-SEG can't be fetched"):
-        run(kvasir.fetch((tmp_path / "nothing.zip").as_uri(), "0" * 64))
+        run_job(kvasir.fetch((tmp_path / "nothing.zip").as_uri(), "0" * 64))
     assert not kvasir.is_here()
 
 
@@ -59,14 +59,14 @@ def test_archive_of_another_make_is_said(tmp_path, monkeypatch):
     put(monkeypatch, made)
     sha256 = hashlib.sha256((tmp_path / "set.zip").read_bytes()).hexdigest()
     with pytest.raises(WeightsError, match="no folders images and masks"):
-        run(kvasir.fetch(sha256=sha256))
+        run_job(kvasir.fetch(sha256=sha256))
     assert not kvasir.is_here()
 
 
 def test_pairs_have_the_size_of_most(tmp_path, monkeypatch):
     made, sha256 = archive(tmp_path)
     put(monkeypatch, made)
-    run(kvasir.fetch(sha256=sha256))
+    run_job(kvasir.fetch(sha256=sha256))
     assert [(i.name, m.name) for i, m in kvasir.pairs()] == [
         (f"c{n}.jpg", f"c{n}.jpg") for n in (0, 1, 3)
     ]
@@ -78,7 +78,7 @@ def test_layers_are_lazy_stacks_of_images_and_truth(tmp_path, monkeypatch):
 
     made, sha256 = archive(tmp_path)
     put(monkeypatch, made)
-    run(kvasir.fetch(sha256=sha256))
+    run_job(kvasir.fetch(sha256=sha256))
     (images, options, _), (truth, _, kind) = kvasir_layers()
     assert (images.shape, options["rgb"], kind) == ((3, 30, 40, 3), True, "labels")
     assert truth.shape == (3, 30, 40)
@@ -97,7 +97,7 @@ def spoiled(folder, member, content):
 def test_archive_unpacks_nothing_outside(tmp_path, monkeypatch, member):
     made, sha256 = spoiled(tmp_path, member, b"evil")
     put(monkeypatch, made)
-    run(kvasir.fetch(sha256=sha256))
+    run_job(kvasir.fetch(sha256=sha256))
     assert not list(tmp_path.rglob("outside*"))
 
 
@@ -106,7 +106,7 @@ def test_link_in_an_archive_is_no_link_on_the_disk(tmp_path, monkeypatch):
     link.external_attr = 0o120777 << 16
     made, sha256 = spoiled(tmp_path, link, "/etc/passwd")
     put(monkeypatch, made)
-    run(kvasir.fetch(sha256=sha256))
+    run_job(kvasir.fetch(sha256=sha256))
     assert not [p for p in kvasir.folder().rglob("*") if p.is_symlink()]
 
 
@@ -114,5 +114,5 @@ def test_zip_bomb_in_place_of_the_archive_is_not_unpacked(tmp_path, monkeypatch)
     made, sha256 = spoiled(tmp_path, "Kvasir-SEG/bomb", bytes(600_000_000))
     put(monkeypatch, made)
     with pytest.raises(WeightsError, match=r"unpacks to 600\d+ bytes"):
-        run(kvasir.fetch(sha256=sha256))
+        run_job(kvasir.fetch(sha256=sha256))
     assert not kvasir.is_here()

@@ -9,8 +9,8 @@ from scipy import ndimage
 from napari_samic.core.errors import InputError
 from napari_samic.sample_data import synthetic
 
-RED = synthetic.Kind("ellipse", "smooth", (0.9, 0.1, 0.1), (1.0, 0.2, 0.2))
-BLUE = synthetic.Kind("star", "fine", (0.1, 0.1, 0.9), (0.2, 0.2, 1.0))
+RED = synthetic.ObjectKind("ellipse", "smooth", (0.9, 0.1, 0.1), (1.0, 0.2, 0.2))
+BLUE = synthetic.ObjectKind("star", "fine", (0.1, 0.1, 0.9), (0.2, 0.2, 1.0))
 GREY = synthetic.Ground("coarse", (0.4, 0.4, 0.4), (0.6, 0.6, 0.6))
 
 

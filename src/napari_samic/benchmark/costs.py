@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_samic.benchmark import learners as benchmark_learners
 from napari_samic.benchmark.methods import WAYS
 from napari_samic.benchmark.report import table_of
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.models.features import backbones
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
 from napari_samic.models.samic.hypercorrelation import correlate, prepare_reference, prepare_target
@@ -74,7 +74,7 @@ def measure(ways: Sequence[str], segmenter: object) -> Job[Costs]:
     for turn in range(TURNS):
         for way, learner in learners.items():
             spent[way].append(_milliseconds(learner, pyramid))
-        yield Step(turn + 1, TURNS, "timing the learners", {"phase": "costs"})
+        yield JobProgress(turn + 1, TURNS, "timing the learners", {"phase": "costs"})
     told = {
         way: {"parameters": _parameters(learner), "ms": float(np.median(spent[way]))}
         for way, learner in learners.items()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_samic.benchmark import unet
-from napari_samic.benchmark.methods import LOSSES, UNETS, WAYS, Way
+from napari_samic.benchmark.methods import LOSSES, UNETS, WAYS, MethodConfig
 from napari_samic.core.errors import SamicError
 from napari_samic.core.settings import (
     AdaptSettings,
@@ -32,8 +32,8 @@ from napari_samic.models.samic import pretrained
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator
 from napari_samic.pipeline.finetune import adapt, kept_aside
-from napari_samic.pipeline.predictor import Worker, tuned
-from napari_samic.pipeline.video_predictor import Follower
+from napari_samic.pipeline.predictor import ImagePredictor, tuned
+from napari_samic.pipeline.video_predictor import VideoPredictor
 
 REMEMBERED = 8
 """Trainings that are kept for other ways."""
@@ -41,7 +41,7 @@ Answerer = Callable[[Image], Segmentation]
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TrialContext:
     """What is the same for all.
 
     Attributes
@@ -70,7 +70,7 @@ class Conditions:
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
-def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[Answerer]:
+def learn(name: str, references: Sequence[Reference], given: TrialContext) -> Job[Answerer]:
     """Learn from the references; a job.
 
     Parameters
@@ -78,7 +78,7 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     name : str
         One of `ways.names()`.
     references : sequence of Reference
-    given : Conditions
+    given : TrialContext
 
     Returns
     -------
@@ -103,21 +103,21 @@ def learn(name: str, references: Sequence[Reference], given: Conditions) -> Job[
     else:
         other = registry.make(name, given.segmenter, features, references, seed=given.seed)
     settings = SegmentSettings(instances=given.instances)
-    return Worker(asked, given.segmenter, settings, other=other).segment
+    return ImagePredictor(asked, given.segmenter, settings, other=other).segment
 
 
-def untrained(way: Way, features: Backbone, seed: int = 0) -> SamicPrompter:
+def untrained(way: MethodConfig, features: Backbone, seed: int = 0) -> SamicPrompter:
     """The way's prompter with its first weights."""
     if not way.paper:
         prompter = SamicPrompter(features, settings=way.prompter, seed=seed)
-        pretrained.give(prompter)  # none for another segmenter than the packaged one
+        pretrained.load_pretrained(prompter)  # none for another segmenter than the packaged one
         return prompter
     settings = replace(PrompterSettings.paper(), encoder="segmenter", layers=way.layers)
     heat = HeatMapSettings.paper()
     return SamicPrompter(features, settings=settings, heat=heat, peaks=way.peaks, seed=seed)
 
 
-def _training(way: Way, given: Conditions) -> TrainSettings:
+def _training(way: MethodConfig, given: TrialContext) -> TrainSettings:
     how = replace(given.training, seed=given.seed)
     if not way.paper:
         return how
@@ -128,7 +128,9 @@ def _training(way: Way, given: Conditions) -> TrainSettings:
     return replace(how, **{name: getattr(own, name) for name in names}, **unused)
 
 
-def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[Worker]:
+def _samic(
+    way: MethodConfig, references: Sequence[Reference], given: TrialContext
+) -> Job[ImagePredictor]:
     adapts = way.adapted and len(references) > 1 and given.adapting.adapt
     first = replace(way, trained=bool(given.lessons)) if adapts else way
     prompter = yield from _trained(first, references, given)
@@ -147,16 +149,18 @@ def _samic(way: Way, references: Sequence[Reference], given: Conditions) -> Job[
         if prompter.finder is None and first != way:  # as `train` does
             prompter = yield from _trained(way, references, given)
     settings = replace(way.settings, instances=given.instances)
-    return Worker(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
+    return ImagePredictor(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
 
 
-def _images(given: Conditions) -> Iterator[Image]:
+def _images(given: TrialContext) -> Iterator[Image]:
     for i in np.random.default_rng(given.seed).permutation(len(given.more)):
         with suppress(SamicError):  # the benchmark tells of it when it asks for it
             yield given.more[i]()
 
 
-def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Job[SamicPrompter]:
+def _trained(
+    way: MethodConfig, references: Sequence[Reference], given: TrialContext
+) -> Job[SamicPrompter]:
     """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks.
 
     With lessons, the mean feature that is subtracted stays theirs.
@@ -181,10 +185,10 @@ def _trained(way: Way, references: Sequence[Reference], given: Conditions) -> Jo
     return own
 
 
-def _answerer(way: Way, worker: Worker, first: Reference) -> Answerer:
+def _answerer(way: MethodConfig, worker: ImagePredictor, first: Reference) -> Answerer:
     if way.frames == "memory":
         memory = MemorySettings(follow="always")
-        follower = Follower(worker.prompter, worker.segmenter, memory, worker.settings)
+        follower = VideoPredictor(worker.prompter, worker.segmenter, memory, worker.settings)
         follower.begin(first)
         return follower.segment
     if way.frames == "previous":
@@ -196,7 +200,7 @@ def _answerer(way: Way, worker: Worker, first: Reference) -> Answerer:
 class _FrameBefore:
     """Shows the answer to a frame as the reference of the next; SAMIC's protocol of DAVIS."""
 
-    worker: Worker
+    worker: ImagePredictor
     shown: Reference
 
     def segment(self, image: Image) -> Segmentation:

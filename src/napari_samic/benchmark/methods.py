@@ -27,7 +27,7 @@ LOSSES = ("kld", "cc", "nss")
 
 
 @dataclass(frozen=True)
-class Way:
+class MethodConfig:
     """One way of SAMIC.
 
     Attributes
@@ -70,7 +70,9 @@ class Way:
 _NEAREST = PrompterSettings(kept=64, serve="nearest")
 _AGREED = PrompterSettings(weigh="agreement")
 _PLAIN = SegmentSettings.paper()
-_PAPER = Way("the paper's settings", paper=True, settings=_PLAIN, peaks=PeakSettings.paper())
+_PAPER = MethodConfig(
+    "the paper's settings", paper=True, settings=_PLAIN, peaks=PeakSettings.paper()
+)
 _LEVELLED = replace(
     _PAPER,
     help="and the map divided by its maximum",
@@ -93,18 +95,22 @@ WAYS = MappingProxyType(
     {
         "paper": _PAPER,
         LEVEL: _LEVELLED,
-        "paper+peaks": Way("and our peaks", paper=True, settings=_PLAIN),
-        "paper+peaks+join": Way("and our choice of masks", paper=True),
-        "samic": Way("and the packaged first weights and our settings"),
-        "samic-nearest": Way("samic, served by the references likest the image", prompter=_NEAREST),
-        "samic-agreed": Way("samic, maps weighed by their agreement", prompter=_AGREED),
-        "samic-first": Way("those without training", trained=False),
-        "samic-previous": Way(
+        "paper+peaks": MethodConfig("and our peaks", paper=True, settings=_PLAIN),
+        "paper+peaks+join": MethodConfig("and our choice of masks", paper=True),
+        "samic": MethodConfig("and the packaged first weights and our settings"),
+        "samic-nearest": MethodConfig(
+            "samic, served by the references likest the image", prompter=_NEAREST
+        ),
+        "samic-agreed": MethodConfig("samic, maps weighed by their agreement", prompter=_AGREED),
+        "samic-first": MethodConfig("those without training", trained=False),
+        "samic-previous": MethodConfig(
             "samic-first, shown its answer to the frame before", trained=False, frames="previous"
         ),
-        "follow": Way("samic-first, and what was found in a frame", trained=False, frames="memory"),
-        DEFAULT: Way("samic, and the encoder grown to the references", adapted=True),
-        "default-others": Way(
+        "follow": MethodConfig(
+            "samic-first, and what was found in a frame", trained=False, frames="memory"
+        ),
+        DEFAULT: MethodConfig("samic, and the encoder grown to the references", adapted=True),
+        "default-others": MethodConfig(
             "and to the images to be segmented, without their masks", adapted=True, others=True
         ),
         **ABLATIONS,

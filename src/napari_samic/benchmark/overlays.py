@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samic.benchmark.datasets import Item
-from napari_samic.benchmark.report import Result
-from napari_samic.core.types import Image, IntArray, Plane
+from napari_samic.benchmark.datasets import DatasetItem
+from napari_samic.benchmark.report import ImageScore
+from napari_samic.core.types import Image, ImagePlane, IntArray
 from napari_samic.export import overlays
 from napari_samic.io import writers
 from napari_samic.io.normalize import Normalisation, read_rgb
@@ -22,16 +22,16 @@ LOOKED_AT = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class OverlayRecord:
     """One answer, small, to be drawn if it is among those that are looked at."""
 
-    item: Item
+    item: DatasetItem
     normalisation: Normalisation
     shape: tuple[int, ...]
     packed: bytes
 
     @classmethod
-    def of(cls, item: Item, normalisation: Normalisation, labels: IntArray) -> Drawn:
+    def of(cls, item: DatasetItem, normalisation: Normalisation, labels: IntArray) -> OverlayRecord:
         """Pack the (H, W) labels that were found."""
         packed = zlib.compress(np.asarray(labels, np.int32).tobytes(), 1)
         return cls(item, normalisation, labels.shape, packed)
@@ -42,12 +42,12 @@ class Drawn:
         return np.frombuffer(zlib.decompress(self.packed), np.int32).reshape(self.shape)
 
 
-def image_of(item: Item, normalisation: Normalisation) -> Image:
+def image_of(item: DatasetItem, normalisation: Normalisation) -> Image:
     """Pixels of an item as models take them."""
-    return read_rgb(Plane(item.name, (), item.read_image), normalisation)
+    return read_rgb(ImagePlane(item.name, (), item.read_image), normalisation)
 
 
-def draw(stem: Path, results: Sequence[Result], drawn: Sequence[Drawn]) -> None:
+def draw(stem: Path, results: Sequence[ImageScore], drawn: Sequence[OverlayRecord]) -> None:
     """Write STEM-worst.png and STEM-middle.png, by IoU; `drawn` in the order of `results`."""
     order = np.argsort([r.iou for r in results], kind="stable")
     start = max(0, (len(order) - LOOKED_AT) // 2)

@@ -35,7 +35,7 @@ Place: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Result:
+class ImageScore:
     """One method on one image.
 
     Attributes
@@ -79,11 +79,11 @@ LATER = ("label", "both", "either")
 """Columns that tables of before have not."""
 LEAST = 6
 """Units that a clear difference takes: of fewer, no signed-rank test can be below 0.05."""
-COLUMNS = tuple(field.name for field in fields(Result))
+COLUMNS = tuple(field.name for field in fields(ImageScore))
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellSummary:
     """One method on one data set with one number of shots.
 
     Attributes
@@ -106,18 +106,18 @@ class Cell:
 
 
 def cells(
-    results: Iterable[Result],
+    results: Iterable[ImageScore],
     *,
     baseline: str | None = None,
     measure: Measure = "iou",
     seed: int = 0,
     units: Mapping[str, str] | None = None,
-) -> list[Cell]:
+) -> list[CellSummary]:
     """Summarise results by data set, shots and method.
 
     Parameters
     ----------
-    results : iterable of Result
+    results : iterable of ImageScore
     baseline : str, optional
         Method that the others are compared with.
     measure : {"iou", "dice", "boundary_f", "object_f1"}
@@ -149,7 +149,9 @@ def cells(
         value = bootstrap_interval(list(values.values()), belongs, seed=seed)
         other = table.get((place, baseline)) if baseline not in (None, method) else None
         gain = _difference(values, other, seed, units) if other else None
-        out.append(Cell(*place, method, value, len(values), len({s for s, _ in values}), gain))
+        out.append(
+            CellSummary(*place, method, value, len(values), len({s for s, _ in values}), gain)
+        )
     return out
 
 
@@ -167,7 +169,7 @@ _Values: TypeAlias = dict[tuple[int, str], float]
 """Value of each seed and image."""
 
 
-def _table(results: Iterable[Result], measure: str) -> dict[tuple[Place, Any], _Values]:
+def _table(results: Iterable[ImageScore], measure: str) -> dict[tuple[Place, Any], _Values]:
     if measure not in MEASURES:
         raise InputError(f"measure is {measure!r}, expected one of {', '.join(MEASURES)}.")
     out: defaultdict[tuple[Place, Any], _Values] = defaultdict(dict)
@@ -194,12 +196,12 @@ def _difference(
     return paired_difference([a[k] for k in both], [b[k] for k in both], belongs, seed=seed)
 
 
-def markdown(found: Sequence[Cell], *, digits: int = 3) -> str:
+def markdown(found: Sequence[CellSummary], *, digits: int = 3) -> str:
     """A table with a row for each method, and a column for each data set and number of shots.
 
     Parameters
     ----------
-    found : sequence of Cell
+    found : sequence of CellSummary
     digits : int
         After the point.
 
@@ -238,7 +240,7 @@ def table_of(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + "---|" * len(lines[0]), *rest]) + "\n"
 
 
-def _text(cell: Cell, digits: int) -> str:
+def _text(cell: CellSummary, digits: int) -> str:
     v, d = cell.value, cell.difference
     text = f"{v.mean:.{digits}f} [{v.low:.{digits}f}, {v.high:.{digits}f}]"
     if d is None:
@@ -255,20 +257,20 @@ def _safe(text: str) -> str:
 
 def write_report(
     folder: str | Path,
-    results: Sequence[Result],
+    results: Sequence[ImageScore],
     *,
     baseline: str | None = None,
     measure: Measure = "iou",
     units: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> list[Cell]:
+) -> list[CellSummary]:
     """Write images.csv, summary.json and summary.md.
 
     Parameters
     ----------
     folder : str or Path
         Made if need be.
-    results : sequence of Result
+    results : sequence of ImageScore
     baseline, measure, units
         As in `cells`.
     overwrite : bool
@@ -298,7 +300,7 @@ def write_report(
     return found
 
 
-def read_results(path: str | Path) -> list[Result]:
+def read_results(path: str | Path) -> list[ImageScore]:
     """Read images.csv back.
 
     Raises
@@ -320,10 +322,10 @@ def read_results(path: str | Path) -> list[Result]:
         raise FormatError(msg) from error
 
 
-def _result(row: dict[str, str]) -> Result:
+def _result(row: dict[str, str]) -> ImageScore:
     kinds: dict[str, Callable[[str], Any]] = {"seed": int, "shots": int}
     kinds |= dict.fromkeys((*MEASURES, "score", "seconds", "both", "either"), _number)
-    return Result(**{k: kinds.get(k, str)(v) for k, v in row.items()})
+    return ImageScore(**{k: kinds.get(k, str)(v) for k, v in row.items()})
 
 
 def _number(text: str) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.benchmark import costs, datasets, learners, report, summary, unet
-from napari_samic.benchmark.datasets import DataSet, Episode, Item
+from napari_samic.benchmark.datasets import DataSet, DatasetItem, Episode
 from napari_samic.benchmark.methods import (
     ABLATIONS,
     UNETS,
@@ -23,10 +23,10 @@ from napari_samic.benchmark.methods import (
     expand,
     for_videos,
 )
-from napari_samic.benchmark.trial import Stage
+from napari_samic.benchmark.trial import Trial
 from napari_samic.core.errors import InputError, OutputError, SettingsError
 from napari_samic.core.settings import AdaptSettings, TrainSettings
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.io import writers
 from napari_samic.io.files import atomic_file
 from napari_samic.io.text_files import read_json, sha256_of
@@ -62,7 +62,7 @@ def benchmark(
     device: str = "auto",
     training: TrainSettings | None = None,
     adapt: AdaptSettings | None = None,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Compare ways on a public data set.
 
     Parameters
@@ -152,7 +152,7 @@ def benchmark(
         (seed, count): _played(found, seed, count, share) for seed in seeds for count in shots
     }
     folder = common.make_folder(Path(out))
-    yield Step(0, 0, f"loading {model}")
+    yield JobProgress(0, 0, f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     setup: dict[str, Any] = {
         "rules": RULES,
@@ -177,9 +177,9 @@ def benchmark(
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     failures = read_failures(folder)
     for seed in seeds:
-        given = learners.Conditions(segmenter, how, growing, seed)
+        given = learners.TrialContext(segmenter, how, growing, seed)
         for count in shots:
-            stage = Stage(
+            stage = Trial(
                 folder, name, count, given, played[seed, count], targets, frozenset(without), other,
                 is_video=is_video, lessons=lessons[seed], failures=failures,
             )  # fmt: skip
@@ -210,12 +210,12 @@ def benchmark(
         writers.write_json(folder / "costs.json", asdict(spent), overwrite=True)
     if any(way in ABLATIONS for way in ways):
         figures["cost_table"] = costs.markdown(spent.ways)
-    return common.Outcome(
+    return common.JobResult(
         folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), failures, figures
     )
 
 
-def _lessons(found: DataSet, seed: int, share: float) -> dict[int | None, tuple[Item, ...]]:
+def _lessons(found: DataSet, seed: int, share: float) -> dict[int | None, tuple[DatasetItem, ...]]:
     """What is learned from before the references of each fold, or of all, are shown."""
     folds = tuple(found.folds) or (None,)
     out = {f: datasets.lessons(found, f, seed=seed, share=share) for f in folds}
@@ -274,7 +274,7 @@ def _check_setup(path: Path, setup: dict[str, Any]) -> None:
 def _by_sequence(episodes: Iterable[Episode]) -> tuple[Episode, ...]:
     """Frames of a sequence in their order, with the first one as reference."""
     first: dict[str, Episode] = {}
-    frames: dict[str, list[Item]] = {}
+    frames: dict[str, list[DatasetItem]] = {}
     for one in episodes:
         first.setdefault(one.group, one)
         frames.setdefault(one.group, []).extend(one.targets)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.benchmark.report import Result, table_of, unit_of
+from napari_samic.benchmark.report import ImageScore, table_of, unit_of
 from napari_samic.benchmark.statistics import risk_coverage, share_of_bad, unit_means
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Measures:
+class MethodSummary:
     """One method on one data set with one number of shots.
 
     Scores are means over images, or over the videos that they are frames of, each with the mean of
@@ -67,13 +67,13 @@ class Measures:
 
 
 def measures(
-    results: Iterable[Result], sequences: Mapping[str, str] | None = None
-) -> list[Measures]:
+    results: Iterable[ImageScore], sequences: Mapping[str, str] | None = None
+) -> list[MethodSummary]:
     """Measure each method, in the order in which sets, shots and methods first appear.
 
     Parameters
     ----------
-    results : iterable of Result
+    results : iterable of ImageScore
     sequences : dict of str to str, optional
         Sequence of each image, of a set of videos.
 
@@ -82,15 +82,15 @@ def measures(
     list of Measures
         NaN where something was not measured, or a method has no confidence.
     """
-    groups: dict[tuple[str, int, str], list[Result]] = {}
+    groups: dict[tuple[str, int, str], list[ImageScore]] = {}
     for r in results:
         groups.setdefault((r.set, r.shots, r.method), []).append(r)
     return [_measured(*key, mine, sequences) for key, mine in groups.items()]
 
 
 def _measured(
-    name: str, shots: int, method: str, mine: list[Result], sequences: Mapping[str, str] | None
-) -> Measures:
+    name: str, shots: int, method: str, mine: list[ImageScore], sequences: Mapping[str, str] | None
+) -> MethodSummary:
     ious = np.array([r.iou for r in mine])
     told = {key: _mean(mine, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
     told["seconds"] = float(np.median([r.seconds for r in mine]))
@@ -104,10 +104,10 @@ def _measured(
         told["j_and_f"] = (_mean(mine, "iou", sequences) + told["boundary_f"]) / 2
     else:
         told["class_iou"] = _class_iou(mine)
-    return Measures(name, shots, method, **told)
+    return MethodSummary(name, shots, method, **told)
 
 
-def _class_iou(mine: Sequence[Result]) -> float:
+def _class_iou(mine: Sequence[ImageScore]) -> float:
     """Of several classes, all counted."""
     pixels: dict[str, NDArray[np.float64]] = {}
     for r in mine:
@@ -116,7 +116,7 @@ def _class_iou(mine: Sequence[Result]) -> float:
     return float(np.mean(several)) if several else NAN
 
 
-def _mean(mine: Sequence[Result], key: str, sequences: Mapping[str, str] | None) -> float:
+def _mean(mine: Sequence[ImageScore], key: str, sequences: Mapping[str, str] | None) -> float:
     """Over those that have it."""
     known = [r for r in mine if np.isfinite(getattr(r, key))]
     belongs = [unit_of(r.image, sequences) for r in known]
@@ -138,7 +138,7 @@ _HEADS = {
 }
 
 
-def markdown(found: Sequence[Measures]) -> str:
+def markdown(found: Sequence[MethodSummary]) -> str:
     """A table with a row for each method on each set, without columns that none has.
 
     Examples

@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 
 from napari_samic.benchmark import learners
-from napari_samic.benchmark.datasets import DataSet, Episode, Item
+from napari_samic.benchmark.datasets import DataSet, DatasetItem, Episode
 from napari_samic.benchmark.davis import object_scores
 from napari_samic.benchmark.methods import is_taught, sees_targets
-from napari_samic.benchmark.overlays import Drawn, draw, image_of
-from napari_samic.benchmark.report import Result
+from napari_samic.benchmark.overlays import OverlayRecord, draw, image_of
+from napari_samic.benchmark.report import ImageScore
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import (
     BoolArray,
     Image,
+    ImagePlane,
     IntArray,
     Job,
-    Plane,
+    JobProgress,
     Reference,
     Segmentation,
-    Step,
 )
 from napari_samic.evaluation.metrics import image_scores
 from napari_samic.io import writers
@@ -44,7 +44,7 @@ PEEKED = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class Trial:
     """The episodes of one seed and number of references.
 
     Attributes
@@ -65,7 +65,7 @@ class Stage:
     is_video : bool
         Where a first frame has several objects, each is a class of its own then, and is scored by
         its number.
-    lessons : dict of int or None to tuple of Item
+    lessons : dict of int or None to tuple of DatasetItem
         What is learned from before the references of a fold's episodes are shown.
     failures : dict of str to str
         What could not be read, and why; no way is asked for it.
@@ -74,13 +74,13 @@ class Stage:
     folder: Path
     name: str
     shots: int
-    given: learners.Conditions
+    given: learners.TrialContext
     episodes: tuple[Episode, ...]
     most: int
     without: frozenset[str]
     elsewhere: DataSet | None = None
     is_video: bool = False
-    lessons: Mapping[int | None, tuple[Item, ...]] = field(default_factory=dict)
+    lessons: Mapping[int | None, tuple[DatasetItem, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -101,18 +101,20 @@ class Stage:
     def _file(self, name: str, way: str) -> Path:
         return self.folder / "cells" / f"{name}-{self.shots}-{self.given.seed}-{way}.csv"
 
-    def play(self, way: str, done: int, total: int) -> Iterator[Step]:
+    def play(self, way: str, done: int, total: int) -> Iterator[JobProgress]:
         """Learn and answer every episode, then write the cells that are missing.
 
         A way that learns from the images to be segmented learns for each set anew, so that a cell
         is the same whatever else was asked for.
         """
-        books = [_Book(name, way, self.shots, self.given) for name in self.missing(way)]
+        books = [TrialResults(name, way, self.shots, self.given) for name in self.missing(way)]
         groups = [[book] for book in books] if sees_targets(way) else [books]
         for group in groups:
             yield from self._played(way, group, done, total)
 
-    def _played(self, way: str, books: list[_Book], done: int, total: int) -> Iterator[Step]:
+    def _played(
+        self, way: str, books: list[TrialResults], done: int, total: int
+    ) -> Iterator[JobProgress]:
         taught: dict[int | None, tuple[Reference, ...]] = {}
         for episode in self.episodes:
             asked = {book.name: self._targets(book.name, episode) for book in books}
@@ -150,7 +152,9 @@ class Stage:
                         self.failures[book.called(item, self.name)] = str(error)
                         continue
                     book.add(target, answer, first)
-                    yield Step(done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}")
+                    yield JobProgress(
+                        done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}"
+                    )
         write_failures(self.folder, self.failures)
         for book in books:
             if not book.results:
@@ -189,7 +193,7 @@ class Stage:
         self.failures.update(told)
         return []
 
-    def _targets(self, name: str, episode: Episode) -> tuple[Item, ...]:
+    def _targets(self, name: str, episode: Episode) -> tuple[DatasetItem, ...]:
         if self.elsewhere is not None and name == self.elsewhere.name:
             asked = self.elsewhere.where(label=episode.label)
         else:
@@ -205,7 +209,7 @@ class Stage:
 class _Target:
     """An image to segment, its truth as it was given and by objects, and which pixels count."""
 
-    item: Item
+    item: DatasetItem
     normalisation: Normalisation
     image: Image
     given: IntArray
@@ -213,7 +217,7 @@ class _Target:
     counted: BoolArray
 
     @classmethod
-    def read(cls, item: Item, normalisation: Normalisation) -> _Target:
+    def read(cls, item: DatasetItem, normalisation: Normalisation) -> _Target:
         """Read all of it.
 
         Raises
@@ -230,18 +234,18 @@ class _Target:
 
 
 @dataclass(frozen=True, eq=False)
-class _Book:
+class TrialResults:
     """What a way answered of a set."""
 
     name: str
     way: str
     shots: int
-    given: learners.Conditions
-    results: list[Result] = field(default_factory=list)
-    drawn: list[Drawn] = field(default_factory=list)
+    given: learners.TrialContext
+    results: list[ImageScore] = field(default_factory=list)
+    drawn: list[OverlayRecord] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
 
-    def called(self, item: Item, own: str) -> str:
+    def called(self, item: DatasetItem, own: str) -> str:
         """Name of an item among the failures, where `own` is the set that references are of."""
         return item.name if self.name == own else f"{self.name}/{item.name}"
 
@@ -276,26 +280,26 @@ class _Book:
         self.asked[item.name] += 1
         times = self.asked[item.name]  # some protocols ask for an image more than once
         image_name = item.name if times == 1 else f"{item.name} again {times}"
-        result = Result(self.name, self.given.seed, self.shots, self.way, image_name, **told,
+        result = ImageScore(self.name, self.given.seed, self.shots, self.way, image_name, **told,
                         score=sure, seconds=seconds, label=item.label,
                         both=int(((told_of > 0) & (truth > 0)).sum()),
                         either=int(((told_of > 0) | (truth > 0)).sum()))  # fmt: skip
         self.results.append(result)
-        self.drawn.append(Drawn.of(item, target.normalisation, found.labels))
+        self.drawn.append(OverlayRecord.of(item, target.normalisation, found.labels))
 
     def write(self, cell: Path, sheets: Path) -> None:
         """Write the cell and its sheets of overlays."""
         common.make_folder(cell.parent)
         draw(sheets / cell.stem, self.results, self.drawn)
         rows = [asdict(r) for r in self.results]
-        writers.write_csv(cell, rows, columns=[f.name for f in fields(Result)])
+        writers.write_csv(cell, rows, columns=[f.name for f in fields(ImageScore)])
 
 
 def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
     try:
         while True:
             step = next(job)
-            yield Step(done, total, f"{where}: {step.message}")
+            yield JobProgress(done, total, f"{where}: {step.message}")
     except StopIteration as stop:
         return stop.value
     finally:
@@ -310,7 +314,9 @@ def _confidence(found: Segmentation) -> float:
     return float(np.average(found.scores, weights=areas))
 
 
-def _normalisation(items: Sequence[Item], asked: Sequence[Item] = ()) -> Normalisation:
+def _normalisation(
+    items: Sequence[DatasetItem], asked: Sequence[DatasetItem] = ()
+) -> Normalisation:
     """Of the items; where these are grey, and the first that are asked for in colour, of both."""
     found = fit_normalisation([_plane(i) for i in items])
     if found.channel_count > 1 or not asked:
@@ -319,18 +325,18 @@ def _normalisation(items: Sequence[Item], asked: Sequence[Item] = ()) -> Normali
     return both if both.channel_count > 1 else found
 
 
-def _plane(item: Item) -> Plane:
-    return Plane(item.name, (), item.read_image)
+def _plane(item: DatasetItem) -> ImagePlane:
+    return ImagePlane(item.name, (), item.read_image)
 
 
-def _reference(item: Item, normalisation: Normalisation, label: int = 1) -> Reference:
+def _reference(item: DatasetItem, normalisation: Normalisation, label: int = 1) -> Reference:
     """Its objects are of one class."""
     truth = item.objects_in(item.read_truth())
     prompts = tuple(replace(one, label=label) for one in simulated_annotator.prompts_of(truth))
     return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
 
-def _of_classes(item: Item, normalisation: Normalisation) -> Reference:
+def _of_classes(item: DatasetItem, normalisation: Normalisation) -> Reference:
     """Each of its objects is a class of its own."""
     truth = item.read_truth()
     prompts = simulated_annotator.prompts_of(truth, by_class=True)

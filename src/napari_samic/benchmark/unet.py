@@ -24,12 +24,12 @@ from torch.nn import functional as F
 from torchvision.transforms import Normalize
 
 from napari_samic.core.errors import ModelError, TrainingError
-from napari_samic.core.types import Image, Job, Proposal, Reference, Segmenter, Step
+from napari_samic.core.types import Image, Job, JobProgress, PromptProposal, Reference, Segmenter
 from napari_samic.models.encoders.pyramid_encoder import half, has_fast_half
 from napari_samic.models.features import timm_weights
-from napari_samic.models.features.reference_masks import Shown, classes_of, mask_of
+from napari_samic.models.features.reference_masks import InstanceMasks, classes_of, mask_of
 from napari_samic.models.finetune import dataset
-from napari_samic.models.finetune.dataset import Album, Page
+from napari_samic.models.finetune.dataset import ReferenceDataset, ReferenceSample
 from napari_samic.models.prompters.random_forest import proposal
 
 EPOCHS = 40
@@ -82,7 +82,7 @@ class Unet:
         self.net = net
         self.labels = tuple(labels)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:  # noqa: ARG002
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:  # noqa: ARG002
         """An object for each piece of a class.
 
         Parameters
@@ -148,7 +148,7 @@ def learn(
     shown = [mask_of(r, segmenter) for r in references]
     labels = classes_of(shown)
     pages = [_page(r, s) for r, s in zip(references, shown, strict=True)]
-    album = Album(pages, labels, dataset.WINDOW_PX, np.random.default_rng(seed))
+    album = ReferenceDataset(pages, labels, dataset.WINDOW_PX, np.random.default_rng(seed))
     net = _fresh(smp, len(labels), pretrained=pretrained, seed=seed)
     net.train().to(device).to(memory_format=torch.channels_last)
     steps = steps_for(len(references)) if steps is None else steps
@@ -158,7 +158,7 @@ def learn(
     for done in range(1, steps + 1):
         loss = _step(net, album, dice, optimiser)
         schedule.step()
-        yield Step(done, steps, f"U-Net: {done} of {steps}", {"phase": "unet", "loss": loss})
+        yield JobProgress(done, steps, f"U-Net: {done} of {steps}", {"phase": "unet", "loss": loss})
     return Unet(net.eval(), labels)
 
 
@@ -177,7 +177,7 @@ def _fresh(smp: Any, classes: int, *, pretrained: bool, seed: int) -> nn.Module:
 @torch.enable_grad()
 def _step(
     net: nn.Module,
-    album: Album,
+    album: ReferenceDataset,
     dice: Callable[[Tensor, Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> float:
@@ -201,10 +201,10 @@ def _asked(net: nn.Module, x: Tensor) -> Tensor:
         return torch.as_tensor(net(x)).float()
 
 
-def _page(reference: Reference, shown: Shown) -> Page:
+def _page(reference: Reference, shown: InstanceMasks) -> ReferenceSample:
     numbers = _square(shown.numbers, PIL.Image.Resampling.NEAREST)
     image = _square(reference.image, PIL.Image.Resampling.BILINEAR)
-    return Page(reference.name, image, Shown(numbers, shown.classes))
+    return ReferenceSample(reference.name, image, InstanceMasks(numbers, shown.classes))
 
 
 def _square(pixels: NDArray[Any], how: PIL.Image.Resampling) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from napari_samic.cli.models import models_app
 from napari_samic.cli.options import (
     AsJson,
     Axes,
-    Changes,
+    ChangedSettings,
     Channels,
     Device,
     Images,
@@ -194,7 +194,7 @@ def train(
 @with_settings(
     "prompter", "out", "method", "device", "threshold", "min_score", "strategy", "follow",
     "overlay", "overwrite", "record",
-    settings=SegmentSettings, peaks=Changes(PeakSettings), memory=MemorySettings,
+    settings=SegmentSettings, peaks=ChangedSettings(PeakSettings), memory=MemorySettings,
     strategy=StrategySettings, refine=RefineSettings,
 )  # fmt: skip
 def segment(

@@ -48,13 +48,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 
 
 @dataclass(frozen=True)
-class Changes:
+class ChangedSettings:
     """A group of options without defaults: the command gets a dict of those that are given."""
 
     kind: type[Settings]
 
 
-Group = type[Settings] | Changes
+Group = type[Settings] | ChangedSettings
 
 
 def _tell_all(context: typer.Context, is_asked: bool) -> None:
@@ -105,7 +105,7 @@ def with_settings(
 
 
 def _kind(group: Group) -> type[Settings]:
-    return group.kind if isinstance(group, Changes) else group
+    return group.kind if isinstance(group, ChangedSettings) else group
 
 
 def _is_usual(context: typer.Context, name: str) -> bool:
@@ -118,7 +118,7 @@ def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> An
     """Move a group's values out of `values`; those that are left out are the paper's."""
     kind = _kind(group)
     given = {spec.name: values.pop(spec.name) for spec in shown(kind)}
-    if isinstance(group, Changes):
+    if isinstance(group, ChangedSettings):
         given = {k: v for k, v in given.items() if v is not None}
     given = {k: v for k, v in given.items() if k not in left_out}
     usual = getattr(kind, "paper", kind)() if left_out else kind()
@@ -126,7 +126,7 @@ def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> An
         made = kind.from_dict({**usual.to_dict(), **given})
     except SettingsError as error:
         raise SettingsError(_as_options(str(error), list(given))) from error
-    return given if isinstance(group, Changes) else made
+    return given if isinstance(group, ChangedSettings) else made
 
 
 def _as_options(message: str, names: list[str]) -> str:
@@ -143,7 +143,7 @@ def _options(group: Group) -> list[inspect.Parameter]:
 
 def _option(spec: Any, kind: Any, group: Group) -> inspect.Parameter:
     text, default = _help(spec.metadata), spec.default
-    if isinstance(group, Changes):
+    if isinstance(group, ChangedSettings):
         text, default, kind = f"{text} \\[as trained]", None, kind | None
     option = typer.Option(help=text, rich_help_panel="Settings")
     return _parameter(spec.name, default, Annotated[kind, option])

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.io.writers import plain
 
 R = TypeVar("R")
@@ -54,7 +54,7 @@ class _Rate(ProgressColumn):
         return Text(text, style="cyan")
 
 
-class Board:
+class ProgressBoard:
     """Shows Steps; every phase of a job has a bar of its own, so that no bar goes back."""
 
     def __init__(self, console: Console, *, disable: bool) -> None:
@@ -78,7 +78,7 @@ class Board:
         self._task: TaskID | None = None
         self._phase = ""
 
-    def show(self, step: Step) -> None:
+    def show(self, step: JobProgress) -> None:
         """Bring the bar of the step's phase up to date."""
         phase = str(step.data.get("phase", ""))
         unit, scale = _UNITS.get(phase, ("image", 1))
@@ -132,7 +132,7 @@ def one_interrupt() -> Iterator[None]:
 def drive(job: Job[R], *, as_json: bool) -> R:
     """Run a job; its bar is drawn on stderr if that is a terminal."""
     console = Console(stderr=True)
-    board = Board(console, disable=as_json or not console.is_terminal)
+    board = ProgressBoard(console, disable=as_json or not console.is_terminal)
     with one_interrupt(), board.bar:
         try:
             while True:

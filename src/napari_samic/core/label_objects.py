@@ -18,7 +18,7 @@ from napari_samic.core.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
-class About:
+class ObjectRecord:
     """One object: its class from 1, and the segmenter's confidence (None: not known)."""
 
     label: int = 1
@@ -26,7 +26,7 @@ class About:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelObjects:
     """One label image.
 
     Attributes
@@ -36,7 +36,7 @@ class Labelled:
     labels : (H, W) int32
     file_name : str
         Of the image that was segmented; "" if not known.
-    about : dict of int to About
+    about : dict of int to ObjectRecord
         By the value in `labels`; values without an entry are of class 1.
     classes : dict of int to str
         Names of the classes.
@@ -52,29 +52,29 @@ class Labelled:
     name: str
     labels: IntArray
     file_name: str = ""
-    about: Mapping[int, About] = field(default_factory=dict)
+    about: Mapping[int, ObjectRecord] = field(default_factory=dict)
     classes: Mapping[int, str] = field(default_factory=dict)
     numbered: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", checked_labels(self.labels, self.name))
 
-    def of(self, value: int) -> About:
+    def of(self, value: int) -> ObjectRecord:
         """What is known of a value."""
-        usual = About() if self.numbered else About(value)
+        usual = ObjectRecord() if self.numbered else ObjectRecord(value)
         return self.about.get(value, usual)
 
     def class_name(self, label: int) -> str:
         """Name of a class; "class 2" if it has none."""
         return self.classes.get(label, f"class {label}")
 
-    def cutouts(self) -> Iterator[Cutout]:
+    def cutouts(self) -> Iterator[CroppedObject]:
         """Every object that is there, by its value."""
         return cutouts(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
-class Cutout:
+class CroppedObject:
     """An object's mask within its box, and where the box begins: (row, column)."""
 
     value: int
@@ -89,12 +89,12 @@ class Cutout:
         return out
 
 
-def cutouts(labels: IntArray) -> Iterator[Cutout]:
+def cutouts(labels: IntArray) -> Iterator[CroppedObject]:
     """Every object of a label image, by its value."""
     values, ranks = ranked(labels)
     for value, place in zip(values, ndimage.find_objects(ranks), strict=True):
         corner = (int(place[0].start), int(place[1].start))
-        yield Cutout(value, corner, np.asarray(labels[place] == value))
+        yield CroppedObject(value, corner, np.asarray(labels[place] == value))
 
 
 def ranked(labels: IntArray) -> tuple[list[int], IntArray]:

@@ -134,7 +134,7 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
+class PromptProposal:
     """What a prompter answers: objects to ask the segmenter for, and the map if it has one.
 
     Attributes
@@ -206,7 +206,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class ImagePlane:
     """One 2-D image that is read when asked for.
 
     Attributes
@@ -241,7 +241,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Step:
+class JobProgress:
     """Progress of a job: `done` of `total` (0: unknown), and what just happened."""
 
     done: int
@@ -250,7 +250,7 @@ class Step:
     data: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
 
-Job: TypeAlias = Generator[Step, None, R]
+Job: TypeAlias = Generator[JobProgress, None, R]
 """Long work: yields Steps, returns its result. Close it to cancel; it cleans up in `finally`."""
 
 
@@ -265,12 +265,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def run(job: Job[R], on_step: Callable[[Step], None] | None = None) -> R:
+def run_job(job: Job[R], on_step: Callable[[JobProgress], None] | None = None) -> R:
     """Drive a job to its end and return its result.
 
     Parameters
     ----------
-    job : generator of Step
+    job : generator of JobProgress
     on_step : callable, optional
         Called with each Step, in the caller's thread.
     """
@@ -285,7 +285,7 @@ def run(job: Job[R], on_step: Callable[[Step], None] | None = None) -> R:
         job.close()
 
 
-def map_progress(job: Job[R], change: Callable[[Step], Step]) -> Job[R]:
+def map_progress(job: Job[R], change: Callable[[JobProgress], JobProgress]) -> Job[R]:
     """Relay a job, each of its Steps changed; it is closed when this is."""
     try:
         while True:
@@ -302,7 +302,7 @@ class Prompter(Protocol):
 
     name: str
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """Prompts for an image, in its own pixels.
 
         Parameters

@@ -35,7 +35,7 @@ _EMPTY, _IN_PIECES = 0.9, 0.35
 
 
 @dataclass(frozen=True)
-class Facts:
+class ResultFeatures:
     """What is known of one result.
 
     Attributes
@@ -72,7 +72,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class QualityFlag:
     """How doubtful a result is, in [0, 1], and the reasons, the weightiest first."""
 
     name: str
@@ -85,15 +85,17 @@ class Doubt:
         return "; ".join(self.reasons) or "nothing unusual"
 
 
-def doubts(results: Sequence[Facts], references: Sequence[Facts] = ()) -> list[Doubt]:
+def rank_outliers(
+    results: Sequence[ResultFeatures], references: Sequence[ResultFeatures] = ()
+) -> list[QualityFlag]:
     """Put results in order, the most doubtful first.
 
     Parts are joined as independent chances of a fault: 1 - (1 - a) (1 - b) ...
 
     Parameters
     ----------
-    results : sequence of Facts
-    references : sequence of Facts
+    results : sequence of ResultFeatures
+    references : sequence of ResultFeatures
         Of the references, as far as they are known: they say what size and shape are usual.
 
     Returns
@@ -123,7 +125,7 @@ class _Usual:
     border: float
 
     @classmethod
-    def of(cls, results: Sequence[Facts], references: Sequence[Facts]) -> _Usual:
+    def of(cls, results: Sequence[ResultFeatures], references: Sequence[ResultFeatures]) -> _Usual:
         some = [r for r in results if r.count]
         models = [r for r in references if r.count]
         forms = models or some
@@ -142,19 +144,19 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _doubt(one: Facts, usual: _Usual) -> Doubt:
+def _doubt(one: ResultFeatures, usual: _Usual) -> QualityFlag:
     found = [rule(one, usual) for rule in (_of_score, _of_count, _of_size, _of_largest,
                                            _of_shape, _of_border, _of_agreement)]  # fmt: skip
     parts = [p for p in found if p is not None]
     value = 1 - float(np.prod([1 - weight for weight, _ in parts]))
     told = sorted((p for p in parts if p[1]), key=lambda part: -part[0])
-    return Doubt(one.name, value, tuple(words for _, words in told))
+    return QualityFlag(one.name, value, tuple(words for _, words in told))
 
 
 Part = tuple[float, str]
 
 
-def _of_score(one: Facts, usual: _Usual) -> Part | None:
+def _of_score(one: ResultFeatures, usual: _Usual) -> Part | None:
     if one.score is None or not one.count:
         return None
     weight = min(1.0, max(0.0, 1 - one.score))
@@ -163,7 +165,7 @@ def _of_score(one: Facts, usual: _Usual) -> Part | None:
     return weight, f"low confidence {one.score:.2f}" if one.score < SURE else ""
 
 
-def _of_count(one: Facts, usual: _Usual) -> Part | None:
+def _of_count(one: ResultFeatures, usual: _Usual) -> Part | None:
     if not one.count:
         others = f", others have {usual.count:.0f}" if usual.count >= 0.5 else ""
         return (_EMPTY if usual.count else 0.5), f"no object{others}"
@@ -174,7 +176,7 @@ def _of_count(one: Facts, usual: _Usual) -> Part | None:
     return _weight(away), f"{one.count} object{plural}, others have {usual.count:.0f}"
 
 
-def _of_size(one: Facts, usual: _Usual) -> Part | None:
+def _of_size(one: ResultFeatures, usual: _Usual) -> Part | None:
     if not one.count or not usual.size_px:
         return None
     away = abs(_doublings(one.size_px, usual.size_px))
@@ -184,7 +186,7 @@ def _of_size(one: Facts, usual: _Usual) -> Part | None:
     return _weight(away), words
 
 
-def _of_largest(one: Facts, usual: _Usual) -> Part | None:
+def _of_largest(one: ResultFeatures, usual: _Usual) -> Part | None:
     """One object that is too large among others that are not: a leak, or several as one."""
     if not one.count or not usual.size_px or one.largest_px <= usual.most_px:
         return None
@@ -195,7 +197,7 @@ def _of_largest(one: Facts, usual: _Usual) -> Part | None:
     return _weight(away), words
 
 
-def _of_shape(one: Facts, usual: _Usual) -> Part | None:
+def _of_shape(one: ResultFeatures, usual: _Usual) -> Part | None:
     if not one.count:
         return None
     ragged = usual.solidity - one.solidity
@@ -205,14 +207,14 @@ def _of_shape(one: Facts, usual: _Usual) -> Part | None:
     return (_IN_PIECES, f"object in {one.pieces} pieces") if one.pieces > 1 else None
 
 
-def _of_border(one: Facts, usual: _Usual) -> Part | None:
+def _of_border(one: ResultFeatures, usual: _Usual) -> Part | None:
     along = one.border - usual.border
     if along < ALONG:
         return None
     return min(0.9, 2 * along), f"object along {100 * one.border:.0f} % of the border"
 
 
-def _of_agreement(one: Facts, usual: _Usual) -> Part | None:
+def _of_agreement(one: ResultFeatures, usual: _Usual) -> Part | None:
     del usual
     if one.agreement is None:
         return None
@@ -229,7 +231,7 @@ def _weight(doublings: float) -> float:
     return float(1 - 0.7**doublings)
 
 
-def suggest(
+def suggest_next_image(
     features: NDArray[np.floating],
     known: NDArray[np.floating],
     doubt: Sequence[float],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import FormatError
-from napari_samic.core.label_objects import Cutout, Labelled
+from napari_samic.core.label_objects import CroppedObject, LabelObjects
 from napari_samic.core.types import BoolArray
 from napari_samic.export.polygons import polygons
 
@@ -36,7 +36,7 @@ class CocoTree:
         self._annotations: list[dict[str, Any]] = []
         self._classes: dict[int, str] = {}
 
-    def add(self, image: Labelled) -> None:
+    def add(self, image: LabelObjects) -> None:
         """Take one label image."""
         height, width = image.labels.shape
         number = len(self._images) + 1
@@ -53,7 +53,9 @@ class CocoTree:
         for cutout in image.cutouts():
             self._annotations.append(self._annotation(image, number, cutout))
 
-    def _annotation(self, image: Labelled, number: int, cutout: Cutout) -> dict[str, Any]:
+    def _annotation(
+        self, image: LabelObjects, number: int, cutout: CroppedObject
+    ) -> dict[str, Any]:
         about = image.of(cutout.value)
         self._classes.setdefault(about.label, image.class_name(about.label))
         (row, column), (height, width) = cutout.corner_rc, cutout.inside.shape
@@ -85,7 +87,7 @@ class CocoTree:
         }
 
 
-def coco_tree(images: Iterable[Labelled], *, masks: Masks = "rle") -> dict[str, Any]:
+def coco_tree(images: Iterable[LabelObjects], *, masks: Masks = "rle") -> dict[str, Any]:
     """The content of a COCO file for some images."""
     coco = CocoTree(masks)
     for image in images:
@@ -126,7 +128,7 @@ def decode(segmentation: Mapping[str, Any]) -> BoolArray:
     return np.asarray(np.repeat(values, counts).reshape((height, width), order="F"))
 
 
-def _flat(cutout: Cutout) -> list[list[int]]:
+def _flat(cutout: CroppedObject) -> list[list[int]]:
     """Outer rings as x, y, x, y ..."""
     row, column = cutout.corner_rc
     return [

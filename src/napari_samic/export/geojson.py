@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.core.label_objects import Cutout, Labelled
+from napari_samic.core.label_objects import CroppedObject, LabelObjects
 from napari_samic.export.polygons import Ring, polygons
 
 FRAME = (
@@ -21,12 +21,12 @@ FRAME = (
 )
 
 
-def geojson_tree(image: Labelled) -> dict[str, Any]:
+def geojson_tree(image: LabelObjects) -> dict[str, Any]:
     """The content of a GeoJSON file.
 
     Parameters
     ----------
-    image : Labelled
+    image : LabelObjects
 
     Returns
     -------
@@ -44,7 +44,7 @@ def geojson_tree(image: Labelled) -> dict[str, Any]:
     }
 
 
-def _feature(image: Labelled, cutout: Cutout) -> dict[str, Any]:
+def _feature(image: LabelObjects, cutout: CroppedObject) -> dict[str, Any]:
     about = image.of(cutout.value)
     return {
         "type": "Feature",
@@ -59,7 +59,7 @@ def _feature(image: Labelled, cutout: Cutout) -> dict[str, Any]:
     }
 
 
-def geometry(cutout: Cutout) -> dict[str, Any]:
+def geometry(cutout: CroppedObject) -> dict[str, Any]:
     """A Polygon, or a MultiPolygon for an object of several parts."""
     row, column = cutout.corner_rc
     corner = np.array([column, row])

@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 
 from napari_samic.core.errors import InputError, OutputError, SamicError
-from napari_samic.core.label_objects import Labelled
+from napari_samic.core.label_objects import LabelObjects
 from napari_samic.core.types import IntArray
 from napari_samic.export.overlays import label_colour
 from napari_samic.io.files import TEMP_SUFFIX, output_error
@@ -30,7 +30,7 @@ _STACK_AXES = "tczyx"  # the order that the format wants
 
 def write_ome_zarr(
     path: str | Path,
-    planes: Sequence[Labelled],
+    planes: Sequence[LabelObjects],
     stack_shape: tuple[int, ...] = (),
     *,
     spacing: tuple[float, float] = (1.0, 1.0),
@@ -41,7 +41,7 @@ def write_ome_zarr(
 
     Parameters
     ----------
-    planes : sequence of Labelled
+    planes : sequence of LabelObjects
         In the order of their places in the stack, of one shape (H, W).
     stack_shape : tuple of int
         Lengths of the axes before rows and columns; at most three.
@@ -64,7 +64,7 @@ def write_ome_zarr(
         _describe(temporary, planes, names, spacing, unit)
 
 
-def _joined(planes: Sequence[Labelled], stack_shape: tuple[int, ...], where: str) -> IntArray:
+def _joined(planes: Sequence[LabelObjects], stack_shape: tuple[int, ...], where: str) -> IntArray:
     shapes = {plane.labels.shape for plane in planes}
     if len(shapes) != 1 or len(planes) != int(np.prod(stack_shape)):
         msg = f"{where}: {len(planes)} planes of {sorted(shapes)} for a stack of {stack_shape}."
@@ -92,7 +92,11 @@ def _write(folder: Path, whole: IntArray, names: str) -> None:
 
 
 def _describe(
-    folder: Path, planes: Sequence[Labelled], names: str, spacing: tuple[float, float], unit: str
+    folder: Path,
+    planes: Sequence[LabelObjects],
+    names: str,
+    spacing: tuple[float, float],
+    unit: str,
 ) -> None:
     import zarr
 
@@ -109,12 +113,12 @@ def _describe(
     }
 
 
-def folder_name(planes: Sequence[Labelled]) -> str:
+def folder_name(planes: Sequence[LabelObjects]) -> str:
     """Name of the image or stack."""
     return image_of(planes[0].name) if len(planes) > 1 else planes[0].name
 
 
-def _label_metadata(planes: Sequence[Labelled]) -> dict[str, Any]:
+def _label_metadata(planes: Sequence[LabelObjects]) -> dict[str, Any]:
     values = sorted({int(v) for plane in planes for v in np.unique(plane.labels) if v})
     if not values:
         return {}
@@ -124,7 +128,7 @@ def _label_metadata(planes: Sequence[Labelled]) -> dict[str, Any]:
     return {"colors": colours, "properties": [_property(planes[0], v) for v in values]}
 
 
-def _property(plane: Labelled, value: int) -> dict[str, Any]:
+def _property(plane: LabelObjects, value: int) -> dict[str, Any]:
     about = plane.of(value)
     found = {"label-value": value, "class": plane.class_name(about.label)}
     return found if about.score is None else found | {"score": about.score}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.core.label_objects import Labelled, ranked
+from napari_samic.core.label_objects import LabelObjects, ranked
 
 SHAPES = (
     "area",
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def measurements(
-    image: Labelled, *, spacing: tuple[float, float] = (1.0, 1.0), unit: str = "px"
+    image: LabelObjects, *, spacing: tuple[float, float] = (1.0, 1.0), unit: str = "px"
 ) -> list[dict[str, Any]]:
     """Measure every object.
 
@@ -62,7 +62,7 @@ def measurements(
 
 
 def _row(
-    image: Labelled, i: int, value: int, places: dict[str, Any], shapes: dict[str, Any]
+    image: LabelObjects, i: int, value: int, places: dict[str, Any], shapes: dict[str, Any]
 ) -> dict[str, Any]:
     about = image.of(value)
     return {

@@ -18,7 +18,7 @@ from napari_samic.gui.header import ProjectLine, StepBar
 from napari_samic.gui.propagate.step import PropagateStep
 from napari_samic.gui.review.step import ReviewStep
 from napari_samic.gui.runner import jobs
-from napari_samic.gui.session.session import Bench, Step
+from napari_samic.gui.session.session import Session, WorkflowStep
 from napari_samic.gui.train.step import TrainStep
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class SamicDock(QWidget):
     def __init__(self, napari_viewer: Viewer, runner: jobs.Runner | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.bench = Bench(napari_viewer, runner or jobs.Jobs())
+        self.bench = Session(napari_viewer, runner or jobs.Jobs())
         self._was_docked = self._closed = False
         self._end_context = gl_context.keep_current(napari_viewer)
         self.annotate = AnnotateStep(self.bench)
         self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
         self.review = ReviewStep(self.bench)
-        self.steps: list[Step] = [self.annotate, self.train, self.propagate, self.review]
+        self.steps: list[WorkflowStep] = [self.annotate, self.train, self.propagate, self.review]
         self.line = ProjectLine(self, self.bench)
         self.bar = StepBar([step.title for step in self.steps], self.go_to)
         self.pages = QStackedWidget()
@@ -73,7 +73,7 @@ class SamicDock(QWidget):
     # --- steps
 
     @property
-    def step(self) -> Step:
+    def step(self) -> WorkflowStep:
         """The step that is shown."""
         return self.steps[self.pages.currentIndex()]
 
@@ -143,7 +143,7 @@ class SamicDock(QWidget):
         self._end_context()
 
 
-def _closer(bench: Bench, *disconnects: Callable[[], None]) -> Callable[..., None]:
+def _closer(bench: Session, *disconnects: Callable[[], None]) -> Callable[..., None]:
     """Ends the work when Qt destroys the dock, without touching the dock."""
 
     def close(*_: Any) -> None:

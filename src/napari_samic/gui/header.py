@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_samic.gui.data.project import Project, is_project
 from napari_samic.gui.runner.jobs import notify_errors
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 
 NO_PROJECT = "no project yet"
 SHOWN = 10
@@ -32,10 +32,10 @@ class ProjectLine(QWidget):
     Parameters
     ----------
     parent : QWidget
-    bench : Bench
+    bench : Session
     """
 
-    def __init__(self, parent: QWidget, bench: Bench) -> None:
+    def __init__(self, parent: QWidget, bench: Session) -> None:
         super().__init__(parent)
         self.bench = bench
         row = QHBoxLayout(self)

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import ImageReadError, InputError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.io.paths import Listing, check_stems, ending_of, look, no_files_line, stem_of
 from napari_samic.io.readers import (
     INSTRUMENT_SUFFIXES,
     SLIDE_SUFFIXES,
     TIFF_SUFFIXES,
-    Images,
+    ImageSet,
     LazyArray,
     Selection,
     check_memory,
@@ -53,7 +53,7 @@ def open_images(
     series: int | None = None,
     strict: bool = True,
     tell: Callable[[str], None] | None = None,
-) -> list[Plane]:
+) -> list[ImagePlane]:
     """Find the planes of files, folders and arrays; read no pixels yet.
 
     Parameters
@@ -114,7 +114,7 @@ class _Opening:
     """Planes of some files and arrays, and what there is to say of them."""
 
     def __init__(self, axes: str | None, series: int | None, is_strict: bool) -> None:
-        self.planes: list[Plane] = []
+        self.planes: list[ImagePlane] = []
         self._axes, self._series, self._is_strict = axes, series, is_strict
         self._places: dict[str, list[object]] = {}
         self._known: set[Path] = set()
@@ -129,7 +129,7 @@ class _Opening:
         except InputError as error:
             if self._is_strict:
                 raise
-            opened = Opened([unreadable(path, error)])
+            opened = OpenedFile([unreadable(path, error)])
         self._known |= {file.resolve() for file in opened.files if file != path}
         for remark in opened.remarks:
             self._note(remark, path.name)
@@ -142,7 +142,7 @@ class _Opening:
             self._note(remark, name)
         self._take(split(lazy, name, axes=self._axes), place)
 
-    def _take(self, planes: list[Plane], place: object) -> None:
+    def _take(self, planes: list[ImagePlane], place: object) -> None:
         self.planes += planes
         for name in dict.fromkeys(plane.name for plane in planes):
             self._places.setdefault(name, []).append(place)
@@ -193,12 +193,12 @@ def _taker(array: Any) -> Callable[[Selection], NDArray[Any]]:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedFile:
     """Planes of one file.
 
     Attributes
     ----------
-    planes : list of Plane
+    planes : list of ImagePlane
     remarks : tuple of str
         What was guessed, left out or done to it, each in words that fit any file.
     files : tuple of Path
@@ -209,7 +209,7 @@ class Opened:
         Its one plane says why it can't be read, now.
     """
 
-    planes: list[Plane]
+    planes: list[ImagePlane]
     remarks: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     is_guessed: bool = False
@@ -218,7 +218,7 @@ class Opened:
 
 def planes_of_file(
     path: Path, axes: str | None = None, *, palette_indices: bool = False
-) -> list[Plane]:
+) -> list[ImagePlane]:
     """Planes of one file.
 
     A file whose header is damaged, or whose name no result can have, gives one Plane that raises
@@ -243,7 +243,7 @@ def open_path(
     *,
     series: int | None = None,
     palette_indices: bool = False,
-) -> Opened:
+) -> OpenedFile:
     """As `planes_of_file`, with what there is to say of it.
 
     Several images in one file are told apart by their names: NAME[s0], NAME[s1] ...
@@ -260,16 +260,16 @@ def open_path(
     """
     name = stem_of(path)
     if fault := _name_fault(path):
-        plane = Plane(writable(name), (), partial(_raise, InputError, fault), path=path)
-        return Opened([plane], is_faulty=True)
+        plane = ImagePlane(writable(name), (), partial(_raise, InputError, fault), path=path)
+        return OpenedFile([plane], is_faulty=True)
     try:
         images = open_file(path, palette_indices=palette_indices)
     except ImageReadError as error:
-        return Opened([unreadable(path, error)], is_faulty=True)
+        return OpenedFile([unreadable(path, error)], is_faulty=True)
     count = 1 if images is None else len(images.series)
     if not count:
         nothing = ImageReadError(f"{path.name}: holds no image. Export it again or remove it.")
-        return Opened([unreadable(path, nothing)], is_faulty=True)
+        return OpenedFile([unreadable(path, nothing)], is_faulty=True)
     if series is not None and not 0 <= series < count:
         last = f" (0 to {count - 1})" if count > 1 else ""
         msg = f"{path.name}: series {series} asked for, it has {count}{last}. Choose another."
@@ -277,10 +277,10 @@ def open_path(
     if images is None:
         read = partial(_read_flat, path, palette_indices=palette_indices)
         turn = ("turned as its EXIF says",) * (not palette_indices and is_turned(path))
-        return Opened([Plane(name, (), read, path=path)], turn)
+        return OpenedFile([ImagePlane(name, (), read, path=path)], turn)
     chosen = [n for n in range(count) if series in (None, n)]
     remarks = list(images.remarks)
-    planes: list[Plane] = []
+    planes: list[ImagePlane] = []
     if count > len(chosen):
         remarks.append(f"{count - 1} of its {count} series are left out")
     elif count > 1:
@@ -290,10 +290,10 @@ def open_path(
         place = f"[s{n}]" if count > 1 else ""
         planes += split(images.series[n], name + place, path=path, axes=axes, place=place)
     told = tuple(dict.fromkeys([*remarks, *guesses]))
-    return Opened(planes, told, images.files, bool(guesses))
+    return OpenedFile(planes, told, images.files, bool(guesses))
 
 
-def open_file(path: Path, *, palette_indices: bool = False) -> Images | None:
+def open_file(path: Path, *, palette_indices: bool = False) -> ImageSet | None:
     """Images of a file; None for a Pillow format, which is one plane."""
     ending = ending_of(path)
     if is_zarr(path):
@@ -316,9 +316,9 @@ def _name_fault(path: Path) -> str:
     return ""
 
 
-def unreadable(path: Path, error: InputError) -> Plane:
+def unreadable(path: Path, error: InputError) -> ImagePlane:
     """The plane of a file that can't be opened: it says why when it is read."""
-    return Plane(stem_of(path), (), partial(_raise, type(error), str(error)), path=path)
+    return ImagePlane(stem_of(path), (), partial(_raise, type(error), str(error)), path=path)
 
 
 def _raise(kind: type[InputError], message: str) -> NoReturn:
@@ -336,7 +336,7 @@ def split(
     path: Path | None = None,
     axes: str | None = None,
     place: str = "",
-) -> list[Plane]:
+) -> list[ImagePlane]:
     """One Plane for each place along the stack axes of `lazy`.
 
     Parameters
@@ -362,7 +362,7 @@ def split(
         raise InputError(f"{where}: shape {lazy.shape} holds no plane. Check the file.")
     kind = _kind_of(lazy, letters)
     return [
-        Plane(name, i, _reader(lazy, letters, i, where), stack_shape, path, axes or "", kind)
+        ImagePlane(name, i, _reader(lazy, letters, i, where), stack_shape, path, axes or "", kind)
         for i in np.ndindex(*stack_shape)
     ]
 

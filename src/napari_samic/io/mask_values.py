@@ -120,7 +120,7 @@ def parse_mask_values(text: str) -> MaskValues:
 
 
 @dataclass(frozen=True)
-class Held:
+class ValueCounts:
     """What one mask holds.
 
     Attributes
@@ -151,7 +151,7 @@ class Held:
     black: int = 0
 
 
-def decide(masks: Sequence[Held]) -> MaskValues:
+def decide(masks: Sequence[ValueCounts]) -> MaskValues:
     """Say what the values of a set mean.
 
     One value beside 0 is that of all objects, and so is white of masks that are black and white. Of
@@ -184,7 +184,9 @@ def decide(masks: Sequence[Held]) -> MaskValues:
     return _with_white(masks, values, rest, top)
 
 
-def _with_white(masks: Sequence[Held], values: list[int], rest: list[int], top: int) -> MaskValues:
+def _with_white(
+    masks: Sequence[ValueCounts], values: list[int], rest: list[int], top: int
+) -> MaskValues:
     """Of a set of many values, the last of which is white: void, or one number more."""
     if top - 1 in rest:
         if any(mask.white == top and mask.white_share > _usual_share(mask) for mask in masks):
@@ -200,21 +202,21 @@ def _with_white(masks: Sequence[Held], values: list[int], rest: list[int], top: 
     return MaskValues(void=(top,), objects=tuple(rest) if len(rest) == 1 else ())
 
 
-def _usual_share(mask: Held) -> float:
+def _usual_share(mask: ValueCounts) -> float:
     """The most that a number takes of a mask: several times what all take on average."""
     return min(0.5, max(0.1, 5 / max(len(mask.values - {0}), 1)))
 
 
-def _values(masks: Sequence[Held]) -> list[int]:
+def _values(masks: Sequence[ValueCounts]) -> list[int]:
     return sorted({value for mask in masks for value in mask.values})
 
 
-def _refuse(masks: Sequence[Held], values: list[int], why: str) -> NoReturn:
+def _refuse(masks: Sequence[ValueCounts], values: list[int], why: str) -> NoReturn:
     where = masks[0].name if len(masks) == 1 else f"{masks[0].name} and {len(masks) - 1} more"
     raise InputError(f"{where}: values {some(values)} in the masks, and {why}. {ADVICE}")
 
 
-def described(meaning: MaskValues, masks: Sequence[Held]) -> str:
+def described(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     """One line on what the values of a set mean.
 
     >>> masks = [Held("a", frozenset({0, 128, 255}))]
@@ -235,7 +237,7 @@ def described(meaning: MaskValues, masks: Sequence[Held]) -> str:
     return line + " (of the palette's colours)" * meaning.by_colour
 
 
-def doubt_of(meaning: MaskValues, masks: Sequence[Held]) -> str:
+def doubt_of(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     """Why a decided meaning may be the wrong way round; "" if nothing speaks for it."""
     if not masks or len(meaning.objects) != 1 or not all(mask.is_framed for mask in masks):
         return ""

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import BoolArray, Image, IntArray, Job, Plane, Step
-from napari_samic.io.images import Opened, open_path, planes_of_file
+from napari_samic.core.types import BoolArray, Image, ImagePlane, IntArray, Job, JobProgress
+from napari_samic.io.images import OpenedFile, open_path, planes_of_file
 from napari_samic.io.mask_values import (
-    Held,
     MaskValues,
+    ValueCounts,
     decide,
     described,
     doubt_of,
@@ -54,7 +54,7 @@ _LEVELS = 16  # values of a mask, from which on they may be levels of grey
 _LOSSY = (".jpg", ".jpeg")
 
 
-def read_labels(source: str | Path | Plane, *, values: MaskValues | None = None) -> IntArray:
+def read_labels(source: str | Path | ImagePlane, *, values: MaskValues | None = None) -> IntArray:
     """Read a mask by itself: object or class numbers, or black and white.
 
     Black and white of 8 or 16 bits (0 and 255, 0 and 65535) becomes 0 and 1; of a palette image
@@ -63,7 +63,7 @@ def read_labels(source: str | Path | Plane, *, values: MaskValues | None = None)
 
     Parameters
     ----------
-    source : str, Path or Plane
+    source : str, Path or ImagePlane
         PNG, BMP, TIFF or OME-Zarr that holds one plane; or one plane of a stack.
     values : MaskValues, optional
         What the values of its set mean, if that was decided.
@@ -79,7 +79,7 @@ def read_labels(source: str | Path | Plane, *, values: MaskValues | None = None)
     InputError
         Colours, fractions, negative numbers, or a stack where one plane is expected.
     """
-    plane = source if isinstance(source, Plane) else _only_plane(Path(source))
+    plane = source if isinstance(source, ImagePlane) else _only_plane(Path(source))
     if values is not None:
         return _applied(plane, values)[0]
     path = plane.path
@@ -91,7 +91,7 @@ def read_labels(source: str | Path | Plane, *, values: MaskValues | None = None)
     return MaskValues().applied(stored, plane.label)[0]
 
 
-def _only_plane(path: Path) -> Plane:
+def _only_plane(path: Path) -> ImagePlane:
     file = path if path.is_dir() else list_source(path)[0]
     planes = planes_of_file(file, palette_indices=True)
     if len(planes) != 1:
@@ -103,7 +103,7 @@ def _only_plane(path: Path) -> Plane:
     return planes[0]
 
 
-def _stored(plane: Plane, *, by_colour: bool) -> NDArray[Any]:
+def _stored(plane: ImagePlane, *, by_colour: bool) -> NDArray[Any]:
     """Values of a mask, (H, W) whole numbers as they are in the file; white of 1 bit is 255."""
     path, name = plane.path, plane.label
     if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
@@ -209,24 +209,26 @@ def _used(path: Path) -> NDArray[Any]:
     return np.unique(np.concatenate([np.unique(p.read()) for p in _stored_planes(path)]))
 
 
-def _stored_planes(path: Path) -> list[Plane]:
+def _stored_planes(path: Path) -> list[ImagePlane]:
     """Planes that read numbers of a palette, not colours."""
     if path.suffix.lower() in PILLOW_SUFFIXES:
         return [
-            Plane(stem_of(path), (), partial(read_pillow, path, palette_indices=True), path=path)
+            ImagePlane(
+                stem_of(path), (), partial(read_pillow, path, palette_indices=True), path=path
+            )
         ]
     return planes_of_file(path, palette_indices=True)
 
 
 @dataclass(frozen=True)
-class Meaning:
+class MaskValueMeaning:
     """What the values of a set of masks mean, and the line that says so."""
 
     values: MaskValues
     line: str
 
 
-def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[Meaning]:
+def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[MaskValueMeaning]:
     """Look at every mask of a set and decide what its values mean, unless that is told; a job.
 
     Parameters
@@ -245,17 +247,19 @@ def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[Meaning]:
     greys: list[bool | None] = []
     for i, path in enumerate(files):
         greys.append(_safely_grey(path))
-        yield Step(i, 2 * len(files), f"looking at {path.name}", {"phase": "read"})
+        yield JobProgress(i, 2 * len(files), f"looking at {path.name}", {"phase": "read"})
     by_colour = True in greys and False not in greys
-    held: list[Held] = []
+    held: list[ValueCounts] = []
     for i, path in enumerate(files, start=len(files)):
         for one in _held(path, by_colour=by_colour):
             held.append(one)
-            yield Step(i, 2 * len(files), f"looking at the mask {one.name}", {"phase": "read"})
+            yield JobProgress(
+                i, 2 * len(files), f"looking at the mask {one.name}", {"phase": "read"}
+            )
     values = parse_mask_values(told) if told else decide(held)
     values = replace(values, by_colour=by_colour)
     doubt = "" if told else doubt_of(values, held)
-    return Meaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
+    return MaskValueMeaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
 
 
 def _safely_grey(path: Path) -> bool | None:
@@ -265,7 +269,7 @@ def _safely_grey(path: Path) -> bool | None:
     return None
 
 
-def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
+def _held(path: Path, *, by_colour: bool) -> Iterator[ValueCounts]:
     with suppress(SamicError):
         is_inverted, black = _is_inverted(path), 0 if by_colour else _black(path)
         for plane in planes_of_file(path, palette_indices=True):
@@ -273,13 +277,13 @@ def _held(path: Path, *, by_colour: bool) -> Iterator[Held]:
             yield replace(held, is_inverted=is_inverted, black=black)
 
 
-def held_by(values: NDArray[Any], name: str) -> Held:
+def held_by(values: NDArray[Any], name: str) -> ValueCounts:
     """What a mask of whole numbers, (H, W), holds by itself, whatever its file says."""
     white, inside = _white(values), values[values != 0]
     share = float((inside == white).mean()) if inside.size else 0.0
     found = frozenset(int(v) for v in np.unique(inside)) | ({0} if (values == 0).any() else set())
     is_framed, is_soft = _is_framed(values), len(found) > _LEVELS and _is_soft(values)
-    return Held(name, found, white, share, is_framed=is_framed, is_soft=is_soft)
+    return ValueCounts(name, found, white, share, is_framed=is_framed, is_soft=is_soft)
 
 
 def _is_framed(values: NDArray[Any]) -> bool:
@@ -330,7 +334,7 @@ def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def read_mask(
-    plane: Plane,
+    plane: ImagePlane,
     path: str | Path,
     *,
     shape: tuple[int, ...] | None = None,
@@ -364,7 +368,7 @@ def read_mask(
 
 
 def read_truth(
-    plane: Plane,
+    plane: ImagePlane,
     path: str | Path,
     *,
     shape: tuple[int, ...] | None = None,
@@ -376,11 +380,11 @@ def read_truth(
     return labels, void
 
 
-def _applied(mask: Plane, values: MaskValues) -> tuple[IntArray, BoolArray]:
+def _applied(mask: ImagePlane, values: MaskValues) -> tuple[IntArray, BoolArray]:
     return values.applied(_stored(mask, by_colour=values.by_colour), mask.label)
 
 
-def _mask_at(plane: Plane, path: Path) -> Plane:
+def _mask_at(plane: ImagePlane, path: Path) -> ImagePlane:
     found = _planes_for(plane, path)
     if len(found) > 1 and _squeezed(found[0].stack_shape) != _squeezed(plane.stack_shape):
         msg = (
@@ -398,7 +402,9 @@ def _mask_at(plane: Plane, path: Path) -> Plane:
     return found[place]
 
 
-def _check_shape(plane: Plane, path: Path, labels: IntArray, shape: tuple[int, ...] | None) -> None:
+def _check_shape(
+    plane: ImagePlane, path: Path, labels: IntArray, shape: tuple[int, ...] | None
+) -> None:
     if shape is not None and labels.shape != tuple(shape[:2]):
         msg = (
             f"{path.name}: mask of {labels.shape} for the image {plane.label} of "
@@ -407,7 +413,7 @@ def _check_shape(plane: Plane, path: Path, labels: IntArray, shape: tuple[int, .
         raise InputError(msg)
 
 
-def _planes_for(plane: Plane, path: Path) -> list[Plane]:
+def _planes_for(plane: ImagePlane, path: Path) -> list[ImagePlane]:
     """Planes of a mask file: the series of the image, by the axes that were given for it."""
     opened = _opened(path)
     found = opened.planes
@@ -426,7 +432,7 @@ def _planes_for(plane: Plane, path: Path) -> list[Plane]:
     return same
 
 
-def _opened(path: Path, axes: str | None = None) -> Opened:
+def _opened(path: Path, axes: str | None = None) -> OpenedFile:
     """What a mask file holds; the planes of a stack ask for it one after the other."""
     if not path.is_file():
         return open_path(path, axes, palette_indices=True)
@@ -439,7 +445,7 @@ def _opened(path: Path, axes: str | None = None) -> Opened:
 
 
 @lru_cache(maxsize=2)
-def _just_opened(path: Path, _stamp: tuple[int, ...], axes: str | None) -> Opened:
+def _just_opened(path: Path, _stamp: tuple[int, ...], axes: str | None) -> OpenedFile:
     return open_path(path, axes, palette_indices=True)
 
 
@@ -458,7 +464,7 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def match_by_stem(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     folder: str | Path,
     *,
     require_all: bool = True,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.types import Image, Job, Plane, Step
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress
 from napari_samic.io.readers import check_pixels, too_large
 
 _SAMPLE_PX = 65_536
@@ -243,7 +243,7 @@ def _highest(dtype: str) -> float:
 
 
 def fit_normalisation(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     *,
     channels: Sequence[int] | None = None,
     percentiles: tuple[float, float] = _EDGES,
@@ -285,14 +285,18 @@ def fit_normalisation(
     return Normalisation(low, high, chosen, count, dtype)
 
 
-def fit_outside(planes: Sequence[Plane], normalisation: Normalisation) -> Job[Normalisation | None]:
+def fit_outside(
+    planes: Sequence[ImagePlane], normalisation: Normalisation
+) -> Job[Normalisation | None]:
     """Fit a range to the images that do not fit a normalisation; None if all do. A job.
 
     Every image is read until there are enough; those that can't be are passed over.
     """
-    outside: list[Plane] = []
+    outside: list[ImagePlane] = []
     for i, plane in enumerate(planes):
-        yield Step(i, len(planes), f"looking at the range of {plane.label}", {"phase": "read"})
+        yield JobProgress(
+            i, len(planes), f"looking at the range of {plane.label}", {"phase": "read"}
+        )
         try:
             if not normalisation.fits(plane.read(), plane.label):
                 outside.append(plane)
@@ -305,7 +309,7 @@ def fit_outside(planes: Sequence[Plane], normalisation: Normalisation) -> Job[No
     return fit_normalisation(outside, channels=normalisation.channels)
 
 
-def _sample(planes: Sequence[Plane], max_planes: int) -> list[NDArray[Any]]:
+def _sample(planes: Sequence[ImagePlane], max_planes: int) -> list[NDArray[Any]]:
     """Some pixels, (N, C), of each plane that can be read."""
     picks = np.linspace(0, len(planes) - 1, min(len(planes), max(1, max_planes)))
     samples: list[NDArray[Any]] = []
@@ -367,7 +371,7 @@ def _range(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[floa
 
 
 def read_rgb(
-    plane: Plane,
+    plane: ImagePlane,
     normalisation: Normalisation,
     *,
     is_strict: bool = False,

@@ -16,7 +16,7 @@ import numpy as np
 from napari_samic.core.errors import FormatError, OutputError, PromptError
 from napari_samic.core.types import Prompts
 from napari_samic.io.files import atomic_file
-from napari_samic.io.prompts_schema import BOX_KEYS, FORMAT, VERSION, faults_of, kind_fault
+from napari_samic.io.prompts_schema import BOX_KEYS, FORMAT, VERSION, check_format, faults_of
 from napari_samic.io.text_files import first_of, read_json
 
 
@@ -180,7 +180,7 @@ def parsed(tree: Any, where: str) -> PromptFile:
     FormatError, PromptError
         As `load_prompts`.
     """
-    if fault := kind_fault(tree):
+    if fault := check_format(tree):
         raise FormatError(f"{where}: {fault}")
     if faults := first_of(faults_of(tree)):
         raise FormatError(f"{where}: {faults}. Mend these places or save it again.")

@@ -30,7 +30,7 @@ class _Rule:
     needed: bool = True
 
 
-def kind_fault(tree: Any) -> str:
+def check_format(tree: Any) -> str:
     """Say why this is not a prompt file of our version; "" if it is.
 
     Parameters

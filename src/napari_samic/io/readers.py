@@ -1,8 +1,8 @@
 """What image files have in common, and the simple kinds: Pillow formats and OME-Zarr.
 
-An opener looks at the header only and answers `Images`, one `LazyArray` for each image in the file:
-shape, named axes, and a function that reads one selection. Files are opened anew for each read, so
-planes can travel to other threads and processes. Knows no Plane and no model.
+An opener looks at the header only and answers `ImageSet`, one `LazyArray` for each image in the
+file: shape, named axes, and a function that reads one selection. Files are opened anew for each
+read, so planes can travel to other threads and processes. Knows no ImagePlane and no model.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LazyArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ImageSet:
     """What a file holds.
 
     Attributes
@@ -231,7 +231,7 @@ def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return stored[::rows, ::columns]
 
 
-def open_zarr(path: Path) -> Images:
+def open_zarr(path: Path) -> ImageSet:
     """Level 0 of each image of an OME-Zarr (metadata 0.1 to 0.5), or a bare zarr array.
 
     Raises
@@ -245,8 +245,8 @@ def open_zarr(path: Path) -> Images:
         node: Any = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             names = getattr(node.metadata, "dimension_names", None) or ()
-            return Images([_lazy_zarr(node, "".join(_axis_letter(str(n)) for n in names))])
-        return Images([_lazy_zarr(*found) for found in _ome_images(node, path.name)])
+            return ImageSet([_lazy_zarr(node, "".join(_axis_letter(str(n)) for n in names))])
+        return ImageSet([_lazy_zarr(*found) for found in _ome_images(node, path.name)])
 
 
 def _lazy_zarr(array: Any, axes: str) -> LazyArray:

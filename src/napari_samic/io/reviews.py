@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import FormatError
-from napari_samic.core.label_objects import About
+from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.io.text_files import first_of, is_name, read_json
 from napari_samic.io.writers import write_json
 
@@ -35,7 +35,7 @@ class Verdict:
         In the user's words, or ours; may be empty.
     file, sha256 : str
         Of an edited one: its label file, by its name in the folder of edits, and that file's hash.
-    objects : dict of int to About
+    objects : dict of int to ObjectRecord
         Of an edited one: class and confidence of each value in its label file.
     of : str
         Hash of the label file that was judged; "" if that is not known.
@@ -45,7 +45,7 @@ class Verdict:
     reason: str = ""
     file: str = ""
     sha256: str = ""
-    objects: Mapping[int, About] = field(default_factory=dict)
+    objects: Mapping[int, ObjectRecord] = field(default_factory=dict)
     of: str = ""
 
     @property
@@ -69,7 +69,7 @@ class Verdict:
     def from_tree(cls, tree: Mapping[str, Any]) -> Verdict:
         """From what `faults` found to be sound."""
         objects = {
-            int(value): About(one["class"], one["score"])
+            int(value): ObjectRecord(one["class"], one["score"])
             for value, one in tree.get("objects", {}).items()
         }
         reason, file, sha256, of = (tree.get(k, "") for k in ("reason", "file", "sha256", "of"))

@@ -25,7 +25,7 @@ from napari_samic.io.readers import (
     ORIENTATION,
     TIFF_SUFFIXES,
     TURNS,
-    Images,
+    ImageSet,
     LazyArray,
     Selection,
     check_memory,
@@ -46,7 +46,7 @@ _Stamp = tuple[int, int, int]  # of a file: its inode, when it was changed, and 
 _ASIDE = ("Thumbnail", "Label", "Macro", "Map")  # series of these, by name
 
 
-def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
+def open_tiff(path: Path, *, palette_indices: bool = False) -> ImageSet:
     """Each series of a TIFF, OME-TIFF or ImageJ TIFF that is no thumbnail.
 
     Parameters
@@ -65,7 +65,9 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
         _check_chain(path)
         group = _set_of(path)
         if group.fault:
-            return Images([LazyArray((2, 2), "YX", partial(_refuse, group.fault))], (), group.files)
+            return ImageSet(
+                [LazyArray((2, 2), "YX", partial(_refuse, group.fault))], (), group.files
+            )
         first = group.files[0] if group.files else path
         stamp = None if group.files else _stamp_of(path)
         with tifffile.TiffFile(first, omexml=group.companion or None) as file:
@@ -84,7 +86,7 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> Images:
         "its OME metadata are in a file that is not beside it": group.is_lost,
         "turned as its Orientation tag says": is_turned,
     }
-    return Images(parts, tuple(text for text, holds in remarks.items() if holds), group.files)
+    return ImageSet(parts, tuple(text for text, holds in remarks.items() if holds), group.files)
 
 
 def _full_resolution(series: Any) -> list[int]:

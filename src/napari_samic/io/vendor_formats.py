@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.io.paths import ending_of
-from napari_samic.io.readers import Images, LazyArray, Selection, reading
+from napari_samic.io.readers import ImageSet, LazyArray, Selection, reading
 
 
-def open_vendor(path: Path, *, as_stored: bool = False) -> Images:
+def open_vendor(path: Path, *, as_stored: bool = False) -> ImageSet:
     """Images of a CZI, ND2, LIF, DICOM or NIfTI file; axes of length 1 are left out.
 
     Parameters
@@ -40,7 +40,7 @@ def open_vendor(path: Path, *, as_stored: bool = False) -> Images:
         ending = ending_of(path)
         is_dicom = ending == ".dcm"
         found = _dicom(path, as_stored=as_stored) if is_dicom else _OPENERS[ending](path)
-        return Images([_squeezed(one) for one in found])
+        return ImageSet([_squeezed(one) for one in found])
 
 
 @contextmanager

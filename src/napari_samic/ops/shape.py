@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_samic.core.label_objects import Cutout
+from napari_samic.core.label_objects import CroppedObject
 from napari_samic.core.types import BoolArray
 
 ROWS = 128
@@ -104,7 +104,7 @@ def pieces(inside: BoolArray) -> int:
     return int(np.count_nonzero(sizes >= _PART * sizes.sum()))
 
 
-def border_share(one: Cutout, shape: tuple[int, int]) -> float:
+def border_share(one: CroppedObject, shape: tuple[int, int]) -> float:
     """Share of the border pixels of an image of `shape` that lie under an object, in [0, 1]."""
     (row, column), inside = one.corner_rc, one.inside
     height, width = shape

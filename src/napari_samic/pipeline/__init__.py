@@ -5,7 +5,7 @@ The shell loops over them with a bar, the window relays them in a worker, a scri
 
 from napari_samic.pipeline.accept import accept
 from napari_samic.pipeline.annotate import annotate
-from napari_samic.pipeline.common import Outcome
+from napari_samic.pipeline.common import JobResult
 from napari_samic.pipeline.demo import demo
 from napari_samic.pipeline.evaluate import evaluate
 from napari_samic.pipeline.export import export
@@ -13,7 +13,7 @@ from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
 
 __all__ = [
-    "Outcome",
+    "JobResult",
     "accept",
     "annotate",
     "demo",

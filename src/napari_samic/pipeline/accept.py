@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.types import IntArray, Job, Step
+from napari_samic.core.types import IntArray, Job, JobProgress
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
 from napari_samic.io.paths import image_of, some
@@ -26,9 +26,15 @@ from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
 from napari_samic.pipeline.results.journal import whole
 from napari_samic.pipeline.results.provenance import NAME as PROVENANCE
-from napari_samic.pipeline.results.provenance import Made, load_provenance, save_provenance
-from napari_samic.pipeline.results.reader import Result, Results, doubts_of, read_results, stacks
-from napari_samic.pipeline.results.writer import Labels, recorded_prompts
+from napari_samic.pipeline.results.provenance import Provenance, load_provenance, save_provenance
+from napari_samic.pipeline.results.reader import (
+    StoredResult,
+    StoredResults,
+    doubts_of,
+    read_results,
+    stacks,
+)
+from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
 
 REVIEW = "review.json"
 UNREVIEWED = "not reviewed"
@@ -43,7 +49,7 @@ def accept(
     edits: Path | str | None = None,
     prompts: Path | str | None = None,
     overwrite: bool = False,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Copy what the review accepts to a clean folder, edited labels in place of predicted ones.
 
     Parameters
@@ -94,29 +100,29 @@ def accept(
         _make_room(folder, [f"{name}.tif" for name in kept], overwrite=may)
         session.begin()
         for name, members in kept.items():
-            with Labels(folder / f"{name}.tif", overwrite=may) as file:
+            with LabelFileWriter(folder / f"{name}.tif", overwrite=may) as file:
                 for one in members:
                     labels, more = _taken(one, verdicts.get(one.label), changed)
                     file.write(one.plane, labels)
                     rows += more
             done += [one.label for one in members if _keeps(verdicts, one)]
-            yield Step(len(done), len(found.images), name)
+            yield JobProgress(len(done), len(found.images), name)
         _write_tables(folder, found, stored, rows, done, verdicts)
     counts = Counter(v.verdict for v in verdicts.values())
     figures = {kind: counts[kind] for kind in ("accepted", "edited", "rejected")}
     figures["unreviewed"] = len(found.images) - len(verdicts)
-    return common.Outcome(folder, tuple(done), (), {}, figures, notices=doubts)
+    return common.JobResult(folder, tuple(done), (), {}, figures, notices=doubts)
 
 
-def _keeps(verdicts: Mapping[str, Verdict], one: Result) -> bool:
+def _keeps(verdicts: Mapping[str, Verdict], one: StoredResult) -> bool:
     return one.label in verdicts and verdicts[one.label].keeps
 
 
-def _any_kept(members: Sequence[Result], verdicts: Mapping[str, Verdict]) -> bool:
+def _any_kept(members: Sequence[StoredResult], verdicts: Mapping[str, Verdict]) -> bool:
     return any(_keeps(verdicts, one) for one in members)
 
 
-def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
+def _check_known(found: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
     known = {one.label for one in found.images}
     if unknown := [name for name in verdicts if name not in known]:
         msg = (
@@ -128,7 +134,9 @@ def _check_known(found: Results, verdicts: Mapping[str, Verdict], review: Path |
         raise InputError(f"{Path(review).name}: nothing is accepted. Accept a result first.")
 
 
-def _check_judged(found: Results, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
+def _check_judged(
+    found: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str
+) -> None:
     """Raise InputError where labels are others than those that were judged."""
     others = []
     for one in found.images:
@@ -162,7 +170,7 @@ def _edits(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[st
 
 
 def _taken(
-    one: Result, verdict: Verdict | None, changed: Mapping[str, Path]
+    one: StoredResult, verdict: Verdict | None, changed: Mapping[str, Path]
 ) -> tuple[IntArray, list[dict[str, Any]]]:
     """Labels of one image, and its rows of the table; blank in a stack if it is not kept."""
     labels = one.labels()
@@ -178,7 +186,7 @@ def _taken(
     return edited, _rows_of(one.label, edited, about)
 
 
-def _rows(one: Result, labels: IntArray) -> list[dict[str, Any]]:
+def _rows(one: StoredResult, labels: IntArray) -> list[dict[str, Any]]:
     """Those of the results, or, if these have no table, the objects that are there."""
     if one.rows or one.score is not None:
         rows = [{key: row.get(key) for key in COLUMNS} for row in one.rows]
@@ -226,7 +234,7 @@ def load_earlier(path: Path) -> list[str]:
 
 def _write_tables(
     folder: Path,
-    found: Results,
+    found: StoredResults,
     stored: PromptFile | None,
     rows: Sequence[dict[str, Any]],
     done: Sequence[str],
@@ -243,7 +251,7 @@ def _write_tables(
     write_json(folder / REVIEW, content, overwrite=True)
 
 
-def _made(folder: Path, one: Result, found: Results) -> Made:
+def _made(folder: Path, one: StoredResult, found: StoredResults) -> Provenance:
     """What made the labels, which an edit may have changed since."""
     made = found.made[one.label]
     return replace(made, labels=sha256_of(folder / made.file))
@@ -254,7 +262,7 @@ def _told(label: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     return verdict.to_tree()
 
 
-def _prompts(found: Results, stored: PromptFile | None, done: Sequence[str]) -> PromptFile:
+def _prompts(found: StoredResults, stored: PromptFile | None, done: Sequence[str]) -> PromptFile:
     """Of the kept images; those of edited ones count more."""
     own = found.stored
     if own is None:

@@ -14,7 +14,7 @@ import numpy as np
 from napari_samic import __version__
 from napari_samic.core.errors import InputError, PromptError
 from napari_samic.core.settings import AnnotateSettings, SegmentSettings
-from napari_samic.core.types import Image, Job, Plane, Segmenter, Step
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Segmenter
 from napari_samic.evaluation.metrics import iou
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
@@ -25,10 +25,10 @@ from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.ops import simulated_annotator
 from napari_samic.ops.label_fusion import join
 from napari_samic.pipeline import common
-from napari_samic.pipeline.contact_sheet import Sheet
+from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.results.journal import stamp_of
-from napari_samic.pipeline.results.writer import Records, recorded_prompts
-from napari_samic.pipeline.runner import Answer, Loop, Tally
+from napari_samic.pipeline.results.writer import ResultsWriter, recorded_prompts
+from napari_samic.pipeline.runner import BatchRunner, PlaneResult, PlaneStats
 
 
 def annotate(
@@ -48,7 +48,7 @@ def annotate(
     segment: SegmentSettings | None = None,
     overlay: bool = False,
     overwrite: bool = False,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Turn prompts into masks, prompts.json and scores.csv.
 
     Parameters
@@ -104,7 +104,7 @@ def annotate(
         truth = mask_files.match_by_stem(planes, str(masks), tell=notices.append)
     sources = [*(p.path for p in planes), *truth.values()]
     folder = common.results_folder(out, sources, prompts, model)
-    yield Step(0, len(planes), "looking at the images")
+    yield JobProgress(0, len(planes), "looking at the images")
     values = None
     if truth:
         meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
@@ -112,15 +112,17 @@ def annotate(
         notices.append(meaning.line + " Void is ground here." * bool(values.void))
     normalisation = common.normalisation_of(planes, stored, channels)
     model = common.full_name(model)
-    yield Step(0, len(planes), f"loading {model}")
+    yield JobProgress(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     work = _Work(segmenter, entries, truth, values, settings, segment)
     with files.claimed(folder):
         run = {**work.run, "axes": axes, "series": series}
-        records = Records(folder, model, normalisation, run, overwrite=overwrite)
-        sheet = Sheet(folder / "overlay.png" if overlay else None)
-        loop = Loop(planes, work, records, sheet, inputs=work.inputs, is_strict=True, is_own=True)
+        records = ResultsWriter(folder, model, normalisation, run, overwrite=overwrite)
+        sheet = ContactSheet(folder / "overlay.png" if overlay else None)
+        loop = BatchRunner(
+            planes, work, records, sheet, inputs=work.inputs, is_strict=True, is_own=True
+        )
         outcome = yield from loop.run()
     notices += outcome.notices
     return replace(outcome, figures=_figures(loop.tallies), notices=tuple(notices))
@@ -152,7 +154,7 @@ class _Work:
             settings |= {"simulate": self.settings.to_dict()}
         return {"job": "annotate", "version": __version__, "model_sha256": str(model), **settings}
 
-    def inputs(self, plane: Plane) -> dict[str, str]:
+    def inputs(self, plane: ImagePlane) -> dict[str, str]:
         """Hash of what is asked for, or of the mask that the clicks come from."""
         if plane.label not in self.entries:
             path = self.truth[plane.label]
@@ -166,7 +168,7 @@ class _Work:
         tree = to_tree(asked)["images"][0]["objects"]
         return {"prompts": hashlib.sha256(json.dumps(tree).encode()).hexdigest()}
 
-    def __call__(self, plane: Plane, image: Image) -> Answer:
+    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
         """Answer of one plane, for the loop."""
         if plane.label not in self.entries:
             return self._simulated(plane, image)
@@ -179,9 +181,9 @@ class _Work:
         clicks = sum(len(p.points_rc) for p in entry.objects)
         numbered = self.segment.instances
         caption = f"{clicks} clicks"
-        return Answer(result, caption, entry.objects, clicks=clicks, numbered=numbered)
+        return PlaneResult(result, caption, entry.objects, clicks=clicks, numbered=numbered)
 
-    def _simulated(self, plane: Plane, image: Image) -> Answer:
+    def _simulated(self, plane: ImagePlane, image: Image) -> PlaneResult:
         path = self.truth[plane.label]
         truth = mask_files.read_mask(plane, path, shape=image.shape, values=self.values)
         done = simulated_annotator.annotate_image(self.segmenter, image, truth, self.settings)
@@ -203,10 +205,10 @@ class _Work:
         found = iou(result.labels > 0, truth > 0)
         caption = f"{clicks} clicks, IoU {found:.2f}"
         numbered = self.segment.instances
-        return Answer(result, caption, objects, extra, clicks, found, truth, numbered)
+        return PlaneResult(result, caption, objects, extra, clicks, found, truth, numbered)
 
 
-def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
+def _figures(tallies: Sequence[PlaneStats]) -> dict[str, Any]:
     asked = sum(t.asked for t in tallies)
     scores = [s for t in tallies for s in t.scores]
     out = {

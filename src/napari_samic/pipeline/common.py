@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import InputError, OutputError, PromptError
-from napari_samic.core.types import Image, Plane
+from napari_samic.core.types import Image, ImagePlane
 from napari_samic.io import files as io_files
 from napari_samic.io.cache import ArrayCache
 from napari_samic.io.images import open_images, planes_of_file, unreadable
@@ -30,7 +30,7 @@ from napari_samic.io.text_files import pixels_sha256
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What a use case left behind.
 
     Attributes
@@ -65,9 +65,9 @@ def default_cache() -> ArrayCache:
 
 
 def made_of(
-    plane: Plane,
+    plane: ImagePlane,
     normalisation: Normalisation,
-    inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {},
+    inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {},
 ) -> dict[str, str]:
     """What an answer for a plane is made of now: hashes of its pixels and of further inputs."""
     return {"pixels": pixels_sha256(read_rgb(plane, normalisation)), **inputs(plane)}
@@ -79,7 +79,7 @@ def open_planes(
     axes: str | None = None,
     series: int | None = None,
     tell: Callable[[str], None] | None = None,
-) -> list[Plane]:
+) -> list[ImagePlane]:
     """As `open_images`, but a file among others that can't be opened raises when it is read.
 
     Masks that lie beside their images, `c0_cp_masks.tif` beside `c0.tif`, are left out, and so are
@@ -109,7 +109,7 @@ def open_planes(
     return kept
 
 
-def planes_of(path: Path, *, palette_indices: bool = False) -> list[Plane]:
+def planes_of(path: Path, *, palette_indices: bool = False) -> list[ImagePlane]:
     """Planes of one file; if it can't be opened, one that says why when it is read.
 
     Parameters
@@ -123,9 +123,9 @@ def planes_of(path: Path, *, palette_indices: bool = False) -> list[Plane]:
         return [unreadable(path, error)]
 
 
-def groups(planes: Sequence[Plane]) -> Iterator[tuple[str, list[Plane]]]:
+def groups(planes: Sequence[ImagePlane]) -> Iterator[tuple[str, list[ImagePlane]]]:
     """Planes by file: a stack's stay together."""
-    by_name: dict[str, list[Plane]] = {}
+    by_name: dict[str, list[ImagePlane]] = {}
     for plane in planes:
         by_name.setdefault(plane.name, []).append(plane)
     yield from by_name.items()
@@ -221,7 +221,7 @@ def check_channels(text: str | None) -> tuple[int, ...] | None:
         raise InputError(msg) from error
 
 
-def reason(plane: Plane, error: Exception) -> str:
+def reason(plane: ImagePlane, error: Exception) -> str:
     """One line that says which image it is, unless the error does so itself.
 
     >>> plane = Plane("cell", (), lambda: None)
@@ -239,7 +239,7 @@ def full_name(model: str) -> str:
     return f"path:{Path(file).expanduser().resolve()}" if found and not kind else model
 
 
-def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
+def named(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:
     """Planes that a prompt file names, in its order.
 
     Raises
@@ -263,7 +263,7 @@ def named(planes: list[Plane], stored: PromptFile) -> list[Plane]:
     return [by_label[i.name] for i in stored.images]
 
 
-def spelled_as(plane: Plane, names: Mapping[str, str]) -> Plane:
+def spelled_as(plane: ImagePlane, names: Mapping[str, str]) -> ImagePlane:
     """A plane under the name that a table has for it, if they differ in case or accents alone.
 
     Parameters
@@ -278,7 +278,7 @@ def spelled_as(plane: Plane, names: Mapping[str, str]) -> Plane:
 
 
 def normalisation_of(
-    planes: Sequence[Plane], stored: PromptFile | None, channels: Sequence[int] | None
+    planes: Sequence[ImagePlane], stored: PromptFile | None, channels: Sequence[int] | None
 ) -> Normalisation:
     """The one the prompts were made with, or one fitted to these images."""
     if stored is not None and stored.normalisation and channels is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import FormatError, SamicError
-from napari_samic.core.types import Job, Plane, Reference, Step
+from napari_samic.core.types import ImagePlane, Job, JobProgress, Reference
 from napari_samic.io.normalize import Normalisation
 from napari_samic.io.prompts import PromptFile, load_prompts
 from napari_samic.models.features import backbones
@@ -26,13 +26,13 @@ from napari_samic.pipeline.predictor import tuned
 from napari_samic.pipeline.train import read_references
 
 
-def judge(
+def compare_prompters(
     images: Any,
     *,
     prompters: Sequence[Path | str],
     prompts: Path | str,
     device: str = "auto",
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Score prompters on the references that the last of them kept aside.
 
     Parameters
@@ -63,7 +63,7 @@ def judge(
     figures: dict[str, Any] = {"by_masks": after is not None}
     failures: dict[str, str] = {}
     for done, path in enumerate(prompters):
-        yield Step(done, len(prompters), f"judging {Path(path).name}", {"phase": "judge"})
+        yield JobProgress(done, len(prompters), f"judging {Path(path).name}", {"phase": "judge"})
         is_last = done == len(prompters) - 1
         figures[str(path)] = after if is_last else None
         if not held or (is_last and after is not None):
@@ -79,7 +79,7 @@ def judge(
                 figures[str(path)] = mask_score(prompter, segmenter, kept, aside)
         except SamicError as error:
             failures[str(path)] = str(error)
-    return common.Outcome(None, held, (), failures, figures)
+    return common.JobResult(None, held, (), failures, figures)
 
 
 def _held_out(path: Path | str) -> tuple[tuple[str, ...], float | None]:
@@ -107,7 +107,7 @@ def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisat
 
 
 def _read(
-    planes: list[Plane], stored: PromptFile, normalisation: Normalisation
+    planes: list[ImagePlane], stored: PromptFile, normalisation: Normalisation
 ) -> Job[list[Reference]]:
     references, _ = yield from read_references(planes, stored, {}, normalisation)
     return references

@@ -18,7 +18,7 @@ TILES = 24
 TILE_PX = 240
 
 
-class Sheet:
+class ContactSheet:
     """Collects up to `TILES` overlays; without a path it does nothing."""
 
     def __init__(self, path: Path | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_samic.core.errors import OutputError
 from napari_samic.core.settings import AdaptSettings, TrainSettings
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.export import overlays
 from napari_samic.io import writers
 from napari_samic.io.files import atomic_file
@@ -34,7 +34,7 @@ ADAPT = AdaptSettings(adapt_steps=60)
 
 def demo(
     *, out: Path | str, model: str = "tiny", device: str = "auto", overwrite: bool = False
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Run everything once on pictures that come with the package.
 
     Parameters
@@ -66,7 +66,7 @@ def demo(
     sheet = overlays.contact_sheet(tiles, captions, columns=6, tile_px=256)
     writers.write_png(folder / "contact-sheet.png", sheet, overwrite=True)
     writers.write_json(folder / "metrics.json", figures, overwrite=True)
-    return common.Outcome(folder, samples.NAMES, (), {}, figures)
+    return common.JobResult(folder, samples.NAMES, (), {}, figures)
 
 
 def _prepare(folder: Path, *, overwrite: bool) -> Path:
@@ -117,7 +117,7 @@ def _one_set(
             ),
             "evaluate": evaluate(predictions=folder / "labels", truth=folder / "truth"),
         }  # fmt: skip
-        done: dict[str, common.Outcome] = {}
+        done: dict[str, common.JobResult] = {}
         for i, part in enumerate(PARTS):
             done[part] = yield from scale.relay(jobs[part], i, f"{name}: {part}")
     return {
@@ -133,7 +133,7 @@ class _Scale:
     def __init__(self, first: int, parts: int) -> None:
         self._first, self._parts = first, parts
 
-    def relay(self, job: Job[common.Outcome], part: int, title: str) -> Job[common.Outcome]:
+    def relay(self, job: Job[common.JobResult], part: int, title: str) -> Job[common.JobResult]:
         """Drive a part's job."""
         start, reached = self._first + part, 0.0
         try:
@@ -144,7 +144,7 @@ class _Scale:
                     reached = step.done / step.total
                 done = int((start + reached) * 1000)
                 text = f"{title}: {step.message}"
-                yield Step(done, self._parts * 1000, text, {"phase": "demo"})
+                yield JobProgress(done, self._parts * 1000, text, {"phase": "demo"})
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         finally:

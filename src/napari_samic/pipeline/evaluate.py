@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import Job, Plane, Step
+from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.evaluation.matching import as_instances
 from napari_samic.evaluation.metrics import image_scores, summarise
 from napari_samic.io import files as io_files
@@ -25,7 +25,7 @@ def evaluate(
     mask_values: str | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Score label files against ground truth.
 
     Parameters
@@ -60,7 +60,7 @@ def evaluate(
         io_files.check_free(target, overwrite=overwrite)
     notices: list[str] = []
     pairs, planes = _pairs(predictions, truth, notices.append)
-    yield Step(0, len(planes), "looking at the truth")
+    yield JobProgress(0, len(planes), "looking at the truth")
     meaning = yield from masks.meaning_of(pairs.values(), mask_values)
     notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
     drawn = yield from _meaning_of_predictions(planes, notices.append)
@@ -76,7 +76,7 @@ def evaluate(
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
             failures[plane.label] = message = common.reason(plane, error)
-        yield Step(i + 1, len(planes), message)
+        yield JobProgress(i + 1, len(planes), message)
     if not rows:
         raise InputError(f"nothing scored: {next(iter(failures.values()))}")
     figures = {
@@ -88,10 +88,12 @@ def evaluate(
     }
     if target is not None:
         writers.write_json(target, figures, overwrite=overwrite)
-    return common.Outcome(target, tuple(rows), (), failures, figures, notices=tuple(notices))
+    return common.JobResult(target, tuple(rows), (), failures, figures, notices=tuple(notices))
 
 
-def _meaning_of_predictions(planes: list[Plane], tell: Callable[[str], None]) -> Job[MaskValues]:
+def _meaning_of_predictions(
+    planes: list[ImagePlane], tell: Callable[[str], None]
+) -> Job[MaskValues]:
     """What the predictions' values mean: numbers of objects, of our results and where in doubt."""
     paths = [p.path for p in planes if p.path is not None]
     if any((path.parent / "prompts.json").exists() for path in paths):
@@ -116,7 +118,7 @@ def _unscored(truth: Path | str, used: set[Path]) -> int:
 
 def _pairs(
     predictions: Path | str, truth: Path | str, tell: Callable[[str], None]
-) -> tuple[dict[str, Path], list[Plane]]:
+) -> tuple[dict[str, Path], list[ImagePlane]]:
     """Truth of each prediction that has one; the overlay among the predictions needs none."""
     files = io_paths.list_source(str(predictions), tell=tell)
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]

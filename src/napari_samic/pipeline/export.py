@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import InputError, OutputError
-from napari_samic.core.label_objects import Labelled
+from napari_samic.core.label_objects import LabelObjects
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.export import ome_zarr
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
@@ -24,14 +24,14 @@ from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
 from napari_samic.pipeline.results.journal import whole
 from napari_samic.pipeline.results.reader import (
-    Result,
-    Results,
+    StoredResult,
+    StoredResults,
     doubts_of,
     read_results,
     stacks,
     stem_of_plane,
 )
-from napari_samic.pipeline.results.writer import Labels, recorded_prompts
+from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
 
 FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
 _ENDINGS = (".tif", ".png", ".geojson", ".ome.zarr")
@@ -45,7 +45,7 @@ def export(
     classes: Path | str | None = None,
     settings: ExportSettings | None = None,
     overwrite: bool = False,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Write results in other formats; the results stay as they are.
 
     Parameters
@@ -88,25 +88,29 @@ def export(
         writing = _Writing(found, folder, how, overwrite or session.resumes)
         writing.check()
         for i, one in enumerate(found.images if how.png else ()):
-            yield Step(i, len(found.images), f"{one.label}: do its numbers fit into a PNG?")
+            yield JobProgress(i, len(found.images), f"{one.label}: do its numbers fit into a PNG?")
             check_numbers(one.labelled().labels, one.label)
         session.begin()
-        yield Step(0, len(found.images), "looking at the results")
+        yield JobProgress(0, len(found.images), "looking at the results")
         for name, members in stacks(found).items():
             writing.file(name, members)
-            yield Step(len(writing.done), len(found.images), f"{name}: {writing.objects} objects")
+            yield JobProgress(
+                len(writing.done), len(found.images), f"{name}: {writing.objects} objects"
+            )
         writing.finish()
     if overwrite and (others := writing.others()):
         told = f"not of this export, as of an earlier one, left where they are: {some(others)}."
         doubts = (*doubts, told)
     figures = {"objects": writing.objects, "files": sorted(writing.files)}
-    return common.Outcome(folder, tuple(writing.done), (), {}, figures, notices=doubts)
+    return common.JobResult(folder, tuple(writing.done), (), {}, figures, notices=doubts)
 
 
 class _Writing:
     """One export under way."""
 
-    def __init__(self, found: Results, folder: Path, how: ExportSettings, overwrite: bool) -> None:
+    def __init__(
+        self, found: StoredResults, folder: Path, how: ExportSettings, overwrite: bool
+    ) -> None:
         self.found, self.folder, self.how, self.overwrite = found, folder, how, overwrite
         self.done: list[str] = []
         self.files: list[str] = []
@@ -142,11 +146,13 @@ class _Writing:
                 msg = f"{path}: exists already. Choose another folder, or overwrite (--overwrite)."
                 raise OutputError(msg)
 
-    def file(self, name: str, members: Sequence[Result]) -> None:
+    def file(self, name: str, members: Sequence[StoredResult]) -> None:
         """Write what belongs to one label file."""
         how = self.how
-        planes: list[Labelled] = []
-        with Labels(self._path(f"{name}.tif", on=how.tiff), overwrite=self.overwrite) as labels:
+        planes: list[LabelObjects] = []
+        with LabelFileWriter(
+            self._path(f"{name}.tif", on=how.tiff), overwrite=self.overwrite
+        ) as labels:
             for one in members:
                 image = one.labelled()
                 if how.tiff:
@@ -160,7 +166,7 @@ class _Writing:
             )  # fmt: skip
         self.done += [one.label for one in members]
 
-    def _plane(self, stem: str, image: Labelled) -> None:
+    def _plane(self, stem: str, image: LabelObjects) -> None:
         how = self.how
         self.objects += sum(1 for _ in image.cutouts())
         if how.png:
@@ -205,7 +211,7 @@ class _Writing:
         return self.folder / name
 
 
-def _named(found: Results) -> PromptFile:
+def _named(found: StoredResults) -> PromptFile:
     """The prompts of the images that have labels, without the time: a replay takes another."""
     if found.stored is None:
         raise InputError(f"{found.folder}: has no prompts.json.")

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from napari_samic.core.settings import AdaptSettings, SegmentSettings
-from napari_samic.core.types import Image, Job, Reference, Segmentation, Step
+from napari_samic.core.types import Image, Job, JobProgress, Reference, Segmentation
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features import reference_masks
 from napari_samic.models.finetune import encoder, mask_decoder
 from napari_samic.models.finetune.checkpointing import Checkpoint
-from napari_samic.models.finetune.dataset import Page
-from napari_samic.models.finetune.network import Finder
+from napari_samic.models.finetune.dataset import ReferenceSample
+from napari_samic.models.finetune.network import ForegroundPredictor
 from napari_samic.models.samic.episodes import labels_of, split
 from napari_samic.models.samic.prompter import SamicPrompter
-from napari_samic.pipeline.predictor import Worker
+from napari_samic.pipeline.predictor import ImagePredictor
 
 
 def adapt(
@@ -61,15 +61,15 @@ def adapt(
     """
     pages = []
     for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
-        pages.append(Page(one.name, one.image, reference_masks.mask_of(one, segmenter)))
-        yield Step(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
+        pages.append(ReferenceSample(one.name, one.image, reference_masks.mask_of(one, segmenter)))
+        yield JobProgress(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
     names = set(aside)
     if not any(page.shown.numbers.any() for page in pages):
         return  # the segmenter saw nothing at any click
     judging = [p for p in pages if p.name in names and p.shown.numbers.any()]
     kept = [p for p in pages if p not in judging]
-    judge = _Judge(learner, segmenter, references, judging)
-    learner.finder, learner.growth = yield from encoder.adapt(
+    judge = HoldoutEvaluator(learner, segmenter, references, judging)
+    learner.finder, learner.growth = yield from encoder.finetune_encoder(
         kept,
         reference_masks.classes_of([p.shown for p in pages]),
         settings,
@@ -86,7 +86,7 @@ def adapt(
     if not hasattr(segmenter, "with_decoder"):
         return
     has_map = learner.finder is not None
-    learner.decoder, learner.tuning = yield from mask_decoder.tune(
+    learner.decoder, learner.tuning = yield from mask_decoder.finetune_mask_decoder(
         segmenter, kept, settings, seed=seed, has_map=has_map, aside=judging,
         judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def kept_aside(references: Sequence[Reference], holdout_frac: float, seed: int) 
     return [r.name for r in split(references, holdout_frac, np.random.default_rng(seed))[1]]
 
 
-class _Judge:
+class HoldoutEvaluator:
     """How good masks of the images kept aside are; the others are the references."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _Judge:
         learner: SamicPrompter,
         segmenter: Any,
         references: Sequence[Reference],
-        aside: Sequence[Page],
+        aside: Sequence[ReferenceSample],
     ) -> None:
         self._learner, self._segmenter, self._aside = learner, segmenter, aside
         names = {page.name for page in aside}
@@ -113,9 +113,9 @@ class _Judge:
         labels = {label for r in known for label in labels_of(r)}
         few = [[r for r in known if k in labels_of(r)][: learner.settings.keeps] for k in labels]
         self._kept = [r for r in known if any(r in some for some in few)]
-        self._innocent: Finder | None = None
+        self._innocent: ForegroundPredictor | None = None
 
-    def with_finder(self, finder: Finder | None) -> float:
+    def with_finder(self, finder: ForegroundPredictor | None) -> float:
         """Mean IoU of the classes."""
         self._innocent = finder  # the last one asked about has not seen these images yet
         return self._score(self._segmenter, finder)
@@ -125,8 +125,8 @@ class _Judge:
         segmenter = self._segmenter.with_decoder(state) if state is not None else self._segmenter
         return self._score(segmenter, self._innocent if has_map else None)
 
-    def _score(self, segmenter: Any, finder: Finder | None) -> float:
-        worker = Worker(self._learner, segmenter, SegmentSettings(), finder)
+    def _score(self, segmenter: Any, finder: ForegroundPredictor | None) -> float:
+        worker = ImagePredictor(self._learner, segmenter, SegmentSettings(), finder)
         return _mean_iou(worker, self._kept, self._aside)
 
 
@@ -146,12 +146,14 @@ def mask_score(
         The others, which serve.
     aside : sequence of Reference
     """
-    pages = [Page(r.name, r.image, reference_masks.mask_of(r, segmenter)) for r in aside]
-    worker = Worker(prompter, segmenter, SegmentSettings(), prompter.finder)
+    pages = [ReferenceSample(r.name, r.image, reference_masks.mask_of(r, segmenter)) for r in aside]
+    worker = ImagePredictor(prompter, segmenter, SegmentSettings(), prompter.finder)
     return _mean_iou(worker, references, pages)
 
 
-def _mean_iou(worker: Worker, references: Sequence[Reference], pages: Sequence[Page]) -> float:
+def _mean_iou(
+    worker: ImagePredictor, references: Sequence[Reference], pages: Sequence[ReferenceSample]
+) -> float:
     values = []
     for page in pages:
         found = worker.answer(page.image, worker.look(page.image, references))

@@ -24,33 +24,33 @@ from napari_samic.core.types import (
     FloatArray,
     HeatMap,
     Image,
-    Plane,
+    ImagePlane,
     Prompter,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmentation,
 )
 from napari_samic.io.normalize import Normalisation
 from napari_samic.models.features.reference_masks import mask_of
-from napari_samic.models.finetune.network import Finder, Seen
+from napari_samic.models.finetune.network import ForegroundPrediction, ForegroundPredictor
 from napari_samic.models.samic.episodes import labels_of
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video.optical_flow import resized
 from napari_samic.ops.label_fusion import rejoined
-from napari_samic.pipeline.runner import Answer
+from napari_samic.pipeline.runner import PlaneResult
 from napari_samic.refine import prompting, refinement, strategies
 from napari_samic.refine import regions as guessing
 from napari_samic.refine.point_sampling import inner
-from napari_samic.refine.regions import Cut, Guess
-from napari_samic.refine.shape_prior import Limits
+from napari_samic.refine.regions import RegionProposal, ThresholdParams
+from napari_samic.refine.shape_prior import ShapePrior
 
 CELL_PX = 4
 """Of the finder's maps, in pixels of its input: objects below one cell are specks."""
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ImageFeatures:
     """All that takes long about an image, whatever the settings are.
 
     Attributes
@@ -58,20 +58,20 @@ class Look:
     maps : dict of int to (h, w) float32
         Mean map of the references, by class; only without a finder.
     agreement : dict of int to float
-    seen : dict of int to Seen
+    seen : dict of int to ForegroundPrediction
         By the finder.
-    proposal : Proposal or None
+    proposal : PromptProposal or None
         By another method.
     """
 
     maps: Mapping[int, FloatArray] = field(default_factory=dict)
     agreement: Mapping[int, float] = field(default_factory=dict)
-    seen: Mapping[int, Seen] = field(default_factory=dict)
-    proposal: Proposal | None = None
+    seen: Mapping[int, ForegroundPrediction] = field(default_factory=dict)
+    proposal: PromptProposal | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Worker:
+class ImagePredictor:
     """Segments image after image with one prompter; a `Work` of the loop.
 
     Attributes
@@ -79,7 +79,7 @@ class Worker:
     prompter : SamicPrompter
     segmenter : Segmenter
     settings : SegmentSettings
-    finder : Finder or None
+    finder : ForegroundPredictor or None
         Says where objects are, in place of the references' map.
     other : Prompter or None
         Asked with the prompter's references, in place of both.
@@ -90,7 +90,7 @@ class Worker:
     prompter: SamicPrompter
     segmenter: Any
     settings: SegmentSettings
-    finder: Finder | None = None
+    finder: ForegroundPredictor | None = None
     other: Prompter | None = None
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
@@ -100,7 +100,7 @@ class Worker:
         """Of the pixels that the prompter was trained on."""
         return Normalisation.from_dict(self.prompter.normalisation or {})
 
-    def __call__(self, plane: Plane, image: Image) -> Answer:  # noqa: ARG002
+    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:  # noqa: ARG002
         """Result of one plane, for the loop."""
         return told(self.segment(image), self.settings)
 
@@ -108,16 +108,16 @@ class Worker:
         """Segment one image, (H, W, 3) uint8."""
         return self.answer(image, self.look(image))
 
-    def look(self, image: Image, references: Sequence[Reference] = ()) -> Look:
+    def look(self, image: Image, references: Sequence[Reference] = ()) -> ImageFeatures:
         """The part that takes long, but for the masks; `references` in place of the prompter's."""
         if self.other is not None:
             shown = tuple(references) or self.prompter.references
-            return Look(proposal=self.other.propose(shown, image))
+            return ImageFeatures(proposal=self.other.propose(shown, image))
         if self.finder is not None:
-            return Look(seen=self.finder.see(image))
-        return Look(*self.prompter.maps_and_agreement(references, image))
+            return ImageFeatures(seen=self.finder.see(image))
+        return ImageFeatures(*self.prompter.maps_and_agreement(references, image))
 
-    def heat_map(self, look: Look, shape: tuple[int, ...]) -> HeatMap | None:
+    def heat_map(self, look: ImageFeatures, shape: tuple[int, ...]) -> HeatMap | None:
         """What says where the objects are, at the size of the image."""
         if look.proposal is not None:
             return look.proposal.heat_map
@@ -128,7 +128,7 @@ class Worker:
     def answer(
         self,
         image: Image,
-        look: Look,
+        look: ImageFeatures,
         settings: SegmentSettings | None = None,
         peaks: PeakSettings | None = None,
     ) -> Segmentation:
@@ -137,7 +137,7 @@ class Worker:
         Parameters
         ----------
         image : (H, W, 3) uint8
-        look : Look
+        look : ImageFeatures
             At this image.
         settings : SegmentSettings, optional
             Default: the worker's.
@@ -162,21 +162,27 @@ class Worker:
         return usual and self.refine == RefineSettings()
 
     def _by_strategy(
-        self, image: Image, look: Look, settings: SegmentSettings, peaks: PeakSettings | None
+        self,
+        image: Image,
+        look: ImageFeatures,
+        settings: SegmentSettings,
+        peaks: PeakSettings | None,
     ) -> Segmentation:
         maps = self._maps(look, image.shape, peaks)
         heat = np.max(list(maps.values()), axis=0)
         guesses = self._guesses(look, maps, settings, peaks)
-        found = prompting.ask(self.segmenter, image, guesses, heat, self.strategy, joining=settings)
+        found = prompting.query_segmenter(
+            self.segmenter, image, guesses, heat, self.strategy, joining=settings
+        )
         if self.refine != RefineSettings():
-            found = refinement.improved(
+            found = refinement.refine_masks(
                 self.segmenter, image, found, heat, self.refine, limits=self._limits,
                 back=lambda mask: self._found_back(image, mask),
             )  # fmt: skip
         return replace(prompting.joined(found, heat, settings), agreement=look.agreement)
 
     def _maps(
-        self, look: Look, shape: tuple[int, ...], peaks: PeakSettings | None
+        self, look: ImageFeatures, shape: tuple[int, ...], peaks: PeakSettings | None
     ) -> dict[int, FloatArray]:
         """Of each class at the size of the image, as strategies take them."""
         if look.seen:
@@ -193,11 +199,11 @@ class Worker:
 
     def _guesses(
         self,
-        look: Look,
+        look: ImageFeatures,
         maps: Mapping[int, FloatArray],
         settings: SegmentSettings,
         peaks: PeakSettings | None,
-    ) -> list[Guess]:
+    ) -> list[RegionProposal]:
         shape = next(iter(maps.values())).shape
         at, least = settings.map_cut, self._speck_px(shape)
         if look.seen and self.strategy.strategy == "auto":
@@ -214,15 +220,17 @@ class Worker:
                 )
             ]
         if look.seen:
-            return strategies.propose(maps, self.strategy, Cut(at, split=False, min_area_px=least))
+            return strategies.propose(
+                maps, self.strategy, ThresholdParams(at, split=False, min_area_px=least)
+            )
         sigma_frac = self.prompter.heat.sigma_frac
-        cut = Cut.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
+        cut = ThresholdParams.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
         return strategies.propose(maps, self.strategy, cut)
 
     @cached_property
-    def _limits(self) -> Limits:
+    def _limits(self) -> ShapePrior:
         shown = (mask_of(r, self.segmenter) for r in self.prompter.references)
-        return Limits.of([one.numbers for one in shown])
+        return ShapePrior.of([one.numbers for one in shown])
 
     def _found_back(self, image: Image, mask: BoolArray) -> float:
         """How bright the references' clicks of a class are in the maps that this object gives."""
@@ -251,7 +259,9 @@ def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
     return float(values[tuple(at.T)].mean()) if len(at) else 0.0
 
 
-def told(result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()) -> Answer:
+def told(
+    result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()
+) -> PlaneResult:
     """A result for the loop; `identities` are the lasting numbers of its objects, if they last."""
     known = {label: round(value, 4) for label, value in result.agreement.items()}
     extra: dict[int, dict[str, Any]] = {id(p): {} for p in result.objects}
@@ -262,4 +272,4 @@ def told(result: Segmentation, settings: SegmentSettings, identities: Sequence[i
             extra[id(p)]["agreement"] = known[p.label]
     count = len(result.scores)
     caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-    return Answer(result, caption, extra=extra, numbered=settings.instances)
+    return PlaneResult(result, caption, extra=extra, numbered=settings.instances)

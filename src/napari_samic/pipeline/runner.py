@@ -16,21 +16,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_samic.core.errors import OutputError, SamicError
-from napari_samic.core.types import Image, IntArray, Job, Plane, Prompts, Segmentation, Step
+from napari_samic.core.types import (
+    Image,
+    ImagePlane,
+    IntArray,
+    Job,
+    JobProgress,
+    Prompts,
+    Segmentation,
+)
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
 from napari_samic.io.masks import read_mask
 from napari_samic.io.normalize import read_rgb
-from napari_samic.pipeline.common import Outcome, groups, made_of, make_folder, reason
-from napari_samic.pipeline.contact_sheet import Sheet
+from napari_samic.pipeline.common import JobResult, groups, made_of, make_folder, reason
+from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.results.journal import part_of
 from napari_samic.pipeline.results.reader import stem_of_plane
-from napari_samic.pipeline.results.validity import Survey
-from napari_samic.pipeline.results.writer import Labels, Part, Records, record_of
+from napari_samic.pipeline.results.validity import ResultValidity
+from napari_samic.pipeline.results.writer import LabelFileWriter, Part, ResultsWriter, record_of
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class PlaneResult:
     """Result of one plane, what to say about it, and what to record.
 
     Attributes
@@ -54,7 +62,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Tally:
+class PlaneStats:
     """What is kept of an answer for the figures; images would fill the memory."""
 
     scores: tuple[float, ...]
@@ -63,12 +71,12 @@ class Tally:
     iou: float | None
 
 
-Work = Callable[[Plane, Image], Answer]
+Work = Callable[[ImagePlane, Image], PlaneResult]
 Chained = Literal["", "planes", "files"]
 
 
 @dataclass(eq=False)
-class Loop:
+class BatchRunner:
     """One run over planes; `run` is the job.
 
     With `is_strict`, an image of another scale than the normalisation is for is refused; `is_own`
@@ -80,10 +88,10 @@ class Loop:
 
     Parameters
     ----------
-    planes : sequence of Plane
+    planes : sequence of ImagePlane
     work : callable
-    records : Records
-    sheet : Sheet
+    records : ResultsWriter
+    sheet : ContactSheet
     heatmaps : bool
     chained : str
         Whose answers hang on those before: of the "planes" of a stack, also of all "files", or "".
@@ -92,21 +100,21 @@ class Loop:
         What an answer is made of beside the pixels: hashes, by what it is.
     """
 
-    planes: Sequence[Plane]
+    planes: Sequence[ImagePlane]
     work: Work
-    records: Records
-    sheet: Sheet
+    records: ResultsWriter
+    sheet: ContactSheet
     heatmaps: bool = False
     chained: Chained = ""
-    inputs: Callable[[Plane], Mapping[str, str]] = lambda _: {}
+    inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {}
     is_strict: bool = False
     is_own: bool = False
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[PlaneStats] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
 
-    def run(self) -> Job[Outcome]:
+    def run(self) -> Job[JobResult]:
         """Do every plane that has no result of this run; yields a Step each.
 
         Raises
@@ -116,14 +124,14 @@ class Loop:
         OutputError
             A name that is too long, or the disk refuses: the next image would meet the same.
         """
-        survey = Survey(self.records, self.inputs, self.heatmaps)
+        survey = ResultValidity(self.records, self.inputs, self.heatmaps)
         files = [(name, members, self._target(name)) for name, members in groups(self.planes)]
         for _, _, target in files:
             io_files.check_free(target, overwrite=True)
         for i, (_, members, target) in enumerate(files):
             for name in survey.look(members, target):
                 message = f"looking at earlier results: {name}"
-                yield Step(i + 1, len(files), message, {"phase": "check"})
+                yield JobProgress(i + 1, len(files), message, {"phase": "check"})
         survey.refuse()
         if self.chained == "files":
             survey.all_or_none({target: members for _, members, target in files})
@@ -145,7 +153,7 @@ class Loop:
             self.records.save(complete=complete)
             self.sheet.save()
         notices = [f"{n} image{'s' * (n > 1)}: {text}." for text, n in self.remarks.items()]
-        return Outcome(
+        return JobResult(
             self.records.out,
             tuple(self.done),
             tuple(self.skipped),
@@ -156,11 +164,11 @@ class Loop:
     def _target(self, name: str) -> Path:
         return self.records.out / f"{name}.tif"
 
-    def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> Step:
+    def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> JobProgress:
         count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
-        return Step(count, len(self.planes), message, data or {})
+        return JobProgress(count, len(self.planes), message, data or {})
 
-    def _skip(self, members: Sequence[Plane], target: Path) -> None:
+    def _skip(self, members: Sequence[ImagePlane], target: Path) -> None:
         self.skipped += self.records.recall(members)
         for plane in members:
             if not self.sheet.has_room:
@@ -171,16 +179,16 @@ class Loop:
                 objects = self.records.objects_of(plane.label)
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
 
-    def _one_file(self, members: Sequence[Plane], target: Path) -> Job[None]:
+    def _one_file(self, members: Sequence[ImagePlane], target: Path) -> Job[None]:
         done: dict[str, Part] = {}
-        tallies: list[Tally] = []
+        tallies: list[PlaneStats] = []
         part = part_of(target.parent, target.name)
         begun = [found for p in members if (found := self.records.part(p.label)) is not None]
         if self.chained or not begun:
             io_files.remove(part)
             begun = []
         commit = partial(self.records.commit, target, planes=members, done=done)
-        with Labels(target, overwrite=True, part=part, ready=commit) as labels:
+        with LabelFileWriter(target, overwrite=True, part=part, ready=commit) as labels:
             resumes = bool(begun) and labels.resume(members[0], begun[0].record.prompts.shape)
             for plane in members:
                 before = self._before(plane) if resumes else None
@@ -206,7 +214,7 @@ class Loop:
         self.done += done
         self.tallies += tallies
 
-    def _before(self, plane: Plane) -> Part | None:
+    def _before(self, plane: ImagePlane) -> Part | None:
         """A plane that was done before its stack was stopped, if it still is what it was."""
         found = self.records.part(plane.label)
         if found is None or (self.heatmaps and not found.heatmaps):
@@ -216,7 +224,9 @@ class Loop:
                 return found
         return None
 
-    def _one(self, plane: Plane, labels: Labels, done: dict[str, Part]) -> Answer:
+    def _one(
+        self, plane: ImagePlane, labels: LabelFileWriter, done: dict[str, Part]
+    ) -> PlaneResult:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
         remarks: list[str] = []
@@ -250,19 +260,19 @@ class Loop:
         return answer
 
 
-def _tally_of(part: Part) -> Tally:
+def _tally_of(part: Part) -> PlaneStats:
     rows = [row for row in part.record.rows if row["object"]]
     asked, clicks = part.record.prompts.objects, part.record.prompts.clicks
-    return Tally(tuple(float(row["score"]) for row in rows), len(asked), clicks, part.iou)
+    return PlaneStats(tuple(float(row["score"]) for row in rows), len(asked), clicks, part.iou)
 
 
-def _tally(answer: Answer) -> Tally:
+def _tally(answer: PlaneResult) -> PlaneStats:
     scores = tuple(float(s) for s in answer.result.scores)
     asked = len(scores) if answer.objects is None else len(answer.objects)
-    return Tally(scores, asked, answer.clicks, answer.iou)
+    return PlaneStats(scores, asked, answer.clicks, answer.iou)
 
 
-def _reason(plane: Plane, error: Exception) -> str:
+def _reason(plane: ImagePlane, error: Exception) -> str:
     """One line that names the image; what is neither ours nor a full memory is a bug."""
     if isinstance(error, SamicError):
         return reason(plane, error)

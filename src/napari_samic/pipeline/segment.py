@@ -19,7 +19,7 @@ from napari_samic.core.settings import (
     Settings,
     StrategySettings,
 )
-from napari_samic.core.types import Job, Plane, Step
+from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.io import files
 from napari_samic.io.normalize import Normalisation, fit_outside
 from napari_samic.io.text_files import sha256_of
@@ -28,12 +28,12 @@ from napari_samic.models.prompters import registry
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization
 from napari_samic.pipeline import common
-from napari_samic.pipeline.contact_sheet import Sheet
-from napari_samic.pipeline.predictor import Worker, tuned
+from napari_samic.pipeline.contact_sheet import ContactSheet
+from napari_samic.pipeline.predictor import ImagePredictor, tuned
 from napari_samic.pipeline.results.reader import check_plane_files
-from napari_samic.pipeline.results.writer import Records, read_tables
-from napari_samic.pipeline.runner import Chained, Loop, Tally, Work
-from napari_samic.pipeline.video_predictor import Follower
+from napari_samic.pipeline.results.writer import ResultsWriter, read_tables
+from napari_samic.pipeline.runner import BatchRunner, Chained, PlaneStats, Work
+from napari_samic.pipeline.video_predictor import VideoPredictor
 
 AUTO = "auto"
 _CHAINED: dict[str, Chained] = {"never": "", "stacks": "planes", "always": "files"}
@@ -59,7 +59,7 @@ def segment(
     heatmaps: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Segment images with a trained prompter.
 
     Parameters
@@ -142,9 +142,9 @@ def segment(
     if rescale:
         normalisation = yield from _rescaled(folder, planes, normalisation)
     with files.claimed(folder):
-        records = Records(folder, plan.model, normalisation, run, overwrite=overwrite)
-        yield Step(0, len(planes), f"loading {name}")
-        sheet = Sheet(folder / "overlay.png" if overlay else None)
+        records = ResultsWriter(folder, plan.model, normalisation, run, overwrite=overwrite)
+        yield JobProgress(0, len(planes), f"loading {name}")
+        sheet = ContactSheet(folder / "overlay.png" if overlay else None)
         work = open_worker(
             prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
         )
@@ -155,7 +155,7 @@ def segment(
             refine=refine or work.refine,
         )
         chained = _CHAINED[memory.follow] if memory is not None else ""
-        loop = Loop(
+        loop = BatchRunner(
             planes, _in_order(work, memory), records, sheet, heatmaps, chained, is_strict=True
         )
         outcome = yield from loop.run()
@@ -163,7 +163,9 @@ def segment(
     return replace(outcome, figures=_figures(loop.tallies), notices=told)
 
 
-def _rescaled(folder: Path, planes: Sequence[Plane], usual: Normalisation) -> Job[Normalisation]:
+def _rescaled(
+    folder: Path, planes: Sequence[ImagePlane], usual: Normalisation
+) -> Job[Normalisation]:
     """With a range for images of another scale: that of earlier results, or fitted to these."""
     known = read_tables(folder).normalisation
     earlier = Normalisation.from_dict(known) if known else usual
@@ -172,11 +174,11 @@ def _rescaled(folder: Path, planes: Sequence[Plane], usual: Normalisation) -> Jo
     return replace(usual, outside=(yield from fit_outside(planes, usual)))
 
 
-def _in_order(work: Worker, memory: MemorySettings | None) -> Work:
+def _in_order(work: ImagePredictor, memory: MemorySettings | None) -> Work:
     """The worker, or one that remembers the image before."""
     if memory is None or memory.follow == "never":
         return work
-    return Follower(work.prompter, work.segmenter, memory, work.settings)
+    return VideoPredictor(work.prompter, work.segmenter, memory, work.settings)
 
 
 def check_method(method: str) -> None:
@@ -210,7 +212,7 @@ def open_worker(
     method: str = AUTO,
     device: str = "auto",
     peaks: PeakSettings | None = None,
-) -> Worker:
+) -> ImagePredictor:
     """Load all that segments one image; parameters and errors are those of `segment`."""
     plan = _Plan.of(prompter)
     cache = common.default_cache()
@@ -223,11 +225,11 @@ def open_worker(
     if peaks is not None:
         trained.peaks = peaks
     if method == registry.TRAINED:
-        return Worker(trained, segmenter, SegmentSettings())
+        return ImagePredictor(trained, segmenter, SegmentSettings())
     if method == AUTO:
-        return Worker(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
+        return ImagePredictor(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
     other = registry.make(method, segmenter, eyes, trained.references)
-    return Worker(trained, segmenter, SegmentSettings(), other=other)
+    return ImagePredictor(trained, segmenter, SegmentSettings(), other=other)
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:
@@ -290,7 +292,7 @@ class _Plan:
             raise ModelError(msg)
 
 
-def _figures(tallies: Sequence[Tally]) -> dict[str, Any]:
+def _figures(tallies: Sequence[PlaneStats]) -> dict[str, Any]:
     scores = [s for t in tallies for s in t.scores]
     return {
         "objects": len(scores),

@@ -20,7 +20,7 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import Image, Job, Plane, Reference, Step
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Reference
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
 from napari_samic.io.mask_values import MaskValues
@@ -28,7 +28,7 @@ from napari_samic.io.normalize import Normalisation, read_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
-from napari_samic.models.finetune.checkpointing import Checkpoint, Watch, key_of
+from napari_samic.models.finetune.checkpointing import Checkpoint, TrainingControl, config_hash
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import pretrained, serialization
 from napari_samic.models.samic.fit_report import FitReport
@@ -63,7 +63,7 @@ def train(
     overwrite: bool = False,
     stop: Callable[[], bool] | None = None,
     resume: Path | str | None = None,
-) -> Job[common.Outcome]:
+) -> Job[common.JobResult]:
     """Train a SAMIC prompter and write it to one file.
 
     Parameters
@@ -139,10 +139,10 @@ def train(
     place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
     checkpoint = Checkpoint(place, strict=resume is not None)
     scores = stop is not None or how.minutes > 0 or resume is not None
-    watch = Watch(is_over, scores, checkpoint)
+    watch = TrainingControl(is_over, scores, checkpoint)
     notices: list[str] = []
 
-    def opened(source: Any) -> list[Plane]:
+    def opened(source: Any) -> list[ImagePlane]:
         return common.open_planes(source, axes=axes, series=series, tell=notices.append)
 
     planes = opened(images)
@@ -150,7 +150,7 @@ def train(
     unseen = opened(others) if others is not None else []
     unseen += planes if growing.adapt_others else []
     planes, truth = _annotated(planes, stored, masks, notices.append)
-    yield Step(0, len(planes), "looking at the images", {"phase": "read"})
+    yield JobProgress(0, len(planes), "looking at the images", {"phase": "read"})
     values = MaskValues()
     if truth:
         meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
@@ -161,7 +161,7 @@ def train(
     if bare := [r.name for r in references if not r.objects]:
         notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
-    yield Step(0, 0, f"loading {model}", {"phase": "load"})
+    yield JobProgress(0, 0, f"loading {model}", {"phase": "load"})
     made = _new(
         model, device, prompter or PrompterSettings(), how, normalisation, heat=heat, peaks=peaks
     )
@@ -178,7 +178,7 @@ def train(
         notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
     names, told = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
     figures, settled = training.figures(report, failed), training.settled(report)
-    return common.Outcome(target, names, (), failures, figures, settled, told)
+    return common.JobResult(target, names, (), failures, figures, settled, told)
 
 
 def _new(
@@ -197,7 +197,7 @@ def _new(
     segmenter = load_segmenter(model, device=device, cache=cache)
     backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)
     made = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
-    if not pretrained.give(made) and how.epochs == 0:
+    if not pretrained.load_pretrained(made) and how.epochs == 0:
         other = "" if chosen.layers == pretrained.LAYERS else f" with {chosen.layers} layers"
         msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
@@ -221,7 +221,7 @@ class _Training:
     references: list[Reference]
     how: TrainSettings
     growing: AdaptSettings
-    watch: Watch
+    watch: TrainingControl
     unread: dict[str, str] = field(default_factory=dict)
 
     def learn(self, more: Iterable[Image]) -> Job[tuple[FitReport, str]]:
@@ -232,7 +232,7 @@ class _Training:
         made, how, failed = self.prompter, self.how, ""
         groups = (how, made.settings, made.heat, self.growing)
         eyes = f"{__version__} {getattr(self.segmenter, 'weights_sha256', '')}"
-        key = key_of(self.references, made.learner.state_dict(), groups, eyes)
+        key = config_hash(self.references, made.learner.state_dict(), groups, eyes)
         report = yield from made.fit(self.references, replace(how, epochs=0))
         if self.growing.adapt and how.epochs and len(self.references) > 1:
             aside = kept_aside(self.references, how.holdout_frac, how.seed)
@@ -298,11 +298,11 @@ def _with_reason(error: TrainingError, failures: dict[str, str]) -> TrainingErro
 
 
 def _annotated(
-    planes: list[Plane],
+    planes: list[ImagePlane],
     stored: PromptFile | None,
     masks: Path | str | None,
     tell: Callable[[str], None],
-) -> tuple[list[Plane], dict[str, Path]]:
+) -> tuple[list[ImagePlane], dict[str, Path]]:
     """Planes that have prompts or a mask, and where the masks are."""
     if stored is None:
         truth = mask_files.match_by_stem(planes, str(masks), require_all=False, tell=tell)
@@ -311,8 +311,8 @@ def _annotated(
 
 
 def _without_annotation(
-    planes: Sequence[Plane],
-    annotated: Sequence[Plane],
+    planes: Sequence[ImagePlane],
+    annotated: Sequence[ImagePlane],
     normalisation: Normalisation,
     seed: int,
     unread: dict[str, str],
@@ -340,13 +340,13 @@ def _passed_over(unread: dict[str, str]) -> str:
     return f"{len(unread)} without annotation passed over, the first because: {first}"
 
 
-def _place(plane: Plane) -> Hashable:
+def _place(plane: ImagePlane) -> Hashable:
     """Tells a plane from others of its name, as those of another folder or array."""
     return plane if plane.path is None else (plane.path.resolve(), plane.index)
 
 
 def read_references(
-    planes: Sequence[Plane],
+    planes: Sequence[ImagePlane],
     stored: PromptFile | None,
     truth: dict[str, Path],
     normalisation: Normalisation,
@@ -373,5 +373,5 @@ def read_references(
             references.append(reference)
         except SamicError as error:
             failures[plane.label] = common.reason(plane, error)
-        yield Step(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
+        yield JobProgress(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
     return references, failures

@@ -18,10 +18,10 @@ from napari_samic.core.settings import MemorySettings, SegmentSettings
 from napari_samic.core.types import (
     FloatArray,
     Image,
+    ImagePlane,
     IntArray,
-    Plane,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmentation,
 )
@@ -29,11 +29,11 @@ from napari_samic.evaluation.metrics import iou
 from napari_samic.io.normalize import Normalisation
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video import mask_propagation, new_objects, optical_flow
-from napari_samic.models.video.evidence import Evidence
-from napari_samic.models.video.memory import Memory, class_table, numbered
+from napari_samic.models.video.evidence import ClassLikelihood
+from napari_samic.models.video.memory import FrameMemory, class_table, numbered
 from napari_samic.ops.simulated_annotator import inner_maximum
-from napari_samic.pipeline.predictor import Worker, told
-from napari_samic.pipeline.runner import Answer
+from napari_samic.pipeline.predictor import ImagePredictor, told
+from napari_samic.pipeline.runner import PlaneResult
 
 FLOOR = 0.25
 """What is left of the map where no object was expected, so that new ones can be found. Where it is
@@ -60,7 +60,7 @@ class Track:
     first_new: int
 
 
-class Follower:
+class VideoPredictor:
     """Segments frames in their order.
 
     Parameters
@@ -74,7 +74,7 @@ class Follower:
 
     Attributes
     ----------
-    memory : Memory
+    memory : FrameMemory
     track : Track or None
         None before the first frame, and after `forget`.
     numbers : tuple of int
@@ -90,12 +90,12 @@ class Follower:
         *,
         floor: float = FLOOR,
     ) -> None:
-        self.worker = Worker(prompter, segmenter, segmenting or SegmentSettings())
+        self.worker = ImagePredictor(prompter, segmenter, segmenting or SegmentSettings())
         self.settings = settings or MemorySettings()
-        self.memory = Memory(self.settings)
+        self.memory = FrameMemory(self.settings)
         self.track: Track | None = None
         self._place: tuple[Any, ...] | None = None
-        self._evidence, self._floor = Evidence(), floor
+        self._evidence, self._floor = ClassLikelihood(), floor
         self.numbers: tuple[int, ...] = ()
 
     @property
@@ -133,7 +133,7 @@ class Follower:
         first_new = int(labels.max(initial=0)) + 1
         self.track = Track(reference.image, labels, classes, first_new)
 
-    def __call__(self, plane: Plane, image: Image) -> Answer:
+    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
         """Result of one plane, for the loop; the lasting numbers are in the scores' `identity`."""
         follows, place = self._placed(plane)
         if not follows:
@@ -142,7 +142,7 @@ class Follower:
         self._place = place
         return answer
 
-    def _placed(self, plane: Plane) -> tuple[bool, tuple[Any, ...] | None]:
+    def _placed(self, plane: ImagePlane) -> tuple[bool, tuple[Any, ...] | None]:
         """Whether a plane follows the one before, and its sequence with its place there.
 
         Axes of a stack but the last are sequences of their own.
@@ -157,7 +157,7 @@ class Follower:
             return self.track is not None, place
         return was[:-1] == place[:-1] and was[-1] < place[-1], place
 
-    def _answer(self, image: Image) -> Answer:
+    def _answer(self, image: Image) -> PlaneResult:
         result = self.segment(image)
         return told(result, self.worker.settings, self.numbers)
 
@@ -188,7 +188,7 @@ class Follower:
         start = 1 if self.track is None else self.track.first_new
         classes = {} if self.track is None else self.track.classes
         blank = np.zeros_like(result.labels)
-        labels, first_new = optical_flow.same_objects(blank, result.labels, first_new=start)
+        labels, first_new = optical_flow.link_objects(blank, result.labels, first_new=start)
         values = np.unique(result.labels[result.labels > 0]).tolist()
         number = dict(zip(values, range(start, first_new), strict=True))
         if self.worker.settings.instances:
@@ -202,11 +202,11 @@ class Follower:
         return result
 
     def _next(self, image: Image, last: Track) -> Segmentation:
-        here = optical_flow.carried(last.labels, optical_flow.flow(last.image, image))
+        here = optical_flow.warp_labels(last.labels, optical_flow.flow(last.image, image))
         references, weights = self.memory.references(self.worker.prompter.references)
         proposal, maps = self._proposed(image, references, weights, here, last.classes)
         evidence = self._evidence.odds(image, maps, references, weights)
-        expected = list(mask_propagation.hunches(here, last.classes, evidence))
+        expected = list(mask_propagation.mask_priors(here, last.classes, evidence))
         fits = mask_propagation.fitted(self.worker.segmenter, image, expected)
         labels = mask_propagation.settled(fits, here.shape)
         labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
@@ -232,7 +232,7 @@ class Follower:
         weights: tuple[float, ...],
         here: IntArray,
         classes: Mapping[int, int],
-    ) -> tuple[Proposal, dict[int, FloatArray]]:
+    ) -> tuple[PromptProposal, dict[int, FloatArray]]:
         """Motion-consistent peaks, and the maps that they are of."""
         prompter = self.worker.prompter
         maps, agreement = prompter.maps_and_agreement(references, image, weights)
@@ -246,7 +246,7 @@ class Follower:
     def _with_new(
         self,
         image: Image,
-        proposal: Proposal,
+        proposal: PromptProposal,
         labels: IntArray,
         evidence: Mapping[int, FloatArray],
         scores: dict[int, float],
@@ -263,7 +263,9 @@ class Follower:
             scores[number], classes[number] = one.score, one.label
         return Track(image, labels, classes, last.first_new + len(new))
 
-    def _result(self, track: Track, scores: dict[int, float], proposal: Proposal) -> Segmentation:
+    def _result(
+        self, track: Track, scores: dict[int, float], proposal: PromptProposal
+    ) -> Segmentation:
         """With consecutive numbers, or classes, as a Segmentation has them."""
         labels, classes = track.labels, track.classes
         shown = np.unique(labels[labels > 0]).tolist()

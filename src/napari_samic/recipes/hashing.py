@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.io.paths import list_source
 from napari_samic.io.readers import is_zarr
 
@@ -69,7 +69,7 @@ def fingerprint(files: Sequence[tuple[str, Path]], *, hashed: str = "") -> Job[F
     how = hashed or (CONTENTS if sum(_size(path) for _, path in files) <= FULL else ENDS)
     whole = hashlib.sha256()
     for i, (name, path) in enumerate(files):
-        yield Step(i, len(files), f"hashing {name}", {"phase": "hash"})
+        yield JobProgress(i, len(files), f"hashing {name}", {"phase": "hash"})
         whole.update(f"{name}\0{_digest(path, how)}\n".encode(errors="surrogateescape"))
     return Fingerprint(len(files), whole.hexdigest(), how)
 

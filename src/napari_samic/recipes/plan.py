@@ -21,7 +21,7 @@ from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
 from napari_samic.recipes.paths import absolute, absolute_model
 from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep
 from napari_samic.recipes.recorder import weights_checksum
-from napari_samic.recipes.schema import KINDS, faults_of_settings, place_of, value_of
+from napari_samic.recipes.schema import STEP_SCHEMAS, faults_of_settings, place_of, value_of
 
 ASTRAY = {
     "evaluate": "its truth is of the recorded images; name another with --set "
@@ -33,7 +33,7 @@ ASTRAY = {
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """One step with whole paths.
 
     Attributes
@@ -98,7 +98,7 @@ def make_plan(
     set: Mapping[str, Any] | None = None,
     images: PathText | None = None,
     out: Path | str | None = None,
-) -> list[Planned]:
+) -> list[PlannedStep]:
     """Say what each step of a recipe will read and write.
 
     Parameters
@@ -134,7 +134,7 @@ class _Planner:
         self.made: list[_Made] = []
         self.replaced: list[int] = []
 
-    def planned(self, number: int, step: RecipeStep, given: Mapping[str, Any]) -> Planned:
+    def planned(self, number: int, step: RecipeStep, given: Mapping[str, Any]) -> PlannedStep:
         """One step with whole paths."""
         change = dict(given)
         is_replaced = self.images is not None and step.do == "segment"
@@ -153,13 +153,13 @@ class _Planner:
         if why and step.do == "accept":  # what comes after it reads what it would have read
             self.made.append(_Made(old, str(whole.inputs["results"]), made_by["results"], False))
         elif target:
-            self.made.append(_Made(old or target, target, number, KINDS[step.do].is_file))
+            self.made.append(_Made(old or target, target, number, STEP_SCHEMAS[step.do].is_file))
         given_out = "out" in change or self.out is not None
-        return Planned(number, replace(whole, out=target), made_by, is_again, why, given_out)
+        return PlannedStep(number, replace(whole, out=target), made_by, is_again, why, given_out)
 
     def _left_out(self, do: str, made_by: Mapping[str, int], change: Mapping[str, Any]) -> str:
         """Why a step is not done: it tells of the recorded images, and there are others."""
-        kind = KINDS[do]
+        kind = STEP_SCHEMAS[do]
         is_astray = made_by.get(kind.inputs[0]) in self.replaced
         return (
             ASTRAY[do] if kind.of_recorded and is_astray and kind.of_recorded not in change else ""
@@ -191,7 +191,7 @@ def _located(
     """A step with its changes and whole paths, and which of its inputs an earlier one makes."""
     inputs: dict[str, PathText] = {}
     made_by: dict[str, int] = {}
-    kind = KINDS[step.do]
+    kind = STEP_SCHEMAS[step.do]
     here = Path.cwd()
     for key in kind.inputs:
         if key in change:
@@ -215,7 +215,7 @@ def _located(
 
 def _settings(step: RecipeStep, folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a step with its changes; an encoder may be `path:FILE`."""
-    new = {k: v for k, v in change.items() if k in KINDS[step.do].settings}
+    new = {k: v for k, v in change.items() if k in STEP_SCHEMAS[step.do].settings}
     found = {**step.settings, **new}
     if "encoder" in found:
         start = Path.cwd() if "encoder" in new else folder
@@ -246,7 +246,7 @@ def _changes(recipe: Recipe, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
     if faults:
         raise InputError(f"{recipe.path.name}: {'; '.join(faults)}.")
     for i, (step, change) in enumerate(zip(recipe.steps, changes, strict=True)):
-        own = {k: v for k, v in change.items() if k in KINDS[step.do].settings}
+        own = {k: v for k, v in change.items() if k in STEP_SCHEMAS[step.do].settings}
         place = place_of(i + 1, {"do": step.do})
         faults += [f"{place}: {fault}" for fault in faults_of_settings(step.do, own)]
     if faults:
@@ -262,11 +262,11 @@ def _take(recipe: Recipe, key: str, raw: Any, changes: list[dict[str, Any]]) -> 
     if not chosen:
         known = ", ".join(f"{i + 1} ({s.do})" for i, s in steps)
         return f"{key}: no step {head!r}. Steps: {known}"
-    takers = [(i, s) for i, s in chosen if name in KINDS[s.do].changeable]
+    takers = [(i, s) for i, s in chosen if name in STEP_SCHEMAS[s.do].changeable]
     if not takers:
-        known = ", ".join(sorted({k for _, s in chosen for k in KINDS[s.do].changeable}))
+        known = ", ".join(sorted({k for _, s in chosen for k in STEP_SCHEMAS[s.do].changeable}))
         return f"{key}: not known. Known: {known}"
-    is_path = any(name in (*KINDS[s.do].inputs, "out") for _, s in takers)
+    is_path = any(name in (*STEP_SCHEMAS[s.do].inputs, "out") for _, s in takers)
     if is_path and isinstance(raw, str) and not raw.strip():
         return f"{key}: an empty path. '.' is the folder you are in"
     if is_path and len(takers) > 1:
@@ -312,7 +312,7 @@ class Findings:
 
 
 def check(
-    plan: Sequence[Planned],
+    plan: Sequence[PlannedStep],
     *,
     overwrite: bool,
     inside: Path | None = None,
@@ -323,7 +323,7 @@ def check(
 
     Parameters
     ----------
-    plan : sequence of Planned
+    plan : sequence of PlannedStep
     overwrite : bool
         As for `replay`.
     inside : Path, optional
@@ -350,7 +350,7 @@ def check(
     return found
 
 
-def _leads_out(planned: Planned, inside: Path) -> str:
+def _leads_out(planned: PlannedStep, inside: Path) -> str:
     """Whether a step would write where neither the user said nor the recipe lies; links count."""
     if planned.out is None or planned.is_out_given:
         return ""
@@ -363,11 +363,11 @@ def _leads_out(planned: Planned, inside: Path) -> str:
     )
 
 
-def _placed(planned: Planned, error: SamicError) -> SamicError:
+def _placed(planned: PlannedStep, error: SamicError) -> SamicError:
     return type(error)(f"{planned.place}: {error}")
 
 
-def _versions(plan: Sequence[Planned]) -> Iterator[str]:
+def _versions(plan: Sequence[PlannedStep]) -> Iterator[str]:
     others = sorted({p.step.package for p in plan} - {"", __version__})
     if others:
         yield (
@@ -376,7 +376,7 @@ def _versions(plan: Sequence[Planned]) -> Iterator[str]:
         )
 
 
-def _check_inputs(planned: Planned, found: Findings) -> Job[None]:
+def _check_inputs(planned: PlannedStep, found: Findings) -> Job[None]:
     for key, value in planned.step.inputs.items():
         if key in planned.made_by:
             continue
@@ -400,7 +400,7 @@ def _difference(now: Fingerprint, wanted: Fingerprint) -> str:
     return "has other contents or names than when it was recorded."
 
 
-def _check_model(planned: Planned, overwrite: bool) -> list[str]:  # noqa: ARG001
+def _check_model(planned: PlannedStep, overwrite: bool) -> list[str]:  # noqa: ARG001
     step = planned.step
     now, wanted = weights_checksum(step.model), step.model_sha256
     if not wanted or now == wanted:
@@ -410,10 +410,10 @@ def _check_model(planned: Planned, overwrite: bool) -> list[str]:  # noqa: ARG00
     ]
 
 
-def _check_out(planned: Planned, overwrite: bool) -> list[str]:
+def _check_out(planned: PlannedStep, overwrite: bool) -> list[str]:
     if planned.out is None:
         return []
-    if KINDS[planned.step.do].is_file:
+    if STEP_SCHEMAS[planned.step.do].is_file:
         step = planned.step
         check_apart(planned.out, *step.inputs.values(), step.model, step.settings.get("encoder"))
         may = planned.replaces(overwrite=overwrite) or planned.made_before

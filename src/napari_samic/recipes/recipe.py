@@ -17,7 +17,14 @@ from napari_samic.io.files import atomic_file
 from napari_samic.io.text_files import first_of, read_text
 from napari_samic.recipes.hashing import CONTENTS, Fingerprint
 from napari_samic.recipes.safe_yaml import dumped, read_plain
-from napari_samic.recipes.schema import FORMAT, KINDS, VERSION, faults_of, kind_fault, value_of
+from napari_samic.recipes.schema import (
+    FORMAT,
+    STEP_SCHEMAS,
+    VERSION,
+    kind_fault,
+    validate,
+    value_of,
+)
 
 LARGEST = 1_000_000  # characters; a step has 500
 HEAD = f"""\
@@ -185,7 +192,7 @@ def _parsed(text: str, path: Path) -> tuple[Recipe, list[int]]:
     if fault := kind_fault(raw):
         raise FormatError(f"{path.name}: {fault}")
     tree = _tidied(raw)
-    if faults := faults_of(tree, lines):
+    if faults := validate(tree, lines):
         raise FormatError(f"{path.name}: {first_of(faults)}. Mend these places or record it anew.")
     return Recipe(path, tuple(_step(one) for one in tree["steps"])), lines
 
@@ -202,7 +209,7 @@ def _tidied(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _with_numbers(step: Any) -> Any:
     job, settings = (step.get(k) if isinstance(step, dict) else None for k in ("do", "settings"))
-    if not (isinstance(job, str) and job in KINDS and isinstance(settings, dict)):
+    if not (isinstance(job, str) and job in STEP_SCHEMAS and isinstance(settings, dict)):
         return step
     return {**step, "settings": {k: value_of(job, k, v) for k, v in settings.items()}}
 

@@ -23,17 +23,17 @@ from napari_samic.models.hub import registry
 from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
 from napari_samic.recipes.paths import written, written_model
 from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep, append_step, load_recipe
-from napari_samic.recipes.schema import KINDS, OPTIONS, Kind
+from napari_samic.recipes.schema import OPTIONS, STEP_SCHEMAS, StepSchema
 
 if TYPE_CHECKING:
-    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline import JobResult
 
 P = ParamSpec("P")
 
 
 def recorded(
-    make: Callable[P, Job[Outcome]], record: Path | str | None
-) -> Callable[P, Job[Outcome]]:
+    make: Callable[P, Job[JobResult]], record: Path | str | None
+) -> Callable[P, Job[JobResult]]:
     """A job of the pipeline that adds a step to a recipe when it is done.
 
     Parameters
@@ -53,7 +53,7 @@ def recorded(
         return make
 
     @wraps(make)
-    def job(*args: P.args, **kwargs: P.kwargs) -> Job[Outcome]:
+    def job(*args: P.args, **kwargs: P.kwargs) -> Job[JobResult]:
         arguments = inspect.signature(make).bind(*args, **kwargs).arguments
         return _recorded(make, arguments, Path(record))
 
@@ -61,8 +61,8 @@ def recorded(
 
 
 def _recorded(
-    make: Callable[..., Job[Outcome]], arguments: dict[str, Any], path: Path
-) -> Job[Outcome]:
+    make: Callable[..., Job[JobResult]], arguments: dict[str, Any], path: Path
+) -> Job[JobResult]:
     from napari_samic.pipeline.common import make_folder
 
     check_free(path, overwrite=True)
@@ -73,7 +73,7 @@ def _recorded(
     make_folder(path.parent)
     name = make.__name__
     step = yield from describe(name, arguments, Recipe(path, ()).folder)
-    outcome: Outcome = yield from make(**arguments)
+    outcome: JobResult = yield from make(**arguments)
     results = yield from results_of(name, outcome)
     settings = {**step.settings, **plain(outcome.settled)}
     append_step(path, replace(step, settings=settings, results=results))
@@ -91,7 +91,7 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
     folder : Path
         Where the recipe lies.
     """
-    kind = KINDS[name]
+    kind = STEP_SCHEMAS[name]
     given = {k: arguments[k] for k in kind.inputs if arguments.get(k) is not None}
     inputs = {key: _paths(key, value, folder) for key, value in given.items()}
     settings = _settings(kind, arguments, folder)
@@ -134,7 +134,7 @@ def _paths(key: str, value: Any, folder: Path) -> PathText:
     return texts[0] if len(texts) == 1 else texts
 
 
-def _settings(kind: Kind, arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _settings(kind: StepSchema, arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Those that differ from what the job takes by itself."""
     found = {k: arguments.get(k, OPTIONS[k]) for k in kind.options}
     found = {k: v for k, v in found.items() if v != OPTIONS[k]}
@@ -150,7 +150,7 @@ def _settings(kind: Kind, arguments: Mapping[str, Any], folder: Path) -> dict[st
     return tidy
 
 
-def _usual(kind: Kind, parameter: str, arguments: Mapping[str, Any]) -> Any:
+def _usual(kind: StepSchema, parameter: str, arguments: Mapping[str, Any]) -> Any:
     """Peaks of `segment` are by themselves those of the prompter file."""
     if "prompter" not in kind.inputs or parameter != "peaks":
         return None
@@ -177,12 +177,12 @@ def weights_checksum(model: str) -> str:
         raise
 
 
-def results_of(name: str, outcome: Outcome) -> Job[Fingerprint | None]:
+def results_of(name: str, outcome: JobResult) -> Job[Fingerprint | None]:
     """Hash the label files that a job made; None if it makes none.
 
     Of `export` all files, but not the prompts: they name the folder of the images.
     """
-    if outcome.out is None or KINDS[name].is_file:
+    if outcome.out is None or STEP_SCHEMAS[name].is_file:
         return None
     if name == "export":
         made = [f for one in outcome.figures["files"] for f in _files_in(outcome.out, one)]

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samic.core.errors import SamicError
-from napari_samic.core.types import Job, Step, map_progress
-from napari_samic.recipes.plan import Findings, Planned, check, make_plan
+from napari_samic.core.types import Job, JobProgress, map_progress
+from napari_samic.recipes.plan import Findings, PlannedStep, check, make_plan
 from napari_samic.recipes.recipe import load_recipe
 from napari_samic.recipes.recorder import results_of
 from napari_samic.recipes.resume import ReplayState
-from napari_samic.recipes.schema import KINDS, of_group
+from napari_samic.recipes.schema import STEP_SCHEMAS, of_group
 
 if TYPE_CHECKING:
-    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline import JobResult
 
 
 def replay(
@@ -34,7 +34,7 @@ def replay(
     strict: bool = False,
     dry_run: bool = False,
     anywhere: bool = False,
-) -> Job[Outcome]:
+) -> Job[JobResult]:
     """Run all steps of a recipe again.
 
     Everything is checked before the first step begins. What is other than when it was recorded is
@@ -117,18 +117,18 @@ def replay(
                 state.note(finished)
     if not dry_run:
         state.end()
-    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline import JobResult
 
     figures = {"steps": rows, "differences": list(found.differences)}
     told = tuple(dict.fromkeys(notices))
-    return Outcome(where, tuple(done), tuple(skipped), failures, figures, notices=told)
+    return JobResult(where, tuple(done), tuple(skipped), failures, figures, notices=told)
 
 
 def _texts(images: Path | Sequence[Path | str]) -> tuple[str, ...]:
     return (str(images),) if isinstance(images, Path) else tuple(map(str, images))
 
 
-def _described(planned: Planned, found: Findings) -> dict[str, Any]:
+def _described(planned: PlannedStep, found: Findings) -> dict[str, Any]:
     """What a step will do, as plain values."""
     step = planned.step
     inputs = {
@@ -144,18 +144,18 @@ def _described(planned: Planned, found: Findings) -> dict[str, Any]:
     return row | ({"left_out": planned.left_out} if planned.left_out else {})
 
 
-def _one(planned: Planned, count: int, overwrite: bool) -> Job[Outcome]:
+def _one(planned: PlannedStep, count: int, overwrite: bool) -> Job[JobResult]:
     """Drive one step's job; its Steps say which it is."""
     from napari_samic import pipeline
 
-    jobs: dict[str, Callable[..., Job[Outcome]]] = {
+    jobs: dict[str, Callable[..., Job[JobResult]]] = {
         "annotate": pipeline.annotate, "train": pipeline.train, "segment": pipeline.segment,
         "evaluate": pipeline.evaluate, "accept": pipeline.accept, "export": pipeline.export,
     }  # fmt: skip
     title = f"{planned.number}/{count} {planned.step.do}"
-    yield Step(0, 0, f"{title}: begins", {"phase": "load", "step": planned.number})
+    yield JobProgress(0, 0, f"{title}: begins", {"phase": "load", "step": planned.number})
 
-    def told(step: Step) -> Step:
+    def told(step: JobProgress) -> JobProgress:
         data = {**step.data, "step": planned.number}
         return replace(step, message=f"{title}: {step.message}", data=data)
 
@@ -183,9 +183,9 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _arguments(planned: Planned, overwrite: bool) -> dict[str, Any]:
+def _arguments(planned: PlannedStep, overwrite: bool) -> dict[str, Any]:
     """What the job is called with."""
-    step, kind = planned.step, KINDS[planned.step.do]
+    step, kind = planned.step, STEP_SCHEMAS[planned.step.do]
     found: dict[str, Any] = {k: [*v] if isinstance(v, tuple) else v for k, v in step.inputs.items()}
     found |= {k: step.settings[k] for k in kind.options if k in step.settings}
     found |= {"out": planned.out, "overwrite": planned.replaces(overwrite=overwrite)}
@@ -206,7 +206,7 @@ def _peaks(prompter: str, given: dict[str, Any]) -> Any:
     return replace(stored_peaks(prompter), **given)
 
 
-def _result(planned: Planned, outcome: Outcome, is_changed: bool) -> Job[dict[str, Any]]:
+def _result(planned: PlannedStep, outcome: JobResult, is_changed: bool) -> Job[dict[str, Any]]:
     row: dict[str, Any] = {
         "done": len(outcome.done),
         "skipped": len(outcome.skipped),

@@ -16,7 +16,7 @@ from napari_samic.io.files import remove
 from napari_samic.io.text_files import read_json
 from napari_samic.io.writers import write_json
 from napari_samic.recipes.hashing import files_of
-from napari_samic.recipes.plan import Planned
+from napari_samic.recipes.plan import PlannedStep
 
 NAME = ".samic.run"
 
@@ -28,11 +28,11 @@ class ReplayState:
     ----------
     folder : Path
         Where the file lies.
-    plan : sequence of Planned
+    plan : sequence of PlannedStep
     overwrite : bool
     """
 
-    def __init__(self, folder: Path, plan: Sequence[Planned], *, overwrite: bool) -> None:
+    def __init__(self, folder: Path, plan: Sequence[PlannedStep], *, overwrite: bool) -> None:
         self._path, self._plan = folder / NAME, plan
         text = repr([overwrite, [(p.number, p.step, p.left_out) for p in plan]])
         self._key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
@@ -76,7 +76,7 @@ class ReplayState:
         remove(self._path)
 
 
-def _inputs(planned: Planned) -> str:
+def _inputs(planned: PlannedStep) -> str:
     """Tells a step's inputs, but those that an earlier step made, from what they are changed."""
     told = []
     for key, value in planned.step.inputs.items():

@@ -64,7 +64,7 @@ LISTS = ("images", "others")
 
 
 @dataclass(frozen=True)
-class Kind:
+class StepSchema:
     """One job.
 
     Attributes
@@ -106,15 +106,15 @@ class Kind:
         return (*self.inputs, "out", *model, *settings)
 
 
-KINDS = {
-    "annotate": Kind(
+STEP_SCHEMAS = {
+    "annotate": StepSchema(
         ("images", "prompts", "masks"),
         ("images", "out"),
         ("mask_values", "simulate", "device", "channels", "axes", "series", "overlay", "overwrite"),
         {"settings": AnnotateSettings, "segment": SegmentSettings},
         model="tiny",
     ),
-    "train": Kind(
+    "train": StepSchema(
         ("images", "prompts", "masks", "others"),
         ("images", "out"),
         ("mask_values", "device", "channels", "axes", "series", "overwrite"),
@@ -128,7 +128,7 @@ KINDS = {
         is_file=True,
         model="tiny",
     ),
-    "segment": Kind(
+    "segment": StepSchema(
         ("images", "prompter"),
         ("images", "prompter", "out"),
         (
@@ -150,7 +150,7 @@ KINDS = {
             "refine": RefineSettings,
         },
     ),
-    "evaluate": Kind(
+    "evaluate": StepSchema(
         ("predictions", "truth"),
         ("predictions", "truth"),
         ("mask_values", "overwrite"),
@@ -159,7 +159,7 @@ KINDS = {
         has_model=False,
         of_recorded="truth",
     ),
-    "accept": Kind(
+    "accept": StepSchema(
         ("results", "review", "edits", "prompts"),
         ("results", "review", "out"),
         ("overwrite",),
@@ -167,7 +167,7 @@ KINDS = {
         has_model=False,
         of_recorded="review",
     ),
-    "export": Kind(
+    "export": StepSchema(
         ("results", "classes"),
         ("results", "out"),
         ("overwrite",),
@@ -201,7 +201,11 @@ def value_of(job: str, key: str, raw: Any) -> Any:
 
 
 def _hints(job: str) -> dict[str, Any]:
-    return {k: v for group in KINDS[job].groups.values() for k, v in get_type_hints(group).items()}
+    return {
+        k: v
+        for group in STEP_SCHEMAS[job].groups.values()
+        for k, v in get_type_hints(group).items()
+    }
 
 
 def of_group(group: type[Settings], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +215,7 @@ def of_group(group: type[Settings], settings: Mapping[str, Any]) -> dict[str, An
 
 def faults_of_settings(job: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the settings of a step: unknown keys and values that can't be."""
-    kind = KINDS[job]
+    kind = STEP_SCHEMAS[job]
     if unknown := sorted(str(key) for key in settings if key not in kind.settings):
         yield f"unknown {', '.join(unknown)} in settings. Known: {', '.join(sorted(kind.settings))}"
     for key in kind.options:
@@ -260,7 +264,7 @@ def kind_fault(tree: Any) -> str:
     return ""
 
 
-def faults_of(tree: Mapping[str, Any], lines: Sequence[int] = ()) -> list[str]:
+def validate(tree: Mapping[str, Any], lines: Sequence[int] = ()) -> list[str]:
     """Find every fault of a recipe.
 
     Parameters
@@ -288,7 +292,11 @@ def faults_of(tree: Mapping[str, Any], lines: Sequence[int] = ()) -> list[str]:
 def place_of(number: int, step: Any) -> str:
     """Say which step it is, for people."""
     job = step.get("do") if isinstance(step, dict) else None
-    return f"step {number} ({job})" if isinstance(job, str) and job in KINDS else f"step {number}"
+    return (
+        f"step {number} ({job})"
+        if isinstance(job, str) and job in STEP_SCHEMAS
+        else f"step {number}"
+    )
 
 
 def step_faults(step: Any) -> Iterator[str]:
@@ -297,10 +305,10 @@ def step_faults(step: Any) -> Iterator[str]:
         yield f"is {_brief(step)}, expected a mapping of {', '.join(STEP_KEYS)}"
         return
     job = step.get("do")
-    if not isinstance(job, str) or job not in KINDS:
-        yield f"do is {_brief(job)}, expected one of {', '.join(KINDS)}"
+    if not isinstance(job, str) or job not in STEP_SCHEMAS:
+        yield f"do is {_brief(job)}, expected one of {', '.join(STEP_SCHEMAS)}"
         return
-    kind = KINDS[job]
+    kind = STEP_SCHEMAS[job]
     yield from _unknown(step, STEP_KEYS)
     if not isinstance(step.get("package", ""), str):
         yield f"package is {_brief(step['package'])}, expected a text; put it in quotes"
@@ -332,7 +340,7 @@ def _mapping(step: Mapping[str, Any], key: str, check: Check) -> Iterator[str]:
         yield f"{key} is {_brief(found)}, expected a mapping"
 
 
-def _path_faults(step: Mapping[str, Any], kind: Kind) -> Iterator[str]:
+def _path_faults(step: Mapping[str, Any], kind: StepSchema) -> Iterator[str]:
     inputs = step.get("inputs", {})
     if not isinstance(inputs, dict):
         yield f"inputs is {_brief(inputs)}, expected a mapping"
@@ -363,7 +371,7 @@ def _model_faults(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"sha256 of model is {_brief(found['sha256'])}, expected 64 digits 0-9a-f in quotes"
 
 
-def _data_faults(found: Mapping[str, Any], kind: Kind) -> Iterator[str]:
+def _data_faults(found: Mapping[str, Any], kind: StepSchema) -> Iterator[str]:
     yield from _unknown(found, kind.inputs, "data")
     for key, value in found.items():
         if key in kind.inputs and isinstance(value, dict):

@@ -18,7 +18,7 @@ from napari_samic.ops.heatmaps import Points
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 from napari_samic.refine.point_sampling import inner
-from napari_samic.refine.regions import Cut, Guess
+from napari_samic.refine.regions import RegionProposal, ThresholdParams
 
 FAINT = 0.5
 """Share of the cut below which a pixel is surely background."""
@@ -31,20 +31,20 @@ LEAST_PX = 8.0
 
 
 def with_negatives(
-    guesses: Sequence[Guess], saliency: FloatArray, count: int, cut: Cut
-) -> list[Guess]:
+    guesses: Sequence[RegionProposal], saliency: FloatArray, count: int, cut: ThresholdParams
+) -> list[RegionProposal]:
     """Tell each object where it is not.
 
     Half of the points, rounded up, lie between it and its neighbours, the rest on background.
 
     Parameters
     ----------
-    guesses : sequence of Guess
+    guesses : sequence of RegionProposal
         Of all classes: none gets a negative point on a positive one of any.
     saliency : (H, W) float32
     count : int
         Negative points an object at most.
-    cut : Cut
+    cut : ThresholdParams
 
     Returns
     -------
@@ -76,14 +76,14 @@ def added(prompts: Prompts, points: Sequence[tuple[int, ...]], *, positive: bool
     )
 
 
-def _anchor(guess: Guess) -> Points:
+def _anchor(guess: RegionProposal) -> Points:
     positives = guess.prompts.points_rc[guess.prompts.is_foreground]
     return np.asarray(positives[0] if len(positives) else inner(guess.region)[0])
 
 
 def _between(
     own: int,
-    guesses: Sequence[Guess],
+    guesses: Sequence[RegionProposal],
     anchors: Sequence[Points],
     saliency: FloatArray,
     anywhere: BoolArray,

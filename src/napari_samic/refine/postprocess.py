@@ -15,7 +15,7 @@ from scipy import ndimage
 from napari_samic.core.types import BoolArray
 from napari_samic.ops.heatmaps import Points
 from napari_samic.ops.shape import window_of
-from napari_samic.refine.shape_prior import Limits
+from napari_samic.refine.shape_prior import ShapePrior
 
 NECK = 0.75
 """Two parts touch at a neck if the outline is there nearer than this share of the thinner one's."""
@@ -72,7 +72,7 @@ def filled(mask: BoolArray, hole_px: int) -> BoolArray:
     return out
 
 
-def split(mask: BoolArray, points_rc: Points, limits: Limits | None = None) -> list[BoolArray]:
+def split(mask: BoolArray, points_rc: Points, limits: ShapePrior | None = None) -> list[BoolArray]:
     """Cut a mask between points where it has a neck.
 
     Parameters
@@ -80,7 +80,7 @@ def split(mask: BoolArray, points_rc: Points, limits: Limits | None = None) -> l
     mask : (H, W) bool
     points_rc : (N, 2) float
         One for each object that is thought to be in it; those off the mask are left out.
-    limits : Limits, optional
+    limits : ShapePrior, optional
 
     Returns
     -------

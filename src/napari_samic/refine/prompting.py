@@ -10,7 +10,7 @@ objects counts as nothing. A map of clicks has blobs that are smaller than large
 mask that is too small agrees best.
 
 SAM pads the image below and right to a square, others may stretch it; the protocol does not say
-which, so an answer is asked (`Frame`): its masks tell what its logits show.
+which, so an answer is asked (`LogitFrame`): its masks tell what its logits show.
 
 Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has a say is ours, the
 soft Jaccard is that of Rahman and Wang, 2016, the neighbourhood ours.
@@ -41,14 +41,14 @@ from napari_samic.core.types import (
 from napari_samic.ops.label_fusion import join, told_apart
 from napari_samic.ops.shape import Window, around, bounds
 from napari_samic.refine.point_sampling import inner
-from napari_samic.refine.regions import Guess
+from napari_samic.refine.regions import RegionProposal
 
 AT_ONCE = 32
 """Objects in one question; each brings up to three masks of the image's size."""
 
 
 @dataclass(frozen=True, eq=False)
-class Salience:
+class MapAgreement:
     """A map, and whose each pixel of it is.
 
     Attributes
@@ -67,7 +67,7 @@ class Salience:
         return list(ndimage.find_objects(self.owners))
 
     @classmethod
-    def of(cls, values: FloatArray, regions: Sequence[BoolArray]) -> Salience:
+    def of(cls, values: FloatArray, regions: Sequence[BoolArray]) -> MapAgreement:
         """Of a map and the region of each object, (H, W) bool; of common pixels the first's."""
         owners = np.zeros(values.shape, np.int32)
         for i in reversed(range(len(regions))):
@@ -124,7 +124,7 @@ class Salience:
 
 
 @dataclass(frozen=True)
-class Frame:
+class LogitFrame:
     """The part of (h, w) logits that shows the image, from the first row and column.
 
     Attributes
@@ -136,12 +136,12 @@ class Frame:
     part_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, answer: Candidates) -> Frame:
+    def of(cls, answer: Candidates) -> LogitFrame:
         """Learn it from an answer; padded to a square, unless the masks say stretched."""
         return cls.under(answer.masks, answer.logits)
 
     @classmethod
-    def under(cls, masks: BoolArray, logits: FloatArray) -> Frame:
+    def under(cls, masks: BoolArray, logits: FloatArray) -> LogitFrame:
         """As `of`, from masks (..., H, W) and their logits (..., h, w)."""
         (h, w), (height, width) = logits.shape[-2:], masks.shape[-2:]
         longest = max(height, width)
@@ -185,12 +185,12 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SelectedMask:
     """One object with the mask that was chosen for it.
 
     Attributes
     ----------
-    guess : Guess
+    guess : RegionProposal
         What was asked first; without the points that came later.
     mask : (H, W) bool
     score : float
@@ -203,7 +203,7 @@ class Found:
         What was asked last.
     """
 
-    guess: Guess
+    guess: RegionProposal
     mask: BoolArray
     score: float
     agreement: float
@@ -214,7 +214,7 @@ class Found:
 def answer(
     segmenter: Segmenter,
     image: Image,
-    guesses: Sequence[Guess],
+    guesses: Sequence[RegionProposal],
     heat: FloatArray,
     settings: StrategySettings,
     *,
@@ -226,7 +226,7 @@ def answer(
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    guesses : sequence of Guess
+    guesses : sequence of RegionProposal
         May be empty: then nothing is found.
     heat : (H, W) float32
         The normalised map; of several classes the highest.
@@ -245,39 +245,41 @@ def answer(
         A map of another size, or what the segmenter refuses.
     """
     chosen = joining or SegmentSettings()
-    found = ask(segmenter, image, guesses, heat, settings, joining=chosen)
+    found = query_segmenter(segmenter, image, guesses, heat, settings, joining=chosen)
     return joined(found, heat, chosen)
 
 
-def ask(
+def query_segmenter(
     segmenter: Segmenter,
     image: Image,
-    guesses: Sequence[Guess],
+    guesses: Sequence[RegionProposal],
     heat: FloatArray,
     settings: StrategySettings,
     *,
     joining: SegmentSettings | None = None,
-) -> list[Found]:
+) -> list[SelectedMask]:
     """As `answer`, but not joined yet; one for each guess, in their order."""
     if heat.shape != image.shape[:2]:
         msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
         raise InputError(msg)
     chosen = joining or SegmentSettings()
     several = settings.choice != "score" or chosen.mask_choice == "score"
-    salience = Salience.of(heat, [g.region for g in guesses])
-    asking = _Asking(segmenter, image, salience, settings, several)
+    salience = MapAgreement.of(heat, [g.region for g in guesses])
+    asking = SegmenterQuery(segmenter, image, salience, settings, several)
     found, logits = asking.first(guesses)
     if chosen.tell_apart and chosen.instances:
         return asking.apart(found, logits)
     return found
 
 
-def joined(found: Sequence[Found], heat: FloatArray, settings: SegmentSettings) -> Segmentation:
+def joined(
+    found: Sequence[SelectedMask], heat: FloatArray, settings: SegmentSettings
+) -> Segmentation:
     """Join what was found; the higher score wins.
 
     Parameters
     ----------
-    found : sequence of Found
+    found : sequence of SelectedMask
     heat : (H, W) float32
         Gives the shape, and is passed on.
     settings : SegmentSettings
@@ -296,14 +298,18 @@ def joined(found: Sequence[Found], heat: FloatArray, settings: SegmentSettings) 
 
 
 @dataclass(frozen=True, eq=False)
-class _Asking:
+class SegmenterQuery:
+    """What is asked of the segmenter for all regions of an image."""
+
     segmenter: Segmenter
     image: Image
-    salience: Salience
+    salience: MapAgreement
     settings: StrategySettings
     multimask: bool
 
-    def first(self, guesses: Sequence[Guess]) -> tuple[list[Found], list[FloatArray | None]]:
+    def first(
+        self, guesses: Sequence[RegionProposal]
+    ) -> tuple[list[SelectedMask], list[FloatArray | None]]:
         """The questions of each guess, in its order, and the logits that its last one had."""
         logits = self._soft(guesses)
         for round_ in range(max((len(g.earlier) for g in guesses), default=0)):
@@ -316,7 +322,9 @@ class _Asking:
         found = [self._found(i, guesses[i], guesses[i].prompts, said) for i, said in answers]
         return found, logits
 
-    def apart(self, found: list[Found], logits: list[FloatArray | None]) -> list[Found]:
+    def apart(
+        self, found: list[SelectedMask], logits: list[FloatArray | None]
+    ) -> list[SelectedMask]:
         """Ask again where a mask takes in another object's point; kept if it is worth no less."""
         narrower = told_apart([f.mask for f in found], [f.prompts for f in found])
         places, prompts = list(narrower), list(narrower.values())
@@ -340,22 +348,24 @@ class _Asking:
             )
             yield from zip(places[part], answers, strict=True)
 
-    def _soft(self, guesses: Sequence[Guess]) -> list[FloatArray | None]:
+    def _soft(self, guesses: Sequence[RegionProposal]) -> list[FloatArray | None]:
         """Mask prompts; a first question tells how large they have to be."""
         shown = [g for g in guesses if g.soft is not None]
         if not shown:
             return [None] * len(guesses)
         prompts = Prompts(inner(shown[0].region), np.array([True]))
         said = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
-        frame = Frame.of(said)
+        frame = LogitFrame.of(said)
         return [None if g.soft is None else frame.logits(g.soft, MASK_STRENGTH) for g in guesses]
 
-    def _found(self, place: int, guess: Guess, prompts: Prompts, said: Candidates) -> Found:
+    def _found(
+        self, place: int, guess: RegionProposal, prompts: Prompts, said: Candidates
+    ) -> SelectedMask:
         best = self._best(place, said)
         mask = said.masks[best].copy()  # not a view, which would keep the others
         agreement = self.salience.agreement(place, mask)
         logits = said.logits[best].copy()
-        return Found(guess, mask, float(said.scores[best]), agreement, logits, prompts)
+        return SelectedMask(guess, mask, float(said.scores[best]), agreement, logits, prompts)
 
     def _best(self, place: int, said: Candidates) -> int:
         if self.settings.choice == "score":
@@ -365,7 +375,7 @@ class _Asking:
             np.argmax([self._worth(s, a) for s, a in zip(said.scores, agreements, strict=True)])
         )
 
-    def _worth_of(self, found: Found) -> float:
+    def _worth_of(self, found: SelectedMask) -> float:
         return self._worth(found.score, found.agreement)
 
     def _worth(self, score: float, agreement: float) -> float:

@@ -20,8 +20,8 @@ from napari_samic.core.types import BoolArray, FloatArray, Image, Prompts, Segme
 from napari_samic.ops.simulated_annotator import inner_maximum, next_click
 from napari_samic.refine.negative_points import FAINT, added
 from napari_samic.refine.postprocess import filled, smoothed, split
-from napari_samic.refine.prompting import Found, Frame, Salience
-from napari_samic.refine.shape_prior import Limits
+from napari_samic.refine.prompting import LogitFrame, MapAgreement, SelectedMask
+from napari_samic.refine.shape_prior import ShapePrior
 from napari_samic.refine.uncertainty import ensemble
 
 Back = Callable[[BoolArray], float]
@@ -30,28 +30,28 @@ THRESHOLD = 0.3
 """Of a map: what is above it and not in the mask was missed."""
 
 
-def improved(
+def refine_masks(
     segmenter: Segmenter,
     image: Image,
-    found: Sequence[Found],
+    found: Sequence[SelectedMask],
     heat: FloatArray,
     settings: RefineSettings,
     *,
-    limits: Limits | None = None,
+    limits: ShapePrior | None = None,
     back: Back | None = None,
-) -> list[Found]:
+) -> list[SelectedMask]:
     """All that the settings switch on: split, click, smooth, fill, and then drop.
 
     Parameters
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    found : sequence of Found
+    found : sequence of SelectedMask
         As `asking.ask` returns them.
     heat : (H, W) float32
         The map that they were asked from.
     settings : RefineSettings
-    limits : Limits, optional
+    limits : ShapePrior, optional
         Of the references. They hold parts of a split mask plausible also where `settings.limits`,
         which drops objects, is off.
     back : callable, optional
@@ -62,11 +62,11 @@ def improved(
     list of Found
         In the order of `found`. With the default settings the same ones.
     """
-    salience = Salience.of(heat, [f.guess.region for f in found])
+    salience = MapAgreement.of(heat, [f.guess.region for f in found])
     out = split_found(found, salience, limits) if settings.split else list(found)
     if settings.clicks:
         out = [
-            clicked(segmenter, image, one, salience, i, rounds=settings.clicks)
+            iterative_clicks(segmenter, image, one, salience, i, rounds=settings.clicks)
             for i, one in enumerate(out)
         ]
     if settings.smooth_px or settings.fill_px:
@@ -75,24 +75,24 @@ def improved(
     return [one for one in out if keep(one)]
 
 
-def clicked(
+def iterative_clicks(
     segmenter: Segmenter,
     image: Image,
-    found: Found,
-    salience: Salience,
+    found: SelectedMask,
+    salience: MapAgreement,
     place: int,
     *,
     rounds: int,
     threshold: float = THRESHOLD,
-) -> Found:
+) -> SelectedMask:
     """Click where mask and map differ most, as long as they agree more afterwards.
 
     Parameters
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    found : Found
-    salience : Salience
+    found : SelectedMask
+    salience : MapAgreement
     place : int
         Of the object in it, from 0.
     rounds : int
@@ -124,7 +124,7 @@ def clicked(
 
 
 def _error(
-    mask: BoolArray, salience: Salience, place: int, threshold: float
+    mask: BoolArray, salience: MapAgreement, place: int, threshold: float
 ) -> tuple[FloatArray, bool] | None:
     window, own = salience.around(place, mask)
     inside = mask[window]
@@ -144,22 +144,24 @@ def _with_click(prompts: Prompts, at: FloatArray, positive: bool, mask: BoolArra
     return added(prompts, [(int(at[0]), int(at[1]))], positive=positive)
 
 
-def shaped(found: Found, salience: Salience, place: int, settings: RefineSettings) -> Found:
+def shaped(
+    found: SelectedMask, salience: MapAgreement, place: int, settings: RefineSettings
+) -> SelectedMask:
     """One object smoothed and filled; its agreement is measured anew, and may fall a little."""
     mask = filled(smoothed(found.mask, settings.smooth_px), settings.fill_px)
     return replace(found, mask=mask, agreement=salience.agreement(place, mask))
 
 
 def split_found(
-    found: Sequence[Found], salience: Salience, limits: Limits | None = None
-) -> list[Found]:
+    found: Sequence[SelectedMask], salience: MapAgreement, limits: ShapePrior | None = None
+) -> list[SelectedMask]:
     """Cut each mask that took in another object's point, if there is a neck between the two.
 
     Parameters
     ----------
-    found : sequence of Found
-    salience : Salience
-    limits : Limits, optional
+    found : sequence of SelectedMask
+    salience : MapAgreement
+    limits : ShapePrior, optional
         Each part must be plausible.
 
     Returns
@@ -178,7 +180,7 @@ def split_found(
     return out
 
 
-def _anchor(found: Found) -> FloatArray:
+def _anchor(found: SelectedMask) -> FloatArray:
     prompts = found.guess.prompts
     if prompts.is_foreground.any():
         return np.asarray(prompts.points_rc[prompts.is_foreground][0], np.float32)
@@ -216,13 +218,13 @@ class _Keep:
         segmenter: Segmenter,
         image: Image,
         settings: RefineSettings,
-        limits: Limits | None,
+        limits: ShapePrior | None,
         back: Back | None,
     ) -> None:
         self._segmenter, self._image = segmenter, image
         self._settings, self._limits, self._back = settings, limits, back
 
-    def __call__(self, one: Found) -> bool:
+    def __call__(self, one: SelectedMask) -> bool:
         return (
             self._is_plausible(one)
             and self._is_stable(one)
@@ -230,20 +232,20 @@ class _Keep:
             and self._is_sure(one)
         )
 
-    def _is_plausible(self, one: Found) -> bool:
+    def _is_plausible(self, one: SelectedMask) -> bool:
         return not self._settings.limits or self._limits is None or self._limits.allow(one.mask)
 
-    def _is_stable(self, one: Found) -> bool:
+    def _is_stable(self, one: SelectedMask) -> bool:
         least = self._settings.min_stability
         if not least or one.logits is None:
             return True
-        return stability(Frame.under(one.mask, one.logits).shown(one.logits)) >= least
+        return stability(LogitFrame.under(one.mask, one.logits).shown(one.logits)) >= least
 
-    def _is_consistent(self, one: Found) -> bool:
+    def _is_consistent(self, one: SelectedMask) -> bool:
         least = self._settings.min_consistency
         return not least or self._back is None or self._back(one.mask) >= least
 
-    def _is_sure(self, one: Found) -> bool:
+    def _is_sure(self, one: SelectedMask) -> bool:
         chosen = self._settings
         if not chosen.min_quality:
             return True

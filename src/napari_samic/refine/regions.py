@@ -35,7 +35,7 @@ _EIGHT = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True, eq=False)
-class Guess:
+class RegionProposal:
     """One object that a map shows.
 
     Attributes
@@ -58,7 +58,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Cut:
+class ThresholdParams:
     """Where a normalised map is cut into regions.
 
     Attributes
@@ -76,7 +76,9 @@ class Cut:
     min_area_px: float = 1.0
 
     @classmethod
-    def of(cls, settings: PeakSettings, shape: tuple[int, int], sigma_frac: float) -> Cut:
+    def of(
+        cls, settings: PeakSettings, shape: tuple[int, int], sigma_frac: float
+    ) -> ThresholdParams:
         """As `peaks.peaks` cuts a map of `shape` whose clicks are `sigma_frac` of a side wide."""
         disc_px = np.pi * (sigma_frac * shape[0]) * (sigma_frac * shape[1])
         area = max(1.0, settings.min_area_frac * disc_px)
@@ -111,14 +113,14 @@ def normalised(values: FloatArray, settings: PeakSettings) -> FloatArray:
     return np.clip(out / peak if settings.normalise else out, 0.0, 1.0).astype(np.float32)
 
 
-def regions(saliency: FloatArray, cut: Cut) -> list[BoolArray]:
+def regions(saliency: FloatArray, cut: ThresholdParams) -> list[BoolArray]:
     """Cut a map into objects.
 
     Parameters
     ----------
     saliency : (H, W) float32
         In [0, 1], as `normalised` makes it.
-    cut : Cut
+    cut : ThresholdParams
 
     Returns
     -------
@@ -158,7 +160,7 @@ def guesses(
     core: float = 0.0,
     min_area_px: float = 1.0,
     split: bool = True,
-) -> list[Guess]:
+) -> list[RegionProposal]:
     """One guess for each object, the surest first.
 
     Parameters
@@ -220,11 +222,11 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
     return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
 
 
-def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> Guess:
+def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> RegionProposal:
     region = numbers == number
     own = _coarse(np.where((numbers == 0) | region, inside, 0).astype(np.float32))
     prompts = Prompts(inner(region), np.array([True]), box_of(region), label)
-    return Guess(prompts, region, own)
+    return RegionProposal(prompts, region, own)
 
 
 def _coarse(values: FloatArray) -> FloatArray:

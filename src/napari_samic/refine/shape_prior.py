@@ -26,7 +26,7 @@ _LOOSE = 0.15
 
 
 @dataclass(frozen=True)
-class Limits:
+class ShapePrior:
     """Bounds of single objects; as made without arguments they allow everything.
 
     Attributes
@@ -44,7 +44,7 @@ class Limits:
     solidity: float = 0.0
 
     @classmethod
-    def of(cls, masks: Iterable[ArrayLike]) -> Limits:
+    def of(cls, masks: Iterable[ArrayLike]) -> ShapePrior:
         """Learn limits from the references.
 
         Parameters

@@ -18,9 +18,9 @@ from napari_samic.ops.heatmaps import Points
 from napari_samic.ops.shape import box_of
 from napari_samic.refine import point_sampling
 from napari_samic.refine.negative_points import with_negatives
-from napari_samic.refine.regions import Cut, Guess, regions
+from napari_samic.refine.regions import RegionProposal, ThresholdParams, regions
 
-Strategy: TypeAlias = Callable[[FloatArray, int, Cut], list[Guess]]
+Strategy: TypeAlias = Callable[[FloatArray, int, ThresholdParams], list[RegionProposal]]
 NEGATIVES = 2
 """Negative points an object at most."""
 POINTS = 3
@@ -31,8 +31,8 @@ _SPAN = 4.0
 
 
 def propose(
-    maps: Mapping[int, FloatArray], settings: StrategySettings, cut: Cut | None = None
-) -> list[Guess]:
+    maps: Mapping[int, FloatArray], settings: StrategySettings, cut: ThresholdParams | None = None
+) -> list[RegionProposal]:
     """Guesses of all classes.
 
     Parameters
@@ -40,7 +40,7 @@ def propose(
     maps : dict of int to (H, W) float32
         By class; at the size of the image, as `guesses.normalised` makes them.
     settings : StrategySettings
-    cut : Cut, optional
+    cut : ThresholdParams, optional
 
     Returns
     -------
@@ -52,7 +52,7 @@ def propose(
     InputError
         A value that is not finite.
     """
-    where = cut or Cut()
+    where = cut or ThresholdParams()
     is_negative = settings.strategy == "negatives"
     strategy = peaks if is_negative else STRATEGIES[settings.strategy]
     found = [g for label, values in maps.items() for g in strategy(values, label, where)]
@@ -61,22 +61,22 @@ def propose(
     return with_negatives(found, np.max(list(maps.values()), axis=0), NEGATIVES, where)
 
 
-def centroids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def centroids(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One point a region, at its centroid, also where that is outside. Source: SAMIC, 3.4."""
     return [_at(point_sampling.centroid(r), r, label) for r in regions(saliency, cut)]
 
 
-def peaks(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def peaks(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One point a region, at its centroid, moved into it. Source: SAMIC, 3.4; moving is ours."""
     return [_at(point_sampling.snapped(r, saliency), r, label) for r in regions(saliency, cut)]
 
 
-def box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def box(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One box a region. Source: Kirillov et al., Segment Anything, ICCV 2023."""
     return [_boxed(r, label, 0.0) for r in regions(saliency, cut)]
 
 
-def wide_box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def wide_box(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One box a region with some of what is around.
 
     Source: the context-aware elastic box of SAMRefiner (Lin et al., ICLR 2025), here with a fixed
@@ -85,7 +85,7 @@ def wide_box(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     return [_boxed(r, label, MARGIN_FRAC) for r in regions(saliency, cut)]
 
 
-def mask(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def mask(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """The point of `peaks`, and the map as a mask prompt.
 
     Source: the Gaussian-style mask of SAMRefiner (Lin et al., ICLR 2025): sure in the middle of
@@ -98,28 +98,28 @@ def mask(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
     ]
 
 
-def distance(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def distance(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One point a region, farthest from its outline. Source: SAMRefiner, ICLR 2025."""
     return [_at(point_sampling.inner(r), r, label) for r in regions(saliency, cut)]
 
 
-def kmedoids(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def kmedoids(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """Several points a region, by k-medoids. Source: SAM-PT (Rajic et al., 2023)."""
     return [_at(point_sampling.medoids(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
-def rays(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def rays(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """Several points a region, on rays from its middle. Source: ours, see `along_rays`."""
     return [_at(point_sampling.along_rays(r, POINTS), r, label) for r in regions(saliency, cut)]
 
 
-def negatives(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def negatives(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """The points of `peaks`, and negative ones. Sources: see the room `negatives`."""
     found = peaks(saliency, label, cut)
     return with_negatives(found, saliency, NEGATIVES, cut)
 
 
-def curriculum(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
+def curriculum(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """The box, then points with its logits, then box and points with theirs: coarse to fine.
 
     Source: Zheng et al., "Curriculum prompting foundation models for medical image segmentation",
@@ -130,7 +130,7 @@ def curriculum(saliency: FloatArray, label: int, cut: Cut) -> list[Guess]:
         first = _boxed(region, label, 0.0).prompts
         points = point_sampling.medoids(region, POINTS)
         second, third = _prompts(points, label), _prompts(points, label, first.box_rc)
-        out.append(Guess(third, region, earlier=(first, second)))
+        out.append(RegionProposal(third, region, earlier=(first, second)))
     return out
 
 
@@ -152,14 +152,14 @@ STRATEGIES: dict[str, Strategy] = {
 STRATEGIES["auto"] = peaks
 
 
-def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
+def soft_mask(region: BoolArray, saliency: FloatArray, cut: ThresholdParams) -> FloatArray:
     """A region as a mask prompt.
 
     Parameters
     ----------
     region : (H, W) bool
     saliency : (H, W) float32
-    cut : Cut
+    cut : ThresholdParams
 
     Returns
     -------
@@ -178,13 +178,15 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: Cut) -> FloatArray:
     return np.where(region, 0.5 + 0.5 * bell, 0.5 * below).astype(np.float32)
 
 
-def _at(points: Points, region: BoolArray, label: int, soft: FloatArray | None = None) -> Guess:
-    return Guess(_prompts(points, label), region, soft)
+def _at(
+    points: Points, region: BoolArray, label: int, soft: FloatArray | None = None
+) -> RegionProposal:
+    return RegionProposal(_prompts(points, label), region, soft)
 
 
-def _boxed(region: BoolArray, label: int, margin_frac: float) -> Guess:
+def _boxed(region: BoolArray, label: int, margin_frac: float) -> RegionProposal:
     corners = box_of(region, margin_frac)
-    return Guess(_prompts(np.zeros((0, 2)), label, corners), region)
+    return RegionProposal(_prompts(np.zeros((0, 2)), label, corners), region)
 
 
 def _prompts(points: Points, label: int, corners: NDArray[np.float64] | None = None) -> Prompts:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_samic.core.errors import InputError, WeightsError
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.io.cache import home_folder
 from napari_samic.io.paths import list_source, stem_of
 
@@ -51,9 +51,9 @@ def fetch(url: str = URL, sha256: str = SHA256) -> Job[Path]:
     target = folder()
     if is_here():
         return target
-    yield Step(0, 0, "fetching Kvasir-SEG, 46 MB")
+    yield JobProgress(0, 0, "fetching Kvasir-SEG, 46 MB")
     archive = _archive(url, sha256, target.parent)
-    yield Step(0, 0, "unpacking Kvasir-SEG")
+    yield JobProgress(0, 0, "unpacking Kvasir-SEG")
     temporary = target.with_name(target.name + ".unpacking")
     try:
         with zipfile.ZipFile(archive) as packed:

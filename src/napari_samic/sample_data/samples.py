@@ -50,13 +50,13 @@ def sample_set(name: str = "cells") -> tuple[Sample, ...]:
 
 
 _GROUND = synthetic.Ground("coarse", (0.36, 0.30, 0.33), (0.56, 0.46, 0.47), 0.09)
-_CELL = synthetic.Kind(
+_CELL = synthetic.ObjectKind(
     "blob", "fine", (0.36, 0.22, 0.44), (0.62, 0.46, 0.66), (0.06, 0.11), 0.05, 1.2
 )
-_DEBRIS = synthetic.Kind(
+_DEBRIS = synthetic.ObjectKind(
     "polygon", "smooth", (0.30, 0.36, 0.30), (0.50, 0.56, 0.44), (0.03, 0.06), 0.04, 1.0
 )
-_FIBRE = synthetic.Kind(
+_FIBRE = synthetic.ObjectKind(
     "capsule", "stripes", (0.52, 0.42, 0.40), (0.70, 0.58, 0.52), (0.10, 0.16), 0.02, 1.0
 )
 

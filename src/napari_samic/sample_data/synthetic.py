@@ -30,7 +30,7 @@ TEXTURES = ("smooth", "fine", "coarse", "stripes", "spots", "gradient")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """One kind of object.
 
     Attributes
@@ -183,7 +183,7 @@ def _shade(rng: Rng, image: Field, blur_px: float, noise_sd: float) -> NDArray[n
 
 def draw(
     rng: Rng,
-    kinds: Sequence[Kind],
+    kinds: Sequence[ObjectKind],
     counts: Sequence[int],
     ground: Ground,
     *,
@@ -242,7 +242,7 @@ def _place(rng: Rng, stamp: Field, ids: Ids, overlap: float) -> Place | None:
 
 
 def _paint(
-    rng: Rng, image: Field, ids: Ids, kind: Kind, place: Place, number: int, shadow: float
+    rng: Rng, image: Field, ids: Ids, kind: ObjectKind, place: Place, number: int, shadow: float
 ) -> None:
     """Lay one object over `image` and `ids`, both changed in place."""
     where, part = place[:2], place[2]
@@ -258,10 +258,10 @@ def _paint(
     ids[where][part > 0.5] = number
 
 
-def random_kind(rng: Rng, *, small: bool = False) -> Kind:
+def random_kind(rng: Rng, *, small: bool = False) -> ObjectKind:
     """A kind with every property drawn at random."""
     low = rng.uniform(0.02, 0.05) if small else rng.uniform(0.05, 0.16)
-    return Kind(
+    return ObjectKind(
         outline=str(rng.choice(OUTLINES, p=[0.34, 0.24, 0.16, 0.14, 0.06, 0.06])),
         texture=str(rng.choice(TEXTURES)),
         colour=_colour(rng),
@@ -279,7 +279,7 @@ def random_ground(rng: Rng) -> Ground:
     )
 
 
-def faint(kind: Kind, ground: Ground, contrast: float) -> Kind:
+def faint(kind: ObjectKind, ground: Ground, contrast: float) -> ObjectKind:
     """The same kind with colours drawn towards the ground's: 0 is invisible, 1 unchanged."""
 
     def near(own: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, float, float]:

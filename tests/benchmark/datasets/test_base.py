@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_samic.benchmark.datasets import DataSet, Episode, Item, episodes, lessons, splits
+from napari_samic.benchmark.datasets import DataSet, DatasetItem, Episode, episodes, lessons, splits
 from napari_samic.core.errors import InputError
 
 
@@ -16,11 +16,11 @@ def refuse() -> Any:
     raise AssertionError("read before it was asked for")
 
 
-def item(name: str, label: str = "cat", **more: Any) -> Item:
-    return Item(name, label, refuse, refuse, **more)
+def item(name: str, label: str = "cat", **more: Any) -> DatasetItem:
+    return DatasetItem(name, label, refuse, refuse, **more)
 
 
-def many(label: str, count: int, **more: Any) -> tuple[Item, ...]:
+def many(label: str, count: int, **more: Any) -> tuple[DatasetItem, ...]:
     return tuple(item(f"{label}{n}", label, **more) for n in range(count))
 
 
@@ -117,7 +117,7 @@ def test_first_image_shows_the_others() -> None:
 
 def test_a_fifth_of_the_training_images_is_the_pool() -> None:
     items = many("cat", 20, split="train") + many("kitten", 7, split="val")
-    items = tuple(Item(i.name, "cat", refuse, refuse, split=i.split) for i in items)
+    items = tuple(DatasetItem(i.name, "cat", refuse, refuse, split=i.split) for i in items)
     (found,) = episodes(DataSet("s", items, "share"), shots=None)
     assert [len(found.references), len(found.targets)] == [4, 7]
     assert {i.split for i in found.references} == {"train"}

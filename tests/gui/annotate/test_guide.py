@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from napari_samic.gui.annotate import guide
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.objects import Answer, Cutout, Item
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.objects import AnnotatedObject, CroppedMask, MaskCandidates
 
 
 def advised(confidence):
     """After three clicks on one object that all had the same confidence."""
-    state = Annotator(lambda question: None)
+    state = AnnotationModel(lambda question: None)
     state.open_page("a", (20, 20), "")
-    mask = Cutout((20, 20), (0, 0), np.ones((4, 4), bool))
+    mask = CroppedMask((20, 20), (0, 0), np.ones((4, 4), bool))
     points = ((5.0, 5.0, True), (6.0, 5.0, True), (7.0, 5.0, True))
-    answer, history = Answer((mask,), (confidence,), "toy"), (confidence,) * 2
-    state.page.commit([Item(1, 1, points, None, answer, history=history)], 1)
+    answer, history = MaskCandidates((mask,), (confidence,), "toy"), (confidence,) * 2
+    state.page.commit([AnnotatedObject(1, 1, points, None, answer, history=history)], 1)
     return guide.what_next(state, has_image=True, is_flat=True, has_model=True)
 
 

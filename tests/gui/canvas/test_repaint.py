@@ -6,7 +6,7 @@ pytest.importorskip("qtpy")
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
-from napari_samic.gui.canvas.repaint import Stillness
+from napari_samic.gui.canvas.repaint import RepaintBlocker
 
 
 class Painted(QWidget):
@@ -30,7 +30,7 @@ def window(qtbot):
 
 def test_nothing_is_drawn_until_the_end_and_then_what_was_asked_for(window, qtbot):
     part = window.centralWidget()
-    still, before = Stillness(part), part.count
+    still, before = RepaintBlocker(part), part.count
     still.begin()
     still._timer.stop()  # the test is as slow as it likes
     part.update()
@@ -45,7 +45,7 @@ def test_nothing_is_drawn_until_the_end_and_then_what_was_asked_for(window, qtbo
 
 def test_it_ends_by_itself(window, qtbot, monkeypatch):
     part = window.centralWidget()
-    still, before = Stillness(part), part.count
+    still, before = RepaintBlocker(part), part.count
     still._timer.setInterval(0)
     still.begin()
     part.update()
@@ -55,7 +55,7 @@ def test_it_ends_by_itself(window, qtbot, monkeypatch):
 
 def test_what_follows_at_once_does_not_take_the_frame_that_is_owed(window, qtbot):
     part = window.centralWidget()
-    still, before = Stillness(part), part.count
+    still, before = RepaintBlocker(part), part.count
     for _ in range(6):  # a row of questions: each begins before Qt draws
         still.begin()
         part.update()
@@ -73,7 +73,7 @@ def test_a_dock_that_floats_keeps_its_main_window_still(window, qtbot):
     dock.setWidget(inside)
     window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
     dock.setFloating(True)
-    still = Stillness(inside)
+    still = RepaintBlocker(inside)
     still.begin()
     assert still._window is window
 
@@ -81,7 +81,7 @@ def test_a_dock_that_floats_keeps_its_main_window_still(window, qtbot):
 def test_it_survives_its_window(qtbot):
     window = QMainWindow()
     part = QWidget(window)
-    still, gone = Stillness(part), []
+    still, gone = RepaintBlocker(part), []
     still.begin()
     still._is_due = True
     still.setParent(None)

@@ -12,12 +12,12 @@ from toys import scene
 import napari_samic
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import TrainSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.gui.data import materialize
-from napari_samic.gui.data.layer_pixels import Names, Pixels
+from napari_samic.gui.data.layer_pixels import LayerNames, LayerPixels
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 from napari_samic.io.images import open_images
 from napari_samic.io.prompts import load_prompts
 
@@ -64,8 +64,8 @@ def test_written_image_reads_back_the_same(tmp_path, pixels):
 
 def test_slices_of_a_stack_become_files_of_their_names(tmp_path):
     stack = RNG.integers(0, 255, (2, 3, 9, 8), np.uint8)
-    made = Pixels([layer(stack)])
-    paths = run(materialize.as_files(made, made.indices(), tmp_path))
+    made = LayerPixels([layer(stack)])
+    paths = run_job(materialize.as_files(made, made.indices(), tmp_path))
     assert [p.label for p in open_images(paths)] == [made.label(i) for i in made.indices()]
     np.testing.assert_array_equal(open_images(paths)[5].read(), stack[1, 2])
 
@@ -73,34 +73,34 @@ def test_slices_of_a_stack_become_files_of_their_names(tmp_path):
 def test_image_with_a_file_of_its_own_is_not_copied(tmp_path):
     pixels = RNG.integers(0, 255, (9, 8, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    made = Pixels([layer(pixels, rgb=True, path=tmp_path / "a.png")])
-    assert run(materialize.as_files(made, [()], tmp_path / "images")) == [tmp_path / "a.png"]
+    made = LayerPixels([layer(pixels, rgb=True, path=tmp_path / "a.png")])
+    assert run_job(materialize.as_files(made, [()], tmp_path / "images")) == [tmp_path / "a.png"]
     assert not (tmp_path / "images").exists()
 
 
 def test_file_that_holds_other_pixels_than_the_layer_is_not_taken_for_it(tmp_path):
     pixels = RNG.integers(0, 255, (9, 8), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    made = Pixels([layer(255 - pixels, path=tmp_path / "a.png")])
-    (path,) = run(materialize.as_files(made, [()], tmp_path / "images"))
+    made = LayerPixels([layer(255 - pixels, path=tmp_path / "a.png")])
+    (path,) = run_job(materialize.as_files(made, [()], tmp_path / "images"))
     assert path == tmp_path / "images" / "a.tif"
     np.testing.assert_array_equal(tifffile.imread(path), 255 - pixels)
 
 
 def test_earlier_image_of_that_name_is_used_if_the_same_and_never_replaced(tmp_path):
     stack = RNG.integers(0, 255, (2, 9, 8), np.uint8)
-    (first, _) = run(materialize.as_files(Pixels([layer(stack)]), [(0,), (1,)], tmp_path))
+    (first, _) = run_job(materialize.as_files(LayerPixels([layer(stack)]), [(0,), (1,)], tmp_path))
     before = first.stat().st_mtime_ns
-    assert run(materialize.as_files(Pixels([layer(stack)]), [(0,)], tmp_path)) == [first]
+    assert run_job(materialize.as_files(LayerPixels([layer(stack)]), [(0,)], tmp_path)) == [first]
     assert first.stat().st_mtime_ns == before
     with pytest.raises(InputError, match="another image of this name is in the project"):
-        run(materialize.as_files(Pixels([layer(stack + 1)]), [(0,)], tmp_path))
+        run_job(materialize.as_files(LayerPixels([layer(stack + 1)]), [(0,)], tmp_path))
     np.testing.assert_array_equal(tifffile.imread(first), stack[0])
 
 
 def test_name_of_a_layer_becomes_one_that_a_file_can_have(tmp_path):
-    made = Pixels([layer(np.ones((2, 9, 8), np.uint8), "a/b: c?")])
-    (path,) = run(materialize.as_files(made, [(1,)], tmp_path))
+    made = LayerPixels([layer(np.ones((2, 9, 8), np.uint8), "a/b: c?")])
+    (path,) = run_job(materialize.as_files(made, [(1,)], tmp_path))
     assert path.parent == tmp_path
     assert [p.label for p in open_images([path])] == [made.label((1,))] == ["a_b_ c_[1]"]
 
@@ -109,23 +109,23 @@ def test_name_of_a_layer_becomes_one_that_a_file_can_have(tmp_path):
 def test_file_whose_name_no_result_can_have_is_called_otherwise(tmp_path, stem):
     pixels = RNG.integers(0, 255, (9, 8), np.uint8)
     materialize.write_image(tmp_path / f"{stem}.tif", pixels)
-    made = Pixels([layer(pixels, path=tmp_path / f"{stem}.tif")])
-    (path,) = run(materialize.as_files(made, [()], tmp_path / "images"))
+    made = LayerPixels([layer(pixels, path=tmp_path / f"{stem}.tif")])
+    (path,) = run_job(materialize.as_files(made, [()], tmp_path / "images"))
     assert [plane.label for plane in open_images([path])] == [made.name]
     np.testing.assert_array_equal(open_images([path])[0].read(), pixels)
 
 
 def test_long_names_of_layers_are_cut_and_stay_apart(tmp_path):
     stack = RNG.integers(0, 255, (2, 9, 8), np.uint8)
-    made = [Pixels([layer(stack, "x" * 300 + end)]) for end in "ab"]
-    paths = [path for one in made for path in run(materialize.as_files(one, [(1,)], tmp_path))]
+    made = [LayerPixels([layer(stack, "x" * 300 + end)]) for end in "ab"]
+    paths = [path for one in made for path in run_job(materialize.as_files(one, [(1,)], tmp_path))]
     assert len({path.name for path in paths}) == 2
 
 
 def test_image_that_can_not_be_read_is_left_to_the_job_that_reports_it(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    made = Pixels([layer(np.ones((9, 8), np.uint8), path=tmp_path / "a.png")])
-    assert run(materialize.as_files(made, [()], tmp_path / "images")) == [tmp_path / "a.png"]
+    made = LayerPixels([layer(np.ones((9, 8), np.uint8), path=tmp_path / "a.png")])
+    assert run_job(materialize.as_files(made, [()], tmp_path / "images")) == [tmp_path / "a.png"]
 
 
 # --- folders
@@ -141,22 +141,22 @@ def write_folder(folder, count=12):
 
 def test_folder_that_napari_stacked_is_its_files(tmp_path):
     stack = write_folder(tmp_path / "day")
-    made = Names().open(layer(stack, "day", path=tmp_path / "day"))
+    made = LayerNames().open(layer(stack, "day", path=tmp_path / "day"))
     assert (made.label((2,)), made.label((11,))) == ("im2", "im11")
     assert made.index_of("im11") == (11,)
-    paths = run(materialize.as_files(made, made.indices(), tmp_path / "images"))
+    paths = run_job(materialize.as_files(made, made.indices(), tmp_path / "images"))
     assert [p.name for p in paths] == [f"im{number}.png" for number in range(12)]
     assert not (tmp_path / "images").exists()
 
 
 def test_folder_with_another_count_of_images_is_one_stack(tmp_path):
     stack = write_folder(tmp_path / "day")
-    made = Names().open(layer(stack[:5], "day", path=tmp_path / "day"))
+    made = LayerNames().open(layer(stack[:5], "day", path=tmp_path / "day"))
     assert made.label((2,)) == "day[2]"
 
 
 def test_two_folders_with_files_of_the_same_names_share_no_prompts(tmp_path):
-    names = Names()
+    names = LayerNames()
     layers = [
         layer(write_folder(tmp_path / day), day, path=tmp_path / day) for day in ("one", "two")
     ]
@@ -180,8 +180,8 @@ def bench(tmp_path, monkeypatch):
     )
     stack = np.stack([scene(i, scale=200)[0] for i in range(4)])
     cells = layer(stack, rgb=True)
-    made = Bench(Viewer(cells), Inline())
-    made.layer, made.pixels = cells, Pixels([cells], made.names.of(cells))
+    made = Session(Viewer(cells), Inline())
+    made.layer, made.pixels = cells, LayerPixels([cells], made.names.of(cells))
     monkeypatch.setattr(jobs, "open_model", lambda _name: iter_of(Discs()))
     made.desk.choose_model("tiny")
     yield made
@@ -189,7 +189,7 @@ def bench(tmp_path, monkeypatch):
 
 
 def iter_of(value):
-    yield jobs.Step(0, 0)
+    yield jobs.JobProgress(0, 0)
     return value
 
 
@@ -206,7 +206,7 @@ def test_project_and_annotations_are_asked_for(bench, tmp_path):
     with pytest.raises(InputError, match="Choose a project folder first"):
         bench.images()
     bench.ask_project = lambda: bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
-    assert len(run(bench.images())) == 4
+    assert len(run_job(bench.images())) == 4
     with pytest.raises(InputError, match="Nothing is annotated yet"):
         bench.reference_images()
 
@@ -215,11 +215,11 @@ def test_marked_images_are_the_references_or_all_if_none_is(bench, tmp_path):
     bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
     for number in (0, 2, 3):
         annotate(bench, number)
-    names = [path.name for path in run(bench.reference_images())[0]]
+    names = [path.name for path in run_job(bench.reference_images())[0]]
     assert names == ["cells[0].tif", "cells[2].tif", "cells[3].tif"]
     bench.desk.show(bench.pixels, (2,))
     bench.desk.state.use_as_reference(True)
-    (path,), prompts = run(bench.reference_images())
+    (path,), prompts = run_job(bench.reference_images())
     assert path.name == "cells[2].tif"
     stored = load_prompts(prompts)
     assert [image.name for image in stored.images] == ["cells[2]"]
@@ -230,16 +230,16 @@ def test_prompts_of_a_training_are_not_written_to_again(bench, tmp_path):
     (project.folder / "references.json").write_text("of an older version")
     bench.desk.keeper.begin_project(project)
     annotate(bench, 0)
-    _, first = run(bench.reference_images())
+    _, first = run_job(bench.reference_images())
     text = first.read_text()
-    assert run(bench.reference_images())[1] == first  # the very same
+    assert run_job(bench.reference_images())[1] == first  # the very same
     annotate(bench, 1)
-    _, second = run(bench.reference_images())
+    _, second = run_job(bench.reference_images())
     assert [first.name, second.name] == ["references-1.json", "references-2.json"]
     assert first.read_text() == text
     (project.folder / "references-10.json").write_text(text)
     annotate(bench, 2)
-    assert run(bench.reference_images())[1].name == "references-11.json"
+    assert run_job(bench.reference_images())[1].name == "references-11.json"
     assert (project.folder / "references.json").read_text() == "of an older version"
 
 
@@ -249,16 +249,16 @@ def test_open_images_that_are_not_annotated_are_the_others(bench, tmp_path, monk
     bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
     annotate(bench, 1)
     bench.viewer.layers.append(layer(scene(5)[0], "alone", rgb=True))
-    found = run(bench.other_images()(0))
+    found = run_job(bench.other_images()(0))
     assert {path.name for path in found} == {
         "cells[0].tif", "cells[2].tif", "cells[3].tif", "alone.tif",
     }  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(materialize, "OTHERS", 2)
-        assert run(bench.other_images()(0)) == found[:2]
+        assert run_job(bench.other_images()(0)) == found[:2]
     (bench.project.images_folder / "cells[2].tif").write_bytes(b"another image")
     bench.pixels.filed.clear()
-    assert {path.name for path in run(bench.other_images()(0))} == {
+    assert {path.name for path in run_job(bench.other_images()(0))} == {
         "cells[0].tif", "cells[3].tif", "alone.tif",
     }  # fmt: skip
 
@@ -270,8 +270,8 @@ def test_channels_of_the_chosen_image_are_no_other_images(bench, tmp_path):
         for c, n in enumerate(("red", "green"))
     )
     bench.viewer.layers[:] = [red, green]
-    bench.layer, bench.pixels = red, Pixels([red, green], "both")
-    assert sorted(path.name for path in run(bench.other_images()(0))) == [
+    bench.layer, bench.pixels = red, LayerPixels([red, green], "both")
+    assert sorted(path.name for path in run_job(bench.other_images()(0))) == [
         "both[0].tif", "both[1].tif",
     ]  # fmt: skip
 
@@ -281,7 +281,7 @@ def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
     bench.desk.keeper.begin_project(project)
     for number in (0, 1, 3):
         annotate(bench, number)
-    paths, prompts = run(bench.reference_images())
+    paths, prompts = run_job(bench.reference_images())
     stored = load_prompts(prompts)
     assert all(image.sha256 for image in stored.images)  # so that train checks the pixels
     outcome = napari_samic.train(
@@ -298,12 +298,12 @@ def test_training_takes_references_of_images_that_were_open_one_by_one(bench, tm
     for number in range(2):  # each was made RGB in its own way
         cells = layer(scene(number, scale=200 - number)[0], f"cells {number}", rgb=True)
         bench.viewer.layers.append(cells)
-        bench.layer, bench.pixels = cells, Pixels([cells], bench.names.of(cells))
+        bench.layer, bench.pixels = cells, LayerPixels([cells], bench.names.of(cells))
         bench.desk.show(bench.pixels, ())
         bench.desk.look()
         bench.desk.state.add_point(12 + number, 14)
         bench.runner.settle()
-    paths, prompts = run(bench.reference_images())
+    paths, prompts = run_job(bench.reference_images())
     outcome = napari_samic.train(
         paths, prompts=prompts, out=project.prompter_file,
         model=toy, device="cpu", settings=TrainSettings(epochs=1, views=1),
@@ -315,10 +315,10 @@ def test_reference_whose_layer_was_closed_is_found_in_the_project_or_asked_for(b
     project = Project.create(tmp_path / "p")
     bench.desk.keeper.begin_project(project)
     annotate(bench, 1)
-    paths, _ = run(bench.reference_images())
+    paths, _ = run_job(bench.reference_images())
     bench.viewer.layers.clear()
     bench.layer = bench.pixels = None
-    assert run(bench.reference_images())[0] == paths
+    assert run_job(bench.reference_images())[0] == paths
     paths[0].unlink()
     with pytest.raises(InputError, match=r"cells\[1\]: annotated, but not open in napari"):
-        run(bench.reference_images())
+        run_job(bench.reference_images())

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, provenance, trusted_files
-from napari_samic.gui.data.layer_pixels import FILE, FILES, Names
+from napari_samic.gui.data.layer_pixels import FILE, FILES, LayerNames
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.plugin.lazily import lazy_layers
 from napari_samic.io.images import open_images
@@ -66,7 +66,9 @@ def back(project, *notes, answer=False):
     viewer, asked, told = Viewer(), [], ""
     project.notes["annotate"] = {"images": list(notes), "image": "a"}
     try:
-        provenance.bring_back(viewer, Names(), project, lambda files: asked.extend(files) or answer)
+        provenance.bring_back(
+            viewer, LayerNames(), project, lambda files: asked.extend(files) or answer
+        )
     except InputError as error:
         told = str(error)
     return viewer, asked, told

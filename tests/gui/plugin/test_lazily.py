@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.gui.data.layer_pixels import FILES
 from napari_samic.gui.plugin.lazily import lazy_layers
 from napari_samic.io.images import open_images
@@ -17,7 +17,7 @@ from napari_samic.io.images import open_images
 def reads(monkeypatch):
     """Labels of the planes that are read from now on."""
     seen = []
-    before = Plane.__init__
+    before = ImagePlane.__init__
 
     def watched(self, name, index, read, *args, **kwargs):
         def spy():
@@ -26,7 +26,7 @@ def reads(monkeypatch):
 
         before(self, name, index, spy, *args, **kwargs)
 
-    monkeypatch.setattr(Plane, "__init__", watched)
+    monkeypatch.setattr(ImagePlane, "__init__", watched)
     return seen
 
 

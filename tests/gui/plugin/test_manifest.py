@@ -14,7 +14,7 @@ from napari._app_model import get_app_model
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QMessageBox
 
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.header import ProjectLine
@@ -35,7 +35,7 @@ def discs(monkeypatch):
 
 
 def _discs(_name):
-    yield jobs.Step(0, 0)
+    yield jobs.JobProgress(0, 0)
     return Discs()
 
 
@@ -211,7 +211,7 @@ def test_image_that_lies_alone_among_others_goes_by_its_own_name(viewer, tmp_pat
     assert {layer.name: layer.data.shape for layer in layers} == {
         "a": (40, 50), "b": (3, 30, 20), "c": (30, 40), "c [1]": (30, 40),
     }  # fmt: skip
-    labels = [Pixels((layer,)).label((0,) * (layer.ndim - 2)) for layer in layers]
+    labels = [LayerPixels((layer,)).label((0,) * (layer.ndim - 2)) for layer in layers]
     assert sorted(labels) == ["a", "b[0]", "c", "c"]
 
 

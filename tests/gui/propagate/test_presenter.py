@@ -15,10 +15,10 @@ import napari_samic
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import PeakSettings, SegmentSettings
 from napari_samic.gui.data import lazy_labels, trusted_files
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
-from napari_samic.gui.propagate.presenter import Propagator
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.propagate.presenter import PropagationModel
+from napari_samic.gui.session.session import Session
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.recipes import load_recipe
 
@@ -40,13 +40,13 @@ def bench(tmp_path, prompter):
     """A stack of four scenes without a file, in a project with a prompter."""
     project = Project.create(tmp_path / "work")
     shutil.copy(prompter, project.prompter_file)
-    bench = Bench(SimpleNamespace(layers=[]), Inline())
+    bench = Session(SimpleNamespace(layers=[]), Inline())
     bench.desk.keeper.begin_project(project)
     stack = np.stack([scene(i)[0] for i in range(COUNT)])
     layer = SimpleNamespace(
         data=stack, name="cells", rgb=True, multiscale=False, source=SimpleNamespace(path=None)
     )
-    bench.layer, bench.pixels = layer, Pixels([layer])
+    bench.layer, bench.pixels = layer, LayerPixels([layer])
     bench.desk.show(bench.pixels, (0,))
     bench.runner.settle()
     yield bench
@@ -55,7 +55,7 @@ def bench(tmp_path, prompter):
 
 @pytest.fixture
 def of(bench):
-    of = Propagator(bench)
+    of = PropagationModel(bench)
     of.heard = listen(of.events, of.shelf.events)
     bench.runner.settle()
     return of
@@ -189,7 +189,7 @@ def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, bench):
     assert of.peaks is None
     of.change(SegmentSettings(min_score=0.3), LOW)
     bench.runner.settle()
-    again = Propagator(bench)
+    again = PropagationModel(bench)
     assert (again.settings, again.peaks) == (SegmentSettings(min_score=0.3), LOW)
     stored = Project.open(bench.project.folder)
     assert stored.notes["propagate"]["peaks"]["threshold"] == 0.2

@@ -62,7 +62,7 @@ def story(make_napari_viewer, tmp_path, monkeypatch, prompter):
     made = Discs()
 
     def open_model(name):
-        yield jobs.Step(0, 0)
+        yield jobs.JobProgress(0, 0)
         return made
 
     monkeypatch.setattr(jobs, "open_model", open_model)

@@ -13,20 +13,20 @@ from reviewed import SHAPE, disc, labels_of, write_results
 
 from napari_samic import recipes
 from napari_samic.core.errors import InputError
-from napari_samic.core.label_objects import About
+from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import run
-from napari_samic.evaluation.quality import Facts, doubts
+from napari_samic.core.types import run_job
+from napari_samic.evaluation.quality import ResultFeatures, rank_outliers
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import editor, jobs, result, scan
-from napari_samic.gui.review.editor import Reviser
-from napari_samic.gui.review.export import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
-from napari_samic.gui.review.presenter import Reviewer
-from napari_samic.gui.review.result import Sheet
-from napari_samic.gui.review.verdicts import Edit, Opinion, from_notes, to_notes
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.review.editor import ResultEditor
+from napari_samic.gui.review.export import ACCEPTED_RESULTS, ALL_RESULTS, Exporter
+from napari_samic.gui.review.presenter import ReviewModel
+from napari_samic.gui.review.result import ReviewedResult
+from napari_samic.gui.review.verdicts import Edit, ReviewDecision, from_notes, to_notes
+from napari_samic.gui.session.session import Session
 from napari_samic.io.masks import read_labels
 from napari_samic.io.prompts import load_prompts
 from napari_samic.io.reviews import EDITED, load_review
@@ -42,7 +42,7 @@ class NoViewer:
 class World:
     def __init__(self, folder, *, opened=None):
         self.runner = Inline()
-        self.bench = Bench(NoViewer(), self.runner)
+        self.bench = Session(NoViewer(), self.runner)
         self.bench.desk.segmenter = Discs(radius=4)
         project = opened or Project.create(folder / "project")
         if not opened:
@@ -50,9 +50,9 @@ class World:
             trusted_files.remember([folder / "pictures" / "a.png"])
         self.bench.desk.keeper.begin_project(project)
         self.project = project
-        self.review = Reviewer(self.bench)
+        self.review = ReviewModel(self.bench)
         self.told = listen(self.review.events, self.review.reviser.events)
-        self.finisher = Finisher(self.review, lambda: self.review.reviser.is_writing)
+        self.finisher = Exporter(self.review, lambda: self.review.reviser.is_writing)
 
     def look(self):
         self.review.look()
@@ -123,7 +123,7 @@ def test_result_comes_with_its_labels_and_points(world):
     world.go("b")
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
     assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
-    assert world.sheet.about == {1: About(1, 0.6), 2: About(1, 0.6)}
+    assert world.sheet.about == {1: ObjectRecord(1, 0.6), 2: ObjectRecord(1, 0.6)}
 
 
 def test_steps_go_along_the_queue_and_stop_at_its_ends(world):
@@ -205,8 +205,8 @@ def test_only_label_files_that_changed_are_measured_again(world, monkeypatch):
 
 def test_score_to_accept_from_is_the_median_of_the_run(world):
     assert world.review.usual_score == 0.9
-    world.review.looked.facts["a"] = Facts("a", 0.579, 2, 81.0)
-    world.review.looked.facts["c"] = Facts("c", 0.31, 2, 81.0)
+    world.review.looked.facts["a"] = ResultFeatures("a", 0.579, 2, 81.0)
+    world.review.looked.facts["c"] = ResultFeatures("c", 0.31, 2, 81.0)
     assert world.review.usual_score == 0.57  # rounded down, so that it takes the one it is of
     assert world.review.above(world.review.usual_score) == ["b", "a"]
     world.review.forget()
@@ -249,9 +249,9 @@ def test_verdict_on_labels_that_changed_since_is_asked_again(world):
 
 
 def test_damaged_notes_are_left_out():
-    good = Opinion("edited", "why", "0", Edit("a.tif", "1", {1: About(2, 0.5)},
+    good = ReviewDecision("edited", "why", "0", Edit("a.tif", "1", {1: ObjectRecord(2, 0.5)},
                                               ((1, (2.0, 3.0, False)),)))  # fmt: skip
-    notes = json.loads(json.dumps(to_notes({"a": good, "b": Opinion()})))
+    notes = json.loads(json.dumps(to_notes({"a": good, "b": ReviewDecision()})))
     assert from_notes(notes) == {"a": good}
     assert from_notes({**notes, "x": 3, "y": {"verdict": "maybe"}, "z": {}}) == {"a": good}
     assert from_notes(None) == {}
@@ -326,8 +326,8 @@ def test_painted_labels_are_kept_as_a_file_with_its_hash(world):
     path = world.project.folder / "review" / edit.file
     np.testing.assert_array_equal(read_labels(path), labels)
     assert edit.sha256 == sha256_of(path)
-    assert edit.objects[9] == About(1)
-    assert edit.objects[1] == About(1, 0.9)
+    assert edit.objects[9] == ObjectRecord(1)
+    assert edit.objects[1] == ObjectRecord(1, 0.9)
 
 
 def test_what_was_painted_in_propagate_becomes_an_edit(world):
@@ -353,7 +353,7 @@ def test_confidence_of_what_was_painted_over_is_not_known_any_more(world):
     labels = world.sheet.labels.copy()
     labels[10, 10] = 0
     world.review.reviser.take_labels(labels)
-    assert world.sheet.about == {1: About(1), 2: About(1, 0.9)}
+    assert world.sheet.about == {1: ObjectRecord(1), 2: ObjectRecord(1, 0.9)}
 
 
 def test_same_labels_are_no_edit(world):
@@ -402,7 +402,7 @@ def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
     world.runner.settle()
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
     assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
-    assert world.review.opinion("b") == Opinion()
+    assert world.review.opinion("b") == ReviewDecision()
     assert "b" not in world.project.notes["review"]["opinions"]
 
 
@@ -487,8 +487,8 @@ def test_rejected_while_it_is_written_stays_rejected(world):
 
 
 def test_points_can_not_be_moved_where_values_are_classes():
-    sheet = Sheet("x", np.ones((4, 4), np.int32), numbered=False)
-    one = Reviser(Inline(), Discs, lambda *_: None)
+    sheet = ReviewedResult("x", np.ones((4, 4), np.int32), numbered=False)
+    one = ResultEditor(Inline(), Discs, lambda *_: None)
     one.show(sheet, lambda: None)
     with pytest.raises(InputError, match="its values are classes"):
         one.take_points([(0, (1.0, 1.0, True))])
@@ -505,7 +505,11 @@ def test_without_a_model_points_stay_and_it_is_told(world):
 
 
 def test_surer_mask_has_the_pixels_where_two_meet():
-    sheet = Sheet("x", np.array([[1, 1, 2, 2, 0]], np.int32), {1: About(1, 0.5), 2: About(1, 0.9)})
+    sheet = ReviewedResult(
+        "x",
+        np.array([[1, 1, 2, 2, 0]], np.int32),
+        {1: ObjectRecord(1, 0.5), 2: ObjectRecord(1, 0.9)},
+    )
     mask = np.array([[False, True, True, True, True]])
     assert result.answered(sheet, 3, mask, 0.7).labels.tolist() == [[1, 3, 2, 2, 3]]
     assert result.answered(sheet, 2, mask, 0.1).labels.tolist() == [[1, 1, 2, 2, 2]]
@@ -550,10 +554,10 @@ def test_suggestion_is_doubtful_and_unlike_the_references():
             return np.full((2, 1, 1), 1.0) * np.array(image).reshape(2, 1, 1)
 
     readers = {"near": lambda: (1, 0.1), "far": lambda: (0, 1), "known": lambda: (1, 0)}
-    order = doubts([Facts(n, 0.9, 3, 9.0) for n in readers])
-    assert run(jobs.advise(Eyes(), readers, ["known"], order)) == "far"
+    order = rank_outliers([ResultFeatures(n, 0.9, 3, 9.0) for n in readers])
+    assert run_job(jobs.advise(Eyes(), readers, ["known"], order)) == "far"
     with pytest.raises(InputError, match="every image is annotated already"):
-        run(jobs.advise(Eyes(), readers, list(readers), order))
+        run_job(jobs.advise(Eyes(), readers, list(readers), order))
 
 
 def test_scores_are_of_the_labels_as_they_are_now(world):
@@ -631,7 +635,7 @@ def test_recorded_export_replays_to_the_same_files(world, tmp_path):
     world.finisher.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings(png=True))
     world.runner.settle()
     world.go("c").place([(1, (25.0, 20.0, True))])  # later edits do not spoil what was recorded
-    outcome = run(recipes.replay(world.project.recipe, out=tmp_path / "again", strict=True))
+    outcome = run_job(recipes.replay(world.project.recipe, out=tmp_path / "again", strict=True))
     assert [row["same_labels"] for row in outcome.figures["steps"]] == [True, True]
     for path in (tmp_path / "out").iterdir():
         again = next((tmp_path / "again").rglob(f"out/{path.name}"))

@@ -7,9 +7,9 @@ import napari_samic
 from napari_samic import pipeline, recipes
 from napari_samic.core.errors import FormatError, InputError
 from napari_samic.core.settings import SegmentSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.gui.data.project import Project
-from napari_samic.gui.review.recipe import Replayer
+from napari_samic.gui.review.recipe import RecipeRunner
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def project(tmp_path):
 
 @pytest.fixture
 def replayer(project):
-    return Replayer(Inline(), lambda: project)
+    return RecipeRunner(Inline(), lambda: project)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def recorded(project, prompter, scenes):
         scenes / "images", prompter=prompter, out=project.results_folder,
         device="cpu", settings=SegmentSettings(),
     )  # fmt: skip
-    return run(job)
+    return run_job(job)
 
 
 def test_project_without_a_recipe_says_so(replayer, tmp_path):

@@ -23,7 +23,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
 
     def open_model(name):
-        yield jobs.Step(0, 0)
+        yield jobs.JobProgress(0, 0)
         return Discs(radius=6)
 
     monkeypatch.setattr(jobs, "open_model", open_model)

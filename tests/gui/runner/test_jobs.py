@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("napari")
 from napari_samic.core.errors import InputError, TrainingError
-from napari_samic.core.types import Step
+from napari_samic.core.types import JobProgress
 from napari_samic.gui.runner import jobs as room
 from napari_samic.gui.runner.jobs import Calls, Jobs
 
@@ -45,7 +45,7 @@ class Heard:
 
 def count_to(n):
     for i in range(n):
-        yield Step(i, n)
+        yield JobProgress(i, n)
     return n
 
 
@@ -82,7 +82,7 @@ def test_job_runs_in_another_thread(qtbot):
 
     def job():
         threads.append(threading.current_thread())
-        yield Step(0, 1)
+        yield JobProgress(0, 1)
 
     heard = Heard()
     Jobs().start(job(), heard.calls)
@@ -96,10 +96,10 @@ def test_cancel_closes_the_generator_and_calls_nothing_but_the_end(qtbot):
 
     def job():
         try:
-            yield Step(0, 2)
+            yield JobProgress(0, 2)
             go_on.wait(10)
-            yield Step(1, 2)
-            yield Step(2, 2)
+            yield JobProgress(1, 2)
+            yield JobProgress(2, 2)
         finally:
             closed.append(True)
 
@@ -156,7 +156,7 @@ def test_what_is_freed_in_small_pieces_leaves_the_process():
 )
 def test_error_is_shown_once_and_the_job_ends(qtbot, shown, error):
     def job():
-        yield Step(0, 1)
+        yield JobProgress(0, 1)
         raise error
 
     heard = Heard()
@@ -170,7 +170,7 @@ def test_error_that_is_dealt_with_is_not_shown(qtbot, shown):
     dealt = []
 
     def job():
-        yield Step(0, 1)
+        yield JobProgress(0, 1)
         raise InputError("no such image.")
 
     heard = Heard(on_error=lambda error: dealt.append(error) or True)
@@ -187,7 +187,7 @@ def test_nothing_is_called_after_close(qtbot):
     def job():
         try:
             go_on.wait(10)
-            yield Step(0, 1)
+            yield JobProgress(0, 1)
         finally:
             over.append(True)
 
@@ -232,9 +232,9 @@ def test_cancelled_job_tidies_up_in_its_own_thread(qtbot):
 
     def job():
         try:
-            yield Step(0, 2)
+            yield JobProgress(0, 2)
             gate.wait()
-            yield Step(1, 2)
+            yield JobProgress(1, 2)
         finally:
             where.append(threading.current_thread())
 
@@ -254,7 +254,7 @@ def test_error_while_a_cancelled_job_tidies_up_is_shown(qtbot, shown):
     def job():
         try:
             while True:
-                yield Step(0, 2)
+                yield JobProgress(0, 2)
         finally:
             raise InputError("disk full.")
 
@@ -270,7 +270,7 @@ def test_bar_begins_anew_with_each_part_of_a_job():
 
     bar = progress(total=0)
     for done, total in ((0, 3), (2, 3), (0, 5), (1, 5)):
-        room._show_progress(bar, Step(done, total, "part"), "job")
+        room._show_progress(bar, JobProgress(done, total, "part"), "job")
         assert (bar.n, bar.total) == (done, total)
     bar.close()
 
@@ -283,7 +283,7 @@ def test_click_does_not_wait_for_jobs_on_every_core(qtbot, monkeypatch):
     jobs, gate, quick = Jobs(), threading.Event(), Heard()
 
     def long():
-        yield Step(0, 1)
+        yield JobProgress(0, 1)
         gate.wait(30)
 
     for _ in range(3):

@@ -10,10 +10,10 @@ from lab import listen
 
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.gui.data import autosave, recovery
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.scheduler import Desk
+from napari_samic.gui.session.scheduler import PromptScheduler
 from napari_samic.gui.state.classes import ClassStyle
 from napari_samic.io.prompts import load_prompts
 
@@ -24,7 +24,7 @@ def layer(data, name="cells", rgb=False, multiscale=False, path=None):
 
 
 def pixels(shape=(4, 32, 40), name="cells"):
-    return Pixels([layer(np.random.default_rng(0).integers(0, 255, shape, np.uint8), name)])
+    return LayerPixels([layer(np.random.default_rng(0).integers(0, 255, shape, np.uint8), name)])
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +37,13 @@ def desk(monkeypatch):
     made = {"discs": Discs(), "others": Discs("others", radius=8)}
 
     def open_model(name):
-        yield jobs.Step(0, 0)
+        yield jobs.JobProgress(0, 0)
         if name not in made:
             raise InputError(f"{name}: no weights.")
         return made[name]
 
     monkeypatch.setattr(jobs, "open_model", open_model)
-    desk = Desk(Inline())
+    desk = PromptScheduler(Inline())
     desk.made = made
     yield desk
     desk.close()
@@ -249,7 +249,7 @@ def test_unsaved_prompts_are_offered_to_the_next_session_and_come_back(desk):
     assert recovery.leftovers() == []
     desk.close()
     (left,) = recovery.leftovers()
-    other = Desk(Inline())
+    other = PromptScheduler(Inline())
     other.keeper.restore(left.path)
     other.runner.settle()
     assert other.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
@@ -307,7 +307,7 @@ def test_project_is_saved_at_each_change_and_opened_again(desk, tmp_path):
     desk.runner.settle()
     assert len(load_prompts(tmp_path / "project" / "prompts.json").images) == 1
     assert not desk.keeper.unsaved
-    other = Desk(Inline())
+    other = PromptScheduler(Inline())
     other.keeper.open_project(Project.open(tmp_path / "project"))
     other.runner.settle()
     state = other.state
@@ -362,7 +362,7 @@ def test_last_click_is_in_the_project_when_the_window_closes_at_once(desk, tmp_p
 
 
 def test_prompts_answer_to_the_stem_of_the_file():
-    made = Pixels([layer(np.zeros((8, 9), np.uint8), "renamed", path="/data/a.ome.tif")])
+    made = LayerPixels([layer(np.zeros((8, 9), np.uint8), "renamed", path="/data/a.ome.tif")])
     assert made.label(()) == "a"
 
 
@@ -376,7 +376,7 @@ def test_prompts_answer_to_the_stem_of_the_file():
     ],
 )
 def test_every_kind_of_layer_gives_rgb(data, rgb, stack, shape):
-    made = Pixels([layer(data, rgb=rgb)])
+    made = LayerPixels([layer(data, rgb=rgb)])
     assert (made.stack_shape, made.shape) == (stack, shape)
     image = made.image((0,) * len(stack))
     assert (image.shape, image.dtype) == ((*shape, 3), np.uint8)
@@ -385,18 +385,18 @@ def test_every_kind_of_layer_gives_rgb(data, rgb, stack, shape):
 def test_channels_become_red_green_and_blue():
     parts = [layer(np.full((3, 8, 9), v, np.uint8)) for v in (1, 2)]
     parts[0].data[:, 0, 0] = 9
-    image = Pixels(parts).image((0,))
+    image = LayerPixels(parts).image((0,))
     assert image[0, 0].tolist() == [255, 0, 0]
 
 
 def test_channels_of_other_shapes_are_refused():
     with pytest.raises(InputError, match="channels of different shapes"):
-        Pixels([layer(np.zeros((8, 9))), layer(np.zeros((8, 8)))])
+        LayerPixels([layer(np.zeros((8, 9))), layer(np.zeros((8, 8)))])
 
 
 def test_multiscale_takes_the_finest_level_that_is_not_huge():
     levels = [np.broadcast_to(np.uint8(0), (n, n)) for n in (16384, 4096, 1024)]
-    made = Pixels([layer(levels, multiscale=True)])
+    made = LayerPixels([layer(levels, multiscale=True)])
     assert (made.shape, made.factor) == ((4096, 4096), 4.0)
 
 
@@ -412,7 +412,7 @@ def test_only_the_wanted_slices_are_read():
             return np.arange(72, dtype=np.uint8).reshape(8, 9)
 
     lazy = Lazy()
-    made = Pixels([layer(lazy)])
+    made = LayerPixels([layer(lazy)])
     assert lazy.read == []
     made.image((7,))
     made.image((7,))

@@ -7,8 +7,8 @@ from lab import listen
 
 from napari_samic.core.errors import InputError, SettingsError
 from napari_samic.gui.data import prompts_io
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.objects import Answer
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.objects import MaskCandidates
 from napari_samic.io.prompts import load_prompts, save_prompts
 
 SHAPE = (40, 50)
@@ -20,7 +20,7 @@ class Desk:
 
     def __init__(self):
         self.questions, self.now = [], 0.0
-        self.state = Annotator(self.questions.append, clock=lambda: self.now)
+        self.state = AnnotationModel(self.questions.append, clock=lambda: self.now)
         self.state.set_model("discs")
         self.state.open_page("a", SHAPE)
         self.told = listen(self.state.events)
@@ -28,7 +28,7 @@ class Desk:
     def answer(self, question=None, segmenter=None):
         question = question or self.questions.pop(0)
         segmenter = segmenter or Discs()
-        answer = Answer.of(
+        answer = MaskCandidates.of(
             segmenter.candidates(IMAGE, [question.prompts], multimask=False)[0], question.model
         )
         for multi in segmenter.candidates(IMAGE, [question.prompts]):

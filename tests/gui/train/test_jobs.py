@@ -10,9 +10,9 @@ from lab import annotate, begin, make_bench
 from napari_samic import recipes
 from napari_samic.core.errors import InputError, TrainingError
 from napari_samic.core.settings import AdaptSettings, PeakSettings, TrainSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.gui.train import jobs
-from napari_samic.gui.train.jobs import KINDS, Order, Verdict
+from napari_samic.gui.train.jobs import KINDS, PrompterComparison, TrainRequest
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def trained(bench, *more, resume=False, stop=lambda: False, **settings):
     chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
     chosen[PeakSettings] = PeakSettings(min_area_frac=0.2)
     chosen |= {type(one): one for one in more}
-    order = Order(
+    order = TrainRequest(
         bench.project, bench.reference_images(), bench.desk.state.model, chosen,
         bench.other_images(), stop, resume,
     )  # fmt: skip
-    return run(jobs.train(order))
+    return run_job(jobs.train(order))
 
 
 def content(path):
@@ -58,7 +58,7 @@ def test_first_prompter_is_taken_with_its_step(bench):
     assert not project.prompter_file.exists()
     assert [s.do for s in steps(project)] == ["annotate"]
     assert (project.references_folder / "cells[0].tif").exists()
-    assert run(jobs.accept(project)) is None
+    assert run_job(jobs.accept(project)) is None
     annotated, step = steps(project)
     assert (step.do, step.out, step.inputs["prompts"]) == (
         "train",
@@ -74,7 +74,7 @@ def test_first_prompter_is_taken_with_its_step(bench):
 def test_old_and_new_are_judged_and_neither_is_lost(bench):
     project = bench.project
     trained(bench)
-    run(jobs.accept(project))
+    run_job(jobs.accept(project))
     shutil.copy(project.prompter_file, project.folder / "first.pt")
     verdict = trained(bench, epochs=2, learning_rate=0.01)
     assert verdict.has_old
@@ -83,12 +83,12 @@ def test_old_and_new_are_judged_and_neither_is_lost(bench):
     assert verdict.why == ""
     assert same(project.prompter_file, project.folder / "first.pt")
 
-    assert run(jobs.refuse(project)).name == "prompter-1.pt"
+    assert run_job(jobs.refuse(project)).name == "prompter-1.pt"
     assert same(project.prompter_file, project.folder / "first.pt")
     assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
 
     trained(bench, epochs=2, learning_rate=0.01)
-    assert run(jobs.accept(project)).name == "prompter-2.pt"
+    assert run_job(jobs.accept(project)).name == "prompter-2.pt"
     assert same(project.folder / "prompter-2.pt", project.folder / "first.pt")
     assert same(project.prompter_file, project.folder / "prompter-1.pt")
     assert steps(project)[-1].settings["overwrite"] is True
@@ -97,27 +97,27 @@ def test_old_and_new_are_judged_and_neither_is_lost(bench):
 def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(bench, tmp_path):
     project = bench.project
     trained(bench, epochs=3, stop=lambda: True)
-    run(jobs.accept(project))
+    run_job(jobs.accept(project))
     assert steps(project)[-1].settings["epochs"] == 1
     verdict = trained(bench, epochs=3, resume=True)
     assert "3 epochs" in verdict.summary
-    run(jobs.accept(project))
-    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    run_job(jobs.accept(project))
+    run_job(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
 
 
 def test_recipe_holds_after_a_training_on_other_references(bench, tmp_path):
     project = bench.project
     trained(bench)
-    run(jobs.accept(project))
+    run_job(jobs.accept(project))
     bench.desk.state.add_point(30, 20)
     bench.runner.settle()
     trained(bench)
-    run(jobs.accept(project))
+    run_job(jobs.accept(project))
     assert [s.inputs["prompts"] for s in steps(project)] == [
         "references-1.json", "references-1.json", "references-2.json", "references-2.json",
     ]  # fmt: skip
-    run(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
+    run_job(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
 
 
@@ -173,11 +173,11 @@ def test_with_few_references_no_file_is_made_of_others(tmp_path, monkeypatch, to
 def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
     project = bench.project
     trained(bench)
-    run(jobs.accept(project))
+    run_job(jobs.accept(project))
     names = ("prompter.pt", "training.mark")
     before = {name: (project.folder / name).read_bytes() for name in names}
     chosen = {kind: kind() for kind in KINDS}
-    order = Order(
+    order = TrainRequest(
         project, bench.reference_images(), bench.desk.state.model, chosen, bench.other_images(),
         lambda: False,
     )  # fmt: skip
@@ -196,7 +196,7 @@ def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
 )
 def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(bench, stopped, left):
     project = bench.project
-    order = Order(
+    order = TrainRequest(
         project, bench.reference_images(), bench.desk.state.model, {k: k() for k in KINDS},
         bench.other_images(), lambda: stopped,
     )  # fmt: skip
@@ -228,15 +228,19 @@ def test_old_prompter_that_can_not_be_used_here_is_told(bench):
 
 def test_accepting_without_a_new_prompter_is_told(bench):
     with pytest.raises(InputError, match="No new prompter"):
-        run(jobs.accept(bench.project))
+        run_job(jobs.accept(bench.project))
 
 
 def test_verdict_survives_the_notes_of_a_project():
-    verdict = Verdict(0.5, 0.25, ("a", "b"), "2 epochs", "", True, notices=("left out: c.",))
-    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    verdict = PrompterComparison(
+        0.5, 0.25, ("a", "b"), "2 epochs", "", True, notices=("left out: c.",)
+    )
+    assert PrompterComparison.from_dict(verdict.to_dict()) == verdict
     assert verdict.is_worse
-    assert Verdict.from_dict({"odd": 1, "new": 0.5, "held_out": None}) == Verdict(new=0.5)
-    assert Verdict.from_dict("damaged") == Verdict()
+    assert PrompterComparison.from_dict(
+        {"odd": 1, "new": 0.5, "held_out": None}
+    ) == PrompterComparison(new=0.5)
+    assert PrompterComparison.from_dict("damaged") == PrompterComparison()
 
 
 def test_settings_survive_the_notes_of_a_project():

@@ -5,12 +5,12 @@ from lab import annotate, begin, listen, make_bench
 
 from napari_samic.core.errors import InputError, TrainingError
 from napari_samic.core.settings import HeatMapSettings, TrainSettings
-from napari_samic.core.types import Step, duration
+from napari_samic.core.types import JobProgress, duration
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.train import jobs
-from napari_samic.gui.train.jobs import Verdict
-from napari_samic.gui.train.presenter import CHOOSING, IDLE, RUNNING, STOPPING, Trainer
-from napari_samic.gui.train.progress import Curves, Pace
+from napari_samic.gui.train.jobs import PrompterComparison
+from napari_samic.gui.train.presenter import CHOOSING, IDLE, RUNNING, STOPPING, TrainingModel
+from napari_samic.gui.train.progress import EtaEstimator, TrainingHistory
 
 
 @pytest.fixture
@@ -40,21 +40,21 @@ class Script:
         self.orders.append(order)
         done = 0
         try:
-            yield Step(0, 0, "preparing", {"phase": "files"})
+            yield JobProgress(0, 0, "preparing", {"phase": "files"})
             total = 1000 * len(self.losses)
             for epoch, loss in enumerate(self.losses, start=1):
                 if epoch > 1 and order.stop():
                     break
                 self.clock.now += 2.0
-                yield Step(1000 * epoch - 500, total, "", {"phase": "batch", "epoch": epoch})
+                yield JobProgress(1000 * epoch - 500, total, "", {"phase": "batch", "epoch": epoch})
                 self.clock.now += 2.0
                 data = {"phase": "epoch", "epoch": epoch, "loss": loss, "held_out": 0.1 * epoch}
-                yield Step(1000 * epoch, total, "", data)
+                yield JobProgress(1000 * epoch, total, "", data)
                 done = epoch
             jobs.new_file(order.project).write_bytes(f"new {len(self.orders)}".encode())
             jobs.mark_file(order.project).write_bytes(b"mark")
             has_old = order.project.prompter_file.exists()
-            return self.verdict or Verdict(None, 0.5, (), f"{done} epochs", "", has_old)
+            return self.verdict or PrompterComparison(None, 0.5, (), f"{done} epochs", "", has_old)
         finally:
             self.closed += 1
 
@@ -68,7 +68,7 @@ def script(monkeypatch):
 def trainer(bench, script, tmp_path):
     annotate(bench, 0, 1, 2, 3)
     begin(bench, tmp_path / "project")
-    return Trainer(bench, script.clock)
+    return TrainingModel(bench, script.clock)
 
 
 def advance(bench, times):
@@ -77,7 +77,7 @@ def advance(bench, times):
 
 
 def test_what_is_missing_is_told(bench):
-    made = Trainer(bench)
+    made = TrainingModel(bench)
     assert "Annotate two images or more" in made.missing()
     annotate(bench, 0)
     assert "needs two annotated images" in made.missing()
@@ -95,7 +95,7 @@ def test_what_is_missing_is_told(bench):
 
 
 def test_class_that_one_image_shows_is_named(bench):
-    made = Trainer(bench)
+    made = TrainingModel(bench)
     annotate(bench, 0, 1)
     bench.desk.state.set_class(bench.desk.state.add_class("nucleus"))
     assert "Only one shows nucleus" in made.guide()
@@ -104,13 +104,13 @@ def test_class_that_one_image_shows_is_named(bench):
 def test_only_marked_images_count_once_one_is_marked(bench):
     annotate(bench, 0, 1)
     bench.desk.state.use_as_reference(True)
-    assert "needs two annotated images" in Trainer(bench).missing()
+    assert "needs two annotated images" in TrainingModel(bench).missing()
 
 
 def test_training_needs_a_project(bench, script):
     annotate(bench, 0, 1)
     with pytest.raises(InputError, match="Choose a project folder first"):
-        Trainer(bench).start()
+        TrainingModel(bench).start()
     assert not script.orders
 
 
@@ -136,7 +136,7 @@ def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
 def test_user_chooses_between_two_prompters(bench, trainer, script, take, in_use, kept):
     project, told = bench.project, listen(bench.events)
     project.prompter_file.write_bytes(b"old")
-    script.verdict = Verdict(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.start()
     bench.runner.settle()
     assert trainer.phase == CHOOSING
@@ -191,9 +191,9 @@ def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
             if order.stop():
                 stopped.append(n)
                 break
-            yield Step(n, 100, f"adapting: {n} of 100", {"phase": "adapt", "loss": 1.0})
+            yield JobProgress(n, 100, f"adapting: {n} of 100", {"phase": "adapt", "loss": 1.0})
         jobs.new_file(order.project).write_bytes(b"new")
-        return Verdict(summary="adapted.")
+        return PrompterComparison(summary="adapted.")
 
     monkeypatch.setattr(jobs, "train", adapting)
     trainer.start()
@@ -207,7 +207,7 @@ def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
 
 def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch):
     def broken(order):
-        yield Step(0, 0)
+        yield JobProgress(0, 0)
         raise TrainingError("the loss is not finite any more.")
 
     monkeypatch.setattr(jobs, "train", broken)
@@ -224,7 +224,7 @@ def test_training_that_was_killed_with_the_window_can_be_gone_on_with(bench, tra
     assert jobs.mark_file(project).read_bytes() == b"of the one before"
     trainer.close()
     bench.desk.keeper.project = Project.open(project.folder)
-    assert Trainer(bench).can_resume
+    assert TrainingModel(bench).can_resume
     assert jobs.mark_file(project).read_bytes() == b"where it was killed"
     assert not jobs.next_mark(project).exists()
 
@@ -232,7 +232,7 @@ def test_training_that_was_killed_with_the_window_can_be_gone_on_with(bench, tra
 def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
     def broken(order):
         jobs.next_mark(order.project).write_bytes(b"where it failed")
-        yield Step(0, 0)
+        yield JobProgress(0, 0)
         raise TrainingError("out of memory.")
 
     monkeypatch.setattr(jobs, "train", broken)
@@ -243,7 +243,7 @@ def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
 
 def test_what_training_tells_is_shown(bench, trainer, script):
     notices = ("taken for masks: a.", "q.tif: two series.")
-    script.verdict = Verdict(summary="3 epochs", notices=notices)
+    script.verdict = PrompterComparison(summary="3 epochs", notices=notices)
     trainer.start()
     bench.runner.settle()
     assert trainer.news == "3 epochs. Taken for masks: a. q.tif: two series."
@@ -258,13 +258,13 @@ def test_second_start_while_it_runs_is_no_second_training(bench, trainer, script
 def test_project_comes_back_with_settings_curves_and_the_open_choice(bench, trainer, script):
     project = bench.project
     project.prompter_file.write_bytes(b"old")
-    script.verdict = Verdict(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.choose(TrainSettings(epochs=7))
     trainer.start()
     bench.runner.settle()
     trainer.close()
     bench.desk.keeper.project = Project.open(project.folder)
-    again = Trainer(bench)
+    again = TrainingModel(bench)
     assert again.of(TrainSettings).epochs == 7
     assert again.curves == trainer.curves
     assert (again.phase, again.verdict) == (CHOOSING, script.verdict)
@@ -276,7 +276,7 @@ def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_pa
     bench.desk.keeper.project = Project.create(tmp_path / "other")
     bench.events.project.emit()
     bench.runner.settle()
-    assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, Curves())
+    assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, TrainingHistory())
     assert jobs.new_file(first).exists()
     assert not bench.project.prompter_file.exists()
 
@@ -298,45 +298,45 @@ def test_nothing_is_told_after_close(bench, trainer, script):
 
 def test_pace_tells_rate_and_time_left():
     clock = Clock()
-    pace = Pace(300, clock)
-    pace.take(Step(2, 5, "cells[1]", {"phase": "annotate"}))
+    pace = EtaEstimator(300, clock)
+    pace.take(JobProgress(2, 5, "cells[1]", {"phase": "annotate"}))
     assert (pace.text, pace.share) == ("masks of the references (2 of 5)", 0.4)
-    pace.take(Step(40_500, 300_000, "", {"phase": "batch", "epoch": 41}))
+    pace.take(JobProgress(40_500, 300_000, "", {"phase": "batch", "epoch": 41}))
     assert pace.text == "epoch 41 of 300"
     clock.now = 8.0
-    pace.take(Step(42_500, 300_000, "", {"phase": "batch", "epoch": 43}))
+    pace.take(JobProgress(42_500, 300_000, "", {"phase": "batch", "epoch": 43}))
     assert pace.text == "epoch 43 of 300 · 4.0 s each · at most 17 min left"
     assert pace.share == pytest.approx(42.5 / 300)
 
 
 def test_best_epoch_is_that_of_the_lowest_loss():
-    curves = Curves()
+    curves = TrainingHistory()
     assert curves.best is None
     for epoch, loss in enumerate([3.0, 1.0, 2.0], start=1):
-        curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
-    assert not curves.take(Step(0, 0, "", {"phase": "batch", "epoch": 4}))
+        curves.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
+    assert not curves.take(JobProgress(0, 0, "", {"phase": "batch", "epoch": 4}))
     assert (curves.best, curves.scores) == (2, {})
 
 
 def test_batches_of_the_encoder_are_a_curve_until_there_are_epochs():
-    curves = Curves()
+    curves = TrainingHistory()
     for batch in range(1, 12):
-        curves.take(Step(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
+        curves.take(JobProgress(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
     assert curves.losses == {5: 0.2, 10: 0.1}
     assert (curves.batches, curves.best) == (True, None)
-    assert Curves.from_dict(curves.to_dict()) == curves
-    curves.take(Step(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
+    assert TrainingHistory.from_dict(curves.to_dict()) == curves
+    curves.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
     assert (curves.losses, curves.batches) == ({1: 3.0}, False)
 
 
 @pytest.mark.parametrize("damaged", [None, "x", {"losses": 3}, {"losses": [["a", 1]]}, {"odd": 1}])
 def test_damaged_curves_are_none(damaged):
-    assert Curves.from_dict(damaged) == Curves()
+    assert TrainingHistory.from_dict(damaged) == TrainingHistory()
 
 
 def test_curves_survive_the_notes_of_a_project():
-    curves = Curves({1: 2.0, 2: float("nan")}, {2: 0.5})
-    assert Curves.from_dict(curves.to_dict()) == Curves({1: 2.0}, {2: 0.5})
+    curves = TrainingHistory({1: 2.0, 2: float("nan")}, {2: 0.5})
+    assert TrainingHistory.from_dict(curves.to_dict()) == TrainingHistory({1: 2.0}, {2: 0.5})
 
 
 @pytest.mark.parametrize(

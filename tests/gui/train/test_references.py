@@ -10,10 +10,10 @@ from toys import scene, write_image
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import HeatMapSettings
-from napari_samic.core.types import Prompts, run
+from napari_samic.core.types import Prompts, run_job
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.train import thumbnails
-from napari_samic.gui.train.references import Gallery
+from napari_samic.gui.train.references import ReferenceGallery
 
 HEAT = HeatMapSettings(sigma_frac=0.02)
 
@@ -29,7 +29,7 @@ def bench(tmp_path, monkeypatch):
 @pytest.fixture
 def gallery(bench):
     heat = {"now": HEAT}
-    made = Gallery(bench, lambda: (heat["now"], False))
+    made = ReferenceGallery(bench, lambda: (heat["now"], False))
     made.heat, made.told = heat, listen(made.events)
     return made
 
@@ -125,7 +125,7 @@ def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(bench, gallery, t
     bench.runner.settle()
     assert all("you opened no image of this folder yet" in one.why for one in gallery.thumbs)
     with pytest.raises(InputError, match=r"private/cells\[2\]\.tif yet\. Open its image"):
-        run(bench.reference_images())
+        run_job(bench.reference_images())
 
 
 @pytest.mark.parametrize("where", ["its own", "the project's", "the project's, its own is damaged"])
@@ -138,7 +138,7 @@ def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, 
         trusted_files.remember([Path(page.file)])
         tifffile.imwrite(page.file, bench.layer.data, photometric="rgb", metadata={"axes": "TYXS"})
     else:
-        run(bench.reference_images())
+        run_job(bench.reference_images())
         assert (project.images_folder / "cells[2].tif").is_file()
     if "damaged" in where:
         page.file = str(tmp_path / "damaged.tif")

@@ -14,15 +14,15 @@ from toys import scene
 
 from napari_samic.core.errors import SettingsError
 from napari_samic.core.settings import HeatMapSettings
-from napari_samic.core.types import Step
+from napari_samic.core.types import JobProgress
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.runner import jobs as runner_jobs
 from napari_samic.gui.session import jobs as session_jobs
 from napari_samic.gui.train import jobs as train_jobs
 from napari_samic.gui.train.curve_plot import LOSS, SCORE, CurvePlot
-from napari_samic.gui.train.jobs import Verdict
-from napari_samic.gui.train.progress import Curves
+from napari_samic.gui.train.jobs import PrompterComparison
+from napari_samic.gui.train.progress import TrainingHistory
 from napari_samic.gui.train.view import told
 
 STACK = np.stack([scene(i)[0] for i in range(5)])
@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
 
 
 def loaded():
-    yield Step(0, 0)
+    yield JobProgress(0, 0)
     return Discs()
 
 
@@ -86,15 +86,15 @@ def story(make_napari_viewer, tmp_path):
 
 def epochs(order):
     """Stands for `trainwork.train`."""
-    yield Step(0, 0, "", {"phase": "files"})
+    yield JobProgress(0, 0, "", {"phase": "files"})
     for epoch in (1, 2, 3):
         if epoch > 1 and order.stop():
             break
         data = {"phase": "epoch", "epoch": epoch, "loss": 4.0 - epoch}
-        yield Step(1000 * epoch, 3000, "", data)
+        yield JobProgress(1000 * epoch, 3000, "", data)
     train_jobs.new_file(order.project).write_bytes(b"new")
     old = order.project.prompter_file.exists()
-    return Verdict(0.8 if old else None, 0.4, ("cells[1]",), "3 epochs", "", old)
+    return PrompterComparison(0.8 if old else None, 0.4, ("cells[1]",), "3 epochs", "", old)
 
 
 def visible(widget):
@@ -262,7 +262,7 @@ def test_no_callback_takes_long(story, monkeypatch):
             times.append(1000 * (time.perf_counter() - started))
         spent[name] = min(times)  # other processes of the machine are not ours
 
-    curves = Curves({n: 1 / n for n in range(1, 2000)}, dict.fromkeys(range(1, 2000), 0.5))
+    curves = TrainingHistory({n: 1 / n for n in range(1, 2000)}, dict.fromkeys(range(1, 2000), 0.5))
     s.trainer.curves = curves
     timed("state", lambda: s.panel.show_trainer(s.trainer))
     timed("gallery", lambda: s.panel.show_gallery(s.step.gallery))
@@ -280,9 +280,9 @@ def test_plot_draws_both_curves(qtbot):
     qtbot.addWidget(plot)
     plot.resize(320, 132)
     assert not colours(plot) & {LOSS, SCORE}
-    plot.show_curves(Curves({1: 3.0, 2: 1.0, 3: 2.0}))
+    plot.show_curves(TrainingHistory({1: 3.0, 2: 1.0, 3: 2.0}))
     assert LOSS in colours(plot)
-    plot.show_curves(Curves({1: 3.0, 2: float("nan")}, {1: 0.5, 2: 0.75}))
+    plot.show_curves(TrainingHistory({1: 3.0, 2: float("nan")}, {1: 0.5, 2: 0.75}))
     assert SCORE in colours(plot)
 
 
@@ -296,17 +296,30 @@ def colours(plot):
 @pytest.mark.parametrize(
     ("verdict", "parts"),
     [
-        pytest.param(Verdict(0.5, 0.75, ("a", "b"), "", "", True), ["is better", "a, b"],
-                     id="better"),
-        pytest.param(Verdict(0.5, 0.5, ("a",), "", "", True), ["as good"], id="equal"),
-        pytest.param(Verdict(0.5, 0.4, ("a",), "", "", True, False), ["is worse", "did not help"],
-                     id="worse"),
-        pytest.param(Verdict(None, None, (), "", "", True), ["not known", "four"], id="unknown"),
-        pytest.param(Verdict(None, 0.5, ("a",), "", "x < y", True), ["x &lt; y"], id="unusable"),
-        pytest.param(Verdict(0.5, 0.5, ("a",), notices=("left <a> out.",)), ["Left &lt;a&gt; out."],
-                     id="notices"),
+        pytest.param(
+            PrompterComparison(0.5, 0.75, ("a", "b"), "", "", True),
+            ["is better", "a, b"],
+            id="better",
+        ),
+        pytest.param(PrompterComparison(0.5, 0.5, ("a",), "", "", True), ["as good"], id="equal"),
+        pytest.param(
+            PrompterComparison(0.5, 0.4, ("a",), "", "", True, False),
+            ["is worse", "did not help"],
+            id="worse",
+        ),
+        pytest.param(
+            PrompterComparison(None, None, (), "", "", True), ["not known", "four"], id="unknown"
+        ),
+        pytest.param(
+            PrompterComparison(None, 0.5, ("a",), "", "x < y", True), ["x &lt; y"], id="unusable"
+        ),
+        pytest.param(
+            PrompterComparison(0.5, 0.5, ("a",), notices=("left <a> out.",)),
+            ["Left &lt;a&gt; out."],
+            id="notices",
+        ),
     ],
-)  # fmt: skip
+)
 def test_verdict_says_what_is_known(verdict, parts):
     text = told(verdict)
     assert all(part in text for part in parts)

@@ -8,7 +8,7 @@ from toy_segmenter import ColourSegmenter, disc
 
 from napari_samic.core.errors import ModelError
 from napari_samic.models.features.patches import (
-    Look,
+    PatchFeatures,
     centre_of,
     embedded,
     mostly,
@@ -23,7 +23,7 @@ def look(shape=WIDE, places=((24, 72, 1), (24, 24, 2))):
     labels = np.zeros(shape, np.int32)
     for row, column, label in places:
         labels[disc(shape, row, column, 15)] = label
-    return Look(ColourBackbone(), discs(places, shape, radius=15), labels)
+    return PatchFeatures(ColourBackbone(), discs(places, shape, radius=15), labels)
 
 
 def test_class_covers_its_own_cells():
@@ -50,7 +50,7 @@ def test_empty_mask_has_no_cell():
 
 
 def test_mean_leaves_the_padding_out():
-    grey = Look(ColourBackbone(), np.full((32, 64, 3), 200, np.uint8))
+    grey = PatchFeatures(ColourBackbone(), np.full((32, 64, 3), 200, np.uint8))
     expected = torch.tensor([200 / 128 - 1] * 3 + [0.3])
     for mean in grey.means():
         torch.testing.assert_close(mean.flatten(), expected)

@@ -8,7 +8,7 @@ from toy_segmenter import ColourSegmenter, disc, shown
 from napari_samic.core.errors import PromptError
 from napari_samic.core.types import Prompts, Reference
 from napari_samic.models.features.reference_masks import (
-    RefMasks,
+    ReferenceMaskCache,
     Shots,
     classes_of,
     in_order,
@@ -56,7 +56,7 @@ def test_box_alone_says_the_class():
 
 def test_clicks_without_a_mask_are_answered_once():
     segmenter, reference = ColourSegmenter(), shown("a", PLACES, asked=(1, 2), masked=False)
-    masks = RefMasks(segmenter)
+    masks = ReferenceMaskCache(segmenter)
     assert masks.of(reference) is masks.of(reference)
     assert segmenter.segmented == 1
     assert masks.of(reference).by_class[44, 14] == 2

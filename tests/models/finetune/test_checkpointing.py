@@ -8,8 +8,8 @@ import torch
 from toy_backbone import prompter, quick, references
 
 from napari_samic.core.errors import FormatError, OutputError, TrainingError
-from napari_samic.core.types import Prompts, run
-from napari_samic.models.finetune.checkpointing import LEARNING, Checkpoint, Watch
+from napari_samic.core.types import Prompts, run_job
+from napari_samic.models.finetune.checkpointing import LEARNING, Checkpoint, TrainingControl
 from napari_samic.models.samic import trainer
 
 
@@ -42,7 +42,7 @@ def straight(two_batches_an_epoch):
 def trained(watch=None, made=None, given=None, **settings):
     made = made or prompter()
     settings = {"epochs": 4, **settings}
-    report = run(made.fit(given or references(5), quick(**settings), watch))
+    report = run_job(made.fit(given or references(5), quick(**settings), watch))
     return made, report
 
 
@@ -66,7 +66,7 @@ class After:
     pytest.param(4, id="at_the_end_of_an_epoch"),
 ])  # fmt: skip
 def test_stopped_training_is_that_of_so_many_epochs(asked):
-    made, report = trained(Watch(After(asked)))
+    made, report = trained(TrainingControl(After(asked)))
     assert 1 <= len(report.losses) < 4
     assert report.stopped == "stopped by hand"
     short, told = trained(epochs=len(report.losses))
@@ -77,13 +77,13 @@ def test_stopped_training_is_that_of_so_many_epochs(asked):
 
 def test_stop_that_is_taken_back_is_a_stop():
     asked = iter([False, False, True])
-    _, report = trained(Watch(lambda: next(asked, False)))
+    _, report = trained(TrainingControl(lambda: next(asked, False)))
     assert (len(report.losses), report.stopped) == (1, "stopped by hand")
 
 
 def kept(path):
     """A training that was asked to go on in such a file."""
-    return Watch(checkpoint=Checkpoint(path, strict=True))
+    return TrainingControl(checkpoint=Checkpoint(path, strict=True))
 
 
 @pytest.mark.parametrize("asked", [3, 4], ids=lambda n: f"after_{n}")
@@ -124,7 +124,7 @@ def test_another_training_does_not_go_on(change, tmp_path):
 
 
 def test_held_out_score_is_told_and_changes_nothing():
-    watch = Watch(scores=True)
+    watch = TrainingControl(scores=True)
     watch.timed = lambda score: score()  # whatever the time
     made, told = prompter(), []
     for step in made.fit(references(5), quick(epochs=3), watch):
@@ -140,7 +140,7 @@ def test_held_out_score_takes_at_most_a_fifth_of_the_time(monkeypatch):
     monkeypatch.setattr(
         "napari_samic.models.finetune.checkpointing.time.monotonic", lambda: clock[0]
     )
-    watch = Watch(scores=True)
+    watch = TrainingControl(scores=True)
 
     def score():
         clock[0] += 3.0
@@ -176,7 +176,7 @@ def test_checkpoint_that_can_not_be_written_is_told(tmp_path):
     checkpoint = Checkpoint(tmp_path / "mark", strict=True)
     (tmp_path / "mark").mkdir()
     with pytest.raises(OutputError, match="that is a folder"):
-        trained(Watch(checkpoint=checkpoint), epochs=1)
+        trained(TrainingControl(checkpoint=checkpoint), epochs=1)
 
 
 class Evil:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_samic.core.errors import TrainingError
-from napari_samic.models.features.reference_masks import Shown
+from napari_samic.models.features.reference_masks import InstanceMasks
 from napari_samic.models.finetune import dataset, network
 
 RED, GREY = (220, 30, 30), (90, 90, 90)
@@ -16,11 +16,13 @@ def page(name="a", shape=(120, 160), discs=((60, 80, 30),), classes=None):
     for k, (row, column, radius) in enumerate(discs, start=1):
         inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
         image[inside], numbers[inside] = RED, k
-    return dataset.Page(name, image, Shown(numbers, classes or (1,) * len(discs)))
+    return dataset.ReferenceSample(
+        name, image, InstanceMasks(numbers, classes or (1,) * len(discs))
+    )
 
 
 def album(pages, labels=(1,), side_px=256, seed=0):
-    return dataset.Album(pages, labels, side_px, np.random.default_rng(seed))
+    return dataset.ReferenceDataset(pages, labels, side_px, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -33,18 +35,18 @@ def album(pages, labels=(1,), side_px=256, seed=0):
     ],
 )
 def test_side_follows_the_objects_size(shape, radius, side):
-    assert dataset.side_for([page(shape=shape, discs=[(100, 100, radius)])]) == side
+    assert dataset.choose_input_size([page(shape=shape, discs=[(100, 100, radius)])]) == side
 
 
 def test_no_object_is_refused():
     with pytest.raises(TrainingError, match="no reference has an object"):
-        dataset.side_for([page(discs=())])
+        dataset.choose_input_size([page(discs=())])
 
 
 def test_depth_is_one_in_the_middle_of_each_object_and_low_where_they_touch():
     labels = np.zeros((20, 41), np.int32)
     labels[2:18, 2:20], labels[2:18, 20:39] = 1, 2
-    depth = dataset.depth_of(labels)
+    depth = dataset.normalized_distance_transform(labels)
     assert depth[labels == 1].max() == depth[labels == 2].max() == 1
     assert depth[10, 19] < 0.2
     assert depth[10, 20] < 0.2

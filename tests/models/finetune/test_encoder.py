@@ -7,11 +7,11 @@ from test_looks import page
 
 from napari_samic.core.errors import FormatError
 from napari_samic.core.settings import AdaptSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import dataset, encoder, network
-from napari_samic.models.finetune.network import Finder
+from napari_samic.models.finetune.network import ForegroundPredictor
 
 CPU = torch.device("cpu")
 QUICK = AdaptSettings(adapt_steps=30)
@@ -32,7 +32,7 @@ def discs(count, seed=0):
 
 
 def adapt(pages, settings=QUICK, **options):
-    return run(encoder.adapt(pages, [1], settings, device=CPU, **options))
+    return run_job(encoder.finetune_encoder(pages, [1], settings, device=CPU, **options))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_answers_are_at_the_size_of_the_image(grown):
 
 
 def test_packed_and_unpacked_it_sees_the_same(grown):
-    again = Finder.unpack(grown[0].pack(), CPU)
+    again = ForegroundPredictor.unpack(grown[0].pack(), CPU)
     image = discs(1, seed=6)[0].image
     assert again.side_px == grown[0].side_px
     np.testing.assert_allclose(again.see(image)[1].inside, grown[0].see(image)[1].inside, atol=0.05)
@@ -70,7 +70,7 @@ def test_damage_is_told(grown):
     content = grown[0].pack()
     content["state"].pop("last.weight")
     with pytest.raises(FormatError, match=r"damaged .* Train again"):
-        Finder.unpack(content, CPU)
+        ForegroundPredictor.unpack(content, CPU)
 
 
 def test_same_seed_same_network():
@@ -81,13 +81,13 @@ def test_same_seed_same_network():
 
 def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatch):
     sizes, seen = [], []
-    real = dataset.Album.__init__
+    real = dataset.ReferenceDataset.__init__
 
     def counted(self, pages, *rest):
         sizes.extend([len(pages)] * bool(pages))
         real(self, pages, *rest)
 
-    monkeypatch.setattr(dataset.Album, "__init__", counted)
+    monkeypatch.setattr(dataset.ReferenceDataset, "__init__", counted)
     pages = discs(4)
 
     def judge(finder):
@@ -137,7 +137,7 @@ def test_one_image_is_too_little_to_refuse_it():
     ],
 )
 def test_the_more_judges_the_less_worse_it_may_be(before, after, judges, used):
-    assert encoder.helps(before, after, judges) is used
+    assert encoder.should_accept(before, after, judges) is used
 
 
 def test_stopped_at_once_it_leaves_nothing():

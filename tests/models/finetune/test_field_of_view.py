@@ -1,18 +1,19 @@
 """What an instrument sees of a picture, and that nothing is found in the frame around it."""
 
 import doctest
+import inspect
 
 import numpy as np
 import pytest
 import torch
 
 from napari_samic.core.settings import AdaptSettings
-from napari_samic.core.types import run
-from napari_samic.models.features.reference_masks import Shown
-from napari_samic.models.finetune import dataset, encoder, field_of_view, network
-from napari_samic.models.finetune.dataset import Page
-from napari_samic.models.finetune.field_of_view import field_of
-from napari_samic.models.finetune.network import Finder
+from napari_samic.core.types import run_job
+from napari_samic.models.features.reference_masks import InstanceMasks
+from napari_samic.models.finetune import dataset, encoder, network
+from napari_samic.models.finetune.dataset import ReferenceSample
+from napari_samic.models.finetune.field_of_view import field_of_view
+from napari_samic.models.finetune.network import ForegroundPredictor
 
 RNG = np.random.default_rng(0)
 
@@ -32,11 +33,11 @@ ROUND = picture(disc((120, 160), (60, 70), 50))
 
 
 def test_examples_of_the_docstrings_hold():
-    assert doctest.testmod(field_of_view).failed == 0
+    assert doctest.testmod(inspect.getmodule(field_of_view)).failed == 0
 
 
 def test_round_field_loses_its_frame():
-    rows, columns = field_of(ROUND)
+    rows, columns = field_of_view(ROUND)
     assert 10 <= rows.start <= 16
     assert 104 <= rows.stop <= 111
     assert 20 <= columns.start <= 26
@@ -53,12 +54,12 @@ def test_round_field_loses_its_frame():
 )
 def test_pictures_without_a_frame_stay_whole(lit):
     image = picture(lit)
-    assert image[field_of(image)].shape == image.shape
+    assert image[field_of_view(image)].shape == image.shape
 
 
 def test_reference_is_learned_from_without_its_frame():
     numbers = disc((120, 160), (60, 70), 8).astype(np.int32)
-    inner = Page("p", ROUND, Shown(numbers, (1,))).field
+    inner = ReferenceSample("p", ROUND, InstanceMasks(numbers, (1,))).field
     assert inner.image.shape[:2] == inner.shown.numbers.shape
     assert inner.image.shape[0] < 105
     assert inner.shown.numbers.sum() == numbers.sum()
@@ -67,8 +68,8 @@ def test_reference_is_learned_from_without_its_frame():
 def test_finder_looks_at_the_field_alone_and_finds_nothing_around_it():
     net = network.fresh(1)
     net.last.bias.data.fill_(4.0)  # sees objects everywhere
-    seen = Finder(net.eval(), (1,), 64, torch.device("cpu")).see(ROUND)[1]
-    rows, columns = field_of(ROUND)
+    seen = ForegroundPredictor(net.eval(), (1,), 64, torch.device("cpu")).see(ROUND)[1]
+    rows, columns = field_of_view(ROUND)
     assert seen.inside.shape == seen.depth.shape == (120, 160)
     assert seen.inside[rows, columns].min() > 0.1
     seen.inside[rows, columns] = 0
@@ -80,9 +81,11 @@ def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypa
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
     inside, outside = disc((120, 160), (60, 70), 8), disc((120, 160), (60, 145), 8)
     for numbers, wanted in ((inside, False), (inside | outside, True)):
-        shown = Page("p", ROUND, Shown(numbers.astype(np.int32), (1,)))
+        shown = ReferenceSample("p", ROUND, InstanceMasks(numbers.astype(np.int32), (1,)))
         quick = AdaptSettings(adapt_steps=1)
-        finder, _ = run(encoder.adapt([shown], [1], quick, device=torch.device("cpu")))
-        again = Finder.unpack(finder.pack(), torch.device("cpu"))
+        finder, _ = run_job(
+            encoder.finetune_encoder([shown], [1], quick, device=torch.device("cpu"))
+        )
+        again = ForegroundPredictor.unpack(finder.pack(), torch.device("cpu"))
         assert finder.whole == again.whole == wanted
         assert bool(again.see(ROUND)[1].inside[:, -8:].any()) == wanted

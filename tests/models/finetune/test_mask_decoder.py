@@ -7,10 +7,10 @@ from toys import scene
 
 from napari_samic.core.errors import TrainingError
 from napari_samic.core.settings import AdaptSettings
-from napari_samic.core.types import run
-from napari_samic.models.features.reference_masks import Shown
+from napari_samic.core.types import run_job
+from napari_samic.models.features.reference_masks import InstanceMasks
 from napari_samic.models.finetune import mask_decoder
-from napari_samic.models.finetune.dataset import Page
+from napari_samic.models.finetune.dataset import ReferenceSample
 from napari_samic.models.sam.segmenter import build
 
 SETTINGS = AdaptSettings(decoder_steps=30)
@@ -28,13 +28,17 @@ def segmenter(toy):
 
 def page(number):
     image, labels = scene(number)
-    return Page(f"p{number}", image, Shown(labels, tuple(1 for _ in range(labels.max()))))
+    return ReferenceSample(
+        f"p{number}", image, InstanceMasks(labels, tuple(1 for _ in range(labels.max())))
+    )
 
 
 def tuned(segmenter, judge=lambda state: float(state is not None), **options):
     pages = [page(i) for i in range(3)]
     settings = options.pop("settings", SETTINGS)
-    job = mask_decoder.tune(segmenter, pages, settings, aside=[page(3)], judge=judge, **options)
+    job = mask_decoder.finetune_mask_decoder(
+        segmenter, pages, settings, aside=[page(3)], judge=judge, **options
+    )
     losses = []
     while True:
         try:
@@ -52,7 +56,7 @@ def test_a_shaken_outline_is_near_the_true_one_and_not_always_the_same():
     rng = np.random.default_rng(0)
     ious = []
     for _ in range(100):
-        soft = mask_decoder.shaken(disc(), rng)
+        soft = mask_decoder.perturb_mask(disc(), rng)
         assert soft.min() >= 0
         assert soft.max() <= 1
         region = soft > 0.5
@@ -66,7 +70,7 @@ def test_a_shaken_outline_is_near_the_true_one_and_not_always_the_same():
 def test_a_question_says_what_it_should_where_the_object_is(ask):
     rng, grid, scale = np.random.default_rng(0), (48, 48), (3.0, 3.0)
     for _ in range(20):
-        asked = mask_decoder.question(2, disc(), ask, scale, grid, rng)
+        asked = mask_decoder.sample_prompt(2, disc(), ask, scale, grid, rng)
         assert asked.place == 2
         assert asked.shape == ("point" in ask, "box" in ask, "map" in ask)
         asked.prompts.check_inside((120, 144), "here")
@@ -86,7 +90,7 @@ def test_an_object_that_is_shaken_away_is_asked_for_as_it_is():
     tiny[4, 7] = True
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        asked = mask_decoder.question(0, tiny, "point", (1.0, 1.0), (20, 20), rng)
+        asked = mask_decoder.sample_prompt(0, tiny, "point", (1.0, 1.0), (20, 20), rng)
         assert np.abs(asked.prompts.points_rc[0] - (4, 7)).max() <= 1
 
 
@@ -112,7 +116,7 @@ def test_masks_of_the_tuned_segmenter_are_better(segmenter):
     state, _, _ = tuned(segmenter, settings=AdaptSettings(decoder_steps=80))
     image, labels = scene(3)
     wanted, rng = labels == 1, np.random.default_rng(0)
-    asked = mask_decoder.question(0, wanted, "box point map", (1.0, 1.0), (64, 64), rng)
+    asked = mask_decoder.sample_prompt(0, wanted, "box point map", (1.0, 1.0), (64, 64), rng)
 
     def score(one):
         (said,) = one.candidates(image, [asked.prompts])
@@ -134,7 +138,10 @@ def test_no_better_or_stopped_nothing_is_given(segmenter):
 
 
 def test_without_a_judge_nothing_is_tuned(segmenter):
-    assert run(mask_decoder.tune(segmenter, [page(0)], SETTINGS)) == (None, None)
+    assert run_job(mask_decoder.finetune_mask_decoder(segmenter, [page(0)], SETTINGS)) == (
+        None,
+        None,
+    )
 
 
 def test_a_loss_that_is_not_finite_is_told(segmenter, monkeypatch):

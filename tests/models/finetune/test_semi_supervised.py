@@ -8,9 +8,9 @@ from test_looks import GREY
 from torch import nn
 
 from napari_samic.core.settings import AdaptSettings
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.models.finetune import dataset, encoder, semi_supervised
-from napari_samic.models.finetune.semi_supervised import Others
+from napari_samic.models.finetune.semi_supervised import UnlabeledDataset
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def images(count, seed=0):
 
 
 def free(count, seed=0):
-    made = Others(64, seed)
+    made = UnlabeledDataset(64, seed)
     for image in images(count):
         made.add(image)
     return made
@@ -55,7 +55,7 @@ def two_references_do(monkeypatch):
 
 def adapt(more=(), steps=12):
     settings = AdaptSettings(adapt_steps=steps)
-    return run(encoder.adapt(discs(2), [1], settings, device=CPU, more=more))
+    return run_job(encoder.finetune_encoder(discs(2), [1], settings, device=CPU, more=more))
 
 
 def test_what_the_mean_says_goes_with_the_changed_look():
@@ -101,10 +101,10 @@ def test_only_what_the_mean_is_sure_of_counts():
     logits = torch.randn(2, 4, 8, 8, requires_grad=True)
     there = torch.ones(2, 1, 8, 8)
     unsure = torch.full((2, 4, 8, 8), 0.7)
-    assert semi_supervised.loss_of(logits, unsure, there).item() == 0
+    assert semi_supervised.consistency_loss(logits, unsure, there).item() == 0
     sure = unsure.clone()
     sure[:, 1, :4] = 0.95  # inside of the second of two classes
-    semi_supervised.loss_of(logits, sure, there).backward()
+    semi_supervised.consistency_loss(logits, sure, there).backward()
     touched = logits.grad.abs().sum((0, 2, 3)) > 0
     assert touched.tolist() == [False, True, False, True]
     assert not logits.grad[:, :, 4:].any()
@@ -115,20 +115,20 @@ def test_what_is_off_the_image_does_not_count():
     there[..., 0] = 1
     told = torch.full((1, 2, 8, 8), 0.9)
     other = torch.where(there > 0, logits, logits + 5)
-    assert semi_supervised.loss_of(logits, told, there) == semi_supervised.loss_of(
-        other, told, there
-    )
+    assert semi_supervised.consistency_loss(
+        logits, told, there
+    ) == semi_supervised.consistency_loss(other, told, there)
 
 
 def test_they_are_looked_at_once_the_network_knows_something(monkeypatch):
     begun = []
-    real = Others.looks
+    real = UnlabeledDataset.looks
 
     def looked(self, count, mean):
         begun.append(count)
         return real(self, count, mean)
 
-    monkeypatch.setattr(Others, "looks", looked)
+    monkeypatch.setattr(UnlabeledDataset, "looks", looked)
     _, report = adapt(images(3))
     assert begun == [2] * 8  # of 12 batches the first quarter and one of weight 0 go without
     assert report.others == 3
@@ -159,7 +159,7 @@ def test_no_more_are_read_than_are_taken(most, room_px, taken, monkeypatch):
 
 def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
     monkeypatch.setattr(encoder, "OTHERS_FROM", 3)
-    monkeypatch.setattr(Others, "looks", None)  # would fail
+    monkeypatch.setattr(UnlabeledDataset, "looks", None)  # would fail
     _, report = adapt(images(2), steps=3)
     assert report.others == 0
     assert report.summary.startswith("adapted without other images, which take 3 references,")
@@ -167,10 +167,14 @@ def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
 
 
 def test_classes_are_learned_each():
-    two = [dataset.Page(p.name, p.image, p.shown) for p in discs(2)]
-    two[1] = dataset.Page(two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,)))
+    two = [dataset.ReferenceSample(p.name, p.image, p.shown) for p in discs(2)]
+    two[1] = dataset.ReferenceSample(
+        two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,))
+    )
     settings = AdaptSettings(adapt_steps=6)
-    finder, _ = run(encoder.adapt(two, [1, 7], settings, device=CPU, more=images(2, seed=3)))
+    finder, _ = run_job(
+        encoder.finetune_encoder(two, [1, 7], settings, device=CPU, more=images(2, seed=3))
+    )
     seen = finder.see(images(1)[0])
     assert sorted(seen) == [1, 7]
     assert all(np.isfinite(one.inside).all() for one in seen.values())

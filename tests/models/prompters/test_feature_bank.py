@@ -6,15 +6,17 @@ import torch
 from toy_backbone import ColourBackbone, discs
 from toy_segmenter import ColourSegmenter, shown
 
-from napari_samic.models.features.reference_masks import RefMasks, in_order
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, in_order
 from napari_samic.models.prompters import feature_bank
-from napari_samic.models.prompters.feature_bank import Sight, made
+from napari_samic.models.prompters.feature_bank import PatchEmbedder, made
 
 BOTH = shown("both", [(14, 44, 1), (44, 14, 2)], asked=(1, 2))
 
 
 def look(references, backbone=None):
-    return made(in_order(references), RefMasks(), Sight(ColourSegmenter(), backbone))
+    return made(
+        in_order(references), ReferenceMaskCache(), PatchEmbedder(ColourSegmenter(), backbone)
+    )
 
 
 def test_cells_belong_to_the_class_that_covers_them():
@@ -26,7 +28,7 @@ def test_cells_belong_to_the_class_that_covers_them():
 
 @pytest.mark.parametrize("backbone", [None, ColourBackbone()], ids=["embedding", "backbone"])
 def test_cells_have_length_one_and_leave_the_padding_out(backbone):
-    sight = Sight(ColourSegmenter(), backbone)
+    sight = PatchEmbedder(ColourSegmenter(), backbone)
     image = discs([(24, 72, 1)], (48, 96), radius=15)
     cells = sight.cells(image, sight.centre([image]))
     assert cells.shape[1] * 2 == cells.shape[2]
@@ -34,7 +36,7 @@ def test_cells_have_length_one_and_leave_the_padding_out(backbone):
 
 
 def test_large_embedding_is_brought_to_few_cells():
-    sight = Sight(ColourSegmenter())
+    sight = PatchEmbedder(ColourSegmenter())
     image = np.zeros((200, 400, 3), np.uint8)
     assert sight.cells(image, sight.centre([image])).shape[1:] == (18, 37)
 
@@ -42,7 +44,7 @@ def test_large_embedding_is_brought_to_few_cells():
 def test_nearest_page_is_that_of_the_likest_picture():
     red, blue = shown("a", [(30, 30, 1)]), shown("b", [(30, 30, 2)], asked=(2,))
     known = look([red, blue])
-    sight = Sight(ColourSegmenter())
+    sight = PatchEmbedder(ColourSegmenter())
     seen = sight.cells(discs([(40, 20, 2)], radius=10, seed=9), known.centre)
     assert known.nearest(seen, 1)[0] is known.pages[1]
     assert known.nearest(seen, 5, 1) == [known.pages[0]]

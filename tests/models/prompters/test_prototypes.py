@@ -6,7 +6,7 @@ import torch
 from toy_backbone import ColourBackbone, discs
 from toy_segmenter import ColourSegmenter, colour_at, disc, shown
 
-from napari_samic.models.prompters.feature_bank import Page
+from napari_samic.models.prompters.feature_bank import ReferenceFeatures
 from napari_samic.models.prompters.prototypes import Prototypes, agreeing
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
@@ -53,7 +53,7 @@ def cells(*vectors):
 
 
 def page(features, owner):
-    return Page(features, {}, torch.tensor(owner))
+    return ReferenceFeatures(features, {}, torch.tensor(owner))
 
 
 def test_one_sided_match_is_dropped():

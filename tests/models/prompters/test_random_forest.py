@@ -7,7 +7,7 @@ from toy_segmenter import ColourSegmenter, disc, shown
 
 from napari_samic.core.types import HeatMap
 from napari_samic.evaluation.metrics import iou
-from napari_samic.models.features.patches import Look
+from napari_samic.models.features.patches import PatchFeatures
 from napari_samic.models.prompters.random_forest import Forest, per_class, pieces, sampled
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
@@ -74,7 +74,7 @@ def test_seed_is_another_forest():
 
 
 def test_as_many_cells_of_the_object_as_of_the_rest_are_learned():
-    look = Look(ColourBackbone(), WIDE, disc(WIDE.shape[:2], 24, 72, 20).astype(np.int32))
+    look = PatchFeatures(ColourBackbone(), WIDE, disc(WIDE.shape[:2], 24, 72, 20).astype(np.int32))
     inputs, answers = sampled([look], (1,), np.random.default_rng(0), most=4)
     assert np.bincount(answers).tolist() == [4, 4]
     assert inputs.shape == (8, 3 * 4 + 3)

@@ -62,7 +62,7 @@ def test_first_of_equally_near_ones_serve():
 
 def test_outlier_agrees_less():
     maps = torch.stack([bell(6, 6), bell(7, 6), bell(18, 18), bell(6, 7)])
-    found = aggregation.agreeing(maps)
+    found = aggregation.agreement_weights(maps)
     assert found[2] == 0  # its correlation with the others is below 0
     assert found[[0, 1, 3]].min() > 0.7
 
@@ -70,7 +70,7 @@ def test_outlier_agrees_less():
 def test_agreement_is_the_correlation_with_the_mean_of_the_others():
     torch.manual_seed(1)
     maps = bell(9, 9)[None] + 0.3 * torch.rand(3, 24, 24)
-    for i, found in enumerate(aggregation.agreeing(maps)):
+    for i, found in enumerate(aggregation.agreement_weights(maps)):
         others = torch.cat([maps[:i], maps[i + 1 :]]).mean(0)
         pair = torch.stack([maps[i].flatten(), others.flatten()])
         assert float(found) == pytest.approx(float(torch.corrcoef(pair)[0, 1]), abs=1e-5)
@@ -82,29 +82,32 @@ def test_agreement_is_the_correlation_with_the_mean_of_the_others():
     pytest.param(torch.zeros(3, 8, 8), id="blank"),
 ])  # fmt: skip
 def test_without_agreement_all_count_the_same(maps):
-    assert aggregation.agreeing(maps).tolist() == [1.0] * len(maps)
+    assert aggregation.agreement_weights(maps).tolist() == [1.0] * len(maps)
 
 
 def test_even_is_the_plain_mean_to_the_bit():
     torch.manual_seed(0)
     maps = torch.rand(5, 16, 16)
-    assert torch.equal(aggregation.mean(maps, "even"), maps.mean(0))
-    assert torch.equal(aggregation.mean(maps[:1], "agreement"), maps[0])
+    assert torch.equal(aggregation.weighted_mean(maps, "even"), maps.mean(0))
+    assert torch.equal(aggregation.weighted_mean(maps[:1], "agreement"), maps[0])
 
 
 def test_agreement_leaves_an_outlier_out_of_the_mean():
     maps = torch.stack([bell(6, 6), bell(7, 6), bell(18, 18)])
-    assert aggregation.mean(maps, "even")[18, 18] > 0.3
-    assert aggregation.mean(maps, "agreement")[18, 18] < 0.01
-    assert aggregation.mean(maps, "agreement").argmax() // 24 in (6, 7)
+    assert aggregation.weighted_mean(maps, "even")[18, 18] > 0.3
+    assert aggregation.weighted_mean(maps, "agreement")[18, 18] < 0.01
+    assert aggregation.weighted_mean(maps, "agreement").argmax() // 24 in (6, 7)
 
 
 def test_agreement_and_shares_are_multiplied():
     maps = torch.stack([bell(6, 6), bell(8, 6), bell(9, 9), bell(7, 8)])
     shares = [1.0, 0.2, 0.5, 2.0]
-    product = aggregation.agreeing(maps) * torch.tensor(shares)
+    product = aggregation.agreement_weights(maps) * torch.tensor(shares)
     wanted = (maps * (product / product.sum())[:, None, None]).sum(0)
-    found = aggregation.mean(maps, "agreement", shares)
+    found = aggregation.weighted_mean(maps, "agreement", shares)
     torch.testing.assert_close(found, wanted)
-    for other in (aggregation.mean(maps, "even", shares), aggregation.mean(maps, "agreement")):
+    for other in (
+        aggregation.weighted_mean(maps, "even", shares),
+        aggregation.weighted_mean(maps, "agreement"),
+    ):
         assert (found - other).abs().max() > 0.01

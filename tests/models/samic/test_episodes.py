@@ -8,7 +8,7 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 from napari_samic.core.errors import TrainingError
 from napari_samic.core.types import Prompts, Reference
 from napari_samic.models.samic import episodes
-from napari_samic.models.samic.episodes import Store, moved, shifted, slid
+from napari_samic.models.samic.episodes import FeatureStore, moved, shifted, slid
 from napari_samic.models.samic.hypercorrelation import prepare_target
 
 TURNS = [(False, True), (True, False), (True, True)]
@@ -80,9 +80,9 @@ def test_views_come_plain_first_and_know_their_source():
 def test_partners_are_other_images_of_the_class():
     both, one = reference("a", [(9, 9, 1), (40, 40, 2)], asked=(1, 2)), references(2)
     views = episodes.views_of([both, *one], 2)
-    found = episodes.partners(views, views[0], 1)
+    found = episodes.support_candidates(views, views[0], 1)
     assert [v.source for v in found] == [1, 1, 2, 2]
-    assert episodes.partners(views, views[0], 2) == []
+    assert episodes.support_candidates(views, views[0], 2) == []
 
 
 def negative_only():
@@ -151,7 +151,7 @@ def test_split_leaves_two_of_every_class_that_it_takes_from(seed):
 
 
 def store(**settings):
-    return Store(prompter(**settings))
+    return FeatureStore(prompter(**settings))
 
 
 def test_features_are_taken_once_and_are_the_backbones():
@@ -226,7 +226,7 @@ def test_choice_is_larger_where_there_are_more_classes():
 
 def test_targets_are_moved_with_their_maps():
     made = prompter()
-    store, rng = Store(made), np.random.default_rng(0)
+    store, rng = FeatureStore(made), np.random.default_rng(0)
     target, wanted = store.target(references(1)[0]), torch.zeros(1, 64, 64)
     wanted[0, 32, 32] = 1
     found = set()
@@ -242,7 +242,7 @@ def test_targets_are_moved_with_their_maps():
 
 
 def test_a_move_that_loses_the_object_is_not_made():
-    store, rng = Store(prompter()), np.random.default_rng(0)
+    store, rng = FeatureStore(prompter()), np.random.default_rng(0)
     target, wanted = store.target(references(1)[0]), torch.zeros(1, 64, 64)
     wanted[0, 0, 0] = 1
     for _ in range(20):

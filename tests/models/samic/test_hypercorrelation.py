@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import InputError
 from napari_samic.models.samic.hypercorrelation import (
-    Prepared,
+    NormalizedFeatures,
     correlate,
     prepare_reference,
     prepare_target,
@@ -143,7 +143,7 @@ def test_result_is_stored_channels_last():
 def test_one_target_meets_each_of_several_references():
     one = prepare_target(levels(batch=1, seed=5))
     several = prepare_reference(levels(batch=3, seed=6), gaussian(3))
-    same = Prepared.join([one, one, one])
+    same = NormalizedFeatures.join([one, one, one])
     assert len(same) == 3
     torch.testing.assert_close(correlate(one, several), correlate(same, several))
 
@@ -156,7 +156,7 @@ def test_images_prepared_alone_and_joined_are_those_of_a_batch():
         for i in range(2)
     ]
     target = prepare_target(levels(seed=3))
-    found = correlate(target, Prepared.join(alone))
+    found = correlate(target, NormalizedFeatures.join(alone))
     torch.testing.assert_close(found, correlate(target, prepare_reference(levels(), heat_map)))
 
 
@@ -205,7 +205,7 @@ def test_features_are_left_as_they_were():
             "level 1",
             id="blocks",
         ),
-        pytest.param(lambda: Prepared.join([]), "one set of grids", id="join_nothing"),
+        pytest.param(lambda: NormalizedFeatures.join([]), "one set of grids", id="join_nothing"),
     ],
 )
 def test_what_does_not_fit_is_refused(job, message):

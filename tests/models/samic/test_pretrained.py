@@ -26,7 +26,7 @@ def file(tmp_path):
 
 def test_weights_are_given_to_the_backbone_they_belong_to(file):
     made = prompter(seed=1)
-    assert pretrained.give(made, file)
+    assert pretrained.load_pretrained(made, file)
     for name, value in prompter(seed=9).learner.state_dict().items():
         assert torch.equal(made.learner.state_dict()[name], value.half().float())
 
@@ -34,7 +34,7 @@ def test_weights_are_given_to_the_backbone_they_belong_to(file):
 def test_another_backbone_keeps_its_random_weights(file):
     made = prompter(backbone=ColourBackbone(version="2"), seed=1)
     before = weights(made)
-    assert not pretrained.give(made, file)
+    assert not pretrained.load_pretrained(made, file)
     assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
 
 
@@ -42,12 +42,12 @@ def test_another_backbone_keeps_its_random_weights(file):
 def test_another_number_of_layers_keeps_its_random_weights(file, layers):
     made = prompter(seed=1, layers=layers)
     before = weights(made)
-    assert not pretrained.give(made, file)
+    assert not pretrained.load_pretrained(made, file)
     assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
 
 
 def test_package_without_first_weights_gives_none(tmp_path):
-    assert not pretrained.give(prompter(), tmp_path / "none.pt")
+    assert not pretrained.load_pretrained(prompter(), tmp_path / "none.pt")
 
 
 def cut(path):
@@ -86,7 +86,7 @@ def test_damaged_file_is_one_line_and_changes_nothing(file, damage, capsys):
     made = prompter(seed=1)
     before = weights(made)
     with pytest.raises(FormatError, match=r"^samic\.pt: damaged .*Install the package") as caught:
-        pretrained.give(made, file)
+        pretrained.load_pretrained(made, file)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(v, before[k]) for k, v in weights(made).items())
     assert "boom" not in capsys.readouterr().out

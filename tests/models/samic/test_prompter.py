@@ -11,7 +11,7 @@ from napari_samic.core.errors import InputError, PromptError
 from napari_samic.core.settings import PeakSettings
 from napari_samic.core.types import Prompter, Prompts, Reference, TrainablePrompter
 from napari_samic.models.samic import aggregation
-from napari_samic.models.samic.episodes import Store, views_of
+from napari_samic.models.samic.episodes import FeatureStore, views_of
 from napari_samic.ops import heatmaps
 
 SIDE = ColourBackbone.map_px
@@ -183,7 +183,7 @@ def test_nearest_references_serve(kind, centre):
     made = prompter(shots=2, kept=64, serve="nearest", centre=centre)
     made.references, targets = two_kinds()
     if centre:
-        made.centre = Store(made).centre(views_of(made.references, 1))
+        made.centre = FeatureStore(made).centre(views_of(made.references, 1))
     asked = spied(made)
     maps, agreement = made.maps_and_agreement((), targets[kind])
     served = [name for name, _ in asked]
@@ -265,7 +265,7 @@ def test_weights_and_agreement_are_multiplied():
     weights = [1.0, 0.25, 0.5]
     made = scripted(prompter(weigh="agreement"), *answers)
     found = made.maps_and_agreement(references(3), discs([]), weights)[0][1]
-    share = aggregation.agreeing(torch.stack(answers)) * torch.tensor(weights)
+    share = aggregation.agreement_weights(torch.stack(answers)) * torch.tensor(weights)
     wanted = sum(s * a for s, a in zip(share / share.sum(), answers, strict=True))
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
 

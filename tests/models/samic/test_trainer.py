@@ -9,7 +9,7 @@ import torch
 from toy_backbone import prompter, quick, reference, references
 
 from napari_samic.core.errors import TrainingError
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.models.samic import trainer
 from napari_samic.models.samic.fit_report import FitReport
 
@@ -24,7 +24,7 @@ def same(a, b):
 
 def fitted(given=None, *, seed=0, **settings):
     made = prompter(seed=seed)
-    report = run(made.fit(given or references(3), quick(seed=seed, **settings)))
+    report = run_job(made.fit(given or references(3), quick(seed=seed, **settings)))
     return made, report
 
 
@@ -56,8 +56,8 @@ def test_same_seed_gives_identical_weights_and_another_seed_others():
 
 def test_training_seed_alone_changes_the_course():
     [a, b] = (prompter(), prompter())
-    run(a.fit(references(4), quick(seed=1, epochs=1)))
-    run(b.fit(references(4), quick(seed=2, epochs=1)))
+    run_job(a.fit(references(4), quick(seed=1, epochs=1)))
+    run_job(b.fit(references(4), quick(seed=2, epochs=1)))
     assert a.report.losses != b.report.losses
 
 
@@ -107,7 +107,7 @@ def test_prompter_is_left_ready_to_answer():
 def test_no_epochs_keeps_the_weights_and_takes_one_reference():
     made = prompter()
     before = weights(made)
-    report = run(made.fit(references(1), quick(epochs=0)))
+    report = run_job(made.fit(references(1), quick(epochs=0)))
     assert same(weights(made), before)
     assert made.centre is not None
     assert [r.name for r in made.references] == ["r0"]
@@ -118,12 +118,12 @@ def test_no_epochs_keeps_the_weights_and_takes_one_reference():
 def test_no_epochs_without_a_prompt_is_refused():
     bare = reference("bare", [(14, 14, 1)], asked=())
     with pytest.raises(TrainingError, match="0 reference"):
-        run(prompter().fit([bare], quick(epochs=0)))
+        run_job(prompter().fit([bare], quick(epochs=0)))
 
 
 def test_without_centring_there_is_no_centre():
     made = prompter(centre=False)
-    run(made.fit(references(2), quick(epochs=1)))
+    run_job(made.fit(references(2), quick(epochs=1)))
     assert made.centre is None
 
 
@@ -173,7 +173,7 @@ def test_best_weights_are_restored(monkeypatch):
     scripted(monkeypatch, [5, 3, 4, 4, 4])
     made = prompter()
     start = bias(made)
-    run(made.fit(references(3), quick(epochs=5)))  # one batch an epoch
+    run_job(made.fit(references(3), quick(epochs=5)))  # one batch an epoch
     torch.testing.assert_close(bias(made), start + 2)
 
 
@@ -190,7 +190,7 @@ def test_worse_result_is_refused_and_the_old_weights_kept(monkeypatch):
         trainer, "score", lambda p, kept, held: 0.8 if same(weights(p), before) else 0.3
     )
     scripted(monkeypatch, [5, 4], ruin)
-    report = run(made.fit(references(4), quick(epochs=2)))
+    report = run_job(made.fit(references(4), quick(epochs=2)))
     assert (report.before, report.after, report.accepted) == (0.8, 0.3, False)
     assert same(weights(made), before)
     assert made.report is report
@@ -205,7 +205,7 @@ def test_ruined_weights_are_found_out_by_the_references_kept_aside(trained, monk
     made.centre = trained.centre
     before, centre = weights(made), made.centre
     scripted(monkeypatch, [5], ruin)
-    report = run(made.fit(references(6, seed=9), quick(epochs=1)))
+    report = run_job(made.fit(references(6, seed=9), quick(epochs=1)))
     assert report.before > 0.4
     assert report.after < 0.1
     assert not report.accepted
@@ -216,10 +216,10 @@ def test_ruined_weights_are_found_out_by_the_references_kept_aside(trained, monk
 
 def test_old_weights_are_judged_with_their_own_centre(monkeypatch):
     made = prompter()
-    run(made.fit(references(4), quick(epochs=1)))
+    run_job(made.fit(references(4), quick(epochs=1)))
     old, seen = made.centre, []
     monkeypatch.setattr(trainer, "score", lambda p, *_: seen.append(p.centre) or float(len(seen)))
-    run(made.fit(references(4, seed=5), quick(epochs=1)))
+    run_job(made.fit(references(4, seed=5), quick(epochs=1)))
     assert seen[0] is old
     assert seen[1] is made.centre is not old
 
@@ -228,7 +228,7 @@ def test_old_weights_are_judged_with_their_own_centre(monkeypatch):
 @pytest.mark.parametrize(("kept", "left"), [(0, 2), (4, 4), (64, 6)])
 def test_as_many_references_are_kept_as_asked_for(kept, left, epochs):
     made = prompter(shots=2, kept=kept)
-    run(made.fit(references(6), quick(epochs=epochs)))
+    run_job(made.fit(references(6), quick(epochs=epochs)))
     assert len(made.references) == left
 
 
@@ -261,7 +261,7 @@ def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh, monkeyp
     monkeypatch.setattr(trainer, "BATCH", 2)
     made = prompter()
     if not fresh:
-        run(made.fit(references(2), quick(epochs=1)))
+        run_job(made.fit(references(2), quick(epochs=1)))
     before = state(made)
     proposed = None if fresh else made.propose((), references(1, seed=3)[0].image).heat_map.values
     job = made.fit(references(4, seed=7), quick(epochs=3))
@@ -283,7 +283,7 @@ def test_failed_it_leaves_the_prompter_as_it_was(monkeypatch, failing):
 
     monkeypatch.setattr(trainer, failing, broken)
     with pytest.raises(MemoryError):
-        run(made.fit(references(4), quick()))
+        run_job(made.fit(references(4), quick()))
     assert_untouched(made, before)
 
 
@@ -294,7 +294,7 @@ def test_loss_that_is_not_finite_is_told(monkeypatch):
         trainer.losses, "saliency_loss", lambda p, w, **_: p.sum() * torch.tensor(math.nan)
     )
     with pytest.raises(TrainingError, match=r"loss is not finite any more.*lower learning rate"):
-        run(made.fit(references(2), quick()))
+        run_job(made.fit(references(2), quick()))
     assert_untouched(made, before)
 
 
@@ -303,7 +303,7 @@ def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
     before = state(made)
     scripted(monkeypatch, [1], lambda learner: learner.decoder2[2].bias.fill_(torch.nan))
     with pytest.raises(TrainingError, match="weights are not finite"):
-        run(made.fit(references(2), quick(epochs=1)))
+        run_job(made.fit(references(2), quick(epochs=1)))
     assert_untouched(made, before)
 
 
@@ -311,14 +311,14 @@ def test_one_reference_is_refused_before_anything_is_done():
     made = prompter()
     passes = made.backbone.passes
     with pytest.raises(TrainingError, match="training needs two of one class"):
-        run(made.fit(references(1), quick()))
+        run_job(made.fit(references(1), quick()))
     assert made.backbone.passes == passes
 
 
 def test_every_view_is_a_target_once_an_epoch(monkeypatch):
     batches = []
     monkeypatch.setattr(trainer, "_step", lambda course, batch: batches.append(batch) or 1.0)
-    run(prompter().fit(references(3), quick(epochs=2, views=2)))
+    run_job(prompter().fit(references(3), quick(epochs=2, views=2)))
     assert [len(b) for b in batches] == [4, 2, 4, 2]
     first, second = [x for b in batches[:2] for x in b], [x for b in batches[2:] for x in b]
     assert len({id(view) for view, _ in first}) == 6
@@ -339,7 +339,7 @@ def test_each_class_of_an_image_is_a_target():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_step", spy)
-        run(made.fit([*both, lone], quick(epochs=1, holdout_frac=0.0)))
+        run_job(made.fit([*both, lone], quick(epochs=1, holdout_frac=0.0)))
     assert sorted(seen) == [(f"r{i}", label) for i in range(3) for label in (1, 2)]
     labels = {o.label for r in made.references for o in r.objects}
     assert labels == {1, 2, 3}
@@ -349,7 +349,7 @@ def test_held_out_references_are_no_targets():
     made, seen = prompter(), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_step", lambda c, batch: seen.extend(v for v, _ in batch) or 1.0)
-        report = run(made.fit(references(8), quick(epochs=1, holdout_frac=0.25)))
+        report = run_job(made.fit(references(8), quick(epochs=1, holdout_frac=0.25)))
     assert len(report.held_out) == 2
     assert not {v.reference.name for v in seen} & set(report.held_out)
 

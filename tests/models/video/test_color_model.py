@@ -15,7 +15,7 @@ def picture(inside=(200, 40, 40), outside=(60, 120, 60)):
 
 def test_object_speaks_for_itself_in_another_picture():
     there = picture()[:, ::-1].copy()
-    found = color_model.odds(there, color_model.counts(picture(), MASK))
+    found = color_model.color_log_odds(there, color_model.counts(picture(), MASK))
     mask = MASK[:, ::-1]
     assert found[mask].mean() > 2
     assert found[~mask].mean() < -2
@@ -24,7 +24,7 @@ def test_object_speaks_for_itself_in_another_picture():
 
 def test_colour_that_is_on_both_sides_says_nothing():
     same = picture(outside=(200, 40, 40))
-    found = color_model.odds(same, color_model.counts(same, MASK))
+    found = color_model.color_log_odds(same, color_model.counts(same, MASK))
     assert np.abs(found).max() < 0.05
 
 
@@ -36,4 +36,4 @@ def test_shares_add_up_to_one():
 
 @pytest.mark.parametrize("mask", [MASK & False, MASK | True], ids=["empty", "full"])
 def test_one_side_alone_says_nothing(mask):
-    assert not color_model.odds(picture(), color_model.counts(picture(), mask)).any()
+    assert not color_model.color_log_odds(picture(), color_model.counts(picture(), mask)).any()

@@ -36,7 +36,7 @@ class Answering:
 def expected(mask, number=3, evidence=None):
     labels = np.where(mask, number, 0).astype(np.int32)
     return list(
-        mask_propagation.hunches(labels, {number: 2}, {} if evidence is None else {2: evidence})
+        mask_propagation.mask_priors(labels, {number: 2}, {} if evidence is None else {2: evidence})
     )
 
 
@@ -85,7 +85,10 @@ def test_answer_that_is_somewhere_else_is_not_listened_to():
 def test_pixel_goes_to_the_object_that_more_speaks_for():
     left, right = square(20, 22), square(20, 38)
     labels = np.where(left, 1, np.where(right, 2, 0)).astype(np.int32)
-    fits = [mask_propagation.Fit(h, h.odds, 1.0) for h in mask_propagation.hunches(labels, {}, {})]
+    fits = [
+        mask_propagation.MaskFit(h, h.odds, 1.0)
+        for h in mask_propagation.mask_priors(labels, {}, {})
+    ]
     out = mask_propagation.settled(fits, SHAPE)
     assert (out[20, 22], out[20, 38]) == (1, 2)
     assert (out[left & ~right] == 1).all()

@@ -6,7 +6,7 @@ from toy_backbone import discs
 
 from napari_samic.core.settings import MemorySettings
 from napari_samic.core.types import Prompts, Reference
-from napari_samic.models.video.memory import Memory, class_table, numbered, prompts_of
+from napari_samic.models.video.memory import FrameMemory, class_table, numbered, prompts_of
 
 IMAGE = discs([(20, 20, 1)])
 
@@ -23,7 +23,7 @@ def reference(name="mine", mask=None):
 
 
 def memory(**changes):
-    return Memory(MemorySettings(**{"memory_frames": 2, **changes}))
+    return FrameMemory(MemorySettings(**{"memory_frames": 2, **changes}))
 
 
 def offer(kept, *, confidence=0.8, agreement=0.9, labels=None):

@@ -63,14 +63,14 @@ def test_frames_of_two_sizes_cannot_follow_each_other():
 def test_carried_mask_moves_against_the_field():
     field = np.zeros((2, *SHAPE), np.float32)
     field[0], field[1] = -5, 8  # what is here now was 5 rows above and 8 columns to the right
-    out = optical_flow.carried(labels_of((1, (40, 60)), (7, (60, 30))), field)
+    out = optical_flow.warp_labels(labels_of((1, (40, 60)), (7, (60, 30))), field)
     assert np.array_equal(out, labels_of((1, (45, 52)), (7, (65, 22))))
     assert out.dtype == np.int32
 
 
 def test_what_comes_in_from_outside_is_background():
     field = np.full((2, *SHAPE), -20, np.float32)
-    out = optical_flow.carried(np.ones(SHAPE, np.int32), field)
+    out = optical_flow.warp_labels(np.ones(SHAPE, np.int32), field)
     assert not out[:20].any()
     assert not out[:, :20].any()
     assert out[20:, 20:].all()
@@ -104,8 +104,8 @@ def test_identity_is_kept_when_two_objects_pass_close_by():
         here = labels_of((1, (62, 98 - 4 * step)), (2, (40, 30 + 4 * step)))  # numbered anyhow
         field = np.zeros((2, *SHAPE), np.float32)
         field[1, :51], field[1, 51:] = -4, 4
-        known, first_new = optical_flow.same_objects(
-            optical_flow.carried(known, field), here, first_new=first_new
+        known, first_new = optical_flow.link_objects(
+            optical_flow.warp_labels(known, field), here, first_new=first_new
         )
     assert known[40, 98] == 1
     assert known[62, 30] == 2
@@ -113,14 +113,14 @@ def test_identity_is_kept_when_two_objects_pass_close_by():
 
 
 def test_newcomer_gets_a_number_that_nobody_ever_had():
-    known, first_new = optical_flow.same_objects(
+    known, first_new = optical_flow.link_objects(
         labels_of((4, (40, 30))), labels_of((1, (41, 31)), (2, (70, 90))), first_new=9
     )
     assert (known[41, 31], known[70, 90], first_new) == (4, 9, 10)
-    gone, first_new = optical_flow.same_objects(
+    gone, first_new = optical_flow.link_objects(
         labels_of((4, (40, 30))), labels_of((1, (41, 31))), first_new=first_new
     )
-    again, first_new = optical_flow.same_objects(
+    again, first_new = optical_flow.link_objects(
         gone, labels_of((1, (41, 31)), (2, (70, 90))), first_new=first_new
     )
     assert (again[70, 90], first_new) == (10, 11)
@@ -131,19 +131,19 @@ def test_pairs_are_chosen_for_the_best_sum_and_not_one_by_one():
     old, new = np.zeros((10, 60), np.int32), np.zeros((10, 60), np.int32)
     old[:, 0:20], old[:, 20:40] = 1, 2
     new[:, 8:26], new[:, 26:44] = 1, 2
-    known, _ = optical_flow.same_objects(old, new, first_new=3)
+    known, _ = optical_flow.link_objects(old, new, first_new=3)
     assert (known[0, 10], known[0, 30]) == (1, 2)
 
 
 def test_little_overlap_is_another_object():
-    known, _ = optical_flow.same_objects(
+    known, _ = optical_flow.link_objects(
         labels_of((1, (40, 30))), labels_of((1, (40, 44))), first_new=2
     )
     assert known.max() == 2
 
 
 def test_frame_without_objects_has_no_numbers():
-    known, first_new = optical_flow.same_objects(
+    known, first_new = optical_flow.link_objects(
         labels_of((1, (40, 30))), np.zeros(SHAPE, np.int32), first_new=2
     )
     assert not known.any()

@@ -21,7 +21,7 @@ from napari_samic.core.settings import (
     StrategySettings,
     TrainSettings,
 )
-from napari_samic.core.types import run
+from napari_samic.core.types import run_job
 from napari_samic.gui.review import scan
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
@@ -38,7 +38,7 @@ def done(prompter, scenes, tmp_path):
 
 def segment(folder, **options):
     options = {"prompter": folder / "p.pt", "out": folder / "labels", "device": "cpu"} | options
-    return run(pipeline.segment(options.pop("images", folder / "images"), **options))
+    return run_job(pipeline.segment(options.pop("images", folder / "images"), **options))
 
 
 def change_image(folder):
@@ -46,17 +46,17 @@ def change_image(folder):
 
 
 def export(folder):
-    return run(pipeline.export(folder / "labels", out=folder / "x", settings=ExportSettings()))
+    return run_job(pipeline.export(folder / "labels", out=folder / "x", settings=ExportSettings()))
 
 
 def review(folder):
-    return run(scan.look(folder / "labels"))
+    return run_job(scan.look(folder / "labels"))
 
 
 def accept(folder, of=None):
     verdicts = {f"p{i}": Verdict("accepted", of=of or "") for i in range(4)}
     save_review(folder / "review.json", verdicts)
-    return run(
+    return run_job(
         pipeline.accept(folder / "labels", review=folder / "review.json", out=folder / "accepted")
     )
 
@@ -78,7 +78,7 @@ def test_segment_with_another_setting_is_refused_and_named(done, options, named)
 
 
 def retrained(folder, **options):
-    run(
+    run_job(
         pipeline.train(
             folder / "images", masks=masks_of(folder), out=folder / "p.pt", device="cpu",
             overwrite=True, settings=TrainSettings(epochs=1, views=1, seed=5), **options,
@@ -152,7 +152,7 @@ def test_labels_of_two_runs_are_told(done, look):
 def test_accepted_labels_may_be_of_an_earlier_run(done):
     some = [done / "images" / "p0.png"]
     segment(done, images=some, settings=SegmentSettings(min_score=0.4), overwrite=True)
-    assert run(scan.look(done / "labels", judged=["p1", "p2", "p3"])).notices == ()
+    assert run_job(scan.look(done / "labels", judged=["p1", "p2", "p3"])).notices == ()
 
 
 @pytest.mark.parametrize("look", [export, review])
@@ -168,14 +168,14 @@ def test_what_is_as_it_was_is_not_talked_about(done, look):
 
 def test_what_was_accepted_and_is_as_it_was_is_not_talked_about(done):
     accept(done)
-    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    outcome = run_job(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
     assert (len(outcome.done), outcome.notices) == (4, ())
 
 
 def test_image_that_changed_is_told_by_what_reads_accepted_labels(done):
     accept(done)
     change_image(done)
-    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    outcome = run_job(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
     assert "images changed" in outcome.notices[0]
 
 
@@ -184,8 +184,8 @@ def test_accepted_image_that_was_read_by_axes_is_no_changed_one(done):
     tifffile.imwrite(done / "s.tif", cube, photometric="minisblack")
     segment(done, images=done / "s.tif", out=done / "s", axes="CYX")
     save_review(done / "review.json", {"s": Verdict("accepted")})
-    run(pipeline.accept(done / "s", review=done / "review.json", out=done / "accepted"))
-    outcome = run(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
+    run_job(pipeline.accept(done / "s", review=done / "review.json", out=done / "accepted"))
+    outcome = run_job(pipeline.export(done / "accepted", out=done / "x", settings=ExportSettings()))
     assert outcome.notices == ()
 
 
@@ -231,5 +231,5 @@ def test_image_that_may_not_be_looked_at_is_passed_over(done):
         asked.append(path.name)
         return False
 
-    assert run(scan.look(done / "labels", may=may)).notices == ()
+    assert run_job(scan.look(done / "labels", may=may)).notices == ()
     assert asked == ["p0.png", "p1.png", "p2.png", "p3.png"]

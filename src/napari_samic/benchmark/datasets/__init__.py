@@ -21,11 +21,11 @@ from napari_samic.benchmark.datasets import (
     pascal5i,
     perseg,
 )
-from napari_samic.benchmark.datasets.base import DataSet, Episode, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem, Episode
 from napari_samic.benchmark.datasets.splits import episodes, lessons
 from napari_samic.core.errors import InputError
 
-__all__ = ["DataSet", "Episode", "Item", "episodes", "lessons", "names", "open"]
+__all__ = ["DataSet", "DatasetItem", "Episode", "episodes", "lessons", "names", "open"]
 
 _READERS: dict[str, Callable[[str | Path, str | None], DataSet]] = {
     "coco-20i": coco20i.read,

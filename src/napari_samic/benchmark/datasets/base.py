@@ -22,7 +22,7 @@ Protocol: TypeAlias = Literal["in_turn", "by_class", "every", "first", "share", 
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class DatasetItem:
     """One image and the truth of one class in it.
 
     Attributes
@@ -73,7 +73,7 @@ class DataSet:
     Attributes
     ----------
     name : str
-    items : tuple of Item
+    items : tuple of DatasetItem
         In a fixed order; those of a sequence in the order of time.
     protocol : str
         How `protocols.episodes` draws from it.
@@ -82,7 +82,7 @@ class DataSet:
     """
 
     name: str
-    items: tuple[Item, ...]
+    items: tuple[DatasetItem, ...]
     protocol: Protocol
     folds: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -113,7 +113,7 @@ class DataSet:
 
     def where(
         self, *, label: str | None = None, split: str | None = None, group: str | None = None
-    ) -> tuple[Item, ...]:
+    ) -> tuple[DatasetItem, ...]:
         """Items of a class, of a part and of a group; None means any."""
         wanted = {"label": label, "split": split, "group": group}
         asked = {key: value for key, value in wanted.items() if value is not None}
@@ -137,8 +137,8 @@ class Episode:
         Sequence or region, or "".
     """
 
-    targets: tuple[Item, ...]
-    references: tuple[Item, ...]
+    targets: tuple[DatasetItem, ...]
+    references: tuple[DatasetItem, ...]
     label: str
     fold: int | None = None
     group: str = ""

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_samic.benchmark.datasets.base import Item
+from napari_samic.benchmark.datasets.base import DatasetItem
 from napari_samic.benchmark.datasets.coco_masks import objects_of
 from napari_samic.benchmark.datasets.layout import read_raw
 from napari_samic.core.errors import FormatError
 from napari_samic.io.text_files import read_json
 
 
-def read_instances(path: Path, place: Callable[[str], Path], split: str = "") -> list[Item]:
+def read_instances(path: Path, place: Callable[[str], Path], split: str = "") -> list[DatasetItem]:
     """One item for each image and class, by the image's file name, then by the class's number.
 
     Parameters
@@ -70,10 +70,10 @@ def _item(
     outlines: list[Any],
     place: Callable[[str], Path],
     split: str,
-) -> Item:
+) -> DatasetItem:
     path = place(str(image["file_name"]))
     shape = (int(image["height"]), int(image["width"]))
-    return Item(
+    return DatasetItem(
         name=f"{path.stem}:{label}",
         label=label,
         read_image=partial(read_raw, path),

@@ -15,7 +15,7 @@ from functools import partial
 from operator import truediv
 from pathlib import Path
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.coco import class_names, read_instances
 from napari_samic.benchmark.datasets.layout import root_of
 
@@ -44,7 +44,7 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     asked = [split] if split in _PARTS else list(_PARTS)
     wanted = "|".join(f"annotations/instances_{_PARTS[part]}.json" for part in asked)
     root = root_of(folder, [wanted], "COCO-20i", inner=("COCO2014", "coco"))
-    items: list[Item] = []
+    items: list[DatasetItem] = []
     names: list[str] = []
     for part in asked:
         notes = root / "annotations" / f"instances_{_PARTS[part]}.json"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.layout import by_stem, names_in, read_binary, read_raw, root_of
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import IntArray
@@ -60,7 +60,7 @@ def _read(
     asked = [split] if split in _PARTS else list(_PARTS)
     wanted = "|".join(f"{place}/{part}.txt" for place in lists for part in asked)
     root = root_of(folder, [_IMAGES, _MASKS, wanted], name.upper(), inner=("DAVIS",))
-    items: list[Item] = []
+    items: list[DatasetItem] = []
     for part in asked:
         path = next((p for place in lists if (p := root / place / f"{part}.txt").is_file()), None)
         for sequence in _sequences(path) if path else ():
@@ -76,13 +76,13 @@ def _sequences(path: Path) -> list[str]:
 
 def _frames(
     root: Path, sequence: str, split: str, truth: Callable[[Path], IntArray]
-) -> Iterator[Item]:
+) -> Iterator[DatasetItem]:
     for part in (_IMAGES, _MASKS):
         root_of(root / part, [sequence], "DAVIS")
     masks = by_stem(root / _MASKS / sequence)
     for stem, path in by_stem(root / _IMAGES / sequence).items():
         if stem in masks:
-            yield Item(
+            yield DatasetItem(
                 name=f"{sequence}/{stem}",
                 label=sequence,
                 read_image=partial(read_raw, path),
@@ -113,14 +113,14 @@ def read_flat(folder: str | Path, split: str | None = None) -> DataSet:
     return DataSet("davis-flat", tuple(items), "video")
 
 
-def _flat(stem: str, path: Path, mask: Path) -> Item:
+def _flat(stem: str, path: Path, mask: Path) -> DatasetItem:
     sequence, _, number = stem.rpartition("_")
     if not (sequence and number.isdigit()):
         msg = (
             f"{path}: no number of its frame, expected SEQUENCE_00000. Rename it, or leave it out."
         )
         raise InputError(msg)
-    return Item(
+    return DatasetItem(
         name=f"{sequence}/{number}",
         label=sequence,
         read_image=partial(read_raw, path),

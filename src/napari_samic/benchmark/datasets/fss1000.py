@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.layout import (
     found_in,
     names_in,
@@ -66,10 +66,10 @@ def _root(folder: Path) -> Path:
     raise InputError(msg)
 
 
-def _items(folder: Path, split: str) -> Iterator[Item]:
+def _items(folder: Path, split: str) -> Iterator[DatasetItem]:
     for path in sorted(folder.glob("*.jpg"), key=lambda p: natural_key(p.name)):
         if (mask := path.with_suffix(".png")).is_file():
-            yield Item(
+            yield DatasetItem(
                 name=f"{folder.name}/{path.stem}",
                 label=folder.name,
                 read_image=partial(read_raw, path),

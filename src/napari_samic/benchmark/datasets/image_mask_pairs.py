@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.layout import (
     by_stem,
     names_in,
@@ -27,7 +27,7 @@ from napari_samic.benchmark.datasets.layout import (
     root_of,
     sub_folders,
 )
-from napari_samic.core.types import BoolArray, Plane, run
+from napari_samic.core.types import BoolArray, ImagePlane, run_job
 from napari_samic.io.images import open_images
 from napari_samic.io.mask_values import MaskValues
 from napari_samic.io.masks import match_by_stem, meaning_of, read_mask, read_truth
@@ -74,11 +74,11 @@ def _pairs(
     *,
     split: str = "",
     group: str = "",
-) -> Iterator[Item]:
+) -> Iterator[DatasetItem]:
     truths = by_stem(root / masks)
     for stem, path in by_stem(root / images).items():
         if stem in truths:
-            yield Item(
+            yield DatasetItem(
                 name=f"{group}/{stem}" if group else stem,
                 label=label,
                 read_image=partial(read_raw, path),
@@ -118,7 +118,7 @@ def _places(root: Path, depth: int = 2) -> Iterator[Path]:
             yield from _places(place, depth - 1)
 
 
-def _tiles(root: Path, place: Path) -> Iterator[Item]:
+def _tiles(root: Path, place: Path) -> Iterator[DatasetItem]:
     inner = place.relative_to(root).parts
     split = next((name.lower() for name in inner if name.lower() in _SPLITS), "")
     images, masks = part_of(place, IMAGES).name, part_of(place, MASKS).name
@@ -143,9 +143,9 @@ def read_folder(folder: str | Path, split: str | None = None) -> DataSet:
     root = root_of(folder, ["images", "masks"], "images with masks")
     planes = open_images(root / "images")
     masks = match_by_stem(planes, root / "masks", require_all=False)
-    values = run(meaning_of(masks.values())).values
+    values = run_job(meaning_of(masks.values())).values
     items = tuple(
-        Item(
+        DatasetItem(
             plane.label,
             "object",
             plane.read,
@@ -158,5 +158,5 @@ def read_folder(folder: str | Path, split: str | None = None) -> DataSet:
     return DataSet(root.resolve().name, items, "share")
 
 
-def _void(plane: Plane, path: Path, values: MaskValues) -> BoolArray:
+def _void(plane: ImagePlane, path: Path, values: MaskValues) -> BoolArray:
     return read_truth(plane, path, values=values)[1]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.coco import read_instances
 from napari_samic.benchmark.datasets.layout import by_stem, found_in, read_raw, root_of
 from napari_samic.core.errors import FormatError, InputError
@@ -92,12 +92,12 @@ def read_boxes(folder: str | Path, split: str | None = None) -> DataSet:
     return DataSet("nwpu-vhr10-boxes", items, "share")
 
 
-def _items(root: Path, stem: str, path: Path) -> Iterator[Item]:
+def _items(root: Path, stem: str, path: Path) -> Iterator[DatasetItem]:
     notes = root / BOXES / f"{stem}.txt"
     if not notes.is_file():
         return
     for number, boxes in sorted(_boxes(notes).items()):
-        yield Item(
+        yield DatasetItem(
             name=f"{stem}:{CLASSES[number - 1]}",
             label=CLASSES[number - 1],
             read_image=partial(read_raw, path),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.layout import (
     by_stem,
     names_in,
@@ -66,9 +66,9 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     return DataSet("pascal-5i", items, "in_turn", FOLDS)
 
 
-def _item(root: Path, stem: str, number: int, split: str) -> Item:
+def _item(root: Path, stem: str, number: int, split: str) -> DatasetItem:
     mask = root / _MASKS / f"{stem}.png"
-    return Item(
+    return DatasetItem(
         name=f"{stem}:{CLASSES[number - 1]}",
         label=CLASSES[number - 1],
         read_image=partial(read_raw, root / "JPEGImages" / f"{stem}.jpg"),

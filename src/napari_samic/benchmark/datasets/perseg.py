@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from napari_samic.benchmark.datasets.base import DataSet, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem
 from napari_samic.benchmark.datasets.layout import (
     by_stem,
     read_binary,
@@ -42,7 +42,7 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     return DataSet("perseg", items, "first")
 
 
-def _items(root: Path, images: Path) -> Iterator[Item]:
+def _items(root: Path, images: Path) -> Iterator[DatasetItem]:
     root_of(root / "Annotations", [images.name], "PerSeg")
     masks = by_stem(root / "Annotations" / images.name)
     files = by_stem(images)
@@ -51,7 +51,7 @@ def _items(root: Path, images: Path) -> Iterator[Item]:
         raise InputError(msg)
     for stem, path in files.items():
         if stem in masks:
-            yield Item(
+            yield DatasetItem(
                 name=f"{images.name}/{stem}",
                 label=images.name,
                 read_image=partial(read_raw, path),

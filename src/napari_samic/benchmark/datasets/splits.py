@@ -21,7 +21,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from napari_samic.benchmark.datasets.base import DataSet, Episode, Item
+from napari_samic.benchmark.datasets.base import DataSet, DatasetItem, Episode
 from napari_samic.core.errors import InputError
 
 SHARE = 0.2
@@ -83,7 +83,7 @@ def episodes(
 
 def lessons(
     data_set: DataSet, fold: int | None = None, *, seed: int = 0, share: float = SHARE
-) -> tuple[Item, ...]:
+) -> tuple[DatasetItem, ...]:
     """Items that a network learns from before it is shown any reference: a share of "train".
 
     Without the fold's classes, and `MOST` at most. None where a set has no such part or no other to
@@ -121,7 +121,7 @@ def _check(
         raise InputError(msg)
 
 
-def _part(data_set: DataSet, *wanted: str) -> tuple[Item, ...]:
+def _part(data_set: DataSet, *wanted: str) -> tuple[DatasetItem, ...]:
     """Items of the first of these parts that the set has; all items if it has none."""
     for split in wanted:
         if split in data_set.splits:
@@ -129,10 +129,10 @@ def _part(data_set: DataSet, *wanted: str) -> tuple[Item, ...]:
     return data_set.items
 
 
-def _tested(data_set: DataSet, labels: Sequence[str] | None = None) -> dict[str, list[Item]]:
+def _tested(data_set: DataSet, labels: Sequence[str] | None = None) -> dict[str, list[DatasetItem]]:
     """Items of the test part by class, in the order of `labels`."""
     items = _part(data_set, "test", "val")
-    out: dict[str, list[Item]] = {label: [] for label in labels or [i.label for i in items]}
+    out: dict[str, list[DatasetItem]] = {label: [] for label in labels or [i.label for i in items]}
     for item in items:
         if item.label in out:
             out[item.label].append(item)
@@ -168,14 +168,18 @@ def _every(data_set: DataSet, shots: int, seed: int) -> Iterator[Episode]:
 
 
 def _episode(
-    target: Item, items: Sequence[Item], shots: int, rng: np.random.Generator, fold: int | None
+    target: DatasetItem,
+    items: Sequence[DatasetItem],
+    shots: int,
+    rng: np.random.Generator,
+    fold: int | None,
 ) -> Episode:
     others = [item for item in items if item.source != target.source]
     chosen = rng.choice(len(others), shots, replace=False)
     return Episode((target,), tuple(others[i] for i in chosen), target.label, fold, target.group)
 
 
-def _check_enough(data_set: DataSet, by_label: dict[str, list[Item]], shots: int) -> None:
+def _check_enough(data_set: DataSet, by_label: dict[str, list[DatasetItem]], shots: int) -> None:
     if not by_label:
         raise InputError(f"{data_set.name}: no image of the classes to test. Is the folder whole?")
     for label, items in by_label.items():

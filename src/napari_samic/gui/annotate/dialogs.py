@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QColorDialog, QFileDialog, QInputDialog, QWidget
 
 from napari_samic.gui.annotate.view import AnnotatePanel
 from napari_samic.gui.data import recovery
-from napari_samic.gui.session.scheduler import Desk
+from napari_samic.gui.session.scheduler import PromptScheduler
 
 
 class Dialogs:
@@ -22,10 +22,10 @@ class Dialogs:
     Parameters
     ----------
     parent : QWidget
-    desk : Desk
+    desk : PromptScheduler
     """
 
-    def __init__(self, parent: QWidget, desk: Desk) -> None:
+    def __init__(self, parent: QWidget, desk: PromptScheduler) -> None:
         self.parent, self.desk = parent, desk
         self._leftovers: list[recovery.Leftover] = []
         self._panel: AnnotatePanel | None = None

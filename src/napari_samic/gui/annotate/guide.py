@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from napari_samic.gui.annotate.keys import text
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.objects import Item
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.objects import AnnotatedObject
 
 DOUBTFUL = 0.7
 """Confidence below which a mask that clicks no longer change is not called done."""
 _NEW, _SIGN, _CYCLE = text("new"), text("sign"), text("cycle")
 
 
-def what_next(state: Annotator, *, has_image: bool, is_flat: bool, has_model: bool) -> str:
+def what_next(state: AnnotationModel, *, has_image: bool, is_flat: bool, has_model: bool) -> str:
     """Say what to do next.
 
     Parameters
@@ -38,7 +38,7 @@ def what_next(state: Annotator, *, has_image: bool, is_flat: bool, has_model: bo
     return _about(item)
 
 
-def _about(item: Item) -> str:
+def _about(item: AnnotatedObject) -> str:
     if not item.is_askable:
         return "Negative clicks only take away. Add a positive click or a box."
     if item.answer is None:

@@ -22,20 +22,20 @@ from napari_samic.gui.canvas.owned_layers import (
     points_layer,
 )
 from napari_samic.gui.canvas.style import POSITIVE
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.classes import Classes
-from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import Box, Hint, Point
 
 
-class Stage(OwnedLayers):
+class AnnotationLayers(OwnedLayers):
     """See the module.
 
     Parameters
     ----------
     viewer : napari.Viewer
     image : napari.layers.Image
-    pixels : Pixels
+    pixels : LayerPixels
         Of `image`.
     on_points, on_boxes : callable
         Called when the user changed the points or boxes.
@@ -50,7 +50,7 @@ class Stage(OwnedLayers):
         self,
         viewer: Any,
         image: Any,
-        pixels: Pixels,
+        pixels: LayerPixels,
         *,
         on_points: Callable[[], None],
         on_boxes: Callable[[], None],
@@ -155,13 +155,13 @@ class Stage(OwnedLayers):
                 if int(defaults["object"]) != number:
                     self.layers[kind].feature_defaults = {**defaults, "object": number}
 
-    def show(self, page: Page, index: tuple[int, ...], classes: Classes) -> None:
+    def show(self, page: ImageAnnotation, index: tuple[int, ...], classes: Classes) -> None:
         """Draw everything of a page that is not drawn already."""
         self._index, self._has_drawn = index, True
         self.show_prompts(page, classes)
         self.show_masks(page, classes)
 
-    def show_prompts(self, page: Page, classes: Classes) -> None:
+    def show_prompts(self, page: ImageAnnotation, classes: Classes) -> None:
         """Draw clicks and boxes; the current object's are bright."""
         with self.silent():
             if self.has("clicks"):
@@ -169,7 +169,7 @@ class Stage(OwnedLayers):
             if self.has("boxes"):
                 self._draw_boxes(self.layers["boxes"], page, classes)
 
-    def _draw_points(self, layer: Any, page: Page) -> None:
+    def _draw_points(self, layer: Any, page: ImageAnnotation) -> None:
         rows = [(item.number, point) for item in page.items for point in item.points]
         coordinates = np.array([(*self._index, p[0], p[1]) for _, p in rows], float)
         coordinates = coordinates.reshape(-1, len(self._index) + 2)
@@ -179,7 +179,7 @@ class Stage(OwnedLayers):
         draw_points(layer, coordinates, numbers, signs, faces)
         next_point(layer, self.sign, page.current)
 
-    def _draw_boxes(self, layer: Any, page: Page, classes: Classes) -> None:
+    def _draw_boxes(self, layer: Any, page: ImageAnnotation, classes: Classes) -> None:
         items = [item for item in page.items if item.box is not None]
         wanted = [style.corners(item.box, self._index) for item in items if item.box is not None]
         tints = tuple(style.tint(item.number, item.label, classes) for item in items)
@@ -203,7 +203,7 @@ class Stage(OwnedLayers):
             layer.face_color = [(0.0, 0.0, 0.0, 0.0)] * len(items)
         layer.selected_data = set()
 
-    def show_masks(self, page: Page, classes: Classes) -> None:
+    def show_masks(self, page: ImageAnnotation, classes: Classes) -> None:
         """Paint the masks of the current slice, each in the colour of its class."""
         if not self.has("masks"):
             return

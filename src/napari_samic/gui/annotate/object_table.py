@@ -9,8 +9,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_samic.gui.state.classes import Classes
-from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Item
+from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import AnnotatedObject
 
 COLUMNS = ("#", "Class", "Score", "Clicks", "Time")
 
@@ -37,7 +37,7 @@ class ObjectTable(QTableWidget):
             down.setDefaultSectionSize(22)
         self.cellClicked.connect(self._clicked)
 
-    def show_page(self, page: Page | None, classes: Classes) -> None:
+    def show_page(self, page: ImageAnnotation | None, classes: Classes) -> None:
         """Show the objects of a page; cells that stay the same are left alone."""
         items = () if page is None else page.items
         self.setRowCount(len(items))
@@ -53,7 +53,9 @@ class ObjectTable(QTableWidget):
             if (cell := self.item(selected, 0)) is not None:
                 self.scrollToItem(cell)
 
-    def _show_row(self, row: int, item: Item, page: Page, classes: Classes) -> None:
+    def _show_row(
+        self, row: int, item: AnnotatedObject, page: ImageAnnotation, classes: Classes
+    ) -> None:
         effort, style = page.effort(item.number), classes.style(item.label)
         score = "..." if item.score is None else f"{item.score:.2f}"
         texts = (str(item.number), style.name, score, str(effort.clicks), f"{effort.seconds:.0f} s")

@@ -15,16 +15,16 @@ from napari_samic.core.errors import SamicError
 from napari_samic.gui.annotate import guide, keys
 from napari_samic.gui.annotate.chooser import Chooser
 from napari_samic.gui.annotate.dialogs import Dialogs
-from napari_samic.gui.annotate.layers import Stage
+from napari_samic.gui.annotate.layers import AnnotationLayers
 from napari_samic.gui.annotate.view import AnnotatePanel
-from napari_samic.gui.canvas.repaint import Stillness
+from napari_samic.gui.canvas.repaint import RepaintBlocker
 from napari_samic.gui.data import autosave, layer_choice, provenance, trusted_files
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner import jobs
 from napari_samic.gui.runner.jobs import notify_errors
-from napari_samic.gui.session.session import Bench
-from napari_samic.gui.state.objects import Item
-from napari_samic.gui.widgets.base import Soon, later, scrolled
+from napari_samic.gui.session.session import Session
+from napari_samic.gui.state.objects import AnnotatedObject
+from napari_samic.gui.widgets.base import CoalescedCall, later, scrolled
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
@@ -35,22 +35,22 @@ class AnnotateStep:
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
 
     Attributes
     ----------
     desk : Desk
     dialogs : Dialogs
     panel : AnnotatePanel
-    stage : Stage or None
+    stage : AnnotationLayers or None
         Our layers; None while no image is chosen.
     """
 
     title = "Annotate"
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
-        self.stage: Stage | None = None
+        self.stage: AnnotationLayers | None = None
         self._bound: list[Any] = []
         self._closed = self._left = self._hinted = False
         self._scroll = QScrollArea()
@@ -60,8 +60,8 @@ class AnnotateStep:
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, lambda: self.desk.look(encode=not self._left))
-        self._soon = Soon(self.widget, self.redraw)
-        self._still = Stillness(self.widget)
+        self._soon = CoalescedCall(self.widget, self.redraw)
+        self._still = RepaintBlocker(self.widget)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -188,7 +188,7 @@ class AnnotateStep:
         except SamicError as error:
             jobs.show(error)
             return
-        self.stage = Stage(
+        self.stage = AnnotationLayers(
             self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
         )
         self.bench.layer, self.bench.pixels = image, pixels
@@ -267,7 +267,7 @@ class AnnotateStep:
             known = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
             self.desk.state.replace_boxes([*known, *self.stage.boxes()])
 
-    def _undrawn(self) -> Sequence[Item]:
+    def _undrawn(self) -> Sequence[AnnotatedObject]:
         """What is on the shown slice while the layers hold what was shown before it."""
         page, stage = self.desk.state.page, self.stage
         if page is None or stage is None or stage.has_drawn(self.desk.index):

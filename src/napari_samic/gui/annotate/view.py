@@ -27,7 +27,7 @@ from napari_samic.gui.annotate import keys
 from napari_samic.gui.annotate.confidence_bar import ConfidenceBar
 from napari_samic.gui.annotate.object_table import ObjectTable
 from napari_samic.gui.canvas.style import NEGATIVE, POSITIVE
-from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.classes import ClassStyle
 
 Verbs = Mapping[str, Callable[..., None]]
@@ -216,7 +216,7 @@ class AnnotatePanel(QWidget):
         self.recovery_text.setText(text)
         self.recovery.setVisible(bool(text))
 
-    def show_state(self, state: Annotator) -> None:
+    def show_state(self, state: AnnotationModel) -> None:
         """Show objects, confidence, class and totals of the current image."""
         page = state.page
         item = page.item() if page is not None else None
@@ -236,7 +236,7 @@ class AnnotatePanel(QWidget):
         self.reference.setText(f"Use as reference (U){marked}")
         self.totals.setText(_totals(state))
 
-    def _show_classes(self, state: Annotator, label: int) -> None:
+    def _show_classes(self, state: AnnotationModel, label: int) -> None:
         wanted = [(n, state.classes.style(n)) for n in state.classes.labels]
         if wanted != self._classes_shown:
             self._classes_shown = wanted
@@ -246,7 +246,7 @@ class AnnotatePanel(QWidget):
         self.classes.setCurrentIndex(self.classes.findData(label))
 
 
-def _totals(state: Annotator) -> str:
+def _totals(state: AnnotationModel) -> str:
     if state.page is None or not state.page.items:
         return "No object yet."
     effort, count = state.page.effort(), len(state.page.items)

@@ -18,7 +18,7 @@ LONGEST_MS = 80
 """After this the window is drawn though there is no answer: a click must be seen."""
 
 
-class Stillness(QObject):
+class RepaintBlocker(QObject):
     """Holds back the drawing of the window that a widget is in, for a moment.
 
     Between two moments the window is drawn at least once, however fast questions follow.

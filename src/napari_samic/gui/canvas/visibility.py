@@ -14,7 +14,7 @@ SUFFIX = "[SAMIC]"
 """Ends the names of layers that belong to a step."""
 
 
-class Aside:
+class LayerVisibility:
     """See the module.
 
     Parameters

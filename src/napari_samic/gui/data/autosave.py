@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, OutputError, SamicError
-from napari_samic.core.types import Job, Step, run
+from napari_samic.core.types import Job, JobProgress, run_job
 from napari_samic.gui.data import prompts_io, recovery
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Runner
-from napari_samic.gui.state.annotator import Annotator
+from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
 
 KEY = "annotate"
 
 
-class Keeper:
+class AutoSaver:
     """See the module.
 
     Parameters
     ----------
-    state : Annotator
+    state : AnnotationModel
     runner : Runner
     say : callable
         Takes a line for the user.
@@ -50,7 +50,7 @@ class Keeper:
 
     def __init__(
         self,
-        state: Annotator,
+        state: AnnotationModel,
         runner: Runner,
         say: Callable[[str], None],
         is_busy: Callable[[], bool] = lambda: False,
@@ -185,7 +185,7 @@ class Keeper:
         keep = self.unsaved and self.has_prompts
         if keep:
             try:
-                run(self._newest())
+                run_job(self._newest())
                 keep = self.project is None
             except SamicError:
                 keep = self.recovery.exists()
@@ -203,7 +203,7 @@ class Keeper:
 # --- notes of a project
 
 
-def remember(state: Annotator, notes: dict[str, Any]) -> None:
+def remember(state: AnnotationModel, notes: dict[str, Any]) -> None:
     """Put it into the notes; what else is there stays."""
     own = dict(notes.get(KEY, {}))
     own["references"] = sorted(p.name for p in state.pages.values() if p.is_reference and p.items)
@@ -216,7 +216,7 @@ def remember(state: Annotator, notes: dict[str, Any]) -> None:
     notes[KEY] = own
 
 
-def recall(state: Annotator, notes: Mapping[str, Any]) -> None:
+def recall(state: AnnotationModel, notes: Mapping[str, Any]) -> None:
     """Take it back; what is damaged is left out, since prompts are what counts."""
     own = notes.get(KEY)
     if not isinstance(own, dict):
@@ -244,7 +244,7 @@ def model_of(notes: Mapping[str, Any]) -> str:
 
 def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
     """Save prompts over our own earlier ones."""
-    yield Step(0, 1, path.name)
+    yield JobProgress(0, 1, path.name)
     save_prompts(path, data, overwrite=True)
     return path
 
@@ -252,7 +252,7 @@ def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
 def write_project(project: Project, data: PromptFile) -> Job[Path]:
     """Save the prompts and notes of a project over its earlier ones."""
     snapshot = project.snapshot()
-    yield Step(0, 1, project.folder.name)
+    yield JobProgress(0, 1, project.folder.name)
     save_prompts(project.prompts_file, data, overwrite=True)
     project.write(snapshot)
     return project.prompts_file
@@ -260,7 +260,7 @@ def write_project(project: Project, data: PromptFile) -> Job[Path]:
 
 def read_prompts(path: Path) -> Job[PromptFile]:
     """Load prompts."""
-    yield Step(0, 1, path.name)
+    yield JobProgress(0, 1, path.name)
     return load_prompts(path)
 
 
@@ -283,9 +283,9 @@ def export_all(
         io_files.check_free(path, overwrite=False)
     total = len(prompts) + len(images)
     for done, (path, data) in enumerate(prompts.items()):
-        yield Step(done, total, path.name)
+        yield JobProgress(done, total, path.name)
         save_prompts(path, data)
     for done, (path, values) in enumerate(images.items(), start=len(prompts)):
-        yield Step(done, total, path.name)
+        yield JobProgress(done, total, path.name)
         write_labels(path, values)
     return [*prompts, *images]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Image, Plane
+from napari_samic.core.types import Image, ImagePlane
 from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.io.text_files import is_name, writable
@@ -41,7 +41,7 @@ SAMPLED = 8
 _LONG = 200  # bytes of a name, which leave room for a place in a stack and for endings
 
 
-class Pixels:
+class LayerPixels:
     """See the module.
 
     Parameters
@@ -95,7 +95,7 @@ class Pixels:
         self._normalisation: Normalisation | None = None
         self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
 
-    def overlaps(self, other: Pixels) -> bool:
+    def overlaps(self, other: LayerPixels) -> bool:
         """Whether they share an array, as a channel and the image that it is one of."""
         return any(mine is theirs for mine in self._arrays for theirs in other._arrays)
 
@@ -109,14 +109,14 @@ class Pixels:
             self._by_label = {self.label(i): i for i in self.indices()}
         return self._by_label.get(label)
 
-    def plane(self, index: tuple[int, ...]) -> Plane:
+    def plane(self, index: tuple[int, ...]) -> ImagePlane:
         """One slice, not read yet."""
         if self.files:
             place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
             file = self.files[place]
-            return Plane(_stem(file), (), partial(self._raw, index), (), file)
+            return ImagePlane(_stem(file), (), partial(self._raw, index), (), file)
         path = Path(self.file) if self.file else None
-        return Plane(self.name, index, partial(self._raw, index), self.stack_shape, path)
+        return ImagePlane(self.name, index, partial(self._raw, index), self.stack_shape, path)
 
     def _raw(self, index: tuple[int, ...]) -> NDArray[Any]:
         parts = [np.asarray(array[index]) for array in self._arrays]
@@ -175,7 +175,7 @@ class Pixels:
         return list(product(*(range(n) for n in self.stack_shape)))
 
 
-class Names:
+class LayerNames:
     """A name for each layer, fixed when first asked for: no two share their prompts."""
 
     def __init__(self) -> None:
@@ -190,17 +190,17 @@ class Names:
         """The name; "stem (2)" if another layer has the stem."""
         return self._entry(layer)[0]
 
-    def open(self, layer: Any, layers: Sequence[Any] = ()) -> Pixels:
+    def open(self, layer: Any, layers: Sequence[Any] = ()) -> LayerPixels:
         """Pixels of a layer, or of several as its colours, under its name."""
         name, labels = self._entry(layer)
         layers = layers or (layer,)
-        return Pixels(layers, name, by_file=bool(labels))
+        return LayerPixels(layers, name, by_file=bool(labels))
 
     def _entry(self, layer: Any) -> tuple[str, tuple[str, ...]]:
         for known, name, labels in self._known:
             if known is layer:
                 return name, labels
-        pixels = Pixels((layer,))
+        pixels = LayerPixels((layer,))
         taken = {n for _, name, labels in self._known for n in (name, *labels)}
         labels = tuple(_stem(path) for path in pixels.files)
         labels = () if taken.intersection(labels) else labels

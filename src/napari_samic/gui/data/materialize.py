@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.settings import OTHERS
-from napari_samic.core.types import Job, Plane, Step
+from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.gui.data import prompts_io, trusted_files
-from napari_samic.gui.data.layer_pixels import Pixels
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.data.layer_pixels import LayerPixels
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.io import files
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.prompts import PromptFile, save_prompts
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Index = tuple[int, ...]
 
 
-def as_files(pixels: Pixels, indices: Sequence[Index], folder: Path) -> Job[list[Path]]:
+def as_files(pixels: LayerPixels, indices: Sequence[Index], folder: Path) -> Job[list[Path]]:
     """Give a file for each slice.
 
     Raises
@@ -45,19 +45,21 @@ def as_files(pixels: Pixels, indices: Sequence[Index], folder: Path) -> Job[list
     """
     out = []
     for done, index in enumerate(indices):
-        yield Step(done, len(indices), f"preparing {pixels.label(index)}", {"phase": "files"})
+        yield JobProgress(
+            done, len(indices), f"preparing {pixels.label(index)}", {"phase": "files"}
+        )
         out.append(file_of(pixels, index, folder))
     return out
 
 
 def others_as_files(
-    found: Sequence[tuple[Pixels, Index]], known: Collection[str], folder: Path
+    found: Sequence[tuple[LayerPixels, Index]], known: Collection[str], folder: Path
 ) -> Callable[[int], Job[list[Path]]]:
     """Give a file for some slices that are not annotated, in random order.
 
     Parameters
     ----------
-    found : sequence of (Pixels, index)
+    found : sequence of (LayerPixels, index)
     known : collection of str
         Names of those that are annotated.
     folder : Path
@@ -75,7 +77,7 @@ def others_as_files(
     def job(seed: int) -> Job[list[Path]]:
         names, paths = sorted(free), []
         for i in np.random.default_rng(seed).permutation(len(names))[:OTHERS]:
-            yield Step(0, 0, f"preparing {names[i]}", {"phase": "files"})
+            yield JobProgress(0, 0, f"preparing {names[i]}", {"phase": "files"})
             with suppress(SamicError):
                 paths.append(file_of(*free[names[i]], folder))
         return paths
@@ -83,7 +85,7 @@ def others_as_files(
     return job
 
 
-def file_of(pixels: Pixels, index: Index, folder: Path) -> Path:
+def file_of(pixels: LayerPixels, index: Index, folder: Path) -> Path:
     """The file of one slice; written if it has none."""
     known = pixels.filed.get(index)
     if known is None or not known.exists():
@@ -95,7 +97,7 @@ def file_of(pixels: Pixels, index: Index, folder: Path) -> Path:
     return known
 
 
-def _is_own(plane: Plane) -> bool:
+def _is_own(plane: ImagePlane) -> bool:
     """Whether the plane's file holds this plane alone, under its name, pixel by pixel."""
     if plane.path is None or not plane.path.exists():
         return False
@@ -112,7 +114,7 @@ def _is_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and bool(np.all(one == other))
 
 
-def _written(plane: Plane, folder: Path) -> Path:
+def _written(plane: ImagePlane, folder: Path) -> Path:
     path, pixels = folder / f"{plane.label}.tif", plane.read()
     if path.exists():
         if not _is_same(planes_of_file(path)[0].read(), pixels):
@@ -151,17 +153,17 @@ def write_image(path: Path, pixels: NDArray[Any]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class OpenReference:
     """A page and the open slice that it belongs to; None if it is not open."""
 
-    page: Page
-    pixels: Pixels | None
+    page: ImageAnnotation
+    pixels: LayerPixels | None
     index: Index
 
 
 def references(
-    state: Annotator, find: Callable[[str], tuple[Any, Pixels, Index] | None]
-) -> list[Found]:
+    state: AnnotationModel, find: Callable[[str], tuple[Any, LayerPixels, Index] | None]
+) -> list[OpenReference]:
     """The images to learn from: annotated and marked, or all annotated if none is marked.
 
     Raises
@@ -176,18 +178,20 @@ def references(
     out = []
     for page in chosen:
         found = find(page.name)
-        out.append(Found(page, found[1], found[2]) if found else Found(page, None, ()))
+        out.append(
+            OpenReference(page, found[1], found[2]) if found else OpenReference(page, None, ())
+        )
     return out
 
 
 def references_as_files(
-    found: Sequence[Found], state: Annotator, project: Project
+    found: Sequence[OpenReference], state: AnnotationModel, project: Project
 ) -> Job[tuple[list[Path], Path]]:
     """Give a file for each reference, and one of the prompts of exactly these."""
     data = prompts_io.to_file(state, [one.page for one in found], all_items=False)
     paths, kinds = [], {json.dumps(one.page.normalisation) for one in found if one.pixels is None}
     for done, one in enumerate(found):
-        yield Step(done, len(found), f"preparing {one.page.name}", {"phase": "files"})
+        yield JobProgress(done, len(found), f"preparing {one.page.name}", {"phase": "files"})
         if one.pixels is None:
             paths.append(_closed_file(one.page, project.images_folder))
         else:
@@ -215,7 +219,7 @@ def _kept(project: Project, data: PromptFile) -> Path:
     return same
 
 
-def _closed_file(page: Page, folder: Path) -> Path:
+def _closed_file(page: ImageAnnotation, folder: Path) -> Path:
     """File of an image that is not open: its own, or what an earlier job wrote."""
     strange = ""
     for path in (Path(page.file) if page.file else None, folder / f"{page.name}.tif"):

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import Prompts
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Box, Effort, Item, Point
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, Point
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 
 
 def to_file(
-    state: Annotator, pages: Iterable[Page] | None = None, *, all_items: bool
+    state: AnnotationModel, pages: Iterable[ImageAnnotation] | None = None, *, all_items: bool
 ) -> PromptFile:
     """The prompts of pages (None: all that have any) as a file.
 
@@ -42,7 +42,7 @@ def to_file(
     )
 
 
-def _image(page: Page, all_items: bool) -> ImagePrompts:
+def _image(page: ImageAnnotation, all_items: bool) -> ImagePrompts:
     items = [item for item in page.items if all_items or item.is_askable]
     effort = page.effort()
     return ImagePrompts(
@@ -57,9 +57,9 @@ def _image(page: Page, all_items: bool) -> ImagePrompts:
     )
 
 
-def to_files(state: Annotator, name: str = "prompts") -> dict[str, PromptFile]:
+def to_files(state: AnnotationModel, name: str = "prompts") -> dict[str, PromptFile]:
     """Prompts to save by the file's stem: one file for each way of making pixels RGB."""
-    groups: dict[str, list[Page]] = {}
+    groups: dict[str, list[ImageAnnotation]] = {}
     for page in state.pages.values():
         if any(item.is_askable for item in page.items):
             key = json.dumps(page.normalisation, sort_keys=True)
@@ -68,7 +68,7 @@ def to_files(state: Annotator, name: str = "prompts") -> dict[str, PromptFile]:
     return {name if i == 0 else f"{name}-{i + 1}": part for i, part in enumerate(parts)}
 
 
-def to_labels(state: Annotator) -> dict[str, NDArray[np.int32]]:
+def to_labels(state: AnnotationModel) -> dict[str, NDArray[np.int32]]:
     """Label images to save by the file's stem: one for each image that has a mask."""
     return {
         f"{_safe(page.name)}_labels": page.labels()
@@ -81,7 +81,7 @@ def _safe(name: str) -> str:
     return re.sub(r"[^\w.\-\[\]]+", "_", name).strip("._") or "image"
 
 
-def take(state: Annotator, data: PromptFile) -> int:
+def take(state: AnnotationModel, data: PromptFile) -> int:
     """Put the prompts of a file in place of those of the same images; undo brings those back.
 
     Returns
@@ -105,20 +105,22 @@ def take(state: Annotator, data: PromptFile) -> int:
     used = {prompts.label for image in data.images for prompts in image.objects}
     state.classes.take(data.classes, used)
     for image in data.images:
-        page = state.pages.setdefault(image.name, Page(image.name, image.shape, image.file))
+        page = state.pages.setdefault(
+            image.name, ImageAnnotation(image.name, image.shape, image.file)
+        )
         items = [
             _item(n, prompts) for n, prompts in enumerate(image.objects, start=page.next_number)
         ]
         page.commit(items, items[0].number if items else page.next_number)
-        page.efforts[0] = Effort(image.clicks or 0, image.seconds or 0.0)
+        page.efforts[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
         page.sha256 = page.sha256 or image.sha256
         page.normalisation = page.normalisation or data.normalisation
     state.refresh()
     return len(data.images)
 
 
-def _item(number: int, prompts: Prompts) -> Item:
+def _item(number: int, prompts: Prompts) -> AnnotatedObject:
     pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
     points: tuple[Point, ...] = tuple((row, column, sign) for (row, column), sign in pairs)
     box: Box | None = None if prompts.box_rc is None else tuple(prompts.box_rc.tolist())
-    return Item(number, prompts.label, points, box)
+    return AnnotatedObject(number, prompts.label, points, box)

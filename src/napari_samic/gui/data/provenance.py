@@ -17,7 +17,7 @@ import numpy as np
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, trusted_files
 from napari_samic.gui.data.autosave import KEY
-from napari_samic.gui.data.layer_pixels import FILE, FILES, Names, file_of
+from napari_samic.gui.data.layer_pixels import FILE, FILES, LayerNames, file_of
 from napari_samic.gui.data.project import Project
 from napari_samic.io.images import open_file, open_images
 from napari_samic.io.paths import is_readable, list_source, natural_key
@@ -64,13 +64,15 @@ def _note(layer: Any) -> dict[str, Any]:
     }
 
 
-def bring_back(viewer: Any, names: Names, project: Project, ask: trusted_files.Ask) -> Any | None:
+def bring_back(
+    viewer: Any, names: LayerNames, project: Project, ask: trusted_files.Ask
+) -> Any | None:
     """Open the images of a project that are not open; the chosen one is returned.
 
     Parameters
     ----------
     viewer : napari.Viewer
-    names : Names
+    names : LayerNames
     project : Project
     ask : callable
         Whether files may be opened that lie elsewhere; see `trust.allows`.

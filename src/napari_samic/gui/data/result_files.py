@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import IntArray, Job, Plane, Step
+from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress
 from napari_samic.io import files as io_files
 from napari_samic.io.masks import read_labels, read_mask
 from napari_samic.io.paths import image_of
@@ -107,7 +107,7 @@ class LabelFiles:
 
     def write_edit(self, name: str, labels: NDArray[Any]) -> Job[Path]:
         """Keep what was painted; ours stays beside it until the user accepts."""
-        yield Step(0, 1, name)
+        yield JobProgress(0, 1, name)
         self.keep(name, labels)
         return self.edit(name)
 
@@ -165,7 +165,7 @@ def _judged(opinions: dict[str, Any]) -> set[str]:
     }
 
 
-def read_result(path: Path, plane: Plane, shape: tuple[int, ...]) -> IntArray:
+def read_result(path: Path, plane: ImagePlane, shape: tuple[int, ...]) -> IntArray:
     """Labels of one plane of a file; background if there are none."""
     return read_mask(plane, path, shape=shape) if path.is_file() else np.zeros(shape[:2], np.int32)
 

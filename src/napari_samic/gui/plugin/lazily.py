@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.gui.data.layer_pixels import FILES
 from napari_samic.io.images import open_images
 from napari_samic.io.readers import (
@@ -54,7 +54,7 @@ def lazy_layers(
     """
     given = list(source) if not isinstance(source, str | Path) else source
     planes = open_images(given, strict=False, tell=tell)
-    by_file: dict[str, list[Plane]] = {}
+    by_file: dict[str, list[ImagePlane]] = {}
     for plane in planes:
         by_file.setdefault(plane.name, []).append(plane)
     name = Path(source).name if isinstance(source, str | Path) else "images"
@@ -73,12 +73,12 @@ def lazy_layers(
 
 
 def _groups(
-    files: Sequence[list[Plane]], name: str, faults: list[str]
-) -> list[tuple[str, list[Plane]]]:
+    files: Sequence[list[ImagePlane]], name: str, faults: list[str]
+) -> list[tuple[str, list[ImagePlane]]]:
     """What becomes a layer, under which name: a stack file, or lone images of one kind."""
     lone = [members[0] for members in files if not members[0].stack_shape]
     groups = [(m[0].name, m) for m in files if m[0].stack_shape]
-    by_kind: dict[Kind, list[Plane]] = {}
+    by_kind: dict[Kind, list[ImagePlane]] = {}
     for plane in lone:
         try:
             by_kind.setdefault(_kind(plane), []).append(plane)
@@ -90,7 +90,7 @@ def _groups(
     return groups
 
 
-def _kind(plane: Plane) -> Kind:
+def _kind(plane: ImagePlane) -> Kind:
     """Shape and kind of a lone image, by its header where that says it."""
     path = plane.path
     if plane.kind is not None and path is not None and path.suffix.lower() in TIFF_SUFFIXES:
@@ -108,7 +108,7 @@ def _kind(plane: Plane) -> Kind:
     return pixels.shape, pixels.dtype
 
 
-def _layer(planes: Sequence[Plane], name: str, stack_shape: tuple[int, ...]) -> LayerData:
+def _layer(planes: Sequence[ImagePlane], name: str, stack_shape: tuple[int, ...]) -> LayerData:
     import dask
     import dask.array as da
 

@@ -69,14 +69,14 @@ def write_geojson(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 
 def _images(data: Any, meta: Mapping[str, Any]) -> Iterator[Any]:
     """The slices of a layer, (H, W) each, named as planes are."""
-    from napari_samic.core.label_objects import Labelled
+    from napari_samic.core.label_objects import LabelObjects
 
     name = str(meta.get("name", "labels"))
     whole = _full(data)
     if whole.ndim < 2:
         raise InputError(f"{name}: {whole.ndim} axis, expected rows and columns.")
     for index in np.ndindex(*whole.shape[:-2]):
-        yield Labelled(name + "".join(f"[{i}]" for i in index), np.asarray(whole[index]))
+        yield LabelObjects(name + "".join(f"[{i}]" for i in index), np.asarray(whole[index]))
 
 
 def _full(data: Any) -> Any:

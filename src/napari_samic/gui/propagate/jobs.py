@@ -18,11 +18,11 @@ from napari_samic.core.settings import PeakSettings, SegmentSettings
 from napari_samic.core.types import (
     HeatMap,
     Image,
+    ImagePlane,
     IntArray,
     Job,
-    Plane,
+    JobProgress,
     Segmentation,
-    Step,
     map_progress,
 )
 from napari_samic.gui.data import trusted_files
@@ -31,8 +31,8 @@ from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 
 if TYPE_CHECKING:
-    from napari_samic.pipeline import Outcome
-    from napari_samic.pipeline.predictor import Worker
+    from napari_samic.pipeline import JobResult
+    from napari_samic.pipeline.predictor import ImagePredictor
 
 Stamp = tuple[str, int, int]
 
@@ -47,16 +47,16 @@ def stamp_of(file: Path) -> Stamp | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Eyes:
+class LoadedPredictor:
     """A prompter that is loaded, with its segmenter; one thread at a time may use it."""
 
     stamp: Stamp
-    worker: Worker
+    worker: ImagePredictor
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ImagePreview:
     """What a prompter sees in an image: all that takes long, whatever the settings are."""
 
     label: str
@@ -79,16 +79,16 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviewStep(Step):
+class PreviewStep(JobProgress):
     """A step that brings what was loaded and seen, to be given back next time."""
 
-    eyes: Eyes
-    look: Look | None = None
+    eyes: LoadedPredictor
+    look: ImagePreview | None = None
     heat: HeatMap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilesStep(Step):
+class FilesStep(JobProgress):
     """A step that brings the names of the images that a run is to do."""
 
     names: frozenset[str]
@@ -96,7 +96,7 @@ class FilesStep(Step):
 
 def read_peaks(file: Path) -> Job[PeakSettings]:
     """The peak settings that a prompter was trained with."""
-    yield Step(0, 1, file.name)
+    yield JobProgress(0, 1, file.name)
     from napari_samic.pipeline.segment import stored_peaks
 
     return stored_peaks(file)
@@ -104,15 +104,15 @@ def read_peaks(file: Path) -> Job[PeakSettings]:
 
 def preview(
     file: Path,
-    plane: Plane,
+    plane: ImagePlane,
     settings: SegmentSettings,
     peaks: PeakSettings | None,
     *,
-    eyes: Eyes | None = None,
-    look: Look | None = None,
+    eyes: LoadedPredictor | None = None,
+    look: ImagePreview | None = None,
 ) -> Job[Preview]:
     """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
-    yield Step(0, 3, "loading the prompter" if eyes is None else "")
+    yield JobProgress(0, 3, "loading the prompter" if eyes is None else "")
     if eyes is None:
         eyes = _open(file)
         yield PreviewStep(0, 3, "looking at the slice", eyes=eyes)
@@ -124,23 +124,23 @@ def preview(
         return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
 
 
-def _open(file: Path) -> Eyes:
+def _open(file: Path) -> LoadedPredictor:
     from napari_samic.pipeline.segment import open_worker
 
     stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
     if stamp is None:
         raise InputError(f"{file}: no prompter. Train one first.")
-    return Eyes(stamp, open_worker(file))
+    return LoadedPredictor(stamp, open_worker(file))
 
 
-def _look(eyes: Eyes, plane: Plane) -> Look:
+def _look(eyes: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
     image = read_rgb(plane, eyes.worker.normalisation, is_strict=True)
     with eyes.lock:
-        return Look(plane.label, image, eyes.worker.look(image))
+        return ImagePreview(plane.label, image, eyes.worker.look(image))
 
 
 @dataclass(frozen=True)
-class Order:
+class PropagateRequest:
     """What is to be done, whichever images it is done to."""
 
     prompter: Path
@@ -152,13 +152,15 @@ class Order:
 
 def of_folder(folder: Path) -> Job[list[Path]]:
     """Images of a folder that the user chose, so it may be opened from later."""
-    yield Step(0, 0, f"looking into {folder.name}", {"phase": "files"})
+    yield JobProgress(0, 0, f"looking into {folder.name}", {"phase": "files"})
     images = list_source(folder)
     trusted_files.remember(images)
     return images
 
 
-def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job[Outcome]:
+def propagate(
+    images: Job[list[Path]], results: LabelFiles, order: PropagateRequest
+) -> Job[JobResult]:
     """Segment all images but those that have a result, and those that are protected.
 
     A file with several images is passed over if one that is protected might be done again.
@@ -168,7 +170,7 @@ def propagate(images: Job[list[Path]], results: LabelFiles, order: Order) -> Job
     images : Job of list of Path
         As `Bench.images` and `of_folder` make it.
     results : LabelFiles
-    order : Order
+    order : PropagateRequest
         With `anew`, results that are not protected are set aside first.
 
     Raises
@@ -219,7 +221,7 @@ def _names_of(paths: Sequence[Path]) -> Job[dict[Path, Names]]:
 
     out: dict[Path, Names] = {}
     for done, path in enumerate(paths):
-        yield Step(done, len(paths), "looking into the files", {"phase": "files"})
+        yield JobProgress(done, len(paths), "looking into the files", {"phase": "files"})
         out[path] = {name: [p.label for p in of] for name, of in groups(planes_of(path))}
     return out
 
@@ -232,7 +234,7 @@ def _is_free(names: Names, results: LabelFiles, keep: set[str], *, anew: bool) -
     return not anew and any(not results.file(name).is_file() for name in free)
 
 
-def _brief(step: Step) -> Step:
+def _brief(step: JobProgress) -> JobProgress:
     """Without what is said of an image: it would push rate and time left out of napari's bar."""
     return replace(step, message="") if {"plane", "skipped"} & step.data.keys() else step
 
@@ -250,7 +252,7 @@ def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class FolderImage:
     """An image of a folder with its labels."""
 
     label: str
@@ -258,7 +260,7 @@ class Page:
     labels: IntArray
 
 
-def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Page]:
+def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[FolderImage]:
     """Read one image of a folder, and what is shown of its results.
 
     Raises
@@ -268,11 +270,11 @@ def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Pag
     """
     from napari_samic.pipeline.common import planes_of
 
-    yield Step(0, 1, label)
+    yield JobProgress(0, 1, label)
     near = [path for path in paths if f"{label}[".startswith(f"{stem_of(path)}[")]
     plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
     if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
     image: Any = read_rgb(plane, fit_normalisation([plane]))
     shown = results.shown(plane.name) or results.file(plane.name)
-    return Page(label, image, read_result(shown, plane, image.shape))
+    return FolderImage(label, image, read_result(shown, plane, image.shape))

@@ -16,9 +16,9 @@ import numpy as np
 from napari_samic.core.types import HeatMap, Segmentation
 from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import OURS, OwnedLayers
-from napari_samic.gui.canvas.visibility import SUFFIX, Aside
+from napari_samic.gui.canvas.visibility import SUFFIX, LayerVisibility
 from napari_samic.gui.data.lazy_labels import LabelStack
-from napari_samic.gui.propagate.jobs import Page
+from napari_samic.gui.propagate.jobs import FolderImage
 
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
@@ -39,7 +39,7 @@ class PropagateStage(OwnedLayers):
     def __init__(self, viewer: Any, on_paint: Callable[[], None]) -> None:
         super().__init__(viewer)
         self._on_paint = on_paint
-        self._aside = Aside(viewer)
+        self._aside = LayerVisibility(viewer)
         self._covered: Any | None = None
 
     # --- preview
@@ -164,7 +164,7 @@ class PropagateStage(OwnedLayers):
 
     # --- an image of a folder
 
-    def show_page(self, page: Page) -> None:
+    def show_page(self, page: FolderImage) -> None:
         """Show an image with its labels, in place of the one before."""
         from napari.layers import Image, Labels
 

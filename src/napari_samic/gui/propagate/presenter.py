@@ -16,14 +16,14 @@ from psygnal import Signal, SignalGroup, SignalInstance
 
 from napari_samic.core.errors import InputError, SettingsError
 from napari_samic.core.settings import PeakSettings, SegmentSettings
-from napari_samic.core.types import HeatMap, Step
+from napari_samic.core.types import HeatMap, JobProgress
 from napari_samic.gui.propagate import jobs as work
-from napari_samic.gui.propagate.results import Shelf
-from napari_samic.gui.propagate.run import Run
+from napari_samic.gui.propagate.results import ResultStore
+from napari_samic.gui.propagate.run import PropagationRun
 from napari_samic.gui.runner.jobs import Calls, Handle
 
 if TYPE_CHECKING:
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.session.session import Session
 
 NOTES = "propagate"
 
@@ -37,12 +37,12 @@ class PropagatorEvents(SignalGroup):
     page = Signal()
 
 
-class Propagator:
+class PropagationModel:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
 
     Attributes
     ----------
@@ -58,16 +58,16 @@ class Propagator:
         The preview follows slice and settings.
     looking : str
         What the preview is doing; "" if nothing.
-    run : Run
+    run : PropagationRun
         The run over all images.
-    shelf : Shelf
+    shelf : ResultStore
         LabelFiles of the chosen image layer, and what is painted on them.
     page : Page or None
         An image of a folder that is shown with its labels.
     events : PropagatorEvents
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench = bench
         self.events = PropagatorEvents()
         self.settings = SegmentSettings()
@@ -76,11 +76,11 @@ class Propagator:
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None
         self.watching, self.looking = False, ""
-        self.page: work.Page | None = None
-        self.shelf = Shelf(bench)
-        self.run = Run(bench, self.shelf, self._order)
-        self._eyes: work.Eyes | None = None
-        self._look: work.Look | None = None
+        self.page: work.FolderImage | None = None
+        self.shelf = ResultStore(bench)
+        self.run = PropagationRun(bench, self.shelf, self._order)
+        self._eyes: work.LoadedPredictor | None = None
+        self._look: work.ImagePreview | None = None
         self._asked: object = None
         self._handle: Handle | None = None
         self._reading: Handle | None = None
@@ -178,9 +178,9 @@ class Propagator:
 
     # --- the run
 
-    def _order(self, anew: bool) -> work.Order:
+    def _order(self, anew: bool) -> work.PropagateRequest:
         prompter, project = self.need_prompter(), self.bench.need_project()
-        return work.Order(prompter, project.recipe, self.settings, self.peaks, anew=anew)
+        return work.PropagateRequest(prompter, project.recipe, self.settings, self.peaks, anew=anew)
 
     def start(self) -> None:
         """Begin the run, or go on with it; the preview goes, so that its results are seen.
@@ -236,7 +236,7 @@ class Propagator:
         self._handle = self.bench.runner.start(job, calls)
         self.events.state.emit()
 
-    def _looked(self, asked: object, step: Step) -> None:
+    def _looked(self, asked: object, step: JobProgress) -> None:
         if asked is not self._asked:
             return
         heat = None
@@ -285,7 +285,7 @@ class Propagator:
         job = work.open_page(self.run.paths, label, results)
         self.bench.runner.start(job, Calls(on_done=self._paged))
 
-    def _paged(self, page: work.Page) -> None:
+    def _paged(self, page: work.FolderImage) -> None:
         self.page = page
         self.events.page.emit()
 

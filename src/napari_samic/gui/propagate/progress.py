@@ -53,7 +53,7 @@ class Progress:
         return ", ".join(parts)
 
 
-class Meter:
+class ThroughputMeter:
     """Counts images; `progress` says where the run is."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import SamicError
-from napari_samic.core.types import IntArray, Job, Step
+from napari_samic.core.types import IntArray, Job, JobProgress
 from napari_samic.gui.data.lazy_labels import Index, LabelStack
 from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.runner.jobs import Calls
 
 if TYPE_CHECKING:
-    from napari_samic.gui.data.layer_pixels import Pixels
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.data.layer_pixels import LayerPixels
+    from napari_samic.gui.session.session import Session
 
 
 class ShelfEvents(SignalGroup):
@@ -37,12 +37,12 @@ class ShelfEvents(SignalGroup):
     painted = Signal()
 
 
-class Shelf:
+class ResultStore:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class Shelf:
     events : ShelfEvents
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench, self.events = bench, ShelfEvents()
         self.results: LabelFiles | None = None
         self.stack: LabelStack | None = None
-        self._pixels: Pixels | None = None
+        self._pixels: LayerPixels | None = None
         self._writing = False
         self._found: bool | None = None
         self._reading: set[Index] = set()
@@ -115,7 +115,7 @@ class Shelf:
         self._reading.add(index)
 
         def read() -> Job[None]:
-            yield Step(0, 1)
+            yield JobProgress(0, 1)
             stack.plane(index)
 
         def ended() -> None:
@@ -183,7 +183,7 @@ class Shelf:
         self.keep_now()
 
 
-def _read(results: LabelFiles, pixels: Pixels, index: Index) -> IntArray | None:
+def _read(results: LabelFiles, pixels: LayerPixels, index: Index) -> IntArray | None:
     """Labels of a slice; one that can't be read shows nothing: `Review` says why."""
     with suppress(SamicError):
         return results.labels(pixels.label(index), pixels.shape)

@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.propagate import jobs as work
-from napari_samic.gui.propagate.progress import Meter, Progress
+from napari_samic.gui.propagate.progress import Progress, ThroughputMeter
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentences
 
 if TYPE_CHECKING:
-    from napari_samic.gui.propagate.results import Shelf
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.propagate.results import ResultStore
+    from napari_samic.gui.session.session import Session
 
 TITLE = "SAMIC: propagating"
 
 
-class Run:
+class PropagationRun:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
-    shelf : Shelf
+    bench : Session
+    shelf : ResultStore
         Where the results are.
     order : callable
         Says what is to be done, with the settings and the prompter of now; takes `anew`.
@@ -61,9 +61,9 @@ class Run:
 
     def __init__(
         self,
-        bench: Bench,
-        shelf: Shelf,
-        order: Callable[[bool], work.Order],
+        bench: Session,
+        shelf: ResultStore,
+        order: Callable[[bool], work.PropagateRequest],
     ) -> None:
         self.bench, self.shelf, self._order = bench, shelf, order
         self.folder: Path | None = None
@@ -74,7 +74,7 @@ class Run:
         self.paths: list[Path] = []
         self._names: frozenset[str] = frozenset()
         self.stopped = False
-        self._meter = Meter()
+        self._meter = ThroughputMeter()
         self._handle: Handle | None = None
         self._unfinished = ""
 
@@ -95,7 +95,7 @@ class Run:
         if self.state == "idle" and folder != self.folder:
             self.folder, self.stopped, self.status = folder, False, ""
             self.failures, self.made = {}, {}
-            self._meter = Meter()
+            self._meter = ThroughputMeter()
             self.changed.emit()
 
     def again(self, on: bool) -> None:
@@ -130,7 +130,7 @@ class Run:
         self.state, self.stopped, self._unfinished = "running", False, ""
         self.status = "Preparing ..."
         self.failures, self.made, self._names = {}, {}, frozenset()
-        self._meter = Meter()
+        self._meter = ThroughputMeter()
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
         )
@@ -151,14 +151,14 @@ class Run:
         self.folder, self.anew, self.stopped = None, False, False
         self.failures, self.made, self.paths = {}, {}, []
         self._names = frozenset()
-        self._meter = Meter()
+        self._meter = ThroughputMeter()
         if self.state == "idle":
             self.status = ""
         self.changed.emit()
 
     # --- the job
 
-    def _stepped(self, step: Step) -> None:
+    def _stepped(self, step: JobProgress) -> None:
         data = step.data
         if self.state != "running":
             return
@@ -171,7 +171,7 @@ class Run:
             self.status = f"{step.message.capitalize()}{of} ..."
         self.changed.emit()
 
-    def _one(self, step: Step) -> None:
+    def _one(self, step: JobProgress) -> None:
         data, label = step.data, step.data.get("plane", "")
         skipped, failed = int(data.get("skipped", 0)), int("failure" in data)
         self._meter.count(step.done, step.total, skipped=skipped, failed=failed)

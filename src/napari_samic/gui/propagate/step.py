@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 from napari_samic.core.errors import SettingsError
 from napari_samic.core.settings import PeakSettings, SegmentSettings
 from napari_samic.gui.propagate.layers import PropagateStage
-from napari_samic.gui.propagate.presenter import Propagator
+from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.propagate.view import PropagatePanel
 from napari_samic.gui.runner.jobs import notify_errors
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 from napari_samic.gui.widgets.base import later, scrolled
 
 _PAUSE_MS = 80
@@ -33,17 +33,17 @@ class PropagateStep:
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
     """
 
     title = "Propagate"
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench, self.viewer = bench, bench.viewer
         self._closed = self._shown = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
-        self.presenter = Propagator(bench)
+        self.presenter = PropagationModel(bench)
         self.stage = PropagateStage(bench.viewer, self._stroked)
         self.panel = PropagatePanel(self._verbs())
         scrolled(self.panel, self._scroll)

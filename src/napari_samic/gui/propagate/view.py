@@ -31,8 +31,8 @@ from napari_samic.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
     from napari_samic.core.types import Segmentation
-    from napari_samic.gui.propagate.presenter import Propagator
-    from napari_samic.gui.propagate.run import Run
+    from napari_samic.gui.propagate.presenter import PropagationModel
+    from napari_samic.gui.propagate.run import PropagationRun
 
 Verbs = Mapping[str, Callable[..., None]]
 BASIC = ("threshold", "map_cut", "min_score", "instances")
@@ -146,14 +146,14 @@ class PropagatePanel(QWidget):
         when = datetime.fromtimestamp(file.stat().st_mtime)
         self.prompter.setText(f"Prompter of {when:%d %B, %H:%M}")
 
-    def show_settings(self, of: Propagator) -> None:
+    def show_settings(self, of: PropagationModel) -> None:
         """Show the settings in use; the form does not answer."""
         self.form.blockSignals(True)
         self.form.show_values(of.settings)
         self.form.show_values(of.peaks or of.stored or PeakSettings())
         self.form.blockSignals(False)
 
-    def show_found(self, of: Propagator) -> None:
+    def show_found(self, of: PropagationModel) -> None:
         """Say what the preview has found, or what it is doing."""
         self.preview.setChecked(of.watching)
         result = of.preview.result if of.preview is not None else None
@@ -170,7 +170,7 @@ class PropagatePanel(QWidget):
             self.source.addItems(texts)
         self.source.setCurrentIndex(2 if folder is not None else 0)
 
-    def show_run(self, run: Run, *, ready: bool) -> None:
+    def show_run(self, run: PropagationRun, *, ready: bool) -> None:
         """Show how far the run is."""
         idle = run.state == "idle"
         self.start.setText("Resume" if run.can_resume else "Propagate")
@@ -186,7 +186,7 @@ class PropagatePanel(QWidget):
         self.status.setText(run.status)
         self._show_lists(run)
 
-    def _show_lists(self, run: Run) -> None:
+    def _show_lists(self, run: PropagationRun) -> None:
         _fill(self.failures, run.failures.items())
         _fill(self.made, ((k, f"{k}: {v}") for k, v in run.made.items()))
         count = len(run.failures)

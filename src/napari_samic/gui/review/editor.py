@@ -18,7 +18,7 @@ from napari_samic.core.errors import InputError
 from napari_samic.core.types import Segmenter
 from napari_samic.gui.review import jobs, result
 from napari_samic.gui.review.jobs import Read
-from napari_samic.gui.review.result import Sheet
+from napari_samic.gui.review.result import ReviewedResult
 from napari_samic.gui.review.verdicts import Edit, Placed
 from napari_samic.gui.runner.jobs import Calls, Runner
 
@@ -37,7 +37,7 @@ class ReviserEvents(SignalGroup):
     painted = Signal()
 
 
-class Reviser:
+class ResultEditor:
     """See the module.
 
     Parameters
@@ -51,7 +51,7 @@ class Reviser:
 
     Attributes
     ----------
-    sheet : Sheet or None
+    sheet : ReviewedResult or None
         What is on the screen.
     read : callable or None
         Gives its image, (H, W, 3) uint8.
@@ -59,7 +59,7 @@ class Reviser:
         Of the edited label files.
     label : int
         Class of new objects.
-    past : list of (Sheet, tuple of int)
+    past : list of (ReviewedResult, tuple of int)
         What was on the screen before each change of this result, the latest last, and the objects
         whose masks were under way then.
     waiting : bool
@@ -74,16 +74,16 @@ class Reviser:
         on_edit: Callable[[str, Edit | None], None],
     ) -> None:
         self.runner, self._segmenter, self._on_edit = runner, segmenter, on_edit
-        self.sheet: Sheet | None = None
+        self.sheet: ReviewedResult | None = None
         self.read: Read | None = None
         self.folder: Path | None = None
         self.label = 1
-        self.past: list[tuple[Sheet, tuple[int, ...]]] = []
+        self.past: list[tuple[ReviewedResult, tuple[int, ...]]] = []
         self._is_edit = False
         self.events = ReviserEvents()
         self._asked: dict[int, int] = {}
         self._generation = 0
-        self._todo: dict[str, Sheet] = {}
+        self._todo: dict[str, ReviewedResult] = {}
         self._writing = ""
 
     @property
@@ -91,7 +91,9 @@ class Reviser:
         """Whether a mask is under way."""
         return bool(self._asked)
 
-    def show(self, sheet: Sheet | None, read: Read | None = None, *, is_edit: bool = False) -> None:
+    def show(
+        self, sheet: ReviewedResult | None, read: Read | None = None, *, is_edit: bool = False
+    ) -> None:
         """Put another result on the screen; answers for the one before no longer count.
 
         Parameters
@@ -109,7 +111,7 @@ class Reviser:
         self.past.clear()
         self._is_edit = is_edit
 
-    def _remember(self, sheet: Sheet) -> None:
+    def _remember(self, sheet: ReviewedResult) -> None:
         self.past.append((sheet, tuple(self._asked)))
         while len(self.past) > KEPT or (len(self.past) > 1 and self._held() > KEPT_BYTES):
             del self.past[0]
@@ -171,7 +173,9 @@ class Reviser:
         if self.sheet.labels is not before:
             self.events.labels.emit()
 
-    def _ask(self, segmenter: Segmenter, read: Read, sheet: Sheet, wanted: Sequence[int]) -> None:
+    def _ask(
+        self, segmenter: Segmenter, read: Read, sheet: ReviewedResult, wanted: Sequence[int]
+    ) -> None:
         self._generation += 1
         self._asked |= dict.fromkeys(wanted, self._generation)
         job = jobs.redo(segmenter, read, {n: sheet.prompts(n) for n in wanted})
@@ -227,7 +231,7 @@ class Reviser:
         calls = Calls(on_done=partial(self._written, sheet), on_end=self._ended)
         self.runner.start(job, calls)
 
-    def _written(self, sheet: Sheet, sha256: str) -> None:
+    def _written(self, sheet: ReviewedResult, sha256: str) -> None:
         if sheet.name not in self._todo:
             self._on_edit(sheet.name, edit_of(sheet, sha256))
 
@@ -245,7 +249,7 @@ class Reviser:
         self._todo.pop(name, None)
 
 
-def edit_of(sheet: Sheet, sha256: str = "") -> Edit:
+def edit_of(sheet: ReviewedResult, sha256: str = "") -> Edit:
     """What is kept of a changed result."""
     return Edit(file_name(sheet.name), sha256, sheet.known(), sheet.points)
 

@@ -15,10 +15,10 @@ from psygnal import Signal
 from napari_samic import recipes
 from napari_samic.core.errors import InputError, SettingsError
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.review import jobs
 from napari_samic.gui.review.jobs import Frozen
-from napari_samic.gui.review.presenter import Reviewer
+from napari_samic.gui.review.presenter import ReviewModel
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentences
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 ACCEPTED_RESULTS, ALL_RESULTS = "accepted results", "all results"
 
 
-class Finisher:
+class Exporter:
     """See the module.
 
     Parameters
     ----------
-    review : Reviewer
+    review : ReviewModel
         Results and verdicts.
     is_writing : callable
         Whether an edit has no file yet.
@@ -49,7 +49,7 @@ class Finisher:
 
     changed = Signal()
 
-    def __init__(self, review: Reviewer, is_writing: Callable[[], bool]) -> None:
+    def __init__(self, review: ReviewModel, is_writing: Callable[[], bool]) -> None:
         self.review, self.bench = review, review.bench
         self._is_writing = is_writing
         self.status = ""
@@ -134,7 +134,7 @@ class Finisher:
             self._running.cancel()
             self._say("Stopped.")
 
-    def _stepped(self, step: Step) -> None:
+    def _stepped(self, step: JobProgress) -> None:
         self.progress = step.done / step.total if step.total else 0.0
         self.status = step.message
         self.changed.emit()

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.core.settings import ExportSettings
-from napari_samic.gui.review.export import ACCEPTED_RESULTS, ALL_RESULTS, Finisher
+from napari_samic.gui.review.export import ACCEPTED_RESULTS, ALL_RESULTS, Exporter
 from napari_samic.gui.runner.jobs import notify_errors
 
 NAMES = {
@@ -44,10 +44,10 @@ class ExportView(QWidget):
 
     Parameters
     ----------
-    finisher : Finisher
+    finisher : Exporter
     """
 
-    def __init__(self, finisher: Finisher) -> None:
+    def __init__(self, finisher: Exporter) -> None:
         super().__init__()
         self.finisher = finisher
         self._helps = {spec.name: spec.metadata["help"] for spec in fields(ExportSettings)}

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Image, IntArray, Job, Prompts, Segmenter, Step
-from napari_samic.evaluation.quality import Doubt, suggest
-from napari_samic.gui.review.result import Sheet
-from napari_samic.gui.review.scan import Looked
-from napari_samic.gui.review.verdicts import Edit, Opinion
+from napari_samic.core.types import Image, IntArray, Job, JobProgress, Prompts, Segmenter
+from napari_samic.evaluation.quality import QualityFlag, suggest_next_image
+from napari_samic.gui.review.result import ReviewedResult
+from napari_samic.gui.review.scan import ScannedResults
+from napari_samic.gui.review.verdicts import Edit, ReviewDecision
 from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.io.reviews import save_review
 from napari_samic.io.text_files import sha256_of
@@ -31,9 +31,11 @@ from napari_samic.io.writers import write_labels
 Read = Callable[[], Image]
 
 
-def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tuple[Sheet, Any]]:
+def fetch(
+    one: Any, edit: Edit | None, edits: Path, read: Read | None
+) -> Job[tuple[ReviewedResult, Any]]:
     """Read one result, edited or not; and its image (None: it is open already)."""
-    yield Step(0, 1, one.label)
+    yield JobProgress(0, 1, one.label)
     from napari_samic.io import masks
 
     image = read() if read is not None else None
@@ -49,13 +51,13 @@ def fetch(one: Any, edit: Edit | None, edits: Path, read: Read | None) -> Job[tu
         for n, p in _by_value(one, prompts).items()
         if p.box_rc is not None
     }
-    sheet = Sheet(one.label, known.labels, known.about, points, boxes, known.numbered)  # type: ignore[arg-type]
+    sheet = ReviewedResult(one.label, known.labels, known.about, points, boxes, known.numbered)  # type: ignore[arg-type]
     if edit is None:
         return sheet, image
     labels = masks.read_labels(edits / edit.file)
     if labels.shape != sheet.labels.shape:
         raise InputError(f"{edit.file}: {labels.shape} for {one.label} of {sheet.labels.shape}.")
-    kept = Sheet(one.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered)
+    kept = ReviewedResult(one.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered)
     return kept, image
 
 
@@ -63,7 +65,7 @@ def read_painted(path: Path) -> Job[Any]:
     """Read labels that were painted in the Propagate step."""
     from napari_samic.io import masks
 
-    yield Step(0, 1, path.stem)
+    yield JobProgress(0, 1, path.stem)
     return masks.read_labels(path)
 
 
@@ -102,7 +104,7 @@ def redo(
     segmenter: Segmenter, read: Read, wanted: Mapping[int, Prompts]
 ) -> Job[dict[int, tuple[NDArray[np.bool_], float]]]:
     """Ask for some objects again: the surest mask of each."""
-    yield Step(0, len(wanted), "mask")
+    yield JobProgress(0, len(wanted), "mask")
     image = read()
     found = segmenter.candidates(image, list(wanted.values()), multimask=True)
     return {
@@ -113,7 +115,7 @@ def redo(
 
 def keep_edit(path: Path, labels: IntArray) -> Job[str]:
     """Write labels over our own earlier ones; gives the hash of the file."""
-    yield Step(0, 1, path.name)
+    yield JobProgress(0, 1, path.name)
     write_labels(path, labels, overwrite=True)
     return sha256_of(path)
 
@@ -132,15 +134,15 @@ class Frozen:
 
 def freeze(
     folder: Path,
-    opinions: Mapping[str, Opinion],
+    opinions: Mapping[str, ReviewDecision],
     edits: Path,
-    looked: Looked,
+    looked: ScannedResults,
     classes: Mapping[int, str],
 ) -> Job[Frozen]:
     """Copy verdicts and edits to `folder`/N; the last N again if it holds the very same."""
     import tempfile
 
-    yield Step(0, 1, "keeping the review")
+    yield JobProgress(0, 1, "keeping the review")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         _write(Path(temporary), opinions, edits, looked, classes)
@@ -158,9 +160,9 @@ def freeze(
 
 def _write(
     target: Path,
-    opinions: Mapping[str, Opinion],
+    opinions: Mapping[str, ReviewDecision],
     edits: Path,
-    looked: Looked,
+    looked: ScannedResults,
     classes: Mapping[int, str],
 ) -> None:
     verdicts = {name: v for name, one in opinions.items() if (v := one.to_verdict()) is not None}
@@ -183,7 +185,7 @@ def _prompts(one: Any, edit: Edit) -> ImagePrompts | None:
     if one.prompts is None:
         return None
     empty = np.zeros((1, 1), np.int32)
-    sheet = Sheet(one.label, empty, edit.objects, edit.points)
+    sheet = ReviewedResult(one.label, empty, edit.objects, edit.points)
     numbers = [n for n in edit.objects if sheet.is_askable(n)]
     scores = tuple(edit.objects[n].score or 0.0 for n in numbers)
     objects = tuple(sheet.prompts(n) for n in numbers)
@@ -203,9 +205,9 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def score(
-    looked: Looked,
+    looked: ScannedResults,
     truths: Mapping[str, Callable[[], NDArray[Any]]],
-    opinions: Mapping[str, Opinion],
+    opinions: Mapping[str, ReviewDecision],
     edits: Path,
 ) -> Job[tuple[dict[str, dict[str, float]], dict[str, float], str]]:
     """Score results, edited or not, against ground truth: of each image, of all, and a line.
@@ -226,7 +228,7 @@ def score(
     judged = [one for one in looked.results.images if one.label in truths]
     held = []
     for done, one in enumerate(judged):
-        yield Step(done, 2 * len(judged), one.label)
+        yield JobProgress(done, 2 * len(judged), one.label)
         truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
         held.append(masks.held_by(truth, one.label))
     try:
@@ -238,8 +240,8 @@ def score(
         ) from error
     rows: dict[str, dict[str, float]] = {}
     for done, one in enumerate(judged, start=len(judged)):
-        yield Step(done, 2 * len(judged), one.label)
-        edit = opinions.get(one.label, Opinion()).edit
+        yield JobProgress(done, 2 * len(judged), one.label)
+        edit = opinions.get(one.label, ReviewDecision()).edit
         labels = one.labels() if edit is None else masks.read_labels(edits / edit.file)
         truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
         if truth.shape == labels.shape and truth.any():
@@ -253,7 +255,10 @@ def score(
 
 
 def advise(
-    segmenter: Segmenter, readers: Mapping[str, Read], known: Sequence[str], order: Sequence[Doubt]
+    segmenter: Segmenter,
+    readers: Mapping[str, Read],
+    known: Sequence[str],
+    order: Sequence[QualityFlag],
 ) -> Job[str]:
     """Which image would teach most: doubtful, and least like the references.
 
@@ -272,10 +277,10 @@ def advise(
     features = {}
     everything = [*rest, *(name for name in known if name in readers)]
     for done, name in enumerate(everything):
-        yield Step(done, len(everything), name)
+        yield JobProgress(done, len(everything), name)
         embedding = see(readers[name]())  # (D, h, w)
         features[name] = embedding.reshape(len(embedding), -1).mean(1)
     seen = [features[name] for name in everything[len(rest) :]]
     own = np.array([features[name] for name in rest])
     others = np.array(seen) if seen else np.zeros((0, own.shape[1]))
-    return rest[suggest(own, others, [value[name] for name in rest])[0]]
+    return rest[suggest_next_image(own, others, [value[name] for name in rest])[0]]

@@ -22,8 +22,8 @@ from napari_samic.gui.canvas.owned_layers import (
     point_rows,
     points_layer,
 )
-from napari_samic.gui.canvas.visibility import SUFFIX, Aside
-from napari_samic.gui.review.result import NEW, Sheet
+from napari_samic.gui.canvas.visibility import SUFFIX, LayerVisibility
+from napari_samic.gui.review.result import NEW, ReviewedResult
 from napari_samic.gui.review.verdicts import Placed
 
 
@@ -53,11 +53,11 @@ class ReviewStage(OwnedLayers):
         self.sign = True
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._on_points, self._on_labels = on_points, on_labels
-        self.aside = Aside(viewer)
+        self.aside = LayerVisibility(viewer)
 
     # --- to the layers
 
-    def show(self, sheet: Sheet, found: tuple[Any, Any, Any] | None, picture: Any) -> None:
+    def show(self, sheet: ReviewedResult, found: tuple[Any, Any, Any] | None, picture: Any) -> None:
         """Show a result.
 
         Parameters
@@ -86,7 +86,7 @@ class ReviewStage(OwnedLayers):
             made = Image(picture, rgb=True, name=f"review image {SUFFIX}", metadata={OURS: True})
             self._add("picture", made)
 
-    def _show_labels(self, sheet: Sheet, frame: dict[str, Any]) -> None:
+    def _show_labels(self, sheet: ReviewedResult, frame: dict[str, Any]) -> None:
         from napari.layers import Labels
 
         layer, labels = self.get("labels"), np.array(sheet.labels)
@@ -100,7 +100,7 @@ class ReviewStage(OwnedLayers):
         layer.data = labels
         _place(layer, frame)
 
-    def _show_points(self, sheet: Sheet, frame: dict[str, Any]) -> None:
+    def _show_points(self, sheet: ReviewedResult, frame: dict[str, Any]) -> None:
         layer = self.get("points")
         if layer is None:
             layer = points_layer(f"review points {SUFFIX}", 2, metadata={OURS: True}, **frame)
@@ -111,7 +111,7 @@ class ReviewStage(OwnedLayers):
         layer.size = layer.current_size = max(3.0, max(sheet.labels.shape) / 45)
         self.draw_points(sheet)
 
-    def draw_points(self, sheet: Sheet) -> None:
+    def draw_points(self, sheet: ReviewedResult) -> None:
         """Draw the points anew."""
         layer = self.get("points")
         if layer is None:
@@ -123,7 +123,7 @@ class ReviewStage(OwnedLayers):
             draw_points(layer, places, numbers, signs, style.faces(np.ones_like(signs), signs))
             next_point(layer, self.sign, NEW)
 
-    def draw_labels(self, sheet: Sheet) -> None:
+    def draw_labels(self, sheet: ReviewedResult) -> None:
         """Draw the labels anew."""
         layer = self.get("labels")
         if layer is not None:

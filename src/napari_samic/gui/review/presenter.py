@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError
-from napari_samic.evaluation.quality import Doubt
+from napari_samic.evaluation.quality import QualityFlag
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import jobs, scan
-from napari_samic.gui.review.editor import Reviser
+from napari_samic.gui.review.editor import ResultEditor
 from napari_samic.gui.review.jobs import Read
-from napari_samic.gui.review.result import Sheet, take_sheet
-from napari_samic.gui.review.scan import Looked
-from napari_samic.gui.review.verdicts import KEY, Edit, Opinion, from_notes, to_notes
+from napari_samic.gui.review.result import ReviewedResult, take_sheet
+from napari_samic.gui.review.scan import ScannedResults
+from napari_samic.gui.review.verdicts import KEY, Edit, ReviewDecision, from_notes, to_notes
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentence, sentences
 from napari_samic.io.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.session.session import Session
 
 MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
 
@@ -45,46 +45,46 @@ class ReviewerEvents(SignalGroup):
     status = Signal()
 
 
-class Reviewer:
+class ReviewModel:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
 
     Attributes
     ----------
-    looked : Looked or None
+    looked : ScannedResults or None
         The results, once they were read.
-    order : list of Doubt
+    order : list of QualityFlag
         The queue, most doubtful first.
-    opinions : dict of str to Opinion
+    opinions : dict of str to ReviewDecision
     status : str
     events : ReviewerEvents
     current : str
         Name of the result that is shown; "" if none.
     picture : array or None
         Its image, if that is not open in napari.
-    reviser : Reviser
+    reviser : ResultEditor
         The result on the screen, and its edits.
     scores : dict of str to dict
         Against ground truth, by image; `total` of all.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench = bench
-        self.looked: Looked | None = None
-        self.order: list[Doubt] = []
-        self.opinions: dict[str, Opinion] = {}
+        self.looked: ScannedResults | None = None
+        self.order: list[QualityFlag] = []
+        self.opinions: dict[str, ReviewDecision] = {}
         self.status = "No results yet: propagate first."
         self.events = ReviewerEvents()
-        self._kept: dict[str, tuple[Opinion, dict[str, Any]]] = {}
+        self._kept: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
         self.current = ""
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
-        self._before: dict[str, Opinion] = {}
-        self.reviser = Reviser(bench.runner, lambda: bench.desk.segmenter, self.keep)
+        self._before: dict[str, ReviewDecision] = {}
+        self.reviser = ResultEditor(bench.runner, lambda: bench.desk.segmenter, self.keep)
         self._looking: Handle | None = None
         self._going: Handle | None = None
         self._is_moving = False
@@ -99,11 +99,11 @@ class Reviewer:
             found[self.opinion(one.name).verdict] += 1
         return found
 
-    def opinion(self, name: str) -> Opinion:
+    def opinion(self, name: str) -> ReviewDecision:
         """On a result."""
-        return self.opinions.get(name, Opinion())
+        return self.opinions.get(name, ReviewDecision())
 
-    def is_outdated(self, name: str, one: Opinion) -> bool:
+    def is_outdated(self, name: str, one: ReviewDecision) -> bool:
         """Judged on labels that are no more; an edit stands by itself."""
         return one.verdict in (ACCEPTED, REJECTED) and one.of != self._hash(name)
 
@@ -129,7 +129,7 @@ class Reviewer:
         job = scan.look(*folders, self.looked, may, judged)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
-    def _looked(self, looked: Looked) -> None:
+    def _looked(self, looked: ScannedResults) -> None:
         self._looking = None
         self.looked = looked
         self.order = list(looked.order)
@@ -157,7 +157,7 @@ class Reviewer:
         self.reviser.show(None)
         self.events.queue.emit()
 
-    def doubt(self) -> Doubt | None:
+    def doubt(self) -> QualityFlag | None:
         """Of the result that is shown."""
         return next((one for one in self.order if one.name == self.current), None)
 
@@ -209,7 +209,7 @@ class Reviewer:
             self._going.cancel()  # what it would bring is of a result that is left
         self._going = self.bench.runner.start(job, calls)
 
-    def _came(self, read: Read | None, found: tuple[Sheet, Any]) -> None:
+    def _came(self, read: Read | None, found: tuple[ReviewedResult, Any]) -> None:
         self._going = None
         sheet, self.picture = found
         self.reviser.label = self.bench.desk.state.label

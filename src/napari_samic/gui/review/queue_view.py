@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.gui.review.presenter import MARKS, Reviewer
+from napari_samic.gui.review.presenter import MARKS, ReviewModel
 
 KEYS: dict[str, tuple[str, str]] = {
     "previous": ("J", "previous result of the queue"),
@@ -44,7 +44,7 @@ COLUMNS = ("", "Image", "Score", "Doubt")
 class QueueModel(QAbstractTableModel):
     """The queue as a table; asks for what is seen only, so it may be long."""
 
-    def __init__(self, review: Reviewer) -> None:
+    def __init__(self, review: ReviewModel) -> None:
         super().__init__()
         self.review = review
 
@@ -86,7 +86,7 @@ class QueueModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(0, 0), last)
 
 
-class Names(QStyledItemDelegate):
+class ElidedNames(QStyledItemDelegate):
     """Names are cut in the middle, for they differ at their ends."""
 
     def initStyleOption(self, option: Any, index: QModelIndex) -> None:  # noqa: D102
@@ -99,13 +99,13 @@ class QueueView(QWidget):
 
     Parameters
     ----------
-    review : Reviewer
+    review : ReviewModel
     verbs : mapping of str to callable
         Those of `KEYS`, and: go, accept_above, revert, positive, negative, select, brush, retrain,
         suggest, score, look.
     """
 
-    def __init__(self, review: Reviewer, verbs: Verbs) -> None:
+    def __init__(self, review: ReviewModel, verbs: Verbs) -> None:
         super().__init__()
         self.review, self.verbs = review, verbs
         layout = QVBoxLayout(self)
@@ -136,7 +136,7 @@ class QueueView(QWidget):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
-        self.names = Names(self.table)
+        self.names = ElidedNames(self.table)
         self.table.setItemDelegateForColumn(1, self.names)
         self.table.setMinimumHeight(150)
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()

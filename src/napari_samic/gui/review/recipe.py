@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic import recipes
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.runner.jobs import Calls, Handle, Runner
 from napari_samic.io import files
 
 if TYPE_CHECKING:
     from napari_samic.gui.data.project import Project
-    from napari_samic.pipeline import Outcome
+    from napari_samic.pipeline import JobResult
 
 
-class Replayer:
+class RecipeRunner:
     """See the module.
 
     Parameters
@@ -105,7 +105,7 @@ class Replayer:
         """
         if self._running is not None:
             raise InputError("A recipe is being replayed. Wait for it, or stop it.")
-        job: Job[Outcome] = recipes.replay(self._needed(), out=out, images=images)
+        job: Job[JobResult] = recipes.replay(self._needed(), out=out, images=images)
         calls = Calls(on_step=self._stepped, on_done=self._done, on_end=self._ended)
         self._running = self.runner.start(job, calls, title="SAMIC: replaying")
         self._say("Replaying ...")
@@ -121,7 +121,7 @@ class Replayer:
             raise InputError("Nothing was recorded yet. Train or propagate first, or load a file.")
         return path
 
-    def _stepped(self, step: Step) -> None:
+    def _stepped(self, step: JobProgress) -> None:
         number = step.data.get("step")
         count = f" {step.done} of {step.total}" if step.total else ""
         self._say(f"Step {number}: {step.message}{count}" if number else step.message)
@@ -156,7 +156,7 @@ def _rewritten(source: Path, target: Path) -> Job[Path]:
     """A copy whose relative paths begin in its own folder."""
     from napari_samic.recipes.paths import moved
 
-    yield Step(0, 1, target.name)
+    yield JobProgress(0, 1, target.name)
     text = moved(source, target)
     with files.atomic_file(target, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.gui.review.recipe import Replayer
+from napari_samic.gui.review.recipe import RecipeRunner
 from napari_samic.gui.runner.jobs import notify_errors
 
 KINDS = "Recipes (*.yaml *.yml)"
@@ -31,10 +31,10 @@ class RecipeView(QWidget):
 
     Parameters
     ----------
-    replayer : Replayer
+    replayer : RecipeRunner
     """
 
-    def __init__(self, replayer: Replayer) -> None:
+    def __init__(self, replayer: RecipeRunner) -> None:
         super().__init__()
         self.replayer = replayer
         replayer.on_change = self.refresh

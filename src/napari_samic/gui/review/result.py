@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.label_objects import About, cutouts
+from napari_samic.core.label_objects import ObjectRecord, cutouts
 from napari_samic.core.types import IntArray, Prompts
 from napari_samic.gui.review.verdicts import Placed
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Answer, Box, Cutout, Item, Point
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import AnnotatedObject, Box, CroppedMask, MaskCandidates, Point
 from napari_samic.ops.simulated_annotator import inner_maximum
 
 NEW = 0
@@ -26,7 +26,7 @@ NEW = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Sheet:
+class ReviewedResult:
     """See the module.
 
     Attributes
@@ -34,7 +34,7 @@ class Sheet:
     name : str
         Of the image.
     labels : (H, W) int32
-    about : dict of int to About
+    about : dict of int to ObjectRecord
         By the value in `labels`.
     points : tuple of Placed
     boxes : dict of int to Box
@@ -44,7 +44,7 @@ class Sheet:
 
     name: str
     labels: IntArray
-    about: Mapping[int, About] = field(default_factory=dict)
+    about: Mapping[int, ObjectRecord] = field(default_factory=dict)
     points: tuple[Placed, ...] = ()
     boxes: Mapping[int, Box] = field(default_factory=dict)
     numbered: bool = True
@@ -66,19 +66,21 @@ class Sheet:
             np.array([p[:2] for p in points], np.float64).reshape(-1, 2),
             np.array([p[2] for p in points], bool),
             None if box is None else np.array(box, np.float64),
-            self.about.get(number, About()).label,
+            self.about.get(number, ObjectRecord()).label,
         )
 
     def is_askable(self, number: int) -> bool:
         """A positive point or a box says where it is."""
         return number in self.boxes or any(sign for *_, sign in self.points_of(number))
 
-    def known(self) -> dict[int, About]:
+    def known(self) -> dict[int, ObjectRecord]:
         """Class and confidence of the values that are there."""
-        return {value: self.about.get(value, About()) for value in self.values}
+        return {value: self.about.get(value, ObjectRecord()) for value in self.values}
 
 
-def moved(sheet: Sheet, listed: Sequence[Placed], label: int = 1) -> tuple[Sheet, list[int]]:
+def moved(
+    sheet: ReviewedResult, listed: Sequence[Placed], label: int = 1
+) -> tuple[ReviewedResult, list[int]]:
     """Take all points as the layer has them.
 
     A point of no object belongs to the object whose mask it is in, else to a new one; a negative
@@ -102,14 +104,14 @@ def moved(sheet: Sheet, listed: Sequence[Placed], label: int = 1) -> tuple[Sheet
     placed: list[Placed] = []
     for number, point in inside:
         placed.append((number or _owner(sheet, point, placed), point))
-    fresh = {n: About(label) for n, _ in placed if n not in sheet.about}
+    fresh = {n: ObjectRecord(label) for n, _ in placed if n not in sheet.about}
     out = replace(sheet, points=tuple(placed), about={**sheet.about, **fresh})
     numbers = {n for n, _ in (*placed, *sheet.points)}
     changed = sorted(n for n in numbers if out.points_of(n) != sheet.points_of(n))
     return without(out, [n for n in changed if not out.is_askable(n)]), changed
 
 
-def _owner(sheet: Sheet, point: Point, placed: Sequence[Placed]) -> int:
+def _owner(sheet: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int:
     row, column, sign = point
     height, width = sheet.labels.shape
     pixel = min(round(max(row, 0)), height - 1), min(round(max(column, 0)), width - 1)
@@ -120,7 +122,7 @@ def _owner(sheet: Sheet, point: Point, placed: Sequence[Placed]) -> int:
     return 1 + max([0, *sheet.about, *sheet.values, *(n for n, _ in placed)])
 
 
-def without(sheet: Sheet, numbers: Sequence[int]) -> Sheet:
+def without(sheet: ReviewedResult, numbers: Sequence[int]) -> ReviewedResult:
     """Without the masks of some objects."""
     if not len(numbers):
         return sheet
@@ -128,22 +130,24 @@ def without(sheet: Sheet, numbers: Sequence[int]) -> Sheet:
     return replace(sheet, labels=np.asarray(labels, np.int32))
 
 
-def answered(sheet: Sheet, number: int, mask: NDArray[Any], score: float) -> Sheet:
+def answered(
+    sheet: ReviewedResult, number: int, mask: NDArray[Any], score: float
+) -> ReviewedResult:
     """With another mask of an object; where it meets others, the surer one has the pixels."""
     labels = sheet.labels.copy()
     labels[labels == number] = 0
     flat, inside = labels.reshape(-1), np.flatnonzero(mask)
     below = flat[inside]  # what is there now
     for value in map(int, np.unique(below)):
-        rival = sheet.about.get(value, About()).score
+        rival = sheet.about.get(value, ObjectRecord()).score
         if value == 0 or (rival is not None and rival < score):
             flat[inside[below == value]] = number
-    label = sheet.about.get(number, About()).label
-    about = {**sheet.about, number: About(label, round(float(score), 4))}
+    label = sheet.about.get(number, ObjectRecord()).label
+    about = {**sheet.about, number: ObjectRecord(label, round(float(score), 4))}
     return replace(sheet, labels=labels, about=about)
 
 
-def painted(sheet: Sheet, labels: NDArray[Any], label: int = 1) -> Sheet:
+def painted(sheet: ReviewedResult, labels: NDArray[Any], label: int = 1) -> ReviewedResult:
     """With labels that the user painted; new values are objects of class `label`.
 
     The confidence of what was painted over is no longer known.
@@ -153,13 +157,13 @@ def painted(sheet: Sheet, labels: NDArray[Any], label: int = 1) -> Sheet:
     where = found != sheet.labels
     for value in map(int, np.union1d(found[where], sheet.labels[where])):
         if value in about:
-            about[value] = About(about[value].label)
+            about[value] = ObjectRecord(about[value].label)
         elif value:
-            about[value] = About(label if sheet.numbered else value)
+            about[value] = ObjectRecord(label if sheet.numbered else value)
     return replace(sheet, labels=found, about=about)
 
 
-def with_points(sheet: Sheet) -> Sheet:
+def with_points(sheet: ReviewedResult) -> ReviewedResult:
     """With a point in the middle of every object that has none: for a reference."""
     more = []
     for cut in cutouts(sheet.labels):
@@ -169,7 +173,7 @@ def with_points(sheet: Sheet) -> Sheet:
     return replace(sheet, points=(*sheet.points, *more))
 
 
-def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
+def take_sheet(state: AnnotationModel, sheet: ReviewedResult, file: str) -> None:
     """Make a reviewed result a reference: its points and its masks; undo brings back what was.
 
     Objects without a point get one in their middle. The masks count as the model's answers, so
@@ -182,12 +186,14 @@ def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
     """
     full = with_points(sheet)
     shape = (sheet.labels.shape[0], sheet.labels.shape[1])
-    page = state.pages.get(sheet.name) or Page(sheet.name, shape, file)
+    page = state.pages.get(sheet.name) or ImageAnnotation(sheet.name, shape, file)
     if page.shape != shape:
         raise InputError(f"{sheet.name}: {page.shape} pixels here, its labels have {shape}.")
     state.pages[sheet.name] = page
     items = [
-        _reviewed(full, Cutout(shape, cut.corner_rc, cut.inside), cut.value, number, state.model)
+        _reviewed(
+            full, CroppedMask(shape, cut.corner_rc, cut.inside), cut.value, number, state.model
+        )
         for number, cut in enumerate(cutouts(sheet.labels), start=page.next_number)
     ]
     state.classes.take({}, {item.label for item in items})
@@ -197,7 +203,11 @@ def take_sheet(state: Annotator, sheet: Sheet, file: str) -> None:
     state.events.prompts.emit()
 
 
-def _reviewed(sheet: Sheet, mask: Cutout, value: int, number: int, model: str) -> Item:
-    about = sheet.about.get(value, About())
-    answer = Answer((mask,), (about.score or 1.0,), model)
-    return Item(number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer)
+def _reviewed(
+    sheet: ReviewedResult, mask: CroppedMask, value: int, number: int, model: str
+) -> AnnotatedObject:
+    about = sheet.about.get(value, ObjectRecord())
+    answer = MaskCandidates((mask,), (about.score or 1.0,), model)
+    return AnnotatedObject(
+        number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer
+    )

@@ -15,36 +15,36 @@ import numpy as np
 
 from napari_samic.core.errors import SamicError
 from napari_samic.core.label_objects import cutouts
-from napari_samic.core.types import Job, Step
-from napari_samic.evaluation.quality import Doubt, Facts, doubts
+from napari_samic.core.types import Job, JobProgress
+from napari_samic.evaluation.quality import QualityFlag, ResultFeatures, rank_outliers
 from napari_samic.io.text_files import sha256_of
 from napari_samic.ops import shape
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class ScannedResults:
     """What a folder of results holds.
 
     Attributes
     ----------
     results : Results
-    facts : dict of str to Facts
+    facts : dict of str to ResultFeatures
         By name; images that can't be read are not there.
     hashes : dict of str to str
         Of the label files.
-    order : tuple of Doubt
+    order : tuple of QualityFlag
         The most doubtful first.
-    models : tuple of Facts
+    models : tuple of ResultFeatures
         Of the references, as far as they are known.
     notices : tuple of str
         What is no longer as it was when the labels were made.
     """
 
     results: Any
-    facts: Mapping[str, Facts]
+    facts: Mapping[str, ResultFeatures]
     hashes: Mapping[str, str]
-    order: tuple[Doubt, ...] = ()
-    models: tuple[Facts, ...] = ()
+    order: tuple[QualityFlag, ...] = ()
+    models: tuple[ResultFeatures, ...] = ()
     notices: tuple[str, ...] = ()
 
     def is_same(self, name: str, sha256: str) -> bool:
@@ -55,10 +55,10 @@ class Looked:
 def look(
     folder: Path,
     references: Path | None = None,
-    known: Looked | None = None,
+    known: ScannedResults | None = None,
     may: Callable[[Path], bool] = lambda _: True,
     judged: Collection[str] = (),
-) -> Job[Looked]:
+) -> Job[ScannedResults]:
     """Read all results, and say what is to be said of each.
 
     Parameters
@@ -66,7 +66,7 @@ def look(
     folder : Path
     references : Path, optional
         What `annotate` made of the references: says what objects are like.
-    known : Looked, optional
+    known : ScannedResults, optional
         What was read before: label files that are the same are not measured again.
     may : callable
         Whether an image may be looked at; see `trust.allowing`.
@@ -77,11 +77,11 @@ def look(
 
     results = read_results(folder)
     notices = yield from doubts_of(results, quick=True, judged=judged, may=may)
-    facts: dict[str, Facts] = {}
+    facts: dict[str, ResultFeatures] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}
     for done, one in enumerate(results.images):
-        yield Step(done, len(results.images), one.label)
+        yield JobProgress(done, len(results.images), one.label)
         path = one.plane.path
         try:
             if path is not None and path not in files:
@@ -94,11 +94,11 @@ def look(
             continue
     numbered = all(one.numbered for one in results.images)  # else a size is that of a class
     models = _models(references) if references is not None and numbered else ()
-    order = tuple(doubts(list(facts.values()), models))
-    return Looked(results, facts, hashes, order, models, notices)
+    order = tuple(rank_outliers(list(facts.values()), models))
+    return ScannedResults(results, facts, hashes, order, models, notices)
 
 
-def _models(references: Path) -> tuple[Facts, ...]:
+def _models(references: Path) -> tuple[ResultFeatures, ...]:
     """Facts of the references; none if they are not there, or are classes."""
     from napari_samic.pipeline.results.reader import read_results
 
@@ -113,11 +113,11 @@ def _models(references: Path) -> tuple[Facts, ...]:
     return tuple(found)
 
 
-def _facts(one: Any) -> Facts:
+def _facts(one: Any) -> ResultFeatures:
     labels = one.labels()
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
     size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0
-    facts = _as_told(Facts(one.label, None, len(areas), size), one)
+    facts = _as_told(ResultFeatures(one.label, None, len(areas), size), one)
     if not one.numbered or not len(areas):
         return facts
     found = list(cutouts(labels))
@@ -130,7 +130,7 @@ def _facts(one: Any) -> Facts:
     )
 
 
-def _as_told(facts: Facts, one: Any) -> Facts:
+def _as_told(facts: ResultFeatures, one: Any) -> ResultFeatures:
     """With what the tables of the run tell."""
     agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
     score = one.score if facts.count else None

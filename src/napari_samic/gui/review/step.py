@@ -15,15 +15,15 @@ import numpy as np
 from qtpy.QtWidgets import QMessageBox, QTabWidget, QWidget
 
 from napari_samic.gui.canvas.owned_layers import OURS
-from napari_samic.gui.review.export import Finisher
+from napari_samic.gui.review.export import Exporter
 from napari_samic.gui.review.export_view import ExportView
 from napari_samic.gui.review.layers import ReviewStage
-from napari_samic.gui.review.presenter import Reviewer
+from napari_samic.gui.review.presenter import ReviewModel
 from napari_samic.gui.review.queue_view import KEYS, QueueView
-from napari_samic.gui.review.recipe import Replayer
+from napari_samic.gui.review.recipe import RecipeRunner
 from napari_samic.gui.review.recipe_view import RecipeView
 from napari_samic.gui.runner.jobs import notify_errors
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 from napari_samic.gui.widgets.base import later, scrolled
 
 PAUSE_MS = 250
@@ -35,16 +35,16 @@ class ReviewStep:
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
     """
 
     title = "Review"
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench = bench
-        self.review = Reviewer(bench)
-        self.finisher = Finisher(self.review, lambda: self.review.reviser.is_writing)
-        self.replayer = Replayer(bench.runner, lambda: bench.project)
+        self.review = ReviewModel(bench)
+        self.finisher = Exporter(self.review, lambda: self.review.reviser.is_writing)
+        self.replayer = RecipeRunner(bench.runner, lambda: bench.project)
         self.stage = ReviewStage(bench.viewer, on_points=self._on_points, on_labels=self._on_labels)
         self.stage.on_new = self._bind
         self._bound: list[Any] = []

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_samic.core.label_objects import About
+from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.gui.state.objects import Point
 from napari_samic.io.reviews import ACCEPTED, EDITED, REJECTED, Verdict
 from napari_samic.io.text_files import is_name
@@ -27,7 +27,7 @@ class Edit:
     ----------
     file, sha256 : str
         In the project's folder of edits; its hash is "" until it is written.
-    objects : dict of int to About
+    objects : dict of int to ObjectRecord
         Class and confidence of each value.
     points : tuple of Placed
         As they were moved.
@@ -35,12 +35,12 @@ class Edit:
 
     file: str
     sha256: str = ""
-    objects: Mapping[int, About] = field(default_factory=dict)
+    objects: Mapping[int, ObjectRecord] = field(default_factory=dict)
     points: tuple[Placed, ...] = ()
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ReviewDecision:
     """On one result.
 
     Attributes
@@ -68,12 +68,12 @@ class Opinion:
         return None
 
 
-def to_notes(opinions: Mapping[str, Opinion]) -> dict[str, Any]:
+def to_notes(opinions: Mapping[str, ReviewDecision]) -> dict[str, Any]:
     """Plain values, for JSON."""
-    return {name: _tree(one) for name, one in opinions.items() if one != Opinion()}
+    return {name: _tree(one) for name, one in opinions.items() if one != ReviewDecision()}
 
 
-def _tree(one: Opinion) -> dict[str, Any]:
+def _tree(one: ReviewDecision) -> dict[str, Any]:
     tree: dict[str, Any] = {"verdict": one.verdict, "reason": one.reason, "of": one.of}
     if one.edit is not None:
         tree["edit"] = {
@@ -87,7 +87,7 @@ def _tree(one: Opinion) -> dict[str, Any]:
     return tree
 
 
-def from_notes(notes: Any) -> dict[str, Opinion]:
+def from_notes(notes: Any) -> dict[str, ReviewDecision]:
     """Take them back; what is damaged is left out."""
     out = {}
     for name, tree in notes.items() if isinstance(notes, dict) else ():
@@ -98,11 +98,11 @@ def from_notes(notes: Any) -> dict[str, Opinion]:
     return out
 
 
-def _opinion(tree: Mapping[str, Any]) -> Opinion:
+def _opinion(tree: Mapping[str, Any]) -> ReviewDecision:
     found = tree.get("edit")
     edit = None
     if found is not None:
-        objects = {int(v): About(int(a[0]), a[1]) for v, a in found["objects"].items()}
+        objects = {int(v): ObjectRecord(int(a[0]), a[1]) for v, a in found["objects"].items()}
         points = tuple(
             (int(n), (float(r), float(c), bool(sign))) for n, r, c, sign in found["points"]
         )
@@ -112,4 +112,4 @@ def _opinion(tree: Mapping[str, Any]) -> Opinion:
     verdict = str(tree["verdict"])
     if verdict not in ("", ACCEPTED, EDITED, REJECTED):
         raise ValueError(verdict)
-    return Opinion(verdict, str(tree.get("reason", "")), str(tree.get("of", "")), edit)
+    return ReviewDecision(verdict, str(tree.get("reason", "")), str(tree.get("of", "")), edit)

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from psygnal import EmitLoopError
 
 from napari_samic.core.errors import SamicError
-from napari_samic.core.types import Job, Step
+from napari_samic.core.types import Job, JobProgress
 
 TRIM_S = 1.0
 """A long job gives back so often what it has freed."""
@@ -59,7 +59,7 @@ class Calls:
         Once, whatever happened, also after a cancel.
     """
 
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[JobProgress], None] | None = None
     on_done: Callable[[Any], None] | None = None
     on_error: Callable[[Exception], bool] | None = None
     on_end: Callable[[], None] | None = None
@@ -148,7 +148,7 @@ class _Running:
     def cancel(self) -> None:
         self.cancelled = True
 
-    def _relay(self) -> Generator[Step, None, Any]:
+    def _relay(self) -> Generator[JobProgress, None, Any]:
         """In the worker: the job's steps, until its end or until it is cancelled."""
         started = time.monotonic()
         try:
@@ -157,7 +157,7 @@ class _Running:
             if self.title and time.monotonic() - started > TRIM_S:
                 malloc_trim()
 
-    def _steps(self) -> Generator[Step, None, Any]:
+    def _steps(self) -> Generator[JobProgress, None, Any]:
         trimmed = time.monotonic()
         try:
             if not self.cancelled:
@@ -178,7 +178,7 @@ class _Running:
             return _Failed(error, closing=True)
         return None
 
-    def _stepped(self, step: Step) -> None:
+    def _stepped(self, step: JobProgress) -> None:
         if self.cancelled:
             return
         bar = getattr(self.worker, "pbar", None)
@@ -232,7 +232,7 @@ def _make_room(count: int) -> None:
         pool.setMaxThreadCount(count)
 
 
-def _show_progress(bar: Any, step: Step, title: str) -> None:
+def _show_progress(bar: Any, step: JobProgress, title: str) -> None:
     with suppress(RuntimeError):  # its widget may be gone with the window
         if step.done < bar.n:  # another part of the job has begun
             bar.reset(step.total)

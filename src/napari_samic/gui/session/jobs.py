@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.types import Image, Job, Prompts, Segmenter, Step
-from napari_samic.gui.data.layer_pixels import Pixels
-from napari_samic.gui.state.objects import Answer, Cutout, Hint
+from napari_samic.core.types import Image, Job, JobProgress, Prompts, Segmenter
+from napari_samic.gui.data.layer_pixels import LayerPixels
+from napari_samic.gui.state.objects import CroppedMask, Hint, MaskCandidates
 
 
 def open_model(name: str) -> Job[Segmenter]:
     """Load a segmenter by name."""
-    yield Step(0, 0, name)
+    yield JobProgress(0, 0, name)
     from napari_samic.models.sam.segmenter import load_segmenter
     from napari_samic.pipeline.common import default_cache
 
@@ -28,7 +28,7 @@ def open_model(name: str) -> Job[Segmenter]:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ImageSummary:
     """What is known of an image once it was read."""
 
     index: tuple[int, ...]
@@ -37,44 +37,46 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenStep(Step):
+class SeenStep(JobProgress):
     """A step after which more is known of an image."""
 
-    seen: Seen
+    seen: ImageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerStep(Step):
+class AnswerStep(JobProgress):
     """A step that brings a first answer."""
 
-    answer: Answer
+    answer: MaskCandidates
 
 
 def look_at(
-    segmenter: Segmenter | None, pixels: Pixels, indices: Sequence[tuple[int, ...]]
+    segmenter: Segmenter | None, pixels: LayerPixels, indices: Sequence[tuple[int, ...]]
 ) -> Job[None]:
     """Read and encode images, the shown one first; a `SeenStep` after each."""
     from napari_samic.io.text_files import pixels_sha256
 
     precompute = getattr(segmenter, "precompute", None)
     for done, index in enumerate(indices):
-        yield Step(done, len(indices), pixels.label(index))
+        yield JobProgress(done, len(indices), pixels.label(index))
         image = pixels.image(index)
         if precompute is not None:
             precompute(image)
-        seen = Seen(index, pixels_sha256(image), pixels.normalisation().to_dict())
+        seen = ImageSummary(index, pixels_sha256(image), pixels.normalisation().to_dict())
         yield SeenStep(done + 1, len(indices), pixels.label(index), seen=seen)
 
 
 def answer(
     segmenter: Segmenter, read: Callable[[], Image], prompts: Prompts, model: str
-) -> Job[Answer]:
+) -> Job[MaskCandidates]:
     """Segment one object: the single mask comes as an `AnswerStep`, at once; then all candidates.
 
     A network whose single mask is the first of its candidates is asked once.
     """
     image, knows_first = read(), getattr(segmenter, "single_is_first", False)
-    first = Answer.of(segmenter.candidates(image, [prompts], multimask=knows_first)[0], model)
+    first = MaskCandidates.of(
+        segmenter.candidates(image, [prompts], multimask=knows_first)[0], model
+    )
     if knows_first:
         return first
     yield AnswerStep(1, 2, "mask", answer=first)
@@ -82,22 +84,22 @@ def answer(
 
 
 @dataclass(frozen=True, eq=False)
-class Doubt:
+class ObjectConfidence:
     """What is known of the current object, and where the others are."""
 
-    candidates: tuple[Cutout, ...] = ()
-    others: tuple[Cutout, ...] = field(default_factory=tuple)
+    candidates: tuple[CroppedMask, ...] = ()
+    others: tuple[CroppedMask, ...] = field(default_factory=tuple)
 
 
-def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: Doubt) -> Job[Hint]:
+def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: ObjectConfidence) -> Job[Hint]:
     """Colour the parts that the encoder sees, and find the next click."""
     from napari_samic.ops import hints
 
-    yield Step(0, 1, "parts")
+    yield JobProgress(0, 1, "parts")
     image = read()
     embedding = segmenter.embedding(image)  # type: ignore[attr-defined]
     cells = hints.parts(embedding)
-    yield Step(1, 2, "next click")
+    yield JobProgress(1, 2, "next click")
     shape = image.shape[:2]
     rows, columns = (
         np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int)
@@ -115,7 +117,7 @@ def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: Doubt) -> Jo
     return Hint(hints.colours(cells)[rows][:, columns], point)
 
 
-def _shrunk(mask: Cutout, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _shrunk(mask: CroppedMask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The mask at the middles of the cells."""
     full = mask.full()
     rows, columns = (

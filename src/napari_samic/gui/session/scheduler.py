@@ -10,16 +10,16 @@ from functools import partial
 
 from psygnal import Signal, SignalGroup
 
-from napari_samic.core.types import Segmenter, Step
-from napari_samic.gui.data.autosave import Keeper
-from napari_samic.gui.data.layer_pixels import Pixels
+from napari_samic.core.types import JobProgress, Segmenter
+from napari_samic.gui.data.autosave import AutoSaver
+from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.runner.jobs import Calls, Handle, Runner
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.jobs import AnswerStep, Seen, SeenStep
-from napari_samic.gui.state.annotator import Annotator
-from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Answer, Hint
-from napari_samic.gui.state.requests import Question
+from napari_samic.gui.session.jobs import AnswerStep, ImageSummary, SeenStep
+from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import Hint, MaskCandidates
+from napari_samic.gui.state.requests import SegmentationRequest
 
 
 class DeskEvents(SignalGroup):
@@ -35,7 +35,7 @@ class DeskEvents(SignalGroup):
     answered = Signal()
 
 
-class Desk:
+class PromptScheduler:
     """See the module.
 
     Parameters
@@ -44,9 +44,9 @@ class Desk:
 
     Attributes
     ----------
-    state : Annotator
+    state : AnnotationModel
     segmenter : Segmenter or None
-    pixels : Pixels or None
+    pixels : LayerPixels or None
         Of the chosen image layer.
     index : tuple of int
         The slice that is shown.
@@ -54,28 +54,28 @@ class Desk:
         What is going on, for the user.
     hint : Hint or None
         The overlay, while it is switched on and known.
-    keeper : Keeper
+    keeper : AutoSaver
         Saves and loads.
     events : DeskEvents
     """
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.state = Annotator(self._ask)
+        self.state = AnnotationModel(self._ask)
         self.state.events.prompts.connect(self._prompts_changed)
         self.segmenter: Segmenter | None = None
-        self.pixels: Pixels | None = None
+        self.pixels: LayerPixels | None = None
         self.index: tuple[int, ...] = ()
         self.status = "Choose an image."
         self.hint: Hint | None = None
         self.events = DeskEvents()
-        self.keeper = Keeper(self.state, runner, self._say, lambda: self._asking)
+        self.keeper = AutoSaver(self.state, runner, self._say, lambda: self._asking)
         self._asking = False
-        self._queue: dict[tuple[str, int], Question] = {}
+        self._queue: dict[tuple[str, int], SegmentationRequest] = {}
         self._ahead: Handle | None = None
         self._loading: Handle | None = None
         self._seen: set[str] = set()
-        self._facts: dict[str, Seen] = {}
+        self._facts: dict[str, ImageSummary] = {}
         self._hinting: Handle | None = None
         self._wants_hint = False
 
@@ -109,7 +109,7 @@ class Desk:
 
     # --- image
 
-    def show(self, pixels: Pixels, index: tuple[int, ...]) -> None:
+    def show(self, pixels: LayerPixels, index: tuple[int, ...]) -> None:
         """A slice of an image layer is on the screen; `look` encodes it."""
         if pixels is not self.pixels:
             self._seen.clear()
@@ -151,7 +151,7 @@ class Desk:
         calls = Calls(on_step=partial(self._looked, self.pixels, segmenter))
         self._ahead = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
 
-    def _looked(self, pixels: Pixels, segmenter: Segmenter | None, step: Step) -> None:
+    def _looked(self, pixels: LayerPixels, segmenter: Segmenter | None, step: JobProgress) -> None:
         if not isinstance(step, SeenStep) or pixels is not self.pixels:
             return
         seen = step.seen
@@ -164,7 +164,7 @@ class Desk:
         if seen.index == self.index:
             self._say(self._ready())
 
-    def _note(self, page: Page) -> None:
+    def _note(self, page: ImageAnnotation) -> None:
         """Let an image have what is known of its pixels, also if that was before it was shown."""
         if (seen := self._facts.get(page.name)) is not None:
             page.sha256, page.normalisation = seen.sha256, seen.normalisation
@@ -182,7 +182,7 @@ class Desk:
 
     # --- questions
 
-    def _ask(self, question: Question) -> None:
+    def _ask(self, question: SegmentationRequest) -> None:
         self._queue.pop((question.page, question.number), None)
         self._queue[question.page, question.number] = question
         self._next()
@@ -200,7 +200,9 @@ class Desk:
         if self._ahead is None:
             self.look()
 
-    def _start(self, question: Question, segmenter: Segmenter, pixels: Pixels) -> None:
+    def _start(
+        self, question: SegmentationRequest, segmenter: Segmenter, pixels: LayerPixels
+    ) -> None:
         self._asking = True
         if pixels.label(self.index) in self._seen:
             self.events.asked.emit()
@@ -214,17 +216,17 @@ class Desk:
         )
         self.runner.start(job, calls)
 
-    def _answered_first(self, question: Question, step: Step) -> None:
+    def _answered_first(self, question: SegmentationRequest, step: JobProgress) -> None:
         if isinstance(step, AnswerStep):
             self.state.receive(question, step.answer, final=False)
             self.events.answered.emit()
 
-    def _answered(self, question: Question, answer: Answer) -> None:
+    def _answered(self, question: SegmentationRequest, answer: MaskCandidates) -> None:
         if self.state.receive(question, answer) and not self._queue:
             self._hint_again()
         self.events.answered.emit()
 
-    def _unanswered(self, question: Question, error: Exception) -> bool:
+    def _unanswered(self, question: SegmentationRequest, error: Exception) -> bool:
         del error
         self.state.refuse(question)
         self.events.answered.emit()
@@ -262,16 +264,18 @@ class Desk:
         job = jobs.explore(self.segmenter, read, self._doubt())
         self._hinting = self.runner.start(job, Calls(on_done=self._hinted))
 
-    def _doubt(self) -> jobs.Doubt:
+    def _doubt(self) -> jobs.ObjectConfidence:
         page = self.state.page
         if page is None:
-            return jobs.Doubt()
+            return jobs.ObjectConfidence()
         item = page.item()
         others = tuple(i.mask for i in page.items if i is not item and i.mask is not None)
         if item is None or item.answer is None:
-            return jobs.Doubt((), others)
+            return jobs.ObjectConfidence((), others)
         first = item.answer.masks[item.choice]
-        return jobs.Doubt((first, *(m for m in item.answer.masks if m is not first)), others)
+        return jobs.ObjectConfidence(
+            (first, *(m for m in item.answer.masks if m is not first)), others
+        )
 
     def _hinted(self, hint: Hint) -> None:
         self._hinting = None

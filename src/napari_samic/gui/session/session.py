@@ -13,9 +13,9 @@ from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, materialize, trusted_files
-from napari_samic.gui.data.layer_pixels import Names, Pixels
+from napari_samic.gui.data.layer_pixels import LayerNames, LayerPixels
 from napari_samic.gui.runner.jobs import Runner
-from napari_samic.gui.session.scheduler import Desk
+from napari_samic.gui.session.scheduler import PromptScheduler
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_samic.gui.data.project import Project
 
 
-class Step(Protocol):
+class WorkflowStep(Protocol):
     """One of the steps in the dock's bar.
 
     Attributes
@@ -62,7 +62,7 @@ class BenchEvents(SignalGroup):
     review = Signal()
 
 
-class Bench:
+class Session:
     """See the module.
 
     Parameters
@@ -72,11 +72,11 @@ class Bench:
 
     Attributes
     ----------
-    desk : Desk
+    desk : PromptScheduler
         Annotations, model and the jobs that answer clicks.
     layer : napari.layers.Image or None
         The chosen image.
-    pixels : Pixels or None
+    pixels : LayerPixels or None
         Of `layer`.
     events : BenchEvents
     ask_project : callable or None
@@ -91,10 +91,10 @@ class Bench:
 
     def __init__(self, viewer: Any, runner: Runner) -> None:
         self.viewer, self.runner = viewer, runner
-        self.desk = Desk(runner)
-        self.names = Names()
+        self.desk = PromptScheduler(runner)
+        self.names = LayerNames()
         self.layer: Any | None = None
-        self.pixels: Pixels | None = None
+        self.pixels: LayerPixels | None = None
         self.events = BenchEvents()
         self.ask_project: Callable[[], None] | None = None
         self.ask_images: trusted_files.Ask = lambda _files: False
@@ -121,7 +121,7 @@ class Bench:
             raise InputError("Choose a project folder first: New or Open at the top of the dock.")
         return self.project
 
-    def need_pixels(self) -> Pixels:
+    def need_pixels(self) -> LayerPixels:
         """Pixels of the chosen image.
 
         Raises
@@ -186,7 +186,7 @@ class Bench:
             No project.
         """
         folder = self.need_project().images_folder
-        images: list[Pixels] = []
+        images: list[LayerPixels] = []
         for _, pixels in self._open():  # the chosen one first; its channels are no images
             if not any(pixels.overlaps(one) for one in images):
                 images.append(pixels)
@@ -194,7 +194,7 @@ class Bench:
         known = {p.name for p in self.desk.state.pages.values() if p.items}
         return materialize.others_as_files(found, known, folder)
 
-    def references(self) -> list[materialize.Found]:
+    def references(self) -> list[materialize.OpenReference]:
         """The images to learn from and their open slices; none if nothing is annotated."""
         try:
             return materialize.references(self.desk.state, self._find)
@@ -203,7 +203,7 @@ class Bench:
 
     # --- the screen
 
-    def _open(self) -> Iterator[tuple[Any, Pixels]]:
+    def _open(self) -> Iterator[tuple[Any, LayerPixels]]:
         """Image layers and their pixels; the chosen one first, and again in its place."""
         for layer in [self.layer, *layer_choice.image_layers(self.viewer)]:
             if layer is None:
@@ -213,7 +213,7 @@ class Bench:
             if pixels is not None:
                 yield layer, pixels
 
-    def _find(self, name: str) -> tuple[Any, Pixels, tuple[int, ...]] | None:
+    def _find(self, name: str) -> tuple[Any, LayerPixels, tuple[int, ...]] | None:
         """The open image of that name: its layer, its pixels, and which slice."""
         for layer, pixels in self._open():
             if (index := pixels.index_of(name)) is not None:

@@ -16,9 +16,9 @@ from dataclasses import replace
 from psygnal import Signal, SignalGroup
 
 from napari_samic.gui.state.classes import Classes
-from napari_samic.gui.state.image_annotation import Page, PromptsOf
-from napari_samic.gui.state.objects import Answer, Box, Item, Point
-from napari_samic.gui.state.requests import Asking, Question
+from napari_samic.gui.state.image_annotation import ImageAnnotation, PromptsOf
+from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
+from napari_samic.gui.state.requests import RequestTracker, SegmentationRequest
 
 IDLE_S = 30.0
 """A pause longer than this is not counted as annotating."""
@@ -33,7 +33,7 @@ class AnnotatorEvents(SignalGroup):
     classes = Signal()
 
 
-class Annotator:
+class AnnotationModel:
     """Images, objects, classes, answers and prompts.
 
     Parameters
@@ -45,9 +45,9 @@ class Annotator:
 
     Attributes
     ----------
-    pages : dict of str to Page
+    pages : dict of str to ImageAnnotation
         All images that were looked at, by name.
-    page : Page or None
+    page : ImageAnnotation or None
         The image that is shown.
     label : int
         Class of the next new object.
@@ -59,23 +59,23 @@ class Annotator:
 
     def __init__(
         self,
-        ask: Callable[[Question], None],
+        ask: Callable[[SegmentationRequest], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.pages: dict[str, Page] = {}
-        self.page: Page | None = None
+        self.pages: dict[str, ImageAnnotation] = {}
+        self.page: ImageAnnotation | None = None
         self.label = 1
         self.classes = Classes()
         self.message = ""
         self.events = AnnotatorEvents()
-        self.asking = Asking(ask)
+        self.asking = RequestTracker(ask)
         self._clock = clock
         self._last_act: float | None = None
 
     # --- images
 
-    def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> Page:
+    def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> ImageAnnotation:
         """Show an image; one that was annotated before comes back with all its objects.
 
         Objects of an image that had this name but another size are set aside under "name, H x W".
@@ -85,7 +85,9 @@ class Annotator:
             page.name = f"{name}, {page.shape[0]} x {page.shape[1]}"
             self.pages[page.name], page = page, None
         if page is None:
-            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or Page(name, shape)
+            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or ImageAnnotation(
+                name, shape
+            )
             page.name, self.pages[name] = name, page
         page.file = file or page.file
         self.page = page
@@ -288,7 +290,7 @@ class Annotator:
             self.message = "A box without area inside the image was left out."
         return kept
 
-    def found(self, number: int | None) -> Item | None:
+    def found(self, number: int | None) -> AnnotatedObject | None:
         """The object of that number (None: the current one) on the shown image."""
         return None if self.page is None else self.page.item(number)
 
@@ -328,12 +330,14 @@ class Annotator:
         if self.page is not None:
             self.asking.missing(self.page)
 
-    def is_wanted(self, question: Question) -> bool:
+    def is_wanted(self, question: SegmentationRequest) -> bool:
         """Whether an answer would still count, and be seen."""
         shown = self.page is not None and self.page.name == question.page
         return shown and self.asking.counts(question)
 
-    def receive(self, question: Question, answer: Answer, *, final: bool = True) -> bool:
+    def receive(
+        self, question: SegmentationRequest, answer: MaskCandidates, *, final: bool = True
+    ) -> bool:
         """Take an answer, unless it comes late.
 
         Parameters
@@ -357,7 +361,7 @@ class Annotator:
             self.events.answer.emit()
         return True
 
-    def refuse(self, question: Question) -> None:
+    def refuse(self, question: SegmentationRequest) -> None:
         """Give a question up that failed; the next change of its prompts asks anew."""
         self.asking.close(question)
         self.events.answer.emit()

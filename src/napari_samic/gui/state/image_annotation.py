@@ -12,17 +12,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_samic.core.types import IntArray
-from napari_samic.gui.state.objects import Box, Cutout, Effort, Item, Point
+from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, CroppedMask, Point
 
 LEVELS = 200
 """Steps of undo that are kept for an image."""
-Snapshot: TypeAlias = tuple[tuple[Item, ...], int]
+Snapshot: TypeAlias = tuple[tuple[AnnotatedObject, ...], int]
 PromptsOf: TypeAlias = Mapping[int, tuple[tuple[Point, ...], Box | None]]
 """Points and box by the object's number."""
 
 
 @dataclass(eq=False)
-class Page:
+class ImageAnnotation:
     """See the module.
 
     Attributes
@@ -32,11 +32,11 @@ class Page:
     shape : (H, W)
     file : str
         "" if it has none.
-    items : tuple of Item
+    items : tuple of AnnotatedObject
         In the order of their numbers.
     current : int
         Number of the object that the next click belongs to; it may have no item yet.
-    efforts : dict of int to Effort
+    efforts : dict of int to AnnotationCost
         By number; 0 holds what a loaded file says of the whole image.
     is_reference : bool
     sha256 : str
@@ -48,16 +48,16 @@ class Page:
     name: str
     shape: tuple[int, int]
     file: str = ""
-    items: tuple[Item, ...] = ()
+    items: tuple[AnnotatedObject, ...] = ()
     current: int = 1
-    efforts: dict[int, Effort] = field(default_factory=dict)
+    efforts: dict[int, AnnotationCost] = field(default_factory=dict)
     is_reference: bool = False
     sha256: str = ""
     normalisation: dict[str, Any] | None = None
     past: list[Snapshot] = field(default_factory=list)
     future: list[Snapshot] = field(default_factory=list)
 
-    def item(self, number: int | None = None) -> Item | None:
+    def item(self, number: int | None = None) -> AnnotatedObject | None:
         """The object of that number (None: the current one), if it has prompts."""
         wanted = self.current if number is None else number
         return next((item for item in self.items if item.number == wanted), None)
@@ -67,7 +67,7 @@ class Page:
         """A number that no object of this image ever had."""
         return 1 + max([0, *self.efforts, *(item.number for item in self.items)])
 
-    def commit(self, items: Sequence[Item], current: int) -> None:
+    def commit(self, items: Sequence[AnnotatedObject], current: int) -> None:
         """Change the objects so that it can be undone; blank ones fall away."""
         self.past.append((self.items, self.current))
         del self.past[:-LEVELS]
@@ -81,7 +81,7 @@ class Page:
         item = self.item(number)
         return ((), None) if item is None else (item.points, item.box)
 
-    def prompt(self, prompts: PromptsOf, label: int) -> list[Item]:
+    def prompt(self, prompts: PromptsOf, label: int) -> list[AnnotatedObject]:
         """Give objects other prompts in one step of undo; new objects get the class `label`.
 
         Returns
@@ -91,7 +91,7 @@ class Page:
         """
         changed = []
         for number, (points, box) in sorted(prompts.items()):
-            item = self.item(number) or Item(number, label)
+            item = self.item(number) or AnnotatedObject(number, label)
             if (item.points, item.box) != (points, box):
                 changed.append(item.prompted(points, box))
         if changed:
@@ -115,19 +115,19 @@ class Page:
         self.items, self.current = source.pop()
         return True
 
-    def amend(self, item: Item) -> None:
+    def amend(self, item: AnnotatedObject) -> None:
         """Replace an object without a step of undo: for what was not done by the user."""
         self.items = tuple(item if i.number == item.number else i for i in self.items)
 
     def spend(self, number: int, clicks: int, seconds: float) -> None:
         """Add to what an object cost."""
-        self.efforts[number] = self.efforts.get(number, Effort()).plus(clicks, seconds)
+        self.efforts[number] = self.efforts.get(number, AnnotationCost()).plus(clicks, seconds)
 
-    def effort(self, number: int | None = None) -> Effort:
+    def effort(self, number: int | None = None) -> AnnotationCost:
         """What an object cost, or the whole image."""
         if number is not None:
-            return self.efforts.get(number, Effort())
-        total = Effort()
+            return self.efforts.get(number, AnnotationCost())
+        total = AnnotationCost()
         for one in self.efforts.values():
             total = total.plus(one.clicks, one.seconds)
         return total
@@ -153,7 +153,7 @@ class Page:
             return None
         return rows[0], columns[0], rows[1], columns[1]
 
-    def painted(self) -> list[tuple[int, Cutout]]:
+    def painted(self) -> list[tuple[int, CroppedMask]]:
         """Numbers and masks in the order they are painted: the surer one later, so on top."""
         items = sorted(self.items, key=lambda i: (i.rank, -i.number))
         return [(item.number, item.mask) for item in items if item.mask is not None]

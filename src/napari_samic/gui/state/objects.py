@@ -22,7 +22,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Cutout:
+class CroppedMask:
     """A mask, kept as the part of it that is not empty.
 
     Attributes
@@ -65,35 +65,35 @@ class Cutout:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class MaskCandidates:
     """What a model said to one object's prompts.
 
     Attributes
     ----------
-    masks : tuple of Cutout
+    masks : tuple of CroppedMask
         The single answer first; then the other candidates for an ambiguous prompt, once known.
     scores : tuple of float
     model : str
     """
 
-    masks: tuple[Cutout, ...]
+    masks: tuple[CroppedMask, ...]
     scores: tuple[float, ...]
     model: str
 
     @classmethod
     def of(cls, candidates: Candidates, model: str) -> Self:
         """From a segmenter's candidates, in their order."""
-        masks = tuple(Cutout.of(mask) for mask in candidates.masks)
+        masks = tuple(CroppedMask.of(mask) for mask in candidates.masks)
         return cls(masks, tuple(float(score) for score in candidates.scores), model)
 
-    def plus(self, candidates: Candidates) -> Answer:
+    def plus(self, candidates: Candidates) -> MaskCandidates:
         """With further masks."""
-        more = Answer.of(candidates, self.model)
-        return Answer(self.masks + more.masks, self.scores + more.scores, self.model)
+        more = MaskCandidates.of(candidates, self.model)
+        return MaskCandidates(self.masks + more.masks, self.scores + more.scores, self.model)
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
+class AnnotatedObject:
     """One object.
 
     Attributes
@@ -104,13 +104,13 @@ class Item:
         Class, from 1.
     points : tuple of Point
     box : Box or None
-    answer : Answer or None
+    answer : MaskCandidates or None
         None until the model answered these very prompts.
     choice : int
         Which of the answer's masks is shown.
     history : tuple of float
         Confidence after each earlier prompt.
-    before : Cutout or None
+    before : CroppedMask or None
         Mask of the earlier prompts, shown until the answer comes.
     """
 
@@ -118,10 +118,10 @@ class Item:
     label: int = 1
     points: tuple[Point, ...] = ()
     box: Box | None = None
-    answer: Answer | None = None
+    answer: MaskCandidates | None = None
     choice: int = 0
     history: tuple[float, ...] = ()
-    before: Cutout | None = None
+    before: CroppedMask | None = None
 
     @property
     def is_blank(self) -> bool:
@@ -139,7 +139,7 @@ class Item:
         return None if self.answer is None else self.answer.scores[self.choice]
 
     @property
-    def mask(self) -> Cutout | None:
+    def mask(self) -> CroppedMask | None:
         """The shown mask."""
         return self.before if self.answer is None else self.answer.masks[self.choice]
 
@@ -164,22 +164,22 @@ class Item:
         box = None if self.box is None else np.array(self.box, np.float64)
         return Prompts(points, signs, box, self.label)
 
-    def prompted(self, points: tuple[Point, ...], box: Box | None) -> Item:
+    def prompted(self, points: tuple[Point, ...], box: Box | None) -> AnnotatedObject:
         """With other prompts, not answered yet; the confidence so far goes into the history."""
-        fresh = Item(self.number, self.label, points, box)
+        fresh = AnnotatedObject(self.number, self.label, points, box)
         return replace(fresh, history=self.scores, before=self.mask)
 
 
 @dataclass(frozen=True)
-class Effort:
+class AnnotationCost:
     """What an object cost; undo does not give it back."""
 
     clicks: int = 0
     seconds: float = 0.0
 
-    def plus(self, clicks: int, seconds: float) -> Effort:
+    def plus(self, clicks: int, seconds: float) -> AnnotationCost:
         """With more of both."""
-        return Effort(self.clicks + clicks, self.seconds + seconds)
+        return AnnotationCost(self.clicks + clicks, self.seconds + seconds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from napari_samic.core.types import Prompts
-from napari_samic.gui.state.image_annotation import Page
-from napari_samic.gui.state.objects import Answer, Item
+from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import AnnotatedObject, MaskCandidates
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class SegmentationRequest:
     """Please segment one object."""
 
     page: str
@@ -24,7 +24,7 @@ class Question:
     model: str
 
 
-class Asking:
+class RequestTracker:
     """The questions under way.
 
     Parameters
@@ -38,26 +38,26 @@ class Asking:
         Whose answers count.
     """
 
-    def __init__(self, ask: Callable[[Question], None]) -> None:
+    def __init__(self, ask: Callable[[SegmentationRequest], None]) -> None:
         self.model = ""
         self._ask = ask
-        self._newest: dict[tuple[str, int], Question] = {}
+        self._newest: dict[tuple[str, int], SegmentationRequest] = {}
 
-    def submit(self, page: Page, item: Item) -> None:
+    def submit(self, page: ImageAnnotation, item: AnnotatedObject) -> None:
         """Ask for an object; earlier questions about it no longer count."""
         self.forget(page, item.number)
         if item.is_askable:
-            question = Question(page.name, item.number, item.prompts(), self.model)
+            question = SegmentationRequest(page.name, item.number, item.prompts(), self.model)
             self._newest[page.name, item.number] = question
             self._ask(question)
 
-    def missing(self, page: Page) -> None:
+    def missing(self, page: ImageAnnotation) -> None:
         """Ask for every object of a page that this model has not answered."""
         for item in page.items:
             if item.answer is None or item.answer.model != self.model:
                 self.submit(page, item)
 
-    def forget(self, page: Page, number: int) -> None:
+    def forget(self, page: ImageAnnotation, number: int) -> None:
         """Let no question about this object count any more."""
         self._newest.pop((page.name, number), None)
 
@@ -65,21 +65,21 @@ class Asking:
         """Let no question count any more."""
         self._newest.clear()
 
-    def is_open(self, page: Page, number: int) -> bool:
+    def is_open(self, page: ImageAnnotation, number: int) -> bool:
         """Whether an answer for this object is awaited."""
         return (page.name, number) in self._newest
 
-    def counts(self, question: Question) -> bool:
+    def counts(self, question: SegmentationRequest) -> bool:
         """Whether an answer to this question is still awaited."""
         newest = self._newest.get((question.page, question.number))
         return newest is question and question.model == self.model
 
-    def close(self, question: Question) -> None:
+    def close(self, question: SegmentationRequest) -> None:
         """The question was answered to the end, or failed."""
         if self.counts(question):
             del self._newest[question.page, question.number]
 
-    def answered(self, item: Item, answer: Answer) -> Item:
+    def answered(self, item: AnnotatedObject, answer: MaskCandidates) -> AnnotatedObject:
         """The object with its answer; confidences of another model are left behind."""
         before = item.answer
         changed = before is not None and before.model != answer.model

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_samic.gui.train.progress import Curves
+from napari_samic.gui.train.progress import TrainingHistory
 
 LOSS, SCORE = "#35b8ff", "#ffb224"
 _MOST = 400
@@ -21,7 +21,7 @@ class CurvePlot(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.curves = Curves()
+        self.curves = TrainingHistory()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "<qt>Blue: training loss of the encoder's batches, or mean of each epoch of SAMIC's "
@@ -34,7 +34,7 @@ class CurvePlot(QWidget):
         """Wide and low."""
         return QSize(240, 132)
 
-    def show_curves(self, curves: Curves) -> None:
+    def show_curves(self, curves: TrainingHistory) -> None:
         """Show curves as they are now."""
         self.curves = curves
         self.update()

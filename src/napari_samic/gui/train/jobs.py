@@ -24,7 +24,7 @@ from napari_samic.core.settings import (
     Settings,
     TrainSettings,
 )
-from napari_samic.core.types import Job, Step, map_progress
+from napari_samic.core.types import Job, JobProgress, map_progress
 from napari_samic.gui.data.project import Project
 from napari_samic.io.files import output_error
 
@@ -71,7 +71,7 @@ def take_orphan(project: Project) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class TrainRequest:
     """What is to be trained.
 
     Attributes
@@ -100,7 +100,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PrompterComparison:
     """A new prompter that waits to be taken, beside the one in use.
 
     Attributes
@@ -145,7 +145,7 @@ class Verdict:
         return {**vars(self), **lists}
 
     @classmethod
-    def from_dict(cls, values: Any) -> Verdict:
+    def from_dict(cls, values: Any) -> PrompterComparison:
         """From notes; what is damaged or not known is left out."""
         known = values if isinstance(values, dict) else {}
         own = {k: v for k, v in known.items() if k in cls.__dataclass_fields__}
@@ -154,7 +154,7 @@ class Verdict:
         return cls(**own)
 
 
-def train(order: Order) -> Job[Verdict]:
+def train(order: TrainRequest) -> Job[PrompterComparison]:
     """Segment the references by their prompts, train, and judge the new prompter and the old one.
 
     Raises
@@ -165,7 +165,7 @@ def train(order: Order) -> Job[Verdict]:
     from napari_samic import pipeline
 
     project = order.project
-    yield Step(0, 0, "preparing the references", {"phase": "files"})
+    yield JobProgress(0, 0, "preparing the references", {"phase": "files"})
     images, prompts = yield from order.references
     job = recipes.recorded(pipeline.annotate, project.recipe)(
         images, out=project.references_folder, prompts=prompts, model=order.model,
@@ -177,7 +177,7 @@ def train(order: Order) -> Job[Verdict]:
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
     told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
-    verdict = Verdict(None, figures["after"], (), told, notices=outcome.notices)
+    verdict = PrompterComparison(None, figures["after"], (), told, notices=outcome.notices)
     if not (figures["accepted"] or figures["adapted"] or figures["tuned"]):
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
@@ -185,7 +185,7 @@ def train(order: Order) -> Job[Verdict]:
     return (yield from _compared(project, images, prompts, replace(verdict, has_old=True)))
 
 
-def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
+def _trained(order: TrainRequest, images: list[Path], prompts: Path) -> Job[Any]:
     from napari_samic import pipeline
 
     project = order.project
@@ -220,13 +220,13 @@ def _trained(order: Order, images: list[Path], prompts: Path) -> Job[Any]:
 
 
 def _compared(
-    project: Project, images: list[Path], prompts: Path, verdict: Verdict
-) -> Job[Verdict]:
+    project: Project, images: list[Path], prompts: Path, verdict: PrompterComparison
+) -> Job[PrompterComparison]:
     """Score the old prompter and the new one on the same references."""
-    from napari_samic.pipeline.compare import judge
+    from napari_samic.pipeline.compare import compare_prompters
 
     old, new = project.prompter_file, new_file(project)
-    judged = yield from judge(images, prompters=[old, new], prompts=prompts)
+    judged = yield from compare_prompters(images, prompters=[old, new], prompts=prompts)
     why = judged.failures.get(str(old), "")
     found = judged.figures
     scores = {"old": found[str(old)], "new": found[str(new)], "by_masks": found["by_masks"]}
@@ -248,7 +248,7 @@ def accept(project: Project) -> Job[Path | None]:
     OutputError
         The disk refuses; what is in use stays in use.
     """
-    yield Step(0, 1, "taking the new prompter")
+    yield JobProgress(0, 1, "taking the new prompter")
     new, side, target = new_file(project), new_step(project), project.prompter_file
     if not new.exists():
         raise InputError("No new prompter waits to be taken. Train one first.")
@@ -275,7 +275,7 @@ def refuse(project: Project) -> Job[Path | None]:
     Job of Path or None
         Where.
     """
-    yield Step(0, 1, "keeping the old prompter")
+    yield JobProgress(0, 1, "keeping the old prompter")
     return keep(project, new_file(project))
 
 

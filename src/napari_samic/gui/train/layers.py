@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import OURS, OwnedLayers
-from napari_samic.gui.canvas.visibility import Aside
-from napari_samic.gui.train.references import Glow
+from napari_samic.gui.canvas.visibility import LayerVisibility
+from napari_samic.gui.train.references import HeatMapOverlay
 
 KIND = "heat map"
 
@@ -27,14 +27,14 @@ class HeatLayer(OwnedLayers):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(viewer)
-        self._aside = Aside(viewer)
+        self._aside = LayerVisibility(viewer)
 
     @property
     def layer(self) -> Any | None:
         """The layer while it is shown; the user may have removed it."""
         return self.layers.get(KIND)
 
-    def show(self, glow: Glow, image: Any) -> None:
+    def show(self, glow: HeatMapOverlay, image: Any) -> None:
         """Put a heat map over the slice of `image`, the layer that it belongs to."""
         self.hide()
         from napari.layers import Image, Points

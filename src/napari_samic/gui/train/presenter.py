@@ -18,17 +18,17 @@ from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
-from napari_samic.core.types import Step
-from napari_samic.gui.data.materialize import Found
+from napari_samic.core.types import JobProgress
+from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentence, sentences
 from napari_samic.gui.train import jobs
-from napari_samic.gui.train.jobs import KINDS, Order, Verdict
-from napari_samic.gui.train.progress import Curves, Pace
+from napari_samic.gui.train.jobs import KINDS, PrompterComparison, TrainRequest
+from napari_samic.gui.train.progress import EtaEstimator, TrainingHistory
 
 if TYPE_CHECKING:
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.session.session import Session
 
 KEY = "train"
 IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
@@ -43,12 +43,12 @@ class TrainerEvents(SignalGroup):
     curves = Signal()
 
 
-class Trainer:
+class TrainingModel:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
     clock : callable
         Seconds.
 
@@ -57,23 +57,23 @@ class Trainer:
     phase : str
         IDLE, RUNNING, STOPPING (the best so far is being kept), or CHOOSING between two prompters.
     chosen : dict of type to Settings
-    curves : Curves
+    curves : TrainingHistory
         Of this training, or of the last one.
-    pace : Pace or None
+    pace : EtaEstimator or None
         Of this training.
-    verdict : Verdict or None
+    verdict : PrompterComparison or None
         While CHOOSING.
     news : str
         What the last training came to.
     events : TrainerEvents
     """
 
-    def __init__(self, bench: Bench, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bench: Session, clock: Callable[[], float] = time.monotonic) -> None:
         self.bench, self._clock = bench, clock
         self.phase, self.news = IDLE, ""
         self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
-        self.curves, self.pace = Curves(), cast("Pace | None", None)
-        self.verdict: Verdict | None = None
+        self.curves, self.pace = TrainingHistory(), cast("EtaEstimator | None", None)
+        self.verdict: PrompterComparison | None = None
         self.events = TrainerEvents()
         self._asked = threading.Event()
         self._handle: Handle | None = None
@@ -151,11 +151,11 @@ class Trainer:
         others = self.bench.other_images() if self.of(AdaptSettings).adapt_others else None
         model, chosen = self.bench.desk.state.model, dict(self.chosen)
         self._asked = threading.Event()
-        order = Order(project, images, model, chosen, others, self._asked.is_set, resume)
+        order = TrainRequest(project, images, model, chosen, others, self._asked.is_set, resume)
         if not resume:
-            self.curves = Curves()
+            self.curves = TrainingHistory()
         self._first = len(self.curves.losses)
-        self.pace = Pace(self.of(TrainSettings).epochs, self._clock)
+        self.pace = EtaEstimator(self.of(TrainSettings).epochs, self._clock)
         self._trains, self.phase, self.verdict, self.news = project, RUNNING, None, ""
         calls = Calls(
             on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
@@ -195,12 +195,12 @@ class Trainer:
 
     # --- what jobs say
 
-    def _stepped(self, step: Step) -> None:
+    def _stepped(self, step: JobProgress) -> None:
         if self.pace is not None:
             self.pace.take(step)
         (self.events.curves if self.curves.take(step) else self.events.progress).emit()
 
-    def _trained(self, project: Project, verdict: Verdict) -> None:
+    def _trained(self, project: Project, verdict: PrompterComparison) -> None:
         if project is not self.bench.project:
             return
         self.verdict, self.phase = verdict, CHOOSING
@@ -216,7 +216,7 @@ class Trainer:
     def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
         if project is not self.bench.project:
             return
-        verdict = self.verdict or Verdict()
+        verdict = self.verdict or PrompterComparison()
         other = f" The other one is kept as {kept.name}." if kept is not None else ""
         self.news = f"{_told(verdict)}{other}" if new else f"Nothing changed.{other}"
         self.phase, self.verdict = IDLE, None
@@ -248,9 +248,9 @@ class Trainer:
         notes = project.notes.get(KEY)
         notes = notes if isinstance(notes, dict) else {}
         self.chosen |= jobs.recalled(notes.get("settings"))
-        self.curves, self.news = Curves.from_dict(notes.get("curves")), ""
+        self.curves, self.news = TrainingHistory.from_dict(notes.get("curves")), ""
         waits = jobs.new_file(project).exists()
-        found = Verdict.from_dict(notes.get("verdict"))
+        found = PrompterComparison.from_dict(notes.get("verdict"))
         self.verdict = replace(found, has_old=self.has_prompter) if waits else None
         self.phase = CHOOSING if waits else IDLE
         self.events.state.emit()
@@ -270,19 +270,19 @@ class Trainer:
         self.bench.events.project.disconnect(self.open_project)
 
 
-def _told(verdict: Verdict) -> str:
+def _told(verdict: PrompterComparison) -> str:
     """What the training did, and what is to be known of it."""
     text = f"{sentence(verdict.summary)}." if verdict.summary else "The new prompter is in use."
     return " ".join([text, *sentences(verdict.notices)])
 
 
-def _class_counts(found: Sequence[Found]) -> dict[int, int]:
+def _class_counts(found: Sequence[OpenReference]) -> dict[int, int]:
     """In how many references each class is."""
     labels = [{i.label for i in one.page.items if i.is_askable} for one in found]
     return {n: sum(n in one for one in labels) for n in sorted(set().union(*labels))}
 
 
-def _missing(found: Sequence[Found], epochs: int, *, has_model: bool) -> str:
+def _missing(found: Sequence[OpenReference], epochs: int, *, has_model: bool) -> str:
     """Why training can't start; "" if it can."""
     if not found:
         return "Annotate two images or more in the first step: what you click on is learned."
@@ -294,7 +294,7 @@ def _missing(found: Sequence[Found], epochs: int, *, has_model: bool) -> str:
     return "" if has_model else "The model is being loaded."
 
 
-def _advice(found: Sequence[Found], epochs: int, names: Mapping[int, str]) -> str:
+def _advice(found: Sequence[OpenReference], epochs: int, names: Mapping[int, str]) -> str:
     """What to know before a training that can start."""
     count = f"{len(found)} reference{'s' * (len(found) != 1)}"
     if epochs == 0:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_samic.core.types import Step, duration
+from napari_samic.core.types import JobProgress, duration
 
 OFTEN = 5
 """Batches between two points of the curve while the encoder is adapted."""
@@ -22,14 +22,14 @@ _WORDS = {
 
 
 @dataclass
-class Curves:
+class TrainingHistory:
     """Training loss and held-out score by epoch, or by batch while the encoder is adapted."""
 
     losses: dict[int, float] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     batches: bool = False
 
-    def take(self, step: Step) -> bool:
+    def take(self, step: JobProgress) -> bool:
         """Take what a Step of an epoch or a batch tells; whether it was one."""
         data = step.data
         if data.get("phase") == "adapt" and "loss" in data and step.done % OFTEN == 0:
@@ -61,7 +61,7 @@ class Curves:
         return {**plain, "batches": self.batches}
 
     @classmethod
-    def from_dict(cls, values: Any) -> Curves:
+    def from_dict(cls, values: Any) -> TrainingHistory:
         """From notes; what is damaged is left out."""
         known = values if isinstance(values, dict) else {}
         try:
@@ -73,7 +73,7 @@ class Curves:
         return cls(losses, scores, known.get("batches") is True)
 
 
-class Pace:
+class EtaEstimator:
     """Where a training is, and how long it may still take.
 
     Parameters
@@ -101,7 +101,7 @@ class Pace:
 
     share: float | None
 
-    def take(self, step: Step) -> None:
+    def take(self, step: JobProgress) -> None:
         """Look at a Step."""
         self.phase = str(step.data.get("phase", ""))
         if self.phase in ("batch", "epoch"):
@@ -112,7 +112,7 @@ class Pace:
             known = _WORDS.get(self.phase)
             self.text = step.message if known is None else known + count
 
-    def _learning(self, step: Step) -> None:
+    def _learning(self, step: JobProgress) -> None:
         done, now = step.done / 1000, self._clock()
         self.share = step.done / step.total if step.total else None
         if self._begun is None:

@@ -15,21 +15,21 @@ from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import HeatMapSettings
-from napari_samic.core.types import FloatArray, Job, Step
-from napari_samic.gui.data.materialize import Found
+from napari_samic.core.types import FloatArray, Job, JobProgress
+from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.train import thumbnails
 from napari_samic.gui.train.thumbnails import Thumb
 
 if TYPE_CHECKING:
-    from napari_samic.gui.session.session import Bench
+    from napari_samic.gui.session.session import Session
 
 
 @dataclass(frozen=True, eq=False)
-class Glow:
+class HeatMapOverlay:
     """The heat map of a reference, (h, w) in [0, 1], and where it belongs."""
 
-    found: Found
+    found: OpenReference
     values: FloatArray
 
 
@@ -40,12 +40,12 @@ class GalleryEvents(SignalGroup):
     glow = Signal()
 
 
-class Gallery:
+class ReferenceGallery:
     """See the module.
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
     heat : callable
         The heat map settings as they are now, and whether the prompter squeezes images.
 
@@ -54,12 +54,12 @@ class Gallery:
     thumbs : list of Thumb
     name : str
         The chosen reference, marked among the others; "" if none is.
-    glow : Glow or None
+    glow : HeatMapOverlay or None
         While it is wanted, and known.
     events : GalleryEvents
     """
 
-    def __init__(self, bench: Bench, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
+    def __init__(self, bench: Session, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
         self.bench, self._heat = bench, heat
         self.thumbs: list[Thumb] = []
         self.name, self.glow = "", None
@@ -70,7 +70,7 @@ class Gallery:
         self._stale = False
         self._asked = 0
 
-    glow: Glow | None
+    glow: HeatMapOverlay | None
 
     def open(self) -> None:
         """The references became visible: draw them, and from now on whenever they change."""
@@ -106,7 +106,7 @@ class Gallery:
         self._drawing = self.bench.runner.start(job, calls)
         self._glow_again()
 
-    def _drawn(self, found: list[Found], thumbs: list[Thumb]) -> None:
+    def _drawn(self, found: list[OpenReference], thumbs: list[Thumb]) -> None:
         pairs = zip(found, thumbs, strict=True)
         self._known = {t.name: (one.pixels, t) for one, t in pairs}
         if not self._stale:
@@ -179,16 +179,16 @@ class Gallery:
         job = glow(chosen[0], heat, squeeze=squeeze)
         self.bench.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
 
-    def _glown(self, asked: int, glow: Glow | None) -> None:
+    def _glown(self, asked: int, glow: HeatMapOverlay | None) -> None:
         if asked == self._asked and glow is not self.glow:
             self.glow = glow
             self.events.glow.emit()
 
 
-def glow(found: Found, heat: HeatMapSettings, *, squeeze: bool) -> Job[Glow]:
+def glow(found: OpenReference, heat: HeatMapSettings, *, squeeze: bool) -> Job[HeatMapOverlay]:
     """Draw the heat map of one reference."""
-    yield Step(0, 1, found.page.name)
+    yield JobProgress(0, 1, found.page.name)
     side = min(thumbnails.MAP_PX, max(found.page.shape))
     objects = thumbnails.objects_of(found)
     values = thumbnails.heat_map(objects, found.page.shape, side, heat, squeeze=squeeze)
-    return Glow(found, values)
+    return HeatMapOverlay(found, values)

@@ -12,11 +12,11 @@ from typing import Any
 from qtpy.QtWidgets import QWidget
 
 from napari_samic.core.settings import HeatMapSettings, PrompterSettings
-from napari_samic.gui.session.session import Bench
+from napari_samic.gui.session.session import Session
 from napari_samic.gui.train.jobs import KINDS
 from napari_samic.gui.train.layers import KIND, HeatLayer
-from napari_samic.gui.train.presenter import Trainer
-from napari_samic.gui.train.references import Gallery
+from napari_samic.gui.train.presenter import TrainingModel
+from napari_samic.gui.train.references import ReferenceGallery
 from napari_samic.gui.train.view import TrainPanel
 from napari_samic.gui.widgets.base import scrolled
 
@@ -26,15 +26,15 @@ class TrainStep:
 
     Parameters
     ----------
-    bench : Bench
+    bench : Session
     """
 
     title = "Train"
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self.bench, self._shown = bench, False
-        self.trainer = Trainer(bench)
-        self.gallery = Gallery(bench, self._heat)
+        self.trainer = TrainingModel(bench)
+        self.gallery = ReferenceGallery(bench, self._heat)
         self.layer = HeatLayer(bench.viewer)
         verbs: dict[str, Callable[..., None]] = {
             "start": partial(self._start, resume=False),

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.settings import HeatMapSettings
-from napari_samic.core.types import FloatArray, Image, Job, Prompts, Step
+from napari_samic.core.types import FloatArray, Image, Job, JobProgress, Prompts
 from napari_samic.gui.data import trusted_files
-from napari_samic.gui.data.materialize import Found
-from napari_samic.gui.state.image_annotation import Page
+from napari_samic.gui.data.materialize import OpenReference
+from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
 from napari_samic.ops import heatmaps
@@ -58,7 +58,7 @@ class Thumb:
     is_open: bool = True
 
 
-def objects_of(found: Found) -> tuple[Prompts, ...]:
+def objects_of(found: OpenReference) -> tuple[Prompts, ...]:
     """What was said about the objects of a reference."""
     return tuple(item.prompts() for item in found.page.items if item.is_askable)
 
@@ -95,7 +95,7 @@ def heat_map(
 
 
 def draw(
-    found: Sequence[Found],
+    found: Sequence[OpenReference],
     heat: HeatMapSettings,
     known: dict[str, Thumb],
     folder: Path | None = None,
@@ -113,7 +113,7 @@ def draw(
     """
     out: list[Thumb] = []
     for done, one in enumerate(found):
-        yield Step(done, len(found), one.page.name)
+        yield JobProgress(done, len(found), one.page.name)
         thumb, objects = known.get(one.page.name), objects_of(one)
         if thumb is None or thumb.why:
             thumb = _read(one, folder)
@@ -122,7 +122,7 @@ def draw(
     return out
 
 
-def _read(found: Found, folder: Path | None) -> Thumb:
+def _read(found: OpenReference, folder: Path | None) -> Thumb:
     name, grey = found.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
     try:
         if found.pixels is not None:
@@ -132,7 +132,7 @@ def _read(found: Found, folder: Path | None) -> Thumb:
         return Thumb(name, grey, why=str(error), is_open=found.pixels is not None)
 
 
-def _closed_image(page: Page, folder: Path | None) -> Image:
+def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
     """The image of a page that is not open, from its file, in the colours of its prompts."""
     files = [Path(page.file)] if page.file else []
     files += [folder / f"{page.name}.tif"] if folder is not None else []

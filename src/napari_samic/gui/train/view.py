@@ -24,9 +24,9 @@ from qtpy.QtWidgets import (
 from napari_samic.gui.runner.jobs import notify_errors
 from napari_samic.gui.session.notices import sentences
 from napari_samic.gui.train.curve_plot import CurvePlot
-from napari_samic.gui.train.jobs import KINDS, Verdict
-from napari_samic.gui.train.presenter import CHOOSING, RUNNING, STOPPING, Trainer
-from napari_samic.gui.train.references import Gallery
+from napari_samic.gui.train.jobs import KINDS, PrompterComparison
+from napari_samic.gui.train.presenter import CHOOSING, RUNNING, STOPPING, TrainingModel
+from napari_samic.gui.train.references import ReferenceGallery
 from napari_samic.gui.train.thumbnail_list import ThumbList
 from napari_samic.gui.widgets.settings_form import SettingsForm
 
@@ -139,7 +139,7 @@ class TrainPanel(QWidget):
 
     # --- showing
 
-    def show_trainer(self, trainer: Trainer) -> None:
+    def show_trainer(self, trainer: TrainingModel) -> None:
         """Show all but the references."""
         busy, choosing = trainer.is_busy, trainer.phase == CHOOSING
         self.guide.setVisible(not busy)
@@ -160,7 +160,7 @@ class TrainPanel(QWidget):
         if trainer.verdict is not None:
             self._show_verdict(trainer.verdict)
 
-    def show_progress(self, trainer: Trainer) -> None:
+    def show_progress(self, trainer: TrainingModel) -> None:
         """Show how far it is."""
         for widget in (self.bar, self.pace):
             widget.setVisible(trainer.is_busy)
@@ -170,12 +170,12 @@ class TrainPanel(QWidget):
             self.bar.setRange(0, 0 if share is None else 1000)
             self.bar.setValue(round(1000 * (share or 0.0)))
 
-    def show_curves(self, trainer: Trainer) -> None:
+    def show_curves(self, trainer: TrainingModel) -> None:
         """Show the curves."""
         self.plot.setVisible(trainer.is_busy or bool(trainer.curves.losses))
         self.plot.show_curves(trainer.curves)
 
-    def _show_verdict(self, verdict: Verdict) -> None:
+    def _show_verdict(self, verdict: PrompterComparison) -> None:
         self.verdict_text.setText(told(verdict))
         self.new.setDefault(not verdict.is_worse)
         self.old.setEnabled(verdict.has_old)
@@ -183,7 +183,7 @@ class TrainPanel(QWidget):
         self.new.setStyleSheet("" if verdict.is_worse else better)
         self.old.setStyleSheet(better if verdict.is_worse else "")
 
-    def show_gallery(self, gallery: Gallery) -> None:
+    def show_gallery(self, gallery: ReferenceGallery) -> None:
         """Show the references."""
         count = len(gallery.thumbs)
         self.count.setText(f"{count} reference{'s' * (count != 1)}")
@@ -191,7 +191,7 @@ class TrainPanel(QWidget):
         self.glow.setEnabled(count > 0)
 
 
-def told(verdict: Verdict) -> str:
+def told(verdict: PrompterComparison) -> str:
     """Both numbers side by side, and what they are worth."""
 
     def number(value: float | None) -> str:

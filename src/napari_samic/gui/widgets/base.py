@@ -18,7 +18,7 @@ def scrolled(page: QWidget, area: QScrollArea | None = None) -> QScrollArea:
     return area
 
 
-class Soon(QObject):
+class CoalescedCall(QObject):
     """Calls once after `start`, before the window is drawn the next time.
 
     Qt draws before it looks at timers, also those of no wait, so that what they change is drawn

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.core.errors import SettingsError
-from napari_samic.gui.widgets.field_specs import Entry, fault_of, read_number, text_of
+from napari_samic.gui.widgets.field_specs import FormEntry, fault_of, read_number, text_of
 
 LARGEST = 2**31 - 1
 WRONG = "#ff5c5c"
@@ -35,12 +35,12 @@ class SettingField:
 
     Parameters
     ----------
-    entry : Entry
+    entry : FormEntry
     edited : callable
         Called after each change.
     """
 
-    def __init__(self, entry: Entry, edited: Callable[[], None]) -> None:
+    def __init__(self, entry: FormEntry, edited: Callable[[], None]) -> None:
         self.entry, self._edited = entry, edited
         self._fault: tuple[Any, str] = entry.default, ""
         self.editor, self._get, self._set = _editor(entry, self._heard)
@@ -89,7 +89,7 @@ class SettingField:
         self._edited()
 
 
-def _editor(entry: Entry, heard: Callable[..., None]) -> Editor:
+def _editor(entry: FormEntry, heard: Callable[..., None]) -> Editor:
     """The widget for a setting, and how to read and write it."""
     if entry.choices:
         return _choices(entry, heard)
@@ -107,7 +107,7 @@ def _editor(entry: Entry, heard: Callable[..., None]) -> Editor:
     return line, lambda: line.text().strip(), line.setText
 
 
-def _choices(entry: Entry, heard: Callable[..., None]) -> Editor:
+def _choices(entry: FormEntry, heard: Callable[..., None]) -> Editor:
     box = QComboBox()
     box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     for value in entry.choices:
@@ -117,7 +117,7 @@ def _choices(entry: Entry, heard: Callable[..., None]) -> Editor:
     return box, box.currentData, lambda value: box.setCurrentIndex(entry.choices.index(value))
 
 
-def _whole(entry: Entry, heard: Callable[..., None]) -> Editor:
+def _whole(entry: FormEntry, heard: Callable[..., None]) -> Editor:
     spin = QSpinBox()
     low = -LARGEST if entry.ge is None else int(entry.ge)
     spin.setRange(low, LARGEST if entry.le is None else int(entry.le))
@@ -145,5 +145,5 @@ def _leave_wheel(widget: QWidget) -> None:
     widget.installEventFilter(_WheelGuard(widget))
 
 
-def _tooltip(entry: Entry) -> str:
+def _tooltip(entry: FormEntry) -> str:
     return f"<qt>{html.escape(entry.tooltip)}</qt>"  # rich text is wrapped

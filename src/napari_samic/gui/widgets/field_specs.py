@@ -32,7 +32,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class FormEntry:
     """One setting, as a form shows it.
 
     Attributes
@@ -76,12 +76,12 @@ class Entry:
         return f"{self.help} ({'. '.join(k for k in known if k)}.)".strip()
 
 
-def entries(kind: type[Settings]) -> Iterator[Entry]:
+def entries(kind: type[Settings]) -> Iterator[FormEntry]:
     """Every setting of a dataclass that people see, in its order."""
     hints = hints_of(kind)
     for spec in shown(kind):
         meta = spec.metadata
-        yield Entry(
+        yield FormEntry(
             kind,
             spec.name,
             hints[spec.name],
@@ -127,7 +127,7 @@ def read_number(text: str) -> float:
         raise SettingsError("A number expected") from error
 
 
-def fault_of(entry: Entry, value: Any) -> str:
+def fault_of(entry: FormEntry, value: Any) -> str:
     """What is wrong with a value by itself; "" if nothing is.
 
     >>> from napari_samic.core.settings import PeakSettings

@@ -23,7 +23,7 @@ MOSTLY = 0.5
 """A cell belongs to an object that covers more than this share of it."""
 
 
-class Look:
+class PatchFeatures:
     """One picture on the grids of a backbone, fine to coarse.
 
     Parameters
@@ -125,7 +125,7 @@ def pooled(x: Tensor, grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(x, (grid[0], grid[1]))
 
 
-def centre_of(looks: Sequence[Look]) -> list[Tensor]:
+def centre_of(looks: Sequence[PatchFeatures]) -> list[Tensor]:
     """Mean over the pictures of each level's mean feature."""
     return [torch.stack(parts).mean(0) for parts in zip(*(x.means() for x in looks), strict=True)]
 

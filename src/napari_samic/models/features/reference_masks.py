@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class InstanceMasks:
     """Masks of one reference.
 
     Attributes
@@ -47,7 +47,7 @@ class Shown:
         return frozen(table[self.numbers], np.int32)
 
 
-def mask_of(reference: Reference, segmenter: Segmenter | None = None) -> Shown:
+def mask_of(reference: Reference, segmenter: Segmenter | None = None) -> InstanceMasks:
     """Masks of the objects of a reference.
 
     Parameters
@@ -78,10 +78,10 @@ def mask_of(reference: Reference, segmenter: Segmenter | None = None) -> Shown:
         msg = f"{reference.name}: clicks but no mask, and no segmenter to ask. Give one of both."
         raise PromptError(msg)
     found = segmenter.segment(reference.image, objects, settings=AS_CLICKED)
-    return Shown(found.labels, tuple(p.label for p in found.objects))
+    return InstanceMasks(found.labels, tuple(p.label for p in found.objects))
 
 
-def _from_mask(reference: Reference) -> Shown:
+def _from_mask(reference: Reference) -> InstanceMasks:
     ids = np.asarray(as_instances(reference.mask), np.int32)  # type: ignore[arg-type]
     votes: dict[int, Counter[int]] = {}
     for prompts in reference.objects:
@@ -95,7 +95,7 @@ def _from_mask(reference: Reference) -> Shown:
         if label:
             classes.append(label)
             numbers[ids == value] = len(classes)
-    return Shown(frozen(numbers, np.int32), tuple(classes))
+    return InstanceMasks(frozen(numbers, np.int32), tuple(classes))
 
 
 def _inside(prompts: Prompts, shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -107,14 +107,14 @@ def _inside(prompts: Prompts, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(int(r), int(c)) for r, c in np.clip(np.rint(points), 0, limits)]
 
 
-class RefMasks:
+class ReferenceMaskCache:
     """`mask_of`, remembered for each reference as long as that lives."""
 
     def __init__(self, segmenter: Segmenter | None = None) -> None:
         self._segmenter = segmenter
-        self._known: WeakKeyDictionary[Reference, Shown] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Reference, InstanceMasks] = WeakKeyDictionary()
 
-    def of(self, reference: Reference) -> Shown:
+    def of(self, reference: Reference) -> InstanceMasks:
         """As `mask_of`."""
         if reference not in self._known:
             self._known[reference] = mask_of(reference, self._segmenter)
@@ -164,7 +164,7 @@ class Shots(Generic[T]):
         return self._last[1]
 
 
-def classes_of(shown: Sequence[Shown]) -> list[int]:
+def classes_of(shown: Sequence[InstanceMasks]) -> list[int]:
     """All classes that these masks have a pixel of, ascending.
 
     Raises

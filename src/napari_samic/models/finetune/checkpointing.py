@@ -43,7 +43,7 @@ FREE = ("epochs", "minutes")
 
 
 @dataclass
-class Best:
+class EarlyStopping:
     """Weights of the lowest loss so far, and for how many epochs nothing was better."""
 
     loss: float = float("inf")
@@ -60,7 +60,7 @@ class Best:
 
 
 @dataclass(eq=False)
-class Watch:
+class TrainingControl:
     """What is asked of a training, and what it leaves.
 
     Attributes
@@ -96,7 +96,7 @@ class Watch:
         return found
 
 
-def key_of(
+def config_hash(
     references: Sequence[Reference], weights: dict[str, Tensor], settings: Iterable[Any], eyes: str
 ) -> str:
     """Hash of what decides a training; `eyes` is the checksum of the frozen network."""
@@ -178,7 +178,7 @@ class Checkpoint:
     def save(
         self, stage: str, key: str, state: Callable[[], dict[str, Any]], *, now: bool = False
     ) -> None:
-        """Write a state down, if that was long ago or is asked for; see `key_of` for the key.
+        """Write a state down, if that was long ago or is asked for; see `config_hash` for the key.
 
         Nothing takes the place of a network that is still to grow.
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import TrainingError
 from napari_samic.core.types import Image, IntArray
-from napari_samic.models.features.reference_masks import Shown
+from napari_samic.models.features.reference_masks import InstanceMasks
 from napari_samic.models.finetune import network
-from napari_samic.models.finetune.field_of_view import field_of
+from napari_samic.models.finetune.field_of_view import field_of_view
 
 WINDOW_PX = 256
 """Side of a look."""
@@ -33,25 +33,27 @@ LEAST_PX = 32.0
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class ReferenceSample:
     """A reference: its picture, (H, W, 3) uint8, and its objects."""
 
     name: str
     image: Image
-    shown: Shown
+    shown: InstanceMasks
 
     @classmethod
-    def plain(cls, name: str, image: Image) -> Page:
+    def plain(cls, name: str, image: Image) -> ReferenceSample:
         """One that shows no object, or whose objects are not known."""
         nothing = np.broadcast_to(np.int32(0), image.shape[:2])
-        return cls(name, image, Shown(nothing, ()))
+        return cls(name, image, InstanceMasks(nothing, ()))
 
     @property
-    def field(self) -> Page:
+    def field(self) -> ReferenceSample:
         """Its field of view alone (see `models.field`)."""
-        inner = field_of(self.image)
-        return Page(
-            self.name, self.image[inner], Shown(self.shown.numbers[inner], self.shown.classes)
+        inner = field_of_view(self.image)
+        return ReferenceSample(
+            self.name,
+            self.image[inner],
+            InstanceMasks(self.shown.numbers[inner], self.shown.classes),
         )
 
     @property
@@ -60,10 +62,10 @@ class Page:
         there = self.shown.numbers > 0  # (H, W)
         if not there.any():
             return 0.0
-        return 1 - float(there[field_of(self.image)].sum() / there.sum())
+        return 1 - float(there[field_of_view(self.image)].sum() / there.sum())
 
 
-def side_for(pages: Sequence[Page]) -> int:
+def choose_input_size(pages: Sequence[ReferenceSample]) -> int:
     """Longest side at which the references' typical object is large enough to be seen.
 
     Raises
@@ -85,7 +87,7 @@ def side_for(pages: Sequence[Page]) -> int:
     return fitting[0] if fitting else SIDES_PX[-1]
 
 
-def depth_of(labels: IntArray) -> NDArray[np.float32]:
+def normalized_distance_transform(labels: IntArray) -> NDArray[np.float32]:
     """Distance to the outline in each object, divided by the object's largest: (H, W) in [0, 1]."""
     depth = np.zeros(labels.shape, np.float32)
     for k, window in enumerate(ndimage.find_objects(labels), start=1):
@@ -97,12 +99,12 @@ def depth_of(labels: IntArray) -> NDArray[np.float32]:
     return depth
 
 
-class Album:
+class ReferenceDataset:
     """References at the network's size, and random looks at them.
 
     Parameters
     ----------
-    pages : sequence of Page
+    pages : sequence of ReferenceSample
     labels : sequence of int
         The classes, in the order of the network's maps; none: pictures alone.
     side_px : int
@@ -111,7 +113,11 @@ class Album:
     """
 
     def __init__(
-        self, pages: Sequence[Page], labels: Sequence[int], side_px: int, rng: np.random.Generator
+        self,
+        pages: Sequence[ReferenceSample],
+        labels: Sequence[int],
+        side_px: int,
+        rng: np.random.Generator,
     ) -> None:
         self.labels, self.side_px, self._rng = tuple(labels), side_px, rng
         self._pages: list[Tensor] = []
@@ -123,7 +129,7 @@ class Album:
     def __len__(self) -> int:
         return len(self._pages)
 
-    def add(self, one: Page) -> None:
+    def add(self, one: ReferenceSample) -> None:
         """Take one more, which comes when all before it have come."""
         page = self._page(one)
         inside = page[3 : 3 + len(self.labels)].numpy().max(0, initial=0)
@@ -139,7 +145,7 @@ class Album:
         self._order = [int(i) for i in state["order"]]
         self._rng.bit_generator.state = json.loads(state["rng"])
 
-    def _page(self, one: Page) -> Tensor:
+    def _page(self, one: ReferenceSample) -> Tensor:
         """(3 + 2 C + 1, h, w) uint8: colours, inside, depth, and where there is image."""
         x, (rows, columns) = network.to_input(one.image, self.side_px)
         padding = (0, x.shape[-1] - columns, 0, x.shape[-2] - rows)
@@ -149,11 +155,11 @@ class Album:
         page = torch.cat([colour, *(F.pad(m, padding) * 255 for m in maps), there * 255])
         return page.round().clamp(0, 255).to(torch.uint8)
 
-    def _maps(self, one: Page, size: tuple[int, int]) -> list[Tensor]:
+    def _maps(self, one: ReferenceSample, size: tuple[int, int]) -> list[Tensor]:
         """2 C maps, (1, h, w) each in [0, 1]: inside of each class, then depth."""
         if not self.labels:
             return []
-        classes, depth = one.shown.by_class, depth_of(one.shown.numbers)
+        classes, depth = one.shown.by_class, normalized_distance_transform(one.shown.numbers)
         maps = [classes == k for k in self.labels] + [
             np.where(classes == k, depth, 0) for k in self.labels
         ]

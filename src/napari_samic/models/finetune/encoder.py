@@ -22,14 +22,18 @@ import torch
 from torch import Tensor
 
 from napari_samic.core.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
-from napari_samic.core.types import Image, Job, Step, duration
+from napari_samic.core.types import Image, Job, JobProgress, duration
 from napari_samic.models import losses
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import network, semi_supervised
 from napari_samic.models.finetune.checkpointing import GROWING, Checkpoint
-from napari_samic.models.finetune.dataset import Album, Page, side_for
-from napari_samic.models.finetune.network import Finder, ObjectNet
-from napari_samic.models.finetune.semi_supervised import Others
+from napari_samic.models.finetune.dataset import (
+    ReferenceDataset,
+    ReferenceSample,
+    choose_input_size,
+)
+from napari_samic.models.finetune.network import ForegroundDistanceNet, ForegroundPredictor
+from napari_samic.models.finetune.semi_supervised import UnlabeledDataset
 from napari_samic.models.finetune.trainer import Trainer
 
 LOST = 0.1
@@ -50,7 +54,7 @@ STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
 
 
 @dataclass(frozen=True)
-class Grown:
+class FinetuneReport:
     """What came of it.
 
     Attributes
@@ -95,11 +99,11 @@ class Grown:
         return line if self.after > self.before else line + doubt
 
 
-Judge = Callable[[Finder | None], float]
+Judge = Callable[[ForegroundPredictor | None], float]
 """How good the masks of the references kept aside are, with a finder or without."""
 
 
-def helps(before: float, after: float, judges: int) -> bool:
+def should_accept(before: float, after: float, judges: int) -> bool:
     """Whether a network that grew is to be used.
 
     One image says little: of five polyps the one kept aside refused it where 40 others gained 0.10
@@ -119,21 +123,21 @@ def helps(before: float, after: float, judges: int) -> bool:
     return 1 - after < (1 - before) * (1 + 1 / judges)
 
 
-def adapt(
-    pages: Sequence[Page],
+def finetune_encoder(
+    pages: Sequence[ReferenceSample],
     labels: Sequence[int],
     settings: AdaptSettings,
     *,
     seed: int = 0,
     device: torch.device,
     encoder: str = timm_weights.SEGMENTER,
-    aside: Sequence[Page] = (),
+    aside: Sequence[ReferenceSample] = (),
     judge: Judge | None = None,
     stop: Callable[[], bool] = lambda: False,
     more: Iterable[Image] = (),
     checkpoint: Checkpoint | None = None,
     key: str = "",
-) -> Job[tuple[Finder | None, Grown]]:
+) -> Job[tuple[ForegroundPredictor | None, FinetuneReport]]:
     """Teach an encoder the references' objects; a Step a batch.
 
     Those kept aside judge it when two thirds of the usual steps are done, and then are learned from
@@ -143,7 +147,7 @@ def adapt(
 
     Parameters
     ----------
-    pages : sequence of Page
+    pages : sequence of ReferenceSample
     labels : sequence of int
         The classes.
     settings : AdaptSettings
@@ -152,7 +156,7 @@ def adapt(
     device : torch.device
     encoder : str
         What it starts from, as `timm_weights.load` takes it; "segmenter" is the packaged one.
-    aside : sequence of Page
+    aside : sequence of ReferenceSample
         With `judge`: not learned from until they have judged.
     judge : callable, optional
     stop : callable
@@ -168,7 +172,7 @@ def adapt(
     Returns
     -------
     Job of (Finder or None, Grown)
-        None if the judge found it worse (`helps`), or it was stopped before `LEAST_STEPS`.
+        None if the judge found it worse (`should_accept`), or it was stopped before `LEAST_STEPS`.
 
     Raises
     ------
@@ -179,18 +183,18 @@ def adapt(
     whole = any(one.outside > LOST for one in (*pages, *aside))
     if not whole:
         pages, aside = [one.field for one in pages], [one.field for one in aside]
-    side_px = side_for([*pages, *aside])
+    side_px = choose_input_size([*pages, *aside])
     count = len(pages) + len(aside)
     net = network.fresh(len(labels), seed, encoder).to(device)
     steps = settings.adapt_steps or steps_for(count)
     trainer = _trainer(net)
-    free = Others(side_px, seed, whole=whole)
+    free = UnlabeledDataset(side_px, seed, whole=whole)
     what = "adapted"
     if count < OTHERS_FROM and next(iter(more), None) is not None:
         what += f" without other images, which take {OTHERS_FROM} references,"
     for image in islice(more, 0 if count < OTHERS_FROM else OTHERS):
         free.add(image)
-        yield Step(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
+        yield JobProgress(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
         if free.is_full or stop():
             break
     before, after, accepted = None, None, True
@@ -200,11 +204,11 @@ def adapt(
         trainer.restore(kept["trainer"])
         checkpoint.began = trainer.done
         judged = kept["judged"] and tuple(kept["judged"])
-    lesson = _Lesson(trainer, steps, free, stop, None if len(free) else checkpoint, key)
+    lesson = TrainingLoop(trainer, steps, free, stop, None if len(free) else checkpoint, key)
     last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
     if settings.decoder_steps:
         last = replace(lesson, checkpoint=None)
-    album = Album([*pages, *aside] if judged else pages, labels, side_px, rng)
+    album = ReferenceDataset([*pages, *aside] if judged else pages, labels, side_px, rng)
     if kept is not None:
         album.restore(kept["album"])
     until = 2 * steps_for(count) // 3 if aside and judge else steps
@@ -215,19 +219,23 @@ def adapt(
         yield from lesson.learn(album, min(until, steps))
         accepted = trainer.done >= min(LEAST_STEPS, steps)
     if aside and judge and not judged and trainer.done == until and not stop():
-        yield Step(trainer.done, steps, "judging the adapted network", {"phase": "adapt"})
-        finder = Finder(copy.deepcopy(trainer.mean).eval(), labels, side_px, device, whole=whole)
+        yield JobProgress(trainer.done, steps, "judging the adapted network", {"phase": "adapt"})
+        finder = ForegroundPredictor(
+            copy.deepcopy(trainer.mean).eval(), labels, side_px, device, whole=whole
+        )
         before, after = judge(None), judge(finder)
-        accepted = helps(before, after, len(aside))
+        accepted = should_accept(before, after, len(aside))
         if accepted:
-            album = Album([*pages, *aside], labels, side_px, rng)
+            album = ReferenceDataset([*pages, *aside], labels, side_px, rng)
             yield from last.learn(album, steps, (before, after))
     if checkpoint is not None and trainer.done == steps:
         checkpoint.drop()
     names, seconds = tuple(one.name for one in aside), time.monotonic() - started
     stopped = accepted and trainer.done < steps
-    report = Grown(trainer.done, before, after, accepted, names, seconds, what, len(free), stopped)
-    finder = Finder(trainer.mean.eval(), labels, side_px, device, whole=whole)
+    report = FinetuneReport(
+        trainer.done, before, after, accepted, names, seconds, what, len(free), stopped
+    )
+    finder = ForegroundPredictor(trainer.mean.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
 
 
@@ -241,7 +249,7 @@ def steps_for(references: int) -> int:
     return round(float(np.interp(references, known, steps)))
 
 
-def _trainer(net: ObjectNet) -> Trainer[ObjectNet]:
+def _trainer(net: ForegroundDistanceNet) -> Trainer[ForegroundDistanceNet]:
     """Of the encoder's later part, and faster of what is new above it."""
     backbone = net.encoder.backbone
     backbone.freeze()
@@ -255,19 +263,19 @@ def _trainer(net: ObjectNet) -> Trainer[ObjectNet]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Lesson:
+class TrainingLoop:
     """What a training learns from, beside the references."""
 
-    trainer: Trainer[ObjectNet]
+    trainer: Trainer[ForegroundDistanceNet]
     steps: int
-    free: Others
+    free: UnlabeledDataset
     stop: Callable[[], bool]
     checkpoint: Checkpoint | None
     key: str
 
     def learn(
-        self, album: Album, until: int, judged: tuple[float, float] | None = None
-    ) -> Iterator[Step]:
+        self, album: ReferenceDataset, until: int, judged: tuple[float, float] | None = None
+    ) -> Iterator[JobProgress]:
         """Learn from looks at references and others; a Step a batch."""
 
         def state() -> dict[str, Any]:
@@ -281,28 +289,30 @@ class _Lesson:
             message = f"adapting: {trainer.done} of {self.steps}, about {left} left"
             if self.checkpoint is not None:
                 self.checkpoint.save(GROWING, self.key, state)
-            yield Step(trainer.done, self.steps, message, {"phase": "adapt", "loss": loss})
+            yield JobProgress(trainer.done, self.steps, message, {"phase": "adapt", "loss": loss})
         if self.checkpoint is not None and trainer.done < until:
             self.checkpoint.save(GROWING, self.key, state, now=True)
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in
     @torch.enable_grad()
-    def _step(self, album: Album) -> float:
+    def _step(self, album: ReferenceDataset) -> float:
         """Learn from one batch of looks at each; returns the loss."""
         trainer = self.trainer
         device = next(trainer.net.parameters()).device
         x, truth, there = (t.to(device) for t in album.looks(BATCH))
-        weight = semi_supervised.weight_at(trainer.done / self.steps) if len(self.free) else 0.0
+        weight = semi_supervised.rampup_weight(trainer.done / self.steps) if len(self.free) else 0.0
         trainer.net.train()
         if not weight:
             return trainer.learn(_loss(_asked(trainer.net, x), truth, there))
         changed, told, seen = self.free.looks(BATCH, trainer.mean)
         answer = _asked(trainer.net, torch.cat([x, changed]))
         loss = _loss(answer[:BATCH], truth, there)
-        return trainer.learn(loss + weight * semi_supervised.loss_of(answer[BATCH:], told, seen))
+        return trainer.learn(
+            loss + weight * semi_supervised.consistency_loss(answer[BATCH:], told, seen)
+        )
 
 
-def _asked(net: ObjectNet, x: Tensor) -> Tensor:
+def _asked(net: ForegroundDistanceNet, x: Tensor) -> Tensor:
     return torch.as_tensor(net(x.contiguous(memory_format=torch.channels_last)))
 
 

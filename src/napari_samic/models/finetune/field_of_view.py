@@ -21,7 +21,7 @@ FILLED = 0.6
 fields of endoscopes, wells, heads and eyes are 0.74 and more."""
 
 
-def field_of(image: Image) -> tuple[slice, slice]:
+def field_of_view(image: Image) -> tuple[slice, slice]:
     """Rows and columns of the field of view; all of them where there is no frame.
 
     Parameters

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.core.settings import MASK_STRENGTH, AdaptSettings
-from napari_samic.core.types import BoolArray, FloatArray, Job, Prompts, Step
+from napari_samic.core.types import BoolArray, FloatArray, Job, JobProgress, Prompts
 from napari_samic.models import losses
-from napari_samic.models.finetune.dataset import Page
-from napari_samic.models.finetune.encoder import EMA, WARMUP, Grown
+from napari_samic.models.finetune.dataset import ReferenceSample
+from napari_samic.models.finetune.encoder import EMA, WARMUP, FinetuneReport
 from napari_samic.models.finetune.trainer import Trainer
 from napari_samic.models.sam import decoding, engine
-from napari_samic.models.sam.decoding import Question
-from napari_samic.models.sam.encoding import Encoded
+from napari_samic.models.sam.decoding import PromptQuery
+from napari_samic.models.sam.encoding import ImageEmbedding
 from napari_samic.ops.shape import window_of
 
 State = dict[str, Tensor]
@@ -52,47 +52,48 @@ BY_POINT = ((0.7, "point"), (0.15, "box"), (0.15, "box point map"))
 
 
 @dataclass(frozen=True, eq=False)
-class _Lesson:
+class CachedSample:
     """An image's embedding, and its objects on the grid of the decoder's logits, (rows, columns).
 
     `scale` is pixels of the image a cell.
     """
 
-    encoded: Encoded
+    encoded: ImageEmbedding
     objects: list[BoolArray]
     scale: tuple[float, float]
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Of an object's mask on the grid."""
         rows, columns = self.objects[0].shape
         return rows, columns
 
 
-def tune(
+def finetune_mask_decoder(
     segmenter: Any,
-    pages: Sequence[Page],
+    pages: Sequence[ReferenceSample],
     settings: AdaptSettings,
     *,
     seed: int = 0,
     has_map: bool = True,
-    aside: Sequence[Page] = (),
+    aside: Sequence[ReferenceSample] = (),
     judge: Callable[[State | None], float] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Job[tuple[State | None, Grown | None]]:
+) -> Job[tuple[State | None, FinetuneReport | None]]:
     """Tune the mask decoder; a Step a batch.
 
     Parameters
     ----------
     segmenter : SamSegmenter
         Stays as it is.
-    pages : sequence of Page
+    pages : sequence of ReferenceSample
     settings : AdaptSettings
         `decoder_steps` is looked at.
     seed : int
         Same seed, same machine, same result.
     has_map : bool
         Whether it will be asked with a map of the objects' size.
-    aside : sequence of Page
+    aside : sequence of ReferenceSample
         Not learned from.
     judge : callable, optional
         How good the masks of those are, with such a decoder or with the one it has.
@@ -119,7 +120,9 @@ def tune(
             break
         lesson = _lesson(segmenter, pages[int(place)], rng)
         lessons += [lesson] if lesson is not None else []
-        yield Step(i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"})
+        yield JobProgress(
+            i + 1, len(order), f"embedding of {pages[int(place)].name}", {"phase": "tune"}
+        )
     if not lessons:
         return None, None
     trainer = _trainer(segmenter.engine.network)
@@ -129,23 +132,23 @@ def tune(
         loss = _step(trainer, segmenter, lesson, _drawn(asks, rng), rng)
         message = f"tuning the mask decoder: {trainer.done} of {settings.decoder_steps}"
         data = {"phase": "tune", "loss": loss}
-        yield Step(trainer.done, settings.decoder_steps, message, data)
+        yield JobProgress(trainer.done, settings.decoder_steps, message, data)
     state, before, after = None, None, None
     if trainer.done == settings.decoder_steps:
-        yield Step(trainer.done, trainer.done, "judging the mask decoder", {"phase": "tune"})
+        yield JobProgress(trainer.done, trainer.done, "judging the mask decoder", {"phase": "tune"})
         tuned = {k: v.cpu() for k, v in trainer.mean.state_dict().items()}
         before, after = judge(None), judge(tuned)
         state = tuned if after > before else None
     seconds, names = time.monotonic() - started, tuple(one.name for one in aside)
     accepted, what = state is not None, "mask decoder tuned"
-    return state, Grown(trainer.done, before, after, accepted, names, seconds, what)
+    return state, FinetuneReport(trainer.done, before, after, accepted, names, seconds, what)
 
 
 def _drawn(asks: Sequence[tuple[float, str]], rng: np.random.Generator) -> str:
     return asks[int(rng.choice(len(asks), p=[share for share, _ in asks]))][1]
 
 
-def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | None:
+def _lesson(segmenter: Any, page: ReferenceSample, rng: np.random.Generator) -> CachedSample | None:
     """Some of its objects; None if none is a cell large."""
     encoded = segmenter.engine.encoded(page.image)
     network = segmenter.engine.network
@@ -166,7 +169,7 @@ def _lesson(segmenter: Any, page: Page, rng: np.random.Generator) -> _Lesson | N
     if not objects:
         return None
     slim = replace(encoded, embedding=encoded.embedding.half(), levels=[])
-    return _Lesson(slim, objects, scale)
+    return CachedSample(slim, objects, scale)
 
 
 def _trainer(network: Any) -> Trainer[nn.Module]:
@@ -180,14 +183,18 @@ def _trainer(network: Any) -> Trainer[nn.Module]:
 @torch.inference_mode(False)  # whatever mode the consumer of the job is in
 @torch.enable_grad()
 def _step(
-    trainer: Trainer[nn.Module], segmenter: Any, lesson: _Lesson, ask: str, rng: np.random.Generator
+    trainer: Trainer[nn.Module],
+    segmenter: Any,
+    lesson: CachedSample,
+    ask: str,
+    rng: np.random.Generator,
 ) -> float:
     """Learn from one batch of questions about an image; returns its loss."""
     network = engine.swapped(segmenter.engine.network, trainer.net)
     grid = tuple(network.prompt_encoder.mask_input_size)
     chosen = rng.permutation(len(lesson.objects))[:OBJECTS]
     masks = [lesson.objects[int(i)] for i in chosen]
-    asked = [question(i, m, ask, lesson.scale, grid, rng) for i, m in enumerate(masks)]
+    asked = [sample_prompt(i, m, ask, lesson.scale, grid, rng) for i, m in enumerate(masks)]
     embedding = lesson.encoded.embedding.to(segmenter.device).float().clone()
     encoded = replace(lesson.encoded, embedding=embedding)
     logits, scores = decoding.decode(network, encoded, asked, multimask=True)
@@ -220,14 +227,14 @@ def _iou(logits: Tensor, wanted: Tensor) -> Tensor:
     return both / (mask | truth).sum((-2, -1)).clamp(min=1)
 
 
-def question(
+def sample_prompt(
     place: int,
     mask: BoolArray,
     ask: str,
     scale: tuple[float, float],
     grid: tuple[int, ...],
     rng: np.random.Generator,
-) -> Question:
+) -> PromptQuery:
     """A question about an object, from a shaken outline of it.
 
     Parameters
@@ -243,7 +250,7 @@ def question(
         Of the decoder's logits, with padding.
     rng : numpy Generator
     """
-    soft = shaken(mask, rng)
+    soft = perturb_mask(mask, rng)
     region = soft > 0.5 if (soft > 0.5).any() else mask
     points: NDArray[np.float64] = np.zeros((0, 2))
     box: NDArray[np.float64] | None = None
@@ -259,10 +266,10 @@ def question(
     logits = np.full(grid, -MASK_STRENGTH, np.float32)
     logits[: mask.shape[0], : mask.shape[1]] = MASK_STRENGTH * (2 * soft - 1)
     signs = np.ones(len(points), bool)
-    return Question(place, Prompts(points, signs, box), logits if "map" in ask else None)
+    return PromptQuery(place, Prompts(points, signs, box), logits if "map" in ask else None)
 
 
-def shaken(mask: BoolArray, rng: np.random.Generator) -> FloatArray:
+def perturb_mask(mask: BoolArray, rng: np.random.Generator) -> FloatArray:
     """The object as a network may see it: outline moved in and out, edges soft; in [0, 1].
 
     Parameters

@@ -24,7 +24,7 @@ from napari_samic.core.errors import FormatError, ModelError
 from napari_samic.core.types import FloatArray, Image
 from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, folded, half, has_fast_half
 from napari_samic.models.features import timm_weights
-from napari_samic.models.finetune.field_of_view import field_of
+from napari_samic.models.finetune.field_of_view import field_of_view
 from napari_samic.models.hub import checkpoints
 
 STRIDE = 32
@@ -40,7 +40,7 @@ RARE = -1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ForegroundPrediction:
     """What the network sees of one class, both (H, W) float32 in [0, 1].
 
     Attributes
@@ -55,7 +55,7 @@ class Seen:
     depth: FloatArray
 
 
-class ObjectNet(nn.Module):
+class ForegroundDistanceNet(nn.Module):
     """Encoder, neck and a head: (B, 3, h, w) to logits (B, 2 C, h, w), inside first, then depth.
 
     Parameters
@@ -86,7 +86,9 @@ class ObjectNet(nn.Module):
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
-def fresh(classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER) -> ObjectNet:
+def fresh(
+    classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER
+) -> ForegroundDistanceNet:
     """An encoder with its weights under a new head, to be trained.
 
     The neck is the packaged segmenter's too where the encoder is, else new: with it 80 batches on 5
@@ -103,7 +105,7 @@ def fresh(classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER) ->
     start = timm_weights.load(encoder)[0] if ours is None else ours.backbone
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = ObjectNet(start.name, classes)
+        net = ForegroundDistanceNet(start.name, classes)
     net.encoder.backbone.load_state_dict(start.state_dict())
     if ours is not None:
         net.encoder.neck.load_state_dict(ours.neck.state_dict())
@@ -125,12 +127,12 @@ def to_input(image: Image, side_px: int) -> tuple[Tensor, tuple[int, int]]:
     return F.pad(x, (0, -columns % STRIDE, 0, -rows % STRIDE)) + GREY, (rows, columns)
 
 
-class Finder:
+class ForegroundPredictor:
     """A trained ObjectNet that answers for whole images.
 
     Parameters
     ----------
-    net : ObjectNet
+    net : ForegroundDistanceNet
         Kept as it is; a folded copy answers.
     labels : sequence of int
         Class of each pair of maps.
@@ -143,7 +145,7 @@ class Finder:
 
     def __init__(
         self,
-        net: ObjectNet,
+        net: ForegroundDistanceNet,
         labels: Sequence[int],
         side_px: int,
         device: torch.device,
@@ -157,7 +159,7 @@ class Finder:
         self._net = net
         self._quick: nn.Module | None = None
 
-    def see(self, image: Image) -> dict[int, Seen]:
+    def see(self, image: Image) -> dict[int, ForegroundPrediction]:
         """What it sees of each class, at the size of the image: the mean of several looks.
 
         If they are at the field of view alone, nothing is in the frame around it.
@@ -168,7 +170,7 @@ class Finder:
         """
         if self._quick is None:
             self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
-        inner = np.s_[:, :] if self.whole else field_of(image)
+        inner = np.s_[:, :] if self.whole else field_of_view(image)
         count = len(self.labels)
         part = image[inner]
         with torch.inference_mode():
@@ -177,7 +179,9 @@ class Finder:
                 total += self._look(self._quick, part, zoom)
             values = np.zeros((2 * count, *image.shape[:2]), np.float32)
             values[:, *inner] = total.div_(len(ZOOMS)).cpu().numpy()
-        return {k: Seen(values[i], values[count + i]) for i, k in enumerate(self.labels)}
+        return {
+            k: ForegroundPrediction(values[i], values[count + i]) for i, k in enumerate(self.labels)
+        }
 
     def _look(self, net: nn.Module, image: Image, zoom: float) -> Tensor:
         """(2 C, H, W), of the image and of its mirror image at `zoom` times the usual size."""
@@ -199,7 +203,7 @@ class Finder:
         }
 
     @classmethod
-    def unpack(cls, content: Mapping[str, Any], device: torch.device) -> Finder:
+    def unpack(cls, content: Mapping[str, Any], device: torch.device) -> ForegroundPredictor:
         """Back from `pack`.
 
         Raises
@@ -209,7 +213,7 @@ class Finder:
         """
         try:
             labels = [int(k) for k in content["labels"]]
-            net = ObjectNet(str(content["encoder"]), len(labels))
+            net = ForegroundDistanceNet(str(content["encoder"]), len(labels))
             net.load_state_dict(checkpoints.single(content["state"]))
             whole = bool(content.get("whole", False))
             return cls(net, labels, int(content["side_px"]), device, whole=whole)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from napari_samic.core.types import Image
 from napari_samic.models import losses
-from napari_samic.models.finetune.dataset import Album, Page
+from napari_samic.models.finetune.dataset import ReferenceDataset, ReferenceSample
 
 ROOM_PX = 2**26
 """Of all small copies, 4 bytes each: a quarter gigabyte, 1024 of 256 px or 64 of 1024 px."""
-SURE = 0.3
+CONFIDENCE_MARGIN = 0.3
 """A pixel counts where the mean is this far from undecided."""
 BEGIN, WHOLE = 0.25, 0.4
 """Shares of the course at which they begin to count, and count as much as references."""
@@ -28,7 +28,7 @@ WINDOW = (0.25, 0.625)
 """Least and largest sides of a window of another look, as shares of a look's side."""
 
 
-def weight_at(done: float) -> float:
+def rampup_weight(done: float) -> float:
     """How much they count when this share of the course is done.
 
     >>> [weight_at(done) for done in (0.0, 0.25, 0.4, 1.0)]
@@ -37,7 +37,7 @@ def weight_at(done: float) -> float:
     return float(np.clip((done - BEGIN) / (WHOLE - BEGIN), 0, 1))
 
 
-class Others:
+class UnlabeledDataset:
     """Images without annotation at the network's size, to look at.
 
     Parameters
@@ -52,7 +52,7 @@ class Others:
     def __init__(self, side_px: int, seed: int, *, whole: bool = False) -> None:
         self._whole = whole
         self._rng = np.random.default_rng([seed, 1])
-        self._album = Album((), (), side_px, self._rng)
+        self._album = ReferenceDataset((), (), side_px, self._rng)
 
     def __len__(self) -> int:
         return len(self._album)
@@ -64,7 +64,7 @@ class Others:
 
     def add(self, image: Image) -> None:
         """Take a small copy of (H, W, 3) uint8."""
-        page = Page.plain("", image)
+        page = ReferenceSample.plain("", image)
         self._album.add(page if self._whole else page.field)
 
     def looks(self, count: int, mean: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Others:
         return slice(start, start + length)
 
 
-def loss_of(logits: Tensor, told: Tensor, there: Tensor) -> Tensor:
+def consistency_loss(logits: Tensor, told: Tensor, there: Tensor) -> Tensor:
     """Twice the cross-entropy of all maps and Dice of those that say where objects are, if sure.
 
     Parameters
@@ -120,5 +120,5 @@ def loss_of(logits: Tensor, told: Tensor, there: Tensor) -> Tensor:
         1 where there is image.
     """
     inside = told.chunk(2, 1)[0]
-    sure = ((inside - 0.5).abs() > SURE) * there  # (B, C, h, w)
+    sure = ((inside - 0.5).abs() > CONFIDENCE_MARGIN) * there  # (B, C, h, w)
     return losses.maps_loss(logits, told, (inside > 0.5) * sure, sure.repeat(1, 2, 1, 1), there)

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from napari_samic.core.types import Image, IntArray, Reference, Segmenter
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import Look, centre_of, mostly
-from napari_samic.models.features.reference_masks import RefMasks, classes_of
+from napari_samic.models.features.patches import PatchFeatures, centre_of, mostly
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, classes_of
 
 MOST_CELLS = 37
 """Along the longer side of an embedding."""
@@ -27,7 +27,7 @@ KEPT = 32
 """References whose cells are kept, at most; of more, every n-th."""
 
 
-class Sight:
+class PatchEmbedder:
     """Images to cells of length 1.
 
     Parameters
@@ -44,14 +44,14 @@ class Sight:
     def centre(self, images: Sequence[Image]) -> list[Tensor]:
         """Mean feature of some images, (C, 1, 1) for each level."""
         if self._backbone is not None:
-            return centre_of([Look(self._backbone, image) for image in images])
+            return centre_of([PatchFeatures(self._backbone, image) for image in images])
         means = [self._embedded(image).mean((1, 2), keepdim=True) for image in images]
         return [torch.stack(means).mean(0)]
 
     def cells(self, image: Image, centre: Sequence[Tensor]) -> Tensor:
         """(C, r, c) float32 over the whole image, each cell of length 1."""
         if self._backbone is not None:
-            return Look(self._backbone, image).described(centre)
+            return PatchFeatures(self._backbone, image).described(centre)
         return F.normalize(self._embedded(image) - centre[0], dim=0)
 
     def _embedded(self, image: Image) -> Tensor:
@@ -64,7 +64,7 @@ class Sight:
 
 
 @dataclass(frozen=True, eq=False)
-class Page:
+class ReferenceFeatures:
     """Cells of one reference.
 
     Attributes
@@ -87,21 +87,25 @@ class Page:
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class FeatureBank:
     """All references, and the mean that was subtracted."""
 
-    pages: tuple[Page, ...]
+    pages: tuple[ReferenceFeatures, ...]
     classes: tuple[int, ...]
     centre: tuple[Tensor, ...]
 
-    def nearest(self, seen: Tensor, count: int, label: int | None = None) -> list[Page]:
+    def nearest(
+        self, seen: Tensor, count: int, label: int | None = None
+    ) -> list[ReferenceFeatures]:
         """The pages (of a class) that are most like the whole of (C, r, c), best first."""
         mean = F.normalize(seen.flatten(1).mean(1), dim=0)
         shown = [p for p in self.pages if label is None or label in p.cover]
         return sorted(shown, key=lambda p: -round(float(p.mean @ mean), 6))[:count]
 
 
-def made(references: Sequence[Reference], masks: RefMasks, sight: Sight) -> Gallery:
+def made(
+    references: Sequence[Reference], masks: ReferenceMaskCache, sight: PatchEmbedder
+) -> FeatureBank:
     """Look at all references.
 
     Raises
@@ -117,10 +121,10 @@ def made(references: Sequence[Reference], masks: RefMasks, sight: Sight) -> Gall
     pages = tuple(
         _page(sight.cells(r.image, centre), labels) for r, labels in zip(chosen, shown, strict=True)
     )
-    return Gallery(pages, classes, tuple(centre))
+    return FeatureBank(pages, classes, tuple(centre))
 
 
-def _page(seen: Tensor, labels: IntArray) -> Page:
+def _page(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
     grid = seen.shape[1:]
     cover: dict[int, Tensor] = {}
     owner = torch.zeros(tuple(grid), dtype=torch.int64)
@@ -129,4 +133,4 @@ def _page(seen: Tensor, labels: IntArray) -> Page:
         share = patches.pooled(values, grid)[0]
         cover[label] = share.flatten()
         owner[mostly(share)] = label
-    return Page(seen.flatten(1).T.half(), cover, owner.flatten())
+    return ReferenceFeatures(seen.flatten(1).T.half(), cover, owner.flatten())

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from napari_samic.core.types import Candidates, Image, Prompts
 from napari_samic.models.sam import decoding
-from napari_samic.models.sam.decoding import Question
+from napari_samic.models.sam.decoding import PromptQuery
 
 
 def can_guide(segmenter: Any) -> bool:
@@ -63,7 +63,7 @@ def candidates(
     with engine.lock:
         with torch.inference_mode():
             logits, scores = decoding.decode(
-                parts, encoded, [Question(0, prompts)], multimask=False
+                parts, encoded, [PromptQuery(0, prompts)], multimask=False
             )
         low, sure = logits[0].cpu(), scores[0].clamp(0, 1).cpu()
         return Candidates(engine.to_image(low, encoded), sure.numpy(), low.numpy())

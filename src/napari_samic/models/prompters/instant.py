@@ -17,12 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_samic.core.types import Image, Proposal, Reference
+from napari_samic.core.types import Image, PromptProposal, Reference
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import SegmenterBackbone
-from napari_samic.models.features.reference_masks import RefMasks, Shots, Shown, classes_of
-from napari_samic.models.finetune.dataset import depth_of
-from napari_samic.models.finetune.network import Seen
+from napari_samic.models.features.reference_masks import (
+    InstanceMasks,
+    ReferenceMaskCache,
+    Shots,
+    classes_of,
+)
+from napari_samic.models.finetune.dataset import normalized_distance_transform
+from napari_samic.models.finetune.network import ForegroundPrediction
 from napari_samic.models.prompters.random_forest import proposal
 
 GRID = 64
@@ -40,7 +45,7 @@ class InstantPredictor:
     segmenter : Segmenter
         With an `embedding` of images; its `taps` are used too, if it has them.
     images : sequence of (H, W, 3) uint8
-    shown : sequence of Shown
+    shown : sequence of InstanceMasks
         Objects of each image.
     seed : int
 
@@ -51,7 +56,7 @@ class InstantPredictor:
     """
 
     def __init__(
-        self, segmenter: Any, images: Sequence[Image], shown: Sequence[Shown], seed: int = 0
+        self, segmenter: Any, images: Sequence[Image], shown: Sequence[InstanceMasks], seed: int = 0
     ) -> None:
         self.segmenter = segmenter
         self.labels = tuple(classes_of(shown))
@@ -72,11 +77,11 @@ class InstantPredictor:
         size = (max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1])))
         maps = [patches.pooled(embedding, size)]
         if hasattr(self.segmenter, "taps"):
-            look = patches.Look(SegmenterBackbone(self.segmenter), image)
+            look = patches.PatchFeatures(SegmenterBackbone(self.segmenter), image)
             maps += [patches.upsampled(look.cropped(x, i), size) for i, x in enumerate(look.last)]
         return torch.cat(maps)
 
-    def see(self, image: Image) -> dict[int, Seen]:
+    def see(self, image: Image) -> dict[int, ForegroundPrediction]:
         """What it sees of each class, at the size of the image; as `Finder.see`."""
         grid = self._features(image)
         x = (grid.flatten(1).T - self._mean) / self._deviation
@@ -85,12 +90,14 @@ class InstantPredictor:
             size = (image.shape[0], image.shape[1])
             full = F.interpolate(found, size=size, mode="bilinear", align_corners=False)[0].numpy()
         count = len(self.labels)
-        return {k: Seen(full[i], full[count + i]) for i, k in enumerate(self.labels)}
+        return {
+            k: ForegroundPrediction(full[i], full[count + i]) for i, k in enumerate(self.labels)
+        }
 
 
-def _truth(shown: Shown, labels: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _truth(shown: InstanceMasks, labels: Sequence[int], size: tuple[int, int]) -> Tensor:
     """Share of each cell that is inside, and depth, (2 C, r, c)."""
-    depth = depth_of(shown.numbers)
+    depth = normalized_distance_transform(shown.numbers)
     inside = [shown.by_class == k for k in labels]
     maps = np.stack([*inside, *(np.where(mask, depth, 0) for mask in inside)]).astype(np.float32)
     return F.adaptive_avg_pool2d(torch.from_numpy(maps), size)
@@ -137,7 +144,7 @@ class Instant:
         self, segmenter: Any, references: Sequence[Reference] = (), *, seed: int = 0
     ) -> None:
         self.segmenter, self.seed = segmenter, seed
-        self.masks = RefMasks(segmenter)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(self.predictor, references)
 
     def predictor(self, references: Sequence[Reference]) -> InstantPredictor:
@@ -146,7 +153,7 @@ class Instant:
         images = [r.image for r in references]
         return InstantPredictor(self.segmenter, images, shown, self.seed)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """An object for each piece of a class; as `Forest.propose`."""
         seen = self.shots.of(references).see(image)
         return proposal({label: one.inside for label, one in seen.items()})

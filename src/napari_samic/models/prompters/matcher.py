@@ -25,16 +25,16 @@ from napari_samic.core.types import (
     FloatArray,
     HeatMap,
     Image,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmenter,
 )
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.reference_masks import RefMasks, Shots
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots
 from napari_samic.models.prompters import assignment, feature_bank
-from napari_samic.models.prompters.feature_bank import Gallery, Sight
+from napari_samic.models.prompters.feature_bank import FeatureBank, PatchEmbedder
 from napari_samic.models.prompters.persam import answered
 from napari_samic.ops.label_fusion import without_duplicates
 from napari_samic.ops.shape import box_of
@@ -94,11 +94,11 @@ class Matcher:
     ) -> None:
         self.segmenter = segmenter
         self.seed = seed
-        self.sight = Sight(segmenter, backbone)
-        self.masks = RefMasks(segmenter)
+        self.sight = PatchEmbedder(segmenter, backbone)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(lambda r: feature_bank.made(r, self.masks, self.sight), references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each class of the references; as `contracts.Prompter.propose`.
 
         With the masks as its answer; the map is the likeness of each cell to the object's most
@@ -112,7 +112,7 @@ class Matcher:
         return answered(objects, masks, scores, image, heat_map)
 
     def _one(
-        self, known: Gallery, seen: torch.Tensor, image: Image, label: int
+        self, known: FeatureBank, seen: torch.Tensor, image: Image, label: int
     ) -> tuple[Prompts, BoolArray, float, FloatArray]:
         """Prompts, (H, W) mask, score and (r, c) map of one class."""
         pages = known.nearest(seen, SHOTS, label)

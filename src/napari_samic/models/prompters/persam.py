@@ -25,15 +25,15 @@ from napari_samic.core.types import (
     FloatArray,
     HeatMap,
     Image,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmenter,
 )
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import Look, centre_of, on_grid
-from napari_samic.models.features.reference_masks import RefMasks, Shots, classes_of
+from napari_samic.models.features.patches import PatchFeatures, centre_of, on_grid
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
 from napari_samic.models.prompters import guided_attention
 from napari_samic.ops.label_fusion import join
 from napari_samic.ops.shape import box_of
@@ -86,10 +86,10 @@ class Persam:
         self.segmenter = segmenter
         self.backbone = backbone
         self.guides = guide and backbone is None and guided_attention.can_guide(segmenter)
-        self.masks = RefMasks(segmenter)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(self._learned, references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each class of the references; as `contracts.Prompter.propose`.
 
         With the masks as its answer; the map is (1 + cosine) / 2, the highest of the classes.
@@ -113,7 +113,7 @@ class Persam:
     def _features(self, image: Image, centre: Sequence[Tensor] | None) -> Tensor:
         """(C, h, w), each cell of length 1."""
         if self.backbone is not None and centre is not None:
-            return Look(self.backbone, image).described(centre)
+            return PatchFeatures(self.backbone, image).described(centre)
         return F.normalize(patches.embedded(self.segmenter, image), dim=0)
 
     def _learned(self, references: tuple[Reference, ...]) -> Targets:
@@ -121,7 +121,7 @@ class Persam:
         classes_of(shown)  # raises where there is nothing to look for
         centre = None
         if self.backbone is not None:
-            looks = (Look(self.backbone, r.image) for r in references)
+            looks = (PatchFeatures(self.backbone, r.image) for r in references)
             centre = centre_of(list(looks))
         found: dict[int, list[Tensor]] = {}
         for reference, one in zip(references, shown, strict=True):
@@ -227,8 +227,8 @@ def answered(
     scores: Sequence[float],
     image: Image,
     heat_map: HeatMap,
-) -> Proposal:
+) -> PromptProposal:
     """A proposal whose answer is the joined masks."""
     shape = (image.shape[0], image.shape[1])
     answer = join(masks, scores, objects, shape=shape, heat_map=heat_map)
-    return Proposal(tuple(objects), heat_map, answer=answer)
+    return PromptProposal(tuple(objects), heat_map, answer=answer)

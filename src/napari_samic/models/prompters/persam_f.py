@@ -21,8 +21,8 @@ from napari_samic.core.types import (
     Candidates,
     HeatMap,
     Image,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmenter,
 )
@@ -64,7 +64,7 @@ class PersamF(Persam):
         super().__init__(segmenter, references, backbone=backbone, guide=False)
         self.tuned = Shots(self._tuned, references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each class; as `Persam.propose`."""
         wanted, weights = self.tuned.of(references)
         seen = self._features(image, wanted.centre)

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_samic.core.settings import HeatMapSettings, PeakSettings
-from napari_samic.core.types import HeatMap, Image, Prompts, Proposal, Reference, Segmenter
+from napari_samic.core.types import HeatMap, Image, PromptProposal, Prompts, Reference, Segmenter
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.reference_masks import RefMasks, Shots
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots
 from napari_samic.models.prompters import feature_bank
-from napari_samic.models.prompters.feature_bank import Gallery, Page, Sight
+from napari_samic.models.prompters.feature_bank import FeatureBank, PatchEmbedder, ReferenceFeatures
 from napari_samic.ops.peaks import peaks
 
 SHOTS = 5
@@ -65,11 +65,11 @@ class Prototypes:
     ) -> None:
         self.peaks = peaks or PeakSettings()
         self.cycle = cycle
-        self.sight = Sight(segmenter, backbone)
-        self.masks = RefMasks(segmenter)
+        self.sight = PatchEmbedder(segmenter, backbone)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(lambda r: feature_bank.made(r, self.masks, self.sight), references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each peak of a class's map; as `contracts.Prompter.propose`.
 
         Objects of one positive point each; the map is the highest of the classes.
@@ -81,7 +81,7 @@ class Prototypes:
         maps = {k: class_map(known, pages, seen, k) * agreed for k in known.classes}
         objects = [p for k, grid in maps.items() for p in self._peaks(grid, image, k)]
         highest = torch.stack(list(maps.values())).amax(0)
-        return Proposal(tuple(objects), HeatMap(patches.to_image(highest, image.shape)))
+        return PromptProposal(tuple(objects), HeatMap(patches.to_image(highest, image.shape)))
 
     def _peaks(self, grid: Tensor, image: Image, label: int) -> list[Prompts]:
         fine = patches.to_image(grid, [FINER * n for n in grid.shape])
@@ -91,14 +91,16 @@ class Prototypes:
         return [Prompts(p[None], np.array([True]), label=label) for p in inside]
 
 
-def class_map(known: Gallery, pages: Sequence[Page], seen: Tensor, label: int) -> Tensor:
+def class_map(
+    known: FeatureBank, pages: Sequence[ReferenceFeatures], seen: Tensor, label: int
+) -> Tensor:
     """How much more each cell is like a class than like all else, (r, c) in [0, 1].
 
     Parameters
     ----------
-    known : Gallery
+    known : FeatureBank
         All its pages make the mean features.
-    pages : sequence of Page
+    pages : sequence of ReferenceFeatures
         Whose single cells are compared.
     seen : (C, r, c) float Tensor
         Cells of length 1.
@@ -115,7 +117,7 @@ def class_map(known: Gallery, pages: Sequence[Page], seen: Tensor, label: int) -
     return torch.sigmoid(contrast / SHARP).reshape(seen.shape[1:])
 
 
-def prototypes(known: Gallery, label: int) -> tuple[Tensor, Tensor]:
+def prototypes(known: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
     """Mean features of a class and of all else, (C,) of length 1; cells count by their share."""
     front = back = torch.zeros(known.pages[0].features.shape[1])
     for page in known.pages:
@@ -126,12 +128,12 @@ def prototypes(known: Gallery, label: int) -> tuple[Tensor, Tensor]:
     return F.normalize(front, dim=0), F.normalize(back, dim=0)
 
 
-def agreeing(pages: Sequence[Page], seen: Tensor) -> Tensor:
+def agreeing(pages: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
     """Cells that agree there and back, (r, c) of 0 and 1.
 
     Parameters
     ----------
-    pages : sequence of Page
+    pages : sequence of ReferenceFeatures
     seen : (C, r, c) float Tensor
         Cells of length 1.
     """

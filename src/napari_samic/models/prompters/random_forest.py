@@ -23,15 +23,15 @@ from napari_samic.core.types import (
     FloatArray,
     HeatMap,
     Image,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmentation,
     Segmenter,
 )
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import Look
-from napari_samic.models.features.reference_masks import RefMasks, Shots, classes_of
+from napari_samic.models.features.patches import PatchFeatures
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 
@@ -45,7 +45,7 @@ _EIGHT = np.ones((3, 3))
 
 
 @dataclass(frozen=True, eq=False)
-class Grown:
+class FittedForest:
     """A fitted classifier and the classes of objects it knows."""
 
     model: Any
@@ -80,17 +80,17 @@ class Forest:
         self.backbone = backbone
         self.trees = trees
         self.seed = seed
-        self.masks = RefMasks(segmenter)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(self._grown, references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """An object for each piece of a class; as `contracts.Prompter.propose`.
 
         With the pieces as its answer; an object's score is its mean probability, its prompts a
         point inside and its box. The map is the highest probability of the classes.
         """
         known = self.shots.of(references)
-        look = Look(self.backbone, image)
+        look = PatchFeatures(self.backbone, image)
         chance = known.model.predict_proba(look.stacked(colour=True))  # (cells, all classes)
         maps = {}
         for label in known.classes:
@@ -99,18 +99,19 @@ class Forest:
             maps[label] = np.clip(look.to_image(torch.from_numpy(grid)), 0, 1)
         return proposal(maps)
 
-    def _grown(self, references: tuple[Reference, ...]) -> Grown:
+    def _grown(self, references: tuple[Reference, ...]) -> FittedForest:
         from sklearn.ensemble import RandomForestClassifier  # two seconds nobody else needs
 
         shown = [self.masks.of(r) for r in references]
         labels = tuple(classes_of(shown))
         looks = (
-            Look(self.backbone, r.image, s.by_class) for r, s in zip(references, shown, strict=True)
+            PatchFeatures(self.backbone, r.image, s.by_class)
+            for r, s in zip(references, shown, strict=True)
         )
         rng = np.random.default_rng(self.seed)
         inputs, answers = sampled(looks, labels, rng, most=per_class(len(references), labels))
         model = RandomForestClassifier(self.trees, random_state=self.seed)
-        return Grown(model.fit(inputs, answers), labels)
+        return FittedForest(model.fit(inputs, answers), labels)
 
 
 def per_class(count: int, labels: Sequence[int]) -> int:
@@ -130,7 +131,7 @@ def sampled(
 
     Parameters
     ----------
-    looks : iterable of Look
+    looks : iterable of PatchFeatures
         With the class of each pixel; used one after the other.
     labels : sequence of int
         Classes of the objects.
@@ -158,7 +159,7 @@ def sampled(
     return np.concatenate(inputs), np.concatenate(answers)
 
 
-def proposal(maps: dict[int, FloatArray]) -> Proposal:
+def proposal(maps: dict[int, FloatArray]) -> PromptProposal:
     """The `pieces` of maps as an answer, under the highest of the maps.
 
     Parameters
@@ -168,7 +169,7 @@ def proposal(maps: dict[int, FloatArray]) -> Proposal:
     """
     heat_map = HeatMap(np.max(list(maps.values()), axis=0))
     answer = pieces(maps, heat_map)
-    return Proposal(answer.objects, heat_map, answer=answer)
+    return PromptProposal(answer.objects, heat_map, answer=answer)
 
 
 def pieces(maps: dict[int, FloatArray], heat_map: HeatMap) -> Segmentation:

@@ -23,12 +23,12 @@ from napari_samic.core.types import (
     HeatMap,
     Image,
     IntArray,
+    PromptProposal,
     Prompts,
-    Proposal,
     Reference,
     Segmenter,
 )
-from napari_samic.models.features.reference_masks import RefMasks, Shots, classes_of
+from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 
@@ -45,7 +45,7 @@ FLAT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Slice:
+class RegisteredSlice:
     """A reference with the objects that it shows: (H, W) int32 numbers and their classes."""
 
     reference: Reference
@@ -67,10 +67,10 @@ class Registration:
     name = "registration"
 
     def __init__(self, segmenter: Segmenter | None, references: Sequence[Reference] = ()) -> None:
-        self.masks = RefMasks(segmenter)
+        self.masks = ReferenceMaskCache(segmenter)
         self.shots = Shots(self._slices, references)
 
-    def propose(self, references: Sequence[Reference], image: Image) -> Proposal:
+    def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each of the nearest reference; as `contracts.Prompter.propose`.
 
         A box and a point inside for each still in the picture; the map is the bent mask with
@@ -88,13 +88,13 @@ class Registration:
             if mask.any():
                 point = inner_maximum(mask)[None]
                 objects.append(Prompts(point, np.array([True]), box_of(mask), label))
-        return Proposal(tuple(objects), _softened(numbers > 0))
+        return PromptProposal(tuple(objects), _softened(numbers > 0))
 
-    def _slices(self, references: tuple[Reference, ...]) -> list[Slice]:
+    def _slices(self, references: tuple[Reference, ...]) -> list[RegisteredSlice]:
         shown = [self.masks.of(r) for r in references]
         classes_of(shown)
         pairs = zip(references, shown, strict=True)
-        return [Slice(r, s.numbers, s.classes) for r, s in pairs if s.classes]
+        return [RegisteredSlice(r, s.numbers, s.classes) for r, s in pairs if s.classes]
 
 
 def _softened(mask: BoolArray) -> HeatMap:

@@ -20,7 +20,7 @@ TRAINED = "samic"
 
 
 @dataclass(frozen=True)
-class Method:
+class PrompterSpec:
     """How a prompter is made.
 
     Attributes
@@ -45,53 +45,53 @@ class Method:
 
 
 _ALL = (
-    Method(
+    PrompterSpec(
         "persam",
         "persam:Persam",
         "PerSAM: the most alike place, three decodes; one object a class",
         "embedding",
     ),
-    Method(
+    PrompterSpec(
         "persam-f",
         "persam_f:PersamF",
         "PerSAM-F: the same, and how much of part, object and group it is, learned once",
         "embedding",
     ),
-    Method(
+    PrompterSpec(
         "matcher",
         "matcher:Matcher",
         "Matcher: cells matched there and back, many decodes, the best joined; one object a class",
         "any",
         draws=True,
     ),
-    Method(
+    PrompterSpec(
         "prototypes",
         "prototypes:Prototypes",
         "nearest neighbours of object and background; every peak an object",
         "any",
     ),
-    Method(
+    PrompterSpec(
         "forest",
         "random_forest:Forest",
         "random forest on the encoder's cells and colours; no decoder, every piece an object",
         "backbone",
         draws=True,
     ),
-    Method(
+    PrompterSpec(
         "instant",
         "instant:Instant",
         "a small head on the encoder's frozen features, learned in a second; every piece an object",
         "embedding",
         draws=True,
     ),
-    Method(
+    PrompterSpec(
         "registration",
         "registration:Registration",
         "the most alike reference bent onto the image; for neighbouring slices",
         "none",
     ),
 )
-METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in _ALL})
+METHODS: Mapping[str, PrompterSpec] = MappingProxyType({m.name: m for m in _ALL})
 
 
 def names() -> tuple[str, ...]:

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import PromptError
 from napari_samic.core.types import BoolArray, FloatArray, Prompts
-from napari_samic.models.sam.encoding import Encoded
+from napari_samic.models.sam.encoding import ImageEmbedding
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class PromptQuery:
     """One object to ask for, and its place in the order of answers."""
 
     place: int
@@ -41,7 +41,7 @@ def questions(
     logits: Sequence[FloatArray | None] | None,
     image_hw: tuple[int, ...],
     logits_hw: tuple[int, int],
-) -> list[Question]:
+) -> list[PromptQuery]:
     """Check prompts against their image.
 
     Parameters
@@ -68,7 +68,7 @@ def questions(
         if prompts.is_empty and earlier is None:
             raise PromptError(f"{where}: no positive point and no box. Click on the object.")
         prompts.check_inside(image_hw, where)
-        asked.append(Question(i, prompts, _checked(earlier, logits_hw, where)))
+        asked.append(PromptQuery(i, prompts, _checked(earlier, logits_hw, where)))
     return asked
 
 
@@ -87,9 +87,9 @@ def _checked(
     return array.reshape(logits_hw)
 
 
-def chunks(asked: Sequence[Question], size: int) -> Iterator[list[Question]]:
+def group_by_prompt_shape(asked: Sequence[PromptQuery], size: int) -> Iterator[list[PromptQuery]]:
     """Split into runs of like questions, at most `size` each."""
-    groups: dict[tuple[int, bool, bool], list[Question]] = {}
+    groups: dict[tuple[int, bool, bool], list[PromptQuery]] = {}
     for question in asked:
         groups.setdefault(question.shape, []).append(question)
     for group in groups.values():
@@ -98,16 +98,16 @@ def chunks(asked: Sequence[Question], size: int) -> Iterator[list[Question]]:
 
 
 def decode(
-    network: Any, encoded: Encoded, batch: Sequence[Question], *, multimask: bool
+    network: Any, encoded: ImageEmbedding, batch: Sequence[PromptQuery], *, multimask: bool
 ) -> tuple[Tensor, Tensor]:
     """Ask the network for one batch of like questions.
 
     Parameters
     ----------
     network : Sam
-    encoded : Encoded
+    encoded : ImageEmbedding
         Of the image, on the network's device.
-    batch : sequence of Question
+    batch : sequence of PromptQuery
         All of the same `shape`.
     multimask : bool
         Three masks for each, or one.
@@ -132,7 +132,7 @@ def decode(
 
 
 def _tensors(
-    batch: Sequence[Question], encoded: Encoded
+    batch: Sequence[PromptQuery], encoded: ImageEmbedding
 ) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]:
     device = encoded.embedding.device
     n_points, has_box, has_logits = batch[0].shape
@@ -152,13 +152,13 @@ def _tensors(
     return points, boxes, masks
 
 
-def _to_xy(rc: NDArray[np.float64], encoded: Encoded) -> Tensor:
+def _to_xy(rc: NDArray[np.float64], encoded: ImageEmbedding) -> Tensor:
     """(..., 2) row and column of the original to float32 x and y of the network's input."""
     scale = np.divide(encoded.input_hw, encoded.image_hw)
     return torch.from_numpy((rc * scale)[..., ::-1].astype(np.float32))
 
 
-def to_image(logits: Tensor, network: Any, encoded: Encoded) -> BoolArray:
+def to_image(logits: Tensor, network: Any, encoded: ImageEmbedding) -> BoolArray:
     """Low-resolution logits of one object to masks of the original size.
 
     Parameters

@@ -29,7 +29,7 @@ _HALF_MAX = 65504.0
 
 
 @dataclass(frozen=True, eq=False)
-class Taps:
+class IntermediateFeatures:
     """Features of several depths, for the prompter.
 
     Attributes
@@ -45,7 +45,7 @@ class Taps:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class ImageEmbedding:
     """What one pass gave.
 
     Attributes
@@ -64,10 +64,10 @@ class Encoded:
     input_hw: tuple[int, int]
     image_hw: tuple[int, int]
 
-    def to(self, device: torch.device) -> Encoded:
+    def to(self, device: torch.device) -> ImageEmbedding:
         """Same, on `device`."""
         levels = [[t.to(device) for t in level] for level in self.levels]
-        return Encoded(self.embedding.to(device), levels, self.input_hw, self.image_hw)
+        return ImageEmbedding(self.embedding.to(device), levels, self.input_hw, self.image_hw)
 
     def seen(self, side_px: int) -> FloatArray:
         """Embedding without the padding, (D, h, w) float32, of a square input of `side_px`."""
@@ -117,7 +117,7 @@ def to_input(image: Image, network: Any, device: torch.device) -> Tensor:
     return F.pad(x, (0, side - columns, 0, side - rows))
 
 
-def encode(image: Image, network: Any, device: torch.device) -> Encoded:
+def encode(image: Image, network: Any, device: torch.device) -> ImageEmbedding:
     """One pass of the encoder.
 
     Parameters
@@ -139,7 +139,9 @@ def encode(image: Image, network: Any, device: torch.device) -> Encoded:
         embedding, raw = _of_blocks(encoder, x)
     levels = [[_pool(t, g) for t in level] for level, g in zip(raw, GRIDS, strict=True)]
     image_hw = (image.shape[0], image.shape[1])
-    return Encoded(embedding.float(), levels, input_size(image_hw, encoder.img_size), image_hw)
+    return ImageEmbedding(
+        embedding.float(), levels, input_size(image_hw, encoder.img_size), image_hw
+    )
 
 
 def _pool(features: Tensor, cells: int) -> Tensor:
@@ -161,7 +163,7 @@ def _of_blocks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]
     return embedding, [[known[b] for b in level] for level in levels]
 
 
-def pack(encoded: Encoded) -> dict[str, NDArray[np.float16]]:
+def pack(encoded: ImageEmbedding) -> dict[str, NDArray[np.float16]]:
     """Arrays for the cache, half precision.
 
     Returns
@@ -185,14 +187,14 @@ def unpack(
     input_hw: tuple[int, int],
     image_hw: tuple[int, int],
     device: torch.device,
-) -> Encoded:
+) -> ImageEmbedding:
     """Back from the cache's arrays, as float32 on `device`."""
     tensors = {k: torch.from_numpy(np.array(v)).to(device).float()[None] for k, v in arrays.items()}
     embedding = tensors.pop("embedding")
     levels: list[list[Tensor]] = [[] for _ in GRIDS]
     for key in sorted(tensors, key=_tap_place):
         levels[_tap_place(key)[0]].append(tensors[key])
-    return Encoded(embedding, levels, input_hw, image_hw)
+    return ImageEmbedding(embedding, levels, input_hw, image_hw)
 
 
 def _tap_place(key: str) -> tuple[int, int]:

@@ -21,8 +21,8 @@ from napari_samic.core.types import BoolArray, Image
 from napari_samic.io.cache import ArrayCache
 from napari_samic.models.hub import devices
 from napari_samic.models.sam import decoding, encoding
-from napari_samic.models.sam.decoding import Question
-from napari_samic.models.sam.encoding import Encoded
+from napari_samic.models.sam.decoding import PromptQuery
+from napari_samic.models.sam.encoding import ImageEmbedding
 
 IN_MEMORY = 4
 """Encoded images that are kept in memory."""
@@ -66,7 +66,7 @@ class Engine:
         self._weights_sha256 = weights_sha256
         self._cache = cache
         self._keys = cache or ArrayCache()
-        self._recent: OrderedDict[str, Encoded] = OrderedDict()
+        self._recent: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self.lock, self._encoding = threading.Lock(), threading.Lock()
         self._guarded(lambda: self.network.to(self.device))
 
@@ -80,7 +80,7 @@ class Engine:
         other.network = network
         return other
 
-    def encoded(self, image: Image) -> Encoded:
+    def encoded(self, image: Image) -> ImageEmbedding:
         """From memory, else from disk, else by a pass of the encoder; not to be called with `lock`.
 
         A pass takes seconds with a large network. On the CPU, prompts on known images are answered
@@ -106,13 +106,13 @@ class Engine:
                     self._recent.popitem(last=False)
             return made
 
-    def _recall(self, key: str) -> Encoded | None:
+    def _recall(self, key: str) -> ImageEmbedding | None:
         with self.lock:
             if key in self._recent:
                 self._recent.move_to_end(key)
             return self._recent.get(key)
 
-    def _from_disk(self, image: Image, key: str) -> Encoded | None:
+    def _from_disk(self, image: Image, key: str) -> ImageEmbedding | None:
         arrays = self._cache.get(key) if self._cache is not None else None
         if arrays is None or "embedding" not in arrays:
             return None
@@ -120,7 +120,7 @@ class Engine:
         input_hw = encoding.input_size(image_hw, int(self.network.image_encoder.img_size))
         return self._guarded(lambda: encoding.unpack(arrays, input_hw, image_hw, self.device))
 
-    def _fresh(self, image: Image, key: str) -> Encoded:
+    def _fresh(self, image: Image, key: str) -> ImageEmbedding:
         new = self._guarded(lambda: encoding.encode(image, self.network, self.device))
         if self._cache is None:
             return new
@@ -129,7 +129,12 @@ class Engine:
         return encoding.unpack(arrays, new.input_hw, new.image_hw, self.device)
 
     def answers(
-        self, encoded: Encoded, asked: Sequence[Question], *, multimask: bool, batch_size: int = 0
+        self,
+        encoded: ImageEmbedding,
+        asked: Sequence[PromptQuery],
+        *,
+        multimask: bool,
+        batch_size: int = 0,
     ) -> list[Answer]:
         """Decode all questions, like with like, `batch_size` at once unless another is given.
 
@@ -139,13 +144,15 @@ class Engine:
             In the order of the questions' places; scores in [0, 1].
         """
         found: dict[int, Answer] = {}
-        for batch in decoding.chunks(asked, batch_size or self.batch_size):
+        for batch in decoding.group_by_prompt_shape(asked, batch_size or self.batch_size):
             logits, scores = self._decoded(encoded, batch, multimask)
             for question, *answer in zip(batch, logits, scores, strict=True):
                 found[question.place] = (answer[0], answer[1])
         return [found[place] for place in sorted(found)]
 
-    def _decoded(self, encoded: Encoded, batch: list[Question], multimask: bool) -> Answer:
+    def _decoded(
+        self, encoded: ImageEmbedding, batch: list[PromptQuery], multimask: bool
+    ) -> Answer:
         """(B, M, h, w) logits and (B, M) scores; in halves if memory runs out."""
 
         def ask() -> Answer:
@@ -156,7 +163,7 @@ class Engine:
         if len(batch) == 1:
             return self._guarded(ask)
         if self._limit is not None and len(batch) > self._limit:
-            parts = decoding.chunks(batch, self._limit)
+            parts = decoding.group_by_prompt_shape(batch, self._limit)
             logits, scores = zip(
                 *(self._decoded(encoded, p, multimask) for p in parts), strict=True
             )
@@ -171,7 +178,7 @@ class Engine:
         self._warn(f"is out of memory; prompts are decoded {self._limit} at a time from now on")
         return self._decoded(encoded, batch, multimask)
 
-    def to_image(self, logits: Tensor, encoded: Encoded) -> BoolArray:
+    def to_image(self, logits: Tensor, encoded: ImageEmbedding) -> BoolArray:
         """(M, h, w) logits of one object to (M, H, W) bool at the size of the image."""
         return self._guarded(
             lambda: decoding.to_image(logits.to(self.device), self.network, encoded)

@@ -31,12 +31,12 @@ from napari_samic.core.types import (
 from napari_samic.io.cache import ArrayCache
 from napari_samic.models.hub import devices, registry
 from napari_samic.models.sam import decoding, encoding, engine
-from napari_samic.models.sam.decoding import Question
-from napari_samic.models.sam.encoding import Encoded, Taps
+from napari_samic.models.sam.decoding import PromptQuery
+from napari_samic.models.sam.encoding import ImageEmbedding, IntermediateFeatures
 from napari_samic.models.sam.engine import Engine
 from napari_samic.ops.label_fusion import join, told_apart
 
-__all__ = ["SamSegmenter", "Taps", "build", "load_segmenter"]
+__all__ = ["IntermediateFeatures", "SamSegmenter", "build", "load_segmenter"]
 
 _in_use: WeakValueDictionary[tuple[str, str], Any] = WeakValueDictionary()
 _loading = threading.Lock()
@@ -142,7 +142,7 @@ class SamSegmenter:
         """
         self._engine.encoded(image)
 
-    def taps(self, image: Image) -> Taps:
+    def taps(self, image: Image) -> IntermediateFeatures:
         """Features of three depths, from the same pass as the embedding.
 
         Parameters
@@ -162,7 +162,7 @@ class SamSegmenter:
         encoded = self._engine.encoded(image)
         levels = [[t.clone() for t in level] for level in encoded.levels]  # autograd takes clones
         rows, columns = encoded.input_hw
-        return Taps(levels, (rows / self.side_px, columns / self.side_px))
+        return IntermediateFeatures(levels, (rows / self.side_px, columns / self.side_px))
 
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
@@ -259,13 +259,13 @@ class SamSegmenter:
         )
 
     def _best(
-        self, encoded: Encoded, asked: Sequence[Question], settings: SegmentSettings
+        self, encoded: ImageEmbedding, asked: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         masks, scores = self._surest(encoded, asked, settings)
         apart = settings.tell_apart and settings.instances
         narrower = told_apart(masks, [q.prompts for q in asked]) if apart else {}
         if narrower:
-            again = [Question(i, prompts) for i, prompts in narrower.items()]
+            again = [PromptQuery(i, prompts) for i, prompts in narrower.items()]
             for question, mask, score in zip(
                 again, *self._surest(encoded, again, settings), strict=True
             ):
@@ -274,7 +274,7 @@ class SamSegmenter:
         return masks, scores
 
     def _surest(
-        self, encoded: Encoded, asked: Sequence[Question], settings: SegmentSettings
+        self, encoded: ImageEmbedding, asked: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""
         answers = self._engine.answers(
@@ -291,7 +291,7 @@ class SamSegmenter:
         image: Image,
         objects: Sequence[Prompts],
         logits: Sequence[FloatArray | None] | None = None,
-    ) -> list[Question]:
+    ) -> list[PromptQuery]:
         encoding.check_image(image)
         logits_hw = self._engine.network.prompt_encoder.mask_input_size
         return decoding.questions(objects, logits, image.shape[:2], tuple(logits_hw))

@@ -19,7 +19,7 @@ from napari_samic.models import losses
 from napari_samic.models.samic.episodes import labels_of, valid_mean
 
 
-def showing(references: Sequence[Reference], label: int) -> list[Reference]:
+def references_of_class(references: Sequence[Reference], label: int) -> list[Reference]:
     """The references of one class.
 
     Raises
@@ -73,8 +73,8 @@ def embedding(
     """
     means = [valid_mean(block, shape, frame) for block in level]  # each (1, C, 1, 1)
     if centre is not None:
-        means = [mean - c for mean, c in zip(means, centre, strict=True)]
-    unit = [F.normalize(mean.flatten().cpu().double(), dim=0) for mean in means]
+        means = [weighted_mean - c for weighted_mean, c in zip(means, centre, strict=True)]
+    unit = [F.normalize(weighted_mean.flatten().cpu().double(), dim=0) for weighted_mean in means]
     return F.normalize(torch.cat(unit), dim=0)
 
 
@@ -101,7 +101,7 @@ def nearest(known: Sequence[Tensor], target: Tensor, count: int) -> list[int]:
     return sorted(order[:count].tolist())
 
 
-def agreeing(maps: Tensor) -> Tensor:
+def agreement_weights(maps: Tensor) -> Tensor:
     """How much each map is like the mean of the others: their correlation, from 0.
 
     Parameters
@@ -121,14 +121,14 @@ def agreeing(maps: Tensor) -> Tensor:
     return found if found.any() else even
 
 
-def mean(maps: Tensor, weigh: str, shares: Sequence[float] | None = None) -> Tensor:
+def weighted_mean(maps: Tensor, weigh: str, shares: Sequence[float] | None = None) -> Tensor:
     """The maps of several references as one.
 
     Parameters
     ----------
     maps : (K, h, w) float
     weigh : {"even", "agreement"}
-        Plain (paper), or by `agreeing`.
+        Plain (paper), or by `agreement_weights`.
     shares : (K,) sequence of float, optional
         How much each counts besides, above 0; the two are multiplied.
 
@@ -138,7 +138,7 @@ def mean(maps: Tensor, weigh: str, shares: Sequence[float] | None = None) -> Ten
     """
     each = None if shares is None else torch.tensor(list(shares))
     if weigh == "agreement" and len(maps) > 1:
-        each = agreeing(maps) if each is None else agreeing(maps) * each
+        each = agreement_weights(maps) if each is None else agreement_weights(maps) * each
     if each is None:
         return maps.mean(0)
     return (maps * (each / each.sum()).to(maps)[:, None, None]).sum(0)

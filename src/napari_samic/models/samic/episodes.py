@@ -22,7 +22,7 @@ from napari_samic.core.types import Prompts, Reference
 from napari_samic.models.features.backbones import Backbone, Levels
 from napari_samic.models.samic.hypercorrelation import (
     Grid,
-    Prepared,
+    NormalizedFeatures,
     prepare_reference,
     prepare_target,
 )
@@ -33,7 +33,7 @@ HALF_MAX = 65504.0
 
 
 class Looks(Protocol):
-    """What `Store` needs of a prompter."""
+    """What `FeatureStore` needs of a prompter."""
 
     backbone: Backbone
     settings: PrompterSettings
@@ -45,7 +45,7 @@ class Looks(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class AugmentedReference:
     """A reference, or a flipped copy of it."""
 
     reference: Reference
@@ -125,11 +125,11 @@ def split(
     )
 
 
-def views_of(references: Sequence[Reference], count: int) -> list[View]:
+def views_of(references: Sequence[Reference], count: int) -> list[AugmentedReference]:
     """Each reference and its flipped copies, `count` in all, the plain one first."""
     turns = [(False, False), (False, True), (True, False), (True, True)][:count]
     return [
-        View(
+        AugmentedReference(
             flipped(r, rows=rows, columns=columns) if rows or columns else r,
             i,
             labels_of(r),
@@ -139,7 +139,7 @@ def views_of(references: Sequence[Reference], count: int) -> list[View]:
     ]
 
 
-class Store:
+class FeatureStore:
     """Features of references in half precision, as many as fit."""
 
     def __init__(self, prompter: Looks) -> None:
@@ -168,11 +168,11 @@ class Store:
             self._maps[key] = self.prompter.map_of(objects, reference.image.shape).half()
         return self._maps[key].float()
 
-    def target(self, reference: Reference) -> Prepared:
+    def target(self, reference: Reference) -> NormalizedFeatures:
         """Normalised, to be searched in."""
         return prepare_target(self.levels(reference), self.prompter.centre)
 
-    def reference(self, reference: Reference, label: int) -> Prepared:
+    def reference(self, reference: Reference, label: int) -> NormalizedFeatures:
         """Normalised under the heat map of one class, to be searched for."""
         weighted = self.prompter.settings.mask_mode == "weighted"
         return prepare_reference(
@@ -182,7 +182,7 @@ class Store:
             mask_mode="weighted" if weighted else "faithful",
         )
 
-    def centre(self, views: Sequence[View]) -> Levels:
+    def centre(self, views: Sequence[AugmentedReference]) -> Levels:
         """Mean of each channel over the images, padding left out."""
         totals: list[list[Tensor]] = []
         for view in views:
@@ -211,14 +211,16 @@ def valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) ->
     return block[..., :rows, :columns].mean((-2, -1), keepdim=True)
 
 
-def partners(views: list[View], view: View, label: int) -> list[View]:
+def support_candidates(
+    views: list[AugmentedReference], view: AugmentedReference, label: int
+) -> list[AugmentedReference]:
     """Other images of the class; flipped copies of the same image don't count."""
     return [v for v in views if v.source != view.source and label in v.labels]
 
 
 def shifted(
-    target: Prepared, wanted: Tensor, share: float, rng: np.random.Generator
-) -> tuple[Prepared, Tensor]:
+    target: NormalizedFeatures, wanted: Tensor, share: float, rng: np.random.Generator
+) -> tuple[NormalizedFeatures, Tensor]:
     """Move target and map by a random number of cells, unless no object would be left."""
     grid, side = target.grids[-1], wanted.shape[-1]
     most = [int(share * g) for g in grid]
@@ -232,12 +234,12 @@ def shifted(
     return moved(target, (shift[0], shift[1])), there
 
 
-def moved(prepared: Prepared, shift: Grid) -> Prepared:
+def moved(prepared: NormalizedFeatures, shift: Grid) -> NormalizedFeatures:
     """Move what the images show by whole cells of the coarsest grid; blank cells come in.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : NormalizedFeatures
         With all cells, as targets have.
     shift : (int, int)
         Cells down and to the right.
@@ -252,7 +254,7 @@ def moved(prepared: Prepared, shift: Grid) -> Prepared:
                 slid(vectors.reshape(*vectors.shape[:2], *grid), steps[0], steps[1]).flatten(2)
             )
         images.append(tuple(levels))
-    return Prepared(prepared.grids, tuple(images), prepared.cells)
+    return NormalizedFeatures(prepared.grids, tuple(images), prepared.cells)
 
 
 def slid(x: Tensor, down: int, right: int) -> Tensor:
@@ -268,7 +270,9 @@ def slid(x: Tensor, down: int, right: int) -> Tensor:
     return out
 
 
-def choose(store: Store, references: Sequence[Reference], count: int) -> tuple[Reference, ...]:
+def choose(
+    store: FeatureStore, references: Sequence[Reference], count: int
+) -> tuple[Reference, ...]:
     """References that cover the others best; more than `count` where there are more classes.
 
     Greedy farthest points of the mean coarse feature; those that show a new class come first.

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from napari_samic.core.errors import InputError
 from napari_samic.models.samic.conv4d import CenterPivotConv4d
 from napari_samic.models.samic.hypercorrelation import (
-    Prepared,
+    NormalizedFeatures,
     correlate,
     prepare_reference,
     prepare_target,
@@ -29,7 +29,7 @@ from napari_samic.models.samic.hypercorrelation import (
 __all__ = [
     "CenterPivotConv4d",
     "HyperCorrelationLearner",
-    "Prepared",
+    "NormalizedFeatures",
     "correlate",
     "prepare_reference",
     "prepare_target",

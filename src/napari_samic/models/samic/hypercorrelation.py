@@ -34,7 +34,7 @@ REACH = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class NormalizedFeatures:
     """Features of some images, normalised once for use in many pairs.
 
     Attributes
@@ -55,7 +55,7 @@ class Prepared:
         return len(self.vectors)
 
     @staticmethod
-    def join(parts: Sequence[Prepared]) -> Prepared:
+    def join(parts: Sequence[NormalizedFeatures]) -> NormalizedFeatures:
         """Make one batch of several, without a copy.
 
         Raises
@@ -67,7 +67,7 @@ class Prepared:
         if len(found) != 1:
             raise InputError(f"features on grids {sorted(found)}: expected one set of grids.")
         vectors, cells = ([*chain(*(getattr(p, k) for p in parts))] for k in ("vectors", "cells"))
-        return Prepared(parts[0].grids, tuple(vectors), tuple(cells))
+        return NormalizedFeatures(parts[0].grids, tuple(vectors), tuple(cells))
 
 
 def _blocks(levels: Levels, centre: Levels | None) -> list[list[Tensor]]:
@@ -103,7 +103,7 @@ def _widened(level: Sequence[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def prepare_target(levels: Levels, centre: Levels | None = None) -> Prepared:
+def prepare_target(levels: Levels, centre: Levels | None = None) -> NormalizedFeatures:
     """Normalise the features of target images, once for all their pairs.
 
     Parameters
@@ -133,7 +133,7 @@ def prepare_target(levels: Levels, centre: Levels | None = None) -> Prepared:
         vectors.append(unit)
         grids.append((h, w))
     images = tuple(zip(*vectors, strict=True))
-    return Prepared(tuple(grids), images, tuple((None,) * len(grids) for _ in images))
+    return NormalizedFeatures(tuple(grids), images, tuple((None,) * len(grids) for _ in images))
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def prepare_reference(
     *,
     mask_mode: MaskMode = "faithful",
     active_only: bool = True,
-) -> Prepared:
+) -> NormalizedFeatures:
     """Mask and normalise the features of reference images, once for all their pairs.
 
     Parameters
@@ -189,7 +189,7 @@ def prepare_reference(
         vectors.append([v for v, _ in pairs])
         cells.append([c for _, c in pairs])
         grids.append(grid)
-    return Prepared(
+    return NormalizedFeatures(
         tuple(grids), tuple(zip(*vectors, strict=True)), tuple(zip(*cells, strict=True))
     )
 
@@ -227,7 +227,7 @@ def _masked(
 
 
 @torch.no_grad()
-def correlate(target: Prepared, reference: Prepared) -> list[Tensor]:
+def correlate(target: NormalizedFeatures, reference: NormalizedFeatures) -> list[Tensor]:
     """Cosine of every target cell with every reference cell, not below 0.
 
     Parameters
@@ -262,7 +262,9 @@ def correlate(target: Prepared, reference: Prepared) -> list[Tensor]:
     return [_correlate_level(target, reference, i) for i in reversed(range(len(target.grids)))]
 
 
-def _correlate_level(target: Prepared, reference: Prepared, level: int) -> Tensor:
+def _correlate_level(
+    target: NormalizedFeatures, reference: NormalizedFeatures, level: int
+) -> Tensor:
     """One level of all pairs, (B, L, ha, wa, hb, wb), stored channels-last."""
     (ha, wa), (hb, wb) = target.grids[level], reference.grids[level]
     like = target.vectors[0][level]

@@ -29,7 +29,7 @@ def pack(state: dict[str, Any], backbone_sha256: str) -> dict[str, Any]:
     }
 
 
-def give(prompter: SamicPrompter, path: Path = PATH) -> bool:
+def load_pretrained(prompter: SamicPrompter, path: Path = PATH) -> bool:
     """Load the first weights into `prompter` if they were made for its backbone and its layers.
 
     Returns

@@ -27,17 +27,25 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import FloatArray, HeatMap, Image, Job, Prompts, Proposal, Reference
+from napari_samic.core.types import (
+    FloatArray,
+    HeatMap,
+    Image,
+    Job,
+    PromptProposal,
+    Prompts,
+    Reference,
+)
 from napari_samic.models.features.backbones import Backbone, Levels
-from napari_samic.models.finetune.checkpointing import Watch
-from napari_samic.models.finetune.encoder import Grown
-from napari_samic.models.finetune.network import Finder
+from napari_samic.models.finetune.checkpointing import TrainingControl
+from napari_samic.models.finetune.encoder import FinetuneReport
+from napari_samic.models.finetune.network import ForegroundPredictor
 from napari_samic.models.samic import aggregation, trainer
 from napari_samic.models.samic.episodes import labels_of
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
 from napari_samic.models.samic.hypercorrelation import (
-    Prepared,
+    NormalizedFeatures,
     correlate,
     prepare_reference,
     prepare_target,
@@ -68,14 +76,14 @@ class SamicPrompter:
     normalisation : dict or None
         How raw pixels of this data set became 8-bit RGB.
     report : FitReport or None
-    finder : Finder or None
+    finder : ForegroundPredictor or None
         The packaged encoder grown to the references, if that helped; then it says where objects
         are, and the map of the references is a second opinion.
-    growth : Grown or None
+    growth : FinetuneReport or None
         How that went.
     decoder : dict of str to Tensor or None
         Weights of the segmenter's mask decoder, tuned to the references, if that helped.
-    tuning : Grown or None
+    tuning : FinetuneReport or None
         How that went.
     """
 
@@ -104,18 +112,20 @@ class SamicPrompter:
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None
         self.report: FitReport | None = None
-        self.finder: Finder | None = None
-        self.growth: Grown | None = None
+        self.finder: ForegroundPredictor | None = None
+        self.growth: FinetuneReport | None = None
         self.decoder: dict[str, Tensor] | None = None
-        self.tuning: Grown | None = None
-        self._prepared: OrderedDict[tuple[int, int], tuple[Reference, Prepared]] = OrderedDict()
+        self.tuning: FinetuneReport | None = None
+        self._prepared: OrderedDict[tuple[int, int], tuple[Reference, NormalizedFeatures]] = (
+            OrderedDict()
+        )
         self._embedded: WeakKeyDictionary[Reference, Tensor] = WeakKeyDictionary()
 
     def fit(
         self,
         references: Sequence[Reference],
         settings: TrainSettings | None = None,
-        watch: Watch | None = None,
+        watch: TrainingControl | None = None,
     ) -> Job[FitReport]:
         """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
         return trainer.fit(self, references, settings or TrainSettings(), watch)
@@ -138,11 +148,11 @@ class SamicPrompter:
         )
         return torch.from_numpy(np.array(drawn.values))[None].to(self.backbone.device)
 
-    def prepare_target(self, image: Image) -> Prepared:
+    def prepare_target(self, image: Image) -> NormalizedFeatures:
         """Features of an image, normalised once for all its references."""
         return prepare_target(self.backbone.features(image), self.centre)
 
-    def prepare_reference(self, reference: Reference, label: int) -> Prepared:
+    def prepare_reference(self, reference: Reference, label: int) -> NormalizedFeatures:
         """Features of a reference under the heat map of one class; the last few are kept."""
         key = (id(reference), label)
         if key not in self._prepared:
@@ -162,16 +172,16 @@ class SamicPrompter:
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
-        shown = aggregation.showing(references, label)
+        shown = aggregation.references_of_class(references, label)
         singles = self._single_maps(shown, self.prepare_target(image), label)
-        return aggregation.mean(singles, self.settings.weigh)
+        return aggregation.weighted_mean(singles, self.settings.weigh)
 
     def propose(
         self,
         references: Sequence[Reference],
         image: Image,
         weights: Sequence[float] | None = None,
-    ) -> Proposal:
+    ) -> PromptProposal:
         """Prompts for an image: one object for each peak.
 
         Parameters
@@ -249,10 +259,14 @@ class SamicPrompter:
         rows, columns = self._frame_part(image.shape)
         maps, agreement = {}, {}
         for label in labels:
-            shown = self._serving(aggregation.showing(references, label), levels, image.shape)
+            shown = self._serving(
+                aggregation.references_of_class(references, label), levels, image.shape
+            )
             singles = self._single_maps(shown, target, label)[:, :rows, :columns]
             each = None if shares is None else [shares[id(r)] for r in shown]
-            maps[label] = aggregation.mean(singles, self.settings.weigh, each).cpu().numpy()
+            maps[label] = (
+                aggregation.weighted_mean(singles, self.settings.weigh, each).cpu().numpy()
+            )
             if len(singles) > 1:
                 agreement[label] = heatmaps.agreement(singles.cpu().numpy())
         return maps, agreement
@@ -262,7 +276,7 @@ class SamicPrompter:
         maps: Mapping[int, FloatArray],
         shape: tuple[int, ...],
         settings: PeakSettings | None = None,
-    ) -> Proposal:
+    ) -> PromptProposal:
         """Prompts out of the `maps` of an image of `shape`: the part of `propose` that is quick.
 
         Parameters
@@ -279,7 +293,7 @@ class SamicPrompter:
             for label, values in maps.items()
             for prompts in self._peaks(values, shape, label, chosen)
         ]
-        return Proposal(tuple(objects), self.heat_map(maps, shape))
+        return PromptProposal(tuple(objects), self.heat_map(maps, shape))
 
     def heat_map(self, maps: Mapping[int, FloatArray], shape: tuple[int, ...]) -> HeatMap:
         """The highest of the `maps` at the size of an image of `shape`."""
@@ -309,7 +323,9 @@ class SamicPrompter:
         centre = None if self.centre is None else self.centre[-1]
         return aggregation.embedding(levels[-1], centre, shape, self.backbone.frame(shape))
 
-    def _single_maps(self, shown: Sequence[Reference], target: Prepared, label: int) -> Tensor:
+    def _single_maps(
+        self, shown: Sequence[Reference], target: NormalizedFeatures, label: int
+    ) -> Tensor:
         """Map of each of these references of a class, (K, S, S)."""
         size = (self.backbone.map_px, self.backbone.map_px)
         with torch.inference_mode():

@@ -24,8 +24,8 @@ from napari_samic.core.types import Image, Prompts, Reference
 from napari_samic.io.files import atomic_file
 from napari_samic.io.text_files import pixels_sha256
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.finetune.encoder import Grown
-from napari_samic.models.finetune.network import Finder
+from napari_samic.models.finetune.encoder import FinetuneReport
+from napari_samic.models.finetune.network import ForegroundPredictor
 from napari_samic.models.hub import checkpoints
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.prompter import SamicPrompter
@@ -182,13 +182,13 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     if content["report"]:
         prompter.report = FitReport(**_tuples(content["report"]))
     if content.get("growth"):
-        prompter.growth = Grown(**_tuples(content["growth"]))
+        prompter.growth = FinetuneReport(**_tuples(content["growth"]))
     if content.get("tuning"):
-        prompter.tuning = Grown(**_tuples(content["tuning"]))
+        prompter.tuning = FinetuneReport(**_tuples(content["tuning"]))
     if content.get("decoder"):
         prompter.decoder = checkpoints.single(content["decoder"])
     if content.get("finder"):
-        prompter.finder = Finder.unpack(content["finder"], backbone.device)
+        prompter.finder = ForegroundPredictor.unpack(content["finder"], backbone.device)
     return prompter
 
 

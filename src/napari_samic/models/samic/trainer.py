@@ -23,26 +23,31 @@ from torch import Tensor
 
 from napari_samic.core.errors import TrainingError
 from napari_samic.core.settings import HeatMapSettings, TrainSettings
-from napari_samic.core.types import Image, Job, Reference, Step
+from napari_samic.core.types import Image, Job, JobProgress, Reference
 from napari_samic.models import losses
 from napari_samic.models.features.backbones import Levels
-from napari_samic.models.finetune.checkpointing import LEARNING, Best, Watch, key_of
+from napari_samic.models.finetune.checkpointing import (
+    LEARNING,
+    EarlyStopping,
+    TrainingControl,
+    config_hash,
+)
 from napari_samic.models.finetune.trainer import Trainer
 from napari_samic.models.samic.episodes import (
+    AugmentedReference,
+    FeatureStore,
     Looks,
-    Store,
-    View,
     check_references,
     choose,
     labels_of,
-    partners,
     shifted,
     split,
+    support_candidates,
     views_of,
 )
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
-from napari_samic.models.samic.hypercorrelation import Prepared, correlate
+from napari_samic.models.samic.hypercorrelation import NormalizedFeatures, correlate
 
 PATIENCE = 10
 """The training stops after this many epochs without a better loss."""
@@ -71,7 +76,7 @@ def fit(
     prompter: Trainee,
     references: Sequence[Reference],
     settings: TrainSettings,
-    watch: Watch | None = None,
+    watch: TrainingControl | None = None,
 ) -> Job[FitReport]:
     """Train the prompter's learner; a Step an image, then one a batch and one an epoch.
 
@@ -92,17 +97,17 @@ def fit(
     rng = np.random.default_rng(settings.seed)
     kept, held = split(references, settings.holdout_frac, rng)
     views = views_of(kept, settings.views)
-    store = Store(prompter)
+    store = FeatureStore(prompter)
     yield from _encode_all(store, [*views, *held])
-    old = _State.of(prompter)
+    old = PrompterSnapshot.of(prompter)
     try:
         learner = prompter.learner
         adam = torch.optim.Adam(learner.parameters(), lr=settings.learning_rate)
         trainer = Trainer(learner, adam)
         looks = (settings, prompter.settings, prompter.heat)
-        key = key_of(references, old.weights, looks, prompter.backbone.weights_sha256)
-        watch = watch or Watch()
-        course = _Course(prompter, store, views, kept, held, settings, rng, trainer, watch, key)
+        key = config_hash(references, old.weights, looks, prompter.backbone.weights_sha256)
+        watch = watch or TrainingControl()
+        course = TrainState(prompter, store, views, kept, held, settings, rng, trainer, watch, key)
         outcome = yield from _judged(course, old)
         chosen = choose(store, references, prompter.settings.keeps)
     except BaseException:
@@ -118,7 +123,7 @@ def fit(
 
 
 def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -> Job[FitReport]:
-    store = Store(prompter)
+    store = FeatureStore(prompter)
     yield from _encode_all(store, references)
     chosen = choose(store, references, prompter.settings.keeps)
     if prompter.settings.centre:
@@ -129,15 +134,17 @@ def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -
     return report
 
 
-def _encode_all(store: Store, items: Sequence[View | Reference]) -> Iterator[Step]:
+def _encode_all(
+    store: FeatureStore, items: Sequence[AugmentedReference | Reference]
+) -> Iterator[JobProgress]:
     for i, item in enumerate(items):
-        reference = item.reference if isinstance(item, View) else item
+        reference = item.reference if isinstance(item, AugmentedReference) else item
         store.levels(reference)
-        yield Step(i + 1, len(items), f"features of {reference.name}", {"phase": "features"})
+        yield JobProgress(i + 1, len(items), f"features of {reference.name}", {"phase": "features"})
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class PrompterSnapshot:
     """What a training changes in a prompter."""
 
     weights: dict[str, Tensor]
@@ -145,11 +152,13 @@ class _State:
     references: tuple[Reference, ...]
 
     @staticmethod
-    def of(prompter: Trainee) -> _State:
+    def of(prompter: Trainee) -> PrompterSnapshot:
+        """Take the prompter as it is."""
         weights = copy.deepcopy(prompter.learner.state_dict())
-        return _State(weights, prompter.centre, prompter.references)
+        return PrompterSnapshot(weights, prompter.centre, prompter.references)
 
     def restore(self, prompter: Trainee) -> None:
+        """Make the prompter what it was."""
         prompter.learner.load_state_dict(self.weights)
         prompter.learner.eval()
         prompter.references = self.references
@@ -162,18 +171,18 @@ def _recentre(prompter: Trainee, centre: Levels | None) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Course:
+class TrainState:
     """What every step of one training needs."""
 
     prompter: Trainee
-    store: Store
-    views: list[View]
+    store: FeatureStore
+    views: list[AugmentedReference]
     kept: Sequence[Reference]
     held: Sequence[Reference]
     settings: TrainSettings
     rng: np.random.Generator
     trainer: Trainer[HyperCorrelationLearner]
-    watch: Watch
+    watch: TrainingControl
     key: str
 
     def score(self) -> float | None:
@@ -181,25 +190,25 @@ class _Course:
         self.prompter.learner.eval()
         return score(self.prompter, self.kept, self.held)
 
-    def state(self, best: Best, curve: Sequence[float]) -> dict[str, Any]:
+    def state(self, best: EarlyStopping, curve: Sequence[float]) -> dict[str, Any]:
         """Where it is now: all that the next epoch depends on."""
         rng = json.dumps(self.rng.bit_generator.state)
         trainer = copy.deepcopy(self.trainer.state())
         return {"losses": list(curve), "best": asdict(best), "trainer": trainer, "rng": rng}
 
-    def resume(self) -> tuple[Best, list[float]]:
+    def resume(self) -> tuple[EarlyStopping, list[float]]:
         """Go to where the watch's checkpoint is; the best so far, and the losses."""
         checkpoint = self.watch.checkpoint
         state = checkpoint.load(LEARNING, self.key) if checkpoint is not None else None
         if state is None:
-            return Best(), []
+            return EarlyStopping(), []
         self.trainer.restore(copy.deepcopy(state["trainer"]))
         self.rng.bit_generator.state = json.loads(state["rng"])
-        return Best(**state["best"]), list(state["losses"])
+        return EarlyStopping(**state["best"]), list(state["losses"])
 
 
 def _judged(
-    course: _Course, old: _State
+    course: TrainState, old: PrompterSnapshot
 ) -> Job[tuple[tuple[float, ...], float | None, float | None, bool, str]]:
     """Train; go back if the references kept aside are found worse than with the old state.
 
@@ -221,7 +230,7 @@ def _judged(
     return curve, before, after, accepted, stopped
 
 
-def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
+def _epochs(course: TrainState) -> Job[tuple[tuple[float, ...], str]]:
     """Returns the loss curve and why it stopped; the best weights are in the learner."""
     learner, settings = course.prompter.learner, course.settings
     best, curve = course.resume()
@@ -246,7 +255,9 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
         data = {"phase": "epoch", "epoch": epoch, "loss": loss}
         if (held_out := course.watch.timed(course.score)) is not None:
             data["held_out"] = held_out
-        yield Step(epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data)
+        yield JobProgress(
+            epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data
+        )
     if checkpoint is not None and checkpoint.strict:
         checkpoint.save(LEARNING, course.key, state, now=True)
     learner.load_state_dict(best.weights)
@@ -254,7 +265,7 @@ def _epochs(course: _Course) -> Job[tuple[tuple[float, ...], str]]:
     return tuple(curve), stopped
 
 
-def _why_stop(course: _Course, best: Best, epochs: int) -> str:
+def _why_stop(course: TrainState, best: EarlyStopping, epochs: int) -> str:
     """Why there is no further epoch; "" if there is one."""
     settings = course.settings
     if best.since >= PATIENCE:
@@ -264,10 +275,12 @@ def _why_stop(course: _Course, best: Best, epochs: int) -> str:
     return "stopped by hand" if epochs and course.watch.is_over else ""
 
 
-def _epoch(course: _Course, epoch: int) -> Job[float | None]:
+def _epoch(course: TrainState, epoch: int) -> Job[float | None]:
     """Every target once, in a new order; returns the mean loss, None if it was ended early."""
     settings, views = course.settings, course.views
-    episodes = [(v, label) for v in views for label in v.labels if partners(views, v, label)]
+    episodes = [
+        (v, label) for v in views for label in v.labels if support_candidates(views, v, label)
+    ]
     order, total = course.rng.permutation(len(episodes)), 0.0
     for start in range(0, len(order), BATCH):
         if epoch > 1 and course.watch.is_over:
@@ -276,23 +289,23 @@ def _epoch(course: _Course, epoch: int) -> Job[float | None]:
         total += _step(course, batch) * len(batch)
         done = epoch - 1 + (start + len(batch)) / len(order)
         data = {"phase": "batch", "epoch": epoch}
-        yield Step(int(done * 1000), settings.epochs * 1000, f"epoch {epoch}", data)
+        yield JobProgress(int(done * 1000), settings.epochs * 1000, f"epoch {epoch}", data)
     return total / len(order)
 
 
 @torch.inference_mode(False)  # whatever mode the consumer of the job is in
-def _step(course: _Course, batch: Sequence[tuple[View, int]]) -> float:
+def _step(course: TrainState, batch: Sequence[tuple[AugmentedReference, int]]) -> float:
     store, settings = course.store, course.settings
     targets, references, truth = [], [], []
     for view, label in batch:
-        others = partners(course.views, view, label)
+        others = support_candidates(course.views, view, label)
         partner = others[int(course.rng.integers(len(others)))]
         references.append(store.reference(partner.reference, label))
         target, wanted = store.target(view.reference), store.map(view.reference, label)
         target, wanted = shifted(target, wanted, settings.shift_frac, course.rng)
         targets.append(target)
         truth.append(wanted)
-    pyramid = correlate(Prepared.join(targets), Prepared.join(references))
+    pyramid = correlate(NormalizedFeatures.join(targets), NormalizedFeatures.join(references))
     joined = torch.cat(truth)  # (B, S, S)
     predicted = course.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
     weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}

@@ -61,7 +61,7 @@ def _places(image: Image) -> NDArray[np.float64]:
     return np.asarray(np.clip(unit, 0, 1) * BINS, np.float64)
 
 
-def odds(image: Image, seen: FloatArray) -> FloatArray:
+def color_log_odds(image: Image, seen: FloatArray) -> FloatArray:
     """How much each pixel's colour speaks for the inside.
 
     Parameters

@@ -20,7 +20,7 @@ COLOUR_ODDS = 1.0
 """How much the odds of a pixel's colour count."""
 
 
-class Evidence:
+class ClassLikelihood:
     """Keeps the colours of the references that were asked for last."""
 
     def __init__(self) -> None:
@@ -61,7 +61,9 @@ class Evidence:
                 if label in self._seen[id(reference)][1]
             ]
             if counts:
-                out[label] += COLOUR_ODDS * color_model.odds(image, np.sum(counts, axis=0))
+                out[label] += COLOUR_ODDS * color_model.color_log_odds(
+                    image, np.sum(counts, axis=0)
+                )
         return out
 
     def _known(self, reference: Reference) -> tuple[Reference, dict[int, FloatArray]]:

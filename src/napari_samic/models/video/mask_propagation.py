@@ -42,7 +42,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Hunch:
+class MaskPrior:
     """Where an object probably is: (h, w) log odds in a window of the image."""
 
     number: int
@@ -52,17 +52,17 @@ class Hunch:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class MaskFit:
     """A hunch after the segmenter was asked, and how sure that is, in [0, 1]."""
 
-    hunch: Hunch
+    hunch: MaskPrior
     odds: FloatArray
     score: float
 
 
-def hunches(
+def mask_priors(
     labels: IntArray, classes: Mapping[int, int], evidence: Mapping[int, FloatArray]
-) -> Iterator[Hunch]:
+) -> Iterator[MaskPrior]:
     """What is expected of each carried object.
 
     Parameters
@@ -83,7 +83,7 @@ def hunches(
         more = evidence.get(classes.get(number, 1))
         if more is not None and ((odds + more[window]) > 0).any():
             odds = odds + more[window]
-        yield Hunch(number, classes.get(number, 1), window, odds)
+        yield MaskPrior(number, classes.get(number, 1), window, odds)
 
 
 def depth_odds(mask: BoolArray, reach_px: float) -> FloatArray:
@@ -93,14 +93,14 @@ def depth_odds(mask: BoolArray, reach_px: float) -> FloatArray:
     return np.asarray(DEPTH * np.clip(depth[1:-1, 1:-1] / reach_px, -1, 1), np.float32)
 
 
-def fitted(segmenter: Segmenter, image: Image, expected: Sequence[Hunch]) -> list[Fit]:
+def fitted(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) -> list[MaskFit]:
     """Ask the segmenter for each object: box and mask, with and without the centre.
 
     Parameters
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    expected : sequence of Hunch
+    expected : sequence of MaskPrior
 
     Returns
     -------
@@ -112,7 +112,7 @@ def fitted(segmenter: Segmenter, image: Image, expected: Sequence[Hunch]) -> lis
     shape = (image.shape[0], image.shape[1])
     first = segmenter.candidates(image, asked(expected[0], shape)[:1])[0]
     side = first.logits.shape[-1]  # of the masks that it takes; not part of the protocol
-    out: list[Fit] = []
+    out: list[MaskFit] = []
     for start in range(0, len(expected), AT_ONCE):
         some = expected[start : start + AT_ONCE]
         objects = [p for hunch in some for p in asked(hunch, shape)]
@@ -122,7 +122,7 @@ def fitted(segmenter: Segmenter, image: Image, expected: Sequence[Hunch]) -> lis
     return out
 
 
-def asked(hunch: Hunch, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
+def asked(hunch: MaskPrior, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
     """The box of what is expected, a little wider; and the same with a click in the middle."""
     inside = hunch.odds > 0
     corner = np.array([s.start for s in hunch.window], np.float64)
@@ -138,7 +138,7 @@ def asked(hunch: Hunch, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
     )
 
 
-def _lowered(hunch: Hunch, shape: tuple[int, int], side: int) -> FloatArray:
+def _lowered(hunch: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
     """The expected mask as the segmenter takes one: (side, side) log odds."""
     reach_px = 8.0 * max(shape) / 448
     depth = depth_odds(hunch.odds > 0, reach_px) * (16.0 / DEPTH)
@@ -159,7 +159,7 @@ def _raised(logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, i
     return np.asarray(part, np.float32)
 
 
-def _fit(hunch: Hunch, answers: Sequence[Candidates], shape: tuple[int, int]) -> Fit:
+def _fit(hunch: MaskPrior, answers: Sequence[Candidates], shape: tuple[int, int]) -> MaskFit:
     """Of all masks the one with the highest score times overlap, added to what was expected."""
     whole = np.zeros(shape, bool)
     whole[hunch.window] = hunch.odds > 0
@@ -170,12 +170,12 @@ def _fit(hunch: Hunch, answers: Sequence[Candidates], shape: tuple[int, int]) ->
     which, mask = (int(k) for k in np.unravel_index(int(values.argmax()), values.shape))
     score = float(np.clip(values[which, mask], 0, 1))
     if overlaps[which][mask] < LEAST_FIT:
-        return Fit(hunch, hunch.odds, score)
+        return MaskFit(hunch, hunch.odds, score)
     drawn = _raised(answers[which].logits[mask], hunch.window, shape)
-    return Fit(hunch, hunch.odds + np.clip(drawn, -DRAWN, DRAWN), score)
+    return MaskFit(hunch, hunch.odds + np.clip(drawn, -DRAWN, DRAWN), score)
 
 
-def settled(fits: Sequence[Fit], shape: tuple[int, int]) -> IntArray:
+def settled(fits: Sequence[MaskFit], shape: tuple[int, int]) -> IntArray:
     """Each pixel to the object that most speaks for, if anything does: (H, W) int32 numbers."""
     labels, most = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     for fit in fits:

@@ -35,7 +35,7 @@ class _Frame:
     number: int
 
 
-class Memory:
+class FrameMemory:
     """Last accepted frames of one sequence.
 
     Parameters

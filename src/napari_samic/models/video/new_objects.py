@@ -22,7 +22,7 @@ LEAST_FREE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Newcomer:
+class NewObject:
     """Its free part, (H, W) bool, its class and the segmenter's confidence."""
 
     mask: BoolArray
@@ -38,7 +38,7 @@ def found(
     classes: Mapping[int, int],
     evidence: Mapping[int, FloatArray],
     settings: SegmentSettings,
-) -> list[Newcomer]:
+) -> list[NewObject]:
     """New objects of a frame.
 
     Parameters
@@ -65,7 +65,7 @@ def found(
         part = whole & (labels == 0)
         is_free = part.sum() > LEAST_FREE * whole.sum()
         if is_free and _is_alike(part, prompts.label, labels, classes, evidence):
-            out.append(Newcomer(part, prompts.label, float(score)))
+            out.append(NewObject(part, prompts.label, float(score)))
     return out
 
 

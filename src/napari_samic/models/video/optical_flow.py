@@ -119,7 +119,7 @@ def _moved(values: NDArray[Any], field: NDArray[Any]) -> FloatArray:
     return np.asarray(out, np.float32)
 
 
-def carried(labels: ArrayLike, field: FloatArray) -> IntArray:
+def warp_labels(labels: ArrayLike, field: FloatArray) -> IntArray:
     """Objects of the frame before, moved to where they should be now.
 
     Parameters
@@ -167,7 +167,7 @@ def prior(labels: ArrayLike, *, reach_frac: float = REACH_FRAC) -> FloatArray:
     Parameters
     ----------
     labels : (H, W) int or bool
-        As `carried` answers.
+        As `warp_labels` answers.
     reach_frac : float
         Width of the Gaussian fall, as a fraction of the longer side.
 
@@ -203,7 +203,7 @@ def motion_consistent(values: FloatArray, expected: FloatArray, *, floor: float)
     return np.asarray(values * weight, np.float32)
 
 
-def same_objects(
+def link_objects(
     previous: ArrayLike, labels: ArrayLike, *, first_new: int, least_iou: float = LEAST_IOU
 ) -> tuple[IntArray, int]:
     """Give objects the numbers that they had before, and newcomers new ones.

@@ -50,7 +50,7 @@ def is_in_place(folder: Path, entry: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Unfinished:
+class UnfinishedResults:
     """What a run that did not end has left.
 
     Attributes
@@ -68,7 +68,7 @@ class Unfinished:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_journal(folder: Path) -> Unfinished | None:
+def read_journal(folder: Path) -> UnfinishedResults | None:
     """What a run in this folder has left unfinished; None if there is no such run.
 
     Raises
@@ -89,7 +89,7 @@ def read_journal(folder: Path) -> Unfinished | None:
             trees.append(json.loads(line))
     if not trees or not isinstance(trees[0], dict) or not isinstance(trees[0].get("run"), dict):
         return None
-    found = Unfinished(trees[0])
+    found = UnfinishedResults(trees[0])
     seen: dict[str, bool] = {}  # a stack has many lines of one file
     for tree in trees[1:]:
         if not isinstance(tree, dict) or not {"image", "file", "stamp"} <= tree.keys():
@@ -106,7 +106,7 @@ def read_journal(folder: Path) -> Unfinished | None:
     return found
 
 
-def stopped_there(folder: Path, left: Unfinished) -> OutputError:
+def stopped_there(folder: Path, left: UnfinishedResults) -> OutputError:
     """Another job was stopped in the folder, and may not be lost."""
     what = left.head["run"].get("job")
     msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
@@ -157,7 +157,7 @@ def _line(tree: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
+class CompleteResults:
     """A job that is begun anew where it was stopped.
 
     Attributes
@@ -182,7 +182,7 @@ class Whole:
 
 
 @contextmanager
-def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[Whole]:
+def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[CompleteResults]:
     """Claim a folder for a job that is done as a whole: it is over when the block ends well.
 
     Parameters
@@ -201,5 +201,5 @@ def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[Whole]:
         if left is not None and left.head["run"].get("job") != run["job"]:
             raise stopped_there(folder, left)
         resumes = left is not None and left.head["run"] == mine
-        yield Whole(journal, mine, resumes)
+        yield CompleteResults(journal, mine, resumes)
         journal.end()

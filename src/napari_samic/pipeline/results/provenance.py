@@ -24,7 +24,7 @@ Run = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """What made the labels of one image.
 
     Attributes
@@ -54,7 +54,7 @@ class Made:
         }  # fmt: skip
 
     @classmethod
-    def from_tree(cls, tree: Mapping[str, Any], run: Run) -> Made:
+    def from_tree(cls, tree: Mapping[str, Any], run: Run) -> Provenance:
         """Build from what `to_tree` gave; KeyError, TypeError or ValueError if it did not."""
         inputs = {str(k): str(v) for k, v in dict(tree["inputs"]).items()}
         file = str(tree["file"])
@@ -63,7 +63,7 @@ class Made:
         return cls(run, file, str(tree["labels"]), inputs, bool(tree["heatmaps"]))
 
 
-def load_provenance(folder: Path) -> dict[str, Made]:
+def load_provenance(folder: Path) -> dict[str, Provenance]:
     """What is known of the images of a folder of results; nothing if the file is not there.
 
     Raises
@@ -80,13 +80,13 @@ def load_provenance(folder: Path) -> dict[str, Made]:
             raise ValueError(f"{tree['format']} of version {tree['version']}")
         runs = [dict(run) for run in tree["runs"]]
         images = dict(tree["images"])
-        return {k: Made.from_tree(v, runs[int(v["run"])]) for k, v in images.items()}
+        return {k: Provenance.from_tree(v, runs[int(v["run"])]) for k, v in images.items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         msg = f"{path}: not what we wrote ({error}). Move it away, and make the results again."
         raise FormatError(msg) from error
 
 
-def save_provenance(folder: Path, made: Mapping[str, Made]) -> None:
+def save_provenance(folder: Path, made: Mapping[str, Provenance]) -> None:
     """Write `provenance.json`.
 
     Raises

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import FormatError, InputError, SamicError
-from napari_samic.core.label_objects import About, Labelled
-from napari_samic.core.types import IntArray, Job, Plane, Step
+from napari_samic.core.label_objects import LabelObjects, ObjectRecord
+from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
 from napari_samic.io.normalize import Normalisation
@@ -23,7 +23,7 @@ from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.text_files import sha256_of
 from napari_samic.pipeline.common import made_of, open_planes, planes_of, spelled_as
-from napari_samic.pipeline.results.provenance import Made, Run, difference, same_run
+from napari_samic.pipeline.results.provenance import Provenance, Run, difference, same_run
 from napari_samic.pipeline.results.writer import read_tables
 
 SUFFIXES = (".tif", ".tiff")
@@ -32,12 +32,12 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class StoredResult:
     """One label image of a folder.
 
     Attributes
     ----------
-    plane : Plane
+    plane : ImagePlane
         Of the label file.
     prompts : ImagePrompts or None
         What was asked for.
@@ -47,7 +47,7 @@ class Result:
         Confidence of the image; None if the tables do not tell.
     """
 
-    plane: Plane
+    plane: ImagePlane
     prompts: ImagePrompts | None = None
     rows: tuple[Mapping[str, str], ...] = ()
     score: float | None = None
@@ -78,13 +78,14 @@ class Result:
         """
         return masks.read_labels(self.plane)
 
-    def labelled(self) -> Labelled:
+    def labelled(self) -> LabelObjects:
         """The label image with all that is known of its objects."""
         about = {
-            int(r["object"]): About(int(r["class"]), _number(r.get("score"))) for r in self.rows
+            int(r["object"]): ObjectRecord(int(r["class"]), _number(r.get("score")))
+            for r in self.rows
         }
         file = Path(self.image_file).name if self.image_file else ""
-        return Labelled(
+        return LabelObjects(
             self.label,
             self.labels(),
             file,
@@ -95,7 +96,7 @@ class Result:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class StoredResults:
     """All label images of a folder, and its prompt file if it has one.
 
     `made` says by image what made its labels, where that is known; `unknown` are label files that
@@ -104,16 +105,16 @@ class Results:
     """
 
     folder: Path
-    images: tuple[Result, ...]
+    images: tuple[StoredResult, ...]
     stored: PromptFile | None = None
     classes: Mapping[int, str] = field(default_factory=dict)
-    made: Mapping[str, Made] = field(default_factory=dict)
+    made: Mapping[str, Provenance] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     is_unfinished: bool = False
     _hashes: dict[Path, str] = field(default_factory=dict)
 
-    def hash_of(self, one: Result) -> str:
+    def hash_of(self, one: StoredResult) -> str:
         """sha256 of the label file of one image, "" without a file.
 
         Raises
@@ -154,7 +155,7 @@ def _is_there(path: Path) -> bool:
     return False
 
 
-def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None) -> Results:
+def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None) -> StoredResults:
     """Read what `segment`, `annotate` or `accept` left; the label files are not read yet.
 
     Parameters
@@ -199,10 +200,10 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
         raise InputError(msg)
     left = tables.unfinished is not None
     lost = tuple(tables.lost)
-    return Results(place, tuple(images), stored, names, tables.made, unknown, lost, left)
+    return StoredResults(place, tuple(images), stored, names, tables.made, unknown, lost, left)
 
 
-def _placed(planes: list[Plane], known: Mapping[str, ImagePrompts]) -> list[Plane]:
+def _placed(planes: list[ImagePlane], known: Mapping[str, ImagePrompts]) -> list[ImagePlane]:
     """A stack of one slice is read as a lone image: give it its place back."""
     if len(planes) != 1 or planes[0].label in known:
         return planes
@@ -214,14 +215,14 @@ def _placed(planes: list[Plane], known: Mapping[str, ImagePrompts]) -> list[Plan
 
 
 def _result(
-    plane: Plane,
+    plane: ImagePlane,
     prompts: ImagePrompts | None,
     rows: list[dict[str, Any]],
     classes: Mapping[int, str],
-) -> Result:
+) -> StoredResult:
     score = _number(rows[0].get("image_score")) if rows else None
     objects = tuple(row for row in rows if int(row["object"]) > 0)
-    return Result(plane, prompts, objects, score, classes)
+    return StoredResult(plane, prompts, objects, score, classes)
 
 
 def _checked(
@@ -243,7 +244,7 @@ def _number(text: Any) -> float | None:
 
 
 def doubts_of(
-    results: Results,
+    results: StoredResults,
     *,
     quick: bool = False,
     judged: Collection[str] = (),
@@ -256,7 +257,7 @@ def doubts_of(
 
     Parameters
     ----------
-    results : Results
+    results : StoredResults
     quick : bool
         Read only images whose file is newer than the labels.
     judged : collection of str
@@ -267,7 +268,7 @@ def doubts_of(
     edited: list[str] = []
     changed: list[str] = []
     runs: list[Run] = []
-    images: dict[Path, dict[str, Plane]] = {}
+    images: dict[Path, dict[str, ImagePlane]] = {}
     for i, one in enumerate(results.images):
         made = results.made.get(one.label)
         if made is not None:
@@ -276,7 +277,7 @@ def doubts_of(
             runs += [made.run] if is_new else []
         if not one.image_file or may(Path(one.image_file)):
             changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
-        yield Step(i, len(results.images), f"{one.label}: comparing it with its image")
+        yield JobProgress(i, len(results.images), f"{one.label}: comparing it with its image")
     out = []
     if results.unknown:
         out.append(f"label files that no table tells of, left out: {some(results.unknown, SHOWN)}.")
@@ -297,7 +298,11 @@ def doubts_of(
 
 
 def _has_changed(
-    one: Result, results: Results, images: dict[Path, dict[str, Plane]], *, quick: bool
+    one: StoredResult,
+    results: StoredResults,
+    images: dict[Path, dict[str, ImagePlane]],
+    *,
+    quick: bool,
 ) -> bool:
     """Whether the image is there and is another now; `images` keeps planes of the last file."""
     before, stored = one.prompts, results.stored
@@ -324,21 +329,21 @@ def _has_changed(
     return now["pixels"] != before.sha256
 
 
-def _planes_by_name(image: Path, made: Made | None) -> dict[str, Plane]:
+def _planes_by_name(image: Path, made: Provenance | None) -> dict[str, ImagePlane]:
     """Planes of an image, read as it was then, by their folded labels."""
     reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
     return {folded(plane.label): plane for plane in open_planes(image, **reading)}
 
 
-def stacks(results: Results) -> dict[str, list[Result]]:
+def stacks(results: StoredResults) -> dict[str, list[StoredResult]]:
     """Results by label file: the planes of a stack stay together, in their order."""
-    out: dict[str, list[Result]] = {}
+    out: dict[str, list[StoredResult]] = {}
     for one in results.images:
         out.setdefault(one.plane.name, []).append(one)
     return out
 
 
-def stem_of_plane(plane: Plane) -> str:
+def stem_of_plane(plane: ImagePlane) -> str:
     """Name of a file for one plane: `cells`, or `day-0003` of a stack.
 
     >>> stem_of_plane(Plane("day", (3,), lambda: None, (9,)))
@@ -347,7 +352,7 @@ def stem_of_plane(plane: Plane) -> str:
     return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
 
 
-def check_plane_files(folder: Path, planes: Sequence[Plane], ending: str) -> None:
+def check_plane_files(folder: Path, planes: Sequence[ImagePlane], ending: str) -> None:
     """Raise, before work begins, if planes can't have a file each of `stem_of_plane`.
 
     Raises
@@ -363,8 +368,8 @@ def check_plane_files(folder: Path, planes: Sequence[Plane], ending: str) -> Non
 
 
 __all__ = [
-    "Result",
-    "Results",
+    "StoredResult",
+    "StoredResults",
     "check_plane_files",
     "doubts_of",
     "read_results",

@@ -13,21 +13,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_samic.core.errors import SamicError, StaleError
-from napari_samic.core.types import Plane
+from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.masks import read_mask
 from napari_samic.io.normalize import read_rgb
 from napari_samic.io.paths import folded, some
 from napari_samic.io.text_files import sha256_of
 from napari_samic.pipeline.common import made_of, reason
-from napari_samic.pipeline.results.provenance import Made, difference, same_run
-from napari_samic.pipeline.results.writer import Records
+from napari_samic.pipeline.results.provenance import Provenance, difference, same_run
+from napari_samic.pipeline.results.writer import ResultsWriter
 
 SHOWN = 3
 """Names that a line tells."""
 
 
-class Survey:
+class ResultValidity:
     """What is to become of each label file that is there; parameters as of `Loop`.
 
     Attributes
@@ -40,8 +40,8 @@ class Survey:
 
     def __init__(
         self,
-        records: Records,
-        inputs: Callable[[Plane], Mapping[str, str]],
+        records: ResultsWriter,
+        inputs: Callable[[ImagePlane], Mapping[str, str]],
         heatmaps: bool,
     ) -> None:
         self.records, self.inputs, self.heatmaps = records, inputs, heatmaps
@@ -60,7 +60,7 @@ class Survey:
         for why, names in self._refused.items():
             raise StaleError(self.records.out, f"results that were {why}: {some(names, SHOWN)}")
 
-    def all_or_none(self, files: Mapping[Path, Sequence[Plane]]) -> None:
+    def all_or_none(self, files: Mapping[Path, Sequence[ImagePlane]]) -> None:
         """Where each image hangs on the one before: begin anew unless all that can be are there."""
         there = self.valid & set(files)
         lacking = [members for target, members in files.items() if target not in there]
@@ -69,13 +69,13 @@ class Survey:
             why = "each image hangs on the one before"
             self._again[why] += sorted(path.stem for path in there)
 
-    def _can_be_read(self, plane: Plane) -> bool:
+    def _can_be_read(self, plane: ImagePlane) -> bool:
         with suppress(SamicError):
             read_rgb(plane, self.records.normalisation)
             return True
         return False
 
-    def look(self, members: Sequence[Plane], target: Path) -> Iterator[str]:
+    def look(self, members: Sequence[ImagePlane], target: Path) -> Iterator[str]:
         """Look at one label file and its planes; yields what it looks at."""
         records, name = self.records, members[0].name
         for plane in members:
@@ -119,7 +119,9 @@ class Survey:
                 "(--overwrite)."
             )
 
-    def _is_intact(self, members: Sequence[Plane], target: Path, made: Mapping[str, Made]) -> bool:
+    def _is_intact(
+        self, members: Sequence[ImagePlane], target: Path, made: Mapping[str, Provenance]
+    ) -> bool:
         sha256 = sha256_of(target)
         if all(one.labels == sha256 for one in made.values()):
             return True
@@ -133,7 +135,7 @@ class Survey:
         return False
 
     def _compare(
-        self, members: Sequence[Plane], target: Path, made: Mapping[str, Made]
+        self, members: Sequence[ImagePlane], target: Path, made: Mapping[str, Provenance]
     ) -> Iterator[str]:
         """Whether what the labels were made of is what is there now; yields planes of a stack."""
         name = members[0].name
@@ -163,7 +165,7 @@ class Survey:
                 return
         self.valid.add(target)
 
-    def _other(self, plane: Plane) -> str:
+    def _other(self, plane: ImagePlane) -> str:
         """File of the image that the labels are of, if that is another one."""
         before = self.records.file_of(plane.label)
         if not before or plane.path is None or Path(before).resolve() == plane.path.resolve():

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from napari_samic.core.errors import FormatError, OutputError, SamicError, StaleError
-from napari_samic.core.types import Image, IntArray, Plane, Prompts, Segmentation
+from napari_samic.core.types import Image, ImagePlane, IntArray, Prompts, Segmentation
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
 from napari_samic.io.normalize import Normalisation
@@ -34,14 +34,14 @@ from napari_samic.io.text_files import pixels_sha256, read_text, sha256_of
 from napari_samic.io.writers import plain
 from napari_samic.pipeline.results.journal import (
     Journal,
-    Unfinished,
+    UnfinishedResults,
     is_in_place,
     read_journal,
     stamp_of,
     stopped_there,
 )
 from napari_samic.pipeline.results.provenance import (
-    Made,
+    Provenance,
     Run,
     load_provenance,
     same_run,
@@ -52,7 +52,7 @@ FAILURES = "failures.csv"
 _HEAD = {"run", "overwrite", "model", "normalisation"}
 
 
-class Labels:
+class LabelFileWriter:
     """Label file of one image or stack: written plane by plane, there only when complete.
 
     Use in a ``with`` block, one for each file.
@@ -85,23 +85,23 @@ class Labels:
     def __exit__(self, *exception: Any) -> bool | None:
         return self._stack.__exit__(*exception)
 
-    def write(self, plane: Plane, labels: IntArray) -> None:
+    def write(self, plane: ImagePlane, labels: IntArray) -> None:
         """Put one plane."""
         if not plane.stack_shape:
             writers.write_labels(self._path, labels, overwrite=self._overwrite, ready=self._ready)
             return
         self._opened(plane, (labels.shape[0], labels.shape[1])).write(plane.index, labels)
 
-    def resume(self, plane: Plane, shape: tuple[int, int]) -> bool:
+    def resume(self, plane: ImagePlane, shape: tuple[int, int]) -> bool:
         """Go on with the unfinished stack of `plane`; whether it is there and has this shape."""
         return bool(plane.stack_shape) and self._opened(plane, shape).resumes
 
-    def blank(self, plane: Plane) -> None:
+    def blank(self, plane: ImagePlane) -> None:
         """Leave nothing of an earlier run where a plane of a stack failed."""
         if self._writer is not None:
             self._writer.write(plane.index, np.zeros(self._writer.shape, np.int32))
 
-    def _opened(self, plane: Plane, shape: tuple[int, int]) -> writers.StackWriter:
+    def _opened(self, plane: ImagePlane, shape: tuple[int, int]) -> writers.StackWriter:
         if self._writer is None:
             writer = writers.StackWriter(
                 self._path, plane.stack_shape, shape, overwrite=self._overwrite, part=self._part,
@@ -170,18 +170,18 @@ class Tables:
     model : str
     normalisation : dict or None
     classes : dict of int to str
-    unfinished : Unfinished or None
+    unfinished : UnfinishedResults or None
     lost : list of str
         Images whose label file is gone.
     """
 
     images: dict[str, ImagePrompts] = field(default_factory=dict)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    made: dict[str, Made] = field(default_factory=dict)
+    made: dict[str, Provenance] = field(default_factory=dict)
     model: str = ""
     normalisation: dict[str, Any] | None = None
     classes: dict[int, str] = field(default_factory=dict)
-    unfinished: Unfinished | None = None
+    unfinished: UnfinishedResults | None = None
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -216,7 +216,7 @@ class Tables:
             if entry["made"] is not None:
                 record = Record.from_tree(entry, label)
                 self.images[label], self.rows[label] = record.prompts, list(record.rows)
-                self.made[label] = Made.from_tree(entry["made"], run)
+                self.made[label] = Provenance.from_tree(entry["made"], run)
 
 
 def read_tables(folder: Path) -> Tables:
@@ -281,7 +281,7 @@ def recorded_prompts(path: Path | str) -> PromptFile:
 
 
 def record_of(
-    plane: Plane,
+    plane: ImagePlane,
     image: Image,
     result: Segmentation,
     *,
@@ -320,7 +320,7 @@ def record_of(
 
 
 def _rows(
-    plane: Plane, result: Segmentation, extra: Mapping[int, dict[str, Any]], *, numbered: bool
+    plane: ImagePlane, result: Segmentation, extra: Mapping[int, dict[str, Any]], *, numbered: bool
 ) -> list[dict[str, Any]]:
     head = {"image": plane.label, "image_score": round(result.score, 4)}
     areas = np.bincount(result.labels.ravel(), minlength=len(result.scores) + 1)
@@ -338,7 +338,7 @@ def _rows(
     return rows or [{**head, "object": 0}]
 
 
-class Records:
+class ResultsWriter:
     """All records of an output folder that a run writes to.
 
     `begin` comes before the first image, `save` at the end, also after a cancel.
@@ -418,7 +418,7 @@ class Records:
         how = {"overwrite": self.overwrite, "replaces": self.replaces}
         return {"run": self.run, **how, **kind}
 
-    def made(self, label: str) -> Made | None:
+    def made(self, label: str) -> Provenance | None:
         """What made the labels that are there; None if that is not known."""
         return self._tables.made.get(label) if label in self._tables.images else None
 
@@ -446,14 +446,14 @@ class Records:
         if entry is None:
             return None
         try:
-            made = Made.from_tree(entry["made"], self.run)
+            made = Provenance.from_tree(entry["made"], self.run)
             return Part(Record.from_tree(entry, label), made.inputs, made.heatmaps, entry["iou"])
         except (SamicError, KeyError, TypeError, ValueError):
             return None
 
     def note_part(self, label: str, file: str, part: Part) -> None:
         """Note a plane of a stack that is not finished."""
-        made = Made(self.run, file, "", part.inputs, part.heatmaps)
+        made = Provenance(self.run, file, "", part.inputs, part.heatmaps)
         entry = {"image": label, "file": file, "stamp": None, "made": made.to_tree()}
         self._parts[label] = entry | {"iou": part.iou} | part.record.to_tree()
         self._journal.add(self._parts[label])
@@ -462,7 +462,7 @@ class Records:
         self,
         file: Path,
         ready: Path,
-        planes: Sequence[Plane],
+        planes: Sequence[ImagePlane],
         done: Mapping[str, Part],
     ) -> None:
         """Note one file that is about to take its place.
@@ -471,7 +471,7 @@ class Records:
         ----------
         file, ready : Path
             Where it will be, and where it is now.
-        planes : sequence of Plane
+        planes : sequence of ImagePlane
             All of the file; those without a record lose what they had.
         done : dict of str to Part
             By plane.
@@ -482,7 +482,7 @@ class Records:
             entry["made"] = None
             if plane.label in done:
                 part = done[plane.label]
-                made = Made(self.run, file.name, sha256, part.inputs, part.heatmaps)
+                made = Provenance(self.run, file.name, sha256, part.inputs, part.heatmaps)
                 entry |= {"made": made.to_tree()} | part.record.to_tree()
             self._journal.add(entry)
             self._parts.pop(plane.label, None)
@@ -497,7 +497,7 @@ class Records:
         """Note an image that could not be done."""
         self.failures[label] = reason
 
-    def recall(self, planes: Sequence[Plane]) -> list[str]:
+    def recall(self, planes: Sequence[ImagePlane]) -> list[str]:
         """Labels of planes done before; those that an earlier run left blank fail again."""
         for plane in planes:
             if plane.label not in self._tables.images:
