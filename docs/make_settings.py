@@ -15,10 +15,11 @@ from napari_samic.core import settings
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """# Settings
 
-Made by `python docs/make_settings.py` from `src/napari_samic/core/settings.py`; every one is an option
-of the shell (`--sigma-frac 0.03`) and a field for scripts (`HeatMapSettings(sigma_frac=0.03)`).
-One that is true or false is `--adapt` or `--no-adapt` there. The literal paper is `train --paper`
-and `segment --paper`; in scripts `TrainSettings.paper()`, and so on for the groups that have it.
+Made by `python docs/make_settings.py` from `src/napari_samic/core/settings.py`. Every one is an
+option of the shell (`--sigma-frac 0.03`) and a field for scripts
+(`HeatMapSettings(sigma_frac=0.03)`). One that is true or false is `--adapt` or `--no-adapt` there.
+The literal paper is `train --paper` and `segment --paper`; in scripts `TrainSettings.paper()`, and
+so on for the groups that have it.
 """
 
 
