@@ -101,11 +101,11 @@ def drawing() -> str:
     return "\n\n".join(parts)
 
 
-def page() -> str:
-    """Text of the page with the drawing as the code has it now."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+def page(text: str) -> str:
+    """The page with the drawing as the code has it now."""
+    before, _, rest = text.partition(BEGIN)
     return before + drawing() + rest.partition(END)[2]
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
