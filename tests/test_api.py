@@ -7,13 +7,15 @@ import pytest
 
 import napari_samic
 from napari_samic import api, pipeline, recipes
+from napari_samic.benchmark.run import benchmark
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import TrainSettings
 from napari_samic.core.types import JobProgress
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
-JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "benchmark", "demo")}
-JOBS |= {"export_results": pipeline.export, "run_recipe": recipes.replay}
+JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "demo")}
+JOBS |= {"export_results": pipeline.export}
+JOBS |= {"run_benchmark": benchmark, "run_recipe": recipes.replay}
 
 
 def test_the_whole_way_in_a_script(scenes, toy, tmp_path):
@@ -62,7 +64,7 @@ def test_error_is_ours_and_the_builtin(tmp_path):
 def test_job_can_be_driven_with_its_steps(scenes, prompter, tmp_path):
     steps = []
     job = pipeline.segment(scenes / "images", prompter=prompter, out=tmp_path)
-    outcome = napari_samic.run(job, steps.append)
+    outcome = napari_samic.run_job(job, steps.append)
     assert len(outcome.done) == 4
     assert all(isinstance(s, JobProgress) for s in steps)
     assert steps[-1].done == steps[-1].total == 4

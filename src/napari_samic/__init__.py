@@ -22,7 +22,7 @@ _ROOMS = {
         "evaluate",
         "accept",
         "export_results",
-        "benchmark",
+        "run_benchmark",
         "demo",
         "run_recipe",
     ),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from napari_samic import pipeline, recipes
-from napari_samic.benchmark import run as benchmark_run
+from napari_samic.benchmark.run import benchmark
 from napari_samic.core.types import Job, run_job
 
 P = ParamSpec("P")
@@ -67,6 +67,6 @@ segment = _recorded(pipeline.segment)
 evaluate = _recorded(pipeline.evaluate)
 accept = _recorded(pipeline.accept)
 export_results = _recorded(pipeline.export)  # `export` is the room of the writers
-benchmark = _blocking(benchmark_run.benchmark)
+run_benchmark = _blocking(benchmark)
 demo = _blocking(pipeline.demo)
 run_recipe = _blocking(recipes.replay)

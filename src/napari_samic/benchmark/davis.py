@@ -1,4 +1,4 @@
-"""J and F of videos: the scores of DAVIS over frames, objects and sequences.
+"""J&F of videos: the scores of DAVIS over frames, objects and sequences.
 
 J is `metrics.iou` and F is `metrics.boundary_f`; here is only what is averaged, in which order.
 Sources: Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675. The first frame is given
