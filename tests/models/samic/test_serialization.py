@@ -232,6 +232,7 @@ class Bomb:
 DAMAGE = [
     pytest.param(edit(kind="napari-samic/tiny"), "holds 'napari-samic/tiny', expected", id="kind"),
     pytest.param(edit(version=2), "version 2, expected 1", id="version"),
+    pytest.param(edit(version=10**600), r"version 10{39}, expected 1", id="huge_version"),
     pytest.param(edit(version=...), "version None, expected 1", id="no_version"),
     pytest.param(lambda p: torch.save([1], p), "holds 'list', expected", id="list"),
     pytest.param(edit(learner=...), "lacks learner", id="no_learner"),

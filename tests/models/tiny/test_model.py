@@ -371,6 +371,7 @@ def changed(network, **changes):
         pytest.param(
             {"kind": "other"}, "'other' version 2, expected 'napari-samic/tiny'", id="kind"
         ),
+        pytest.param({"version": 10**600}, r"version 10{39}, expected", id="huge"),
         pytest.param({"version": 1}, "version 1, expected .* version 2", id="version"),
         pytest.param({"config": None}, "damaged", id="no_config"),
         pytest.param({"config": {"depth": 3}}, "damaged .*depth", id="unknown_size"),

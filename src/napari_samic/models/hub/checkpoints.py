@@ -176,9 +176,8 @@ def guess_arch(content: Any, name: str) -> str:
     FormatError
         None that this package knows.
     """
-    if isinstance(content, Mapping) and str(content.get("kind", "")).startswith(
-        "napari-samic/tiny"
-    ):
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    if isinstance(kind, str) and kind.startswith("napari-samic/tiny"):
         return "tiny"
     state = state_dict(content, name)
     if f"{_PATCH}.proj.weight" in state:

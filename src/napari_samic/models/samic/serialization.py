@@ -150,8 +150,8 @@ def _read(path: Path) -> dict[str, Any]:
         msg = f"{path.name}: holds {kind!r:.40}, expected {KIND!r}. Give the file of `train --out`."
         raise FormatError(msg)
     if content.get("version") != VERSION:
-        found = content.get("version")
-        raise FormatError(f"{path.name}: version {found}, expected {VERSION}. Train again.")
+        version = content.get("version")
+        raise FormatError(f"{path.name}: version {version!r:.40}, expected {VERSION}. Train again.")
     _check_parts(content, path.name)
     return content  # type: ignore[no-any-return]
 

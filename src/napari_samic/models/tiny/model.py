@@ -88,10 +88,11 @@ def unpack(content: Any, name: str) -> Sam:
     FormatError
         Another kind or version of file, or weights that do not fit its config.
     """
-    kind = content.get("kind") if isinstance(content, dict) else type(content).__name__
-    if kind != KIND or content.get("version") != VERSION:
-        found = f"{kind!r} version {content.get('version') if isinstance(content, dict) else None}"
-        raise FormatError(f"{name}: {found}, expected {KIND!r} version {VERSION}.")
+    header = content if isinstance(content, dict) else {"kind": type(content).__name__}
+    kind, version = header.get("kind"), header.get("version")
+    if (kind, version) != (KIND, VERSION):
+        which = f"{kind!r:.40} version {version!r:.40}"
+        raise FormatError(f"{name}: {which}, expected {KIND!r} version {VERSION}.")
     try:
         values = content["config"].items()
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
