@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from toys import scene, write_image, write_scenes
 
-from napari_samic.benchmark import learners
+from napari_samic.benchmark import costs, datasets, learners
+from napari_samic.benchmark import run as benchmark_run
 from napari_samic.benchmark.datasets import DataSet, DatasetItem
 from napari_samic.benchmark.methods import WAYS
 from napari_samic.benchmark.report import read_results
@@ -188,9 +189,7 @@ def test_a_perfect_prompter_scores_high(folder, tmp_path, toy, monkeypatch):
         return PromptProposal(points, HeatMap(red.astype(np.float32)))
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "maps_and_agreement", lambda *a: ({}, {}))
-    monkeypatch.setattr(
-        benchmark.__globals__["contestants"], "_samic", _only(propose), raising=True
-    )
+    monkeypatch.setattr(learners, "_samic", _only(propose))
     compare(folder, tmp_path / "out", toy, ways=("samic",))
     good = [r.iou for r in read_results(tmp_path / "out" / "images.csv")]
     assert np.mean(good) > 0.4
@@ -237,14 +236,13 @@ def test_what_can_not_be_is_refused_before_anything_is_written(
 
 
 def test_an_image_that_is_asked_for_again_is_another_result(folder, tmp_path, toy, monkeypatch):
-    room = benchmark.__globals__
-    real = room["datasets"].episodes
+    real = datasets.episodes
 
     def twice(*args, **options):
         found = list(real(*args, **options))
         return iter([*found, *found])
 
-    monkeypatch.setattr(room["datasets"], "episodes", twice)
+    monkeypatch.setattr(datasets, "episodes", twice)
     compare(folder, tmp_path / "out", toy, ways=("samic-first",), targets=2)
     names = [r.image for r in read_results(tmp_path / "out" / "images.csv")]
     assert len(set(names)) == 4
@@ -299,8 +297,7 @@ def test_ways_without_a_learner_have_no_costs(folder, tmp_path, toy):
 def test_costs_are_measured_anew_where_all_cells_are_done(folder, tmp_path, toy, monkeypatch):
     out = tmp_path / "out"
     compare(folder, out, toy, ways=("samic-first",), targets=1)
-    room = benchmark.__globals__["costs"]
-    monkeypatch.setattr(room, "_milliseconds", lambda *args: 5.0)
+    monkeypatch.setattr(costs, "_milliseconds", lambda *args: 5.0)
     outcome = compare(folder, out, toy, ways=("samic-first",), targets=1)
     assert outcome.skipped == ("folder-2-0-samic-first",)
     assert outcome.figures["costs"]["samic-first"]["ms"] == 5.0
@@ -452,9 +449,8 @@ def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
     items.append(DatasetItem("v", "a", None, None, split="val"))
     folds = {0: ("a",), 1: ("b",)}
     found = DataSet("set", tuple(items), "by_class", folds)
-    lessons = benchmark.__globals__["_lessons"]
     with pytest.raises(InputError, match=f"set, fold {fold}: no class with two images among 1"):
-        lessons(found, 0, 0.99)
+        benchmark_run._lessons(found, 0, 0.99)
 
 
 def test_follow_is_for_videos(folder, tmp_path, toy):

@@ -146,6 +146,8 @@ def test_it_is_a_way_of_the_benchmark(way, monkeypatch):
 
 def test_missing_package_is_told_before_anything_else(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
-    job = benchmark_run("folder", data=tmp_path / "data", out=tmp_path / "out", ways=("unet",))
+    job = benchmark_run.benchmark(
+        "folder", data=tmp_path / "data", out=tmp_path / "out", ways=("unet",)
+    )
     with pytest.raises(ModelError, match="pip install segmentation-models-pytorch"):
         run_job(job)

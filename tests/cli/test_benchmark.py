@@ -11,7 +11,7 @@ from napari_samic.benchmark import datasets, methods
 
 
 def test_page_on_settings_names_every_set_and_every_way():
-    page = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text("utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "settings.md").read_text("utf-8")
     said = set(re.findall(r"[a-z0-9+-]+", page.partition("## What `benchmark` compares")[2]))
     assert [
         n for n in (*datasets.names(), *methods.names(), *methods.GROUPS) if n not in said

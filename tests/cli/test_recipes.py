@@ -93,17 +93,15 @@ def test_one_switch_gives_the_literal_paper(shell, monkeypatch):
 def test_option_that_is_given_counts_over_the_paper_even_if_it_is_the_default(shell, monkeypatch):
     seen = {}
 
-    def job(name, *args, **kwargs):
+    def job(*args, **kwargs):
         seen.update(kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipes, "job", job)
+    monkeypatch.setattr(recipes, "recorded", lambda make, record: job)
     usual = PrompterSettings().encoder
     shell("train", "--images", "x", "--out", "o", "--paper", "--encoder", usual)
     assert seen["prompter"] == replace(PrompterSettings.paper(), encoder=usual)
     assert seen["settings"] == TrainSettings.paper()
-    shell("segment", "x", "--prompter", "p", "--out", "o", "--paper", "--tell-apart")
-    assert seen["settings"] == replace(SegmentSettings.paper(), tell_apart=True)
 
 
 def test_replay_says_that_the_labels_are_the_same(shell, recorded, project):

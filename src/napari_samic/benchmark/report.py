@@ -213,7 +213,8 @@ def markdown(found: Sequence[CellSummary], *, digits: int = 3) -> str:
 
     Examples
     --------
-    >>> print(markdown([Cell("polyps", 5, "SAMIC", Interval(0.8, 0.7, 0.9), 100, 1)], digits=2))
+    >>> cell = CellSummary("polyps", 5, "SAMIC", Interval(0.8, 0.7, 0.9), 100, 1)
+    >>> print(markdown([cell], digits=2))
     | method | polyps, 5 shots |
     |---|---|
     | SAMIC | 0.80 [0.70, 0.90] |

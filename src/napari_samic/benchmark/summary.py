@@ -143,7 +143,7 @@ def markdown(found: Sequence[MethodSummary]) -> str:
 
     Examples
     --------
-    >>> print(markdown([Measures("cells", 5, "SAMIC", 0.8, 0.7, 0.9, 0.25, 0.125)]))
+    >>> print(markdown([MethodSummary("cells", 5, "SAMIC", 0.8, 0.7, 0.9, 0.25, 0.125)]))
     | set | method | Dice | boundary F | object F1 | bad | s |
     |---|---|---|---|---|---|---|
     | cells, 5 | SAMIC | 0.800 | 0.700 | 0.900 | 0.125 | 0.250 |

@@ -105,8 +105,9 @@ def rank_outliers(
 
     Examples
     --------
-    >>> some = [Facts("a", 0.9, 30, 50.0), Facts("b", 0.9, 32, 50.0), Facts("c", 0.9, 2, 50.0)]
-    >>> doubts(some)[0].name, doubts(some)[0].text
+    >>> counts = {"a": 30, "b": 32, "c": 2}
+    >>> some = [ResultFeatures(name, 0.9, count, 50.0) for name, count in counts.items()]
+    >>> rank_outliers(some)[0].name, rank_outliers(some)[0].text
     ('c', '2 objects, others have 30')
     """
     usual = _Usual.of(results, references)

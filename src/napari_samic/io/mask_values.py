@@ -219,7 +219,7 @@ def _refuse(masks: Sequence[ValueCounts], values: list[int], why: str) -> NoRetu
 def described(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     """One line on what the values of a set mean.
 
-    >>> masks = [Held("a", frozenset({0, 128, 255}))]
+    >>> masks = [ValueCounts("a", frozenset({0, 128, 255}))]
     >>> described(decide(masks), masks)
     '3 values: 0 ground, 128 void, 255 object'
     """

@@ -224,7 +224,7 @@ def check_channels(text: str | None) -> tuple[int, ...] | None:
 def reason(plane: ImagePlane, error: Exception) -> str:
     """One line that says which image it is, unless the error does so itself.
 
-    >>> plane = Plane("cell", (), lambda: None)
+    >>> plane = ImagePlane("cell", (), lambda: None)
     >>> reason(plane, InputError("cell.png: can't be read.")), reason(plane, InputError("odd."))
     ("cell.png: can't be read.", 'cell: odd.')
     """

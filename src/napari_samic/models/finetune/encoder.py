@@ -117,8 +117,10 @@ def should_accept(before: float, after: float, judges: int) -> bool:
     judges : int
         How many these are.
 
-    >>> helps(0.44, 0.28, 1), helps(0.9, 0.75, 1), helps(0.44, 0.43, 26), helps(0.44, 0.38, 26)
-    (True, False, True, False)
+    >>> should_accept(0.44, 0.28, 1), should_accept(0.9, 0.75, 1)
+    (True, False)
+    >>> should_accept(0.44, 0.43, 26), should_accept(0.44, 0.38, 26)
+    (True, False)
     """
     return 1 - after < (1 - before) * (1 + 1 / judges)
 

@@ -32,7 +32,7 @@ def field_of_view(image: Image) -> tuple[slice, slice]:
     --------
     >>> image = np.zeros((9, 9, 3), np.uint8)
     >>> image[2:8, 1:7] = 90
-    >>> field_of(image)
+    >>> field_of_view(image)
     (slice(2, 8, None), slice(1, 7, None))
     """
     bright: BoolArray = image.max(-1) > DARK

@@ -31,7 +31,7 @@ WINDOW = (0.25, 0.625)
 def rampup_weight(done: float) -> float:
     """How much they count when this share of the course is done.
 
-    >>> [weight_at(done) for done in (0.0, 0.25, 0.4, 1.0)]
+    >>> [rampup_weight(done) for done in (0.0, 0.25, 0.4, 1.0)]
     [0.0, 0.0, 1.0, 1.0]
     """
     return float(np.clip((done - BEGIN) / (WHOLE - BEGIN), 0, 1))

@@ -346,7 +346,7 @@ def stacks(results: StoredResults) -> dict[str, list[StoredResult]]:
 def stem_of_plane(plane: ImagePlane) -> str:
     """Name of a file for one plane: `cells`, or `day-0003` of a stack.
 
-    >>> stem_of_plane(Plane("day", (3,), lambda: None, (9,)))
+    >>> stem_of_plane(ImagePlane("day", (3,), lambda: None, (9,)))
     'day-0003'
     """
     return "-".join([plane.name, *(f"{i:04d}" for i in plane.index)])
