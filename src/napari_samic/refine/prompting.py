@@ -112,7 +112,7 @@ class MapAgreement:
         Examples
         --------
         >>> half = np.array([[1, 1, 0, 0]], np.float32)
-        >>> one = Salience.of(half, [half > 0])
+        >>> one = MapAgreement.of(half, [half > 0])
         >>> one.agreement(0, half > 0), one.agreement(0, np.ones((1, 4), bool))
         (1.0, 0.5)
         """
