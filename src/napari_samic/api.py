@@ -1,8 +1,8 @@
 """The jobs as plain calls for scripts and notebooks: they run to the end and return the result.
 
 >>> import napari_samic
->>> outcome = napari_samic.segment("images", prompter="polyps.pt", out="labels")  # doctest: +SKIP
->>> outcome.figures["objects"]  # doctest: +SKIP
+>>> result = napari_samic.segment("images", prompter="polyps.pt", out="labels")  # doctest: +SKIP
+>>> result.figures["objects"]  # doctest: +SKIP
 512
 
 Parameters are those of the jobs in `napari_samic.pipeline`, and `record`, which adds the call to a
@@ -37,8 +37,8 @@ def _blocking(job: Callable[P, Job[R]]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return run_job(job(*args, **kwargs))
 
-    own = inspect.signature(job)
-    return _documented(call, job, own)
+    signature = inspect.signature(job)
+    return _documented(call, job, signature)
 
 
 def _recorded(job: Callable[..., Job[pipeline.JobResult]]) -> Callable[..., pipeline.JobResult]:
@@ -57,7 +57,7 @@ def _documented(call: Callable[P, R], job: Any, own: inspect.Signature) -> Calla
     """Give a call the parameters and the text of its job."""
     signature = own.replace(return_annotation=pipeline.JobResult)
     call.__signature__ = signature  # type: ignore[attr-defined]
-    call.__doc__ = (job.__doc__ or "").replace("Job of Outcome", "Outcome")
+    call.__doc__ = (job.__doc__ or "").replace("Job of JobResult", "JobResult")
     return call
 
 

@@ -91,12 +91,12 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
     def fit(self, references, how):
         yield from ()
 
-    def adapt(prompter, segmenter, references, settings, seed, *, aside, more):
-        asked.append((aside, tuple(r.name for r in prompter.references)))
+    def finetune(prompter, segmenter, references, settings, seed, *, holdout_names, unlabeled):
+        asked.append((holdout_names, tuple(r.name for r in prompter.references)))
         yield from ()
 
     monkeypatch.setattr(learners.SamicPrompter, "fit", fit)
-    monkeypatch.setattr(learners, "adapt", adapt)
+    monkeypatch.setattr(learners, "finetune", finetune)
     shown = SimpleNamespace(label=1, is_empty=False)
     few = [SimpleNamespace(name=f"r{n}", objects=(shown,)) for n in range(8)]
     lessons = tuple(SimpleNamespace(name=f"t{n}", objects=(shown,)) for n in range(3))
@@ -125,12 +125,12 @@ def test_what_grows_sees_the_images_to_be_segmented_if_the_way_is_so(way, seen, 
     def fit(self, references, how):
         yield from ()
 
-    def adapt(*args, more, **_):
-        asked.extend(more)
+    def finetune(*args, unlabeled, **_):
+        asked.extend(unlabeled)
         yield from ()
 
     monkeypatch.setattr(learners.SamicPrompter, "fit", fit)
-    monkeypatch.setattr(learners, "adapt", adapt)
+    monkeypatch.setattr(learners, "finetune", finetune)
     given = learners.TrialContext(
         load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
         more=tuple(lambda name=name: name for name in "abc"),

@@ -72,7 +72,7 @@ def test_where_the_encoder_was_adapted_masks_are_compared(toy, tmp_path, growing
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
     monkeypatch.setattr(encoder, "STEPS", ((1, 6),))
     monkeypatch.setattr(encoder, "should_accept", lambda *_: True)
-    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
+    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "finetune", growing)
     new, _ = trained(tmp_path, "new.pt", toy)
     found = run_job(compare_prompters(images, prompters=[old, new], prompts=prompts, device="cpu"))
     growth = serialization.describe(new)["growth"]

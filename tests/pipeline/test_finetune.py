@@ -22,7 +22,7 @@ from napari_samic.core.types import Reference, run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.finetune import checkpointing, dataset, encoder, mask_decoder
 from napari_samic.models.samic import serialization
-from napari_samic.pipeline.segment import open_worker
+from napari_samic.pipeline.segment import open_predictor
 
 ROOM = import_module("napari_samic.pipeline.train")
 QUICK = TrainSettings(epochs=1, views=1)
@@ -41,7 +41,7 @@ def grown(folder, toy, growing, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "WINDOW_PX", 64)
         patch.setattr(dataset, "SIDES_PX", (64,))
-        patch.setattr(ROOM, "grow", growing)
+        patch.setattr(ROOM, "finetune", growing)
         patch.setattr(encoder, "BATCH", 4)
         patch.setattr(encoder, "STEPS", ((1, 60),))  # judged after 40
         outcome = train(folder, out, toy)
@@ -61,7 +61,7 @@ def train(folder, out, toy, adapt=GROW, **options):
 def on(monkeypatch, growing):
     monkeypatch.setattr(dataset, "WINDOW_PX", 64)
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
-    monkeypatch.setattr(ROOM, "grow", growing)
+    monkeypatch.setattr(ROOM, "finetune", growing)
     monkeypatch.setattr(encoder, "BATCH", 2)
     monkeypatch.setattr(encoder, "STEPS", ((1, 3),))  # judged after 2
 
@@ -92,7 +92,7 @@ def test_the_file_tells_how_it_went(grown):
 
 def test_it_comes_back_the_same_from_the_file(grown, folder):
     image = scene(5)[0]
-    first, again = (open_worker(grown[0], device="cpu").segment(image) for _ in "ab")
+    first, again = (open_predictor(grown[0], device="cpu").segment(image) for _ in "ab")
     assert (first.labels == again.labels).all()
     assert len(first.scores) == 2
 
@@ -104,11 +104,11 @@ def others_of(folder, toy, tmp_path, monkeypatch):
     def found(images, seed=0, **options):
         got = []
 
-        def grow(*args, more, **_):
-            got.extend(more)
+        def grow(*args, unlabeled, **_):
+            got.extend(unlabeled)
             yield from ()
 
-        monkeypatch.setattr(ROOM, "grow", grow)
+        monkeypatch.setattr(ROOM, "finetune", grow)
         found.outcome = run_job(
             pipeline.train(
                 images, masks=folder / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
@@ -149,7 +149,7 @@ def test_a_training_with_others_is_recorded_told_and_replayed(
     monkeypatch.setattr(encoder, "OTHERS_FROM", 2)
     room = import_module("napari_samic.pipeline.finetune")
     monkeypatch.setattr(
-        room._Judge, "_score", lambda _, segmenter, finder: float(finder is not None)
+        room.HoldoutEvaluator, "_score", lambda _, segmenter, finder: float(finder is not None)
     )
     for i in (7, 8):
         write_image(tmp_path / "more" / f"q{i}.png", scene(i)[0])
@@ -189,14 +189,16 @@ def test_the_seed_draws_the_others(folder, others_of, tmp_path):
 
 def test_no_better_it_is_left_out(folder, toy, tmp_path, on, monkeypatch):
     room = import_module("napari_samic.pipeline.finetune")
-    monkeypatch.setattr(room._Judge, "_score", lambda _, segmenter, finder: 0.2 if finder else 0.9)
+    monkeypatch.setattr(
+        room.HoldoutEvaluator, "_score", lambda _, segmenter, finder: 0.2 if finder else 0.9
+    )
     few = AdaptSettings(adapt_steps=3, decoder_steps=2)
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     for what in ("adapted", "tuned"):
         assert not outcome.figures[what]
     for told in ("growth", "tuning"):
         assert "not better, so it is not used" in outcome.figures[told]
-    worker = open_worker(tmp_path / "p.pt", device="cpu")
+    worker = open_predictor(tmp_path / "p.pt", device="cpu")
     assert worker.finder is None
     assert worker.prompter.decoder is None
 
@@ -221,7 +223,7 @@ def test_damaged_network_in_the_file_is_told(grown, tmp_path):
     content["finder"]["state"].pop("last.bias")
     torch.save(content, tmp_path / "damaged.pt")
     with pytest.raises(Exception, match=r"damaged.pt: its object network is damaged"):
-        open_worker(tmp_path / "damaged.pt", device="cpu")
+        open_predictor(tmp_path / "damaged.pt", device="cpu")
 
 
 def test_an_image_with_nothing_on_it_is_learned_from_or_left_out(folder, toy, tmp_path, on):
@@ -244,7 +246,7 @@ def test_nothing_seen_at_any_click_leaves_the_prompter_as_it_is(
 ):
     room = import_module("napari_samic.pipeline.finetune")
     blank = room.refmasks.Shown(np.zeros(scene(0)[1].shape, np.int32), ())
-    monkeypatch.setattr(room.refmasks, "mask_of", lambda *_: blank)
+    monkeypatch.setattr(room.reference_masks, "mask_of", lambda *_: blank)
     outcome = train(folder, tmp_path / "p.pt", toy)
     assert not outcome.figures["adapted"]
 
@@ -355,11 +357,11 @@ def tuned(folder, toy, growing, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "WINDOW_PX", 64)
         patch.setattr(dataset, "SIDES_PX", (64,))
-        patch.setattr(ROOM, "grow", growing)
+        patch.setattr(ROOM, "finetune", growing)
         patch.setattr(encoder, "BATCH", 2)
         patch.setattr(encoder, "STEPS", ((1, 3),))
         patch.setattr(mask_decoder, "RATE", 0.01)
-        patch.setattr(room._Judge, "_score", lambda *_: next(scores))
+        patch.setattr(room.HoldoutEvaluator, "_score", lambda *_: next(scores))
         few = AdaptSettings(adapt_steps=3, decoder_steps=4)
         outcome = train(folder, out, toy, few)
     return out, outcome
@@ -371,11 +373,13 @@ def test_a_tuned_decoder_is_in_the_file_and_used(tuned, toy, folder):
     assert "held-out IoU 0.500 without, 0.600 with it" in outcome.figures["tuning"]
     assert serialization.describe(path)["tuning"]["steps"] == 4
     image = scene(5)[0]
-    clicked = open_worker(path, device="cpu").prompter.references[0].objects[:1]
-    auto, plain = (open_worker(path, device="cpu", method=m).segmenter for m in ("auto", "samic"))
+    clicked = open_predictor(path, device="cpu").prompter.references[0].objects[:1]
+    auto, plain = (
+        open_predictor(path, device="cpu", method=m).segmenter for m in ("auto", "samic")
+    )
     logits = [one.candidates(image, clicked)[0].logits for one in (auto, plain)]
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
-    same = open_worker(path, device="cpu").segmenter.candidates(image, clicked)[0].logits
+    same = open_predictor(path, device="cpu").segmenter.candidates(image, clicked)[0].logits
     np.testing.assert_array_equal(logits[0], same)
 
 
@@ -384,7 +388,7 @@ def test_a_decoder_of_another_network_is_told(tuned, tmp_path):
     content["decoder"].pop(next(iter(content["decoder"])))
     torch.save(content, tmp_path / "damaged.pt")
     with pytest.raises(FormatError, match="mask decoder does not fit"):
-        open_worker(tmp_path / "damaged.pt", device="cpu")
+        open_predictor(tmp_path / "damaged.pt", device="cpu")
 
 
 def test_what_fails_in_tuning_leaves_the_grown_network(folder, toy, tmp_path, on, monkeypatch):
@@ -394,7 +398,7 @@ def test_what_fails_in_tuning_leaves_the_grown_network(folder, toy, tmp_path, on
         raise TrainingError("the loss is not finite any more. Tune with a lower rate.")
         yield
 
-    monkeypatch.setattr(room.tuning, "tune", fail)
+    monkeypatch.setattr(room.mask_decoder, "finetune_mask_decoder", fail)
     few = AdaptSettings(adapt_steps=3)
     outcome = train(folder, tmp_path / "p.pt", toy, few)
     assert "adapted in" in outcome.figures["growth"]
@@ -411,7 +415,7 @@ def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
         asked.append((segmenter, finder))
         return float(len(asked))
 
-    monkeypatch.setattr(room._Judge, "_score", score)
+    monkeypatch.setattr(room.HoldoutEvaluator, "_score", score)
     few = AdaptSettings(adapt_steps=6, decoder_steps=3)
     train(folder, tmp_path / "p.pt", toy, few)
     (plain, none), (same, early), (still, known), (tuned, again) = asked
@@ -419,7 +423,7 @@ def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
     assert tuned is not plain
     assert none is None
     assert early is known is again
-    final = open_worker(tmp_path / "p.pt", device="cpu").finder
+    final = open_predictor(tmp_path / "p.pt", device="cpu").finder
     one, other = (f._net.last.weight for f in (early, final))
     assert not torch.allclose(one, other, atol=1e-3)  # it went on to learn from the judges
 
@@ -432,7 +436,7 @@ def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkey
         yield from ()
         return None, None
 
-    monkeypatch.setattr(room.adapting, "adapt", learn)
+    monkeypatch.setattr(room.encoder, "finetune_encoder", learn)
     image, mask = scene(0)
     blank = np.zeros_like(mask)
     shown = {"a": mask, "b": mask, "c": blank}
@@ -442,7 +446,7 @@ def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkey
         settings=PrompterSettings(),
         finder=None,
     )
-    run_job(room.adapt(learner, object(), references, GROW, aside=["b", "c"]))
+    run_job(room.finetune(learner, object(), references, GROW, holdout_names=["b", "c"]))
     assert asked == {"kept": ["a", "c"], "aside": ["b"]}
 
 

@@ -92,7 +92,7 @@ def test_encoder_by_path_is_fine_tuned_and_serves(
     shell, world, toy, growing, monkeypatch, network, file
 ):
     """The network that is grown is judged by nobody, so that it is in the file and is used."""
-    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "grow", growing)
+    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "finetune", growing)
     path, sha256 = timm_file(world, network, file)
     made = whole_way(shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1")
     assert serialization.describe(made)["backbone"]["sha256"] == sha256

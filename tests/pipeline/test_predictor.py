@@ -124,7 +124,7 @@ def test_by_score_alone_the_surer_mask_of_everything_wins():
 
 def test_a_finders_objects_are_asked_by_box_point_and_map():
     work = by_both()
-    result = work.answer(IMAGE, seen())
+    result = work.predict_masks(IMAGE, seen())
     np.testing.assert_array_equal(result.labels > 0, truth() > 0)
     prompts, logits = work.segmenter.asked[-1]
     assert prompts.box_rc is not None
@@ -135,7 +135,7 @@ def test_a_finders_objects_are_asked_by_box_point_and_map():
 
 
 def test_a_finder_has_its_objects_and_map():
-    assert len(by_both().answer(IMAGE, seen()).objects) == 2
+    assert len(by_both().predict_masks(IMAGE, seen()).objects) == 2
     assert worker().heat_map(seen(), IMAGE.shape).values[20, 20] > 0.8
 
 
@@ -181,21 +181,23 @@ def test_limits_of_the_references_hold():
 
 def test_map_cut_decides_what_of_the_finders_map_is_an_object():
     look = seen()
-    faint = np.where(truth() == 2, 0.3, look.seen[1].inside).astype(np.float32)
-    look = ImageFeatures(seen={1: ForegroundPrediction(faint, look.seen[1].depth)})
+    faint = np.where(truth() == 2, 0.3, look.foreground[1].inside).astype(np.float32)
+    look = ImageFeatures(foreground={1: ForegroundPrediction(faint, look.foreground[1].depth)})
     work = by_both()
-    assert len(work.answer(IMAGE, look).scores) == 1
-    assert len(work.answer(IMAGE, look, SegmentSettings(map_cut=0.2, map_core=0.0)).scores) == 2
-    assert len(work.answer(IMAGE, look, peaks=PeakSettings(threshold=0.2)).scores) == 1
+    assert len(work.predict_masks(IMAGE, look).scores) == 1
+    assert (
+        len(work.predict_masks(IMAGE, look, SegmentSettings(map_cut=0.2, map_core=0.0)).scores) == 2
+    )
+    assert len(work.predict_masks(IMAGE, look, peaks=PeakSettings(threshold=0.2)).scores) == 1
 
 
 def test_specks_of_the_finders_map_are_no_objects():
     look = seen()
-    inside = look.seen[1].inside.copy()
+    inside = look.foreground[1].inside.copy()
     inside[5, 70] = 0.9
-    speck = ImageFeatures(seen={1: ForegroundPrediction(inside, look.seen[1].depth)})
+    speck = ImageFeatures(foreground={1: ForegroundPrediction(inside, look.foreground[1].depth)})
     work = by_both(finder=SimpleNamespace(side_px=80))
-    assert len(work.answer(IMAGE, speck).scores) == 2
+    assert len(work.predict_masks(IMAGE, speck).scores) == 2
 
 
 def test_finding_back_looks_at_the_clicks_of_one_class_only():
@@ -213,6 +215,6 @@ def test_masks_that_a_method_brings_are_joined_as_asked():
     brought = Segmentation(truth(), np.array([0.9, 0.3]), (clicked, clicked))
     look = ImageFeatures(proposal=PromptProposal(brought.objects, answer=brought))
     image = np.zeros((*SHAPE, 3), np.uint8)
-    found = worker().answer(image, look, SegmentSettings(instances=False, min_score=0.5))
+    found = worker().predict_masks(image, look, SegmentSettings(instances=False, min_score=0.5))
     np.testing.assert_array_equal(found.labels, np.where(truth() == 1, 3, 0))
     assert len(found.scores) == 1

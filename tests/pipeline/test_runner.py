@@ -326,8 +326,8 @@ def test_planes_before_a_stop_count_in_the_figures(stack):
     job.close()
     loop = make(stack)
     run_job(loop.run())
-    assert len(loop.tallies) == 4
-    assert loop.tallies[0].scores == (0.5,)
+    assert len(loop.plane_stats) == 4
+    assert loop.plane_stats[0].scores == (0.5,)
 
 
 def test_file_that_was_numbered_anew_is_known_by_its_contents(folder):

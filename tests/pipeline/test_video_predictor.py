@@ -98,7 +98,7 @@ def run_stack(follower, frames, name="stack"):
 
 
 def alone(follower, image):
-    return follower.worker.segment(image).labels
+    return follower.predictor.segment(image).labels
 
 
 def test_object_is_followed_with_its_number(follower):

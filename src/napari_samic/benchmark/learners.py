@@ -31,7 +31,7 @@ from napari_samic.models.prompters import registry
 from napari_samic.models.samic import pretrained
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator
-from napari_samic.pipeline.finetune import adapt, kept_aside
+from napari_samic.pipeline.finetune import finetune, kept_aside
 from napari_samic.pipeline.predictor import ImagePredictor, tuned
 from napari_samic.pipeline.video_predictor import VideoPredictor
 
@@ -137,14 +137,14 @@ def _samic(
     if adapts:
         aside = kept_aside(references, given.training.holdout_frac, given.seed)
         more = _images(given) if way.others else ()
-        yield from adapt(
+        yield from finetune(
             prompter,
             given.segmenter,
             references,
             given.adapting,
             given.seed,
-            aside=aside,
-            more=more,
+            holdout_names=aside,
+            unlabeled=more,
         )
         if prompter.finder is None and first != way:  # as `train` does
             prompter = yield from _trained(way, references, given)
@@ -205,7 +205,7 @@ class _FrameBefore:
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8."""
-        found = self.worker.answer(image, self.worker.look(image, (self.shown,)))
+        found = self.worker.predict_masks(image, self.worker.extract_features(image, (self.shown,)))
         by_class = not self.worker.settings.instances
         prompts = simulated_annotator.prompts_of(
             found.labels, AnnotateSettings(), by_class=by_class

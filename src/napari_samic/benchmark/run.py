@@ -106,7 +106,7 @@ def benchmark(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `table`, the IoU of each way in Markdown; `measures`, what else there is to say
         of each way (see `measures.Measures`), and `measures_table`. `costs` has the `parameters`
         and `ms` of each way that has a learner (see `costs.measure`); with an ablation

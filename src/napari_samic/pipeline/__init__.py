@@ -1,6 +1,7 @@
-"""The use cases as jobs: generators that yield Steps and return a result. One room a use case.
+"""The use cases as jobs: generators that yield `JobProgress` and return a result.
 
-The shell loops over them with a bar, the window relays them in a worker, a script calls `run(job)`.
+One module a use case. The shell loops over them with a bar, the window relays them in a worker, a
+script calls `run_job(job)`.
 """
 
 from napari_samic.pipeline.accept import accept

@@ -24,15 +24,15 @@ from napari_samic.io.reviews import EDITED, FORMAT, VERSION, Verdict, load_revie
 from napari_samic.io.text_files import sha256_of
 from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.results.journal import whole
+from napari_samic.pipeline.results.journal import complete_results
 from napari_samic.pipeline.results.provenance import NAME as PROVENANCE
 from napari_samic.pipeline.results.provenance import Provenance, load_provenance, save_provenance
 from napari_samic.pipeline.results.reader import (
     StoredResult,
     StoredResults,
-    doubts_of,
     read_results,
     stacks,
+    staleness_notices,
 )
 from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
 
@@ -70,7 +70,7 @@ def accept(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `done`: images that have labels now. `figures`: `accepted`, `edited`, `rejected`,
         `unreviewed`.
 
@@ -82,51 +82,57 @@ def accept(
     OutputError
         `out` holds labels already, or the disk refuses.
     """
-    found = read_results(results)
+    stored_results = read_results(results)
     verdicts = load_review(review)
     stored = recorded_prompts(prompts) if prompts is not None else None
-    _check_known(found, verdicts, review)
-    _check_judged(found, verdicts, review)
-    changed = _edits(verdicts, edits)
-    folder = common.results_folder(out, [*found.inputs, *changed.values()], review, prompts)
-    kept = {k: v for k, v in stacks(found).items() if _any_kept(v, verdicts)}
-    doubts = yield from doubts_of(found)
-    run = {"job": "accept", "of": found.sha256, "review": sha256_of(Path(review))}
+    _check_names(stored_results, verdicts, review)
+    _check_hashes(stored_results, verdicts, review)
+    edited_files = _edited_files(verdicts, edits)
+    folder = common.results_folder(
+        out, [*stored_results.inputs, *edited_files.values()], review, prompts
+    )
+    kept_files = {k: v for k, v in stacks(stored_results).items() if _has_kept(v, verdicts)}
+    notices = yield from staleness_notices(stored_results)
+    run = {"job": "accept", "of": stored_results.sha256, "review": sha256_of(Path(review))}
     run |= {"prompts": sha256_of(Path(prompts))} if prompts is not None else {}
     rows: list[dict[str, Any]] = []
     done: list[str] = []
-    with whole(folder, run) as session:
-        may = overwrite or session.resumes
-        _make_room(folder, [f"{name}.tif" for name in kept], overwrite=may)
+    with complete_results(folder, run) as session:
+        may_overwrite = overwrite or session.resumes
+        _clear_folder(folder, [f"{name}.tif" for name in kept_files], overwrite=may_overwrite)
         session.begin()
-        for name, members in kept.items():
-            with LabelFileWriter(folder / f"{name}.tif", overwrite=may) as file:
-                for one in members:
-                    labels, more = _taken(one, verdicts.get(one.label), changed)
-                    file.write(one.plane, labels)
-                    rows += more
-            done += [one.label for one in members if _keeps(verdicts, one)]
-            yield JobProgress(len(done), len(found.images), name)
-        _write_tables(folder, found, stored, rows, done, verdicts)
+        for name, members in kept_files.items():
+            with LabelFileWriter(folder / f"{name}.tif", overwrite=may_overwrite) as file:
+                for result in members:
+                    labels, result_rows = _reviewed_labels(
+                        result, verdicts.get(result.label), edited_files
+                    )
+                    file.write(result.plane, labels)
+                    rows += result_rows
+            done += [result.label for result in members if _is_kept(verdicts, result)]
+            yield JobProgress(len(done), len(stored_results.images), name)
+        _write_tables(folder, stored_results, stored, rows, done, verdicts)
     counts = Counter(v.verdict for v in verdicts.values())
     figures = {kind: counts[kind] for kind in ("accepted", "edited", "rejected")}
-    figures["unreviewed"] = len(found.images) - len(verdicts)
-    return common.JobResult(folder, tuple(done), (), {}, figures, notices=doubts)
+    figures["unreviewed"] = len(stored_results.images) - len(verdicts)
+    return common.JobResult(folder, tuple(done), (), {}, figures, notices=notices)
 
 
-def _keeps(verdicts: Mapping[str, Verdict], one: StoredResult) -> bool:
-    return one.label in verdicts and verdicts[one.label].keeps
+def _is_kept(verdicts: Mapping[str, Verdict], result: StoredResult) -> bool:
+    return result.label in verdicts and verdicts[result.label].keeps
 
 
-def _any_kept(members: Sequence[StoredResult], verdicts: Mapping[str, Verdict]) -> bool:
-    return any(_keeps(verdicts, one) for one in members)
+def _has_kept(members: Sequence[StoredResult], verdicts: Mapping[str, Verdict]) -> bool:
+    return any(_is_kept(verdicts, result) for result in members)
 
 
-def _check_known(found: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str) -> None:
-    known = {one.label for one in found.images}
-    if unknown := [name for name in verdicts if name not in known]:
+def _check_names(
+    results: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str
+) -> None:
+    result_names = {result.label for result in results.images}
+    if unknown := [name for name in verdicts if name not in result_names]:
         msg = (
-            f"{Path(review).name}: {some(unknown)} not in {found.folder}. Give the "
+            f"{Path(review).name}: {some(unknown)} not in {results.folder}. Give the "
             "folder of the results that were reviewed."
         )
         raise InputError(msg)
@@ -134,24 +140,24 @@ def _check_known(found: StoredResults, verdicts: Mapping[str, Verdict], review: 
         raise InputError(f"{Path(review).name}: nothing is accepted. Accept a result first.")
 
 
-def _check_judged(
-    found: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str
+def _check_hashes(
+    results: StoredResults, verdicts: Mapping[str, Verdict], review: Path | str
 ) -> None:
     """Raise InputError where labels are others than those that were judged."""
-    others = []
-    for one in found.images:
-        verdict = verdicts.get(one.label)
+    changed = []
+    for result in results.images:
+        verdict = verdicts.get(result.label)
         if verdict is not None and verdict.of and verdict.keeps:
-            others += [one.label] if found.hash_of(one) != verdict.of else []
-    if others:
+            changed += [result.label] if results.hash_of(result) != verdict.of else []
+    if changed:
         msg = (
-            f"{Path(review).name}: the labels of {some(others)} are not those that "
+            f"{Path(review).name}: the labels of {some(changed)} are not those that "
             "were reviewed. Review these images again."
         )
         raise InputError(msg)
 
 
-def _edits(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[str, Path]:
+def _edited_files(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[str, Path]:
     """Files of the edited images, once all of them are those of the review."""
     wanted = {name: v for name, v in verdicts.items() if v.verdict == EDITED}
     if wanted and edits is None:
@@ -169,46 +175,49 @@ def _edits(verdicts: Mapping[str, Verdict], edits: Path | str | None) -> dict[st
     return files
 
 
-def _taken(
-    one: StoredResult, verdict: Verdict | None, changed: Mapping[str, Path]
+def _reviewed_labels(
+    result: StoredResult, verdict: Verdict | None, edited_files: Mapping[str, Path]
 ) -> tuple[IntArray, list[dict[str, Any]]]:
     """Labels of one image, and its rows of the table; blank in a stack if it is not kept."""
-    labels = one.labels()
+    labels = result.labels()
     if verdict is None or not verdict.keeps:
         return np.zeros_like(labels), []
     if verdict.verdict != EDITED:
-        return labels, _rows(one, labels)
-    edited = masks.read_labels(changed[one.label])
+        return labels, _rows(result, labels)
+    edited = masks.read_labels(edited_files[result.label])
     if edited.shape != labels.shape:
-        msg = f"{changed[one.label].name}: {edited.shape} for {one.label} of {labels.shape}."
+        name = edited_files[result.label].name
+        msg = f"{name}: {edited.shape} for {result.label} of {labels.shape}."
         raise InputError(f"{msg} Review this image again.")
-    about = {k: {"class": a.label, "score": a.score} for k, a in verdict.objects.items()}
-    return edited, _rows_of(one.label, edited, about)
+    objects = {k: {"class": a.label, "score": a.score} for k, a in verdict.objects.items()}
+    return edited, _rows_of(result.label, edited, objects)
 
 
-def _rows(one: StoredResult, labels: IntArray) -> list[dict[str, Any]]:
+def _rows(result: StoredResult, labels: IntArray) -> list[dict[str, Any]]:
     """Those of the results, or, if these have no table, the objects that are there."""
-    if one.rows or one.score is not None:
-        rows = [{key: row.get(key) for key in COLUMNS} for row in one.rows]
-        return rows or [{"image": one.label, "image_score": one.score, "object": 0}]
-    return _rows_of(one.label, labels, {})
+    if result.rows or result.score is not None:
+        rows = [{key: row.get(key) for key in COLUMNS} for row in result.rows]
+        return rows or [{"image": result.label, "image_score": result.score, "object": 0}]
+    return _rows_of(result.label, labels, {})
 
 
 def _rows_of(
-    label: str, labels: IntArray, about: Mapping[int, Mapping[str, Any]]
+    label: str, labels: IntArray, objects: Mapping[int, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    found = np.unique(labels[labels > 0], return_counts=True)
-    areas = dict(zip(*(part.tolist() for part in found), strict=True))
-    scores = [about[v]["score"] for v in areas if v in about and about[v]["score"] is not None]
+    values_and_areas = np.unique(labels[labels > 0], return_counts=True)
+    areas = dict(zip(*(part.tolist() for part in values_and_areas), strict=True))
+    scores = [
+        objects[v]["score"] for v in areas if v in objects and objects[v]["score"] is not None
+    ]
     head = {"image": label, "image_score": round(float(np.mean(scores)), 4) if scores else None}
     rows = [
-        {**head, "object": v, **about.get(v, {"class": 1}), "area_px": area}
+        {**head, "object": v, **objects.get(v, {"class": 1}), "area_px": area}
         for v, area in areas.items()
     ]
     return rows or [{**head, "object": 0}]
 
 
-def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
+def _clear_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Raise if anything is in the way; drop labels of an earlier review that are not renewed."""
     ours = (*names, REVIEW, "prompts.json", "scores.csv", PROVENANCE)
     if not overwrite:
@@ -216,64 +225,71 @@ def _make_room(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
             io_files.check_free(folder / name, overwrite=False)
         return
     with suppress(FormatError, InputError):
-        made = load_provenance(folder)
+        provenances = load_provenance(folder)
         for label in load_earlier(folder / REVIEW):
             own = f"{label}.tif"  # also of a slice that is a file of its own
-            known = own if (folder / own).exists() else f"{image_of(label)}.tif"
-            known = made[label].file if label in made else known
-            if known not in names:
-                io_files.remove(folder / known)
+            file_name = own if (folder / own).exists() else f"{image_of(label)}.tif"
+            file_name = provenances[label].file if label in provenances else file_name
+            if file_name not in names:
+                io_files.remove(folder / file_name)
 
 
 def load_earlier(path: Path) -> list[str]:
     """Images that an earlier `accept` wrote labels for."""
     if not path.is_file():
         return []
-    return [name for name, one in load_review(path).items() if one.keeps]
+    return [name for name, verdict in load_review(path).items() if verdict.keeps]
 
 
 def _write_tables(
     folder: Path,
-    found: StoredResults,
+    results: StoredResults,
     stored: PromptFile | None,
     rows: Sequence[dict[str, Any]],
     done: Sequence[str],
     verdicts: Mapping[str, Verdict],
 ) -> None:
     write_csv(folder / "scores.csv", rows, columns=COLUMNS, overwrite=True)
-    if found.stored is not None:
-        kept = _prompts(found, stored, done)
+    if results.stored is not None:
+        kept = _prompts(results, stored, done)
         save_prompts(folder / "prompts.json", kept, overwrite=True)
-    kept_images = [one for one in found.images if one.label in done and one.label in found.made]
-    save_provenance(folder, {one.label: _made(folder, one, found) for one in kept_images})
-    images = {one.label: _told(one.label, verdicts) for one in found.images}
+    kept_images = [
+        result
+        for result in results.images
+        if result.label in done and result.label in results.provenance
+    ]
+    save_provenance(
+        folder,
+        {result.label: _updated_provenance(folder, result, results) for result in kept_images},
+    )
+    images = {result.label: _verdict_tree(result.label, verdicts) for result in results.images}
     content = {"format": FORMAT, "version": VERSION, "images": images}
     write_json(folder / REVIEW, content, overwrite=True)
 
 
-def _made(folder: Path, one: StoredResult, found: StoredResults) -> Provenance:
+def _updated_provenance(folder: Path, result: StoredResult, results: StoredResults) -> Provenance:
     """What made the labels, which an edit may have changed since."""
-    made = found.made[one.label]
-    return replace(made, labels=sha256_of(folder / made.file))
+    provenance = results.provenance[result.label]
+    return replace(provenance, labels=sha256_of(folder / provenance.file))
 
 
-def _told(label: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+def _verdict_tree(label: str, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     verdict = verdicts.get(label, Verdict("rejected", UNREVIEWED))
     return verdict.to_tree()
 
 
-def _prompts(found: StoredResults, stored: PromptFile | None, done: Sequence[str]) -> PromptFile:
+def _prompts(results: StoredResults, stored: PromptFile | None, done: Sequence[str]) -> PromptFile:
     """Of the kept images; those of edited ones count more."""
-    own = found.stored
+    own = results.stored
     if own is None:
-        raise InputError(f"{found.folder}: has no prompts.json.")
+        raise InputError(f"{results.folder}: has no prompts.json.")
     edited = {image.name: image for image in stored.images} if stored is not None else {}
-    images = tuple(_joined(i, edited.get(i.name)) for i in own.images if i.name in done)
+    images = tuple(_with_edits(i, edited.get(i.name)) for i in own.images if i.name in done)
     classes = {**own.classes, **(stored.classes if stored is not None else {})}
     return PromptFile(images, own.model, own.normalisation, classes)
 
 
-def _joined(image: ImagePrompts, edited: ImagePrompts | None) -> ImagePrompts:
+def _with_edits(image: ImagePrompts, edited: ImagePrompts | None) -> ImagePrompts:
     """Without the time that it took: a replay takes another."""
     if edited is None:
         return replace(image, seconds=None)

@@ -61,7 +61,7 @@ def annotate(
     masks : Path, optional
         Folder of ground truth; with `simulate`, a simulated annotator clicks from it.
     mask_values : str, optional
-        What their values mean, as `maskvalues.parse_mask_values` takes it; else it is decided from
+        What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is ground here.
     model, device : str
     channels : sequence of int, optional
@@ -79,7 +79,7 @@ def annotate(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `clicks_per_object`, `objects` asked for, `hidden` ones that got no pixel,
         `mean_score` of the others, `miou` where the truth is known.
 
@@ -115,20 +115,20 @@ def annotate(
     yield JobProgress(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
-    work = _Work(segmenter, entries, truth, values, settings, segment)
+    work = _PromptPredictor(segmenter, entries, truth, values, settings, segment)
     with files.claimed(folder):
         run = {**work.run, "axes": axes, "series": series}
-        records = ResultsWriter(folder, model, normalisation, run, overwrite=overwrite)
+        writer = ResultsWriter(folder, model, normalisation, run, overwrite=overwrite)
         sheet = ContactSheet(folder / "overlay.png" if overlay else None)
-        loop = BatchRunner(
-            planes, work, records, sheet, inputs=work.inputs, is_strict=True, is_own=True
+        runner = BatchRunner(
+            planes, work, writer, sheet, inputs=work.inputs, is_strict=True, is_own=True
         )
-        outcome = yield from loop.run()
-    notices += outcome.notices
-    return replace(outcome, figures=_figures(loop.tallies), notices=tuple(notices))
+        result = yield from runner.run()
+    notices += result.notices
+    return replace(result, figures=_figures(runner.plane_stats), notices=tuple(notices))
 
 
-class _Work:
+class _PromptPredictor:
     """How one image is answered."""
 
     def __init__(
@@ -164,8 +164,8 @@ class _Work:
             mask = f"{self._hashes[key]} {self.values}"
             return {"mask": hashlib.sha256(mask.encode()).hexdigest()}
         entry = self.entries[plane.label]
-        asked = PromptFile((replace(entry, scores=(0.0,) * len(entry.objects)),))
-        tree = to_tree(asked)["images"][0]["objects"]
+        without_scores = PromptFile((replace(entry, scores=(0.0,) * len(entry.objects)),))
+        tree = to_tree(without_scores)["images"][0]["objects"]
         return {"prompts": hashlib.sha256(json.dumps(tree).encode()).hexdigest()}
 
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
@@ -186,11 +186,11 @@ class _Work:
     def _simulated(self, plane: ImagePlane, image: Image) -> PlaneResult:
         path = self.truth[plane.label]
         truth = mask_files.read_mask(plane, path, shape=image.shape, values=self.values)
-        done = simulated_annotator.annotate_image(self.segmenter, image, truth, self.settings)
-        objects = tuple(a.prompts for a in done)
+        annotated = simulated_annotator.annotate_image(self.segmenter, image, truth, self.settings)
+        objects = tuple(a.prompts for a in annotated)
         result = join(
-            [a.mask for a in done],
-            [a.scores[a.kept - 1] for a in done],
+            [a.mask for a in annotated],
+            [a.scores[a.kept - 1] for a in annotated],
             objects,
             shape=(image.shape[0], image.shape[1]),
             instances=self.segment.instances,
@@ -199,23 +199,23 @@ class _Work:
         )
         extra = {
             id(a.prompts): {"clicks": len(a.scores), "iou": round(a.ious[a.kept - 1], 4)}
-            for a in done
+            for a in annotated
         }
-        clicks = sum(len(a.scores) for a in done)
-        found = iou(result.labels > 0, truth > 0)
-        caption = f"{clicks} clicks, IoU {found:.2f}"
+        clicks = sum(len(a.scores) for a in annotated)
+        union_iou = iou(result.labels > 0, truth > 0)
+        caption = f"{clicks} clicks, IoU {union_iou:.2f}"
         numbered = self.segment.instances
-        return PlaneResult(result, caption, objects, extra, clicks, found, truth, numbered)
+        return PlaneResult(result, caption, objects, extra, clicks, union_iou, truth, numbered)
 
 
-def _figures(tallies: Sequence[PlaneStats]) -> dict[str, Any]:
-    asked = sum(t.asked for t in tallies)
-    scores = [s for t in tallies for s in t.scores]
-    out = {
-        "objects": asked,
-        "hidden": asked - len(scores),
-        "clicks_per_object": sum(t.clicks or 0 for t in tallies) / max(asked, 1),
+def _figures(plane_stats: Sequence[PlaneStats]) -> dict[str, Any]:
+    n_requested = sum(t.requested for t in plane_stats)
+    scores = [s for t in plane_stats for s in t.scores]
+    figures = {
+        "objects": n_requested,
+        "hidden": n_requested - len(scores),
+        "clicks_per_object": sum(t.clicks or 0 for t in plane_stats) / max(n_requested, 1),
         "mean_score": float(np.mean(scores)) if scores else 0.0,
     }
-    known = [t.iou for t in tallies if t.iou is not None]
-    return out | ({"miou": float(np.mean(known))} if known else {})
+    ious = [t.iou for t in plane_stats if t.iou is not None]
+    return figures | ({"miou": float(np.mean(ious))} if ious else {})

@@ -64,7 +64,7 @@ def default_cache() -> ArrayCache:
     return ArrayCache()
 
 
-def made_of(
+def input_hashes(
     plane: ImagePlane,
     normalisation: Normalisation,
     inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {},
@@ -165,7 +165,7 @@ def results_folder(path: Path | str, sources: Iterable[Path | None], *others: An
 
     Parameters
     ----------
-    others : as of `atomic.check_apart`
+    others : as of `files.check_apart`
         Inputs that are called as no image is.
 
     Raises
@@ -235,8 +235,8 @@ def reason(plane: ImagePlane, error: Exception) -> str:
 
 def full_name(model: str) -> str:
     """`path:FILE` with the whole path, so that it is found from any folder; others as they are."""
-    kind, found, file = model.partition("path:")
-    return f"path:{Path(file).expanduser().resolve()}" if found and not kind else model
+    kind, separator, file = model.partition("path:")
+    return f"path:{Path(file).expanduser().resolve()}" if separator and not kind else model
 
 
 def named(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:

@@ -47,7 +47,7 @@ def compare_prompters(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `done`: the references kept aside; none below four. `figures`: for each path the mean IoU of
         the masks, or the correlation of predicted and true heat map, None if there is nothing to
         judge by; `by_masks` says which it is. `failures`: prompters that can't be used here.
@@ -59,27 +59,27 @@ def compare_prompters(
     """
     stored = load_prompts(prompts)
     planes = common.named(common.open_planes(images), stored)
-    held, after = _held_out(prompters[-1])
-    figures: dict[str, Any] = {"by_masks": after is not None}
+    holdout_names, holdout_iou = _held_out(prompters[-1])
+    figures: dict[str, Any] = {"by_masks": holdout_iou is not None}
     failures: dict[str, str] = {}
     for done, path in enumerate(prompters):
         yield JobProgress(done, len(prompters), f"judging {Path(path).name}", {"phase": "judge"})
         is_last = done == len(prompters) - 1
-        figures[str(path)] = after if is_last else None
-        if not held or (is_last and after is not None):
+        figures[str(path)] = holdout_iou if is_last else None
+        if not holdout_names or (is_last and holdout_iou is not None):
             continue
         try:
             prompter, segmenter, normalisation = _open(path, device)
             references = yield from _read(planes, stored, normalisation)
-            kept = [r for r in references if r.name not in held]
-            aside = [r for r in references if r.name in held]
-            if after is None:
-                figures[str(path)] = trainer.score(prompter, kept, aside)
+            support = [r for r in references if r.name not in holdout_names]
+            holdout = [r for r in references if r.name in holdout_names]
+            if holdout_iou is None:
+                figures[str(path)] = trainer.score(prompter, support, holdout)
             else:
-                figures[str(path)] = mask_score(prompter, segmenter, kept, aside)
+                figures[str(path)] = mask_score(prompter, segmenter, support, holdout)
         except SamicError as error:
             failures[str(path)] = str(error)
-    return common.JobResult(None, held, (), failures, figures)
+    return common.JobResult(None, holdout_names, (), failures, figures)
 
 
 def _held_out(path: Path | str) -> tuple[tuple[str, ...], float | None]:
@@ -101,8 +101,8 @@ def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisat
         raise FormatError(f"{Path(path).name}: lacks {error}. Train again.") from error
     cache = common.default_cache()
     segmenter = load_segmenter(common.full_name(model), device=device, cache=cache)
-    eyes = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
-    prompter = serialization.load(path, eyes)
+    backbone = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
+    prompter = serialization.load(path, backbone)
     return prompter, tuned(segmenter, prompter), normalisation
 
 

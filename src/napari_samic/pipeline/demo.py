@@ -47,7 +47,7 @@ def demo(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: for each set `miou`, `dice`, `object_f1`, `seconds` and the scores of each image.
 
     Raises
@@ -77,10 +77,10 @@ def _prepare(folder: Path, *, overwrite: bool) -> Path:
             raise OutputError(msg)
         if not overwrite:
             raise OutputError(f"{folder}: holds an earlier demo. Add --overwrite to replace it.")
-    made = common.make_folder(folder)
-    with atomic_file(made / MARK, overwrite=True) as mark:
+    made_folder = common.make_folder(folder)
+    with atomic_file(made_folder / MARK, overwrite=True) as mark:
         mark.touch()
-    return made
+    return made_folder
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def _one_set(
 
 
 class _Scale:
-    """Relays the Steps of one set's parts as its stretch of the whole."""
+    """Relays the progress of one set's parts as its stretch of the whole."""
 
     def __init__(self, first: int, parts: int) -> None:
         self._first, self._parts = first, parts

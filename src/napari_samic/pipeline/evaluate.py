@@ -35,7 +35,7 @@ def evaluate(
         Truth without a prediction is left out and counted in `unscored`. What the values of the
         predictions mean is decided from all of them, too; results of ours are numbers of objects.
     mask_values : str, optional
-        What the values of the truth mean, as `maskvalues.parse_mask_values` takes it; else it is
+        What the values of the truth mean, as `mask_values.parse_mask_values` takes it; else it is
         decided from all of them. Void is not scored.
     out : Path, optional
         JSON file for the figures.
@@ -44,7 +44,7 @@ def evaluate(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `miou`, `dice`, `n`, boundary and object figures, `images` with those of each.
 
     Raises
@@ -63,16 +63,16 @@ def evaluate(
     yield JobProgress(0, len(planes), "looking at the truth")
     meaning = yield from masks.meaning_of(pairs.values(), mask_values)
     notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
-    drawn = yield from _meaning_of_predictions(planes, notices.append)
+    prediction_values = yield from _meaning_of_predictions(planes, notices.append)
     rows: dict[str, dict[str, float]] = {}
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
-            found = masks.read_labels(plane, values=drawn)
+            predicted = masks.read_labels(plane, values=prediction_values)
             wanted, void = masks.read_truth(
-                plane, pairs[plane.label], shape=found.shape, values=meaning.values
+                plane, pairs[plane.label], shape=predicted.shape, values=meaning.values
             )
-            rows[plane.label] = image_scores(found, as_instances(wanted), void=void)
+            rows[plane.label] = image_scores(predicted, as_instances(wanted), void=void)
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
             failures[plane.label] = message = common.reason(plane, error)

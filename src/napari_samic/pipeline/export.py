@@ -22,13 +22,13 @@ from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import PromptFile, save_prompts
 from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.results.journal import whole
+from napari_samic.pipeline.results.journal import complete_results
 from napari_samic.pipeline.results.reader import (
     StoredResult,
     StoredResults,
-    doubts_of,
     read_results,
     stacks,
+    staleness_notices,
     stem_of_plane,
 )
 from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
@@ -63,7 +63,7 @@ def export(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `objects`, and `files` by their names in `out`. `notices`: what is no longer as
         it was when the labels were made, and with `overwrite` files that are not of this export.
 
@@ -76,67 +76,79 @@ def export(
         One of the files is there already (then nothing is written), unless this very export was
         stopped; another run writes there; or the disk refuses.
     """
-    how = settings or ExportSettings()
-    if not any(getattr(how, name) for name in FORMATS):
+    chosen = settings or ExportSettings()
+    if not any(getattr(chosen, name) for name in FORMATS):
         raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
     names = recorded_prompts(classes).classes if classes is not None else None
-    found = read_results(results, classes=names)
-    folder = common.results_folder(out, found.inputs, classes)
-    doubts = yield from doubts_of(found)
-    run = {"job": "export", "of": found.sha256, "settings": how.to_dict(), "classes": names}
-    with whole(folder, run) as session:
-        writing = _Writing(found, folder, how, overwrite or session.resumes)
+    stored_results = read_results(results, classes=names)
+    folder = common.results_folder(out, stored_results.inputs, classes)
+    notices = yield from staleness_notices(stored_results)
+    run = {
+        "job": "export",
+        "of": stored_results.sha256,
+        "settings": chosen.to_dict(),
+        "classes": names,
+    }
+    with complete_results(folder, run) as session:
+        writing = _ExportWriter(stored_results, folder, chosen, overwrite or session.resumes)
         writing.check()
-        for i, one in enumerate(found.images if how.png else ()):
-            yield JobProgress(i, len(found.images), f"{one.label}: do its numbers fit into a PNG?")
-            check_numbers(one.labelled().labels, one.label)
+        for i, result in enumerate(stored_results.images if chosen.png else ()):
+            yield JobProgress(
+                i, len(stored_results.images), f"{result.label}: do its numbers fit into a PNG?"
+            )
+            check_numbers(result.labelled().labels, result.label)
         session.begin()
-        yield JobProgress(0, len(found.images), "looking at the results")
-        for name, members in stacks(found).items():
+        yield JobProgress(0, len(stored_results.images), "looking at the results")
+        for name, members in stacks(stored_results).items():
             writing.file(name, members)
             yield JobProgress(
-                len(writing.done), len(found.images), f"{name}: {writing.objects} objects"
+                len(writing.done), len(stored_results.images), f"{name}: {writing.objects} objects"
             )
         writing.finish()
     if overwrite and (others := writing.others()):
-        told = f"not of this export, as of an earlier one, left where they are: {some(others)}."
-        doubts = (*doubts, told)
+        notice = f"not of this export, as of an earlier one, left where they are: {some(others)}."
+        notices = (*notices, notice)
     figures = {"objects": writing.objects, "files": sorted(writing.files)}
-    return common.JobResult(folder, tuple(writing.done), (), {}, figures, notices=doubts)
+    return common.JobResult(folder, tuple(writing.done), (), {}, figures, notices=notices)
 
 
-class _Writing:
+class _ExportWriter:
     """One export under way."""
 
     def __init__(
-        self, found: StoredResults, folder: Path, how: ExportSettings, overwrite: bool
+        self, results: StoredResults, folder: Path, settings: ExportSettings, overwrite: bool
     ) -> None:
-        self.found, self.folder, self.how, self.overwrite = found, folder, how, overwrite
+        self.results, self.folder, self.settings, self.overwrite = (
+            results,
+            folder,
+            settings,
+            overwrite,
+        )
         self.done: list[str] = []
         self.files: list[str] = []
         self.objects = 0
         self._rows: list[dict[str, Any]] = []
-        self._coco = CocoTree("polygons" if how.coco_masks == "polygons" else "rle")
+        self._coco = CocoTree("polygons" if settings.coco_masks == "polygons" else "rle")
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Every file that will be written, and of which image."""
-        how = self.how
-        for name, members in stacks(self.found).items():
-            for file in [f"{name}.tif"] * how.tiff + [f"{name}.ome.zarr"] * how.ome_zarr:
+        settings = self.settings
+        for name, members in stacks(self.results).items():
+            for file in [f"{name}.tif"] * settings.tiff + [f"{name}.ome.zarr"] * settings.ome_zarr:
                 yield file, name
-            for one in members:
-                stem = stem_of_plane(one.plane)
-                for file in [f"{stem}.png"] * how.png + [f"{stem}.geojson"] * how.geojson:
-                    yield file, one.label
-        for file in ["coco.json"] * how.coco + ["measurements.csv"] * how.table:
+            for result in members:
+                stem = stem_of_plane(result.plane)
+                for file in [f"{stem}.png"] * settings.png + [f"{stem}.geojson"] * settings.geojson:
+                    yield file, result.label
+        for file in ["coco.json"] * settings.coco + ["measurements.csv"] * settings.table:
             yield file, "all"
-        if how.prompt_file and self.found.stored is not None:
+        if settings.prompt_file and self.results.stored is not None:
             yield "prompts.json", "all"
 
     def check(self) -> None:
         """Raise before anything is written."""
-        if self.how.prompt_file and self.found.stored is None:
-            raise InputError(f"{self.found.folder}: has no prompts.json to export. Leave it out.")
+        if self.settings.prompt_file and self.results.stored is None:
+            raise InputError(f"{self.results.folder}: has no prompts.json to export. Leave it out.")
         check_stems(*zip(*self.names(), strict=True))
         for name, _ in self.names():
             path = self.folder / name
@@ -148,47 +160,47 @@ class _Writing:
 
     def file(self, name: str, members: Sequence[StoredResult]) -> None:
         """Write what belongs to one label file."""
-        how = self.how
+        settings = self.settings
         planes: list[LabelObjects] = []
         with LabelFileWriter(
-            self._path(f"{name}.tif", on=how.tiff), overwrite=self.overwrite
+            self._path(f"{name}.tif", on=settings.tiff), overwrite=self.overwrite
         ) as labels:
-            for one in members:
-                image = one.labelled()
-                if how.tiff:
-                    labels.write(one.plane, image.labels)
-                self._plane(stem_of_plane(one.plane), image)
-                planes += [image] * how.ome_zarr
-        if how.ome_zarr:
+            for result in members:
+                image = result.labelled()
+                if settings.tiff:
+                    labels.write(result.plane, image.labels)
+                self._plane(stem_of_plane(result.plane), image)
+                planes += [image] * settings.ome_zarr
+        if settings.ome_zarr:
             write_ome_zarr(
                 self._path(f"{name}.ome.zarr"), planes, members[0].plane.stack_shape,
-                spacing=self._spacing, unit=how.unit, overwrite=self.overwrite,
+                spacing=self._spacing, unit=settings.unit, overwrite=self.overwrite,
             )  # fmt: skip
-        self.done += [one.label for one in members]
+        self.done += [result.label for result in members]
 
     def _plane(self, stem: str, image: LabelObjects) -> None:
-        how = self.how
+        settings = self.settings
         self.objects += sum(1 for _ in image.cutouts())
-        if how.png:
+        if settings.png:
             write_label_png(self._path(f"{stem}.png"), image.labels, overwrite=self.overwrite)
-        if how.geojson:
+        if settings.geojson:
             path = self._path(f"{stem}.geojson")
             write_json(path, geojson_tree(image), overwrite=self.overwrite)
-        if how.coco:
+        if settings.coco:
             self._coco.add(image)
-        if how.table:
-            self._rows += measurements(image, spacing=self._spacing, unit=how.unit or "px")
+        if settings.table:
+            self._rows += measurements(image, spacing=self._spacing, unit=settings.unit or "px")
 
     def finish(self) -> None:
         """Write what is of all images."""
-        if self.how.coco:
+        if self.settings.coco:
             write_json(self._path("coco.json"), self._coco.tree(), overwrite=self.overwrite)
-        if self.how.table:
+        if self.settings.table:
             path = self._path("measurements.csv")
             write_csv(path, self._rows, columns=COLUMNS, overwrite=self.overwrite)
-        if self.how.prompt_file and self.found.stored is not None:
+        if self.settings.prompt_file and self.results.stored is not None:
             path = self._path("prompts.json")
-            save_prompts(path, _named(self.found), overwrite=self.overwrite)
+            save_prompts(path, _exported_prompts(self.results), overwrite=self.overwrite)
 
     def others(self) -> list[str]:
         """Files that are called as those of an export and are not of this one."""
@@ -204,18 +216,18 @@ class _Writing:
 
     @property
     def _spacing(self) -> tuple[float, float]:
-        return self.how.pixel_height, self.how.pixel_width
+        return self.settings.pixel_height, self.settings.pixel_width
 
     def _path(self, name: str, *, on: bool = True) -> Path:
         self.files += [name] * on
         return self.folder / name
 
 
-def _named(found: StoredResults) -> PromptFile:
+def _exported_prompts(results: StoredResults) -> PromptFile:
     """The prompts of the images that have labels, without the time: a replay takes another."""
-    if found.stored is None:
-        raise InputError(f"{found.folder}: has no prompts.json.")
-    names = {one.label for one in found.images}
-    stored = found.stored
+    if results.stored is None:
+        raise InputError(f"{results.folder}: has no prompts.json.")
+    names = {result.label for result in results.images}
+    stored = results.stored
     images = tuple(replace(i, seconds=None) for i in stored.images if i.name in names)
-    return PromptFile(images, stored.model, stored.normalisation, dict(found.classes))
+    return PromptFile(images, stored.model, stored.normalisation, dict(results.classes))

@@ -1,4 +1,4 @@
-"""Growing the packaged encoder to the references, and tuning the segmenter's mask decoder to them.
+"""Fine-tuning of the packaged encoder and of the segmenter's mask decoder to the references.
 
 References kept aside are the judges: they are segmented without and with, and masks are compared
 with theirs. A network that harms and a decoder that does not help are not kept.
@@ -24,15 +24,15 @@ from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.pipeline.predictor import ImagePredictor
 
 
-def adapt(
+def finetune(
     learner: SamicPrompter,
     segmenter: Any,
     references: Sequence[Reference],
     settings: AdaptSettings,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
-    aside: Sequence[str] = (),
-    more: Iterable[Image] = (),
+    holdout_names: Sequence[str] = (),
+    unlabeled: Iterable[Image] = (),
     checkpoint: Checkpoint | None = None,
     key: str = "",
 ) -> Job[None]:
@@ -49,37 +49,42 @@ def adapt(
     seed : int
     stop : callable
         True: end; what was not finished and judged is left out.
-    aside : sequence of str
+    holdout_names : sequence of str
         Names of references that are not learned from until they judge. One with no object on it
         can't judge, and is learned from.
-    more : iterable of (H, W, 3) uint8
+    unlabeled : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented.
     checkpoint : Checkpoint, optional
         Where to go on from, and what is kept up to date.
     key : str
-        Of the training; see `models.watch.key_of`.
+        Of the training; see `checkpointing.config_hash`.
     """
-    pages = []
-    for i, one in enumerate(r for r in references if r.mask is not None or labels_of(r)):
-        pages.append(ReferenceSample(one.name, one.image, reference_masks.mask_of(one, segmenter)))
-        yield JobProgress(i + 1, len(references), f"objects of {one.name}", {"phase": "adapt"})
-    names = set(aside)
-    if not any(page.shown.numbers.any() for page in pages):
+    samples = []
+    for i, reference in enumerate(r for r in references if r.mask is not None or labels_of(r)):
+        samples.append(
+            ReferenceSample(
+                reference.name, reference.image, reference_masks.mask_of(reference, segmenter)
+            )
+        )
+        yield JobProgress(
+            i + 1, len(references), f"objects of {reference.name}", {"phase": "adapt"}
+        )
+    if not any(sample.shown.numbers.any() for sample in samples):
         return  # the segmenter saw nothing at any click
-    judging = [p for p in pages if p.name in names and p.shown.numbers.any()]
-    kept = [p for p in pages if p not in judging]
-    judge = HoldoutEvaluator(learner, segmenter, references, judging)
+    holdout = [p for p in samples if p.name in holdout_names and p.shown.numbers.any()]
+    training = [p for p in samples if p not in holdout]
+    evaluator = HoldoutEvaluator(learner, segmenter, references, holdout)
     learner.finder, learner.growth = yield from encoder.finetune_encoder(
-        kept,
-        reference_masks.classes_of([p.shown for p in pages]),
+        training,
+        reference_masks.classes_of([p.shown for p in samples]),
         settings,
         seed=seed,
         device=learner.backbone.device,
         encoder=learner.settings.encoder,
-        aside=judging,
-        judge=judge.with_finder,
+        aside=holdout,
+        judge=evaluator.with_finder,
         stop=stop,
-        more=more,
+        more=unlabeled,
         checkpoint=checkpoint,
         key=key,
     )
@@ -87,8 +92,8 @@ def adapt(
         return
     has_map = learner.finder is not None
     learner.decoder, learner.tuning = yield from mask_decoder.finetune_mask_decoder(
-        segmenter, kept, settings, seed=seed, has_map=has_map, aside=judging,
-        judge=lambda state: judge.with_decoder(state, has_map=has_map), stop=stop,
+        segmenter, training, settings, seed=seed, has_map=has_map, aside=holdout,
+        judge=lambda state: evaluator.with_decoder(state, has_map=has_map), stop=stop,
     )  # fmt: skip
 
 
@@ -105,36 +110,38 @@ class HoldoutEvaluator:
         learner: SamicPrompter,
         segmenter: Any,
         references: Sequence[Reference],
-        aside: Sequence[ReferenceSample],
+        holdout: Sequence[ReferenceSample],
     ) -> None:
-        self._learner, self._segmenter, self._aside = learner, segmenter, aside
-        names = {page.name for page in aside}
-        known = [r for r in references if r.name not in names]
-        labels = {label for r in known for label in labels_of(r)}
-        few = [[r for r in known if k in labels_of(r)][: learner.settings.keeps] for k in labels]
-        self._kept = [r for r in known if any(r in some for some in few)]
-        self._innocent: ForegroundPredictor | None = None
+        self._learner, self._segmenter, self._holdout = learner, segmenter, holdout
+        names = {sample.name for sample in holdout}
+        training = [r for r in references if r.name not in names]
+        labels = {label for r in training for label in labels_of(r)}
+        by_class = [
+            [r for r in training if k in labels_of(r)][: learner.settings.keeps] for k in labels
+        ]
+        self._training = [r for r in training if any(r in examples for examples in by_class)]
+        self._holdout_finder: ForegroundPredictor | None = None
 
     def with_finder(self, finder: ForegroundPredictor | None) -> float:
         """Mean IoU of the classes."""
-        self._innocent = finder  # the last one asked about has not seen these images yet
+        self._holdout_finder = finder  # the last one asked about has not seen these images yet
         return self._score(self._segmenter, finder)
 
     def with_decoder(self, state: mask_decoder.State | None, *, has_map: bool) -> float:
         """Mean IoU with a tuned decoder, or without; with the finder as it was judged."""
         segmenter = self._segmenter.with_decoder(state) if state is not None else self._segmenter
-        return self._score(segmenter, self._innocent if has_map else None)
+        return self._score(segmenter, self._holdout_finder if has_map else None)
 
     def _score(self, segmenter: Any, finder: ForegroundPredictor | None) -> float:
-        worker = ImagePredictor(self._learner, segmenter, SegmentSettings(), finder)
-        return _mean_iou(worker, self._kept, self._aside)
+        predictor = ImagePredictor(self._learner, segmenter, SegmentSettings(), finder)
+        return _mean_iou(predictor, self._training, self._holdout)
 
 
 def mask_score(
     prompter: SamicPrompter,
     segmenter: Any,
     references: Sequence[Reference],
-    aside: Sequence[Reference],
+    holdout: Sequence[Reference],
 ) -> float:
     """Mean IoU of the classes on references kept aside, by a prompter as it is.
 
@@ -146,23 +153,27 @@ def mask_score(
         The others, which serve.
     aside : sequence of Reference
     """
-    pages = [ReferenceSample(r.name, r.image, reference_masks.mask_of(r, segmenter)) for r in aside]
-    worker = ImagePredictor(prompter, segmenter, SegmentSettings(), prompter.finder)
-    return _mean_iou(worker, references, pages)
+    samples = [
+        ReferenceSample(r.name, r.image, reference_masks.mask_of(r, segmenter)) for r in holdout
+    ]
+    predictor = ImagePredictor(prompter, segmenter, SegmentSettings(), prompter.finder)
+    return _mean_iou(predictor, references, samples)
 
 
 def _mean_iou(
-    worker: ImagePredictor, references: Sequence[Reference], pages: Sequence[ReferenceSample]
+    predictor: ImagePredictor, references: Sequence[Reference], samples: Sequence[ReferenceSample]
 ) -> float:
-    values = []
-    for page in pages:
-        found = worker.answer(page.image, worker.look(page.image, references))
-        shown = page.shown.by_class
-        for label in set(page.shown.classes):
-            values.append(iou(_class_of(found) == label, shown == label))
-    return float(np.mean(values)) if values else 0.0
+    ious = []
+    for sample in samples:
+        result = predictor.predict_masks(
+            sample.image, predictor.extract_features(sample.image, references)
+        )
+        truth = sample.shown.by_class
+        for label in set(sample.shown.classes):
+            ious.append(iou(_class_labels(result) == label, truth == label))
+    return float(np.mean(ious)) if ious else 0.0
 
 
-def _class_of(found: Segmentation) -> Any:
-    table = np.array([0, *(p.label for p in found.objects)], np.int32)
-    return table[found.labels]
+def _class_labels(result: Segmentation) -> Any:
+    table = np.array([0, *(p.label for p in result.objects)], np.int32)
+    return table[result.labels]

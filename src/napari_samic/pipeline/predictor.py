@@ -1,7 +1,7 @@
 """One image: where its objects are, and their masks.
 
-With a finder the guesses come from its maps, and the segmenter's mask is the one that is most like
-them; without one they are the peaks of the references' mean map, as in the paper.
+With a finder the proposals come from its maps, and the segmenter's mask is the one that is most
+like them; without one they are the peaks of the references' mean map, as in the paper.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video.optical_flow import resized
 from napari_samic.ops.label_fusion import rejoined
 from napari_samic.pipeline.runner import PlaneResult
-from napari_samic.refine import prompting, refinement, strategies
-from napari_samic.refine import regions as guessing
+from napari_samic.refine import prompting, refinement, regions, strategies
 from napari_samic.refine.point_sampling import inner
 from napari_samic.refine.regions import RegionProposal, ThresholdParams
 from napari_samic.refine.shape_prior import ShapePrior
@@ -58,7 +57,7 @@ class ImageFeatures:
     maps : dict of int to (h, w) float32
         Mean map of the references, by class; only without a finder.
     agreement : dict of int to float
-    seen : dict of int to ForegroundPrediction
+    foreground : dict of int to ForegroundPrediction
         By the finder.
     proposal : PromptProposal or None
         By another method.
@@ -66,13 +65,13 @@ class ImageFeatures:
 
     maps: Mapping[int, FloatArray] = field(default_factory=dict)
     agreement: Mapping[int, float] = field(default_factory=dict)
-    seen: Mapping[int, ForegroundPrediction] = field(default_factory=dict)
+    foreground: Mapping[int, ForegroundPrediction] = field(default_factory=dict)
     proposal: PromptProposal | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ImagePredictor:
-    """Segments image after image with one prompter; a `Work` of the loop.
+    """Segments image after image with one prompter; a `Work` of `BatchRunner`.
 
     Attributes
     ----------
@@ -101,34 +100,36 @@ class ImagePredictor:
         return Normalisation.from_dict(self.prompter.normalisation or {})
 
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:  # noqa: ARG002
-        """Result of one plane, for the loop."""
-        return told(self.segment(image), self.settings)
+        """Result of one plane, for `BatchRunner`."""
+        return to_plane_result(self.segment(image), self.settings)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment one image, (H, W, 3) uint8."""
-        return self.answer(image, self.look(image))
+        return self.predict_masks(image, self.extract_features(image))
 
-    def look(self, image: Image, references: Sequence[Reference] = ()) -> ImageFeatures:
+    def extract_features(self, image: Image, references: Sequence[Reference] = ()) -> ImageFeatures:
         """The part that takes long, but for the masks; `references` in place of the prompter's."""
         if self.other is not None:
-            shown = tuple(references) or self.prompter.references
-            return ImageFeatures(proposal=self.other.propose(shown, image))
+            support = tuple(references) or self.prompter.references
+            return ImageFeatures(proposal=self.other.propose(support, image))
         if self.finder is not None:
-            return ImageFeatures(seen=self.finder.see(image))
+            return ImageFeatures(foreground=self.finder.see(image))
         return ImageFeatures(*self.prompter.maps_and_agreement(references, image))
 
-    def heat_map(self, look: ImageFeatures, shape: tuple[int, ...]) -> HeatMap | None:
+    def heat_map(self, features: ImageFeatures, shape: tuple[int, ...]) -> HeatMap | None:
         """What says where the objects are, at the size of the image."""
-        if look.proposal is not None:
-            return look.proposal.heat_map
-        if look.seen:
-            return HeatMap(np.max([seen.inside for seen in look.seen.values()], axis=0))
-        return self.prompter.heat_map(look.maps, shape)
+        if features.proposal is not None:
+            return features.proposal.heat_map
+        if features.foreground:
+            return HeatMap(
+                np.max([prediction.inside for prediction in features.foreground.values()], axis=0)
+            )
+        return self.prompter.heat_map(features.maps, shape)
 
-    def answer(
+    def predict_masks(
         self,
         image: Image,
-        look: ImageFeatures,
+        features: ImageFeatures,
         settings: SegmentSettings | None = None,
         peaks: PeakSettings | None = None,
     ) -> Segmentation:
@@ -137,18 +138,18 @@ class ImagePredictor:
         Parameters
         ----------
         image : (H, W, 3) uint8
-        look : ImageFeatures
-            At this image.
+        features : ImageFeatures
+            Of this image.
         settings : SegmentSettings, optional
-            Default: the worker's.
+            Default: the predictor's.
         peaks : PeakSettings, optional
             Default: the prompter's; not looked at with a finder.
         """
         chosen = settings or self.settings
-        if look.proposal is None and (look.seen or not self._is_plain):
-            return self._by_strategy(image, look, chosen, peaks)
-        proposal = look.proposal or replace(
-            self.prompter.proposal(look.maps, image.shape, peaks), agreement=look.agreement
+        if features.proposal is None and (features.foreground or not self._is_plain):
+            return self._by_strategy(image, features, chosen, peaks)
+        proposal = features.proposal or replace(
+            self.prompter.proposal(features.maps, image.shape, peaks), agreement=features.agreement
         )
         if proposal.answer is not None:
             least, numbered = chosen.min_score, chosen.instances
@@ -164,87 +165,89 @@ class ImagePredictor:
     def _by_strategy(
         self,
         image: Image,
-        look: ImageFeatures,
+        features: ImageFeatures,
         settings: SegmentSettings,
         peaks: PeakSettings | None,
     ) -> Segmentation:
-        maps = self._maps(look, image.shape, peaks)
+        maps = self._maps(features, image.shape, peaks)
         heat = np.max(list(maps.values()), axis=0)
-        guesses = self._guesses(look, maps, settings, peaks)
-        found = prompting.query_segmenter(
-            self.segmenter, image, guesses, heat, self.strategy, joining=settings
+        proposals = self._proposals(features, maps, settings, peaks)
+        selected = prompting.query_segmenter(
+            self.segmenter, image, proposals, heat, self.strategy, joining=settings
         )
         if self.refine != RefineSettings():
-            found = refinement.refine_masks(
-                self.segmenter, image, found, heat, self.refine, limits=self._limits,
-                back=lambda mask: self._found_back(image, mask),
+            selected = refinement.refine_masks(
+                self.segmenter, image, selected, heat, self.refine, limits=self._shape_prior,
+                back=lambda mask: self._cycle_consistency(image, mask),
             )  # fmt: skip
-        return replace(prompting.joined(found, heat, settings), agreement=look.agreement)
+        return replace(prompting.joined(selected, heat, settings), agreement=features.agreement)
 
     def _maps(
-        self, look: ImageFeatures, shape: tuple[int, ...], peaks: PeakSettings | None
+        self, features: ImageFeatures, shape: tuple[int, ...], peaks: PeakSettings | None
     ) -> dict[int, FloatArray]:
         """Of each class at the size of the image, as strategies take them."""
-        if look.seen:
-            return {label: seen.inside for label, seen in look.seen.items()}
-        cut = peaks or self.prompter.peaks
+        if features.foreground:
+            return {label: prediction.inside for label, prediction in features.foreground.items()}
+        peak_settings = peaks or self.prompter.peaks
         return {
-            label: guessing.normalised(resized(values, (shape[0], shape[1])), cut)
-            for label, values in look.maps.items()
+            label: regions.normalised(resized(values, (shape[0], shape[1])), peak_settings)
+            for label, values in features.maps.items()
         }
 
     def _speck_px(self, shape: tuple[int, ...]) -> float:
         side = self.finder.side_px if self.finder is not None else max(shape)
         return float(max(1.0, CELL_PX * max(shape) / side) ** 2)
 
-    def _guesses(
+    def _proposals(
         self,
-        look: ImageFeatures,
+        features: ImageFeatures,
         maps: Mapping[int, FloatArray],
         settings: SegmentSettings,
         peaks: PeakSettings | None,
     ) -> list[RegionProposal]:
         shape = next(iter(maps.values())).shape
-        at, least = settings.map_cut, self._speck_px(shape)
-        if look.seen and self.strategy.strategy == "auto":
+        map_cut, min_area_px = settings.map_cut, self._speck_px(shape)
+        if features.foreground and self.strategy.strategy == "auto":
             return [
-                guess
-                for label, seen in look.seen.items()
-                for guess in guessing.guesses(
-                    seen.inside,
-                    seen.depth,
+                proposal
+                for label, prediction in features.foreground.items()
+                for proposal in regions.guesses(
+                    prediction.inside,
+                    prediction.depth,
                     label=label,
-                    cut=at,
+                    cut=map_cut,
                     core=settings.map_core,
-                    min_area_px=least,
+                    min_area_px=min_area_px,
                 )
             ]
-        if look.seen:
+        if features.foreground:
             return strategies.propose(
-                maps, self.strategy, ThresholdParams(at, split=False, min_area_px=least)
+                maps, self.strategy, ThresholdParams(map_cut, split=False, min_area_px=min_area_px)
             )
         sigma_frac = self.prompter.heat.sigma_frac
         cut = ThresholdParams.of(peaks or self.prompter.peaks, (shape[0], shape[1]), sigma_frac)
         return strategies.propose(maps, self.strategy, cut)
 
     @cached_property
-    def _limits(self) -> ShapePrior:
-        shown = (mask_of(r, self.segmenter) for r in self.prompter.references)
-        return ShapePrior.of([one.numbers for one in shown])
+    def _shape_prior(self) -> ShapePrior:
+        instance_masks = (mask_of(r, self.segmenter) for r in self.prompter.references)
+        return ShapePrior.of([masks.numbers for masks in instance_masks])
 
-    def _found_back(self, image: Image, mask: BoolArray) -> float:
+    def _cycle_consistency(self, image: Image, mask: BoolArray) -> float:
         """How bright the references' clicks of a class are in the maps that this object gives."""
         if not mask.any():
             return 0.0
         clicked = Prompts(inner(mask), np.array([True]))
-        here = Reference("here", image, (clicked,))
-        values = []
+        query = Reference("here", image, (clicked,))
+        brightness = []
         for reference in self.prompter.references:
-            (found,) = self.prompter.maps((here,), reference.image).values()
+            (class_map,) = self.prompter.maps((query,), reference.image).values()
             shape = (reference.image.shape[0], reference.image.shape[1])
-            map_ = guessing.normalised(resized(found, shape), self.prompter.peaks)
-            values.append(max(_at_clicks(map_, reference, k) for k in labels_of(reference)))
-        return float(np.mean(values)) if values else 0.0
+            map_ = regions.normalised(resized(class_map, shape), self.prompter.peaks)
+            brightness.append(
+                max(_mean_at_clicks(map_, reference, k) for k in labels_of(reference))
+            )
+        return float(np.mean(brightness)) if brightness else 0.0
 
 
 def tuned(segmenter: Any, prompter: SamicPrompter) -> Any:
@@ -252,24 +255,26 @@ def tuned(segmenter: Any, prompter: SamicPrompter) -> Any:
     return segmenter if prompter.decoder is None else segmenter.with_decoder(prompter.decoder)
 
 
-def _at_clicks(values: FloatArray, reference: Reference, label: int) -> float:
+def _mean_at_clicks(class_map: FloatArray, reference: Reference, label: int) -> float:
     """Mean of a map at the positive points of a reference's objects of one class."""
-    mine = [p.points_rc[p.is_foreground] for p in reference.objects if p.label == label]
-    at = np.clip(np.rint(np.concatenate(mine)).astype(int), 0, np.array(values.shape) - 1)
-    return float(values[tuple(at.T)].mean()) if len(at) else 0.0
+    clicks = [p.points_rc[p.is_foreground] for p in reference.objects if p.label == label]
+    pixels_rc = np.clip(
+        np.rint(np.concatenate(clicks)).astype(int), 0, np.array(class_map.shape) - 1
+    )
+    return float(class_map[tuple(pixels_rc.T)].mean()) if len(pixels_rc) else 0.0
 
 
-def told(
+def to_plane_result(
     result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()
 ) -> PlaneResult:
-    """A result for the loop; `identities` are the lasting numbers of its objects, if they last."""
-    known = {label: round(value, 4) for label, value in result.agreement.items()}
+    """A result for `BatchRunner`; `identities`: lasting numbers of its objects, if they last."""
+    agreements = {label: round(value, 4) for label, value in result.agreement.items()}
     extra: dict[int, dict[str, Any]] = {id(p): {} for p in result.objects}
     for p, number in zip(result.objects, identities, strict=bool(identities)):
         extra[id(p)]["identity"] = number
     for p in result.objects:
-        if p.label in known:
-            extra[id(p)]["agreement"] = known[p.label]
+        if p.label in agreements:
+            extra[id(p)]["agreement"] = agreements[p.label]
     count = len(result.scores)
     caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
     return PlaneResult(result, caption, extra=extra, numbered=settings.instances)

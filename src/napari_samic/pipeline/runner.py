@@ -29,12 +29,12 @@ from napari_samic.io import files as io_files
 from napari_samic.io import writers
 from napari_samic.io.masks import read_mask
 from napari_samic.io.normalize import read_rgb
-from napari_samic.pipeline.common import JobResult, groups, made_of, make_folder, reason
+from napari_samic.pipeline.common import JobResult, groups, input_hashes, make_folder, reason
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.results.journal import part_of
 from napari_samic.pipeline.results.reader import stem_of_plane
 from napari_samic.pipeline.results.validity import ResultValidity
-from napari_samic.pipeline.results.writer import LabelFileWriter, Part, ResultsWriter, record_of
+from napari_samic.pipeline.results.writer import LabelFileWriter, Part, ResultsWriter, make_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class PlaneStats:
     """What is kept of an answer for the figures; images would fill the memory."""
 
     scores: tuple[float, ...]
-    asked: int
+    requested: int
     clicks: int | None
     iou: float | None
 
@@ -82,15 +82,16 @@ class BatchRunner:
     With `is_strict`, an image of another scale than the normalisation is for is refused; `is_own`
     says that this was fitted to the images themselves.
 
-    The Step after a plane has in `data` its label as `plane`, and the `result`, a Segmentation; or
-    why there is none, as `failure`. Steps over a file that was done before have `skipped`, the
-    number of its planes. Steps of the phase "check" look at what an earlier run has left.
+    The `JobProgress` after a plane has in `data` its label as `plane`, and the `result`, a
+    Segmentation; or why there is none, as `failure`. Those over a file that was done before have
+    `skipped`, the number of its planes. Those of the phase "check" look at what an earlier run has
+    left.
 
     Parameters
     ----------
     planes : sequence of ImagePlane
     work : callable
-    records : ResultsWriter
+    writer : ResultsWriter
     sheet : ContactSheet
     heatmaps : bool
     chained : str
@@ -102,7 +103,7 @@ class BatchRunner:
 
     planes: Sequence[ImagePlane]
     work: Work
-    records: ResultsWriter
+    writer: ResultsWriter
     sheet: ContactSheet
     heatmaps: bool = False
     chained: Chained = ""
@@ -111,11 +112,11 @@ class BatchRunner:
     is_own: bool = False
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    tallies: list[PlaneStats] = field(default_factory=list)
+    plane_stats: list[PlaneStats] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> Job[JobResult]:
-        """Do every plane that has no result of this run; yields a Step each.
+        """Do every plane that has no result of this run; yields a `JobProgress` each.
 
         Raises
         ------
@@ -124,107 +125,109 @@ class BatchRunner:
         OutputError
             A name that is too long, or the disk refuses: the next image would meet the same.
         """
-        survey = ResultValidity(self.records, self.inputs, self.heatmaps)
+        validity = ResultValidity(self.writer, self.inputs, self.heatmaps)
         files = [(name, members, self._target(name)) for name, members in groups(self.planes)]
         for _, _, target in files:
             io_files.check_free(target, overwrite=True)
         for i, (_, members, target) in enumerate(files):
-            for name in survey.look(members, target):
+            for name in validity.check(members, target):
                 message = f"looking at earlier results: {name}"
                 yield JobProgress(i + 1, len(files), message, {"phase": "check"})
-        survey.refuse()
+        validity.refuse()
         if self.chained == "files":
-            survey.all_or_none({target: members for _, members, target in files})
-        complete = False
-        self.records.begin()
+            validity.all_or_none({target: members for _, members, target in files})
+        is_complete = False
+        self.writer.begin()
         try:
             for name, members, target in files:
-                if why := survey.failed.get(target):
+                if why := validity.failed.get(target):
                     for plane in members:
-                        self.records.fail(plane.label, why)
+                        self.writer.fail(plane.label, why)
                     yield self._step(f"{name}: left as it is")
-                elif target in survey.valid:
+                elif target in validity.valid:
                     self._skip(members, target)
                     yield self._step(f"{name}: done before", data={"skipped": len(members)})
                 else:
-                    yield from self._one_file(members, target)
-            complete = True
+                    yield from self._process_file(members, target)
+            is_complete = True
         finally:
-            self.records.save(complete=complete)
+            self.writer.save(complete=is_complete)
             self.sheet.save()
         notices = [f"{n} image{'s' * (n > 1)}: {text}." for text, n in self.remarks.items()]
         return JobResult(
-            self.records.out,
+            self.writer.out,
             tuple(self.done),
             tuple(self.skipped),
-            self.records.failures,
-            notices=(*survey.notices, *notices),
+            self.writer.failures,
+            notices=(*validity.notices, *notices),
         )
 
     def _target(self, name: str) -> Path:
-        return self.records.out / f"{name}.tif"
+        return self.writer.out / f"{name}.tif"
 
     def _step(self, message: str, more: int = 0, data: dict[str, Any] | None = None) -> JobProgress:
-        count = len(self.done) + len(self.skipped) + len(self.records.failures) + more
+        count = len(self.done) + len(self.skipped) + len(self.writer.failures) + more
         return JobProgress(count, len(self.planes), message, data or {})
 
     def _skip(self, members: Sequence[ImagePlane], target: Path) -> None:
-        self.skipped += self.records.recall(members)
+        self.skipped += self.writer.recall(members)
         for plane in members:
             if not self.sheet.has_room:
                 return
             with suppress(SamicError):  # what is on the sheet is a comfort
-                image = read_rgb(plane, self.records.normalisation)
+                image = read_rgb(plane, self.writer.normalisation)
                 labels = read_mask(plane, target, shape=image.shape)
-                objects = self.records.objects_of(plane.label)
+                objects = self.writer.objects_of(plane.label)
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
 
-    def _one_file(self, members: Sequence[ImagePlane], target: Path) -> Job[None]:
+    def _process_file(self, members: Sequence[ImagePlane], target: Path) -> Job[None]:
         done: dict[str, Part] = {}
-        tallies: list[PlaneStats] = []
-        part = part_of(target.parent, target.name)
-        begun = [found for p in members if (found := self.records.part(p.label)) is not None]
-        if self.chained or not begun:
-            io_files.remove(part)
-            begun = []
-        commit = partial(self.records.commit, target, planes=members, done=done)
-        with LabelFileWriter(target, overwrite=True, part=part, ready=commit) as labels:
-            resumes = bool(begun) and labels.resume(members[0], begun[0].record.prompts.shape)
+        plane_stats: list[PlaneStats] = []
+        part_path = part_of(target.parent, target.name)
+        finished_parts = [part for p in members if (part := self.writer.part(p.label)) is not None]
+        if self.chained or not finished_parts:
+            io_files.remove(part_path)
+            finished_parts = []
+        commit = partial(self.writer.commit, target, planes=members, done=done)
+        with LabelFileWriter(target, overwrite=True, part=part_path, ready=commit) as labels:
+            resumes = bool(finished_parts) and labels.resume(
+                members[0], finished_parts[0].record.prompts.shape
+            )
             for plane in members:
-                before = self._before(plane) if resumes else None
-                if before is not None:
-                    done[plane.label] = before
-                    tallies.append(_tally_of(before))
+                finished_part = self._resumable_part(plane) if resumes else None
+                if finished_part is not None:
+                    done[plane.label] = finished_part
+                    plane_stats.append(_stats_of_part(finished_part))
                     yield self._step(f"{plane.label}: done before", len(done))
                     continue
                 try:
-                    answer = self._one(plane, labels, done)
-                    tallies.append(_tally(answer))
-                    message = f"{plane.label}: {answer.caption}"
-                    data: dict[str, Any] = {"result": answer.result}
+                    plane_result = self._process_plane(plane, labels, done)
+                    plane_stats.append(_stats_of_result(plane_result))
+                    message = f"{plane.label}: {plane_result.caption}"
+                    data: dict[str, Any] = {"result": plane_result.result}
                 except OutputError:
                     raise
                 except (SamicError, MemoryError, RuntimeError) as error:
                     message = _reason(plane, error)
                     done.pop(plane.label, None)
                     labels.blank(plane)
-                    self.records.fail(plane.label, message)
+                    self.writer.fail(plane.label, message)
                     data = {"failure": message}
                 yield self._step(message, len(done), {"plane": plane.label, **data})
         self.done += done
-        self.tallies += tallies
+        self.plane_stats += plane_stats
 
-    def _before(self, plane: ImagePlane) -> Part | None:
+    def _resumable_part(self, plane: ImagePlane) -> Part | None:
         """A plane that was done before its stack was stopped, if it still is what it was."""
-        found = self.records.part(plane.label)
-        if found is None or (self.heatmaps and not found.heatmaps):
+        part = self.writer.part(plane.label)
+        if part is None or (self.heatmaps and not part.heatmaps):
             return None
         with suppress(SamicError):
-            if found.inputs == made_of(plane, self.records.normalisation, self.inputs):
-                return found
+            if part.inputs == input_hashes(plane, self.writer.normalisation, self.inputs):
+                return part
         return None
 
-    def _one(
+    def _process_plane(
         self, plane: ImagePlane, labels: LabelFileWriter, done: dict[str, Part]
     ) -> PlaneResult:
         """Labels come last: where they are, all else is too."""
@@ -232,44 +235,46 @@ class BatchRunner:
         remarks: list[str] = []
         image = read_rgb(
             plane,
-            self.records.normalisation,
+            self.writer.normalisation,
             is_strict=self.is_strict,
             is_own=self.is_own,
             tell=remarks.append,
         )
         self.remarks.update(remarks)
-        answer = self.work(plane, image)
-        result = answer.result
-        if self.heatmaps and result.heat_map is not None:
-            folder = make_folder(self.records.out / io_files.HEATMAPS)
+        plane_result = self.work(plane, image)
+        segmentation = plane_result.result
+        if self.heatmaps and segmentation.heat_map is not None:
+            folder = make_folder(self.writer.out / io_files.HEATMAPS)
             path = folder / f"{stem_of_plane(plane)}.tif"
-            writers.write_heat_map(path, result.heat_map, overwrite=True)
+            writers.write_heat_map(path, segmentation.heat_map, overwrite=True)
         seconds = round(time.monotonic() - started, 3)
-        record = record_of(
-            plane, image, result, objects=answer.objects, extra=answer.extra,
-            clicks=answer.clicks, seconds=seconds, numbered=answer.numbered,
+        record = make_record(
+            plane, image, segmentation, objects=plane_result.objects, extra=plane_result.extra,
+            clicks=plane_result.clicks, seconds=seconds, numbered=plane_result.numbered,
         )  # fmt: skip
         inputs = {"pixels": record.prompts.sha256, **self.inputs(plane)}
-        made = Part(record, inputs, self.heatmaps, answer.iou)
-        done[plane.label] = made
-        labels.write(plane, result.labels)
+        part = Part(record, inputs, self.heatmaps, plane_result.iou)
+        done[plane.label] = part
+        labels.write(plane, segmentation.labels)
         if plane.stack_shape and not self.chained:
-            self.records.note_part(plane.label, f"{plane.name}.tif", made)
-        caption = f"{plane.label}  {answer.caption}"
-        self.sheet.add(image, result.labels, result.objects, caption, answer.truth)
-        return answer
+            self.writer.note_part(plane.label, f"{plane.name}.tif", part)
+        caption = f"{plane.label}  {plane_result.caption}"
+        self.sheet.add(
+            image, segmentation.labels, segmentation.objects, caption, plane_result.truth
+        )
+        return plane_result
 
 
-def _tally_of(part: Part) -> PlaneStats:
+def _stats_of_part(part: Part) -> PlaneStats:
     rows = [row for row in part.record.rows if row["object"]]
-    asked, clicks = part.record.prompts.objects, part.record.prompts.clicks
-    return PlaneStats(tuple(float(row["score"]) for row in rows), len(asked), clicks, part.iou)
+    requested, clicks = part.record.prompts.objects, part.record.prompts.clicks
+    return PlaneStats(tuple(float(row["score"]) for row in rows), len(requested), clicks, part.iou)
 
 
-def _tally(answer: PlaneResult) -> PlaneStats:
-    scores = tuple(float(s) for s in answer.result.scores)
-    asked = len(scores) if answer.objects is None else len(answer.objects)
-    return PlaneStats(scores, asked, answer.clicks, answer.iou)
+def _stats_of_result(plane_result: PlaneResult) -> PlaneStats:
+    scores = tuple(float(s) for s in plane_result.result.scores)
+    requested = len(scores) if plane_result.objects is None else len(plane_result.objects)
+    return PlaneStats(scores, requested, plane_result.clicks, plane_result.iou)
 
 
 def _reason(plane: ImagePlane, error: Exception) -> str:

@@ -76,7 +76,7 @@ def segment(
     method : str
         What says where objects are. auto: the network grown to the references, if the file has one,
         else samic, and masks by the decoder tuned to them, if it has one; samic: the references'
-        map; or a method that needs no training, one of `methods.names()`, with the references of
+        map; or a method that needs no training, one of `registry.names()`, with the references of
         the file.
     device : str
     axes : str, optional
@@ -100,7 +100,7 @@ def segment(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `objects`, `mean_score`, `empty` images. `notices`: what was done again.
 
     Raises
@@ -120,11 +120,11 @@ def segment(
     _check_together(method, memory, strategy, refine)
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
-    plan = _Plan.of(prompter)
+    header = _PrompterHeader.of(prompter)
     folder = common.results_folder(out, [p.path for p in planes], prompter, model, encoder)
     if heatmaps:
         check_plane_files(folder, planes, ".tif")
-    name = common.full_name(model or plan.model)
+    name = common.full_name(model or header.model)
     if memory is not None and memory.follow != "never":
         method = registry.TRAINED  # what was grown and tuned was judged on single images
     groups: dict[str, Settings] = {
@@ -132,60 +132,66 @@ def segment(
         "strategy": strategy or StrategySettings(),
         "refine": refine or RefineSettings(),
     }
-    if not (method == AUTO and plan.has_finder):
-        groups["peaks"] = peaks or plan.peaks
+    if not (method == AUTO and header.has_finder):
+        groups["peaks"] = peaks or header.peaks
     if memory is not None and memory.follow != "never":
         groups["memory"] = memory
     reading = {"axes": axes, "series": series}
-    run = {**plan.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
-    normalisation = plan.normalisation
+    run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
+    normalisation = header.normalisation
     if rescale:
         normalisation = yield from _rescaled(folder, planes, normalisation)
     with files.claimed(folder):
-        records = ResultsWriter(folder, plan.model, normalisation, run, overwrite=overwrite)
+        writer = ResultsWriter(folder, header.model, normalisation, run, overwrite=overwrite)
         yield JobProgress(0, len(planes), f"loading {name}")
         sheet = ContactSheet(folder / "overlay.png" if overlay else None)
-        work = open_worker(
+        predictor = open_predictor(
             prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
         )
-        work = replace(
-            work,
-            settings=settings or work.settings,
-            strategy=strategy or work.strategy,
-            refine=refine or work.refine,
+        predictor = replace(
+            predictor,
+            settings=settings or predictor.settings,
+            strategy=strategy or predictor.strategy,
+            refine=refine or predictor.refine,
         )
         chained = _CHAINED[memory.follow] if memory is not None else ""
-        loop = BatchRunner(
-            planes, _in_order(work, memory), records, sheet, heatmaps, chained, is_strict=True
+        runner = BatchRunner(
+            planes,
+            _with_memory(predictor, memory),
+            writer,
+            sheet,
+            heatmaps,
+            chained,
+            is_strict=True,
         )
-        outcome = yield from loop.run()
-    told = (*notices, *outcome.notices)
-    return replace(outcome, figures=_figures(loop.tallies), notices=told)
+        result = yield from runner.run()
+    all_notices = (*notices, *result.notices)
+    return replace(result, figures=_figures(runner.plane_stats), notices=all_notices)
 
 
 def _rescaled(
-    folder: Path, planes: Sequence[ImagePlane], usual: Normalisation
+    folder: Path, planes: Sequence[ImagePlane], trained: Normalisation
 ) -> Job[Normalisation]:
     """With a range for images of another scale: that of earlier results, or fitted to these."""
-    known = read_tables(folder).normalisation
-    earlier = Normalisation.from_dict(known) if known else usual
-    if earlier.outside and replace(earlier, outside=usual.outside) == usual:
+    recorded = read_tables(folder).normalisation
+    earlier = Normalisation.from_dict(recorded) if recorded else trained
+    if earlier.outside and replace(earlier, outside=trained.outside) == trained:
         return earlier
-    return replace(usual, outside=(yield from fit_outside(planes, usual)))
+    return replace(trained, outside=(yield from fit_outside(planes, trained)))
 
 
-def _in_order(work: ImagePredictor, memory: MemorySettings | None) -> Work:
-    """The worker, or one that remembers the image before."""
+def _with_memory(predictor: ImagePredictor, memory: MemorySettings | None) -> Work:
+    """The predictor, or one that remembers the image before."""
     if memory is None or memory.follow == "never":
-        return work
-    return VideoPredictor(work.prompter, work.segmenter, memory, work.settings)
+        return predictor
+    return VideoPredictor(predictor.prompter, predictor.segmenter, memory, predictor.settings)
 
 
 def check_method(method: str) -> None:
     """Raise SettingsError for a method that is not known."""
-    known = (AUTO, registry.TRAINED, *registry.names())
-    if method not in known:
-        raise SettingsError(f"method is {method!r}, expected one of {', '.join(known)}.")
+    methods = (AUTO, registry.TRAINED, *registry.names())
+    if method not in methods:
+        raise SettingsError(f"method is {method!r}, expected one of {', '.join(methods)}.")
 
 
 def _check_together(
@@ -195,16 +201,18 @@ def _check_together(
     refine: RefineSettings | None,
 ) -> None:
     """Raise SettingsError for options that would have no effect."""
-    asked = [one for one in (strategy, refine) if one is not None and one != type(one)()]
+    changed = [
+        group for group in (strategy, refine) if group is not None and group != type(group)()
+    ]
     follows = memory is not None and memory.follow != "never"
-    if method not in (AUTO, registry.TRAINED) and (asked or follows):
+    if method not in (AUTO, registry.TRAINED) and (changed or follows):
         msg = f"method {method} has none of them: leave strategy, refinement and follow out."
         raise SettingsError(msg)
-    if follows and asked:
+    if follows and changed:
         raise SettingsError("follow asks its own way: leave strategy and refinement out.")
 
 
-def open_worker(
+def open_predictor(
     prompter: Path | str,
     *,
     model: str | None = None,
@@ -214,22 +222,22 @@ def open_worker(
     peaks: PeakSettings | None = None,
 ) -> ImagePredictor:
     """Load all that segments one image; parameters and errors are those of `segment`."""
-    plan = _Plan.of(prompter)
+    header = _PrompterHeader.of(prompter)
     cache = common.default_cache()
-    name = common.full_name(model or plan.model)
+    name = common.full_name(model or header.model)
     segmenter = load_segmenter(name, device=device, cache=cache)
-    plan.check(segmenter)
-    kind = common.full_name(encoder or plan.encoder)
-    eyes = backbones.build(kind, segmenter, device=device, cache=cache)
-    trained = serialization.load(prompter, eyes)
+    header.check(segmenter)
+    kind = common.full_name(encoder or header.encoder)
+    backbone = backbones.build(kind, segmenter, device=device, cache=cache)
+    loaded = serialization.load(prompter, backbone)
     if peaks is not None:
-        trained.peaks = peaks
+        loaded.peaks = peaks
     if method == registry.TRAINED:
-        return ImagePredictor(trained, segmenter, SegmentSettings())
+        return ImagePredictor(loaded, segmenter, SegmentSettings())
     if method == AUTO:
-        return ImagePredictor(trained, tuned(segmenter, trained), SegmentSettings(), trained.finder)
-    other = registry.make(method, segmenter, eyes, trained.references)
-    return ImagePredictor(trained, segmenter, SegmentSettings(), other=other)
+        return ImagePredictor(loaded, tuned(segmenter, loaded), SegmentSettings(), loaded.finder)
+    other = registry.make(method, segmenter, backbone, loaded.references)
+    return ImagePredictor(loaded, segmenter, SegmentSettings(), other=other)
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:
@@ -240,11 +248,11 @@ def stored_peaks(prompter: Path | str) -> PeakSettings:
     FormatError
         A damaged or foreign prompter file.
     """
-    return _Plan.of(prompter).peaks
+    return _PrompterHeader.of(prompter).peaks
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _PrompterHeader:
     """What a prompter file asks for."""
 
     file: str
@@ -257,7 +265,7 @@ class _Plan:
     has_finder: bool
 
     @classmethod
-    def of(cls, prompter: Path | str) -> _Plan:
+    def of(cls, prompter: Path | str) -> _PrompterHeader:
         name = Path(prompter).name
         try:
             header = serialization.describe(prompter)
@@ -283,19 +291,19 @@ class _Plan:
 
     def check(self, segmenter: Any) -> None:
         """Raise ModelError unless this is the network that the prompter was trained for."""
-        found = str(getattr(segmenter, "weights_sha256", ""))
-        if self.model_sha256 and found != self.model_sha256:
+        sha256 = str(getattr(segmenter, "weights_sha256", ""))
+        if self.model_sha256 and sha256 != self.model_sha256:
             msg = (
                 f"{self.file}: trained for {self.model} ({self.model_sha256[:12]}), this machine's "
-                f"{segmenter.name} is {found[:12]}. Train again, or give that file with --model."
+                f"{segmenter.name} is {sha256[:12]}. Train again, or give that file with --model."
             )
             raise ModelError(msg)
 
 
-def _figures(tallies: Sequence[PlaneStats]) -> dict[str, Any]:
-    scores = [s for t in tallies for s in t.scores]
+def _figures(plane_stats: Sequence[PlaneStats]) -> dict[str, Any]:
+    scores = [s for t in plane_stats for s in t.scores]
     return {
         "objects": len(scores),
         "mean_score": float(np.mean(scores)) if scores else 0.0,
-        "empty": sum(not t.scores for t in tallies),
+        "empty": sum(not t.scores for t in plane_stats),
     }

@@ -35,8 +35,7 @@ from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator
 from napari_samic.pipeline import common
-from napari_samic.pipeline.finetune import adapt as grow
-from napari_samic.pipeline.finetune import kept_aside
+from napari_samic.pipeline.finetune import finetune, kept_aside
 from napari_samic.pipeline.results.writer import recorded_prompts
 
 UNFINISHED = ".samic.training"
@@ -75,9 +74,10 @@ def train(
     prompts : Path, optional
         SAMBOX prompt file.
     masks : Path, optional
-        Folder of masks; each object gives one point, at its inner maximum (`sambox.prompts_of`).
+        Folder of masks; each object gives one point, at its inner maximum
+        (`simulated_annotator.prompts_of`).
     mask_values : str, optional
-        What their values mean, as `maskvalues.parse_mask_values` takes it; else it is decided from
+        What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is learned as ground.
     others : path, glob, folder, list of those, or array, optional
         Images without annotation, as those to be segmented, from which the network that grows
@@ -108,12 +108,12 @@ def train(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `figures`: `adapted`, whether there is a network grown to the references, and `growth`, how
         that went, with how many `others`, and why some of these were passed over; `epochs`, `loss`,
         `before`, `after`, `accepted` and `summary` of SAMIC's own network, which is trained where
         there is no other; `tuned` and `tuning`, the same of the mask decoder. With `stop` or
-        `resume`, Steps of epochs tell `held_out` now and then, the score so far.
+        `resume`, `JobProgress` of epochs tells `held_out` now and then, the score so far.
 
     Raises
     ------
@@ -134,12 +134,14 @@ def train(
     common.check_result_file(target, images, prompts, masks, others, model, chosen.encoder, resume)
     files.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
-    how, growing = settings or TrainSettings(), adapt or AdaptSettings()
-    is_over = _deadline(stop, how.minutes)
-    place = Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
-    checkpoint = Checkpoint(place, strict=resume is not None)
-    scores = stop is not None or how.minutes > 0 or resume is not None
-    watch = TrainingControl(is_over, scores, checkpoint)
+    train_settings, adapt_settings = settings or TrainSettings(), adapt or AdaptSettings()
+    is_over = _deadline(stop, train_settings.minutes)
+    checkpoint_path = (
+        Path(resume) if resume is not None else target.with_name(f".{target.name}{UNFINISHED}")
+    )
+    checkpoint = Checkpoint(checkpoint_path, strict=resume is not None)
+    scores = stop is not None or train_settings.minutes > 0 or resume is not None
+    control = TrainingControl(is_over, scores, checkpoint)
     notices: list[str] = []
 
     def opened(source: Any) -> list[ImagePlane]:
@@ -147,8 +149,8 @@ def train(
 
     planes = opened(images)
     stored = recorded_prompts(prompts) if prompts is not None else None
-    unseen = opened(others) if others is not None else []
-    unseen += planes if growing.adapt_others else []
+    unannotated = opened(others) if others is not None else []
+    unannotated += planes if adapt_settings.adapt_others else []
     planes, truth = _annotated(planes, stored, masks, notices.append)
     yield JobProgress(0, len(planes), "looking at the images", {"phase": "read"})
     values = MaskValues()
@@ -162,13 +164,21 @@ def train(
         notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
     yield JobProgress(0, 0, f"loading {model}", {"phase": "load"})
-    made = _new(
-        model, device, prompter or PrompterSettings(), how, normalisation, heat=heat, peaks=peaks
+    networks = _new_prompter(
+        model,
+        device,
+        prompter or PrompterSettings(),
+        train_settings,
+        normalisation,
+        heat=heat,
+        peaks=peaks,
     )
-    training = _Training(*made, references, how, growing, watch)
+    training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:
-        more = _without_annotation(unseen, planes, normalisation, how.seed, training.unread)
-        report, failed = yield from training.learn(more)
+        unlabeled = _without_annotation(
+            unannotated, planes, normalisation, train_settings.seed, training.unread
+        )
+        report, failed = yield from training.learn(unlabeled)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
     serialization.save(training.prompter, target, overwrite=overwrite)
@@ -176,16 +186,16 @@ def train(
         checkpoint.drop()
     if checkpoint.began:
         notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
-    names, told = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
-    figures, settled = training.figures(report, failed), training.settled(report)
-    return common.JobResult(target, names, (), failures, figures, settled, told)
+    names, distinct_notices = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
+    figures, resolved = training.figures(report, failed), training.settled(report)
+    return common.JobResult(target, names, (), failures, figures, resolved, distinct_notices)
 
 
-def _new(
+def _new_prompter(
     model: str,
     device: str,
-    chosen: PrompterSettings,
-    how: TrainSettings,
+    prompter_settings: PrompterSettings,
+    train_settings: TrainSettings,
     normalisation: Normalisation,
     *,
     heat: HeatMapSettings | None,
@@ -193,17 +203,25 @@ def _new(
 ) -> tuple[SamicPrompter, Any]:
     """A prompter with its first weights, and the segmenter that it serves."""
     cache = common.default_cache()
-    chosen = replace(chosen, encoder=common.full_name(chosen.encoder))
+    prompter_settings = replace(
+        prompter_settings, encoder=common.full_name(prompter_settings.encoder)
+    )
     segmenter = load_segmenter(model, device=device, cache=cache)
-    backbone = backbones.build(chosen.encoder, segmenter, device=device, cache=cache)
-    made = SamicPrompter(backbone, settings=chosen, heat=heat, peaks=peaks, seed=how.seed)
-    if not pretrained.load_pretrained(made) and how.epochs == 0:
-        other = "" if chosen.layers == pretrained.LAYERS else f" with {chosen.layers} layers"
+    backbone = backbones.build(prompter_settings.encoder, segmenter, device=device, cache=cache)
+    prompter = SamicPrompter(
+        backbone, settings=prompter_settings, heat=heat, peaks=peaks, seed=train_settings.seed
+    )
+    if not pretrained.load_pretrained(prompter) and train_settings.epochs == 0:
+        other = (
+            ""
+            if prompter_settings.layers == pretrained.LAYERS
+            else f" with {prompter_settings.layers} layers"
+        )
         msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
-    made.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
-    return made, segmenter
+    prompter.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
+    return prompter, segmenter
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,62 +237,65 @@ class _Training:
     prompter: SamicPrompter
     segmenter: Any
     references: list[Reference]
-    how: TrainSettings
-    growing: AdaptSettings
-    watch: TrainingControl
+    settings: TrainSettings
+    adapt_settings: AdaptSettings
+    control: TrainingControl
     unread: dict[str, str] = field(default_factory=dict)
 
-    def learn(self, more: Iterable[Image]) -> Job[tuple[FitReport, str]]:
+    def learn(self, unlabeled: Iterable[Image]) -> Job[tuple[FitReport, str]]:
         """Grow a network to the references, and train SAMIC's own where that is refused.
 
         Returns the report of the latter, and why there is no network, if that failed.
         """
-        made, how, failed = self.prompter, self.how, ""
-        groups = (how, made.settings, made.heat, self.growing)
-        eyes = f"{__version__} {getattr(self.segmenter, 'weights_sha256', '')}"
-        key = config_hash(self.references, made.learner.state_dict(), groups, eyes)
-        report = yield from made.fit(self.references, replace(how, epochs=0))
-        if self.growing.adapt and how.epochs and len(self.references) > 1:
-            aside = kept_aside(self.references, how.holdout_frac, how.seed)
+        prompter, train_settings, failed = self.prompter, self.settings, ""
+        groups = (train_settings, prompter.settings, prompter.heat, self.adapt_settings)
+        versions = f"{__version__} {getattr(self.segmenter, 'weights_sha256', '')}"
+        key = config_hash(self.references, prompter.learner.state_dict(), groups, versions)
+        report = yield from prompter.fit(self.references, replace(train_settings, epochs=0))
+        if self.adapt_settings.adapt and train_settings.epochs and len(self.references) > 1:
+            holdout = kept_aside(self.references, train_settings.holdout_frac, train_settings.seed)
             try:
-                yield from grow(
-                    made, self.segmenter, self.references, self.growing, how.seed,
-                    self.watch.stop, aside, more=more, checkpoint=self.watch.checkpoint, key=key,
+                yield from finetune(
+                    prompter, self.segmenter, self.references, self.adapt_settings,
+                    train_settings.seed, self.control.stop, holdout, unlabeled=unlabeled,
+                    checkpoint=self.control.checkpoint, key=key,
                 )  # fmt: skip
             except SamicError as error:
-                failed = f"not {'tuned' if made.growth else 'adapted'}: {error}"
-        if how.epochs and made.finder is None:
-            report = yield from made.fit(self.references, how, self.watch)
+                failed = f"not {'tuned' if prompter.growth else 'adapted'}: {error}"
+        if train_settings.epochs and prompter.finder is None:
+            report = yield from prompter.fit(self.references, train_settings, self.control)
         return report, failed
 
     def figures(self, report: FitReport, failed: str) -> dict[str, Any]:
         """As `train` tells them."""
-        made = self.prompter
-        told = made.growth.summary if made.growth else failed
+        prompter = self.prompter
+        finetune_summary = prompter.growth.summary if prompter.growth else failed
         return {
             "epochs": len(report.losses),
             "loss": min(report.losses, default=None),
             "before": report.before,
             "after": report.after,
             "accepted": report.accepted,
-            "summary": report.summary if report.losses or not made.finder else "",
-            "adapted": made.finder is not None,
-            "growth": "; ".join(filter(None, (told, _passed_over(self.unread)))),
-            "others": made.growth.others if made.growth else 0,
-            "tuned": made.decoder is not None,
-            "tuning": made.tuning.summary if made.tuning else failed * bool(made.growth),
+            "summary": report.summary if report.losses or not prompter.finder else "",
+            "adapted": prompter.finder is not None,
+            "growth": "; ".join(filter(None, (finetune_summary, _passed_over(self.unread)))),
+            "others": prompter.growth.others if prompter.growth else 0,
+            "tuned": prompter.decoder is not None,
+            "tuning": prompter.tuning.summary
+            if prompter.tuning
+            else failed * bool(prompter.growth),
         }
 
     def settled(self, report: FitReport) -> dict[str, Any]:
         """Options that give the same weights as a training that was ended early."""
-        made = self.prompter
-        if not (self.how.minutes or self.watch.is_over):
+        prompter = self.prompter
+        if not (self.settings.minutes or self.control.is_over):
             return {}
-        tuned = made.decoder is not None
-        settled: dict[str, Any] = {"minutes": 0.0} if self.how.minutes else {}
+        tuned = prompter.decoder is not None
+        settled: dict[str, Any] = {"minutes": 0.0} if self.settings.minutes else {}
         settled |= {} if tuned else {"decoder_steps": 0}
-        if made.finder is not None and made.growth is not None:
-            return settled | {"adapt_steps": made.growth.steps}
+        if prompter.finder is not None and prompter.growth is not None:
+            return settled | {"adapt_steps": prompter.growth.steps}
         return settled | {"epochs": len(report.losses), "adapt": tuned}
 
 
@@ -321,14 +342,14 @@ def _without_annotation(
 
     Why some can't be read is put into `unread`.
     """
-    known = {_place(plane) for plane in annotated}
-    by_place = {_place(plane): plane for plane in planes}
-    found = [plane for place, plane in by_place.items() if place not in known]
-    for i in np.random.default_rng(seed).permutation(len(found)):
+    annotated_keys = {_plane_key(plane) for plane in annotated}
+    by_key = {_plane_key(plane): plane for plane in planes}
+    unannotated = [plane for key, plane in by_key.items() if key not in annotated_keys]
+    for i in np.random.default_rng(seed).permutation(len(unannotated)):
         try:
-            image = read_rgb(found[i], normalisation, is_strict=True, is_own=True)
+            image = read_rgb(unannotated[i], normalisation, is_strict=True, is_own=True)
         except SamicError as error:
-            unread[found[i].label] = common.reason(found[i], error)
+            unread[unannotated[i].label] = common.reason(unannotated[i], error)
             continue
         yield image
 
@@ -340,7 +361,7 @@ def _passed_over(unread: dict[str, str]) -> str:
     return f"{len(unread)} without annotation passed over, the first because: {first}"
 
 
-def _place(plane: ImagePlane) -> Hashable:
+def _plane_key(plane: ImagePlane) -> Hashable:
     """Tells a plane from others of its name, as those of another folder or array."""
     return plane if plane.path is None else (plane.path.resolve(), plane.index)
 
@@ -352,7 +373,7 @@ def read_references(
     normalisation: Normalisation,
     values: MaskValues | None = None,
 ) -> Job[tuple[list[Reference], dict[str, str]]]:
-    """Readable ones, and why the others are not; yields a Step each."""
+    """Readable ones, and why the others are not; yields a `JobProgress` each."""
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     references: list[Reference] = []
     failures: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """One frame after another: what the frames before say about the next.
 
-Beside `segment.Worker`, and callable by the loop as that one is: planes of a stack follow each
-other, files of a folder only if the settings say so. Without a frame before, and with `follow`
-never, it is the same as the worker. Knows no file.
+Beside `ImagePredictor`, and callable by `BatchRunner` as that one is: planes of a stack follow
+each other, files of a folder only if the settings say so. Without a frame before, and with
+`follow` never, it is the same as `ImagePredictor`. Knows no file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from napari_samic.models.video import mask_propagation, new_objects, optical_flo
 from napari_samic.models.video.evidence import ClassLikelihood
 from napari_samic.models.video.memory import FrameMemory, class_table, numbered
 from napari_samic.ops.simulated_annotator import inner_maximum
-from napari_samic.pipeline.predictor import ImagePredictor, told
+from napari_samic.pipeline.predictor import ImagePredictor, to_plane_result
 from napari_samic.pipeline.runner import PlaneResult
 
 FLOOR = 0.25
@@ -90,7 +90,7 @@ class VideoPredictor:
         *,
         floor: float = FLOOR,
     ) -> None:
-        self.worker = ImagePredictor(prompter, segmenter, segmenting or SegmentSettings())
+        self.predictor = ImagePredictor(prompter, segmenter, segmenting or SegmentSettings())
         self.settings = settings or MemorySettings()
         self.memory = FrameMemory(self.settings)
         self.track: Track | None = None
@@ -101,7 +101,7 @@ class VideoPredictor:
     @property
     def normalisation(self) -> Normalisation:
         """Of the pixels that the prompter was trained on."""
-        return self.worker.normalisation
+        return self.predictor.normalisation
 
     def forget(self) -> None:
         """Start anew: the next image follows no other."""
@@ -128,38 +128,38 @@ class VideoPredictor:
         self.forget()
         self.memory.begin(reference)
         labels, classes = numbered(
-            reference, reference.mask, instances=self.worker.settings.instances
+            reference, reference.mask, instances=self.predictor.settings.instances
         )
         first_new = int(labels.max(initial=0)) + 1
         self.track = Track(reference.image, labels, classes, first_new)
 
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
-        """Result of one plane, for the loop; the lasting numbers are in the scores' `identity`."""
-        follows, place = self._placed(plane)
+        """Result of one plane, for `BatchRunner`; lasting numbers are in the scores' `identity`."""
+        follows, place = self._sequence_place(plane)
         if not follows:
             self.forget()
-        answer = self.worker(plane, image) if place is None else self._answer(image)
+        answer = self.predictor(plane, image) if place is None else self._answer(image)
         self._place = place
         return answer
 
-    def _placed(self, plane: ImagePlane) -> tuple[bool, tuple[Any, ...] | None]:
+    def _sequence_place(self, plane: ImagePlane) -> tuple[bool, tuple[Any, ...] | None]:
         """Whether a plane follows the one before, and its sequence with its place there.
 
         Axes of a stack but the last are sequences of their own.
         """
-        follow, was = self.settings.follow, self._place
+        follow, previous = self.settings.follow, self._place
         if follow == "never" or (follow == "stacks" and not plane.stack_shape):
-            return was is None and self.track is None, None
+            return previous is None and self.track is None, None
         if not plane.stack_shape:
-            return was is None or was[0] == "folder", ("folder", 0)
+            return previous is None or previous[0] == "folder", ("folder", 0)
         place = (plane.path, plane.name, plane.stack_shape, plane.index[:-1], plane.index[-1])
-        if was is None:
+        if previous is None:
             return self.track is not None, place
-        return was[:-1] == place[:-1] and was[-1] < place[-1], place
+        return previous[:-1] == place[:-1] and previous[-1] < place[-1], place
 
     def _answer(self, image: Image) -> PlaneResult:
         result = self.segment(image)
-        return told(result, self.worker.settings, self.numbers)
+        return to_plane_result(result, self.predictor.settings, self.numbers)
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8.
@@ -175,7 +175,7 @@ class VideoPredictor:
             Numbered as ever; `track.labels` has the numbers that last.
         """
         if self.settings.follow == "never":
-            return self.worker.segment(image)
+            return self.predictor.segment(image)
         if self.track is not None and self.track.image.shape != image.shape:
             self.forget()
         if self.track is None or not self.track.labels.any():
@@ -183,15 +183,15 @@ class VideoPredictor:
         return self._next(image, self.track)
 
     def _first(self, image: Image) -> Segmentation:
-        """As the worker does; numbers go on where a sequence lost all its objects."""
-        result = self.worker.segment(image)
+        """As `ImagePredictor` does; numbers go on where a sequence lost all its objects."""
+        result = self.predictor.segment(image)
         start = 1 if self.track is None else self.track.first_new
         classes = {} if self.track is None else self.track.classes
         blank = np.zeros_like(result.labels)
         labels, first_new = optical_flow.link_objects(blank, result.labels, first_new=start)
         values = np.unique(result.labels[result.labels > 0]).tolist()
         number = dict(zip(values, range(start, first_new), strict=True))
-        if self.worker.settings.instances:
+        if self.predictor.settings.instances:
             kinds = {number[v]: result.objects[v - 1].label for v in values}
             self.numbers = tuple(number.values())
         else:
@@ -203,11 +203,11 @@ class VideoPredictor:
 
     def _next(self, image: Image, last: Track) -> Segmentation:
         here = optical_flow.warp_labels(last.labels, optical_flow.flow(last.image, image))
-        references, weights = self.memory.references(self.worker.prompter.references)
+        references, weights = self.memory.references(self.predictor.prompter.references)
         proposal, maps = self._proposed(image, references, weights, here, last.classes)
         evidence = self._evidence.odds(image, maps, references, weights)
         expected = list(mask_propagation.mask_priors(here, last.classes, evidence))
-        fits = mask_propagation.fitted(self.worker.segmenter, image, expected)
+        fits = mask_propagation.fitted(self.predictor.segmenter, image, expected)
         labels = mask_propagation.settled(fits, here.shape)
         labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
         scores = {f.hunch.number: f.score for f in fits}
@@ -234,7 +234,7 @@ class VideoPredictor:
         classes: Mapping[int, int],
     ) -> tuple[PromptProposal, dict[int, FloatArray]]:
         """Motion-consistent peaks, and the maps that they are of."""
-        prompter = self.worker.prompter
+        prompter = self.predictor.prompter
         maps, agreement = prompter.maps_and_agreement(references, image, weights)
         kinds = class_table(classes, here)[here]  # (H, W)
         for label, values in maps.items():
@@ -253,29 +253,29 @@ class VideoPredictor:
         last: Track,
     ) -> Track:
         """The frame with objects at peaks away from all that are known; notes their `scores`."""
-        new = new_objects.found(
-            self.worker.segmenter, image, proposal.objects, labels, last.classes, evidence,
-            self.worker.settings,
+        found_objects = new_objects.found(
+            self.predictor.segmenter, image, proposal.objects, labels, last.classes, evidence,
+            self.predictor.settings,
         )  # fmt: skip
         labels, classes = labels.copy(), dict(last.classes)
-        for number, one in enumerate(new, start=last.first_new):
-            labels[one.mask] = number
-            scores[number], classes[number] = one.score, one.label
-        return Track(image, labels, classes, last.first_new + len(new))
+        for number, new_object in enumerate(found_objects, start=last.first_new):
+            labels[new_object.mask] = number
+            scores[number], classes[number] = new_object.score, new_object.label
+        return Track(image, labels, classes, last.first_new + len(found_objects))
 
     def _result(
         self, track: Track, scores: dict[int, float], proposal: PromptProposal
     ) -> Segmentation:
         """With consecutive numbers, or classes, as a Segmentation has them."""
         labels, classes = track.labels, track.classes
-        shown = np.unique(labels[labels > 0]).tolist()
-        table = np.zeros(max(shown, default=0) + 1, np.int32)
-        instances = self.worker.settings.instances
-        table[shown] = range(1, len(shown) + 1) if instances else [classes[n] for n in shown]
+        numbers = np.unique(labels[labels > 0]).tolist()
+        table = np.zeros(max(numbers, default=0) + 1, np.int32)
+        instances = self.predictor.settings.instances
+        table[numbers] = range(1, len(numbers) + 1) if instances else [classes[n] for n in numbers]
         objects = tuple(
             Prompts(inner_maximum(labels == n)[None], np.array([True]), label=classes[n])
-            for n in shown
+            for n in numbers
         )
-        self.numbers = tuple(shown)
-        values = np.array([scores[n] for n in shown], np.float32)
+        self.numbers = tuple(numbers)
+        values = np.array([scores[n] for n in numbers], np.float32)
         return Segmentation(table[labels], values, objects, proposal.heat_map, proposal.agreement)

@@ -65,7 +65,7 @@ def replay(
 
     Returns
     -------
-    Job of Outcome
+    Job of JobResult
         `done` and `skipped` steps, `failures` of images, `figures["steps"]` with one dict a step;
         there, `same_labels` says whether the labels are those recorded, None if that is not known.
         `figures["differences"]`: what was warned of.

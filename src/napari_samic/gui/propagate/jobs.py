@@ -121,22 +121,24 @@ def preview(
     heat = eyes.worker.heat_map(look.seen, look.image.shape)
     yield PreviewStep(1, 3, "drawing masks", eyes=eyes, look=look, heat=heat)
     with eyes.lock:
-        return Preview(plane.label, eyes.worker.answer(look.image, look.seen, settings, peaks))
+        return Preview(
+            plane.label, eyes.worker.predict_masks(look.image, look.seen, settings, peaks)
+        )
 
 
 def _open(file: Path) -> LoadedPredictor:
-    from napari_samic.pipeline.segment import open_worker
+    from napari_samic.pipeline.segment import open_predictor
 
     stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
     if stamp is None:
         raise InputError(f"{file}: no prompter. Train one first.")
-    return LoadedPredictor(stamp, open_worker(file))
+    return LoadedPredictor(stamp, open_predictor(file))
 
 
 def _look(eyes: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
     image = read_rgb(plane, eyes.worker.normalisation, is_strict=True)
     with eyes.lock:
-        return ImagePreview(plane.label, image, eyes.worker.look(image))
+        return ImagePreview(plane.label, image, eyes.worker.extract_features(image))
 
 
 @dataclass(frozen=True)

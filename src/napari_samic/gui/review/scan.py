@@ -73,10 +73,10 @@ def look(
     judged : collection of str
         Images whose labels stay as they are, whichever run they are of.
     """
-    from napari_samic.pipeline.results.reader import doubts_of, read_results
+    from napari_samic.pipeline.results.reader import read_results, staleness_notices
 
     results = read_results(folder)
-    notices = yield from doubts_of(results, quick=True, judged=judged, may=may)
+    notices = yield from staleness_notices(results, quick=True, judged=judged, may_read=may)
     facts: dict[str, ResultFeatures] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}

@@ -89,24 +89,24 @@ def read_journal(folder: Path) -> UnfinishedResults | None:
             trees.append(json.loads(line))
     if not trees or not isinstance(trees[0], dict) or not isinstance(trees[0].get("run"), dict):
         return None
-    found = UnfinishedResults(trees[0])
-    seen: dict[str, bool] = {}  # a stack has many lines of one file
+    unfinished = UnfinishedResults(trees[0])
+    in_place: dict[str, bool] = {}  # a stack has many lines of one file
     for tree in trees[1:]:
         if not isinstance(tree, dict) or not {"image", "file", "stamp"} <= tree.keys():
             continue
         name, file = str(tree["image"]), str(tree["file"])
         if tree["stamp"] is None and part_of(folder, file).exists():
-            found.parts[name] = tree
+            unfinished.parts[name] = tree
         elif tree["stamp"] is not None:
             key = f"{file} {tree['stamp']}"
-            if key not in seen:
-                seen[key] = is_in_place(folder, tree)
-            if seen[key]:
-                found.entries[name] = tree
-    return found
+            if key not in in_place:
+                in_place[key] = is_in_place(folder, tree)
+            if in_place[key]:
+                unfinished.entries[name] = tree
+    return unfinished
 
 
-def stopped_there(folder: Path, left: UnfinishedResults) -> OutputError:
+def stopped_job_error(folder: Path, left: UnfinishedResults) -> OutputError:
     """Another job was stopped in the folder, and may not be lost."""
     what = left.head["run"].get("job")
     msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
@@ -148,8 +148,8 @@ class Journal:
 
     def end(self) -> None:
         """Nothing is unfinished any more."""
-        for left in (self.path, *self.path.parent.glob(f".*{PART}")):
-            remove(left)
+        for leftover in (self.path, *self.path.parent.glob(f".*{PART}")):
+            remove(leftover)
 
 
 def _line(tree: Mapping[str, Any]) -> str:
@@ -182,7 +182,7 @@ class CompleteResults:
 
 
 @contextmanager
-def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[CompleteResults]:
+def complete_results(folder: Path, run: Mapping[str, Any]) -> Iterator[CompleteResults]:
     """Claim a folder for a job that is done as a whole: it is over when the block ends well.
 
     Parameters
@@ -199,7 +199,7 @@ def whole(folder: Path, run: Mapping[str, Any]) -> Iterator[CompleteResults]:
     with claimed(folder):
         left, mine, journal = read_journal(folder), plain(run), Journal(folder)
         if left is not None and left.head["run"].get("job") != run["job"]:
-            raise stopped_there(folder, left)
+            raise stopped_job_error(folder, left)
         resumes = left is not None and left.head["run"] == mine
         yield CompleteResults(journal, mine, resumes)
         journal.end()

@@ -86,7 +86,7 @@ def load_provenance(folder: Path) -> dict[str, Provenance]:
         raise FormatError(msg) from error
 
 
-def save_provenance(folder: Path, made: Mapping[str, Provenance]) -> None:
+def save_provenance(folder: Path, provenances: Mapping[str, Provenance]) -> None:
     """Write `provenance.json`.
 
     Raises
@@ -96,10 +96,10 @@ def save_provenance(folder: Path, made: Mapping[str, Provenance]) -> None:
     """
     runs: list[Run] = []
     images = {}
-    for name, one in made.items():
-        if one.run not in runs:
-            runs.append(one.run)
-        images[name] = {"run": runs.index(one.run), **one.to_tree()}
+    for name, provenance in provenances.items():
+        if provenance.run not in runs:
+            runs.append(provenance.run)
+        images[name] = {"run": runs.index(provenance.run), **provenance.to_tree()}
     content = {"format": FORMAT, "version": VERSION, "runs": runs, "images": images}
     write_json(folder / NAME, content, overwrite=True)
 
@@ -119,10 +119,10 @@ def difference(earlier: Run, now: Run) -> str:
     """
     before, after = dict(_flat(plain(earlier))), dict(_flat(plain(now)))
     keys = [k for k in {**after, **before} if before.get(k) != after.get(k) and k != VERSION_KEY]
-    return some([_told(k, before.get(k), after.get(k)) for k in keys], 3)
+    return some([_difference_text(k, before.get(k), after.get(k)) for k in keys], 3)
 
 
-def _told(key: str, before: Any, after: Any) -> str:
+def _difference_text(key: str, before: Any, after: Any) -> str:
     if any(isinstance(v, str) and len(v) == 64 for v in (before, after)):  # sha256
         return f"another {key.removesuffix('_sha256')}"
     earlier, now = ("not set" if v is None else v for v in (before, after))

@@ -22,12 +22,12 @@ from napari_samic.io.normalize import Normalisation
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.text_files import sha256_of
-from napari_samic.pipeline.common import made_of, open_planes, planes_of, spelled_as
+from napari_samic.pipeline.common import input_hashes, open_planes, planes_of, spelled_as
 from napari_samic.pipeline.results.provenance import Provenance, Run, difference, same_run
 from napari_samic.pipeline.results.writer import read_tables
 
 SUFFIXES = (".tif", ".tiff")
-SHOWN = 3
+MAX_NAMES = 3
 """Names that a line tells."""
 
 
@@ -55,7 +55,7 @@ class StoredResult:
 
     @property
     def label(self) -> str:
-        """As `Plane.label`."""
+        """As `ImagePlane.label`."""
         return self.plane.label
 
     @property
@@ -80,7 +80,7 @@ class StoredResult:
 
     def labelled(self) -> LabelObjects:
         """The label image with all that is known of its objects."""
-        about = {
+        objects = {
             int(r["object"]): ObjectRecord(int(r["class"]), _number(r.get("score")))
             for r in self.rows
         }
@@ -89,7 +89,7 @@ class StoredResult:
             self.label,
             self.labels(),
             file,
-            about if self.numbered else {},
+            objects if self.numbered else {},
             self.classes,
             self.numbered,
         )
@@ -99,22 +99,22 @@ class StoredResult:
 class StoredResults:
     """All label images of a folder, and its prompt file if it has one.
 
-    `made` says by image what made its labels, where that is known; `unknown` are label files that
-    the tables do not tell of, and which are no results; `lost` are images whose label file is
-    gone; `is_unfinished`: a run was stopped.
+    `provenance` says by image what made its labels, where that is known; `unknown` are label files
+    that the tables do not tell of, and which are no results; `lost` are images whose label file
+    is gone; `is_unfinished`: a run was stopped.
     """
 
     folder: Path
     images: tuple[StoredResult, ...]
     stored: PromptFile | None = None
     classes: Mapping[int, str] = field(default_factory=dict)
-    made: Mapping[str, Provenance] = field(default_factory=dict)
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     is_unfinished: bool = False
     _hashes: dict[Path, str] = field(default_factory=dict)
 
-    def hash_of(self, one: StoredResult) -> str:
+    def hash_of(self, result: StoredResult) -> str:
         """sha256 of the label file of one image, "" without a file.
 
         Raises
@@ -122,7 +122,7 @@ class StoredResults:
         InputError
             It can't be read.
         """
-        path = one.plane.path
+        path = result.plane.path
         if path is None:
             return ""
         if path not in self._hashes:
@@ -132,8 +132,8 @@ class StoredResults:
     @property
     def inputs(self) -> list[Path]:
         """Label files, and the images they were made of that are still where they were."""
-        images = {one.image_file for one in self.images if one.image_file}
-        labels = {one.plane.path for one in self.images if one.plane.path is not None}
+        images = {result.image_file for result in self.images if result.image_file}
+        labels = {result.plane.path for result in self.images if result.plane.path is not None}
         return sorted(labels) + sorted(path for path in map(Path, images) if _is_there(path))
 
     @property
@@ -145,7 +145,10 @@ class StoredResults:
         InputError
             One can't be read.
         """
-        parts = [f"{one.label} {self.hash_of(one)} {one.prompts} {one.rows}" for one in self.images]
+        parts = [
+            f"{result.label} {self.hash_of(result)} {result.prompts} {result.rows}"
+            for result in self.images
+        ]
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -171,46 +174,52 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     FormatError
         A prompt file or table that is damaged.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise InputError(f"{place}: no such folder. Give the folder that `segment` wrote.")
-    files = [p for p in place.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder. Give the folder that `segment` wrote.")
+    files = [p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
     if not files:
-        raise InputError(f"{place}: no label file (.tif). Give the folder that `segment` wrote.")
-    tables = read_tables(place)
+        raise InputError(f"{root}: no label file (.tif). Give the folder that `segment` wrote.")
+    tables = read_tables(root)
     stored = None if tables.is_empty else tables.prompts
-    known = {image.name: image for image in stored.images} if stored is not None else {}
+    recorded = {image.name: image for image in stored.images} if stored is not None else {}
     names = {**(stored.classes if stored is not None else {}), **(classes or {})}
-    rows = _checked(place / "scores.csv", tables.rows)
-    spelled = {folded(name): name for name in known}
+    rows = _parsed_rows(root / "scores.csv", tables.rows)
+    spelled = {folded(name): name for name in recorded}
     planes = [
         spelled_as(plane, spelled)
         for file in sorted(files, key=lambda f: natural_key(f.name))
-        for plane in _placed(planes_of(file, palette_indices=True), known)
+        for plane in _with_stack_index(planes_of(file, palette_indices=True), recorded)
     ]
     images = [
-        _result(plane, known.get(plane.label), rows.get(plane.label, []), names)
+        _result(plane, recorded.get(plane.label), rows.get(plane.label, []), names)
         for plane in planes
-        if not known or plane.label in known
+        if not recorded or plane.label in recorded
     ]
-    told = {one.plane.name for one in images}
-    unknown = tuple(dict.fromkeys(p.name for p in planes if p.name not in told))
+    recorded_names = {result.plane.name for result in images}
+    unknown = tuple(dict.fromkeys(p.name for p in planes if p.name not in recorded_names))
     if not images:
-        msg = f"{place}: prompts.json names none of the label files. Are they of another run?"
+        msg = f"{root}: prompts.json names none of the label files. Are they of another run?"
         raise InputError(msg)
-    left = tables.unfinished is not None
+    is_unfinished = tables.unfinished is not None
     lost = tuple(tables.lost)
-    return StoredResults(place, tuple(images), stored, names, tables.made, unknown, lost, left)
+    return StoredResults(
+        root, tuple(images), stored, names, tables.provenance, unknown, lost, is_unfinished
+    )
 
 
-def _placed(planes: list[ImagePlane], known: Mapping[str, ImagePrompts]) -> list[ImagePlane]:
+def _with_stack_index(
+    planes: list[ImagePlane], recorded: Mapping[str, ImagePrompts]
+) -> list[ImagePlane]:
     """A stack of one slice is read as a lone image: give it its place back."""
-    if len(planes) != 1 or planes[0].label in known:
+    if len(planes) != 1 or planes[0].label in recorded:
         return planes
-    found = [m for n in known if (m := re.fullmatch(rf"{re.escape(planes[0].name)}((\[0\])+)", n))]
-    if not found:
+    matches = [
+        m for n in recorded if (m := re.fullmatch(rf"{re.escape(planes[0].name)}((\[0\])+)", n))
+    ]
+    if not matches:
         return planes
-    index = (0,) * found[0].group(1).count("[")
+    index = (0,) * matches[0].group(1).count("[")
     return [replace(planes[0], index=index, stack_shape=tuple(1 for _ in index))]
 
 
@@ -225,7 +234,7 @@ def _result(
     return StoredResult(plane, prompts, objects, score, classes)
 
 
-def _checked(
+def _parsed_rows(
     path: Path, rows: Mapping[str, list[dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows of scores.csv by image, with numbers of objects and classes."""
@@ -243,14 +252,14 @@ def _number(text: Any) -> float | None:
     return float(text) if text not in (None, "") else None
 
 
-def doubts_of(
+def staleness_notices(
     results: StoredResults,
     *,
     quick: bool = False,
     judged: Collection[str] = (),
-    may: Callable[[Path], bool] = lambda _: True,
+    may_read: Callable[[Path], bool] = lambda _: True,
 ) -> Job[tuple[str, ...]]:
-    """What is no longer as it was when the labels were made, for people; a Step an image.
+    """What is no longer as it was when the labels were made, for people; a `JobProgress` an image.
 
     Labels that were edited since, images that have changed since, and labels of several runs. What
     is not known, and images that are not where they were, are passed over.
@@ -262,85 +271,91 @@ def doubts_of(
         Read only images whose file is newer than the labels.
     judged : collection of str
         Images whose labels stay as they are, whatever run they are of.
-    may : callable
+    may_read : callable
         Whether an image file may be looked at; others are passed over.
     """
     edited: list[str] = []
     changed: list[str] = []
     runs: list[Run] = []
     images: dict[Path, dict[str, ImagePlane]] = {}
-    for i, one in enumerate(results.images):
-        made = results.made.get(one.label)
-        if made is not None:
-            edited += [one.label] if results.hash_of(one) != made.labels else []
-            is_new = one.label not in judged and not any(same_run(made.run, r) for r in runs)
-            runs += [made.run] if is_new else []
-        if not one.image_file or may(Path(one.image_file)):
-            changed += [one.label] if _has_changed(one, results, images, quick=quick) else []
-        yield JobProgress(i, len(results.images), f"{one.label}: comparing it with its image")
-    out = []
+    for i, result in enumerate(results.images):
+        provenance = results.provenance.get(result.label)
+        if provenance is not None:
+            edited += [result.label] if results.hash_of(result) != provenance.labels else []
+            is_new = result.label not in judged and not any(
+                same_run(provenance.run, r) for r in runs
+            )
+            runs += [provenance.run] if is_new else []
+        if not result.image_file or may_read(Path(result.image_file)):
+            changed += [result.label] if _has_changed(result, results, images, quick=quick) else []
+        yield JobProgress(i, len(results.images), f"{result.label}: comparing it with its image")
+    notices = []
     if results.unknown:
-        out.append(f"label files that no table tells of, left out: {some(results.unknown, SHOWN)}.")
+        notices.append(
+            f"label files that no table tells of, left out: {some(results.unknown, MAX_NAMES)}."
+        )
     if results.lost:
-        out.append(f"labels that are gone, left out: {some(results.lost, SHOWN)}.")
+        notices.append(f"labels that are gone, left out: {some(results.lost, MAX_NAMES)}.")
     if edited:
-        out.append(
-            f"labels edited since they were made, so scores may not fit: {some(edited, SHOWN)}."
+        notices.append(
+            f"labels edited since they were made, so scores may not fit: {some(edited, MAX_NAMES)}."
         )
     if changed:
         what = "images changed since their labels were made; segment them again"
-        out.append(f"{what}: {some(changed, SHOWN)}.")
+        notices.append(f"{what}: {some(changed, MAX_NAMES)}.")
     if len(runs) > 1:
-        out.append(f"labels of {len(runs)} runs: {difference(runs[0], runs[1])}.")
+        notices.append(f"labels of {len(runs)} runs: {difference(runs[0], runs[1])}.")
     if results.is_unfinished:
-        out.append("a run here was stopped before its end; the same command goes on with it.")
-    return tuple(out)
+        notices.append("a run here was stopped before its end; the same command goes on with it.")
+    return tuple(notices)
 
 
 def _has_changed(
-    one: StoredResult,
+    result: StoredResult,
     results: StoredResults,
     images: dict[Path, dict[str, ImagePlane]],
     *,
     quick: bool,
 ) -> bool:
     """Whether the image is there and is another now; `images` keeps planes of the last file."""
-    before, stored = one.prompts, results.stored
-    if before is None or not before.sha256 or not before.file or stored is None:
+    recorded, stored = result.prompts, results.stored
+    if recorded is None or not recorded.sha256 or not recorded.file or stored is None:
         return False
-    image, labels = Path(before.file), one.plane.path
+    image, labels = Path(recorded.file), result.plane.path
     if stored.normalisation is None:
         return False
     try:
-        newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
-        if quick and not newer:
+        is_newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
+        if quick and not is_newer:
             return False
         if image not in images:
             images.clear()
-            images[image] = _planes_by_name(image, results.made.get(one.label))
-        plane = images[image].get(folded(one.label))
+            images[image] = _planes_by_name(image, results.provenance.get(result.label))
+        plane = images[image].get(folded(result.label))
         if plane is None:
             return False
-        now = made_of(plane, Normalisation.from_dict(stored.normalisation))
+        hashes = input_hashes(plane, Normalisation.from_dict(stored.normalisation))
     except (OSError, TypeError):
         return False  # not there, or not for us
     except SamicError:
         return True
-    return now["pixels"] != before.sha256
+    return hashes["pixels"] != recorded.sha256
 
 
-def _planes_by_name(image: Path, made: Provenance | None) -> dict[str, ImagePlane]:
+def _planes_by_name(image: Path, provenance: Provenance | None) -> dict[str, ImagePlane]:
     """Planes of an image, read as it was then, by their folded labels."""
-    reading = {k: made.run.get(k) for k in ("axes", "series")} if made is not None else {}
-    return {folded(plane.label): plane for plane in open_planes(image, **reading)}
+    options = (
+        {k: provenance.run.get(k) for k in ("axes", "series")} if provenance is not None else {}
+    )
+    return {folded(plane.label): plane for plane in open_planes(image, **options)}
 
 
 def stacks(results: StoredResults) -> dict[str, list[StoredResult]]:
     """Results by label file: the planes of a stack stay together, in their order."""
-    out: dict[str, list[StoredResult]] = {}
-    for one in results.images:
-        out.setdefault(one.plane.name, []).append(one)
-    return out
+    by_file: dict[str, list[StoredResult]] = {}
+    for result in results.images:
+        by_file.setdefault(result.plane.name, []).append(result)
+    return by_file
 
 
 def stem_of_plane(plane: ImagePlane) -> str:
@@ -371,8 +386,8 @@ __all__ = [
     "StoredResult",
     "StoredResults",
     "check_plane_files",
-    "doubts_of",
     "read_results",
     "stacks",
+    "staleness_notices",
     "stem_of_plane",
 ]

@@ -19,16 +19,16 @@ from napari_samic.io.masks import read_mask
 from napari_samic.io.normalize import read_rgb
 from napari_samic.io.paths import folded, some
 from napari_samic.io.text_files import sha256_of
-from napari_samic.pipeline.common import made_of, reason
+from napari_samic.pipeline.common import input_hashes, reason
 from napari_samic.pipeline.results.provenance import Provenance, difference, same_run
 from napari_samic.pipeline.results.writer import ResultsWriter
 
-SHOWN = 3
+MAX_NAMES = 3
 """Names that a line tells."""
 
 
 class ResultValidity:
-    """What is to become of each label file that is there; parameters as of `Loop`.
+    """What is to become of each label file that is there; parameters as of `BatchRunner`.
 
     Attributes
     ----------
@@ -40,134 +40,143 @@ class ResultValidity:
 
     def __init__(
         self,
-        records: ResultsWriter,
+        writer: ResultsWriter,
         inputs: Callable[[ImagePlane], Mapping[str, str]],
         heatmaps: bool,
     ) -> None:
-        self.records, self.inputs, self.heatmaps = records, inputs, heatmaps
+        self.writer, self.inputs, self.heatmaps = writer, inputs, heatmaps
         self.valid: set[Path] = set()
         self.failed: dict[Path, str] = {}
-        self._again: dict[str, list[str]] = defaultdict(list)
+        self._redo_reasons: dict[str, list[str]] = defaultdict(list)
         self._refused: dict[str, list[str]] = defaultdict(list)
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What is done again, and why; a line a reason."""
-        return tuple(f"done again, as {why}: {some(k, SHOWN)}." for why, k in self._again.items())
+        return tuple(
+            f"done again, as {why}: {some(k, MAX_NAMES)}." for why, k in self._redo_reasons.items()
+        )
 
     def refuse(self) -> None:
         """Raise StaleError if results of other settings or images are in the way."""
         for why, names in self._refused.items():
-            raise StaleError(self.records.out, f"results that were {why}: {some(names, SHOWN)}")
+            raise StaleError(self.writer.out, f"results that were {why}: {some(names, MAX_NAMES)}")
 
     def all_or_none(self, files: Mapping[Path, Sequence[ImagePlane]]) -> None:
         """Where each image hangs on the one before: begin anew unless all that can be are there."""
-        there = self.valid & set(files)
-        lacking = [members for target, members in files.items() if target not in there]
-        if there and any(self._can_be_read(plane) for members in lacking for plane in members):
-            self.valid -= there
+        present = self.valid & set(files)
+        lacking = [members for target, members in files.items() if target not in present]
+        if present and any(self._can_be_read(plane) for members in lacking for plane in members):
+            self.valid -= present
             why = "each image hangs on the one before"
-            self._again[why] += sorted(path.stem for path in there)
+            self._redo_reasons[why] += sorted(path.stem for path in present)
 
     def _can_be_read(self, plane: ImagePlane) -> bool:
         with suppress(SamicError):
-            read_rgb(plane, self.records.normalisation)
+            read_rgb(plane, self.writer.normalisation)
             return True
         return False
 
-    def look(self, members: Sequence[ImagePlane], target: Path) -> Iterator[str]:
+    def check(self, members: Sequence[ImagePlane], target: Path) -> Iterator[str]:
         """Look at one label file and its planes; yields what it looks at."""
-        records, name = self.records, members[0].name
+        writer, name = self.writer, members[0].name
         for plane in members:
-            known = records.spelled(plane.label)
-            other = records.made(known)
-            if known and (
-                known != plane.label or (other and folded(other.file) != folded(target.name))
+            recorded_name = writer.spelled(plane.label)
+            recorded = writer.provenance_of(recorded_name)
+            if recorded_name and (
+                recorded_name != plane.label
+                or (recorded and folded(recorded.file) != folded(target.name))
             ):
-                what = other.file if other is not None else known
+                what = recorded.file if recorded is not None else recorded_name
                 self._refused[f"made of another image of that name ({what})"].append(name)
                 return
-        if not target.exists() or (records.overwrite and not records.resumes):
+        if not target.exists() or (writer.overwrite and not writer.resumes):
             return
         yield name
-        made = {p.label: m for p in members if (m := records.made(p.label)) is not None}
-        others = [m.run for m in made.values() if not same_run(m.run, records.run)]
-        if not made and records.replaces and records.resumes:
+        provenances = {
+            p.label: m for p in members if (m := writer.provenance_of(p.label)) is not None
+        }
+        others = [m.run for m in provenances.values() if not same_run(m.run, writer.run)]
+        if not provenances and writer.replaces and writer.resumes:
             pass  # of the kind that is replaced
-        elif not made and records.labels_in(target.name) and self._is_ours(target):
-            self._again["the image has another number of planes"].append(name)
-        elif not made:
+        elif not provenances and writer.labels_in(target.name) and self._is_ours(target):
+            self._redo_reasons["the image has another number of planes"].append(name)
+        elif not provenances:
             self._keep(target, "labels are there, and no record of what made them")
-        elif others and not records.overwrite:
-            self._refused[f"made with {difference(others[0], records.run)}"].append(name)
-        elif not others and self._is_intact(members, target, made):
-            yield from self._compare(members, target, made)
+        elif others and not writer.overwrite:
+            self._refused[f"made with {difference(others[0], writer.run)}"].append(name)
+        elif not others and self._is_intact(members, target, provenances):
+            yield from self._compare(members, target, provenances)
 
     def _is_ours(self, target: Path) -> bool:
         """Whether a label file is as it was made, of other planes."""
         sha256 = sha256_of(target)
         return all(
-            (m := self.records.made(k)) is not None and m.labels == sha256
-            for k in self.records.labels_in(target.name)
+            (m := self.writer.provenance_of(k)) is not None and m.labels == sha256
+            for k in self.writer.labels_in(target.name)
         )
 
     def _keep(self, target: Path, why: str) -> None:
         """Leave a file that somebody else made or changed, unless he asked to overwrite it."""
-        if not self.records.asked:
+        if not self.writer.overwrite_requested:
             self.failed[target] = (
                 f"{target.stem}: {why}. Move them away to keep them, or overwrite them "
                 "(--overwrite)."
             )
 
     def _is_intact(
-        self, members: Sequence[ImagePlane], target: Path, made: Mapping[str, Provenance]
+        self, members: Sequence[ImagePlane], target: Path, provenances: Mapping[str, Provenance]
     ) -> bool:
         sha256 = sha256_of(target)
-        if all(one.labels == sha256 for one in made.values()):
+        if all(provenance.labels == sha256 for provenance in provenances.values()):
             return True
         try:
             for plane in members:
                 read_mask(plane, target)
         except SamicError:
-            self._again["the labels were damaged"].append(members[0].name)
+            self._redo_reasons["the labels were damaged"].append(members[0].name)
         else:
             self._keep(target, "the labels were edited since they were made")
         return False
 
     def _compare(
-        self, members: Sequence[ImagePlane], target: Path, made: Mapping[str, Provenance]
+        self, members: Sequence[ImagePlane], target: Path, provenances: Mapping[str, Provenance]
     ) -> Iterator[str]:
         """Whether what the labels were made of is what is there now; yields planes of a stack."""
         name = members[0].name
         if _planes_in(target) != len(members):
-            self._again["the image has another number of planes"].append(name)
+            self._redo_reasons["the image has another number of planes"].append(name)
             return
         for plane in members:
-            if (one := made.get(plane.label)) is None:
+            if (provenance := provenances.get(plane.label)) is None:
                 continue  # failed before
             if len(members) > 1:
                 yield plane.label
-            if not self.records.has_scores(plane.label):
-                self._again["the scores are gone"].append(name)
+            if not self.writer.has_scores(plane.label):
+                self._redo_reasons["the scores are gone"].append(name)
                 return
             try:
-                now = made_of(plane, self.records.normalisation, self.inputs)
+                hashes = input_hashes(plane, self.writer.normalisation, self.inputs)
             except SamicError as error:
                 self.failed[target] = reason(plane, error)
                 return
-            changed = [key for key in {**now, **one.inputs} if now.get(key) != one.inputs.get(key)]
+            changed = [
+                key
+                for key in {**hashes, **provenance.inputs}
+                if hashes.get(key) != provenance.inputs.get(key)
+            ]
             if "pixels" in changed and (other := self._other(plane)):
                 self._refused[f"made of another image of that name ({other})"].append(name)
                 return
-            if changed or (self.heatmaps and not one.heatmaps):
-                what = f"the {changed[0]} changed" if changed else "heat maps are asked for"
-                self._again[what].append(name)
+            if changed or (self.heatmaps and not provenance.heatmaps):
+                why = f"the {changed[0]} changed" if changed else "heat maps are asked for"
+                self._redo_reasons[why].append(name)
                 return
         self.valid.add(target)
 
     def _other(self, plane: ImagePlane) -> str:
         """File of the image that the labels are of, if that is another one."""
-        before = self.records.file_of(plane.label)
+        before = self.writer.file_of(plane.label)
         if not before or plane.path is None or Path(before).resolve() == plane.path.resolve():
             return ""
         return before

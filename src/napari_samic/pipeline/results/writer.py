@@ -38,7 +38,7 @@ from napari_samic.pipeline.results.journal import (
     is_in_place,
     read_journal,
     stamp_of,
-    stopped_there,
+    stopped_job_error,
 )
 from napari_samic.pipeline.results.provenance import (
     Provenance,
@@ -165,7 +165,7 @@ class Tables:
 
     Attributes
     ----------
-    images, rows, made : dict
+    images, rows, provenance : dict
         By image; `rows` are those of scores.csv.
     model : str
     normalisation : dict or None
@@ -177,7 +177,7 @@ class Tables:
 
     images: dict[str, ImagePrompts] = field(default_factory=dict)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    made: dict[str, Provenance] = field(default_factory=dict)
+    provenance: dict[str, Provenance] = field(default_factory=dict)
     model: str = ""
     normalisation: dict[str, Any] | None = None
     classes: dict[int, str] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class Tables:
 
     def drop(self, label: str) -> None:
         """Forget one image."""
-        for table in (self.images, self.rows, self.made):
+        for table in (self.images, self.rows, self.provenance):
             table.pop(label, None)
 
     def join(self, entries: Mapping[str, Mapping[str, Any]], run: Run) -> None:
@@ -209,14 +209,16 @@ class Tables:
             It is damaged.
         """
         files = {folded(str(entry["file"])) for entry in entries.values()}
-        for label in [k for k, made in self.made.items() if folded(made.file) in files]:
+        for label in [
+            k for k, provenance in self.provenance.items() if folded(provenance.file) in files
+        ]:
             self.drop(label)
         for label, entry in entries.items():
             self.drop(label)
             if entry["made"] is not None:
                 record = Record.from_tree(entry, label)
                 self.images[label], self.rows[label] = record.prompts, list(record.rows)
-                self.made[label] = Provenance.from_tree(entry["made"], run)
+                self.provenance[label] = Provenance.from_tree(entry["made"], run)
 
 
 def read_tables(folder: Path) -> Tables:
@@ -227,32 +229,34 @@ def read_tables(folder: Path) -> Tables:
     FormatError, InputError, PromptError
         A file of these names that is damaged, or not ours.
     """
-    found = Tables()
+    tables = Tables()
     path = folder / "prompts.json"
     if path.exists():
         stored = load_prompts(path)
-        found.images = {image.name: image for image in stored.images}
-        found.model, found.normalisation = stored.model, stored.normalisation
-        found.classes = dict(stored.classes)
+        tables.images = {image.name: image for image in stored.images}
+        tables.model, tables.normalisation = stored.model, stored.normalisation
+        tables.classes = dict(stored.classes)
     if (folder / "scores.csv").exists():
-        found.rows = _read_scores(folder / "scores.csv")
-    found.made = load_provenance(folder)
-    there = {folded(path.name) for path in folder.glob("*")}
-    for label in [k for k, made in found.made.items() if folded(made.file) not in there]:
-        found.drop(label)
-        found.lost.append(label)
-    found.unfinished = left = read_journal(folder)
-    if left is None or not {"model", "normalisation"} <= left.head.keys():
-        return found
-    kind = (left.head["model"], left.head["normalisation"])
-    if not found.is_empty and kind != (found.model, found.normalisation):
-        found = Tables(unfinished=left)  # an overwriting run of another kind was here
-    found.model, found.normalisation = kind
+        tables.rows = _read_scores(folder / "scores.csv")
+    tables.provenance = load_provenance(folder)
+    present = {folded(path.name) for path in folder.glob("*")}
+    for label in [
+        k for k, provenance in tables.provenance.items() if folded(provenance.file) not in present
+    ]:
+        tables.drop(label)
+        tables.lost.append(label)
+    tables.unfinished = unfinished = read_journal(folder)
+    if unfinished is None or not {"model", "normalisation"} <= unfinished.head.keys():
+        return tables
+    kind = (unfinished.head["model"], unfinished.head["normalisation"])
+    if not tables.is_empty and kind != (tables.model, tables.normalisation):
+        tables = Tables(unfinished=unfinished)  # an overwriting run of another kind was here
+    tables.model, tables.normalisation = kind
     try:
-        found.join(left.entries, left.head["run"])
+        tables.join(unfinished.entries, unfinished.head["run"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{folder}: damaged notes of a run ({error}).") from error
-    return found
+    return tables
 
 
 def _read_scores(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -280,7 +284,7 @@ def recorded_prompts(path: Path | str) -> PromptFile:
     return load_prompts(source)
 
 
-def record_of(
+def make_record(
     plane: ImagePlane,
     image: Image,
     result: Segmentation,
@@ -304,15 +308,15 @@ def record_of(
         Labels count objects; else they are classes, and no object has an area of its own.
     """
     scores = {id(p): float(s) for p, s in zip(result.objects, result.scores, strict=True)}
-    asked = tuple(objects if objects is not None else result.objects)
+    requested = tuple(objects if objects is not None else result.objects)
     height, width = image.shape[:2]
     prompts = ImagePrompts(
         plane.label,
         str(plane.path or ""),
         (height, width),
         pixels_sha256(image),
-        asked,
-        tuple(scores.get(id(p), 0.0) for p in asked),
+        requested,
+        tuple(scores.get(id(p), 0.0) for p in requested),
         clicks,
         seconds,
     )
@@ -378,14 +382,18 @@ class ResultsWriter:
         except (SamicError, KeyError, TypeError, ValueError) as error:
             msg = f"{out}: holds a file that is in the way ({error}). Choose another folder."
             raise OutputError(msg) from error
-        left = self._tables.unfinished
-        if left is not None and not left.head.keys() >= _HEAD:
-            raise stopped_there(out, left)
-        head = left.head if left is not None and same_run(left.head["run"], self.run) else {}
-        self.resumes, self.asked = bool(head), overwrite
+        unfinished = self._tables.unfinished
+        if unfinished is not None and not unfinished.head.keys() >= _HEAD:
+            raise stopped_job_error(out, unfinished)
+        head = (
+            unfinished.head
+            if unfinished is not None and same_run(unfinished.head["run"], self.run)
+            else {}
+        )
+        self.resumes, self.overwrite_requested = bool(head), overwrite
         self.overwrite = overwrite or bool(head.get("overwrite"))
         self.replaces = bool(head.get("replaces"))
-        self._parts = dict(left.parts) if left is not None and self.resumes else {}
+        self._parts = dict(unfinished.parts) if unfinished is not None and self.resumes else {}
         self._done: dict[str, dict[str, Any]] = {}
         self._spelled: dict[str, str] | None = None
         self._journal = Journal(out)
@@ -418,13 +426,17 @@ class ResultsWriter:
         how = {"overwrite": self.overwrite, "replaces": self.replaces}
         return {"run": self.run, **how, **kind}
 
-    def made(self, label: str) -> Provenance | None:
+    def provenance_of(self, label: str) -> Provenance | None:
         """What made the labels that are there; None if that is not known."""
-        return self._tables.made.get(label) if label in self._tables.images else None
+        return self._tables.provenance.get(label) if label in self._tables.images else None
 
     def labels_in(self, file: str) -> set[str]:
         """Images whose labels lie in a file, as far as is known."""
-        return {k for k, made in self._tables.made.items() if folded(made.file) == folded(file)}
+        return {
+            k
+            for k, provenance in self._tables.provenance.items()
+            if folded(provenance.file) == folded(file)
+        }
 
     def has_scores(self, label: str) -> bool:
         """Whether scores.csv tells of an image."""
@@ -446,15 +458,17 @@ class ResultsWriter:
         if entry is None:
             return None
         try:
-            made = Provenance.from_tree(entry["made"], self.run)
-            return Part(Record.from_tree(entry, label), made.inputs, made.heatmaps, entry["iou"])
+            provenance = Provenance.from_tree(entry["made"], self.run)
+            return Part(
+                Record.from_tree(entry, label), provenance.inputs, provenance.heatmaps, entry["iou"]
+            )
         except (SamicError, KeyError, TypeError, ValueError):
             return None
 
     def note_part(self, label: str, file: str, part: Part) -> None:
         """Note a plane of a stack that is not finished."""
-        made = Provenance(self.run, file, "", part.inputs, part.heatmaps)
-        entry = {"image": label, "file": file, "stamp": None, "made": made.to_tree()}
+        provenance = Provenance(self.run, file, "", part.inputs, part.heatmaps)
+        entry = {"image": label, "file": file, "stamp": None, "made": provenance.to_tree()}
         self._parts[label] = entry | {"iou": part.iou} | part.record.to_tree()
         self._journal.add(self._parts[label])
 
@@ -482,8 +496,8 @@ class ResultsWriter:
             entry["made"] = None
             if plane.label in done:
                 part = done[plane.label]
-                made = Provenance(self.run, file.name, sha256, part.inputs, part.heatmaps)
-                entry |= {"made": made.to_tree()} | part.record.to_tree()
+                provenance = Provenance(self.run, file.name, sha256, part.inputs, part.heatmaps)
+                entry |= {"made": provenance.to_tree()} | part.record.to_tree()
             self._journal.add(entry)
             self._parts.pop(plane.label, None)
             self._done[plane.label] = entry
@@ -518,11 +532,11 @@ class ResultsWriter:
         OutputError
             The disk refuses.
         """
-        there = {}
+        in_place = {}
         for entry in self._done.values():
-            if entry["file"] not in there:
-                there[entry["file"]] = is_in_place(self.out, entry)
-        done = {k: v for k, v in self._done.items() if there[v["file"]]}
+            if entry["file"] not in in_place:
+                in_place[entry["file"]] = is_in_place(self.out, entry)
+        done = {k: v for k, v in self._done.items() if in_place[v["file"]]}
         self._tables.join(done, self.run)
         self._write_tables()
         write_failures(self.out, self.failures)
@@ -532,16 +546,16 @@ class ResultsWriter:
             self._journal.begin(self._head, self._parts.values())
 
     def _write_tables(self) -> None:
-        found = self._tables
+        tables = self._tables
         content = PromptFile(
-            found.prompts.images, self.model, self.normalisation.to_dict(), found.classes
+            tables.prompts.images, self.model, self.normalisation.to_dict(), tables.classes
         )
         save_prompts(self.out / "prompts.json", content, overwrite=True)
-        rows = [row for name in sorted(found.rows, key=natural_key) for row in found.rows[name]]
+        rows = [row for name in sorted(tables.rows, key=natural_key) for row in tables.rows[name]]
         if rows or (self.out / "scores.csv").exists():
             writers.write_csv(self.out / "scores.csv", rows, overwrite=True)
-        made = {k: found.made[k] for k in sorted(found.made, key=natural_key)}
-        save_provenance(self.out, made)
+        provenances = {k: tables.provenance[k] for k in sorted(tables.provenance, key=natural_key)}
+        save_provenance(self.out, provenances)
 
 
 def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
@@ -554,8 +568,8 @@ def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
     """
     target = folder / FAILURES
     if failures:
-        lost = [{"image": k, "reason": v} for k, v in failures.items()]
-        writers.write_csv(target, lost, overwrite=True)
+        rows = [{"image": k, "reason": v} for k, v in failures.items()]
+        writers.write_csv(target, rows, overwrite=True)
         return
     io_files.remove(target)
 
