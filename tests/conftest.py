@@ -35,9 +35,9 @@ def growing() -> Iterator[Any]:
         yield from ()
 
     room = sys.modules[train.__module__]
-    real = room.grow  # type: ignore[attr-defined]
+    real = room.finetune  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "grow", nothing)
+        patch.setattr(room, "finetune", nothing)
         yield real
 
 
