@@ -208,8 +208,8 @@ def test_stopped_by_hand_it_is_not_adapted_and_recorded_so(folder, toy, tmp_path
     outcome = train(folder, tmp_path / "p.pt", toy, more, stop=lambda: True)
     assert not outcome.figures["adapted"]
     assert not outcome.figures["tuned"]
-    assert outcome.settled["adapt"] is False
-    assert outcome.settled["decoder_steps"] == 0
+    assert outcome.resolved_settings["adapt"] is False
+    assert outcome.resolved_settings["decoder_steps"] == 0
 
 
 def test_switched_off_nothing_is_learned(folder, toy, tmp_path, on, monkeypatch):
@@ -476,7 +476,12 @@ def test_when_its_minutes_are_over_it_ends_and_is_recorded_without_them(folder, 
     )  # fmt: skip
     assert not outcome.figures["adapted"]
     assert outcome.figures["epochs"] == 1  # what ends earlier would have learned nothing
-    assert outcome.settled == {"minutes": 0.0, "decoder_steps": 0, "epochs": 1, "adapt": False}
+    assert outcome.resolved_settings == {
+        "minutes": 0.0,
+        "decoder_steps": 0,
+        "epochs": 1,
+        "adapt": False,
+    }
 
 
 def test_stopped_while_it_learns_it_is_recorded_as_so_many_steps(folder, toy, tmp_path, on):
@@ -490,7 +495,7 @@ def test_stopped_while_it_learns_it_is_recorded_as_so_many_steps(folder, toy, tm
     assert outcome.figures["adapted"]
     steps = serialization.describe(tmp_path / "p.pt")["growth"]["steps"]
     assert 20 <= steps < 60
-    assert outcome.settled == {"decoder_steps": 0, "adapt_steps": steps}
+    assert outcome.resolved_settings == {"decoder_steps": 0, "adapt_steps": steps}
     few = AdaptSettings(adapt_steps=steps)
     train(folder, tmp_path / "again.pt", toy, few)
     files = (tmp_path / name for name in ("p.pt", "again.pt"))

@@ -97,7 +97,9 @@ def seen():
         rows, columns = np.nonzero(labels == k)
         depth[rows, columns] = 1 - np.hypot(rows - row, columns - column) / (radius + 1)
     return ImageFeatures(
-        seen={1: ForegroundPrediction(np.where(labels > 0, 0.9, 0.05).astype(np.float32), depth)}
+        foreground={
+            1: ForegroundPrediction(np.where(labels > 0, 0.9, 0.05).astype(np.float32), depth)
+        }
     )
 
 

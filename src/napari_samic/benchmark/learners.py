@@ -31,8 +31,8 @@ from napari_samic.models.prompters import registry
 from napari_samic.models.samic import pretrained
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator
-from napari_samic.pipeline.finetune import finetune, kept_aside
-from napari_samic.pipeline.predictor import ImagePredictor, tuned
+from napari_samic.pipeline.finetune import draw_holdout, finetune
+from napari_samic.pipeline.predictor import ImagePredictor, with_finetuned_decoder
 from napari_samic.pipeline.video_predictor import VideoPredictor
 
 REMEMBERED = 8
@@ -135,7 +135,7 @@ def _samic(
     first = replace(way, trained=bool(given.lessons)) if adapts else way
     prompter = yield from _trained(first, references, given)
     if adapts:
-        aside = kept_aside(references, given.training.holdout_frac, given.seed)
+        aside = draw_holdout(references, given.training.holdout_frac, given.seed)
         more = _images(given) if way.others else ()
         yield from finetune(
             prompter,
@@ -149,7 +149,9 @@ def _samic(
         if prompter.finder is None and first != way:  # as `train` does
             prompter = yield from _trained(way, references, given)
     settings = replace(way.settings, instances=given.instances)
-    return ImagePredictor(prompter, tuned(given.segmenter, prompter), settings, prompter.finder)
+    return ImagePredictor(
+        prompter, with_finetuned_decoder(given.segmenter, prompter), settings, prompter.finder
+    )
 
 
 def _images(given: TrialContext) -> Iterator[Image]:

@@ -226,7 +226,7 @@ def _clear_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> Non
         return
     with suppress(FormatError, InputError):
         provenances = load_provenance(folder)
-        for label in load_earlier(folder / REVIEW):
+        for label in load_kept_names(folder / REVIEW):
             own = f"{label}.tif"  # also of a slice that is a file of its own
             file_name = own if (folder / own).exists() else f"{image_of(label)}.tif"
             file_name = provenances[label].file if label in provenances else file_name
@@ -234,7 +234,7 @@ def _clear_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> Non
                 io_files.remove(folder / file_name)
 
 
-def load_earlier(path: Path) -> list[str]:
+def load_kept_names(path: Path) -> list[str]:
     """Images that an earlier `accept` wrote labels for."""
     if not path.is_file():
         return []
@@ -296,4 +296,4 @@ def _with_edits(image: ImagePrompts, edited: ImagePrompts | None) -> ImagePrompt
     return replace(image, objects=edited.objects, scores=edited.scores, seconds=None)
 
 
-__all__ = ["REVIEW", "UNREVIEWED", "accept", "load_earlier"]
+__all__ = ["REVIEW", "UNREVIEWED", "accept", "load_kept_names"]

@@ -99,7 +99,7 @@ def annotate(
     stored = recorded_prompts(prompts) if prompts is not None else None
     truth: dict[str, Path] = {}
     if stored is not None:
-        planes = common.named(planes, stored)
+        planes = common.annotated_planes(planes, stored)
     else:
         truth = mask_files.match_by_stem(planes, str(masks), tell=notices.append)
     sources = [*(p.path for p in planes), *truth.values()]

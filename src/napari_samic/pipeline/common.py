@@ -43,7 +43,7 @@ class JobResult:
         Image and the line that says why.
     figures : dict
         Numbers worth telling.
-    settled : dict
+    resolved_settings : dict
         Settings that lead to this result by themselves, where those that were asked for don't:
         the epochs of a training that was stopped by hand.
     notices : tuple of str
@@ -55,7 +55,7 @@ class JobResult:
     skipped: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
-    settled: dict[str, Any] = field(default_factory=dict)
+    resolved_settings: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
 
@@ -180,9 +180,9 @@ def results_folder(path: Path | str, sources: Iterable[Path | None], *others: An
     for source in sources:
         if source is None:
             continue
-        places = source.parent.resolve(), source.resolve().parent  # of a link and its file
+        folders = source.parent.resolve(), source.resolve().parent  # of a link and its file
         is_inside = source.is_dir() and target.is_relative_to(source.resolve())  # a zarr
-        if target in places or target / io_files.HEATMAPS in places or is_inside:
+        if target in folders or target / io_files.HEATMAPS in folders or is_inside:
             msg = (
                 f"{path}: holds {source.name}, which is given as input, and results have the names "
                 "of their images. Choose another folder for the results."
@@ -239,7 +239,7 @@ def full_name(model: str) -> str:
     return f"path:{Path(file).expanduser().resolve()}" if separator and not kind else model
 
 
-def named(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:
+def annotated_planes(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:
     """Planes that a prompt file names, in its order.
 
     Raises
@@ -252,7 +252,7 @@ def named(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:
     if not stored.images:
         raise PromptError("the prompt file names no image. Annotate one first.")
     names = {folded(i.name): i.name for i in stored.images}
-    by_label = {p.label: p for p in (spelled_as(plane, names) for plane in planes)}
+    by_label = {p.label: p for p in (with_recorded_name(plane, names) for plane in planes)}
     missing = [i.name for i in stored.images if i.name not in by_label]
     if missing:
         msg = (
@@ -263,7 +263,7 @@ def named(planes: list[ImagePlane], stored: PromptFile) -> list[ImagePlane]:
     return [by_label[i.name] for i in stored.images]
 
 
-def spelled_as(plane: ImagePlane, names: Mapping[str, str]) -> ImagePlane:
+def with_recorded_name(plane: ImagePlane, names: Mapping[str, str]) -> ImagePlane:
     """A plane under the name that a table has for it, if they differ in case or accents alone.
 
     Parameters

@@ -21,8 +21,8 @@ from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization, trainer
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.pipeline import common
-from napari_samic.pipeline.finetune import mask_score
-from napari_samic.pipeline.predictor import tuned
+from napari_samic.pipeline.finetune import mean_mask_iou
+from napari_samic.pipeline.predictor import with_finetuned_decoder
 from napari_samic.pipeline.train import read_references
 
 
@@ -58,8 +58,8 @@ def compare_prompters(
         The last is no prompter file.
     """
     stored = load_prompts(prompts)
-    planes = common.named(common.open_planes(images), stored)
-    holdout_names, holdout_iou = _held_out(prompters[-1])
+    planes = common.annotated_planes(common.open_planes(images), stored)
+    holdout_names, holdout_iou = _holdout_of(prompters[-1])
     figures: dict[str, Any] = {"by_masks": holdout_iou is not None}
     failures: dict[str, str] = {}
     for done, path in enumerate(prompters):
@@ -69,20 +69,20 @@ def compare_prompters(
         if not holdout_names or (is_last and holdout_iou is not None):
             continue
         try:
-            prompter, segmenter, normalisation = _open(path, device)
+            prompter, segmenter, normalisation = _load_prompter(path, device)
             references = yield from _read(planes, stored, normalisation)
             support = [r for r in references if r.name not in holdout_names]
             holdout = [r for r in references if r.name in holdout_names]
             if holdout_iou is None:
                 figures[str(path)] = trainer.score(prompter, support, holdout)
             else:
-                figures[str(path)] = mask_score(prompter, segmenter, support, holdout)
+                figures[str(path)] = mean_mask_iou(prompter, segmenter, support, holdout)
         except SamicError as error:
             failures[str(path)] = str(error)
     return common.JobResult(None, holdout_names, (), failures, figures)
 
 
-def _held_out(path: Path | str) -> tuple[tuple[str, ...], float | None]:
+def _holdout_of(path: Path | str) -> tuple[tuple[str, ...], float | None]:
     """References kept aside, and the IoU of their masks if that is known."""
     header = serialization.describe(path)
     growth = header["growth"] or {}
@@ -91,7 +91,7 @@ def _held_out(path: Path | str) -> tuple[tuple[str, ...], float | None]:
     return tuple((header["report"] or {}).get("held_out", ())), None
 
 
-def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisation]:
+def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisation]:
     """A prompter with the networks that it was trained on, and how it sees pixels."""
     header = serialization.describe(path)
     try:
@@ -103,7 +103,7 @@ def _open(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisat
     segmenter = load_segmenter(common.full_name(model), device=device, cache=cache)
     backbone = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
     prompter = serialization.load(path, backbone)
-    return prompter, tuned(segmenter, prompter), normalisation
+    return prompter, with_finetuned_decoder(segmenter, prompter), normalisation
 
 
 def _read(

@@ -60,8 +60,8 @@ def demo(
     tiles: list[Any] = []
     captions: list[str] = []
     for i, name in enumerate(samples.NAMES):
-        scale = _Scale(i * len(PARTS), len(samples.NAMES) * len(PARTS))
-        figures[name] = yield from _one_set(name, folder / name, model, device, scale)
+        progress = _OverallProgress(i * len(PARTS), len(samples.NAMES) * len(PARTS))
+        figures[name] = yield from _run_sample_set(name, folder / name, model, device, progress)
         _draw(name, folder / name, figures[name]["images"], tiles, captions)
     sheet = overlays.contact_sheet(tiles, captions, columns=6, tile_px=256)
     writers.write_png(folder / "contact-sheet.png", sheet, overwrite=True)
@@ -90,8 +90,8 @@ def stored_prompts(name: str) -> Iterator[Path]:
         yield path
 
 
-def _one_set(
-    name: str, folder: Path, model: str, device: str, scale: _Scale
+def _run_sample_set(
+    name: str, folder: Path, model: str, device: str, progress: _OverallProgress
 ) -> Job[dict[str, Any]]:
     started = time.monotonic()
     for sample in samples.sample_set(name):
@@ -119,7 +119,7 @@ def _one_set(
         }  # fmt: skip
         done: dict[str, common.JobResult] = {}
         for i, part in enumerate(PARTS):
-            done[part] = yield from scale.relay(jobs[part], i, f"{name}: {part}")
+            done[part] = yield from progress.relay(jobs[part], i, f"{name}: {part}")
     return {
         **done["evaluate"].figures,
         "training": done["train"].figures["growth"] or done["train"].figures["summary"],
@@ -127,7 +127,7 @@ def _one_set(
     }
 
 
-class _Scale:
+class _OverallProgress:
     """Relays the progress of one set's parts as its stretch of the whole."""
 
     def __init__(self, first: int, parts: int) -> None:

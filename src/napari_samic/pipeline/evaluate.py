@@ -69,10 +69,10 @@ def evaluate(
     for i, plane in enumerate(planes):
         try:
             predicted = masks.read_labels(plane, values=prediction_values)
-            wanted, void = masks.read_truth(
+            truth_labels, void = masks.read_truth(
                 plane, pairs[plane.label], shape=predicted.shape, values=meaning.values
             )
-            rows[plane.label] = image_scores(predicted, as_instances(wanted), void=void)
+            rows[plane.label] = image_scores(predicted, as_instances(truth_labels), void=void)
             message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
         except SamicError as error:
             failures[plane.label] = message = common.reason(plane, error)
@@ -112,8 +112,8 @@ def _meaning_of_predictions(
 def _unscored(truth: Path | str, used: set[Path]) -> int:
     """Masks without a prediction; images that lie beside a mask are none."""
     paired = {io_paths.folded(io_paths.bare_stem(path)) for path in used}
-    left = [path for path in io_paths.list_source(str(truth)) if path not in used]
-    return sum(io_paths.folded(io_paths.stem_of(path)) not in paired for path in left)
+    unused = [path for path in io_paths.list_source(str(truth)) if path not in used]
+    return sum(io_paths.folded(io_paths.stem_of(path)) not in paired for path in unused)
 
 
 def _pairs(
@@ -124,9 +124,9 @@ def _pairs(
     planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
-    lost = [p.label for p in planes if p.label not in pairs and p.name != "overlay"]
-    if lost:
-        tell(f"predictions without truth of their name, not scored: {io_paths.some(lost)}.")
-    used = sorted({p.path for p in scored if p.path is not None})
-    io_paths.check_stems([io_paths.stem_of(path) for path in used], used)
+    unpaired = [p.label for p in planes if p.label not in pairs and p.name != "overlay"]
+    if unpaired:
+        tell(f"predictions without truth of their name, not scored: {io_paths.some(unpaired)}.")
+    paired_files = sorted({p.path for p in scored if p.path is not None})
+    io_paths.check_stems([io_paths.stem_of(path) for path in paired_files], paired_files)
     return pairs, scored

@@ -96,7 +96,7 @@ def export(
             yield JobProgress(
                 i, len(stored_results.images), f"{result.label}: do its numbers fit into a PNG?"
             )
-            check_numbers(result.labelled().labels, result.label)
+            check_numbers(result.label_objects().labels, result.label)
         session.begin()
         yield JobProgress(0, len(stored_results.images), "looking at the results")
         for name, members in stacks(stored_results).items():
@@ -166,7 +166,7 @@ class _ExportWriter:
             self._path(f"{name}.tif", on=settings.tiff), overwrite=self.overwrite
         ) as labels:
             for result in members:
-                image = result.labelled()
+                image = result.label_objects()
                 if settings.tiff:
                     labels.write(result.plane, image.labels)
                 self._plane(stem_of_plane(result.plane), image)

@@ -97,7 +97,7 @@ def finetune(
     )  # fmt: skip
 
 
-def kept_aside(references: Sequence[Reference], holdout_frac: float, seed: int) -> list[str]:
+def draw_holdout(references: Sequence[Reference], holdout_frac: float, seed: int) -> list[str]:
     """Names of the references that are to judge, the same for the same seed."""
     return [r.name for r in split(references, holdout_frac, np.random.default_rng(seed))[1]]
 
@@ -137,7 +137,7 @@ class HoldoutEvaluator:
         return _mean_iou(predictor, self._training, self._holdout)
 
 
-def mask_score(
+def mean_mask_iou(
     prompter: SamicPrompter,
     segmenter: Any,
     references: Sequence[Reference],

@@ -152,8 +152,8 @@ class ImagePredictor:
             self.prompter.proposal(features.maps, image.shape, peaks), agreement=features.agreement
         )
         if proposal.answer is not None:
-            least, numbered = chosen.min_score, chosen.instances
-            return rejoined(proposal.answer, instances=numbered, min_score=least)
+            min_score, numbered = chosen.min_score, chosen.instances
+            return rejoined(proposal.answer, instances=numbered, min_score=min_score)
         result: Segmentation = self.segmenter.segment(image, proposal.objects, settings=chosen)
         return replace(result, heat_map=proposal.heat_map, agreement=proposal.agreement)
 
@@ -250,7 +250,7 @@ class ImagePredictor:
         return float(np.mean(brightness)) if brightness else 0.0
 
 
-def tuned(segmenter: Any, prompter: SamicPrompter) -> Any:
+def with_finetuned_decoder(segmenter: Any, prompter: SamicPrompter) -> Any:
     """The segmenter with the mask decoder that was tuned to the prompter's references, if any."""
     return segmenter if prompter.decoder is None else segmenter.with_decoder(prompter.decoder)
 

@@ -29,7 +29,7 @@ from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization
 from napari_samic.pipeline import common
 from napari_samic.pipeline.contact_sheet import ContactSheet
-from napari_samic.pipeline.predictor import ImagePredictor, tuned
+from napari_samic.pipeline.predictor import ImagePredictor, with_finetuned_decoder
 from napari_samic.pipeline.results.reader import check_plane_files
 from napari_samic.pipeline.results.writer import ResultsWriter, read_tables
 from napari_samic.pipeline.runner import BatchRunner, Chained, PlaneStats, Work
@@ -74,10 +74,10 @@ def segment(
     model, encoder : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     method : str
-        What says where objects are. auto: the network grown to the references, if the file has one,
-        else samic, and masks by the decoder tuned to them, if it has one; samic: the references'
-        map; or a method that needs no training, one of `registry.names()`, with the references of
-        the file.
+        What says where objects are. auto: the encoder fine-tuned to the references, if the file
+        has one, else samic, and masks by the decoder fine-tuned to them, if it has one; samic: the
+        references' map; or a method that needs no training, one of `registry.names()`, with the
+        references of the file.
     device : str
     axes : str, optional
         As of `images.open_images`, instead of the files' own.
@@ -126,7 +126,7 @@ def segment(
         check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or header.model)
     if memory is not None and memory.follow != "never":
-        method = registry.TRAINED  # what was grown and tuned was judged on single images
+        method = registry.TRAINED  # what was fine-tuned was judged on single images
     groups: dict[str, Settings] = {
         "settings": settings or SegmentSettings(),
         "strategy": strategy or StrategySettings(),
@@ -235,7 +235,9 @@ def open_predictor(
     if method == registry.TRAINED:
         return ImagePredictor(loaded, segmenter, SegmentSettings())
     if method == AUTO:
-        return ImagePredictor(loaded, tuned(segmenter, loaded), SegmentSettings(), loaded.finder)
+        return ImagePredictor(
+            loaded, with_finetuned_decoder(segmenter, loaded), SegmentSettings(), loaded.finder
+        )
     other = registry.make(method, segmenter, backbone, loaded.references)
     return ImagePredictor(loaded, segmenter, SegmentSettings(), other=other)
 

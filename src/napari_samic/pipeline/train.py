@@ -35,7 +35,7 @@ from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.ops import simulated_annotator
 from napari_samic.pipeline import common
-from napari_samic.pipeline.finetune import finetune, kept_aside
+from napari_samic.pipeline.finetune import draw_holdout, finetune
 from napari_samic.pipeline.results.writer import recorded_prompts
 
 UNFINISHED = ".samic.training"
@@ -80,7 +80,7 @@ def train(
         What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is learned as ground.
     others : path, glob, folder, list of those, or array, optional
-        Images without annotation, as those to be segmented, from which the network that grows
+        Images without annotation, as those to be segmented, from which the fine-tuned encoder
         learns, too, if there are ten references; 256 at most, drawn by the seed. Those that can't
         be read are passed over.
     model : str
@@ -109,11 +109,12 @@ def train(
     Returns
     -------
     Job of JobResult
-        `figures`: `adapted`, whether there is a network grown to the references, and `growth`, how
-        that went, with how many `others`, and why some of these were passed over; `epochs`, `loss`,
-        `before`, `after`, `accepted` and `summary` of SAMIC's own network, which is trained where
-        there is no other; `tuned` and `tuning`, the same of the mask decoder. With `stop` or
-        `resume`, `JobProgress` of epochs tells `held_out` now and then, the score so far.
+        `figures`: `adapted`, whether there is an encoder fine-tuned to the references, and
+        `growth`, how that went, with how many `others`, and why some of these were passed over;
+        `epochs`, `loss`, `before`, `after`, `accepted` and `summary` of SAMIC's own network, which
+        is trained where there is no other; `tuned` and `tuning`, the same of the mask decoder.
+        With `stop` or `resume`, `JobProgress` of epochs tells `held_out` now and then, the score
+        so far.
 
     Raises
     ------
@@ -176,9 +177,9 @@ def train(
     training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:
         unlabeled = _without_annotation(
-            unannotated, planes, normalisation, train_settings.seed, training.unread
+            unannotated, planes, normalisation, train_settings.seed, training.unreadable
         )
-        report, failed = yield from training.learn(unlabeled)
+        report, failed = yield from training.fit(unlabeled)
     except TrainingError as error:
         raise _with_reason(error, failures) from error
     serialization.save(training.prompter, target, overwrite=overwrite)
@@ -187,7 +188,7 @@ def train(
     if checkpoint.began:
         notices.append(f"went on with the training that was stopped at step {checkpoint.began}.")
     names, distinct_notices = tuple(r.name for r in references), tuple(dict.fromkeys(notices))
-    figures, resolved = training.figures(report, failed), training.settled(report)
+    figures, resolved = training.figures(report, failed), training.resolved_settings(report)
     return common.JobResult(target, names, (), failures, figures, resolved, distinct_notices)
 
 
@@ -230,7 +231,7 @@ class _Training:
 
     Attributes
     ----------
-    unread : dict of str to str
+    unreadable : dict of str to str
         Images without annotation that can't be read, and why.
     """
 
@@ -240,12 +241,12 @@ class _Training:
     settings: TrainSettings
     adapt_settings: AdaptSettings
     control: TrainingControl
-    unread: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
-    def learn(self, unlabeled: Iterable[Image]) -> Job[tuple[FitReport, str]]:
-        """Grow a network to the references, and train SAMIC's own where that is refused.
+    def fit(self, unlabeled: Iterable[Image]) -> Job[tuple[FitReport, str]]:
+        """Fine-tune an encoder to the references; train SAMIC's own network where it is refused.
 
-        Returns the report of the latter, and why there is no network, if that failed.
+        Returns the report of SAMIC's own, and why there is no fine-tuned one, if that failed.
         """
         prompter, train_settings, failed = self.prompter, self.settings, ""
         groups = (train_settings, prompter.settings, prompter.heat, self.adapt_settings)
@@ -253,7 +254,9 @@ class _Training:
         key = config_hash(self.references, prompter.learner.state_dict(), groups, versions)
         report = yield from prompter.fit(self.references, replace(train_settings, epochs=0))
         if self.adapt_settings.adapt and train_settings.epochs and len(self.references) > 1:
-            holdout = kept_aside(self.references, train_settings.holdout_frac, train_settings.seed)
+            holdout = draw_holdout(
+                self.references, train_settings.holdout_frac, train_settings.seed
+            )
             try:
                 yield from finetune(
                     prompter, self.segmenter, self.references, self.adapt_settings,
@@ -278,7 +281,9 @@ class _Training:
             "accepted": report.accepted,
             "summary": report.summary if report.losses or not prompter.finder else "",
             "adapted": prompter.finder is not None,
-            "growth": "; ".join(filter(None, (finetune_summary, _passed_over(self.unread)))),
+            "growth": "; ".join(
+                filter(None, (finetune_summary, _unreadable_note(self.unreadable)))
+            ),
             "others": prompter.growth.others if prompter.growth else 0,
             "tuned": prompter.decoder is not None,
             "tuning": prompter.tuning.summary
@@ -286,17 +291,17 @@ class _Training:
             else failed * bool(prompter.growth),
         }
 
-    def settled(self, report: FitReport) -> dict[str, Any]:
+    def resolved_settings(self, report: FitReport) -> dict[str, Any]:
         """Options that give the same weights as a training that was ended early."""
         prompter = self.prompter
         if not (self.settings.minutes or self.control.is_over):
             return {}
         tuned = prompter.decoder is not None
-        settled: dict[str, Any] = {"minutes": 0.0} if self.settings.minutes else {}
-        settled |= {} if tuned else {"decoder_steps": 0}
+        resolved: dict[str, Any] = {"minutes": 0.0} if self.settings.minutes else {}
+        resolved |= {} if tuned else {"decoder_steps": 0}
         if prompter.finder is not None and prompter.growth is not None:
-            return settled | {"adapt_steps": prompter.growth.steps}
-        return settled | {"epochs": len(report.losses), "adapt": tuned}
+            return resolved | {"adapt_steps": prompter.growth.steps}
+        return resolved | {"epochs": len(report.losses), "adapt": tuned}
 
 
 def _deadline(stop: Callable[[], bool] | None, minutes: float) -> Callable[[], bool]:
@@ -328,7 +333,7 @@ def _annotated(
     if stored is None:
         truth = mask_files.match_by_stem(planes, str(masks), require_all=False, tell=tell)
         return [p for p in planes if p.label in truth], truth
-    return common.named(planes, stored), {}
+    return common.annotated_planes(planes, stored), {}
 
 
 def _without_annotation(
@@ -336,11 +341,11 @@ def _without_annotation(
     annotated: Sequence[ImagePlane],
     normalisation: Normalisation,
     seed: int,
-    unread: dict[str, str],
+    unreadable: dict[str, str],
 ) -> Iterator[Image]:
     """Images of the planes that are not annotated, once each and in random order.
 
-    Why some can't be read is put into `unread`.
+    Why some can't be read is put into `unreadable`.
     """
     annotated_keys = {_plane_key(plane) for plane in annotated}
     by_key = {_plane_key(plane): plane for plane in planes}
@@ -349,16 +354,16 @@ def _without_annotation(
         try:
             image = read_rgb(unannotated[i], normalisation, is_strict=True, is_own=True)
         except SamicError as error:
-            unread[unannotated[i].label] = common.reason(unannotated[i], error)
+            unreadable[unannotated[i].label] = common.reason(unannotated[i], error)
             continue
         yield image
 
 
-def _passed_over(unread: dict[str, str]) -> str:
-    if not unread:
+def _unreadable_note(unreadable: dict[str, str]) -> str:
+    if not unreadable:
         return ""
-    first = next(iter(unread.values()))
-    return f"{len(unread)} without annotation passed over, the first because: {first}"
+    first = next(iter(unreadable.values()))
+    return f"{len(unreadable)} without annotation passed over, the first because: {first}"
 
 
 def _plane_key(plane: ImagePlane) -> Hashable:

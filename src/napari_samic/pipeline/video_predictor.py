@@ -138,9 +138,9 @@ class VideoPredictor:
         follows, place = self._sequence_place(plane)
         if not follows:
             self.forget()
-        answer = self.predictor(plane, image) if place is None else self._answer(image)
+        plane_result = self.predictor(plane, image) if place is None else self._plane_result(image)
         self._place = place
-        return answer
+        return plane_result
 
     def _sequence_place(self, plane: ImagePlane) -> tuple[bool, tuple[Any, ...] | None]:
         """Whether a plane follows the one before, and its sequence with its place there.
@@ -157,7 +157,7 @@ class VideoPredictor:
             return self.track is not None, place
         return previous[:-1] == place[:-1] and previous[-1] < place[-1], place
 
-    def _answer(self, image: Image) -> PlaneResult:
+    def _plane_result(self, image: Image) -> PlaneResult:
         result = self.segment(image)
         return to_plane_result(result, self.predictor.settings, self.numbers)
 
@@ -202,18 +202,18 @@ class VideoPredictor:
         return result
 
     def _next(self, image: Image, last: Track) -> Segmentation:
-        here = optical_flow.warp_labels(last.labels, optical_flow.flow(last.image, image))
+        warped = optical_flow.warp_labels(last.labels, optical_flow.flow(last.image, image))
         references, weights = self.memory.references(self.predictor.prompter.references)
-        proposal, maps = self._proposed(image, references, weights, here, last.classes)
+        proposal, maps = self._proposed(image, references, weights, warped, last.classes)
         evidence = self._evidence.odds(image, maps, references, weights)
-        expected = list(mask_propagation.mask_priors(here, last.classes, evidence))
+        expected = list(mask_propagation.mask_priors(warped, last.classes, evidence))
         fits = mask_propagation.fitted(self.predictor.segmenter, image, expected)
-        labels = mask_propagation.settled(fits, here.shape)
+        labels = mask_propagation.settled(fits, warped.shape)
         labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
         scores = {f.hunch.number: f.score for f in fits}
         self.track = self._with_new(image, proposal, labels, evidence, scores, last)
         result = self._result(self.track, scores, proposal)
-        self._offer(self.track, result.score, iou(self.track.labels > 0, here > 0))
+        self._offer(self.track, result.score, iou(self.track.labels > 0, warped > 0))
         return result
 
     def _offer(self, track: Track, confidence: float, agreement: float) -> None:
@@ -230,13 +230,13 @@ class VideoPredictor:
         image: Image,
         references: tuple[Reference, ...],
         weights: tuple[float, ...],
-        here: IntArray,
+        warped: IntArray,
         classes: Mapping[int, int],
     ) -> tuple[PromptProposal, dict[int, FloatArray]]:
         """Motion-consistent peaks, and the maps that they are of."""
         prompter = self.predictor.prompter
         maps, agreement = prompter.maps_and_agreement(references, image, weights)
-        kinds = class_table(classes, here)[here]  # (H, W)
+        kinds = class_table(classes, warped)[warped]  # (H, W)
         for label, values in maps.items():
             if (kinds == label).any():
                 expected = optical_flow.prior(kinds == label)

@@ -75,7 +75,7 @@ def _recorded(
     step = yield from describe(name, arguments, Recipe(path, ()).folder)
     outcome: JobResult = yield from make(**arguments)
     results = yield from results_of(name, outcome)
-    settings = {**step.settings, **plain(outcome.settled)}
+    settings = {**step.settings, **plain(outcome.resolved_settings)}
     append_step(path, replace(step, settings=settings, results=results))
     return outcome
 

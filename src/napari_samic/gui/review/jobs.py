@@ -39,7 +39,7 @@ def fetch(
     from napari_samic.io import masks
 
     image = read() if read is not None else None
-    known = one.labelled()
+    known = one.label_objects()
     prompts = one.prompts.objects if one.prompts is not None else ()
     points = tuple(
         (n, (float(r), float(c), bool(sign)))

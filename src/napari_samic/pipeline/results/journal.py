@@ -22,8 +22,8 @@ from napari_samic.io.text_files import sha256_of
 from napari_samic.io.writers import plain
 
 NAME = ".samic.journal"
-PART = ".samic.part"
-LONG = 200
+PART_SUFFIX = ".samic.part"
+MAX_NAME_BYTES = 200
 """Bytes of a name that leave room for what is added to it."""
 Stamp = list[int]
 
@@ -106,19 +106,19 @@ def read_journal(folder: Path) -> UnfinishedResults | None:
     return unfinished
 
 
-def stopped_job_error(folder: Path, left: UnfinishedResults) -> OutputError:
+def stopped_job_error(folder: Path, unfinished: UnfinishedResults) -> OutputError:
     """Another job was stopped in the folder, and may not be lost."""
-    what = left.head["run"].get("job")
-    msg = f"{folder}: holds a `{what}` that was stopped. Go on with it, or choose another."
+    job = unfinished.head["run"].get("job")
+    msg = f"{folder}: holds a `{job}` that was stopped. Go on with it, or choose another."
     return OutputError(msg)
 
 
 def part_of(folder: Path, file: str) -> Path:
     """Where the unfinished label file of a stack is kept; a long name is made short."""
     name = Path(file).name
-    if len(os.fsencode(name)) > LONG:
+    if len(os.fsencode(name)) > MAX_NAME_BYTES:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return folder / f".{name}{PART}"
+    return folder / f".{name}{PART_SUFFIX}"
 
 
 class Journal:
@@ -148,7 +148,7 @@ class Journal:
 
     def end(self) -> None:
         """Nothing is unfinished any more."""
-        for leftover in (self.path, *self.path.parent.glob(f".*{PART}")):
+        for leftover in (self.path, *self.path.parent.glob(f".*{PART_SUFFIX}")):
             remove(leftover)
 
 
@@ -197,9 +197,9 @@ def complete_results(folder: Path, run: Mapping[str, Any]) -> Iterator[CompleteR
         Another run writes there, or was stopped there.
     """
     with claimed(folder):
-        left, mine, journal = read_journal(folder), plain(run), Journal(folder)
-        if left is not None and left.head["run"].get("job") != run["job"]:
-            raise stopped_job_error(folder, left)
-        resumes = left is not None and left.head["run"] == mine
-        yield CompleteResults(journal, mine, resumes)
+        unfinished, plain_run, journal = read_journal(folder), plain(run), Journal(folder)
+        if unfinished is not None and unfinished.head["run"].get("job") != run["job"]:
+            raise stopped_job_error(folder, unfinished)
+        resumes = unfinished is not None and unfinished.head["run"] == plain_run
+        yield CompleteResults(journal, plain_run, resumes)
         journal.end()

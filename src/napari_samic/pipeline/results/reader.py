@@ -22,7 +22,7 @@ from napari_samic.io.normalize import Normalisation
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.text_files import sha256_of
-from napari_samic.pipeline.common import input_hashes, open_planes, planes_of, spelled_as
+from napari_samic.pipeline.common import input_hashes, open_planes, planes_of, with_recorded_name
 from napari_samic.pipeline.results.provenance import Provenance, Run, difference, same_run
 from napari_samic.pipeline.results.writer import read_tables
 
@@ -78,7 +78,7 @@ class StoredResult:
         """
         return masks.read_labels(self.plane)
 
-    def labelled(self) -> LabelObjects:
+    def label_objects(self) -> LabelObjects:
         """The label image with all that is known of its objects."""
         objects = {
             int(r["object"]): ObjectRecord(int(r["class"]), _number(r.get("score")))
@@ -185,9 +185,9 @@ def read_results(folder: Path | str, *, classes: Mapping[int, str] | None = None
     recorded = {image.name: image for image in stored.images} if stored is not None else {}
     names = {**(stored.classes if stored is not None else {}), **(classes or {})}
     rows = _parsed_rows(root / "scores.csv", tables.rows)
-    spelled = {folded(name): name for name in recorded}
+    spellings = {folded(name): name for name in recorded}
     planes = [
-        spelled_as(plane, spelled)
+        with_recorded_name(plane, spellings)
         for file in sorted(files, key=lambda f: natural_key(f.name))
         for plane in _with_stack_index(planes_of(file, palette_indices=True), recorded)
     ]

@@ -81,7 +81,7 @@ class ResultValidity:
         """Look at one label file and its planes; yields what it looks at."""
         writer, name = self.writer, members[0].name
         for plane in members:
-            recorded_name = writer.spelled(plane.label)
+            recorded_name = writer.recorded_spelling(plane.label)
             recorded = writer.provenance_of(recorded_name)
             if recorded_name and (
                 recorded_name != plane.label

@@ -442,7 +442,7 @@ class ResultsWriter:
         """Whether scores.csv tells of an image."""
         return label in self._tables.rows
 
-    def spelled(self, label: str) -> str:
+    def recorded_spelling(self, label: str) -> str:
         """How a label is spelled that is recorded, in other cases or accents; "" if none is."""
         if self._spelled is None:
             self._spelled = {folded(k): k for k in self._tables.images}
