@@ -24,9 +24,9 @@ from napari_samic.io.prompts import load_prompts
 DYING = """
 import os, signal, sys
 from napari_samic.cli import main
-from napari_samic.pipeline import worker
+from napari_samic.pipeline.predictor import ImagePredictor
 
-segment, left = worker.Worker.segment, iter(range(5))
+segment, left = ImagePredictor.segment, iter(range(5))
 kind = int(sys.argv.pop())
 
 def dies(self, image):
@@ -34,7 +34,7 @@ def dies(self, image):
         os.kill(os.getpid(), kind)
     return segment(self, image)
 
-worker.Worker.segment = dies
+ImagePredictor.segment = dies
 main(sys.argv[1:])
 """
 """The shell, which is sent a signal in the middle of its sixth image."""
