@@ -27,7 +27,7 @@ from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_mask
 from napari_samic.io.normalize import fit_normalisation, read_rgb
 from napari_samic.models.features.backbones import SegmenterBackbone
-from napari_samic.models.features.patches import PatchFeatures, centre_of, upsampled
+from napari_samic.models.features.patches import PatchFeatures, center_of, upsampled
 from napari_samic.models.prompters.random_forest import per_class, sampled
 from napari_samic.models.sam.segmenter import build
 
@@ -108,11 +108,11 @@ def interval(values: Sequence[float], seed: int = 0) -> str:
 def one_shot(backbone: Any, pool: Any, pairs: int, seed: int) -> dict[str, list[list[float]]]:
     """AUC of each pair: all levels together, then each one."""
     rng = np.random.default_rng(seed)
-    shared = centre_of([look_at(backbone, pool[int(i)]) for i in rng.permutation(len(pool))[:20]])
+    shared = center_of([look_at(backbone, pool[int(i)]) for i in rng.permutation(len(pool))[:20]])
     rows: dict[str, list[list[float]]] = {}
     for _ in range(pairs):
         a, b = (look_at(backbone, pool[int(i)]) for i in rng.choice(len(pool), 2, replace=False))
-        for name, centre in (("the pair", centre_of([a, b])), ("20 references", shared)):
+        for name, centre in (("the pair", center_of([a, b])), ("20 references", shared)):
             front, back = (cosines(b, p, centre) for p in prototypes(a, centre))
             contrast = [f - g for f, g in zip(front, back, strict=True)]
             for kind, maps in (("object", front), ("object less background", contrast)):
@@ -133,7 +133,7 @@ def probe(backbone: Any, pool: Any, references: int, targets: int, seed: int) ->
     shown = [look_at(backbone, pool[i]) for i in order[: min(references, len(pool) // 2)]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     most = per_class(len(shown), (1,))
-    model.fit(*sampled(shown, (1,), rng, most=most, colour=False))
+    model.fit(*sampled(shown, (1,), rng, most=most, color=False))
     others = (look_at(backbone, pool[i]) for i in order[len(shown) :][:targets])
     return [auc(model.decision_function(look.stacked()), truth_of(look)) for look in others]
 

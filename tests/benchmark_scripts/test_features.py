@@ -56,7 +56,7 @@ def test_interval_leaves_out_what_is_no_number():
 @pytest.mark.parametrize("target", [PICTURES[2], WIDE], ids=["square", "padded"])
 def test_likeness_separates_the_object_from_another_of_its_kind(target):
     looks = [features.look_at(toy.ColourBackbone(), p) for p in (PICTURES[0], target)]
-    centre = features.centre_of(looks)
+    centre = features.center_of(looks)
     front, _ = features.prototypes(looks[0], centre)
     found = features.cosines(looks[1], front, centre)[0]
     assert features.auc(looks[1].cropped(found), features.truth_of(looks[1])) > 0.95

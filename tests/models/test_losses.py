@@ -177,11 +177,11 @@ def test_descent_leads_to_the_target():
     target = torch.zeros(1, 12, 12)
     target[0, 3:6, 7:10] = 1.0
     logits = torch.zeros(1, 12, 12, requires_grad=True)
-    optimiser = torch.optim.Adam([logits], lr=0.3)
+    optimizer = torch.optim.Adam([logits], lr=0.3)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         saliency_loss(logits.sigmoid(), target).backward()
-        optimiser.step()
+        optimizer.step()
     assert cc(logits.sigmoid(), target).item() > 0.99
 
 

@@ -180,7 +180,7 @@ def _trained(
         given.learned[key] = made
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
-    own = given.learned[key].twin()
+    own = given.learned[key].copy()
     own.peaks = way.peaks
     if teachers is not references:  # these only serve
         own.references, own.report = tuple(references), None

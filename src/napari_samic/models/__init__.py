@@ -1,1 +1,1 @@
-"""Segmenters and prompters, one room each."""
+"""Segmenters and prompters, one folder each."""

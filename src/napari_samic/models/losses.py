@@ -84,7 +84,7 @@ def cc_loss(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def nss(pred: Tensor, fixations: Tensor) -> Tensor:
-    """Normalised scan-path saliency: the mean standard score of the map at the fixations.
+    """Normalized scan-path saliency: the mean standard score of the map at the fixations.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def saliency_loss(
     Returns
     -------
     () float
-        To be minimised; float32, or float64 for a float64 prediction. Not 0 for a perfect map:
+        To be minimized; float32, or float64 for a float64 prediction. Not 0 for a perfect map:
         see `nss_loss`.
 
     Raises
@@ -233,7 +233,7 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def maps_loss(
-    logits: Tensor, target: Tensor, inside: Tensor, counted: Tensor, there: Tensor
+    logits: Tensor, target: Tensor, inside: Tensor, counted: Tensor, valid: Tensor
 ) -> Tensor:
     """Twice the cross-entropy of all maps, and Dice of those that say where objects are.
 
@@ -245,20 +245,20 @@ def maps_loss(
         Of the target, 0 where it does not count.
     counted : (B, 2 C or 1, h, w)
         1 where a pixel counts.
-    there : (B, 1, h, w)
+    valid : (B, 1, h, w)
         1 where there is image.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted
-    found = (torch.sigmoid(logits) * counted).chunk(2, 1)[0]
-    seen = there.sum() * logits.shape[1]
-    return 2 * entropy.sum() / seen + dice_loss(found, inside, smooth=50).mean()
+    predicted = (torch.sigmoid(logits) * counted).chunk(2, 1)[0]
+    seen = valid.sum() * logits.shape[1]
+    return 2 * entropy.sum() / seen + dice_loss(predicted, inside, smooth=50).mean()
 
 
 def _flat(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (B, H*W), in the widest float that the device has."""
     if pred.ndim != 3 or pred.shape != target.shape:
-        found = f"{tuple(pred.shape)} against {tuple(target.shape)}"
-        raise InputError(f"maps of {found}, expected two of one shape (B, H, W).")
+        shapes = f"{tuple(pred.shape)} against {tuple(target.shape)}"
+        raise InputError(f"maps of {shapes}, expected two of one shape (B, H, W).")
     # Apple's GPUs have no float64; EPS is safe in float32, too.
     dtype = torch.float32 if pred.device.type == "mps" else torch.float64
     return pred.to(dtype).flatten(1), target.to(dtype).flatten(1)

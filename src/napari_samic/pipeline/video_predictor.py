@@ -210,7 +210,7 @@ class VideoPredictor:
         fits = mask_propagation.fitted(self.predictor.segmenter, image, expected)
         labels = mask_propagation.settled(fits, warped.shape)
         labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
-        scores = {f.hunch.number: f.score for f in fits}
+        scores = {f.prior.number: f.score for f in fits}
         self.track = self._with_new(image, proposal, labels, evidence, scores, last)
         result = self._result(self.track, scores, proposal)
         self._offer(self.track, result.score, iou(self.track.labels > 0, warped > 0))

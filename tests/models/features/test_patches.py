@@ -9,7 +9,7 @@ from toy_segmenter import ColourSegmenter, disc
 from napari_samic.core.errors import ModelError
 from napari_samic.models.features.patches import (
     PatchFeatures,
-    centre_of,
+    center_of,
     embedded,
     mostly,
     on_grid,
@@ -58,14 +58,14 @@ def test_mean_leaves_the_padding_out():
 
 def test_described_cells_have_length_one_and_no_padding():
     found = look()
-    cells = found.described(centre_of([found]))
+    cells = found.described(center_of([found]))
     assert cells.shape[1:] == (4, 8)
     torch.testing.assert_close(cells.norm(dim=0), torch.ones(4, 8))
 
 
 def test_product_of_described_cells_is_the_mean_cosine_of_the_levels():
     found = look()
-    centre = centre_of([found])
+    centre = center_of([found])
     cells = found.described(centre)
     finest = found.unit(centre)[0][:, :4, :]
     same = torch.einsum("chw,c->hw", cells[:4] * 3**0.5, finest[:, 2, 6])

@@ -8,8 +8,8 @@ from toy_segmenter import ColourSegmenter, disc, shown
 from napari_samic.core.errors import PromptError
 from napari_samic.core.types import Prompts, Reference
 from napari_samic.models.features.reference_masks import (
+    FewShotCache,
     ReferenceMaskCache,
-    Shots,
     classes_of,
     in_order,
     mask_of,
@@ -90,7 +90,7 @@ def test_order_is_that_of_names_then_content():
 
 def test_same_references_in_another_order_are_learned_once():
     made = []
-    shots = Shots(lambda references: made.append(references) or len(made))
+    shots = FewShotCache(lambda references: made.append(references) or len(made))
     pair = [shown("b", PLACES), shown("a", PLACES)]
     assert shots.of(pair) == shots.of(pair[::-1]) == 1
     assert [r.name for r in made[0]] == ["a", "b"]
@@ -99,9 +99,9 @@ def test_same_references_in_another_order_are_learned_once():
 
 def test_default_references_are_used_when_none_are_given():
     pair = (shown("a", PLACES), shown("b", PLACES))
-    assert Shots(lambda references: references, pair).of() == pair
+    assert FewShotCache(lambda references: references, pair).of() == pair
 
 
 def test_no_reference_at_all_is_said():
     with pytest.raises(PromptError, match="no reference"):
-        Shots(len).of()
+        FewShotCache(len).of()

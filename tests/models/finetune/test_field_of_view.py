@@ -60,20 +60,20 @@ def test_pictures_without_a_frame_stay_whole(lit):
 def test_reference_is_learned_from_without_its_frame():
     numbers = disc((120, 160), (60, 70), 8).astype(np.int32)
     inner = ReferenceSample("p", ROUND, InstanceMasks(numbers, (1,))).field
-    assert inner.image.shape[:2] == inner.shown.numbers.shape
+    assert inner.image.shape[:2] == inner.instances.numbers.shape
     assert inner.image.shape[0] < 105
-    assert inner.shown.numbers.sum() == numbers.sum()
+    assert inner.instances.numbers.sum() == numbers.sum()
 
 
 def test_finder_looks_at_the_field_alone_and_finds_nothing_around_it():
     net = network.fresh(1)
     net.last.bias.data.fill_(4.0)  # sees objects everywhere
-    seen = ForegroundPredictor(net.eval(), (1,), 64, torch.device("cpu")).see(ROUND)[1]
+    seen = ForegroundPredictor(net.eval(), (1,), 64, torch.device("cpu")).predict(ROUND)[1]
     rows, columns = field_of_view(ROUND)
-    assert seen.inside.shape == seen.depth.shape == (120, 160)
-    assert seen.inside[rows, columns].min() > 0.1
-    seen.inside[rows, columns] = 0
-    assert not seen.inside.any()
+    assert seen.foreground_prob.shape == seen.distance_map.shape == (120, 160)
+    assert seen.foreground_prob[rows, columns].min() > 0.1
+    seen.foreground_prob[rows, columns] = 0
+    assert not seen.foreground_prob.any()
 
 
 def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypatch):
@@ -88,4 +88,4 @@ def test_where_references_have_objects_in_the_frame_it_is_looked_at_too(monkeypa
         )
         again = ForegroundPredictor.unpack(finder.pack(), torch.device("cpu"))
         assert finder.whole == again.whole == wanted
-        assert bool(again.see(ROUND)[1].inside[:, -8:].any()) == wanted
+        assert bool(again.predict(ROUND)[1].foreground_prob[:, -8:].any()) == wanted

@@ -37,7 +37,7 @@ def tuned(segmenter, judge=lambda state: float(state is not None), **options):
     pages = [page(i) for i in range(3)]
     settings = options.pop("settings", SETTINGS)
     job = mask_decoder.finetune_mask_decoder(
-        segmenter, pages, settings, aside=[page(3)], judge=judge, **options
+        segmenter, pages, settings, held_out=[page(3)], judge=judge, **options
     )
     losses = []
     while True:
@@ -174,7 +174,7 @@ def test_stop_is_asked_before_references_are_encoded(segmenter):
 
 
 def test_objects_lie_on_the_grid_where_they_are_in_the_image(segmenter):
-    lesson = mask_decoder._lesson(segmenter, page(0), np.random.default_rng(0))
+    lesson = mask_decoder._cache_sample(segmenter, page(0), np.random.default_rng(0))
     _, labels = scene(0)
     assert len(lesson.objects) == labels.max()
     for mask in lesson.objects:

@@ -25,10 +25,10 @@ class Reds(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.shown = []
+        self.instances = []
 
     def forward(self, x):
-        self.shown.append(x.clone())
+        self.instances.append(x.clone())
         return (redness(x)[:, None] > 57).float().repeat(1, 2, 1, 1) * 20 - 10
 
 
@@ -55,11 +55,11 @@ def two_references_do(monkeypatch):
 
 def adapt(more=(), steps=12):
     settings = AdaptSettings(adapt_steps=steps)
-    return run_job(encoder.finetune_encoder(discs(2), [1], settings, device=CPU, more=more))
+    return run_job(encoder.finetune_encoder(discs(2), [1], settings, device=CPU, unlabeled=more))
 
 
 def test_what_the_mean_says_goes_with_the_changed_look():
-    x, told, there = free(4).looks(32, Reds())
+    x, told, there = free(4).pseudo_labeled_batch(32, Reds())
     assert x.shape == (32, 3, 64, 64)
     assert told.shape == (32, 2, 64, 64)
     right = []
@@ -72,7 +72,7 @@ def test_what_the_mean_says_goes_with_the_changed_look():
 
 def test_the_mean_is_asked_before_the_colours_change():
     mean = Reds()
-    x, _, there = free(4).looks(16, mean)
+    x, _, there = free(4).pseudo_labeled_batch(16, mean)
     [plain] = mean.shown
     grey = torch.tensor(GREY).float()
     for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
@@ -88,9 +88,9 @@ def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):
     windows = made._windows(torch.zeros(16, 3, 64, 64))
     assert set(windows.float().mean((1, 2, 3)).tolist()) == {0.0, 1.0}
     monkeypatch.setattr(made, "_windows", lambda like: torch.ones(len(like), 1, 64, 64) > 0)
-    pairs = made._album.pairs(4)
-    monkeypatch.setattr(made._album, "pairs", lambda _: pairs)
-    x, told, there = made.looks(4, mean)
+    pairs = made._dataset.sample_weak_strong(4)
+    monkeypatch.setattr(made._dataset, "sample_weak_strong", lambda _: pairs)
+    x, told, there = made.pseudo_labeled_batch(4, mean)
     said = torch.sigmoid(mean(pairs[0]))
     for found, before in ((x, pairs[1]), (told, said), (there, pairs[2])):
         assert (found == before.roll(1, 0)).all()
@@ -122,13 +122,13 @@ def test_what_is_off_the_image_does_not_count():
 
 def test_they_are_looked_at_once_the_network_knows_something(monkeypatch):
     begun = []
-    real = UnlabeledDataset.looks
+    real = UnlabeledDataset.pseudo_labeled_batch
 
     def looked(self, count, mean):
         begun.append(count)
         return real(self, count, mean)
 
-    monkeypatch.setattr(UnlabeledDataset, "looks", looked)
+    monkeypatch.setattr(UnlabeledDataset, "pseudo_labeled_batch", looked)
     _, report = adapt(images(3))
     assert begun == [2] * 8  # of 12 batches the first quarter and one of weight 0 go without
     assert report.others == 3
@@ -159,7 +159,7 @@ def test_no_more_are_read_than_are_taken(most, room_px, taken, monkeypatch):
 
 def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
     monkeypatch.setattr(encoder, "OTHERS_FROM", 3)
-    monkeypatch.setattr(UnlabeledDataset, "looks", None)  # would fail
+    monkeypatch.setattr(UnlabeledDataset, "pseudo_labeled_batch", None)  # would fail
     _, report = adapt(images(2), steps=3)
     assert report.others == 0
     assert report.summary.startswith("adapted without other images, which take 3 references,")
@@ -167,14 +167,14 @@ def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
 
 
 def test_classes_are_learned_each():
-    two = [dataset.ReferenceSample(p.name, p.image, p.shown) for p in discs(2)]
+    two = [dataset.ReferenceSample(p.name, p.image, p.instances) for p in discs(2)]
     two[1] = dataset.ReferenceSample(
-        two[1].name, two[1].image, type(two[1].shown)(two[1].shown.numbers, (7,))
+        two[1].name, two[1].image, type(two[1].instances)(two[1].instances.numbers, (7,))
     )
     settings = AdaptSettings(adapt_steps=6)
     finder, _ = run_job(
-        encoder.finetune_encoder(two, [1, 7], settings, device=CPU, more=images(2, seed=3))
+        encoder.finetune_encoder(two, [1, 7], settings, device=CPU, unlabeled=images(2, seed=3))
     )
-    seen = finder.see(images(1)[0])
+    seen = finder.predict(images(1)[0])
     assert sorted(seen) == [1, 7]
-    assert all(np.isfinite(one.inside).all() for one in seen.values())
+    assert all(np.isfinite(one.foreground_prob).all() for one in seen.values())

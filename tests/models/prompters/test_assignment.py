@@ -3,24 +3,29 @@
 import numpy as np
 import pytest
 
-from napari_samic.models.prompters.assignment import MANY, subsets, there_and_back, transport
+from napari_samic.models.prompters.assignment import (
+    MANY,
+    cycle_consistent_matches,
+    subsets,
+    transport,
+)
 
 
 def test_one_sided_match_is_dropped():
     likeness = np.array([[0.9, 0.1, 0.2], [0.3, 0.8, 0.2], [0.2, 0.95, 0.1]])
     inside = np.array([True, True, False])  # the background wants the second's
-    assert there_and_back(likeness, inside).tolist() == [0]
+    assert cycle_consistent_matches(likeness, inside).tolist() == [0]
 
 
 def test_all_are_kept_where_nothing_survives_the_way_back():
     likeness = np.array([[0.5, 0.1], [0.9, 0.2]])
-    assert there_and_back(likeness, np.array([True, False])).tolist() == [0]
+    assert cycle_consistent_matches(likeness, np.array([True, False])).tolist() == [0]
 
 
 def test_best_half_of_many_is_kept_most_alike_first():
     n = MANY + 10
     likeness = np.diag(np.linspace(0.5, 1.0, n))
-    found = there_and_back(likeness, np.ones(n, bool))
+    found = cycle_consistent_matches(likeness, np.ones(n, bool))
     assert found.tolist() == list(range(n - 1, n // 2 - 1, -1))
 
 

@@ -28,50 +28,52 @@ def discs(count, seed=0):
 
 
 def fitted(segmenter, pages, seed=0):
-    return InstantPredictor(segmenter, [p.image for p in pages], [p.shown for p in pages], seed)
+    return InstantPredictor(segmenter, [p.image for p in pages], [p.instances for p in pages], seed)
 
 
 def test_it_finds_the_references_objects_in_another_image(segmenter):
     [other] = discs(1, seed=7)
-    seen = fitted(segmenter, discs(3)).see(other.image)[1]
-    truth = other.shown.numbers > 0
-    assert iou(seen.inside > 0.5, truth) > 0.6
-    assert seen.depth[truth].mean() > seen.depth[~truth].mean() + 0.2
+    seen = fitted(segmenter, discs(3)).predict(other.image)[1]
+    truth = other.instances.numbers > 0
+    assert iou(seen.foreground_prob > 0.5, truth) > 0.6
+    assert seen.distance_map[truth].mean() > seen.distance_map[~truth].mean() + 0.2
 
 
 def test_answers_are_at_the_size_of_the_image_and_in_bounds(segmenter):
-    seen = fitted(segmenter, discs(2)).see(picture((50, 131)))[1]
-    assert seen.inside.shape == seen.depth.shape == (50, 131)
-    assert 0 <= seen.inside.min() <= seen.inside.max() <= 1
+    seen = fitted(segmenter, discs(2)).predict(picture((50, 131)))[1]
+    assert seen.foreground_prob.shape == seen.distance_map.shape == (50, 131)
+    assert 0 <= seen.foreground_prob.min() <= seen.foreground_prob.max() <= 1
 
 
 def test_classes_have_maps_of_their_own(segmenter):
     two = [page(str(i), (96, 128), [(48, 30, 16), (48, 95, 16)], classes=(1, 7)) for i in range(2)]
     predictor = fitted(segmenter, two)
     assert predictor.labels == (1, 7)
-    seen = predictor.see(two[0].image)
+    seen = predictor.predict(two[0].image)
     assert sorted(seen) == [1, 7]
     for label in (1, 7):
-        truth = two[0].shown.by_class == label
-        assert seen[label].inside[truth].mean() > seen[label].inside[~truth].mean()
+        truth = two[0].instances.by_class == label
+        assert (
+            seen[label].foreground_prob[truth].mean() > seen[label].foreground_prob[~truth].mean()
+        )
 
 
 def test_same_seed_gives_the_same_map(segmenter):
     image = discs(1, seed=3)[0].image
     first, again, other = (
-        fitted(segmenter, discs(2), seed=s).see(image)[1].inside for s in (1, 1, 2)
+        fitted(segmenter, discs(2), seed=s).predict(image)[1].foreground_prob for s in (1, 1, 2)
     )
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_as_a_method_every_piece_is_an_object(segmenter):
-    references = [Reference(p.name, p.image, (), p.shown.numbers) for p in discs(3)]
+    references = [Reference(p.name, p.image, (), p.instances.numbers) for p in discs(3)]
     method = registry.make("instant", segmenter, None, references, seed=1)
     assert isinstance(method, Instant)
     [other] = discs(1, seed=7)
     answer = method.propose((), other.image).answer
-    assert iou(answer.labels > 0, other.shown.numbers > 0) > 0.6
+    assert iou(answer.labels > 0, other.instances.numbers > 0) > 0.6
     assert len(answer.objects) == answer.labels.max()
 
 

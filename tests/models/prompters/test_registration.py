@@ -9,7 +9,7 @@ from napari_samic.evaluation.metrics import iou
 from napari_samic.models.prompters.registration import (
     Registration,
     correlation,
-    grey,
+    gray,
     registered,
     warped,
 )
@@ -97,7 +97,7 @@ def test_flat_picture_leaves_everything_in_its_place():
 
 
 def test_field_never_makes_the_pictures_less_alike():
-    a, b = (grey(slice_of(seed=s)[0]) for s in (0, 7))
+    a, b = (gray(slice_of(seed=s)[0]) for s in (0, 7))
     field = registered(a, b)
     there = ndimage.map_coordinates(a, np.indices(a.shape) + field, order=1, mode="nearest")
     assert correlation(there, b) >= correlation(a, b)

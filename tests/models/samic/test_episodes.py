@@ -188,7 +188,7 @@ def test_centre_is_the_mean_over_images_without_padding():
         Reference("a", np.full((32, 64, 3), 192, np.uint8), clicks([(9, 9, 1)])),
         Reference("b", np.full((64, 64, 3), 64, np.uint8), clicks([(9, 9, 1)])),
     ]
-    for level in kept.centre(episodes.views_of(wide, 1)):
+    for level in kept.center(episodes.views_of(wide, 1)):
         assert level[0].shape == (1, 4, 1, 1)
         found = level[0].flatten().tolist()
         assert found == pytest.approx([0, 0, 0, 0.3], abs=1e-3)

@@ -183,7 +183,7 @@ def test_nearest_references_serve(kind, centre):
     made = prompter(shots=2, kept=64, serve="nearest", centre=centre)
     made.references, targets = two_kinds()
     if centre:
-        made.centre = FeatureStore(made).centre(views_of(made.references, 1))
+        made.center = FeatureStore(made).center(views_of(made.references, 1))
     asked = spied(made)
     maps, agreement = made.maps_and_agreement((), targets[kind])
     served = [name for name, _ in asked]

@@ -100,7 +100,7 @@ def test_prompter_is_left_ready_to_answer():
     made, _ = fitted(epochs=1)
     assert not made.learner.training
     assert all(p.grad is None for p in made.learner.parameters())
-    assert made.centre is not None
+    assert made.center is not None
     assert [r.name for r in made.references] == ["r0", "r1", "r2"]
 
 
@@ -109,7 +109,7 @@ def test_no_epochs_keeps_the_weights_and_takes_one_reference():
     before = weights(made)
     report = run_job(made.fit(references(1), quick(epochs=0)))
     assert same(weights(made), before)
-    assert made.centre is not None
+    assert made.center is not None
     assert [r.name for r in made.references] == ["r0"]
     assert report.summary == "not trained: first weights, 1 reference(s)"
     assert made.propose((), references(1)[0].image).heat_map.values.max() > 0
@@ -124,19 +124,19 @@ def test_no_epochs_without_a_prompt_is_refused():
 def test_without_centring_there_is_no_centre():
     made = prompter(centre=False)
     run_job(made.fit(references(2), quick(epochs=1)))
-    assert made.centre is None
+    assert made.center is None
 
 
 def scripted(monkeypatch, values, spoil=None):
     """Replace the step: epoch k has loss values[k - 1]; weights move by 1 a step."""
     calls = []
 
-    def step(course, batch):
+    def step(train_state, batch):
         calls.append(len(batch))
         with torch.no_grad():
-            course.prompter.learner.decoder2[2].bias += 1
+            train_state.prompter.learner.decoder2[2].bias += 1
             if spoil:
-                spoil(course.prompter.learner)
+                spoil(train_state.prompter.learner)
         return values[min(len(calls), len(values)) - 1]
 
     monkeypatch.setattr(trainer, "_step", step)
@@ -187,7 +187,7 @@ def test_worse_result_is_refused_and_the_old_weights_kept(monkeypatch):
     made = prompter()
     before = weights(made)
     monkeypatch.setattr(
-        trainer, "score", lambda p, kept, held: 0.8 if same(weights(p), before) else 0.3
+        trainer, "evaluate_holdout", lambda p, kept, held: 0.8 if same(weights(p), before) else 0.3
     )
     scripted(monkeypatch, [5, 4], ruin)
     report = run_job(made.fit(references(4), quick(epochs=2)))
@@ -195,33 +195,35 @@ def test_worse_result_is_refused_and_the_old_weights_kept(monkeypatch):
     assert same(weights(made), before)
     assert made.report is report
     assert "worse, so the old weights were kept" in report.summary
-    assert made.centre is not None  # with which the old weights were judged
+    assert made.center is not None  # with which the old weights were judged
     assert len(made.references) == 4
 
 
 def test_ruined_weights_are_found_out_by_the_references_kept_aside(trained, monkeypatch):
     made = prompter(mask_mode="weighted", shots=3)
     made.learner.load_state_dict(trained.learner.state_dict())
-    made.centre = trained.centre
-    before, centre = weights(made), made.centre
+    made.center = trained.center
+    before, centre = weights(made), made.center
     scripted(monkeypatch, [5], ruin)
     report = run_job(made.fit(references(6, seed=9), quick(epochs=1)))
     assert report.before > 0.4
     assert report.after < 0.1
     assert not report.accepted
     assert same(weights(made), before)
-    assert made.centre is centre  # the old weights keep the centre that they learned with
+    assert made.center is centre  # the old weights keep the centre that they learned with
     assert not made.learner.training
 
 
 def test_old_weights_are_judged_with_their_own_centre(monkeypatch):
     made = prompter()
     run_job(made.fit(references(4), quick(epochs=1)))
-    old, seen = made.centre, []
-    monkeypatch.setattr(trainer, "score", lambda p, *_: seen.append(p.centre) or float(len(seen)))
+    old, seen = made.center, []
+    monkeypatch.setattr(
+        trainer, "evaluate_holdout", lambda p, *_: seen.append(p.center) or float(len(seen))
+    )
     run_job(made.fit(references(4, seed=5), quick(epochs=1)))
     assert seen[0] is old
-    assert seen[1] is made.centre is not old
+    assert seen[1] is made.center is not old
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
@@ -239,13 +241,13 @@ def test_few_references_are_accepted_unjudged():
 
 
 def state(made):
-    kept = (made.centre, made.references, made.report, made.normalisation)
+    kept = (made.center, made.references, made.report, made.normalisation)
     return kept, weights(made), made.learner.training
 
 
 def assert_untouched(made, before):
     kept, old, mode = before
-    now = (made.centre, made.references, made.report, made.normalisation)
+    now = (made.center, made.references, made.report, made.normalisation)
     assert all(a is b for a, b in zip(now, kept, strict=True))
     assert same(weights(made), old)
     assert made.learner.training == mode
@@ -317,7 +319,7 @@ def test_one_reference_is_refused_before_anything_is_done():
 
 def test_every_view_is_a_target_once_an_epoch(monkeypatch):
     batches = []
-    monkeypatch.setattr(trainer, "_step", lambda course, batch: batches.append(batch) or 1.0)
+    monkeypatch.setattr(trainer, "_step", lambda train_state, batch: batches.append(batch) or 1.0)
     run_job(prompter().fit(references(3), quick(epochs=2, views=2)))
     assert [len(b) for b in batches] == [4, 2, 4, 2]
     first, second = [x for b in batches[:2] for x in b], [x for b in batches[2:] for x in b]
@@ -333,9 +335,9 @@ def test_each_class_of_an_image_is_a_target():
     made = prompter()
     original = trainer._step
 
-    def spy(course, batch):
+    def spy(train_state, batch):
         seen.extend((view.reference.name, label) for view, label in batch)
-        return original(course, batch)
+        return original(train_state, batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_step", spy)

@@ -41,16 +41,16 @@ def expected(mask, number=3, evidence=None):
 
 
 def test_hunch_is_the_carried_mask_where_nothing_else_is_known():
-    [hunch] = expected(square(20, 30))
-    assert (hunch.number, hunch.label) == (3, 2)
-    np.testing.assert_array_equal(hunch.odds > 0, square(20, 30)[hunch.window])
+    [prior] = expected(square(20, 30))
+    assert (prior.number, prior.label) == (3, 2)
+    np.testing.assert_array_equal(prior.odds > 0, square(20, 30)[prior.window])
 
 
 def test_colours_move_the_outline_and_not_the_core():
     against = np.full(SHAPE, -3.0, np.float32)
-    [hunch] = expected(square(20, 30), evidence=against)
-    assert hunch.odds[hunch.odds.shape[0] // 2, hunch.odds.shape[1] // 2] > 0
-    assert (hunch.odds > 0).sum() < square(20, 30).sum()
+    [prior] = expected(square(20, 30), evidence=against)
+    assert prior.odds[prior.odds.shape[0] // 2, prior.odds.shape[1] // 2] > 0
+    assert (prior.odds > 0).sum() < square(20, 30).sum()
 
 
 def test_segmenter_is_asked_with_a_box_a_click_and_the_mask():

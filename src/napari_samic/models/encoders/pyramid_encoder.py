@@ -106,8 +106,8 @@ class PyramidEncoder(nn.Module):
 
 def has_fast_half() -> bool:
     """Whether this processor is made for sixteen-bit products."""
-    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def half(on: bool) -> torch.autocast:
@@ -122,8 +122,8 @@ def folded(encoder: nn.Module) -> nn.Module:
     """
     encoder = copy.deepcopy(encoder).eval()
     for parent in encoder.modules():
-        known = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
-        for (name, first), (after, second) in pairwise(known):
+        children = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
+        for (name, first), (after, second) in pairwise(children):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, after, getattr(second, "act", nn.Identity()))

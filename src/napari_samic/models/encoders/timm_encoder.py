@@ -105,8 +105,8 @@ def create(name: str) -> nn.Module:
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models())
-        found = (timm.list_models(f"{name}*"), timm.list_models(f"*{name}*"), near)
-        like = next(filter(None, (*found, timm.list_models("resnet*"))))[:5]
+        matches = (timm.list_models(f"{name}*"), timm.list_models(f"*{name}*"), near)
+        like = next(filter(None, (*matches, timm.list_models("resnet*"))))[:5]
         msg = f"encoder {name!r}: timm has none of this name. Like it: {', '.join(like)}. "
         msg += "A file of yours is path:FILE."
         raise ModelError(msg)
@@ -123,10 +123,10 @@ def _is_transformer(name: str) -> bool:
 
 
 def scale_of(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...], int]:
-    """Mean and deviation of colours in [0, 255], and the side that it was trained at."""
-    known: Any = network.pretrained_cfg
-    mean, std = (tuple(255 * float(v) for v in known[k]) for k in ("mean", "std"))
-    return mean, std, int(known["input_size"][-1])
+    """Mean and deviation of colors in [0, 255], and the side that it was trained at."""
+    config: Any = network.pretrained_cfg
+    mean, std = (tuple(255 * float(v) for v in config[k]) for k in ("mean", "std"))
+    return mean, std, int(config["input_size"][-1])
 
 
 def layout_of(network: nn.Module, name: str) -> Layout:
@@ -155,11 +155,11 @@ def layout_of(network: nn.Module, name: str) -> Layout:
     is_maps = all(len(s) == 4 and s[2] == s[3] for s in shapes)
     strides = tuple(round(side / s[-1]) if len(s) == 4 else 0 for s in shapes)
     if not is_maps or not set(STRIDES) <= set(strides):
-        found = ", ".join(map(str, sorted(set(strides)))) or "none"
+        strides_text = ", ".join(map(str, sorted(set(strides)))) or "none"
         msg = (
-            f"encoder {name!r}: blocks with maps at strides {found}, expected 4, 8, 16 and 32, or "
-            "a plain vision transformer. Take resnet50, convnext_tiny, vit_small_patch14_dinov2 or "
-            "another of their kind."
+            f"encoder {name!r}: blocks with maps at strides {strides_text}, expected 4, 8, 16 and "
+            "32, or a plain vision transformer. Take resnet50, convnext_tiny, "
+            "vit_small_patch14_dinov2 or another of their kind."
         )
         raise ModelError(msg)
     return Layout(tuple(blocks), tuple(s[1] for s in shapes), strides)
@@ -269,8 +269,8 @@ class TimmEncoder(nn.Module):
             with torch.no_grad():
                 self.eval().blocks(torch.zeros(1, 3, 64, 96))
         except (TypeError, AttributeError, AssertionError, RuntimeError) as error:
-            told = " ".join(str(error).split())[:80]
-            msg = f"encoder {name!r}: can't look at images of any size ({told}). "
+            reason = " ".join(str(error).split())[:80]
+            msg = f"encoder {name!r}: can't look at images of any size ({reason}). "
             msg += (
                 "Take resnet50, convnext_tiny, vit_small_patch14_dinov2 or another of their kind."
             )

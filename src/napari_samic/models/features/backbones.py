@@ -60,7 +60,9 @@ class Backbone(Protocol):
 
 
 class SegmenterBackbone:
-    """Taps of the segmenter's encoder: one pass serves prompter and masks, and is cached once.
+    """Features inside the segmenter's encoder: one pass serves prompter and masks.
+
+    It is cached once.
 
     The input is padded below and right, so its frame is a square of the longest side.
     """

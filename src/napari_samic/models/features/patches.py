@@ -90,25 +90,25 @@ class PatchFeatures:
         """Mean feature of each level's last block, (C, 1, 1)."""
         return [self.cropped(x, i).mean((1, 2), keepdim=True) for i, x in enumerate(self.last)]
 
-    def unit(self, centre: Sequence[Tensor]) -> list[Tensor]:
-        """Last blocks less their centre, each cell of length 1."""
-        return [F.normalize(x - c, dim=0) for x, c in zip(self.last, centre, strict=True)]
+    def unit(self, center: Sequence[Tensor]) -> list[Tensor]:
+        """Last blocks less their center, each cell of length 1."""
+        return [F.normalize(x - c, dim=0) for x, c in zip(self.last, center, strict=True)]
 
-    def described(self, centre: Sequence[Tensor]) -> Tensor:
+    def described(self, center: Sequence[Tensor]) -> Tensor:
         """Cells of the finest grid, (C, r, c): a product of two is the mean cosine of the levels.
 
         Each cell has length 1.
         """
         grid = self.last[0].shape[-2:]
-        parts = [F.normalize(upsampled(x, grid), dim=0) for x in self.unit(centre)]
-        found: Tensor = self.cropped(torch.cat(parts)) / len(parts) ** 0.5
-        return found
+        parts = [F.normalize(upsampled(x, grid), dim=0) for x in self.unit(center)]
+        features: Tensor = self.cropped(torch.cat(parts)) / len(parts) ** 0.5
+        return features
 
-    def stacked(self, *, colour: bool = False) -> FloatArray:
-        """All blocks (and the mean colour) of the finest grid's cells, (cells, channels)."""
+    def stacked(self, *, color: bool = False) -> FloatArray:
+        """All blocks (and the mean color) of the finest grid's cells, (cells, channels)."""
         grid = self.last[0].shape[-2:]
         parts = [upsampled(block, grid) for level in self.levels for block in level]
-        if colour:
+        if color:
             rgb = torch.from_numpy(np.array(self.image)).permute(2, 0, 1).float() / 255
             parts.append(pooled(self._framed(rgb), grid))
         flat = self.cropped(torch.cat(parts))  # (C, r, c)
@@ -125,7 +125,7 @@ def pooled(x: Tensor, grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(x, (grid[0], grid[1]))
 
 
-def centre_of(looks: Sequence[PatchFeatures]) -> list[Tensor]:
+def center_of(looks: Sequence[PatchFeatures]) -> list[Tensor]:
     """Mean over the pictures of each level's mean feature."""
     return [torch.stack(parts).mean(0) for parts in zip(*(x.means() for x in looks), strict=True)]
 

@@ -61,7 +61,7 @@ def mask_of(reference: Reference, segmenter: Segmenter | None = None) -> Instanc
 
     Returns
     -------
-    Shown
+    InstanceMasks
 
     Raises
     ------
@@ -77,8 +77,8 @@ def mask_of(reference: Reference, segmenter: Segmenter | None = None) -> Instanc
     if segmenter is None:
         msg = f"{reference.name}: clicks but no mask, and no segmenter to ask. Give one of both."
         raise PromptError(msg)
-    found = segmenter.segment(reference.image, objects, settings=AS_CLICKED)
-    return InstanceMasks(found.labels, tuple(p.label for p in found.objects))
+    segmentation = segmenter.segment(reference.image, objects, settings=AS_CLICKED)
+    return InstanceMasks(segmentation.labels, tuple(p.label for p in segmentation.objects))
 
 
 def _from_mask(reference: Reference) -> InstanceMasks:
@@ -87,8 +87,8 @@ def _from_mask(reference: Reference) -> InstanceMasks:
     for prompts in reference.objects:
         for row, column in _inside(prompts, ids.shape):
             votes.setdefault(int(ids[row, column]), Counter())[prompts.label] += 1
-    known = {p.label for p in reference.objects} or {1}
-    alone = min(known) if len(known) == 1 else 0
+    labels = {p.label for p in reference.objects} or {1}
+    alone = min(labels) if len(labels) == 1 else 0
     numbers, classes = np.zeros(ids.shape, np.int32), []
     for value in (int(v) for v in np.unique(ids) if v > 0):
         label = votes[value].most_common(1)[0][0] if value in votes else alone
@@ -112,13 +112,13 @@ class ReferenceMaskCache:
 
     def __init__(self, segmenter: Segmenter | None = None) -> None:
         self._segmenter = segmenter
-        self._known: WeakKeyDictionary[Reference, InstanceMasks] = WeakKeyDictionary()
+        self._masks: WeakKeyDictionary[Reference, InstanceMasks] = WeakKeyDictionary()
 
     def of(self, reference: Reference) -> InstanceMasks:
         """As `mask_of`."""
-        if reference not in self._known:
-            self._known[reference] = mask_of(reference, self._segmenter)
-        return self._known[reference]
+        if reference not in self._masks:
+            self._masks[reference] = mask_of(reference, self._segmenter)
+        return self._masks[reference]
 
 
 def in_order(references: Sequence[Reference]) -> tuple[Reference, ...]:
@@ -130,7 +130,7 @@ def in_order(references: Sequence[Reference]) -> tuple[Reference, ...]:
     return tuple(sorted(references, key=place))
 
 
-class Shots(Generic[T]):
+class FewShotCache(Generic[T]):
     """References to what a method made of them, remembered for the last ones.
 
     Parameters
@@ -164,7 +164,7 @@ class Shots(Generic[T]):
         return self._last[1]
 
 
-def classes_of(shown: Sequence[InstanceMasks]) -> list[int]:
+def classes_of(masks: Sequence[InstanceMasks]) -> list[int]:
     """All classes that these masks have a pixel of, ascending.
 
     Raises
@@ -172,10 +172,10 @@ def classes_of(shown: Sequence[InstanceMasks]) -> list[int]:
     PromptError
         None.
     """
-    found: set[Any] = set()
-    for one in shown:
-        found |= set(np.unique(one.by_class).tolist())
-    if not found - {0}:
+    classes: set[Any] = set()
+    for instances in masks:
+        classes |= set(np.unique(instances.by_class).tolist())
+    if not classes - {0}:
         msg = "no reference shows an object: all their masks are empty. Annotate one that does."
         raise PromptError(msg)
-    return sorted(found - {0})
+    return sorted(classes - {0})

@@ -37,7 +37,7 @@ def load(name: str) -> tuple[TimmEncoder, str]:
     Parameters
     ----------
     name : str
-        "segmenter", `path:FILE`, the name of an imported file or of the catalogue, or timm's.
+        "segmenter", `path:FILE`, the name of an imported file or of the catalog, or timm's.
 
     Returns
     -------
@@ -112,15 +112,15 @@ def network_of(path: Path) -> str:
     import timm
 
     stem = _plain(path.stem) + "_"
-    known: list[str] = [*timm.list_models(), *timm.list_pretrained()]
-    if fitting := [name for name in known if stem.startswith(_plain(name) + "_")]:
+    names: list[str] = [*timm.list_models(), *timm.list_pretrained()]
+    if fitting := [name for name in names if stem.startswith(_plain(name) + "_")]:
         return max(fitting, key=len)
     with suppress(SamicError, AttributeError, TypeError):
         config = read_json(path.with_name("config.json"), "Hugging Face's config.json")
         name = str(config["architecture"]) if "architecture" in config else ""
         full = f"{name}.{config.get('pretrained_cfg', {}).get('tag', '')}"
-        if name in known:
-            return full if full in known else name
+        if name in names:
+            return full if full in names else name
     msg = (
         f"{path.name}: of which network is not told. Let its name begin with timm's, as "
         "resnet50-0676ba61.pth, or put Hugging Face's config.json beside it."
@@ -137,7 +137,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower())
 
 
-def _filled(encoder: TimmEncoder, state: State, told: str) -> TimmEncoder:
+def _filled(encoder: TimmEncoder, state: State, source: str) -> TimmEncoder:
     """Take weights over; timm's own filter renames keys and resamples positional embeddings."""
     import timm
 
@@ -148,13 +148,13 @@ def _filled(encoder: TimmEncoder, state: State, told: str) -> TimmEncoder:
         state = tidy(dict(state), network)
     except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:80]
-        raise FormatError(f"{told}: not the weights of {encoder.name} ({reason}).") from error
+        raise FormatError(f"{source}: not the weights of {encoder.name} ({reason}).") from error
     heads = network.pretrained_cfg["classifier"] or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     left_out = tuple(f"{part}." for part in (*heads, "conv_head", "bn2"))  # the classifier's
     state = {k: v for k, v in state.items() if not k.startswith(left_out)}
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("batches_tracked")}
-    checkpoints.fill(network, counters | state, f"{told} as {encoder.name}")
+    checkpoints.fill(network, counters | state, f"{source} as {encoder.name}")
     return encoder
 
 

@@ -1,6 +1,6 @@
-"""What an onlooker of a training may do: see its score, end it early, and go on with it later.
+"""What may be done to a training that runs: see its score, end it early, and resume it later.
 
-A checkpoint holds all that the next epoch or batch depends on: weights, optimiser, random numbers,
+A checkpoint holds all that the next epoch or batch depends on: weights, optimizer, random numbers,
 the best so far. A training that goes on from one ends with the very weights of one that was never
 stopped, so how often it was stopped is nothing that a recipe would have to tell. Knows no loss.
 """
@@ -44,13 +44,26 @@ FREE = ("epochs", "minutes")
 
 @dataclass
 class EarlyStopping:
-    """Weights of the lowest loss so far, and for how many epochs nothing was better."""
+    """Early stopping: the weights of the best epoch are kept, and the others counted.
+
+    Training ends after some epochs without a lower loss (`models.samic.trainer.PATIENCE`), and goes
+    back to these weights.
+
+    Attributes
+    ----------
+    loss : float
+        The lowest so far.
+    since : int
+        Epochs since then.
+    weights : dict of str to Tensor
+        Of that epoch.
+    """
 
     loss: float = float("inf")
     since: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def see(self, loss: float, learner: torch.nn.Module) -> None:
+    def update(self, loss: float, learner: torch.nn.Module) -> None:
         """Look at an epoch's loss."""
         if loss < self.loss - MIN_DELTA:
             self.loss, self.since = loss, 0
@@ -90,37 +103,40 @@ class TrainingControl:
         started = time.monotonic()
         if not self.scores or started < self._next_score:
             return None
-        found = score()
+        result = score()
         ended = time.monotonic()
         self._next_score = ended + (ended - started) * (1 / SHARE - 1)
-        return found
+        return result
 
 
 def config_hash(
-    references: Sequence[Reference], weights: dict[str, Tensor], settings: Iterable[Any], eyes: str
+    references: Sequence[Reference],
+    weights: dict[str, Tensor],
+    settings: Iterable[Any],
+    encoder_sha256: str,
 ) -> str:
-    """Hash of what decides a training; `eyes` is the checksum of the frozen network."""
-    found = hashlib.sha256(eyes.encode())
-    for one in settings:
-        values = {k: v for k, v in asdict(one).items() if k not in FREE}
-        found.update(json.dumps(values, sort_keys=True).encode())
+    """Hash of what decides a training; `encoder_sha256` is the checksum of the frozen network."""
+    hasher = hashlib.sha256(encoder_sha256.encode())
+    for group in settings:
+        values = {k: v for k, v in asdict(group).items() if k not in FREE}
+        hasher.update(json.dumps(values, sort_keys=True).encode())
     for reference in references:
-        found.update(f"{reference.name} {reference.image.shape}".encode())
-        found.update(np.ascontiguousarray(reference.image).tobytes())
+        hasher.update(f"{reference.name} {reference.image.shape}".encode())
+        hasher.update(np.ascontiguousarray(reference.image).tobytes())
         if reference.mask is not None:
-            found.update(np.ascontiguousarray(reference.mask).tobytes())
+            hasher.update(np.ascontiguousarray(reference.mask).tobytes())
         for p in reference.objects:
             box = None if p.box_rc is None else p.box_rc.tolist()
-            said = (p.points_rc.tolist(), p.is_foreground.tolist(), box, p.label)
-            found.update(json.dumps(said).encode())
+            prompt = (p.points_rc.tolist(), p.is_foreground.tolist(), box, p.label)
+            hasher.update(json.dumps(prompt).encode())
     for name in sorted(weights):
-        found.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        hasher.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
 
 
 @dataclass(eq=False)
 class Checkpoint:
-    """Where a training is, in a file.
+    """A checkpoint: a file from which a training goes on as if it had never been stopped.
 
     Attributes
     ----------
@@ -153,8 +169,8 @@ class Checkpoint:
                 raise ValueError("another kind or version")
             self._content = {k: content[k] for k in ("stage", "key", "state")}
         except Exception as error:  # torch raises a dozen kinds for a damaged file
-            told = " ".join(str(error).split())[:80]
-            msg = f"{self.path.name}: no training to go on with ({told}). Start a new one."
+            reason = " ".join(str(error).split())[:80]
+            msg = f"{self.path.name}: no training to go on with ({reason}). Start a new one."
             if self.strict:
                 raise FormatError(msg) from error
 

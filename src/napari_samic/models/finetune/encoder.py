@@ -1,11 +1,11 @@
-"""An encoder grown to a few references: what points into a frozen network can't give.
+"""Fine-tuning of an encoder to a few references: what points into a frozen network can't give.
 
-Its later stages, its neck and a head learn, from random looks at the references, to see where
+Its later stages, its neck and a head learn, from random crops of the references, to see where
 objects are and how deep inside one a pixel lies. If asked, also from images without annotation.
 Whether it helped is for the caller to judge.
 
-Source: ours; loss is cross-entropy and Dice, what images without
-annotation teach is in `others`.
+Source: ours; loss is cross-entropy and Dice, what images without annotation teach
+is in `semi_supervised`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LOST = 0.1
 """Where a reference has more of its objects' area than this in the frame around its field of view,
 the frame is part of the picture."""
 EMA = 0.98
-"""Of the moving mean at each step."""
+"""Share of the moving average that stays at each step."""
 WARMUP = 20
 """Steps until the rate is at its highest."""
 HEAD = 3.0
@@ -48,7 +48,7 @@ HEAD = 3.0
 RATE = 1e-3
 """Highest learning rate of the encoder, of AdamW."""
 BATCH = 8
-"""Looks at references a batch, and as many at images without annotation."""
+"""Crops of references a batch, and as many of images without annotation."""
 STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
 """Batches for so many references; between them in proportion, beyond them no more."""
 
@@ -100,11 +100,11 @@ class FinetuneReport:
 
 
 Judge = Callable[[ForegroundPredictor | None], float]
-"""How good the masks of the references kept aside are, with a finder or without."""
+"""How good the masks of the references kept aside are, with a predictor or without."""
 
 
 def should_accept(before: float, after: float, judges: int) -> bool:
-    """Whether a network that grew is to be used.
+    """Whether a fine-tuned network is to be used.
 
     One image says little: of five polyps the one kept aside refused it where 40 others gained 0.10
     and 0.19, and took it where they lost 0.06 (`docs/benchmarks.md`). It gained on all sets it was
@@ -126,30 +126,30 @@ def should_accept(before: float, after: float, judges: int) -> bool:
 
 
 def finetune_encoder(
-    pages: Sequence[ReferenceSample],
+    samples: Sequence[ReferenceSample],
     labels: Sequence[int],
     settings: AdaptSettings,
     *,
     seed: int = 0,
     device: torch.device,
     encoder: str = timm_weights.SEGMENTER,
-    aside: Sequence[ReferenceSample] = (),
+    held_out: Sequence[ReferenceSample] = (),
     judge: Judge | None = None,
     stop: Callable[[], bool] = lambda: False,
-    more: Iterable[Image] = (),
+    unlabeled: Iterable[Image] = (),
     checkpoint: Checkpoint | None = None,
     key: str = "",
 ) -> Job[tuple[ForegroundPredictor | None, FinetuneReport]]:
-    """Teach an encoder the references' objects; a Step a batch.
+    """Fine-tuning: a copy of a trained encoder learns the references' objects; progress each batch.
 
     Those kept aside judge it when two thirds of the usual steps are done, and then are learned from
     too: five references are too few to leave one out for good. The rate is constant and what counts
     is the mean of the weights, so that it may end at any step, and so many steps give the same (not
-    with `more`, whose weight rises with the share of the steps that are done).
+    with `unlabeled`, whose weight rises with the share of the steps that are done).
 
     Parameters
     ----------
-    pages : sequence of ReferenceSample
+    samples : sequence of ReferenceSample
     labels : sequence of int
         The classes.
     settings : AdaptSettings
@@ -158,22 +158,22 @@ def finetune_encoder(
     device : torch.device
     encoder : str
         What it starts from, as `timm_weights.load` takes it; "segmenter" is the packaged one.
-    aside : sequence of ReferenceSample
+    held_out : sequence of ReferenceSample
         With `judge`: not learned from until they have judged.
     judge : callable, optional
     stop : callable
         Asked before each batch; True ends it with what was learned so far.
-    more : iterable of (H, W, 3) uint8
+    unlabeled : iterable of (H, W, 3) uint8
         Images without annotation, as those to be segmented; read one by one, `OTHERS` of
         them at most, and none for fewer references than `OTHERS_FROM`.
     checkpoint : Checkpoint, optional
-        Where to go on from, and what is kept up to date; not with `more`, where it begins anew.
+        Where to go on from, and what is kept up to date; with `unlabeled` it begins anew.
     key : str
-        Of the training that may be gone on with; see `watch.key_of`.
+        Of the training that may be gone on with; see `config_hash`.
 
     Returns
     -------
-    Job of (Finder or None, Grown)
+    Job of (ForegroundPredictor or None, FinetuneReport)
         None if the judge found it worse (`should_accept`), or it was stopped before `LEAST_STEPS`.
 
     Raises
@@ -182,62 +182,65 @@ def finetune_encoder(
         No object to learn from, or a loss that is not finite.
     """
     started, rng = time.monotonic(), np.random.default_rng(seed)
-    whole = any(one.outside > LOST for one in (*pages, *aside))
+    whole = any(sample.outside > LOST for sample in (*samples, *held_out))
     if not whole:
-        pages, aside = [one.field for one in pages], [one.field for one in aside]
-    side_px = choose_input_size([*pages, *aside])
-    count = len(pages) + len(aside)
+        samples, held_out = (
+            [sample.field for sample in samples],
+            [sample.field for sample in held_out],
+        )
+    side_px = choose_input_size([*samples, *held_out])
+    count = len(samples) + len(held_out)
     net = network.fresh(len(labels), seed, encoder).to(device)
     steps = settings.adapt_steps or steps_for(count)
     trainer = _trainer(net)
-    free = UnlabeledDataset(side_px, seed, whole=whole)
+    extra = UnlabeledDataset(side_px, seed, whole=whole)
     what = "adapted"
-    if count < OTHERS_FROM and next(iter(more), None) is not None:
+    if count < OTHERS_FROM and next(iter(unlabeled), None) is not None:
         what += f" without other images, which take {OTHERS_FROM} references,"
-    for image in islice(more, 0 if count < OTHERS_FROM else OTHERS):
-        free.add(image)
-        yield JobProgress(0, 0, f"looking at {len(free)} images more", {"phase": "adapt"})
-        if free.is_full or stop():
+    for image in islice(unlabeled, 0 if count < OTHERS_FROM else OTHERS):
+        extra.add(image)
+        yield JobProgress(0, 0, f"looking at {len(extra)} images more", {"phase": "adapt"})
+        if extra.is_full or stop():
             break
     before, after, accepted = None, None, True
     judged: tuple[float, float] | None = None
-    kept = checkpoint.load(GROWING, key) if checkpoint is not None and not len(free) else None
+    kept = checkpoint.load(GROWING, key) if checkpoint is not None and not len(extra) else None
     if checkpoint is not None and kept is not None:
         trainer.restore(kept["trainer"])
-        checkpoint.began = trainer.done
+        checkpoint.began = trainer.step
         judged = kept["judged"] and tuple(kept["judged"])
-    lesson = TrainingLoop(trainer, steps, free, stop, None if len(free) else checkpoint, key)
-    last = lesson  # a decoder is judged with the network as it was judged, which no file keeps
+    loop = TrainingLoop(trainer, steps, extra, stop, None if len(extra) else checkpoint, key)
+    last_loop = loop  # a decoder is judged with the network as it was judged, which no file keeps
     if settings.decoder_steps:
-        last = replace(lesson, checkpoint=None)
-    album = ReferenceDataset([*pages, *aside] if judged else pages, labels, side_px, rng)
+        last_loop = replace(loop, checkpoint=None)
+    dataset = ReferenceDataset([*samples, *held_out] if judged else samples, labels, side_px, rng)
     if kept is not None:
-        album.restore(kept["album"])
-    until = 2 * steps_for(count) // 3 if aside and judge else steps
+        dataset.restore(kept["album"])
+    until = 2 * steps_for(count) // 3 if held_out and judge else steps
     if judged:
         before, after = judged
-        yield from lesson.learn(album, steps, judged)
+        yield from loop.run(dataset, steps, judged)
     else:
-        yield from lesson.learn(album, min(until, steps))
-        accepted = trainer.done >= min(LEAST_STEPS, steps)
-    if aside and judge and not judged and trainer.done == until and not stop():
-        yield JobProgress(trainer.done, steps, "judging the adapted network", {"phase": "adapt"})
+        yield from loop.run(dataset, min(until, steps))
+        accepted = trainer.step >= min(LEAST_STEPS, steps)
+    if held_out and judge and not judged and trainer.step == until and not stop():
+        yield JobProgress(trainer.step, steps, "judging the adapted network", {"phase": "adapt"})
         finder = ForegroundPredictor(
-            copy.deepcopy(trainer.mean).eval(), labels, side_px, device, whole=whole
+            copy.deepcopy(trainer.ema_model).eval(), labels, side_px, device, whole=whole
         )
         before, after = judge(None), judge(finder)
-        accepted = should_accept(before, after, len(aside))
+        accepted = should_accept(before, after, len(held_out))
         if accepted:
-            album = ReferenceDataset([*pages, *aside], labels, side_px, rng)
-            yield from last.learn(album, steps, (before, after))
-    if checkpoint is not None and trainer.done == steps:
+            dataset = ReferenceDataset([*samples, *held_out], labels, side_px, rng)
+            yield from last_loop.run(dataset, steps, (before, after))
+    if checkpoint is not None and trainer.step == steps:
         checkpoint.drop()
-    names, seconds = tuple(one.name for one in aside), time.monotonic() - started
-    stopped = accepted and trainer.done < steps
+    names, seconds = tuple(sample.name for sample in held_out), time.monotonic() - started
+    stopped = accepted and trainer.step < steps
     report = FinetuneReport(
-        trainer.done, before, after, accepted, names, seconds, what, len(free), stopped
+        trainer.step, before, after, accepted, names, seconds, what, len(extra), stopped
     )
-    finder = ForegroundPredictor(trainer.mean.eval(), labels, side_px, device, whole=whole)
+    finder = ForegroundPredictor(trainer.ema_model.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
 
 
@@ -247,8 +250,8 @@ def steps_for(references: int) -> int:
     >>> [steps_for(n) for n in (1, 5, 20, 176, 1000)]
     [100, 180, 400, 900, 900]
     """
-    known, steps = zip(*STEPS, strict=True)
-    return round(float(np.interp(references, known, steps)))
+    counts, steps = zip(*STEPS, strict=True)
+    return round(float(np.interp(references, counts, steps)))
 
 
 def _trainer(net: ForegroundDistanceNet) -> Trainer[ForegroundDistanceNet]:
@@ -260,63 +263,72 @@ def _trainer(net: ForegroundDistanceNet) -> Trainer[ForegroundDistanceNet]:
     groups = [{"params": slow, "lr": RATE}, {"params": head, "lr": HEAD * RATE}]
     net.train().to(memory_format=torch.channels_last)
     return Trainer(
-        net, torch.optim.AdamW(groups, weight_decay=0.05), ema=EMA, warmup=WARMUP, max_norm=1.0
+        net,
+        torch.optim.AdamW(groups, weight_decay=0.05),
+        ema_decay=EMA,
+        warmup=WARMUP,
+        max_norm=1.0,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingLoop:
-    """What a training learns from, beside the references."""
+    """The loop over batches, and what it learns from beside the references."""
 
     trainer: Trainer[ForegroundDistanceNet]
     steps: int
-    free: UnlabeledDataset
+    extra: UnlabeledDataset
     stop: Callable[[], bool]
     checkpoint: Checkpoint | None
     key: str
 
-    def learn(
-        self, album: ReferenceDataset, until: int, judged: tuple[float, float] | None = None
+    def run(
+        self, dataset: ReferenceDataset, until: int, judged: tuple[float, float] | None = None
     ) -> Iterator[JobProgress]:
-        """Learn from looks at references and others; a Step a batch."""
+        """Learn from crops of references and of images without annotation; progress each batch."""
 
         def state() -> dict[str, Any]:
-            return {"trainer": trainer.state(), "album": album.state(), "judged": judged}
+            return {"trainer": trainer.state(), "album": dataset.state(), "judged": judged}
 
-        trainer, started, first = self.trainer, time.monotonic(), self.trainer.done
-        while trainer.done < until and not self.stop():
-            loss = self._step(album)
-            each = (time.monotonic() - started) / (trainer.done - first)
-            left = duration(each * (self.steps - trainer.done))
-            message = f"adapting: {trainer.done} of {self.steps}, about {left} left"
+        trainer, started, first = self.trainer, time.monotonic(), self.trainer.step
+        while trainer.step < until and not self.stop():
+            loss = self._step(dataset)
+            each = (time.monotonic() - started) / (trainer.step - first)
+            left = duration(each * (self.steps - trainer.step))
+            message = f"adapting: {trainer.step} of {self.steps}, about {left} left"
             if self.checkpoint is not None:
                 self.checkpoint.save(GROWING, self.key, state)
-            yield JobProgress(trainer.done, self.steps, message, {"phase": "adapt", "loss": loss})
-        if self.checkpoint is not None and trainer.done < until:
+            yield JobProgress(trainer.step, self.steps, message, {"phase": "adapt", "loss": loss})
+        if self.checkpoint is not None and trainer.step < until:
             self.checkpoint.save(GROWING, self.key, state, now=True)
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in
     @torch.enable_grad()
-    def _step(self, album: ReferenceDataset) -> float:
-        """Learn from one batch of looks at each; returns the loss."""
+    def _step(self, dataset: ReferenceDataset) -> float:
+        """Learn from one batch of each; returns the loss."""
         trainer = self.trainer
         device = next(trainer.net.parameters()).device
-        x, truth, there = (t.to(device) for t in album.looks(BATCH))
-        weight = semi_supervised.rampup_weight(trainer.done / self.steps) if len(self.free) else 0.0
+        x, truth, valid = (t.to(device) for t in dataset.sample_batch(BATCH))
+        weight = (
+            semi_supervised.rampup_weight(trainer.step / self.steps) if len(self.extra) else 0.0
+        )
         trainer.net.train()
         if not weight:
-            return trainer.learn(_loss(_asked(trainer.net, x), truth, there))
-        changed, told, seen = self.free.looks(BATCH, trainer.mean)
-        answer = _asked(trainer.net, torch.cat([x, changed]))
-        loss = _loss(answer[:BATCH], truth, there)
-        return trainer.learn(
-            loss + weight * semi_supervised.consistency_loss(answer[BATCH:], told, seen)
+            return trainer.training_step(_loss(_forward(trainer.net, x), truth, valid))
+        changed, pseudo_labels, extra_valid = self.extra.pseudo_labeled_batch(
+            BATCH, trainer.ema_model
+        )
+        answer = _forward(trainer.net, torch.cat([x, changed]))
+        loss = _loss(answer[:BATCH], truth, valid)
+        return trainer.training_step(
+            loss
+            + weight * semi_supervised.consistency_loss(answer[BATCH:], pseudo_labels, extra_valid)
         )
 
 
-def _asked(net: ForegroundDistanceNet, x: Tensor) -> Tensor:
+def _forward(net: ForegroundDistanceNet, x: Tensor) -> Tensor:
     return torch.as_tensor(net(x.contiguous(memory_format=torch.channels_last)))
 
 
-def _loss(logits: Tensor, truth: Tensor, there: Tensor) -> Tensor:
-    return losses.maps_loss(logits, truth, truth.chunk(2, 1)[0], there, there)
+def _loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    return losses.maps_loss(logits, truth, truth.chunk(2, 1)[0], valid, valid)

@@ -1,11 +1,11 @@
-"""A network that sees the objects of one kind: the packaged encoder, grown to the references.
+"""A network that sees the objects of one kind: an encoder fine-tuned to the references.
 
 For every class two maps: where the objects are, and how deep inside one a pixel lies, by which
-neighbours that touch are told apart. It is made by `adapting`, kept inside the prompter file, and
+neighbors that touch are told apart. It is trained by `encoder`, kept inside the prompter file, and
 needs no prompt. Must not know files of images, prompts or the window.
 
-Source: ours; encoder and neck in `encoder`. The depth is the distance map of Naylor et al., IEEE
-TMI 2019, divided by its maximum in each object.
+Source: ours; encoder and neck in `models.encoders`. The depth is the distance map of Naylor et al.,
+IEEE TMI 2019, divided by its maximum in each object.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ STRIDE = 32
 """Sides of the input are multiples of it."""
 EMBED = 64
 """Channels of its neck."""
-GREY = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
-"""What an image is padded with: the mean colour of pictures."""
-ZOOMS = (1.0, 1.25)
-"""Sizes at which an image is looked at, as shares of the size that was learned at."""
+GRAY = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+"""What an image is padded with: the mean color of pictures."""
+TTA_SCALES = (1.0, 1.25)
+"""Scales of test-time augmentation, as shares of the size that was learned at."""
 RARE = -1.5
 """First logit of every pixel: objects are rarer than ground."""
 
@@ -45,14 +45,14 @@ class ForegroundPrediction:
 
     Attributes
     ----------
-    inside : (H, W) float32
+    foreground_prob : (H, W) float32
         Probability of being in an object.
-    depth : (H, W) float32
+    distance_map : (H, W) float32
         0 outside and at the outline, 1 at the inner maximum of each object.
     """
 
-    inside: FloatArray
-    depth: FloatArray
+    foreground_prob: FloatArray
+    distance_map: FloatArray
 
 
 class ForegroundDistanceNet(nn.Module):
@@ -123,12 +123,15 @@ def to_input(image: Image, side_px: int) -> tuple[Tensor, tuple[int, int]]:
     rows, columns = (max(1, round(n * scale)) for n in image.shape[:2])
     picture = PIL.Image.fromarray(np.ascontiguousarray(image))
     small = np.array(picture.resize((columns, rows), PIL.Image.Resampling.BILINEAR, reducing_gap=3))
-    x = torch.from_numpy(small).permute(2, 0, 1)[None].float() - GREY
-    return F.pad(x, (0, -columns % STRIDE, 0, -rows % STRIDE)) + GREY, (rows, columns)
+    x = torch.from_numpy(small).permute(2, 0, 1)[None].float() - GRAY
+    return F.pad(x, (0, -columns % STRIDE, 0, -rows % STRIDE)) + GRAY, (rows, columns)
 
 
 class ForegroundPredictor:
-    """A trained ObjectNet that answers for whole images.
+    """A trained `ForegroundDistanceNet` that answers for whole images, by test-time augmentation.
+
+    Test-time augmentation: the answers to an image, its mirror image and scaled copies of both
+    are averaged.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ class ForegroundPredictor:
         Longest side at which it looks at an image.
     device : torch.device
     whole : bool
-        Whether it looks at all of an image, not at its field of view alone (see `field`).
+        Whether it looks at all of an image, not at its field of view alone (see `field_of_view`).
     """
 
     def __init__(
@@ -159,10 +162,10 @@ class ForegroundPredictor:
         self._net = net
         self._quick: nn.Module | None = None
 
-    def see(self, image: Image) -> dict[int, ForegroundPrediction]:
-        """What it sees of each class, at the size of the image: the mean of several looks.
+    def predict(self, image: Image) -> dict[int, ForegroundPrediction]:
+        """What it sees of each class, at the size of the image: the mean over scales and flips.
 
-        If they are at the field of view alone, nothing is in the frame around it.
+        If it looks at the field of view alone, nothing is in the frame around it.
 
         Parameters
         ----------
@@ -174,18 +177,18 @@ class ForegroundPredictor:
         count = len(self.labels)
         part = image[inner]
         with torch.inference_mode():
-            total = self._look(self._quick, part, ZOOMS[0])
-            for zoom in ZOOMS[1:]:
-                total += self._look(self._quick, part, zoom)
+            total = self._flip_averaged(self._quick, part, TTA_SCALES[0])
+            for scale in TTA_SCALES[1:]:
+                total += self._flip_averaged(self._quick, part, scale)
             values = np.zeros((2 * count, *image.shape[:2]), np.float32)
-            values[:, *inner] = total.div_(len(ZOOMS)).cpu().numpy()
+            values[:, *inner] = total.div_(len(TTA_SCALES)).cpu().numpy()
         return {
             k: ForegroundPrediction(values[i], values[count + i]) for i, k in enumerate(self.labels)
         }
 
-    def _look(self, net: nn.Module, image: Image, zoom: float) -> Tensor:
-        """(2 C, H, W), of the image and of its mirror image at `zoom` times the usual size."""
-        x, (rows, columns) = to_input(image, round(self.side_px * zoom))
+    def _flip_averaged(self, net: nn.Module, image: Image, scale: float) -> Tensor:
+        """(2 C, H, W), of the image and of its mirror image at `scale` times the usual size."""
+        x, (rows, columns) = to_input(image, round(self.side_px * scale))
         x = x.to(self.device)
         logits = (net(x) + net(x.flip(-1)).flip(-1)) / 2  # (1, 2 C, h, w)
         seen = torch.sigmoid(logits[..., :rows, :columns])
@@ -220,5 +223,5 @@ class ForegroundPredictor:
         except (
             ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
         ) as error:  # fmt: skip
-            told = " ".join(str(error).split())[:120]
-            raise FormatError(f"its object network is damaged ({told}). Train again.") from error
+            reason = " ".join(str(error).split())[:120]
+            raise FormatError(f"its object network is damaged ({reason}). Train again.") from error

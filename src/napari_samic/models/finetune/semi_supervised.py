@@ -1,10 +1,10 @@
 """Images without annotation, and what a network that learns takes from them.
 
-The moving mean of the network is surer than the network itself. What it says of a plain look is
-what the network shall say of the same look in other colours, with a window of another look in it;
-only pixels that the mean is sure of count. Knows no files and no references.
+The moving average of the network (EMA) is surer than the network itself. What it says of a plain
+crop is the pseudo-label: what the network shall say of the same crop in other colors, with a window
+of another crop in it. Only pixels that the average is sure of count. Knows no files, no references.
 
-Source: mean teacher, Tarvainen and Valpola, NeurIPS 2017; sure answers to plain looks for changed
+Source: mean teacher, Tarvainen and Valpola, NeurIPS 2017; sure answers to plain crops for changed
 ones, Sohn et al., NeurIPS 2020 (FixMatch); windows, French et al., BMVC 2020.
 """
 
@@ -21,15 +21,15 @@ from napari_samic.models.finetune.dataset import ReferenceDataset, ReferenceSamp
 ROOM_PX = 2**26
 """Of all small copies, 4 bytes each: a quarter gigabyte, 1024 of 256 px or 64 of 1024 px."""
 CONFIDENCE_MARGIN = 0.3
-"""A pixel counts where the mean is this far from undecided."""
+"""A pixel counts where the EMA network is this far from undecided."""
 BEGIN, WHOLE = 0.25, 0.4
-"""Shares of the course at which they begin to count, and count as much as references."""
+"""Shares of the training at which they begin to count, and count as much as references."""
 WINDOW = (0.25, 0.625)
-"""Least and largest sides of a window of another look, as shares of a look's side."""
+"""Least and largest sides of a window of another crop, as shares of a crop's side."""
 
 
 def rampup_weight(done: float) -> float:
-    """How much they count when this share of the course is done.
+    """How much they count when this share of the training is done.
 
     >>> [rampup_weight(done) for done in (0.0, 0.25, 0.4, 1.0)]
     [0.0, 0.0, 1.0, 1.0]
@@ -38,7 +38,9 @@ def rampup_weight(done: float) -> float:
 
 
 class UnlabeledDataset:
-    """Images without annotation at the network's size, to look at.
+    """Images without annotation at the network's size, with pseudo-labels.
+
+    A pseudo-label is what the EMA network is sure of in such an image, taken as truth.
 
     Parameters
     ----------
@@ -52,50 +54,54 @@ class UnlabeledDataset:
     def __init__(self, side_px: int, seed: int, *, whole: bool = False) -> None:
         self._whole = whole
         self._rng = np.random.default_rng([seed, 1])
-        self._album = ReferenceDataset((), (), side_px, self._rng)
+        self._dataset = ReferenceDataset((), (), side_px, self._rng)
 
     def __len__(self) -> int:
-        return len(self._album)
+        return len(self._dataset)
 
     @property
     def is_full(self) -> bool:
         """Whether one more would take more memory than they may."""
-        return (len(self) + 1) * self._album.side_px**2 > ROOM_PX
+        return (len(self) + 1) * self._dataset.side_px**2 > ROOM_PX
 
     def add(self, image: Image) -> None:
         """Take a small copy of (H, W, 3) uint8."""
-        page = ReferenceSample.plain("", image)
-        self._album.add(page if self._whole else page.field)
+        sample = ReferenceSample.plain("", image)
+        self._dataset.add(sample if self._whole else sample.field)
 
-    def looks(self, count: int, mean: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """Changed looks, and what the mean says of them before the change.
+    def pseudo_labeled_batch(
+        self, count: int, ema_model: nn.Module
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Changed crops, and what the EMA network says of them before the change.
 
         Parameters
         ----------
         count : int
-        mean : nn.Module
+        ema_model : nn.Module
             From (B, 3, h, w) to logits (B, 2 C, h, w), inside first; put in eval mode.
 
         Returns
         -------
         x : (B, 3, h, w)
             The network's input.
-        told : (B, 2 C, h, w)
+        pseudo_labels : (B, 2 C, h, w)
             Probabilities.
-        there : (B, 1, h, w)
+        valid : (B, 1, h, w)
             1 where there is image.
         """
-        device = next(mean.parameters()).device
-        plain, changed, there = (t.to(device) for t in self._album.pairs(count))
+        device = next(ema_model.parameters()).device
+        plain, changed, valid = (t.to(device) for t in self._dataset.sample_weak_strong(count))
         with torch.no_grad():
             layout = torch.channels_last
-            told = torch.sigmoid(mean.eval()(plain.contiguous(memory_format=layout)))
+            pseudo_labels = torch.sigmoid(ema_model.eval()(plain.contiguous(memory_format=layout)))
         window = self._windows(changed).to(device)  # (B, 1, h, w)
-        x, told, there = (torch.where(window, t.roll(1, 0), t) for t in (changed, told, there))
-        return x, told, there
+        x, pseudo_labels, valid = (
+            torch.where(window, t.roll(1, 0), t) for t in (changed, pseudo_labels, valid)
+        )
+        return x, pseudo_labels, valid
 
     def _windows(self, like: Tensor) -> Tensor:
-        """(B, 1, h, w) bool: in every second look, on average, a rectangle."""
+        """(B, 1, h, w) bool: in every second crop, on average, a rectangle."""
         count, _, *sides = like.shape
         out = torch.zeros(count, 1, *sides, dtype=torch.bool)
         for k in np.flatnonzero(self._rng.random(count) < 0.5):
@@ -109,16 +115,18 @@ class UnlabeledDataset:
         return slice(start, start + length)
 
 
-def consistency_loss(logits: Tensor, told: Tensor, there: Tensor) -> Tensor:
+def consistency_loss(logits: Tensor, pseudo_labels: Tensor, valid: Tensor) -> Tensor:
     """Twice the cross-entropy of all maps and Dice of those that say where objects are, if sure.
 
     Parameters
     ----------
-    logits, told : (B, 2 C, h, w)
-        Inside first, then depth; `told` are probabilities.
-    there : (B, 1, h, w)
+    logits, pseudo_labels : (B, 2 C, h, w)
+        Inside first, then depth; `pseudo_labels` are probabilities.
+    valid : (B, 1, h, w)
         1 where there is image.
     """
-    inside = told.chunk(2, 1)[0]
-    sure = ((inside - 0.5).abs() > CONFIDENCE_MARGIN) * there  # (B, C, h, w)
-    return losses.maps_loss(logits, told, (inside > 0.5) * sure, sure.repeat(1, 2, 1, 1), there)
+    inside = pseudo_labels.chunk(2, 1)[0]
+    sure = ((inside - 0.5).abs() > CONFIDENCE_MARGIN) * valid  # (B, C, h, w)
+    return losses.maps_loss(
+        logits, pseudo_labels, (inside > 0.5) * sure, sure.repeat(1, 2, 1, 1), valid
+    )

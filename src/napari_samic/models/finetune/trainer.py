@@ -1,7 +1,7 @@
-"""One training of a network: loss to better weights, and the moving mean of these (EMA).
+"""One training of a network: loss to better weights, and the exponential moving average of these.
 
-The learner, the network that grows and the mask decoder are trained by it. Must not know what is
-learned.
+The learner, the encoder that is fine-tuned and the mask decoder are trained by it. Must not know
+what is learned.
 
 Where there is a mean, the rate may rise and then be constant: the mean takes the place of a fall,
 so that a training that ends early is as good as one of that length.
@@ -25,16 +25,20 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class Trainer(Generic[Net]):
-    """The network, its optimiser, and the moving mean of its weights.
+    """The trainer of a network: its optimizer, learning rate, and the EMA of its weights.
+
+    EMA (exponential moving average): after each step the average moves a little towards the new
+    weights. The average is what is kept, as it changes less from step to step than they do.
 
     Parameters
     ----------
     net : nn.Module
         Changed in place.
-    optimiser : Optimizer
+    optimizer : Optimizer
         Of its parameters, with the highest rate of each group.
-    ema : float, optional
-        Of the moving mean at each step, once it has begun; without it there is no mean.
+    ema_decay : float, optional
+        Share of the moving average that stays at each step, after its first ones; without it there
+        is none.
     warmup : int
         Steps until the rate is at its highest.
     max_norm : float
@@ -42,35 +46,35 @@ class Trainer(Generic[Net]):
 
     Attributes
     ----------
-    done : int
+    step : int
         Steps so far.
     """
 
     def __init__(
         self,
         net: Net,
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         *,
-        ema: float | None = None,
+        ema_decay: float | None = None,
         warmup: int = 1,
         max_norm: float = math.inf,
     ) -> None:
-        self.net, self.optimiser, self.done = net, optimiser, 0
+        self.net, self.optimizer, self.step = net, optimizer, 0
         self._max_norm = max_norm
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1.0, (step + 1) / warmup)
+            optimizer, lambda step: min(1.0, (step + 1) / warmup)
         )
         self._average: AveragedModel | None = None
-        if ema is not None:
-            self._average = AveragedModel(net, multi_avg_fn=_moving(ema), use_buffers=True)
+        if ema_decay is not None:
+            self._average = AveragedModel(net, multi_avg_fn=_moving(ema_decay), use_buffers=True)
             self._average.n_averaged += 1  # the first weights count, too
 
     @property
-    def mean(self) -> Net:
-        """The network with the moving mean of the weights."""
+    def ema_model(self) -> Net:
+        """The network with the moving average of the weights."""
         return self.net if self._average is None else cast(Net, self._average.module)
 
-    def learn(self, loss: Tensor) -> float:
+    def training_step(self, loss: Tensor) -> float:
         """Take one step down; returns the loss.
 
         Raises
@@ -82,13 +86,13 @@ class Trainer(Generic[Net]):
             raise TrainingError(
                 "the loss is not finite any more. Train with a lower learning rate."
             )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._max_norm < math.inf:
             nn.utils.clip_grad_norm_(self.net.parameters(), self._max_norm)
-        self.optimiser.step()
+        self.optimizer.step()
         self._schedule.step()
-        self.done += 1
+        self.step += 1
         if self._average is not None:
             self._average.update_parameters(self.net)
         return float(loss.detach())
@@ -97,10 +101,10 @@ class Trainer(Generic[Net]):
         """All that the next step depends on; the tensors are those in use."""
         average = {} if self._average is None else self._average.state_dict()
         return {
-            "done": self.done,
+            "done": self.step,
             "net": self.net.state_dict(),
             "average": average,
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
 
@@ -115,19 +119,19 @@ class Trainer(Generic[Net]):
         self.net.load_state_dict(state["net"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
-        self.done = int(state["done"])
+        self.step = int(state["done"])
 
 
-def _moving(ema: float) -> Any:
-    """Moves a mean of weights, less of it at first; for `AveragedModel`."""
+def _moving(ema_decay: float) -> Any:
+    """Moves the average of weights, faster at first; for `AveragedModel`."""
 
     @torch.no_grad()
     def moved(means: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(ema, int(count) / (int(count) + 9))
+        decay = min(ema_decay, int(count) / (int(count) + 9))
         for mean, weight in zip(means, weights, strict=True):
             if mean.is_floating_point():
-                mean.lerp_(weight, 1 - kept)
+                mean.lerp_(weight, 1 - decay)
 
     return moved

@@ -75,11 +75,11 @@ def unpacked(path: Path) -> Any:
     most = 2 * path.stat().st_size + MOST_MORE
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
-            _check_size(sum(one.file_size for one in found), most, path)
-            for one in found:
-                if one.filename.endswith("/data.pkl"):
-                    with archive.open(one) as stream:
+            entries = archive.infolist()
+            _check_size(sum(entry.file_size for entry in entries), most, path)
+            for entry in entries:
+                if entry.filename.endswith("/data.pkl"):
+                    with archive.open(entry) as stream:
                         _check_size(_opened(stream), most, path)
     else:
         with path.open("rb") as stream:
@@ -101,7 +101,7 @@ def _check_size(size: int, most: int, path: Path) -> None:
         raise FormatError(msg + "Don't trust it.")
 
 
-def _size(value: Any, known: dict[int, int], depth: int) -> int:
+def _size(value: Any, sizes: dict[int, int], depth: int) -> int:
     """Bytes of all that is in a value, once for each place it is at; endless if in itself."""
     if isinstance(value, Tensor):
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
@@ -111,10 +111,10 @@ def _size(value: Any, known: dict[int, int], depth: int) -> int:
         return len(value) if isinstance(value, str | bytes) else 8
     if depth > DEEPEST:
         raise ValueError(f"more than {DEEPEST} levels")
-    if id(value) not in known:
+    if id(value) not in sizes:
         inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
-        known[id(value)] = 8 + sum(_size(one, known, depth + 1) for one in inner)
-    return known[id(value)]
+        sizes[id(value)] = 8 + sum(_size(part, sizes, depth + 1) for part in inner)
+    return sizes[id(value)]
 
 
 def _is_pickle(path: Path) -> bool:
@@ -169,7 +169,7 @@ def guess_arch(content: Any, name: str) -> str:
     Returns
     -------
     str
-        Key of `catalogue.ARCHITECTURES`.
+        Key of `catalog.ARCHITECTURES`.
 
     Raises
     ------

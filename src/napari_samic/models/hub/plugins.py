@@ -22,28 +22,30 @@ PROTOCOLS: Mapping[str, type] = {
 class Plugins(Mapping[str, Any]):
     """Name to class; asking for a name imports and checks it, listing names does not."""
 
-    def __init__(self, kind: str, found: Mapping[str, EntryPoint]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, EntryPoint]) -> None:
         self._kind = kind
-        self._found = dict(found)
+        self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Any:
-        entry = self._found[name]
+        entry = self._entries[name]
         try:
             loaded = entry.load()
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-            told = " ".join(str(error).split())[:200] or type(error).__name__
-            msg = f"plugin {name} ({entry.value}): can't be imported ({told}). Update or remove it."
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            msg = (
+                f"plugin {name} ({entry.value}): can't be imported ({reason}). Update or remove it."
+            )
             raise PluginError(msg) from error
         return check(loaded, self._kind, f"plugin {name} ({entry.value})")
 
     def __contains__(self, name: object) -> bool:
-        return name in self._found
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._found))
+        return iter(sorted(self._entries))
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._entries)
 
 
 def plugins(kind: str = "segmenters") -> Plugins:

@@ -57,12 +57,12 @@ def spec(name: str) -> ModelSpec:
     if name.startswith(PATH_PREFIX):
         path = Path(name[len(PATH_PREFIX) :]).expanduser()
         return user_spec(name, "auto", None, path.name, path)
-    known = {s.name: s for s in specs()}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    by_name = {s.name: s for s in specs()}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    msg = f"unknown model {name!r}.{hint} Known: {', '.join(known)}; or path:FILE."
+    msg = f"unknown model {name!r}.{hint} Known: {', '.join(by_name)}; or path:FILE."
     raise ModelError(msg)
 
 
@@ -200,7 +200,7 @@ def import_file(
     name : str
         Letters, digits, dot, dash, underscore. An official name takes the official file only.
     arch : str
-        One of `catalogue.ARCHITECTURES`; "auto": told from the file's contents when it is built.
+        One of `catalog.ARCHITECTURES`; "auto": told from the file's contents when it is built.
     sha256 : str, optional
         What the file must have.
 
@@ -219,10 +219,10 @@ def import_file(
     model = _import_spec(source, name, arch)
     wanted = [w.lower() for w in (sha256, model.sha256) if w]
 
-    def accept(found: str) -> None:
+    def accept(digest: str) -> None:
         for want in wanted:
-            if found != want:
-                msg = f"{source.name}: sha256 is {found}, expected {want} for {name}. "
+            if digest != want:
+                msg = f"{source.name}: sha256 is {digest}, expected {want} for {name}. "
                 advice = "Copy it again." if sha256 else "Copy it again, or pick another --name."
                 raise WeightsError(msg + advice)
 
@@ -263,14 +263,14 @@ def weights_sha256(name: str) -> str:
         No file, or not the one that the table or the import names.
     """
     model, path = spec(name), locate(name)
-    found = download.quick_digest(path)
-    if model.sha256 is not None and found != model.sha256:
+    digest = download.quick_digest(path)
+    if model.sha256 is not None and digest != model.sha256:
         msg = (
-            f"{path}: sha256 is {found}, expected {model.sha256} for {name}. Delete it and run "
+            f"{path}: sha256 is {digest}, expected {model.sha256} for {name}. Delete it and run "
             f"`napari-samic models fetch {name}`, or import it under another name."
         )
         raise WeightsError(msg)
-    return found
+    return digest
 
 
 def verify(name: str | None = None, *, quick: bool = False) -> list[tuple[str, str, str]]:
@@ -295,9 +295,9 @@ def _verified(model: ModelSpec, quick: bool) -> tuple[str, str, str]:
     path = _target(model)
     if not path.is_file():
         return model.name, "missing", f"{path} is not there"
-    found = (download.quick_digest if quick else download.digest)(path)
+    digest = (download.quick_digest if quick else download.digest)(path)
     if model.sha256 is None:
-        return model.name, "unchecked", f"{path} has sha256 {found}"
-    if found != model.sha256:
-        return model.name, "damaged", f"{path} has sha256 {found}, expected {model.sha256}"
+        return model.name, "unchecked", f"{path} has sha256 {digest}"
+    if digest != model.sha256:
+        return model.name, "damaged", f"{path} has sha256 {digest}, expected {model.sha256}"
     return model.name, "ok", str(path)

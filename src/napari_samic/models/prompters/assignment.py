@@ -27,8 +27,11 @@ BLUR = 0.05
 ROUNDS = 50
 
 
-def there_and_back(likeness: Values, inside: BoolArray) -> Cells:
+def cycle_consistent_matches(likeness: Values, inside: BoolArray) -> Cells:
     """Cells of a target that match an object's cells, and are matched by them in turn.
+
+    Cycle consistency: a match counts if the way back from the target ends in the object, where the
+    way there began.
 
     Parameters
     ----------
@@ -45,7 +48,8 @@ def there_and_back(likeness: Values, inside: BoolArray) -> Cells:
 
     Examples
     --------
-    >>> there_and_back(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([True, False])).tolist()
+    >>> likeness = np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> cycle_consistent_matches(likeness, np.array([True, False])).tolist()
     [0]
     """
     rows, columns = linear_sum_assignment(likeness[inside], maximize=True)
@@ -56,8 +60,8 @@ def there_and_back(likeness: Values, inside: BoolArray) -> Cells:
     if not kept.any():
         kept[:] = True
     order = np.argsort(-values[kept], kind="stable")
-    found = columns[kept][order]
-    return np.asarray(found[: len(found) // 2] if len(found) > MANY else found, np.int64)
+    matches = columns[kept][order]
+    return np.asarray(matches[: len(matches) // 2] if len(matches) > MANY else matches, np.int64)
 
 
 def subsets(

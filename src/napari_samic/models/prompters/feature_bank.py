@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from napari_samic.core.types import Image, IntArray, Reference, Segmenter
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import PatchFeatures, centre_of, mostly
+from napari_samic.models.features.patches import PatchFeatures, center_of, mostly
 from napari_samic.models.features.reference_masks import ReferenceMaskCache, classes_of
 
 MOST_CELLS = 37
@@ -41,26 +41,26 @@ class PatchEmbedder:
         self._segmenter = segmenter
         self._backbone = backbone
 
-    def centre(self, images: Sequence[Image]) -> list[Tensor]:
+    def center(self, images: Sequence[Image]) -> list[Tensor]:
         """Mean feature of some images, (C, 1, 1) for each level."""
         if self._backbone is not None:
-            return centre_of([PatchFeatures(self._backbone, image) for image in images])
+            return center_of([PatchFeatures(self._backbone, image) for image in images])
         means = [self._embedded(image).mean((1, 2), keepdim=True) for image in images]
         return [torch.stack(means).mean(0)]
 
-    def cells(self, image: Image, centre: Sequence[Tensor]) -> Tensor:
+    def cells(self, image: Image, center: Sequence[Tensor]) -> Tensor:
         """(C, r, c) float32 over the whole image, each cell of length 1."""
         if self._backbone is not None:
-            return PatchFeatures(self._backbone, image).described(centre)
-        return F.normalize(self._embedded(image) - centre[0], dim=0)
+            return PatchFeatures(self._backbone, image).described(center)
+        return F.normalize(self._embedded(image) - center[0], dim=0)
 
     def _embedded(self, image: Image) -> Tensor:
-        found = patches.embedded(self._segmenter, image)
-        shrink = MOST_CELLS / max(found.shape[1:])
+        embedding = patches.embedded(self._segmenter, image)
+        shrink = MOST_CELLS / max(embedding.shape[1:])
         if shrink >= 1:
-            return found
-        grid = [max(1, round(n * shrink)) for n in found.shape[1:]]
-        return patches.pooled(found, grid)
+            return embedding
+        grid = [max(1, round(n * shrink)) for n in embedding.shape[1:]]
+        return patches.pooled(embedding, grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +90,20 @@ class ReferenceFeatures:
 class FeatureBank:
     """All references, and the mean that was subtracted."""
 
-    pages: tuple[ReferenceFeatures, ...]
+    references: tuple[ReferenceFeatures, ...]
     classes: tuple[int, ...]
-    centre: tuple[Tensor, ...]
+    center: tuple[Tensor, ...]
 
     def nearest(
         self, seen: Tensor, count: int, label: int | None = None
     ) -> list[ReferenceFeatures]:
-        """The pages (of a class) that are most like the whole of (C, r, c), best first."""
+        """The references (of a class) that are most like the whole of (C, r, c), best first."""
         mean = F.normalize(seen.flatten(1).mean(1), dim=0)
-        shown = [p for p in self.pages if label is None or label in p.cover]
-        return sorted(shown, key=lambda p: -round(float(p.mean @ mean), 6))[:count]
+        candidates = [p for p in self.references if label is None or label in p.cover]
+        return sorted(candidates, key=lambda p: -round(float(p.mean @ mean), 6))[:count]
 
 
-def made(
+def build(
     references: Sequence[Reference], masks: ReferenceMaskCache, sight: PatchEmbedder
 ) -> FeatureBank:
     """Look at all references.
@@ -115,16 +115,17 @@ def made(
     """
     step = -(-len(references) // KEPT)
     chosen = references[::step]
-    shown = [masks.of(r).by_class for r in chosen]
+    class_maps = [masks.of(r).by_class for r in chosen]
     classes = tuple(classes_of([masks.of(r) for r in chosen]))
-    centre = sight.centre([r.image for r in chosen])
-    pages = tuple(
-        _page(sight.cells(r.image, centre), labels) for r, labels in zip(chosen, shown, strict=True)
+    center = sight.center([r.image for r in chosen])
+    features = tuple(
+        _features_of(sight.cells(r.image, center), labels)
+        for r, labels in zip(chosen, class_maps, strict=True)
     )
-    return FeatureBank(pages, classes, tuple(centre))
+    return FeatureBank(features, classes, tuple(center))
 
 
-def _page(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
+def _features_of(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
     grid = seen.shape[1:]
     cover: dict[int, Tensor] = {}
     owner = torch.zeros(tuple(grid), dtype=torch.int64)

@@ -53,7 +53,7 @@ def candidates(
     bias = attention_bias(likeness, encoded.embedding.shape[-2:]).to(encoded.embedding.device)
     parts = SimpleNamespace(
         prompt_encoder=network.prompt_encoder,
-        mask_decoder=_swapped(
+        mask_decoder=_with_children(
             network.mask_decoder,
             transformer=GuidedTransformer(
                 network.mask_decoder.transformer, bias, target.to(bias.device)
@@ -70,7 +70,7 @@ def candidates(
 
 
 def attention_bias(likeness: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Sigmoid of the standardised likeness, (1, 1, 1, N) over the padded grid; 0 in the padding."""
+    """Sigmoid of the standardized likeness, (1, 1, 1, N) over the padded grid; 0 in the padding."""
     spread = likeness.std().clamp(min=1e-6)
     values = torch.sigmoid((likeness - likeness.mean()) / spread)  # (h, w)
     missing = [int(g) - n for g, n in zip(grid, values.shape, strict=True)]
@@ -96,7 +96,7 @@ class GuidedTransformer(nn.Module):
         self.layers = [
             layer
             if bias is None
-            else _swapped(
+            else _with_children(
                 layer,
                 cross_attn_token_to_image=GuidedAttention(layer.cross_attn_token_to_image, bias),
             )
@@ -115,10 +115,10 @@ class GuidedTransformer(nn.Module):
         for i, layer in enumerate(self.layers):
             start = queries if i == 0 else queries + extra
             queries, keys = layer(queries=start, keys=keys, query_pe=tokens, key_pe=key_pe)
-        found = self.inner.final_attn_token_to_image(
+        attended = self.inner.final_attn_token_to_image(
             q=queries + tokens + extra, k=keys + key_pe, v=keys
         )
-        return self.inner.norm_final_attn(queries + found), keys
+        return self.inner.norm_final_attn(queries + attended), keys
 
 
 class GuidedAttention(nn.Module):
@@ -142,8 +142,8 @@ class GuidedAttention(nn.Module):
         return answer
 
 
-def _swapped(module: Any, **children: nn.Module) -> Any:
+def _with_children(module: Any, **children: nn.Module) -> Any:
     """The same module with other children; the original keeps its own."""
-    twin = copy.copy(module)
-    twin._modules = {**module._modules, **children}
-    return twin
+    module_copy = copy.copy(module)
+    module_copy._modules = {**module._modules, **children}
+    return module_copy

@@ -4,7 +4,7 @@ It says of every pixel what the fine-tuned network says, at once and less well, 
 follow each new reference. The encoder's passes are the segmenter's own, which are cached.
 
 Source: linear evaluation of frozen features with one hidden layer, as DINOv2's users do (Oquab et
-al., TMLR 2024); two maps a class as in `objectnet`.
+al., TMLR 2024); two maps a class as in `models.finetune.network`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from napari_samic.core.types import Image, PromptProposal, Reference
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import SegmenterBackbone
 from napari_samic.models.features.reference_masks import (
+    FewShotCache,
     InstanceMasks,
     ReferenceMaskCache,
-    Shots,
     classes_of,
 )
 from napari_samic.models.finetune.dataset import normalized_distance_transform
@@ -45,7 +45,7 @@ class InstantPredictor:
     segmenter : Segmenter
         With an `embedding` of images; its `taps` are used too, if it has them.
     images : sequence of (H, W, 3) uint8
-    shown : sequence of InstanceMasks
+    masks : sequence of InstanceMasks
         Objects of each image.
     seed : int
 
@@ -56,15 +56,15 @@ class InstantPredictor:
     """
 
     def __init__(
-        self, segmenter: Any, images: Sequence[Image], shown: Sequence[InstanceMasks], seed: int = 0
+        self, segmenter: Any, images: Sequence[Image], masks: Sequence[InstanceMasks], seed: int = 0
     ) -> None:
         self.segmenter = segmenter
-        self.labels = tuple(classes_of(shown))
+        self.labels = tuple(classes_of(masks))
         grids = [self._features(image) for image in images]  # (F, r, c)
         x = torch.cat([g.flatten(1) for g in grids], 1).T  # (N, F)
         wanted = [
             _truth(s, self.labels, (g.shape[1], g.shape[2]))
-            for s, g in zip(shown, grids, strict=True)
+            for s, g in zip(masks, grids, strict=True)
         ]
         truth = torch.cat([t.flatten(1) for t in wanted], 1).T  # (N, 2 C)
         self._mean, self._deviation = x.mean(0), x.std(0) + 1e-3
@@ -81,24 +81,26 @@ class InstantPredictor:
             maps += [patches.upsampled(look.cropped(x, i), size) for i, x in enumerate(look.last)]
         return torch.cat(maps)
 
-    def see(self, image: Image) -> dict[int, ForegroundPrediction]:
-        """What it sees of each class, at the size of the image; as `Finder.see`."""
+    def predict(self, image: Image) -> dict[int, ForegroundPrediction]:
+        """What it sees of each class, at the image's size; as `ForegroundPredictor.predict`."""
         grid = self._features(image)
         x = (grid.flatten(1).T - self._mean) / self._deviation
         with torch.inference_mode():
-            found = torch.sigmoid(self._head(x)).T.reshape(1, -1, *grid.shape[-2:])
+            probabilities = torch.sigmoid(self._head(x)).T.reshape(1, -1, *grid.shape[-2:])
             size = (image.shape[0], image.shape[1])
-            full = F.interpolate(found, size=size, mode="bilinear", align_corners=False)[0].numpy()
+            full = F.interpolate(probabilities, size=size, mode="bilinear", align_corners=False)[
+                0
+            ].numpy()
         count = len(self.labels)
         return {
             k: ForegroundPrediction(full[i], full[count + i]) for i, k in enumerate(self.labels)
         }
 
 
-def _truth(shown: InstanceMasks, labels: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _truth(instances: InstanceMasks, labels: Sequence[int], size: tuple[int, int]) -> Tensor:
     """Share of each cell that is inside, and depth, (2 C, r, c)."""
-    depth = normalized_distance_transform(shown.numbers)
-    inside = [shown.by_class == k for k in labels]
+    depth = normalized_distance_transform(instances.numbers)
+    inside = [instances.by_class == k for k in labels]
     maps = np.stack([*inside, *(np.where(mask, depth, 0) for mask in inside)]).astype(np.float32)
     return F.adaptive_avg_pool2d(torch.from_numpy(maps), size)
 
@@ -145,15 +147,17 @@ class Instant:
     ) -> None:
         self.segmenter, self.seed = segmenter, seed
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(self.predictor, references)
+        self.shots = FewShotCache(self.predictor, references)
 
     def predictor(self, references: Sequence[Reference]) -> InstantPredictor:
         """Fit one to references."""
-        shown = [self.masks.of(r) for r in references]
+        masks = [self.masks.of(r) for r in references]
         images = [r.image for r in references]
-        return InstantPredictor(self.segmenter, images, shown, self.seed)
+        return InstantPredictor(self.segmenter, images, masks, self.seed)
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """An object for each piece of a class; as `Forest.propose`."""
-        seen = self.shots.of(references).see(image)
-        return proposal({label: one.inside for label, one in seen.items()})
+        predictions = self.shots.of(references).predict(image)
+        return proposal(
+            {label: prediction.foreground_prob for label, prediction in predictions.items()}
+        )

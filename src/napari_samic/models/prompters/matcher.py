@@ -2,8 +2,8 @@
 
 Without training. Each subset of matched points is one question to the segmenter; a mask is good
 where its cells are like the object's (transport), hold little but matches (purity) and most of them
-(coverage). One object for each class. Features are those of any encoder (`gallery`), so expect the
-meaning of that encoder, not DINOv2's. The same seed always, so the same answer.
+(coverage). One object for each class. Features are those of any encoder (`feature_bank`), so expect
+the meaning of that encoder, not DINOv2's. The same seed always, so the same answer.
 
 Source: Liu et al., Matcher: Segment Anything with One Shot Using All-Purpose Feature Matching,
 ICLR 2024, its settings for few-shot segmentation. Ours: the few most alike references, and cells
@@ -32,7 +32,7 @@ from napari_samic.core.types import (
 )
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots
+from napari_samic.models.features.reference_masks import FewShotCache, ReferenceMaskCache
 from napari_samic.models.prompters import assignment, feature_bank
 from napari_samic.models.prompters.feature_bank import FeatureBank, PatchEmbedder
 from napari_samic.models.prompters.persam import answered
@@ -96,50 +96,52 @@ class Matcher:
         self.seed = seed
         self.sight = PatchEmbedder(segmenter, backbone)
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(lambda r: feature_bank.made(r, self.masks, self.sight), references)
+        self.shots = FewShotCache(
+            lambda r: feature_bank.build(r, self.masks, self.sight), references
+        )
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
-        """One object for each class of the references; as `contracts.Prompter.propose`.
+        """One object for each class of the references; as `core.types.Prompter.propose`.
 
         With the masks as its answer; the map is the likeness of each cell to the object's most
         alike one, (1 + cosine) / 2, the highest of the classes.
         """
-        known = self.shots.of(references)
-        seen = self.sight.cells(image, known.centre)  # (C, r, c)
-        found = [self._one(known, seen, image, label) for label in known.classes]
-        objects, masks, scores, maps = zip(*found, strict=True)
+        bank = self.shots.of(references)
+        seen = self.sight.cells(image, bank.center)  # (C, r, c)
+        results = [self._match_class(bank, seen, image, label) for label in bank.classes]
+        objects, masks, scores, maps = zip(*results, strict=True)
         heat_map = HeatMap(patches.to_image(torch.from_numpy(np.max(maps, axis=0)), image.shape))
         return answered(objects, masks, scores, image, heat_map)
 
-    def _one(
-        self, known: FeatureBank, seen: torch.Tensor, image: Image, label: int
+    def _match_class(
+        self, bank: FeatureBank, seen: torch.Tensor, image: Image, label: int
     ) -> tuple[Prompts, BoolArray, float, FloatArray]:
         """Prompts, (H, W) mask, score and (r, c) map of one class."""
-        pages = known.nearest(seen, SHOTS, label)
-        likeness = _likeness(torch.cat([p.features for p in pages]), seen)  # (Nr, Nt)
-        inside = np.concatenate([(p.owner == label).numpy() for p in pages])
+        similar = bank.nearest(seen, SHOTS, label)
+        likeness = _likeness(torch.cat([p.features for p in similar]), seen)  # (Nr, Nt)
+        inside = np.concatenate([(p.owner == label).numpy() for p in similar])
         grid = (seen.shape[1], seen.shape[2])
-        matched = assignment.there_and_back(likeness, inside)
-        points = _centres(matched, grid, image.shape)
-        answers = self._asked(image, points, grid, label)
+        matched = assignment.cycle_consistent_matches(likeness, inside)
+        points = _centers(matched, grid, image.shape)
+        answers = self._query(image, points, grid, label)
         costs = (1 - likeness[inside]) / 2  # (Nm, Nt)
         mask, score = _merged(answers, matched, costs, image.shape)
         warm = np.clip((1 + likeness[inside].max(0)) / 2, 0, 1).reshape(grid).astype(np.float32)
         signs = np.ones(len(points), bool)
         return Prompts(points, signs, box_of(mask), label), mask, score, warm
 
-    def _asked(
+    def _query(
         self, image: Image, points: NDArray[np.float64], grid: tuple[int, int], label: int
     ) -> list[Mask]:
         rng = np.random.default_rng(self.seed)
         chosen = assignment.subsets(len(points), rng, least=LEAST, most=MOST, tries=TRIES)
-        asked = [Prompts(points[c], np.ones(len(c), bool), label=label) for c in chosen]
-        found: list[Mask] = []
-        for start in range(0, len(asked), BATCH):
-            batch = asked[start : start + BATCH]
-            for one in self.segmenter.candidates(image, batch, multimask=False):
-                found.append(_packed(one, grid))
-        return _distinct(found)
+        prompts = [Prompts(points[c], np.ones(len(c), bool), label=label) for c in chosen]
+        masks: list[Mask] = []
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            for candidates in self.segmenter.candidates(image, batch, multimask=False):
+                masks.append(_packed(candidates, grid))
+        return _distinct(masks)
 
 
 def _likeness(features: torch.Tensor, seen: torch.Tensor) -> NDArray[np.float64]:
@@ -147,7 +149,7 @@ def _likeness(features: torch.Tensor, seen: torch.Tensor) -> NDArray[np.float64]
     return np.asarray((features.float() @ seen.flatten(1)).numpy(), np.float64)
 
 
-def _centres(
+def _centers(
     places: assignment.Cells, grid: tuple[int, int], shape: Sequence[int]
 ) -> NDArray[np.float64]:
     """Middles of cells in pixels of the image, (N, 2)."""
@@ -155,18 +157,18 @@ def _centres(
     return np.asarray((at + 0.5) * np.divide(shape[:2], grid) - 0.5)
 
 
-def _packed(found: Candidates, grid: tuple[int, int]) -> Mask:
-    best = found.best
-    mask, logits = found.masks[best], found.logits[best]
+def _packed(candidates: Candidates, grid: tuple[int, int]) -> Mask:
+    best = candidates.best
+    mask, logits = candidates.masks[best], candidates.logits[best]
     shares = patches.pooled(torch.from_numpy(mask[None].astype(np.float32)), grid)[0]
     stability = float((logits > OFFSET).sum() / max(1, int((logits > -OFFSET).sum())))
     inside = np.asarray(patches.mostly(shares).flatten())
-    return Mask(np.packbits(mask), inside, float(found.scores[best]), stability)
+    return Mask(np.packbits(mask), inside, float(candidates.scores[best]), stability)
 
 
-def _distinct(found: Sequence[Mask]) -> list[Mask]:
+def _distinct(masks: Sequence[Mask]) -> list[Mask]:
     """Sure, stable masks that are not empty, each once; the best there are if none is."""
-    some = [m for m in found if m.cells.any()]
+    some = [m for m in masks if m.cells.any()]
     limits = (("iou", IOU), ("stability", STABLE))
     for trait, least in limits:
         limit = min(least, max((getattr(m, trait) for m in some), default=0.0))
@@ -178,23 +180,23 @@ def _distinct(found: Sequence[Mask]) -> list[Mask]:
 
 
 def _merged(
-    found: Sequence[Mask],
+    masks: Sequence[Mask],
     matched: assignment.Cells,
     costs: NDArray[np.float64],
     shape: Sequence[int],
 ) -> tuple[BoolArray, float]:
     """Union of the best masks, (H, W) bool, and the mean of their expected IoU."""
     area = (shape[0], shape[1])
-    if not found:
+    if not masks:
         return np.zeros(area, bool), 0.0
-    hits = np.array([m.cells[matched].sum() for m in found], float)
-    purity = hits / np.array([m.cells.sum() for m in found])
+    hits = np.array([m.cells[matched].sum() for m in masks], float)
+    purity = hits / np.array([m.cells.sum() for m in masks])
     coverage = hits / len(matched)
-    alike = np.array([1 - assignment.transport(costs[:, m.cells]) for m in found])
+    alike = np.array([1 - assignment.transport(costs[:, m.cells]) for m in masks])
     scores = ALPHA * alike + BETA * purity * coverage**EXPONENT
     scores[purity < min(PURE, purity.max())] = 0
     order = [int(i) for i in np.argsort(-scores, kind="stable")[:MERGED]]
-    best = [found[i] for i in order if scores[i] >= NEARLY * scores.max()]
+    best = [masks[i] for i in order if scores[i] >= NEARLY * scores.max()]
     union = np.bitwise_or.reduce([m.bits for m in best])
     mask = np.unpackbits(union, count=area[0] * area[1]).reshape(area).astype(bool)
     return mask, float(np.mean([m.iou for m in best]))

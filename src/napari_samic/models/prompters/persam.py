@@ -3,7 +3,8 @@
 Without training. The target is the mean feature of the embedding under the reference's mask; its
 cosine with every cell of the image gives one positive point (the most alike) and one negative (the
 least). One object for each class. SAM's networks get guidance inside their transformer as well
-(`guided`); the packaged model's dense decoder has no place for it, so there it is left out.
+(`guided_attention`); the packaged model's dense decoder has no place for it, so there it is left
+out.
 
 Source: Zhang et al., Personalize Segment Anything Model with One Shot, ICLR 2024. Ours: several
 references (mean of the unit features), several classes, a guard for empty masks.
@@ -32,8 +33,12 @@ from napari_samic.core.types import (
 )
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import PatchFeatures, centre_of, on_grid
-from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
+from napari_samic.models.features.patches import PatchFeatures, center_of, on_grid
+from napari_samic.models.features.reference_masks import (
+    FewShotCache,
+    ReferenceMaskCache,
+    classes_of,
+)
 from napari_samic.models.prompters import guided_attention
 from napari_samic.ops.label_fusion import join
 from napari_samic.ops.shape import box_of
@@ -49,13 +54,13 @@ class Targets:
         Feature of each class, of length 1.
     raw : dict of int to (C,) Tensor
         The same as the network made it: what guidance adds to tokens.
-    centre : list of (C, 1, 1) Tensor or None
+    center : list of (C, 1, 1) Tensor or None
         Subtracted from the features of a backbone first.
     """
 
     unit: Mapping[int, Tensor]
     raw: Mapping[int, Tensor]
-    centre: Sequence[Tensor] | None = None
+    center: Sequence[Tensor] | None = None
 
 
 class Persam:
@@ -87,15 +92,15 @@ class Persam:
         self.backbone = backbone
         self.guides = guide and backbone is None and guided_attention.can_guide(segmenter)
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(self._learned, references)
+        self.shots = FewShotCache(self._targets, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
-        """One object for each class of the references; as `contracts.Prompter.propose`.
+        """One object for each class of the references; as `core.types.Prompter.propose`.
 
         With the masks as its answer; the map is (1 + cosine) / 2, the highest of the classes.
         """
         wanted = self.shots.of(references)
-        seen = self._features(image, wanted.centre)
+        seen = self._features(image, wanted.center)
         likeness = {label: like(unit, seen) for label, unit in wanted.unit.items()}
         full = {label: patches.to_image(grid, image.shape) for label, grid in likeness.items()}
         objects = [extremes(values, label) for label, values in full.items()]
@@ -103,43 +108,43 @@ class Persam:
         if self.guides:
             first = [
                 guided_attention.candidates(
-                    self.segmenter, image, asked, likeness[k], wanted.raw[k]
+                    self.segmenter, image, prompts, likeness[k], wanted.raw[k]
                 )
-                for k, asked in zip(likeness, objects, strict=True)
+                for k, prompts in zip(likeness, objects, strict=True)
             ]
         heat_map = HeatMap(np.clip((1 + np.max(list(full.values()), axis=0)) / 2, 0, 1))
         return answered(*cascade(self.segmenter, image, objects, first=first), image, heat_map)
 
-    def _features(self, image: Image, centre: Sequence[Tensor] | None) -> Tensor:
+    def _features(self, image: Image, center: Sequence[Tensor] | None) -> Tensor:
         """(C, h, w), each cell of length 1."""
-        if self.backbone is not None and centre is not None:
-            return PatchFeatures(self.backbone, image).described(centre)
+        if self.backbone is not None and center is not None:
+            return PatchFeatures(self.backbone, image).described(center)
         return F.normalize(patches.embedded(self.segmenter, image), dim=0)
 
-    def _learned(self, references: tuple[Reference, ...]) -> Targets:
-        shown = [self.masks.of(r) for r in references]
-        classes_of(shown)  # raises where there is nothing to look for
-        centre = None
+    def _targets(self, references: tuple[Reference, ...]) -> Targets:
+        masks = [self.masks.of(r) for r in references]
+        classes_of(masks)  # raises where there is nothing to look for
+        center = None
         if self.backbone is not None:
             looks = (PatchFeatures(self.backbone, r.image) for r in references)
-            centre = centre_of(list(looks))
-        found: dict[int, list[Tensor]] = {}
-        for reference, one in zip(references, shown, strict=True):
-            seen = self._raw(reference.image, centre)
-            for label in sorted(set(one.classes)):
-                inside = on_grid(one.by_class == label, seen.shape[-2:])
+            center = center_of(list(looks))
+        features: dict[int, list[Tensor]] = {}
+        for reference, instances in zip(references, masks, strict=True):
+            seen = self._raw(reference.image, center)
+            for label in sorted(set(instances.classes)):
+                inside = on_grid(instances.by_class == label, seen.shape[-2:])
                 if inside.any():
-                    found.setdefault(label, []).append(self.summary(seen[:, inside]))
-        means = {k: torch.stack(v).mean(0) for k, v in sorted(found.items())}
+                    features.setdefault(label, []).append(self.summary(seen[:, inside]))
+        means = {k: torch.stack(v).mean(0) for k, v in sorted(features.items())}
         units = {
             k: F.normalize(torch.stack([F.normalize(t, dim=0) for t in v]).mean(0), dim=0)
-            for k, v in sorted(found.items())
+            for k, v in sorted(features.items())
         }
-        return Targets(units, means, centre)
+        return Targets(units, means, center)
 
-    def _raw(self, image: Image, centre: Sequence[Tensor] | None) -> Tensor:
+    def _raw(self, image: Image, center: Sequence[Tensor] | None) -> Tensor:
         if self.backbone is not None:
-            return self._features(image, centre)
+            return self._features(image, center)
         return patches.embedded(self.segmenter, image)
 
     def summary(self, inside: Tensor) -> Tensor:
@@ -199,26 +204,26 @@ def deepened(
     boxed: Sequence[bool],
 ) -> tuple[list[Prompts], list[BoolArray], list[float]]:
     """Ask again with the answer's own logits, and its box in the steps that say so."""
-    asked, state = list(objects), [_best(c) for c in first]
+    prompts, state = list(objects), [_best(c) for c in first]
     for with_box in boxed:
         alive = [i for i, (mask, _, _) in enumerate(state) if mask.any()]
         if not alive:
             break
         if with_box:
             for i in alive:
-                asked[i] = replace(asked[i], box_rc=box_of(state[i][0]))
+                prompts[i] = replace(prompts[i], box_rc=box_of(state[i][0]))
         again = segmenter.candidates(
-            image, [asked[i] for i in alive], multimask=True, logits=[state[i][2] for i in alive]
+            image, [prompts[i] for i in alive], multimask=True, logits=[state[i][2] for i in alive]
         )
-        for i, found in zip(alive, again, strict=True):
-            best = _best(found)
+        for i, candidates in zip(alive, again, strict=True):
+            best = _best(candidates)
             state[i] = best if best[0].any() else state[i]
-    return asked, [mask for mask, _, _ in state], [score for _, score, _ in state]
+    return prompts, [mask for mask, _, _ in state], [score for _, score, _ in state]
 
 
-def _best(found: Candidates) -> tuple[BoolArray, float, FloatArray]:
-    i = found.best
-    return found.masks[i], float(found.scores[i]), found.logits[i]
+def _best(candidates: Candidates) -> tuple[BoolArray, float, FloatArray]:
+    i = candidates.best
+    return candidates.masks[i], float(candidates.scores[i]), candidates.logits[i]
 
 
 def answered(

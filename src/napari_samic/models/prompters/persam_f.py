@@ -29,7 +29,7 @@ from napari_samic.core.types import (
 from napari_samic.models import losses
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.reference_masks import Shots
+from napari_samic.models.features.reference_masks import FewShotCache
 from napari_samic.models.prompters.persam import Persam, Targets, answered, deepened, extremes, like
 from napari_samic.ops.shape import box_of
 
@@ -62,24 +62,26 @@ class PersamF(Persam):
         backbone: Backbone | None = None,
     ) -> None:
         super().__init__(segmenter, references, backbone=backbone, guide=False)
-        self.tuned = Shots(self._tuned, references)
+        self.tuned = FewShotCache(self._fit_weights, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each class; as `Persam.propose`."""
         wanted, weights = self.tuned.of(references)
-        seen = self._features(image, wanted.centre)
+        seen = self._features(image, wanted.center)
         full = {
             label: patches.to_image(like(unit, seen), image.shape)
             for label, unit in wanted.unit.items()
         }
         objects = [extremes(full[k], k, negative=False) for k in full]
-        found = self.segmenter.candidates(image, objects, multimask=True)
+        candidates = self.segmenter.candidates(image, objects, multimask=True)
         first = [
             mixed(self._in_order(c), weights[k], image.shape)
-            for k, c in zip(full, found, strict=True)
+            for k, c in zip(full, candidates, strict=True)
         ]
-        asked = [replace(p, box_rc=box_of(c.masks[0])) for p, c in zip(objects, first, strict=True)]
-        parts = deepened(self.segmenter, image, asked, first, boxed=(True, True))
+        prompts = [
+            replace(p, box_rc=box_of(c.masks[0])) for p, c in zip(objects, first, strict=True)
+        ]
+        parts = deepened(self.segmenter, image, prompts, first, boxed=(True, True))
         heat_map = HeatMap(np.clip((1 + np.max(list(full.values()), axis=0)) / 2, 0, 1))
         return answered(*parts, image, heat_map)
 
@@ -87,18 +89,18 @@ class PersamF(Persam):
         """Feature of an object from those of its cells, (C, N) to (C,): half mean, half maximum."""
         return (inside.mean(1) + inside.amax(1)) / 2
 
-    def _tuned(self, references: tuple[Reference, ...]) -> tuple[Targets, dict[int, Tensor]]:
+    def _fit_weights(self, references: tuple[Reference, ...]) -> tuple[Targets, dict[int, Tensor]]:
         wanted = self.shots.of(references)
         pairs: dict[int, list[tuple[Tensor, Tensor]]] = {k: [] for k in wanted.unit}
         for reference in references:
             shape = reference.image.shape
             classes = self.masks.of(reference).by_class
             labels = [k for k in wanted.unit if (classes == k).any()]
-            seen = self._features(reference.image, wanted.centre)
-            asked = [self._clicked(wanted.unit[k], seen, shape, k) for k in labels]
-            found = self.segmenter.candidates(reference.image, asked, multimask=True)
-            for label, one in zip(labels, found, strict=True):
-                logits = visible(torch.from_numpy(self._in_order(one).logits), shape)
+            seen = self._features(reference.image, wanted.center)
+            prompts = [self._clicked(wanted.unit[k], seen, shape, k) for k in labels]
+            answers = self.segmenter.candidates(reference.image, prompts, multimask=True)
+            for label, candidates in zip(labels, answers, strict=True):
+                logits = visible(torch.from_numpy(self._in_order(candidates).logits), shape)
                 truth = patches.on_grid(classes == label, logits.shape[-2:])
                 pairs[label].append((logits, truth.float()))
         return wanted, {label: fitted(p) for label, p in pairs.items()}
@@ -106,12 +108,14 @@ class PersamF(Persam):
     def _clicked(self, unit: Tensor, seen: Tensor, shape: tuple[int, ...], label: int) -> Prompts:
         return extremes(patches.to_image(like(unit, seen), shape), label, negative=False)
 
-    def _in_order(self, found: Candidates) -> Candidates:
+    def _in_order(self, candidates: Candidates) -> Candidates:
         """SAM's three are a part, an object and a group; others' are put in order of area."""
         if not getattr(self.segmenter, "single_is_first", False):
-            return found
-        order = np.argsort(found.masks.sum((1, 2)), kind="stable")
-        return Candidates(found.masks[order], found.scores[order], found.logits[order])
+            return candidates
+        order = np.argsort(candidates.masks.sum((1, 2)), kind="stable")
+        return Candidates(
+            candidates.masks[order], candidates.scores[order], candidates.logits[order]
+        )
 
 
 def visible(logits: Tensor, shape: Sequence[int]) -> Tensor:
@@ -146,13 +150,13 @@ def fitted(pairs: Sequence[tuple[Tensor, Tensor]], *, steps: int = STEPS) -> Ten
     count = len(pairs[0][0])
     with torch.enable_grad():
         weights = torch.full((count - 1,), 1 / count, requires_grad=True)
-        optimiser = torch.optim.AdamW([weights], lr=LEARNING_RATE, eps=EPS)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        optimizer = torch.optim.AdamW([weights], lr=LEARNING_RATE, eps=EPS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             mix = shares(weights)
             torch.stack([loss(mix, *pair) for pair in pairs]).mean().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     return shares(weights.detach())
 
@@ -170,9 +174,9 @@ def loss(mix: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
     return losses.dice_loss(torch.sigmoid(values), truth) + losses.focal_loss(values, truth)
 
 
-def mixed(found: Candidates, mix: Tensor, shape: Sequence[int]) -> Candidates:
+def mixed(candidates: Candidates, mix: Tensor, shape: Sequence[int]) -> Candidates:
     """One mask out of several: that of their mixed logits; its score is the mixed score."""
-    low = torch.einsum("m,mhw->hw", mix, torch.from_numpy(found.logits))
+    low = torch.einsum("m,mhw->hw", mix, torch.from_numpy(candidates.logits))
     mask = patches.to_image(visible(low, shape), shape) > 0
-    score = float(np.clip(mix.numpy() @ found.scores, 0, 1))
+    score = float(np.clip(mix.numpy() @ candidates.scores, 0, 1))
     return Candidates(mask[None], np.array([score], np.float32), low.numpy()[None])

@@ -1,4 +1,4 @@
-"""Nearest neighbours with a foreground and a background: a map without training.
+"""Nearest neighbors with a foreground and a background: a map without training.
 
 A cell is of a class as far as it is more like that class than like all else: by the mean features
 of both, and by the most alike single cell of both. It counts only if it agrees there and back: its
@@ -22,7 +22,7 @@ from napari_samic.core.settings import HeatMapSettings, PeakSettings
 from napari_samic.core.types import HeatMap, Image, PromptProposal, Prompts, Reference, Segmenter
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots
+from napari_samic.models.features.reference_masks import FewShotCache, ReferenceMaskCache
 from napari_samic.models.prompters import feature_bank
 from napari_samic.models.prompters.feature_bank import FeatureBank, PatchEmbedder, ReferenceFeatures
 from napari_samic.ops.peaks import peaks
@@ -67,18 +67,20 @@ class Prototypes:
         self.cycle = cycle
         self.sight = PatchEmbedder(segmenter, backbone)
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(lambda r: feature_bank.made(r, self.masks, self.sight), references)
+        self.shots = FewShotCache(
+            lambda r: feature_bank.build(r, self.masks, self.sight), references
+        )
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
-        """One object for each peak of a class's map; as `contracts.Prompter.propose`.
+        """One object for each peak of a class's map; as `core.types.Prompter.propose`.
 
         Objects of one positive point each; the map is the highest of the classes.
         """
-        known = self.shots.of(references)
-        seen = self.sight.cells(image, known.centre)  # (C, r, c)
-        pages = known.nearest(seen, SHOTS)
-        agreed = agreeing(pages, seen) if self.cycle else torch.ones(seen.shape[1:])
-        maps = {k: class_map(known, pages, seen, k) * agreed for k in known.classes}
+        bank = self.shots.of(references)
+        seen = self.sight.cells(image, bank.center)  # (C, r, c)
+        similar = bank.nearest(seen, SHOTS)
+        agreed = agreeing(similar, seen) if self.cycle else torch.ones(seen.shape[1:])
+        maps = {k: class_map(bank, similar, seen, k) * agreed for k in bank.classes}
         objects = [p for k, grid in maps.items() for p in self._peaks(grid, image, k)]
         highest = torch.stack(list(maps.values())).amax(0)
         return PromptProposal(tuple(objects), HeatMap(patches.to_image(highest, image.shape)))
@@ -92,24 +94,24 @@ class Prototypes:
 
 
 def class_map(
-    known: FeatureBank, pages: Sequence[ReferenceFeatures], seen: Tensor, label: int
+    bank: FeatureBank, references: Sequence[ReferenceFeatures], seen: Tensor, label: int
 ) -> Tensor:
     """How much more each cell is like a class than like all else, (r, c) in [0, 1].
 
     Parameters
     ----------
-    known : FeatureBank
-        All its pages make the mean features.
-    pages : sequence of ReferenceFeatures
+    bank : FeatureBank
+        All its references make the mean features.
+    references : sequence of ReferenceFeatures
         Whose single cells are compared.
     seen : (C, r, c) float Tensor
         Cells of length 1.
     """
     flat = seen.flatten(1)  # (C, Nt)
-    front, back = prototypes(known, label)
+    front, back = prototypes(bank, label)
     contrast = (front - back) @ flat  # (Nt,)
-    features = torch.cat([p.features for p in pages]).float()
-    inside = torch.cat([p.owner for p in pages]) == label
+    features = torch.cat([p.features for p in references]).float()
+    inside = torch.cat([p.owner for p in references]) == label
     if inside.any() and not inside.all():
         likeness = features @ flat  # (Nr, Nt)
         single = likeness[inside].amax(0) - likeness[~inside].amax(0)
@@ -117,33 +119,33 @@ def class_map(
     return torch.sigmoid(contrast / SHARP).reshape(seen.shape[1:])
 
 
-def prototypes(known: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
+def prototypes(bank: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
     """Mean features of a class and of all else, (C,) of length 1; cells count by their share."""
-    front = back = torch.zeros(known.pages[0].features.shape[1])
-    for page in known.pages:
-        features = page.features.float()
-        share = page.cover.get(label, torch.zeros(len(features)))
+    front = back = torch.zeros(bank.references[0].features.shape[1])
+    for reference in bank.references:
+        features = reference.features.float()
+        share = reference.cover.get(label, torch.zeros(len(features)))
         front = front + F.normalize(share @ features, dim=0)
         back = back + F.normalize((1 - share) @ features, dim=0)
     return F.normalize(front, dim=0), F.normalize(back, dim=0)
 
 
-def agreeing(pages: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
+def agreeing(references: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
     """Cells that agree there and back, (r, c) of 0 and 1.
 
     Parameters
     ----------
-    pages : sequence of ReferenceFeatures
+    references : sequence of ReferenceFeatures
     seen : (C, r, c) float Tensor
         Cells of length 1.
     """
     columns = seen.shape[2]
-    owner = torch.cat([p.owner for p in pages])
-    likeness = torch.cat([p.features for p in pages]).float() @ seen.flatten(1)  # (Nr, Nt)
-    there = likeness.argmax(0)  # (Nt,) reference cells
-    back = likeness.argmax(1)[there]  # (Nt,) cells of the image
+    owner = torch.cat([p.owner for p in references])
+    likeness = torch.cat([p.features for p in references]).float() @ seen.flatten(1)  # (Nr, Nt)
+    nearest = likeness.argmax(0)  # (Nt,) reference cells
+    back = likeness.argmax(1)[nearest]  # (Nt,) cells of the image
     start = torch.arange(len(back))
     down, right = start // columns - back // columns, start % columns - back % columns
     is_near = (down.float() ** 2 + right.float() ** 2).sqrt() <= NEAR
-    same_side = owner[there[back]] == owner[there]
+    same_side = owner[nearest[back]] == owner[nearest]
     return (is_near | same_side).float().reshape(seen.shape[1:])

@@ -1,6 +1,6 @@
 """Random forest on the encoder's cells: the references' masks learned, and no decoder.
 
-Every block of the backbone and the mean colour are the features of a cell; as many cells of the
+Every block of the backbone and the mean color are the features of a cell; as many cells of the
 objects as of the background are learned. The map is the probability of a class, the answer is where
 it is above a half, each piece an object. Needs no segmenter where the references have masks.
 
@@ -31,7 +31,11 @@ from napari_samic.core.types import (
 )
 from napari_samic.models.features.backbones import Backbone
 from napari_samic.models.features.patches import PatchFeatures
-from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
+from napari_samic.models.features.reference_masks import (
+    FewShotCache,
+    ReferenceMaskCache,
+    classes_of,
+)
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 
@@ -81,32 +85,32 @@ class Forest:
         self.trees = trees
         self.seed = seed
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(self._grown, references)
+        self.shots = FewShotCache(self._fit, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
-        """An object for each piece of a class; as `contracts.Prompter.propose`.
+        """An object for each piece of a class; as `core.types.Prompter.propose`.
 
         With the pieces as its answer; an object's score is its mean probability, its prompts a
         point inside and its box. The map is the highest probability of the classes.
         """
-        known = self.shots.of(references)
+        forest = self.shots.of(references)
         look = PatchFeatures(self.backbone, image)
-        chance = known.model.predict_proba(look.stacked(colour=True))  # (cells, all classes)
+        chance = forest.model.predict_proba(look.stacked(color=True))  # (cells, all classes)
         maps = {}
-        for label in known.classes:
-            column = np.flatnonzero(known.model.classes_ == label)
+        for label in forest.classes:
+            column = np.flatnonzero(forest.model.classes_ == label)
             grid = chance[:, column].sum(1).reshape(look.valid[0])
             maps[label] = np.clip(look.to_image(torch.from_numpy(grid)), 0, 1)
         return proposal(maps)
 
-    def _grown(self, references: tuple[Reference, ...]) -> FittedForest:
+    def _fit(self, references: tuple[Reference, ...]) -> FittedForest:
         from sklearn.ensemble import RandomForestClassifier  # two seconds nobody else needs
 
-        shown = [self.masks.of(r) for r in references]
-        labels = tuple(classes_of(shown))
+        masks = [self.masks.of(r) for r in references]
+        labels = tuple(classes_of(masks))
         looks = (
             PatchFeatures(self.backbone, r.image, s.by_class)
-            for r, s in zip(references, shown, strict=True)
+            for r, s in zip(references, masks, strict=True)
         )
         rng = np.random.default_rng(self.seed)
         inputs, answers = sampled(looks, labels, rng, most=per_class(len(references), labels))
@@ -125,7 +129,7 @@ def sampled(
     rng: np.random.Generator,
     *,
     most: int,
-    colour: bool = True,
+    color: bool = True,
 ) -> tuple[FloatArray, NDArray[np.int64]]:
     """Cells of references to learn from: as many of each class as of the rest, if there are.
 
@@ -137,8 +141,8 @@ def sampled(
         Classes of the objects.
     most : int
         Cells of each class of each reference.
-    colour : bool
-        Also the mean colour of a cell.
+    color : bool
+        Also the mean color of a cell.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def sampled(
     """
     inputs, answers = [], []
     for look in looks:
-        flat = look.stacked(colour=colour)
+        flat = look.stacked(color=color)
         owner = np.zeros(len(flat), np.int64)
         for label in labels:
             owner[look.inside(label).numpy().ravel()] = label

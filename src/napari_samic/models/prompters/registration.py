@@ -1,6 +1,6 @@
 """The most alike reference bent onto the image: what was marked there says where it is here.
 
-For neighbouring slices of a stack or a film, where the same thing is a little elsewhere. The
+For neighboring slices of a stack or a film, where the same thing is a little elsewhere. The
 reference of the highest correlation is moved, then bent by optical flow; its objects, bent alike,
 give a box and a middle each for the segmenter to answer. No features and no training.
 
@@ -28,7 +28,11 @@ from napari_samic.core.types import (
     Reference,
     Segmenter,
 )
-from napari_samic.models.features.reference_masks import ReferenceMaskCache, Shots, classes_of
+from napari_samic.models.features.reference_masks import (
+    FewShotCache,
+    ReferenceMaskCache,
+    classes_of,
+)
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 
@@ -68,22 +72,22 @@ class Registration:
 
     def __init__(self, segmenter: Segmenter | None, references: Sequence[Reference] = ()) -> None:
         self.masks = ReferenceMaskCache(segmenter)
-        self.shots = Shots(self._slices, references)
+        self.shots = FewShotCache(self._slices, references)
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
-        """One object for each of the nearest reference; as `contracts.Prompter.propose`.
+        """One object for each of the nearest reference; as `core.types.Prompter.propose`.
 
         A box and a point inside for each still in the picture; the map is the bent mask with
         soft edges.
         """
         slices = self.shots.of(references)
-        target = grey(image)
-        small = [grey(s.reference.image, target.shape) for s in slices]
+        target = gray(image)
+        small = [gray(s.reference.image, target.shape) for s in slices]
         chosen = int(np.argmax([round(correlation(a, target), 9) for a in small]))
-        one = slices[chosen]
-        numbers = warped(one.numbers, registered(small[chosen], target), image.shape)
+        nearest = slices[chosen]
+        numbers = warped(nearest.numbers, registered(small[chosen], target), image.shape)
         objects = []
-        for k, label in enumerate(one.classes, start=1):
+        for k, label in enumerate(nearest.classes, start=1):
             mask = numbers == k
             if mask.any():
                 point = inner_maximum(mask)[None]
@@ -91,9 +95,9 @@ class Registration:
         return PromptProposal(tuple(objects), _softened(numbers > 0))
 
     def _slices(self, references: tuple[Reference, ...]) -> list[RegisteredSlice]:
-        shown = [self.masks.of(r) for r in references]
-        classes_of(shown)
-        pairs = zip(references, shown, strict=True)
+        masks = [self.masks.of(r) for r in references]
+        classes_of(masks)
+        pairs = zip(references, masks, strict=True)
         return [RegisteredSlice(r, s.numbers, s.classes) for r, s in pairs if s.classes]
 
 
@@ -102,8 +106,8 @@ def _softened(mask: BoolArray) -> HeatMap:
     return HeatMap(np.clip(ndimage.gaussian_filter(mask.astype(np.float32), width_px), 0, 1))
 
 
-def grey(image: Image, shape: tuple[int, ...] | None = None) -> Values:
-    """Small grey picture in [0, 1]; `shape` stretches it to that of another."""
+def gray(image: Image, shape: tuple[int, ...] | None = None) -> Values:
+    """Small gray picture in [0, 1]; `shape` stretches it to that of another."""
     from skimage.transform import resize  # slow to import
 
     if shape is None:
@@ -172,8 +176,8 @@ def warped(numbers: IntArray, field: Values, shape: Sequence[int]) -> IntArray:
     steps = (small - 1)[:, None, None]
     at = (np.indices(size) + 0.5) * (small / size)[:, None, None] - 0.5  # pixels of the field
     at = np.clip(at, 0, steps)
-    there = at + [ndimage.map_coordinates(f, at, order=1, mode="nearest") for f in field]
+    in_reference = at + [ndimage.map_coordinates(f, at, order=1, mode="nearest") for f in field]
     scale = (np.array(numbers.shape) / small)[:, None, None]
-    source = (there + 0.5) * scale - 0.5
-    found = ndimage.map_coordinates(numbers, source, order=0, mode="constant", cval=0)
-    return np.asarray(found, np.int32)
+    source = (in_reference + 0.5) * scale - 0.5
+    labels = ndimage.map_coordinates(numbers, source, order=0, mode="constant", cval=0)
+    return np.asarray(labels, np.int32)

@@ -1,7 +1,7 @@
-"""The ways to find a reference's objects in another image, by name, beside the trained one.
+"""Training-free prompters by name: they find objects like the references' without a training.
 
-Trained SAMIC is made by `prompterfile` and `samic`; these need no training of a network, only
-references. A room is imported when its method is made. Imports no torch.
+Trained SAMIC is made by `models.samic`; these need no training of a network, only references. A
+module is imported when its prompter is made. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TRAINED = "samic"
 
 @dataclass(frozen=True)
 class PrompterSpec:
-    """How a prompter is made.
+    """How a training-free prompter is made.
 
     Attributes
     ----------
     name : str
     made_by : str
-        `room:Class` beside this one, called as (segmenter, references, backbone=...).
+        `module:Class` beside this one, called as (segmenter, references, backbone=...).
     help : str
         One line.
     features : {"embedding", "any", "backbone", "none"}
@@ -140,14 +140,14 @@ def make(
     method = METHODS.get(name)
     if method is None:
         return _foreign(name)
-    room, _, kind = method.made_by.partition(":")
+    module, _, kind = method.made_by.partition(":")
     if method.features == "backbone" and backbone is None:
         raise SettingsError(f"{name}: no backbone. Give one, or the segmenter's own features.")
     if method.features in ("any", "backbone"):
         options["backbone"] = backbone
     if method.draws:
         options["seed"] = seed
-    make_it = getattr(import_module(f"napari_samic.models.prompters.{room}"), kind)
+    make_it = getattr(import_module(f"napari_samic.models.prompters.{module}"), kind)
     return cast(Prompter, make_it(segmenter, references, **options))
 
 
@@ -156,8 +156,8 @@ def _foreign(name: str) -> Prompter:
     if name not in others:
         hint = " It is trained: make it with `train`." if name == TRAINED else ""
         raise SettingsError(f"unknown method {name!r}.{hint} Known: {', '.join(names())}.")
-    made = others[name]
+    plugin_class = others[name]
     try:
-        return cast(Prompter, made())
+        return cast(Prompter, plugin_class())
     except Exception as error:  # a stranger's class may raise anything
         raise PluginError(f"plugin {name}: can't be made ({error}).") from error

@@ -1,6 +1,6 @@
 """Weights files to networks of segment-anything's kind: ViT-B, L and H, and MobileSAM.
 
-The networks are segment-anything's own parts; only MobileSAM's encoder is timm's (`tinyvit`). They
+The networks are segment-anything's own parts; only MobileSAM's encoder is timm's (`tiny_vit`). They
 are made on torch's meta device and take the file's tensors as they are, so building a ViT-H needs
 its size in memory once. Must not know where files come from.
 """
@@ -81,16 +81,16 @@ def from_file(path: Path) -> Any:
 
 def _build(path: Path, wanted: str | None) -> Any:
     content = checkpoints.read(path)
-    found = checkpoints.guess_arch(content, path.name)
-    if wanted is not None and found != wanted:
-        raise FormatError(f"{path.name}: holds {found}, expected {wanted}. Import it as {found}.")
-    if found == "tiny":
+    arch = checkpoints.guess_arch(content, path.name)
+    if wanted is not None and arch != wanted:
+        raise FormatError(f"{path.name}: holds {arch}, expected {wanted}. Import it as {arch}.")
+    if arch == "tiny":
         from napari_samic.models.tiny import model
 
         return model.ready(model.unpack(content, path.name))
-    if found not in (*VIT, "mobile_sam"):
-        raise FormatError(f"{path.name}: holds {found}, which is no segmenter.")
-    return assemble(found, checkpoints.state_dict(content, path.name), path.name)
+    if arch not in (*VIT, "mobile_sam"):
+        raise FormatError(f"{path.name}: holds {arch}, which is no segmenter.")
+    return assemble(arch, checkpoints.state_dict(content, path.name), path.name)
 
 
 def assemble(arch: str, state: State, name: str) -> Any:

@@ -62,14 +62,14 @@ def questions(
     given = [None] * len(objects) if logits is None else list(logits)
     if len(given) != len(objects):
         raise PromptError(f"{len(given)} logits for {len(objects)} objects. Give one for each.")
-    asked = []
+    queries = []
     for i, (prompts, earlier) in enumerate(zip(objects, given, strict=True)):
         where = f"object {i + 1}"
         if prompts.is_empty and earlier is None:
             raise PromptError(f"{where}: no positive point and no box. Click on the object.")
         prompts.check_inside(image_hw, where)
-        asked.append(PromptQuery(i, prompts, _checked(earlier, logits_hw, where)))
-    return asked
+        queries.append(PromptQuery(i, prompts, _checked(earlier, logits_hw, where)))
+    return queries
 
 
 def _checked(
@@ -87,11 +87,11 @@ def _checked(
     return array.reshape(logits_hw)
 
 
-def group_by_prompt_shape(asked: Sequence[PromptQuery], size: int) -> Iterator[list[PromptQuery]]:
+def group_by_prompt_shape(queries: Sequence[PromptQuery], size: int) -> Iterator[list[PromptQuery]]:
     """Split into runs of like questions, at most `size` each."""
     groups: dict[tuple[int, bool, bool], list[PromptQuery]] = {}
-    for question in asked:
-        groups.setdefault(question.shape, []).append(question)
+    for query in queries:
+        groups.setdefault(query.shape, []).append(query)
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]

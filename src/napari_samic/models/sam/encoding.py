@@ -1,4 +1,4 @@
-"""Image to embedding and taps, in one pass of the encoder, and both to arrays for the cache.
+"""Image to embedding and intermediate features (taps) in one pass; both to arrays for the cache.
 
 The image is resized so that its longest side fills the network's square input, then padded below
 and right, as segment-anything does. Must not know prompts, masks or files.
@@ -52,7 +52,7 @@ class ImageEmbedding:
     ----------
     embedding : (1, D, e, e) Tensor
     levels : list of list of (1, C, g, g) Tensor
-        As `Taps.levels`.
+        As `IntermediateFeatures.levels`.
     input_hw : (int, int)
         Rows and columns of the resized image, before padding.
     image_hw : (int, int)
@@ -81,11 +81,13 @@ class ImageEmbedding:
 
 def check_image(image: Image) -> None:
     """Raise InputError unless `image` is (H, W, 3) uint8 with at least one pixel."""
-    found = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
+    description = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
-        raise InputError(f"image is {found}, expected uint8 (H, W, 3). Normalise it first.")
+        raise InputError(f"image is {description}, expected uint8 (H, W, 3). Normalise it first.")
     if image.shape[2] != 3 or image.size == 0:
-        raise InputError(f"image is {found}, expected uint8 (H, W, 3) with at least one pixel.")
+        raise InputError(
+            f"image is {description}, expected uint8 (H, W, 3) with at least one pixel."
+        )
 
 
 def input_size(image_hw: tuple[int, int], side_px: int) -> tuple[int, int]:
@@ -96,7 +98,7 @@ def input_size(image_hw: tuple[int, int], side_px: int) -> tuple[int, int]:
 
 
 def to_input(image: Image, network: Any, device: torch.device) -> Tensor:
-    """Resize, normalise and pad.
+    """Resize, normalize and pad.
 
     Parameters
     ----------
@@ -129,7 +131,7 @@ def encode(image: Image, network: Any, device: torch.device) -> ImageEmbedding:
 
     Returns
     -------
-    Encoded
+    ImageEmbedding
     """
     encoder = network.image_encoder
     x = to_input(image, network, device)
@@ -159,8 +161,8 @@ def _of_blocks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]
     levels = spread_blocks(len(blocks))
     chosen = sorted({b for level in levels for b in level})
     embedding, maps = run(encoder, [blocks[b] for b in chosen], x)
-    known = {b: t.permute(0, 3, 1, 2) for b, t in zip(chosen, maps, strict=True)}
-    return embedding, [[known[b] for b in level] for level in levels]
+    by_block = {b: t.permute(0, 3, 1, 2) for b, t in zip(chosen, maps, strict=True)}
+    return embedding, [[by_block[b] for b in level] for level in levels]
 
 
 def pack(encoded: ImageEmbedding) -> dict[str, NDArray[np.float16]]:

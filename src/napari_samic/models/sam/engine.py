@@ -68,13 +68,13 @@ class Engine:
         self._keys = cache or ArrayCache()
         self._recent: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self.lock, self._encoding = threading.Lock(), threading.Lock()
-        self._guarded(lambda: self.network.to(self.device))
+        self._run_with_oom_fallback(lambda: self.network.to(self.device))
 
     def with_network(self, network: Any) -> Engine:
         """The same with another decoder; with what is encoded already, where nothing can move."""
         if not self._is_at_last_resort:
-            made = copy.deepcopy(network)
-            return Engine(made, self._name, self._weights_sha256, self.device, self._cache,
+            network_copy = copy.deepcopy(network)
+            return Engine(network_copy, self._name, self._weights_sha256, self.device, self._cache,
                           self.batch_size)  # fmt: skip
         other = copy.copy(self)
         other.network = network
@@ -93,18 +93,18 @@ class Engine:
         """
         encoding.check_image(image)
         key = self._keys.key(image, self._weights_sha256, encoding.VERSION)
-        if (known := self._recall(key)) is not None:
-            return known
+        if (cached := self._recall(key)) is not None:
+            return cached
         with self._encoding:
-            if (known := self._recall(key)) is not None:  # another thread wanted it as well
-                return known
+            if (cached := self._recall(key)) is not None:  # another thread wanted it as well
+                return cached
             with nullcontext() if self._is_at_last_resort else self.lock:
-                made = self._from_disk(image, key) or self._fresh(image, key)
+                embedding = self._from_disk(image, key) or self._fresh(image, key)
             with self.lock:
-                self._recent[key] = made
+                self._recent[key] = embedding
                 while len(self._recent) > IN_MEMORY:
                     self._recent.popitem(last=False)
-            return made
+            return embedding
 
     def _recall(self, key: str) -> ImageEmbedding | None:
         with self.lock:
@@ -118,10 +118,12 @@ class Engine:
             return None
         image_hw = (image.shape[0], image.shape[1])
         input_hw = encoding.input_size(image_hw, int(self.network.image_encoder.img_size))
-        return self._guarded(lambda: encoding.unpack(arrays, input_hw, image_hw, self.device))
+        return self._run_with_oom_fallback(
+            lambda: encoding.unpack(arrays, input_hw, image_hw, self.device)
+        )
 
     def _fresh(self, image: Image, key: str) -> ImageEmbedding:
-        new = self._guarded(lambda: encoding.encode(image, self.network, self.device))
+        new = self._run_with_oom_fallback(lambda: encoding.encode(image, self.network, self.device))
         if self._cache is None:
             return new
         arrays = encoding.pack(new)
@@ -131,7 +133,7 @@ class Engine:
     def answers(
         self,
         encoded: ImageEmbedding,
-        asked: Sequence[PromptQuery],
+        queries: Sequence[PromptQuery],
         *,
         multimask: bool,
         batch_size: int = 0,
@@ -143,12 +145,12 @@ class Engine:
         list of Answer
             In the order of the questions' places; scores in [0, 1].
         """
-        found: dict[int, Answer] = {}
-        for batch in decoding.group_by_prompt_shape(asked, batch_size or self.batch_size):
+        by_place: dict[int, Answer] = {}
+        for batch in decoding.group_by_prompt_shape(queries, batch_size or self.batch_size):
             logits, scores = self._decoded(encoded, batch, multimask)
-            for question, *answer in zip(batch, logits, scores, strict=True):
-                found[question.place] = (answer[0], answer[1])
-        return [found[place] for place in sorted(found)]
+            for query, *answer in zip(batch, logits, scores, strict=True):
+                by_place[query.place] = (answer[0], answer[1])
+        return [by_place[place] for place in sorted(by_place)]
 
     def _decoded(
         self, encoded: ImageEmbedding, batch: list[PromptQuery], multimask: bool
@@ -161,7 +163,7 @@ class Engine:
             return logits.cpu(), scores.clamp(0, 1).cpu()
 
         if len(batch) == 1:
-            return self._guarded(ask)
+            return self._run_with_oom_fallback(ask)
         if self._limit is not None and len(batch) > self._limit:
             parts = decoding.group_by_prompt_shape(batch, self._limit)
             logits, scores = zip(
@@ -180,7 +182,7 @@ class Engine:
 
     def to_image(self, logits: Tensor, encoded: ImageEmbedding) -> BoolArray:
         """(M, h, w) logits of one object to (M, H, W) bool at the size of the image."""
-        return self._guarded(
+        return self._run_with_oom_fallback(
             lambda: decoding.to_image(logits.to(self.device), self.network, encoded)
         )
 
@@ -188,7 +190,7 @@ class Engine:
     def _is_at_last_resort(self) -> bool:
         return self.device == torch.device("cpu")
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+    def _run_with_oom_fallback(self, work: Callable[[], T]) -> T:
         """Run without gradients; if the device's memory is full, once more on the CPU."""
         try:
             with torch.inference_mode():
@@ -210,7 +212,7 @@ class Engine:
         devices.release(self.device)
 
 
-def swapped(network: Any, decoder: nn.Module) -> Any:
+def with_mask_decoder(network: Any, decoder: nn.Module) -> Any:
     """The network with another mask decoder; all else is the very same."""
     other = copy.copy(network)
     other._modules = {**network._modules, "mask_decoder": decoder}

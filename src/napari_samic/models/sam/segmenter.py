@@ -1,7 +1,7 @@
 """Segmenters of SAM's kind: encode an image once, then answer prompt after prompt.
 
 The packaged `tiny`, SAM ViT-B, L and H, MobileSAM, MedSAM and a user's own file; any network with
-segment-anything's three parts will do. (row, column) becomes (x, y) in `decode` and nowhere else.
+segment-anything's three parts will do. (row, column) becomes (x, y) in `decoding` and nowhere else.
 Must not know files of images, napari, or how points were found.
 
 Source: Kirillov et al., Segment Anything, ICCV 2023.
@@ -107,7 +107,7 @@ class SamSegmenter:
         return bool(getattr(self._engine.network.mask_decoder, "single_is_first", False))
 
     def with_decoder(self, state: Mapping[str, torch.Tensor]) -> SamSegmenter:
-        """The same segmenter with other weights in its mask decoder, as `tuning` makes them.
+        """The same segmenter with a fine-tuned mask decoder (see `finetune_mask_decoder`).
 
         On the CPU both share the encoder and what is encoded. Elsewhere each has its own network,
         because an engine moves it to the CPU when memory runs out.
@@ -125,7 +125,7 @@ class SamSegmenter:
             msg = f"the tuned mask decoder does not fit {self.name}. Train again."
             raise FormatError(msg) from error
         other = copy.copy(self)
-        other._engine = self._engine.with_network(engine.swapped(network, decoder))
+        other._engine = self._engine.with_network(engine.with_mask_decoder(network, decoder))
         return other
 
     def precompute(self, image: Image) -> None:
@@ -151,7 +151,7 @@ class SamSegmenter:
 
         Returns
         -------
-        Taps
+        IntermediateFeatures
             Fine to coarse, grids of 32, 16 and 8 over the padded square, on `device`.
 
         Raises
@@ -200,10 +200,10 @@ class SamSegmenter:
         PromptError
             An empty prompt, one outside the image, or logits of another number or shape.
         """
-        asked = self._questions(image, objects, logits)
+        queries = self._questions(image, objects, logits)
         encoded = self._engine.encoded(image)
         with self._engine.lock:
-            answers = self._engine.answers(encoded, asked, multimask=multimask)
+            answers = self._engine.answers(encoded, queries, multimask=multimask)
             return [
                 Candidates(self._engine.to_image(low, encoded), scores.numpy(), low.numpy())
                 for low, scores in answers
@@ -239,13 +239,13 @@ class SamSegmenter:
             As `candidates`.
         """
         chosen = settings or SegmentSettings()
-        asked = self._questions(image, objects)
+        queries = self._questions(image, objects)
         masks: list[Any] = []
         scores: list[float] = []
         if objects:
             encoded = self._engine.encoded(image)
             with self._engine.lock:
-                masks, scores = self._best(encoded, asked, chosen)
+                masks, scores = self._best(encoded, queries, chosen)
         return join(
             masks,
             scores,
@@ -259,27 +259,27 @@ class SamSegmenter:
         )
 
     def _best(
-        self, encoded: ImageEmbedding, asked: Sequence[PromptQuery], settings: SegmentSettings
+        self, encoded: ImageEmbedding, queries: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
-        masks, scores = self._surest(encoded, asked, settings)
+        masks, scores = self._surest(encoded, queries, settings)
         apart = settings.tell_apart and settings.instances
-        narrower = told_apart(masks, [q.prompts for q in asked]) if apart else {}
+        narrower = told_apart(masks, [q.prompts for q in queries]) if apart else {}
         if narrower:
             again = [PromptQuery(i, prompts) for i, prompts in narrower.items()]
-            for question, mask, score in zip(
+            for query, mask, score in zip(
                 again, *self._surest(encoded, again, settings), strict=True
             ):
-                if score >= scores[question.place]:
-                    masks[question.place], scores[question.place] = mask, score
+                if score >= scores[query.place]:
+                    masks[query.place], scores[query.place] = mask, score
         return masks, scores
 
     def _surest(
-        self, encoded: ImageEmbedding, asked: Sequence[PromptQuery], settings: SegmentSettings
+        self, encoded: ImageEmbedding, queries: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""
         answers = self._engine.answers(
             encoded,
-            asked,
+            queries,
             multimask=settings.mask_choice == "score",
         )
         best = [(low, scores, int(scores.argmax())) for low, scores in answers]
@@ -359,8 +359,8 @@ def load_segmenter(
     others = registry.plugins("segmenters")
     if name not in others or name in {s.name for s in registry.specs()}:
         return build(name, device=device, cache=cache)
-    made = others[name]
+    plugin_class = others[name]
     try:
-        return cast(Segmenter, made())
+        return cast(Segmenter, plugin_class())
     except Exception as error:  # a stranger's class may raise anything
         raise PluginError(f"plugin {name}: can't be made ({error}).") from error

@@ -74,7 +74,7 @@ class TinyViT(nn.Module):
         Parameters
         ----------
         x : (B, 3, S, S) float
-            Normalised image.
+            Normalized image.
 
         Returns
         -------

@@ -27,10 +27,10 @@ def references_of_class(references: Sequence[Reference], label: int) -> list[Ref
     PromptError
         None.
     """
-    shown = [r for r in references if label in labels_of(r)]
-    if not shown:
+    chosen = [r for r in references if label in labels_of(r)]
+    if not chosen:
         raise PromptError(f"no reference shows class {label}. Annotate one that does.")
-    return shown
+    return chosen
 
 
 def checked(weights: Sequence[float], references: Sequence[Reference]) -> dict[int, float]:
@@ -49,7 +49,7 @@ def checked(weights: Sequence[float], references: Sequence[Reference]) -> dict[i
 
 def embedding(
     level: Sequence[Tensor],
-    centre: Sequence[Tensor] | None,
+    center: Sequence[Tensor] | None,
     shape: tuple[int, ...],
     frame: tuple[int, int],
 ) -> Tensor:
@@ -59,7 +59,7 @@ def embedding(
     ----------
     level : sequence of (1, C, h, w) Tensor
         The blocks of one level.
-    centre : sequence of (1, C, 1, 1) Tensor, optional
+    center : sequence of (1, C, 1, 1) Tensor, optional
         Subtracted from each block.
     shape : tuple of int
         (H, W, ...) of the picture.
@@ -72,20 +72,20 @@ def embedding(
         Each block's mean at length 1, one after the other, at length 1 as a whole; on the CPU.
     """
     means = [valid_mean(block, shape, frame) for block in level]  # each (1, C, 1, 1)
-    if centre is not None:
-        means = [weighted_mean - c for weighted_mean, c in zip(means, centre, strict=True)]
+    if center is not None:
+        means = [weighted_mean - c for weighted_mean, c in zip(means, center, strict=True)]
     unit = [F.normalize(weighted_mean.flatten().cpu().double(), dim=0) for weighted_mean in means]
     return F.normalize(torch.cat(unit), dim=0)
 
 
-def nearest(known: Sequence[Tensor], target: Tensor, count: int) -> list[int]:
+def nearest(embeddings: Sequence[Tensor], target: Tensor, count: int) -> list[int]:
     """Places of the `count` embeddings with the highest cosine, in their order.
 
     Of equal ones the first.
 
     Parameters
     ----------
-    known : sequence of (D,) Tensor
+    embeddings : sequence of (D,) Tensor
     target : (D,) Tensor
 
     Examples
@@ -94,9 +94,9 @@ def nearest(known: Sequence[Tensor], target: Tensor, count: int) -> list[int]:
     >>> nearest([north, east, north, east], east, 3)
     [0, 1, 3]
     """
-    if len(known) <= count:
-        return list(range(len(known)))
-    cosine = (torch.stack(list(known)) * target).sum(1)  # (K,)
+    if len(embeddings) <= count:
+        return list(range(len(embeddings)))
+    cosine = (torch.stack(list(embeddings)) * target).sum(1)  # (K,)
     order = torch.argsort(cosine, descending=True, stable=True)
     return sorted(order[:count].tolist())
 
@@ -117,8 +117,8 @@ def agreement_weights(maps: Tensor) -> Tensor:
     if len(maps) < 2:
         return even
     others = (maps.sum(0) - maps) / (len(maps) - 1)  # (K, h, w)
-    found = losses.cc(maps, others).clamp(min=0).cpu().float()
-    return found if found.any() else even
+    weights = losses.cc(maps, others).clamp(min=0).cpu().float()
+    return weights if weights.any() else even
 
 
 def weighted_mean(maps: Tensor, weigh: str, shares: Sequence[float] | None = None) -> Tensor:

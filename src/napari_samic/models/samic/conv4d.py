@@ -1,4 +1,4 @@
-"""The centre-pivot 4-D convolution, written to be trained on a CPU.
+"""The center-pivot 4-D convolution, written to be trained on a CPU.
 
 Source: HSNet (Min et al., ICCV 2021), section 4.3; written from the paper. Knows nothing of levels
 or images.
@@ -24,7 +24,7 @@ from napari_samic.core.errors import InputError
 
 
 class CenterPivotConv4d(nn.Module):
-    """A 4-D convolution whose kernel is non-zero only where one half of it is at its centre.
+    """A 4-D convolution whose kernel is non-zero only where one half of it is at its center.
 
     That is two 2-D convolutions, summed: `conv1` over the target grid at every `stride`-th support
     position, `conv2` with `stride` over the support grid at every target position.
@@ -93,7 +93,7 @@ class CenterPivotConv4d(nn.Module):
         return self.conv1.bias + self.conv2.bias
 
     def _folded(self, x: Tensor) -> Tensor:
-        """One support cell: the centre tap of conv2 joins conv1. (B, C, ha, wa) to the same."""
+        """One support cell: the center tap of conv2 joins conv1. (B, C, ha, wa) to the same."""
         pad = self.pad
         tap = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]  # (c_out, c_in, 1, 1)
         weight = self.conv1.weight + F.pad(tap, (pad, pad, pad, pad))

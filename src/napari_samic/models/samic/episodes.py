@@ -1,6 +1,7 @@
-"""What training needs of the references: views, pairs, features and which of them to keep.
+"""Episodes: a reference (support) and a target (query) of one class, from which SAMIC learns.
 
-Knows no optimiser and no loss.
+With them: augmented views of the references, their features, and which of them to keep.
+Knows no optimizer and no loss.
 
 Source: SAMIC, section 4.1; METHOD A2.8.
 """
@@ -32,12 +33,12 @@ MEMORY_BYTES = 2_000_000_000
 HALF_MAX = 65504.0
 
 
-class Looks(Protocol):
+class FeatureSource(Protocol):
     """What `FeatureStore` needs of a prompter."""
 
     backbone: Backbone
     settings: PrompterSettings
-    centre: Levels | None
+    center: Levels | None
 
     def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
         """Heat map of prompts, (1, S, S)."""
@@ -142,7 +143,7 @@ def views_of(references: Sequence[Reference], count: int) -> list[AugmentedRefer
 class FeatureStore:
     """Features of references in half precision, as many as fit."""
 
-    def __init__(self, prompter: Looks) -> None:
+    def __init__(self, prompter: FeatureSource) -> None:
         self.prompter = prompter
         self._kept: dict[int, Levels] = {}
         self._maps: dict[tuple[int, int], Tensor] = {}
@@ -169,20 +170,20 @@ class FeatureStore:
         return self._maps[key].float()
 
     def target(self, reference: Reference) -> NormalizedFeatures:
-        """Normalised, to be searched in."""
-        return prepare_target(self.levels(reference), self.prompter.centre)
+        """Normalized, to be searched in."""
+        return prepare_target(self.levels(reference), self.prompter.center)
 
     def reference(self, reference: Reference, label: int) -> NormalizedFeatures:
-        """Normalised under the heat map of one class, to be searched for."""
+        """Normalized under the heat map of one class, to be searched for."""
         weighted = self.prompter.settings.mask_mode == "weighted"
         return prepare_reference(
             self.levels(reference),
             self.map(reference, label),
-            self.prompter.centre,
+            self.prompter.center,
             mask_mode="weighted" if weighted else "faithful",
         )
 
-    def centre(self, views: Sequence[AugmentedReference]) -> Levels:
+    def center(self, views: Sequence[AugmentedReference]) -> Levels:
         """Mean of each channel over the images, padding left out."""
         totals: list[list[Tensor]] = []
         for view in views:
@@ -214,7 +215,7 @@ def valid_mean(block: Tensor, shape: tuple[int, ...], frame: tuple[int, int]) ->
 def support_candidates(
     views: list[AugmentedReference], view: AugmentedReference, label: int
 ) -> list[AugmentedReference]:
-    """Other images of the class; flipped copies of the same image don't count."""
+    """References (support) for a target (query): other images of the class, not flipped copies."""
     return [v for v in views if v.source != view.source and label in v.labels]
 
 
@@ -228,10 +229,10 @@ def shifted(
     if shift == (0, 0):
         return target, wanted
     steps = [round(s * side / g) for s, g in zip(shift, grid, strict=True)]
-    there = slid(wanted, steps[0], steps[1])
-    if float(there.max()) < 0.5 * float(wanted.max()):
+    moved_map = slid(wanted, steps[0], steps[1])
+    if float(moved_map.max()) < 0.5 * float(wanted.max()):
         return target, wanted
-    return moved(target, (shift[0], shift[1])), there
+    return moved(target, (shift[0], shift[1])), moved_map
 
 
 def moved(prepared: NormalizedFeatures, shift: Grid) -> NormalizedFeatures:
@@ -286,8 +287,8 @@ def choose(
     chosen = [int((vectors @ vectors.T).mean(1).argmax())]
     while len(chosen) < count:
         nearest = (vectors @ vectors[chosen].T).amax(1)  # (N,) cosines
-        shown = {label for i in chosen for label in labels_of(references[i])}
-        new = [i for i, r in enumerate(references) if not shown.issuperset(labels_of(r))]
+        covered = {label for i in chosen for label in labels_of(references[i])}
+        new = [i for i, r in enumerate(references) if not covered.issuperset(labels_of(r))]
         nearest[new] -= 3.0
         nearest[chosen] = torch.inf
         chosen.append(int(nearest.argmin()))

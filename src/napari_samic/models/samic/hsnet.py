@@ -2,7 +2,7 @@
 
 Sources: HSNet (Min et al., ICCV 2021), sections 4.2-4.3, and SAMIC, section 3.3. Written from the
 papers; the names of the parameters are HSNet's, so its checkpoints load. Its parts are in
-`correlation` (features to pyramid) and `pivot` (the 4-D convolution); it knows no image.
+`hypercorrelation` (features to pyramid) and `conv4d` (the 4-D convolution); it knows no image.
 
 Every 6-D tensor is (B, C, ha, wa, hb, wb), target grid (a) and reference grid (b), and is stored
 channels-last, as (B, ha, wa, hb, wb, C).
@@ -63,7 +63,7 @@ class _GroupNormReLU(nn.GroupNorm):
 
 
 def _block(widths: Sequence[int], layers: Sequence[tuple[int, int]]) -> nn.Sequential:
-    """Centre pivot, GroupNorm(4) with ReLU, nothing; named 0, 1, 2 | 3, 4, 5 | ... as in HSNet."""
+    """Center pivot, GroupNorm(4) with ReLU, nothing; named 0, 1, 2 | 3, 4, 5 | ... as in HSNet."""
     parts: list[nn.Module] = []
     for (c_in, c_out), (kernel, stride) in zip(pairwise(widths), layers, strict=True):
         pivot = CenterPivotConv4d(c_in, c_out, kernel, stride)
@@ -100,7 +100,7 @@ class HyperCorrelationLearner(nn.Module):
     inch : tuple of 3 int
         Blocks of each level in pyramid order: l4, l3, l2. (3, 6, 4) is ResNet-50.
     layers : int
-        Centre-pivot convolutions in each squeezing and in each mixing block, 1 to 4. With fewer
+        Center-pivot convolutions in each squeezing and in each mixing block, 1 to 4. With fewer
         the support grids end larger: 8 x 8 of l4 as 4, 2, 1 and 1 to a side.
 
     Raises
@@ -189,23 +189,23 @@ class HyperCorrelationLearner(nn.Module):
         return torch.sigmoid(margin[:, 0])
 
     def _check(self, pyramid: Sequence[Tensor]) -> None:
-        found = [tuple(level.shape) for level in pyramid]
+        shapes = [tuple(level.shape) for level in pyramid]
         fits = (
-            len(found) == 3
-            and all(len(s) == 6 and s[1] == c for s, c in zip(found, self.inch, strict=True))
-            and len({s[0] for s in found}) == 1
+            len(shapes) == 3
+            and all(len(s) == 6 and s[1] == c for s, c in zip(shapes, self.inch, strict=True))
+            and len({s[0] for s in shapes}) == 1
         )
         if not fits:
             msg = (
-                f"pyramid of {found}, expected l4, l3, l2 of (B, L, ha, wa, hb, wb) with "
+                f"pyramid of {shapes}, expected l4, l3, l2 of (B, L, ha, wa, hb, wb) with "
                 f"L = {self.inch} and one B."
             )
             raise InputError(msg)
         table = LAYERS[self.layers]
-        ends = [_squeezed(s[4:], squeezing) for s, squeezing in zip(found, table, strict=True)]
+        ends = [_squeezed(s[4:], squeezing) for s, squeezing in zip(shapes, table, strict=True)]
         if len(set(ends)) != 1:
             msg = (
-                f"support grids {[s[4:] for s in found]} of l4, l3, l2 shrink to {ends}: they must "
-                "end alike, as 7, 14, 28 do."
+                f"support grids {[s[4:] for s in shapes]} of l4, l3, l2 shrink to {ends}: they "
+                "must end alike, as 7, 14, 28 do."
             )
             raise InputError(msg)

@@ -5,7 +5,7 @@ heat maps; no backbone, no image, no learner.
 
 Dimensions: (a) is the target (query) grid, (b) the reference (support) grid. A level is
 (B, L, ha, wa, hb, wb), stored channels-last as (B, ha, wa, hb, wb, L), as `hsnet` reads it.
-Each image is normalised once (`prepare_target`, `prepare_reference`); a pair is then one product
+Each image is normalized once (`prepare_target`, `prepare_reference`); a pair is then one product
 of matrices over the few reference cells that the heat map reaches.
 """
 
@@ -35,7 +35,7 @@ REACH = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class NormalizedFeatures:
-    """Features of some images, normalised once for use in many pairs.
+    """Features of some images, normalized once for use in many pairs.
 
     Attributes
     ----------
@@ -63,21 +63,21 @@ class NormalizedFeatures:
         InputError
             No part, or parts of different grids.
         """
-        found = {part.grids for part in parts}
-        if len(found) != 1:
-            raise InputError(f"features on grids {sorted(found)}: expected one set of grids.")
+        grids = {part.grids for part in parts}
+        if len(grids) != 1:
+            raise InputError(f"features on grids {sorted(grids)}: expected one set of grids.")
         vectors, cells = ([*chain(*(getattr(p, k) for p in parts))] for k in ("vectors", "cells"))
         return NormalizedFeatures(parts[0].grids, tuple(vectors), tuple(cells))
 
 
-def _blocks(levels: Levels, centre: Levels | None) -> list[list[Tensor]]:
-    """Each level its blocks, (B, C, h, w), less their centre; checked.
+def _blocks(levels: Levels, center: Levels | None) -> list[list[Tensor]]:
+    """Each level its blocks, (B, C, h, w), less their center; checked.
 
     Where blocks of a level have other numbers of channels, zeros are added: cosines stay the same.
     """
-    if centre is not None and [len(c) for c in centre] != [len(x) for x in levels]:
-        found, wanted = [len(c) for c in centre], [len(x) for x in levels]
-        raise InputError(f"centre for {found} blocks a level, features have {wanted}.")
+    if center is not None and [len(c) for c in center] != [len(x) for x in levels]:
+        given, wanted = [len(c) for c in center], [len(x) for x in levels]
+        raise InputError(f"centre for {given} blocks a level, features have {wanted}.")
     for i, level in enumerate(levels):
         shapes = {tuple(block.shape) for block in level}
         alike = {(len(shape), shape[0], *shape[2:]) for shape in shapes}
@@ -88,10 +88,10 @@ def _blocks(levels: Levels, centre: Levels | None) -> list[list[Tensor]]:
     if len(set(batches)) != 1 or 0 in batches:
         raise InputError(f"levels of batch {batches}: expected the same, and not none.")
     blocks = [list(level) for level in levels]
-    if centre is not None:
+    if center is not None:
         blocks = [
             [f - c for f, c in zip(level, mean, strict=True)]
-            for level, mean in zip(blocks, centre, strict=True)
+            for level, mean in zip(blocks, center, strict=True)
         ]
     return [_widened(level) for level in blocks]
 
@@ -103,28 +103,28 @@ def _widened(level: Sequence[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def prepare_target(levels: Levels, centre: Levels | None = None) -> NormalizedFeatures:
-    """Normalise the features of target images, once for all their pairs.
+def prepare_target(levels: Levels, center: Levels | None = None) -> NormalizedFeatures:
+    """Normalize the features of target images, once for all their pairs.
 
     Parameters
     ----------
     levels : sequence of blocks, each (B, C, h, w) float
         Fine to coarse: l2, l3, l4.
-    centre : the same nesting, each (1, C, 1, 1), optional
+    center : the same nesting, each (1, C, 1, 1), optional
         Channel means that are subtracted first.
 
     Returns
     -------
-    Prepared
+    NormalizedFeatures
         B images.
 
     Raises
     ------
     InputError
-        Blocks, levels or centre that don't fit each other.
+        Blocks, levels or center that don't fit each other.
     """
     vectors, grids = [], []
-    for level in _blocks(levels, centre):
+    for level in _blocks(levels, center):
         b, c, h, w = level[0].shape
         unit = level[0].new_empty(b, len(level), c, h * w)
         for i, block in enumerate(level):
@@ -140,12 +140,12 @@ def prepare_target(levels: Levels, centre: Levels | None = None) -> NormalizedFe
 def prepare_reference(
     levels: Levels,
     heat_map: Tensor,
-    centre: Levels | None = None,
+    center: Levels | None = None,
     *,
     mask_mode: MaskMode = "faithful",
     active_only: bool = True,
 ) -> NormalizedFeatures:
-    """Mask and normalise the features of reference images, once for all their pairs.
+    """Mask and normalize the features of reference images, once for all their pairs.
 
     Parameters
     ----------
@@ -153,17 +153,17 @@ def prepare_reference(
         Fine to coarse: l2, l3, l4.
     heat_map : (B, H, W) float
         Saliency of the annotated objects, not negative.
-    centre : the same nesting as `levels`, each (1, C, 1, 1), optional
+    center : the same nesting as `levels`, each (1, C, 1, 1), optional
         Channel means that are subtracted first.
     mask_mode : {"faithful", "weighted"}
-        Multiply, then normalise, which cancels the map but for values near 1e-5 / norm (paper);
-        or normalise, then weigh each correlation by the area mean of the map.
+        Multiply, then normalize, which cancels the map but for values near 1e-5 / norm (paper);
+        or normalize, then weigh each correlation by the area mean of the map.
     active_only : bool
         Keep only cells that can correlate above 1e-5; the others read as 0.
 
     Returns
     -------
-    Prepared
+    NormalizedFeatures
         B images.
 
     Raises
@@ -175,7 +175,7 @@ def prepare_reference(
     ----------
     HSNet, equation 1; SAMIC, section 3.3.
     """
-    blocks = _blocks(levels, centre)
+    blocks = _blocks(levels, center)
     _check_heat_map(heat_map, len(blocks[0][0]), mask_mode)
     vectors, cells, grids = [], [], []
     for level in blocks:
@@ -232,7 +232,7 @@ def correlate(target: NormalizedFeatures, reference: NormalizedFeatures) -> list
 
     Parameters
     ----------
-    target, reference : Prepared
+    target, reference : NormalizedFeatures
         As many images in both, or one in either, which is paired with all of the other.
 
     Returns
@@ -275,8 +275,8 @@ def _correlate_level(
         j = i % len(reference)
         b, cells = reference.vectors[j][level], reference.cells[j][level]  # (L, C, Nb)
         if a.shape[:2] != b.shape[:2]:
-            found = f"target {tuple(a.shape[:2])}, reference {tuple(b.shape[:2])}"
-            msg = f"level {level}: blocks and channels of {found}. Use features of one backbone."
+            shapes = f"target {tuple(a.shape[:2])}, reference {tuple(b.shape[:2])}"
+            msg = f"level {level}: blocks and channels of {shapes}. Use features of one backbone."
             raise InputError(msg)
         cosine = (a.mT @ b).clamp_(min=0).permute(1, 2, 0)  # (Na, Nb, L)
         if cells is None:

@@ -53,7 +53,7 @@ def load_pretrained(prompter: SamicPrompter, path: Path = PATH) -> bool:
         weights = {k: v.float() for k, v in content["learner"].items()}
         copy.deepcopy(prompter.learner).load_state_dict(weights)  # all or nothing
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        told = " ".join(str(error).split())[:120]
-        raise FormatError(f"{path.name}: damaged ({told}). Install the package again.") from error
+        reason = " ".join(str(error).split())[:120]
+        raise FormatError(f"{path.name}: damaged ({reason}). Install the package again.") from error
     prompter.learner.load_state_dict(weights)
     return True

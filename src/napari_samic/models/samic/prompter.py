@@ -1,7 +1,7 @@
 """The SAMIC prompter: where are the objects of these references in that image?
 
 Frozen features, hypercorrelation with each reference under its heat map, the learner's map, the
-mean over the references, peaks. Learning is in `training`, the file in `prompterfile`.
+mean over the references, peaks. Learning is in `trainer`, the file in `serialization`.
 
 Source: SAMIC, sections 3.2 to 3.4.
 """
@@ -69,7 +69,7 @@ class SamicPrompter:
     Attributes
     ----------
     learner : HyperCorrelationLearner
-    centre : list of list of (1, C, 1, 1) Tensor, or None
+    center : list of list of (1, C, 1, 1) Tensor, or None
         Mean feature of each block, subtracted before features are compared.
     references : tuple of Reference
         Used when `propose` is called without any.
@@ -77,7 +77,7 @@ class SamicPrompter:
         How raw pixels of this data set became 8-bit RGB.
     report : FitReport or None
     finder : ForegroundPredictor or None
-        The packaged encoder grown to the references, if that helped; then it says where objects
+        The encoder fine-tuned to the references, if that helped; then it says where objects
         are, and the map of the references is a second opinion.
     growth : FinetuneReport or None
         How that went.
@@ -108,7 +108,7 @@ class SamicPrompter:
             torch.manual_seed(seed)
             learner = HyperCorrelationLearner(inch, self.settings.layers)
         self.learner = learner.to(backbone.device).eval()
-        self.centre: Levels | None = None
+        self.center: Levels | None = None
         self.references: tuple[Reference, ...] = ()
         self.normalisation: dict[str, Any] | None = None
         self.report: FitReport | None = None
@@ -125,18 +125,18 @@ class SamicPrompter:
         self,
         references: Sequence[Reference],
         settings: TrainSettings | None = None,
-        watch: TrainingControl | None = None,
+        control: TrainingControl | None = None,
     ) -> Job[FitReport]:
         """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
-        return trainer.fit(self, references, settings or TrainSettings(), watch)
+        return trainer.fit(self, references, settings or TrainSettings(), control)
 
     def forget_prepared(self) -> None:
-        """Drop what was computed for references: after `centre` changed."""
+        """Drop what was computed for references: after `center` changed."""
         self._prepared.clear()
         self._embedded.clear()
 
-    def twin(self) -> SamicPrompter:
-        """The same weights and references, with room of its own for what it computes of them."""
+    def copy(self) -> SamicPrompter:
+        """The same weights and references, with a cache of its own for what it computes of them."""
         other = copy.copy(self)
         other._prepared, other._embedded = OrderedDict(), WeakKeyDictionary()
         return other
@@ -149,8 +149,8 @@ class SamicPrompter:
         return torch.from_numpy(np.array(drawn.values))[None].to(self.backbone.device)
 
     def prepare_target(self, image: Image) -> NormalizedFeatures:
-        """Features of an image, normalised once for all its references."""
-        return prepare_target(self.backbone.features(image), self.centre)
+        """Features of an image, normalized once for all its references."""
+        return prepare_target(self.backbone.features(image), self.center)
 
     def prepare_reference(self, reference: Reference, label: int) -> NormalizedFeatures:
         """Features of a reference under the heat map of one class; the last few are kept."""
@@ -158,13 +158,13 @@ class SamicPrompter:
         if key not in self._prepared:
             objects = [p for p in reference.objects if p.label == label]
             mode = self.settings.mask_mode
-            made = prepare_reference(
+            features = prepare_reference(
                 self.backbone.features(reference.image),
                 self.map_of(objects, reference.image.shape),
-                self.centre,
+                self.center,
                 mask_mode="weighted" if mode == "weighted" else "faithful",
             )
-            self._prepared[key] = (reference, made)  # holding it keeps its id its own
+            self._prepared[key] = (reference, features)  # holding it keeps its id its own
             while len(self._prepared) > 4 * max(self.settings.keeps, len(self.references)):
                 self._prepared.popitem(last=False)
         self._prepared.move_to_end(key)
@@ -172,8 +172,8 @@ class SamicPrompter:
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
-        shown = aggregation.references_of_class(references, label)
-        singles = self._single_maps(shown, self.prepare_target(image), label)
+        chosen = aggregation.references_of_class(references, label)
+        singles = self._single_maps(chosen, self.prepare_target(image), label)
         return aggregation.weighted_mean(singles, self.settings.weigh)
 
     def propose(
@@ -194,7 +194,7 @@ class SamicPrompter:
 
         Returns
         -------
-        Proposal
+        PromptProposal
             Objects in pixels of `image`; the heat map is the highest over the classes.
 
         Raises
@@ -255,15 +255,15 @@ class SamicPrompter:
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
         levels = self.backbone.features(image)
-        target = prepare_target(levels, self.centre)
+        target = prepare_target(levels, self.center)
         rows, columns = self._frame_part(image.shape)
         maps, agreement = {}, {}
         for label in labels:
-            shown = self._serving(
+            chosen = self._serving(
                 aggregation.references_of_class(references, label), levels, image.shape
             )
-            singles = self._single_maps(shown, target, label)[:, :rows, :columns]
-            each = None if shares is None else [shares[id(r)] for r in shown]
+            singles = self._single_maps(chosen, target, label)[:, :rows, :columns]
+            each = None if shares is None else [shares[id(r)] for r in chosen]
             maps[label] = (
                 aggregation.weighted_mean(singles, self.settings.weigh, each).cpu().numpy()
             )
@@ -302,16 +302,18 @@ class SamicPrompter:
         return HeatMap(full.numpy())
 
     def _serving(
-        self, shown: Sequence[Reference], levels: Levels, shape: tuple[int, ...]
+        self, references: Sequence[Reference], levels: Levels, shape: tuple[int, ...]
     ) -> list[Reference]:
         """Those of one class that serve a target with these features."""
-        own = [i for i, r in enumerate(shown) if r in self.references]
+        own = [i for i, r in enumerate(references) if r in self.references]
         if self.settings.serve != "nearest" or len(own) <= self.settings.shots:
-            return list(shown)
-        known = [self._embedding_of(shown[i]) for i in own]
-        chosen = aggregation.nearest(known, self._embedding(levels, shape), self.settings.shots)
+            return list(references)
+        embeddings = [self._embedding_of(references[i]) for i in own]
+        chosen = aggregation.nearest(
+            embeddings, self._embedding(levels, shape), self.settings.shots
+        )
         left_out = set(own) - {own[k] for k in chosen}
-        return [r for i, r in enumerate(shown) if i not in left_out]
+        return [r for i, r in enumerate(references) if i not in left_out]
 
     def _embedding_of(self, reference: Reference) -> Tensor:
         if reference not in self._embedded:
@@ -320,18 +322,18 @@ class SamicPrompter:
         return self._embedded[reference]
 
     def _embedding(self, levels: Levels, shape: tuple[int, ...]) -> Tensor:
-        centre = None if self.centre is None else self.centre[-1]
-        return aggregation.embedding(levels[-1], centre, shape, self.backbone.frame(shape))
+        center = None if self.center is None else self.center[-1]
+        return aggregation.embedding(levels[-1], center, shape, self.backbone.frame(shape))
 
     def _single_maps(
-        self, shown: Sequence[Reference], target: NormalizedFeatures, label: int
+        self, references: Sequence[Reference], target: NormalizedFeatures, label: int
     ) -> Tensor:
         """Map of each of these references of a class, (K, S, S)."""
         size = (self.backbone.map_px, self.backbone.map_px)
         with torch.inference_mode():
             maps = [
                 self.learner.predict(correlate(target, self.prepare_reference(r, label)), size)[0]
-                for r in shown
+                for r in references
             ]
         return torch.stack(maps)
 

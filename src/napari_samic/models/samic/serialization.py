@@ -1,9 +1,9 @@
 """A trained prompter as one file that opens alone on another machine.
 
-It holds the learner's weights, all settings, the centre, the references (picture at the network's
-size and prompts), the normalisation of the data set, the network that was grown to the references,
-the mask decoder that was tuned to them, and the name and checksum of the frozen one, which is not
-in it. Read with `weights_only=True`: a file can't run code.
+It holds the learner's weights, all settings, the center, the references (picture at the network's
+size and prompts), the normalization of the data set, the network that was fine-tuned to the
+references, the mask decoder that was tuned to them, and the name and checksum of the frozen one,
+which is not in it. Read with `weights_only=True`: a file can't run code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS = frozenset(
     ("backbone", "settings", "normalisation", "learner", "centre", "references", "report")
 )
 
-"""Parts of every file; `growth`, `finder`, `tuning`, `decoder` are in those that were adapted."""
+"""Parts of every file; `growth`, `finder`, `tuning`, `decoder` only with fine-tuning."""
 REPORTS = ("report", "growth", "tuning")
 
 
@@ -77,7 +77,7 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
     return {
         **_plain(header),
         "learner": {k: v.cpu() for k, v in prompter.learner.state_dict().items()},
-        "centre": prompter.centre and [[c.cpu() for c in level] for level in prompter.centre],
+        "centre": prompter.center and [[c.cpu() for c in level] for level in prompter.center],
         "references": [_reference_tree(r, backbone) for r in prompter.references],
         "finder": prompter.finder and prompter.finder.pack(),
         "decoder": prompter.decoder and {k: _half(v) for k, v in prompter.decoder.items()},
@@ -129,8 +129,8 @@ def load(path: Path | str, backbone: Backbone) -> SamicPrompter:
     except SamicError as error:
         raise FormatError(f"{path.name}: {error}") from error
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:120]
-        raise FormatError(f"{path.name}: damaged ({told}). Train again.") from error
+        reason = " ".join(str(error).split())[:120]
+        raise FormatError(f"{path.name}: damaged ({reason}). Train again.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_parts(content: dict[str, Any], name: str) -> None:
     missing = set(PARTS) - set(content)
     backbone = content.get("backbone")
-    told = backbone if isinstance(backbone, dict) else {}
-    if not all(isinstance(told.get(key), str) for key in ("name", "sha256", "kind")):
+    header = backbone if isinstance(backbone, dict) else {}
+    if not all(isinstance(header.get(key), str) for key in ("name", "sha256", "kind")):
         missing.add("backbone")
     if missing:
         raise FormatError(f"{name}: lacks {', '.join(sorted(missing))}. Train again.")
@@ -175,8 +175,8 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
         peaks=PeakSettings.from_dict(settings["peaks"]),
     )
     prompter.learner.load_state_dict(content["learner"])
-    centre = content["centre"]
-    prompter.centre = centre and [[c.to(backbone.device) for c in level] for level in centre]
+    center = content["centre"]
+    prompter.center = center and [[c.to(backbone.device) for c in level] for level in center]
     prompter.references = tuple(_reference(tree) for tree in content["references"])
     prompter.normalisation = content["normalisation"]
     if content["report"]:

@@ -3,7 +3,7 @@
 Every annotated image is the target once an epoch, with another one of its class as reference
 (METHOD A2.8). Features are frozen and taken once an image and view. Some references are kept aside;
 if the new weights do worse on them than the old ones did, the old ones stay and the report says so.
-An onlooker may end it early; see `watch`.
+It may be ended early; see `TrainingControl`.
 
 Source: SAMIC, section 3.5 and 4.1.
 """
@@ -35,8 +35,8 @@ from napari_samic.models.finetune.checkpointing import (
 from napari_samic.models.finetune.trainer import Trainer
 from napari_samic.models.samic.episodes import (
     AugmentedReference,
+    FeatureSource,
     FeatureStore,
-    Looks,
     check_references,
     choose,
     labels_of,
@@ -55,8 +55,8 @@ BATCH = 4
 """Pairs a step."""
 
 
-class Trainee(Looks, Protocol):
-    """What `fit` needs of a prompter; `samic.SamicPrompter` is one."""
+class Trainee(FeatureSource, Protocol):
+    """What `fit` needs of a prompter; `SamicPrompter` is one."""
 
     learner: HyperCorrelationLearner
     heat: HeatMapSettings
@@ -76,12 +76,12 @@ def fit(
     prompter: Trainee,
     references: Sequence[Reference],
     settings: TrainSettings,
-    watch: TrainingControl | None = None,
+    control: TrainingControl | None = None,
 ) -> Job[FitReport]:
-    """Train the prompter's learner; a Step an image, then one a batch and one an epoch.
+    """Train the prompter's learner; progress each image, then each batch and epoch.
 
     Cancelled or failed, it leaves the prompter as it was. With no epochs the weights stay, and
-    only the references and their mean feature are taken. `watch` ends it early and keeps the best
+    only the references and their mean feature are taken. `control` ends it early and keeps the best
     so far, or goes on with one that was ended.
 
     Raises
@@ -104,11 +104,13 @@ def fit(
         learner = prompter.learner
         adam = torch.optim.Adam(learner.parameters(), lr=settings.learning_rate)
         trainer = Trainer(learner, adam)
-        looks = (settings, prompter.settings, prompter.heat)
-        key = config_hash(references, old.weights, looks, prompter.backbone.weights_sha256)
-        watch = watch or TrainingControl()
-        course = TrainState(prompter, store, views, kept, held, settings, rng, trainer, watch, key)
-        outcome = yield from _judged(course, old)
+        groups = (settings, prompter.settings, prompter.heat)
+        key = config_hash(references, old.weights, groups, prompter.backbone.weights_sha256)
+        control = control or TrainingControl()
+        train_state = TrainState(
+            prompter, store, views, kept, held, settings, rng, trainer, control, key
+        )
+        outcome = yield from _train_with_holdout(train_state, old)
         chosen = choose(store, references, prompter.settings.keeps)
     except BaseException:
         old.restore(prompter)
@@ -127,7 +129,7 @@ def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -
     yield from _encode_all(store, references)
     chosen = choose(store, references, prompter.settings.keeps)
     if prompter.settings.centre:
-        _recentre(prompter, store.centre(views_of(references, 1)))
+        _recenter(prompter, store.center(views_of(references, 1)))
     seconds = time.monotonic() - started
     report = FitReport((), None, None, True, (), len(references), seconds, "no epochs")
     prompter.references, prompter.report = chosen, report
@@ -148,25 +150,25 @@ class PrompterSnapshot:
     """What a training changes in a prompter."""
 
     weights: dict[str, Tensor]
-    centre: Levels | None
+    center: Levels | None
     references: tuple[Reference, ...]
 
     @staticmethod
     def of(prompter: Trainee) -> PrompterSnapshot:
         """Take the prompter as it is."""
         weights = copy.deepcopy(prompter.learner.state_dict())
-        return PrompterSnapshot(weights, prompter.centre, prompter.references)
+        return PrompterSnapshot(weights, prompter.center, prompter.references)
 
     def restore(self, prompter: Trainee) -> None:
         """Make the prompter what it was."""
         prompter.learner.load_state_dict(self.weights)
         prompter.learner.eval()
         prompter.references = self.references
-        _recentre(prompter, self.centre)
+        _recenter(prompter, self.center)
 
 
-def _recentre(prompter: Trainee, centre: Levels | None) -> None:
-    prompter.centre = centre
+def _recenter(prompter: Trainee, center: Levels | None) -> None:
+    prompter.center = center
     prompter.forget_prepared()
 
 
@@ -182,13 +184,13 @@ class TrainState:
     settings: TrainSettings
     rng: np.random.Generator
     trainer: Trainer[HyperCorrelationLearner]
-    watch: TrainingControl
+    control: TrainingControl
     key: str
 
-    def score(self) -> float | None:
+    def evaluate_holdout(self) -> float | None:
         """On the references kept aside, with the weights as they are."""
         self.prompter.learner.eval()
-        return score(self.prompter, self.kept, self.held)
+        return evaluate_holdout(self.prompter, self.kept, self.held)
 
     def state(self, best: EarlyStopping, curve: Sequence[float]) -> dict[str, Any]:
         """Where it is now: all that the next epoch depends on."""
@@ -197,8 +199,8 @@ class TrainState:
         return {"losses": list(curve), "best": asdict(best), "trainer": trainer, "rng": rng}
 
     def resume(self) -> tuple[EarlyStopping, list[float]]:
-        """Go to where the watch's checkpoint is; the best so far, and the losses."""
-        checkpoint = self.watch.checkpoint
+        """Go to where the checkpoint is; the best so far, and the losses."""
+        checkpoint = self.control.checkpoint
         state = checkpoint.load(LEARNING, self.key) if checkpoint is not None else None
         if state is None:
             return EarlyStopping(), []
@@ -207,86 +209,86 @@ class TrainState:
         return EarlyStopping(**state["best"]), list(state["losses"])
 
 
-def _judged(
-    course: TrainState, old: PrompterSnapshot
+def _train_with_holdout(
+    train_state: TrainState, old: PrompterSnapshot
 ) -> Job[tuple[tuple[float, ...], float | None, float | None, bool, str]]:
     """Train; go back if the references kept aside are found worse than with the old state.
 
-    First weights have no centre of their own, so they are judged, and kept, with the new one.
+    First weights have no center of their own, so they are judged, and kept, with the new one.
     """
-    prompter, centre = course.prompter, None
+    prompter, center = train_state.prompter, None
     if prompter.settings.centre:
-        centre = course.store.centre(course.views[:: course.settings.views])
-    fallback = centre if old.centre is None else old.centre
-    _recentre(prompter, fallback)
-    before = course.score()
-    _recentre(prompter, centre)
-    curve, stopped = yield from _epochs(course)
-    after = course.score()
+        center = train_state.store.center(train_state.views[:: train_state.settings.views])
+    fallback = center if old.center is None else old.center
+    _recenter(prompter, fallback)
+    before = train_state.evaluate_holdout()
+    _recenter(prompter, center)
+    curve, stopped = yield from _epochs(train_state)
+    after = train_state.evaluate_holdout()
     accepted = before is None or after is None or after >= before
     if not accepted:
         old.restore(prompter)
-        _recentre(prompter, fallback)
+        _recenter(prompter, fallback)
     return curve, before, after, accepted, stopped
 
 
-def _epochs(course: TrainState) -> Job[tuple[tuple[float, ...], str]]:
+def _epochs(train_state: TrainState) -> Job[tuple[tuple[float, ...], str]]:
     """Returns the loss curve and why it stopped; the best weights are in the learner."""
-    learner, settings = course.prompter.learner, course.settings
-    best, curve = course.resume()
-    checkpoint, kept = course.watch.checkpoint, course.state(best, curve)
+    learner, settings = train_state.prompter.learner, train_state.settings
+    best, curve = train_state.resume()
+    checkpoint, kept = train_state.control.checkpoint, train_state.state(best, curve)
 
     def state() -> dict[str, Any]:
         return kept
 
-    while not (stopped := _why_stop(course, best, len(curve))):
+    while not (stopped := _why_stop(train_state, best, len(curve))):
         learner.train()
         epoch = len(curve) + 1
-        loss = yield from _epoch(course, epoch)
+        loss = yield from _epoch(train_state, epoch)
         if loss is None:
             continue
         if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):
             raise TrainingError("weights are not finite any more. Train with a lower rate.")
         curve.append(loss)
-        best.see(loss, learner)
+        best.update(loss, learner)
         if checkpoint is not None:
-            kept = course.state(best, curve)
-            checkpoint.save(LEARNING, course.key, state)
+            kept = train_state.state(best, curve)
+            checkpoint.save(LEARNING, train_state.key, state)
         data = {"phase": "epoch", "epoch": epoch, "loss": loss}
-        if (held_out := course.watch.timed(course.score)) is not None:
+        if (held_out := train_state.control.timed(train_state.evaluate_holdout)) is not None:
             data["held_out"] = held_out
         yield JobProgress(
             epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data
         )
     if checkpoint is not None and checkpoint.strict:
-        checkpoint.save(LEARNING, course.key, state, now=True)
+        checkpoint.save(LEARNING, train_state.key, state, now=True)
     learner.load_state_dict(best.weights)
     learner.eval()
     return tuple(curve), stopped
 
 
-def _why_stop(course: TrainState, best: EarlyStopping, epochs: int) -> str:
+def _why_stop(train_state: TrainState, best: EarlyStopping, epochs: int) -> str:
     """Why there is no further epoch; "" if there is one."""
-    settings = course.settings
+    settings = train_state.settings
     if best.since >= PATIENCE:
         return f"no better loss for {PATIENCE} epochs"
     if epochs >= settings.epochs:
         return "all done"
-    return "stopped by hand" if epochs and course.watch.is_over else ""
+    return "stopped by hand" if epochs and train_state.control.is_over else ""
 
 
-def _epoch(course: TrainState, epoch: int) -> Job[float | None]:
+def _epoch(train_state: TrainState, epoch: int) -> Job[float | None]:
     """Every target once, in a new order; returns the mean loss, None if it was ended early."""
-    settings, views = course.settings, course.views
+    settings, views = train_state.settings, train_state.views
     episodes = [
         (v, label) for v in views for label in v.labels if support_candidates(views, v, label)
     ]
-    order, total = course.rng.permutation(len(episodes)), 0.0
+    order, total = train_state.rng.permutation(len(episodes)), 0.0
     for start in range(0, len(order), BATCH):
-        if epoch > 1 and course.watch.is_over:
+        if epoch > 1 and train_state.control.is_over:
             return None
         batch = [episodes[i] for i in order[start : start + BATCH]]
-        total += _step(course, batch) * len(batch)
+        total += _step(train_state, batch) * len(batch)
         done = epoch - 1 + (start + len(batch)) / len(order)
         data = {"phase": "batch", "epoch": epoch}
         yield JobProgress(int(done * 1000), settings.epochs * 1000, f"epoch {epoch}", data)
@@ -294,32 +296,34 @@ def _epoch(course: TrainState, epoch: int) -> Job[float | None]:
 
 
 @torch.inference_mode(False)  # whatever mode the consumer of the job is in
-def _step(course: TrainState, batch: Sequence[tuple[AugmentedReference, int]]) -> float:
-    store, settings = course.store, course.settings
+def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int]]) -> float:
+    store, settings = train_state.store, train_state.settings
     targets, references, truth = [], [], []
     for view, label in batch:
-        others = support_candidates(course.views, view, label)
-        partner = others[int(course.rng.integers(len(others)))]
+        others = support_candidates(train_state.views, view, label)
+        partner = others[int(train_state.rng.integers(len(others)))]
         references.append(store.reference(partner.reference, label))
         target, wanted = store.target(view.reference), store.map(view.reference, label)
-        target, wanted = shifted(target, wanted, settings.shift_frac, course.rng)
+        target, wanted = shifted(target, wanted, settings.shift_frac, train_state.rng)
         targets.append(target)
         truth.append(wanted)
     pyramid = correlate(NormalizedFeatures.join(targets), NormalizedFeatures.join(references))
     joined = torch.cat(truth)  # (B, S, S)
-    predicted = course.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
+    predicted = train_state.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
     weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}
     loss = losses.saliency_loss(predicted, joined, **weights)
-    return course.trainer.learn(loss)
+    return train_state.trainer.training_step(loss)
 
 
-def score(prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]) -> float | None:
+def evaluate_holdout(
+    prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]
+) -> float | None:
     """Mean correlation of predicted and true map on `held`, by as many of `kept` as a file has."""
     values = []
     for target in held:
         for label in labels_of(target):
-            shown = [r for r in kept if label in labels_of(r)][: prompter.settings.keeps]
-            predicted = prompter.network_map(shown, target.image, label)
+            supports = [r for r in kept if label in labels_of(r)][: prompter.settings.keeps]
+            predicted = prompter.network_map(supports, target.image, label)
             objects = [p for p in target.objects if p.label == label]
             wanted = prompter.map_of(objects, target.image.shape)
             values.append(float(losses.cc(predicted[None], wanted)))

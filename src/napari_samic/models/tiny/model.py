@@ -1,8 +1,8 @@
 """The packaged small promptable model: a real `segment_anything` Sam around our own three modules.
 
-Here it is put together, and its file. The image encoder is in `encoder`: its block outputs feed the
-prompter's hypercorrelation, its stride-4 embedding the mask decoder. Prompt encoder and mask
-decoder are in `tinydecoder`. They keep segment-anything's call signatures, so `SamPredictor` and
+Here it is put together, and its file. The image encoder is in `models.encoders`: its block outputs
+feed the prompter's hypercorrelation, its stride-4 embedding the mask decoder. Prompt encoder and
+mask decoder are in `decoder`. They keep segment-anything's call signatures, so `SamPredictor` and
 all code written for SAM run them unchanged. Must not know files of images, settings or napari.
 
 Source: architecture ours; interface of Kirillov et al., Segment Anything, 2023.
@@ -101,8 +101,8 @@ def unpack(content: Any, name: str) -> Sam:
     except (
         ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip
-        told = " ".join(str(error).split())[:120]
-        raise FormatError(f"{name}: damaged ({told}). Fetch or copy it again.") from error
+        reason = " ".join(str(error).split())[:120]
+        raise FormatError(f"{name}: damaged ({reason}). Fetch or copy it again.") from error
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""Which colours speak for an object and which for what is around it.
+"""Which colors speak for an object and which for what is around it.
 
 Histograms of an annotated picture in CIELAB; their ratio says of each pixel of another picture
 which of the two it is like. Source: Bai et al., "Video SnapCut", SIGGRAPH 2009, without its local
@@ -18,11 +18,11 @@ BINS = 16
 RING_FRAC = 0.09
 """What is around an object, of the longer side; what is farther counts 0.3."""
 MOST = 3.0
-"""A pixel's colour alone never makes it more than e^3 times as likely."""
+"""A pixel's color alone never makes it more than e^3 times as likely."""
 
 
 def counts(image: Image, mask: ArrayLike) -> FloatArray:
-    """Smoothed shares of the colours inside and outside of a mask.
+    """Smoothed shares of the colors inside and outside of a mask.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def _places(image: Image) -> NDArray[np.float64]:
 
 
 def color_log_odds(image: Image, seen: FloatArray) -> FloatArray:
-    """How much each pixel's colour speaks for the inside.
+    """How much each pixel's color speaks for the inside.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""What speaks for a class at each pixel of a frame: its colours, and the prompter's map.
+"""What speaks for a class at each pixel of a frame: its colors, and the prompter's map.
 
-Knows no frame before; that is `tracking`'s.
+Knows no frame before; that is `optical_flow`'s.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from napari_samic.models.video.optical_flow import resized
 
 MAP_ODDS = 1.0
 """Log odds that the map gives at its peak, and takes where it is 0."""
-COLOUR_ODDS = 1.0
-"""How much the odds of a pixel's colour count."""
+COLOR_ODDS = 1.0
+"""How much the odds of a pixel's color count."""
 
 
 class ClassLikelihood:
-    """Keeps the colours of the references that were asked for last."""
+    """Keeps the colors of the references that were asked for last."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[Reference, dict[int, FloatArray]]] = {}
@@ -41,7 +41,7 @@ class ClassLikelihood:
         maps : dict of int to (h, w) float32
             Of each class, as `SamicPrompter.maps` answers.
         references : sequence of Reference
-            Those without a mask tell no colours.
+            Those without a mask tell no colors.
         weights : sequence of float
             One for each.
 
@@ -50,7 +50,7 @@ class ClassLikelihood:
         dict of int to (H, W) float32
             Positive where more speaks for the class than against it.
         """
-        self._seen = {id(r): self._known(r) for r in references}
+        self._seen = {id(r): self._color_counts(r) for r in references}
         out = {}
         for label, values in maps.items():
             share = resized(values / max(float(values.max()), 1e-6), image.shape[:2])
@@ -61,13 +61,11 @@ class ClassLikelihood:
                 if label in self._seen[id(reference)][1]
             ]
             if counts:
-                out[label] += COLOUR_ODDS * color_model.color_log_odds(
-                    image, np.sum(counts, axis=0)
-                )
+                out[label] += COLOR_ODDS * color_model.color_log_odds(image, np.sum(counts, axis=0))
         return out
 
-    def _known(self, reference: Reference) -> tuple[Reference, dict[int, FloatArray]]:
-        """Colours of each class of a reference; holding it keeps its id its own."""
+    def _color_counts(self, reference: Reference) -> tuple[Reference, dict[int, FloatArray]]:
+        """Colors of each class of a reference; holding it keeps its id its own."""
         if id(reference) in self._seen:
             return self._seen[id(reference)]
         if reference.mask is None:

@@ -1,6 +1,6 @@
 """Masks that were carried to a new frame, made to fit it with the segmenter's help.
 
-What speaks for a pixel is added up as log odds: how deep it lies in the carried mask, its colour,
+What speaks for a pixel is added up as log odds: how deep it lies in the carried mask, its color,
 and the mask that the segmenter draws when it is shown all that. Knows the segmenter as a protocol;
 its low-resolution logits show the image in the upper left of a square, as SAM's do.
 """
@@ -36,7 +36,7 @@ DRAWN = 4.0
 LEAST_FIT = 0.5
 """A mask of the segmenter that overlaps less with what was expected (IoU) is not listened to."""
 GHOST = -1.5
-"""Mean log odds of colours and map below which an object is taken to be gone."""
+"""Mean log odds of colors and map below which an object is taken to be gone."""
 AT_ONCE = 8
 """Objects that the segmenter is asked for at once; their masks take memory."""
 
@@ -53,9 +53,9 @@ class MaskPrior:
 
 @dataclass(frozen=True, eq=False)
 class MaskFit:
-    """A hunch after the segmenter was asked, and how sure that is, in [0, 1]."""
+    """A prior after the segmenter was asked, and how sure that is, in [0, 1]."""
 
-    hunch: MaskPrior
+    prior: MaskPrior
     odds: FloatArray
     score: float
 
@@ -94,7 +94,7 @@ def depth_odds(mask: BoolArray, reach_px: float) -> FloatArray:
 
 
 def fitted(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) -> list[MaskFit]:
-    """Ask the segmenter for each object: box and mask, with and without the centre.
+    """Ask the segmenter for each object: box and mask, with and without the center.
 
     Parameters
     ----------
@@ -104,28 +104,28 @@ def fitted(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) ->
 
     Returns
     -------
-    list of Fit
+    list of MaskFit
         In the order of `expected`.
     """
     if not expected:
         return []
     shape = (image.shape[0], image.shape[1])
-    first = segmenter.candidates(image, asked(expected[0], shape)[:1])[0]
+    first = segmenter.candidates(image, prompts_for(expected[0], shape)[:1])[0]
     side = first.logits.shape[-1]  # of the masks that it takes; not part of the protocol
     out: list[MaskFit] = []
     for start in range(0, len(expected), AT_ONCE):
         some = expected[start : start + AT_ONCE]
-        objects = [p for hunch in some for p in asked(hunch, shape)]
-        logits = [low for hunch in some for low in [_lowered(hunch, shape, side)] * 2]
+        objects = [p for prior in some for p in prompts_for(prior, shape)]
+        logits = [low for prior in some for low in [_lowered(prior, shape, side)] * 2]
         answers = segmenter.candidates(image, objects, logits=logits)
-        out += [_fit(hunch, answers[2 * i : 2 * i + 2], shape) for i, hunch in enumerate(some)]
+        out += [_fit(prior, answers[2 * i : 2 * i + 2], shape) for i, prior in enumerate(some)]
     return out
 
 
-def asked(hunch: MaskPrior, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
+def prompts_for(prior: MaskPrior, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
     """The box of what is expected, a little wider; and the same with a click in the middle."""
-    inside = hunch.odds > 0
-    corner = np.array([s.start for s in hunch.window], np.float64)
+    inside = prior.odds > 0
+    corner = np.array([s.start for s in prior.window], np.float64)
     rows, columns = window_of(inside)
     tight = np.array([[rows.start, columns.start], [rows.stop - 1, columns.stop - 1]]) + corner
     wide = tight + np.array([[-2.5], [2.5]])
@@ -133,17 +133,17 @@ def asked(hunch: MaskPrior, shape: tuple[int, int]) -> tuple[Prompts, Prompts]:
     click = (inner_maximum(inside) + corner)[None]
     none = np.zeros((0, 2)), np.zeros(0, bool)
     return (
-        Prompts(*none, box, hunch.label),
-        Prompts(click, np.array([True]), box, hunch.label),
+        Prompts(*none, box, prior.label),
+        Prompts(click, np.array([True]), box, prior.label),
     )
 
 
-def _lowered(hunch: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
+def _lowered(prior: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
     """The expected mask as the segmenter takes one: (side, side) log odds."""
     reach_px = 8.0 * max(shape) / 448
-    depth = depth_odds(hunch.odds > 0, reach_px) * (16.0 / DEPTH)
+    depth = depth_odds(prior.odds > 0, reach_px) * (16.0 / DEPTH)
     at = (np.arange(side) + 0.5) * max(shape) / side - 0.5
-    grid = np.meshgrid(*(at - s.start for s in hunch.window), indexing="ij")
+    grid = np.meshgrid(*(at - s.start for s in prior.window), indexing="ij")
     low = ndimage.map_coordinates(
         depth, grid, output=np.float32, order=1, mode="constant", cval=-16.0
     )
@@ -159,10 +159,10 @@ def _raised(logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, i
     return np.asarray(part, np.float32)
 
 
-def _fit(hunch: MaskPrior, answers: Sequence[Candidates], shape: tuple[int, int]) -> MaskFit:
+def _fit(prior: MaskPrior, answers: Sequence[Candidates], shape: tuple[int, int]) -> MaskFit:
     """Of all masks the one with the highest score times overlap, added to what was expected."""
     whole = np.zeros(shape, bool)
-    whole[hunch.window] = hunch.odds > 0
+    whole[prior.window] = prior.odds > 0
     overlaps = [[iou(mask, whole) for mask in a.masks] for a in answers]
     values = np.stack(
         [a.scores * np.asarray(o) for a, o in zip(answers, overlaps, strict=True)]
@@ -170,18 +170,18 @@ def _fit(hunch: MaskPrior, answers: Sequence[Candidates], shape: tuple[int, int]
     which, mask = (int(k) for k in np.unravel_index(int(values.argmax()), values.shape))
     score = float(np.clip(values[which, mask], 0, 1))
     if overlaps[which][mask] < LEAST_FIT:
-        return MaskFit(hunch, hunch.odds, score)
-    drawn = _raised(answers[which].logits[mask], hunch.window, shape)
-    return MaskFit(hunch, hunch.odds + np.clip(drawn, -DRAWN, DRAWN), score)
+        return MaskFit(prior, prior.odds, score)
+    drawn = _raised(answers[which].logits[mask], prior.window, shape)
+    return MaskFit(prior, prior.odds + np.clip(drawn, -DRAWN, DRAWN), score)
 
 
 def settled(fits: Sequence[MaskFit], shape: tuple[int, int]) -> IntArray:
     """Each pixel to the object that most speaks for, if anything does: (H, W) int32 numbers."""
     labels, most = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     for fit in fits:
-        mine = fit.odds > most[fit.hunch.window]
-        labels[fit.hunch.window][mine] = fit.hunch.number
-        most[fit.hunch.window][mine] = fit.odds[mine]
+        mine = fit.odds > most[fit.prior.window]
+        labels[fit.prior.window][mine] = fit.prior.number
+        most[fit.prior.window][mine] = fit.odds[mine]
     return labels
 
 

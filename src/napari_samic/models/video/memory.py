@@ -138,14 +138,14 @@ def prompts_of(labels: IntArray, classes: Mapping[int, int]) -> tuple[Prompts, .
         Class of each number; default 1.
     """
     table = class_table(classes, labels)
-    found: list[Prompts] = []
+    objects: list[Prompts] = []
     for label in np.unique(table[labels[labels > 0]]).tolist():
         members = np.where(table[labels] == label, labels, 0)
-        found += [
+        objects += [
             replace(p, label=label)
             for p in simulated_annotator.prompts_of(members, AnnotateSettings())
         ]
-    return tuple(found)
+    return tuple(objects)
 
 
 def class_table(classes: Mapping[int, int], labels: IntArray) -> IntArray:

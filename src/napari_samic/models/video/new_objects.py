@@ -30,7 +30,7 @@ class NewObject:
     score: float
 
 
-def found(
+def find_new_objects(
     segmenter: Segmenter,
     image: Image,
     objects: Sequence[Prompts],
@@ -85,8 +85,8 @@ def _is_alike(
     evidence: Mapping[int, FloatArray],
 ) -> bool:
     sizes = np.bincount(labels.ravel(), minlength=max(classes, default=0) + 1)
-    known = [sizes[n] for n, kind in classes.items() if kind == label and sizes[n]]
+    peer_sizes_px = [sizes[n] for n, kind in classes.items() if kind == label and sizes[n]]
     size_px = float(part.sum())
-    middle = float(np.median(known)) if known else size_px
+    middle = float(np.median(peer_sizes_px)) if peer_sizes_px else size_px
     is_fitting = middle / SIZES <= size_px <= middle * SIZES
     return bool(is_fitting and (label not in evidence or evidence[label][part].mean() > 0))

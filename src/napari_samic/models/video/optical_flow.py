@@ -67,16 +67,16 @@ def flow(previous: Image, image: Image) -> FloatArray:
 
 
 def _small(image: Image) -> FloatArray:
-    """Grey values in [0, 1], at most `SIDE_PX` long."""
-    grey = (image @ np.array([0.2125, 0.7154, 0.0721]) / 255).astype(np.float32)
-    share = min(1.0, SIDE_PX / max(grey.shape))
-    size = tuple(max(2 * RADIUS_PX + 1, round(n * share)) for n in grey.shape)
-    smooth = ndimage.gaussian_filter(grey, max(0.0, (1 / share - 1) / 2))
+    """Gray values in [0, 1], at most `SIDE_PX` long."""
+    gray = (image @ np.array([0.2125, 0.7154, 0.0721]) / 255).astype(np.float32)
+    share = min(1.0, SIDE_PX / max(gray.shape))
+    size = tuple(max(2 * RADIUS_PX + 1, round(n * share)) for n in gray.shape)
+    smooth = ndimage.gaussian_filter(gray, max(0.0, (1 / share - 1) / 2))
     return resized(smooth, size)
 
 
 def resized(values: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
-    """Values at another size: by pixel centres, in proportion between them.
+    """Values at another size: by pixel centers, in proportion between them.
 
     Parameters
     ----------
@@ -233,13 +233,13 @@ def link_objects(
     """
     given, old = np.asarray(labels), np.asarray(previous)
     ious = object_ious(given, old)  # (P, T)
-    new, known = (np.unique(a[a > 0]) for a in (given, old))
+    new_numbers, old_numbers = (np.unique(a[a > 0]) for a in (given, old))
     rows, columns = linear_sum_assignment(np.where(ious >= least_iou, ious, 0.0), maximize=True)
     table = np.zeros(int(given.max(initial=0)) + 1, np.int32)
     for row, column in zip(rows, columns, strict=True):
         if ious[row, column] >= least_iou:
-            table[new[row]] = known[column]
-    newcomers = [number for number in new if table[number] == 0]
-    first_new = max(first_new, int(known.max(initial=0)) + 1)
+            table[new_numbers[row]] = old_numbers[column]
+    newcomers = [number for number in new_numbers if table[number] == 0]
+    first_new = max(first_new, int(old_numbers.max(initial=0)) + 1)
     table[newcomers] = np.arange(first_new, first_new + len(newcomers))
     return table[given], first_new + len(newcomers)
