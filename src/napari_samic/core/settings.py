@@ -145,7 +145,11 @@ class PeakSettings(Settings):
 
 @dataclass(frozen=True)
 class PrompterSettings(Settings):
-    """What the prompter looks at. `PrompterSettings.paper()` is the literal paper."""
+    """What the prompter looks at. `PrompterSettings.paper()` is the literal paper.
+
+    A reference that serves an image is one shot: with `shots` of 5, five of them are averaged
+    (few-shot learning).
+    """
 
     encoder: str = option(
         "segmenter", "Network that looks: segmenter, one of timm's, or path:FILE."

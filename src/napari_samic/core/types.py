@@ -154,7 +154,9 @@ class PromptProposal:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The segmenter's answers for one object, best first not implied.
+    """The segmenter's answers for one object, each with its confidence; not sorted by it.
+
+    Confidence is the score that a segmenter or a prompter gives its own answer, from 0 to 1.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ def test_held_out_score_takes_at_most_a_fifth_of_the_time(monkeypatch):
 
 def test_unwatched_training_scores_only_before_and_after(monkeypatch):
     calls = []
-    monkeypatch.setattr(trainer, "score", lambda *_: calls.append(1) or 0.5)
+    monkeypatch.setattr(trainer, "evaluate_holdout", lambda *_: calls.append(1) or 0.5)
     trained(epochs=3)
     assert len(calls) == 2
 

@@ -8,13 +8,13 @@ from toy_segmenter import ColourSegmenter, shown
 
 from napari_samic.models.features.reference_masks import ReferenceMaskCache, in_order
 from napari_samic.models.prompters import feature_bank
-from napari_samic.models.prompters.feature_bank import PatchEmbedder, made
+from napari_samic.models.prompters.feature_bank import PatchEmbedder, build
 
 BOTH = shown("both", [(14, 44, 1), (44, 14, 2)], asked=(1, 2))
 
 
 def look(references, backbone=None):
-    return made(
+    return build(
         in_order(references), ReferenceMaskCache(), PatchEmbedder(ColourSegmenter(), backbone)
     )
 

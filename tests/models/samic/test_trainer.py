@@ -275,7 +275,7 @@ def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh, monkeyp
         assert np.array_equal(again, proposed)
 
 
-@pytest.mark.parametrize("failing", ["_step", "score"])
+@pytest.mark.parametrize("failing", ["_step", "evaluate_holdout"])
 def test_failed_it_leaves_the_prompter_as_it_was(monkeypatch, failing):
     made = prompter()
     before = state(made)

@@ -64,7 +64,7 @@ class EarlyStopping:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def update(self, loss: float, learner: torch.nn.Module) -> None:
-        """Look at an epoch's loss."""
+        """Take an epoch's loss: keep its weights if it is the lowest so far."""
         if loss < self.loss - MIN_DELTA:
             self.loss, self.since = loss, 0
             self.weights = copy.deepcopy(learner.state_dict())

@@ -273,7 +273,7 @@ def _trainer(net: ForegroundDistanceNet) -> Trainer[ForegroundDistanceNet]:
 
 @dataclass(frozen=True, eq=False)
 class TrainingLoop:
-    """The loop over batches, and what it learns from beside the references."""
+    """The training loop over batches, and what it learns from beside the references."""
 
     trainer: Trainer[ForegroundDistanceNet]
     steps: int

@@ -24,7 +24,7 @@ from napari_samic.core.errors import InputError
 
 
 class CenterPivotConv4d(nn.Module):
-    """A 4-D convolution whose kernel is non-zero only where one half of it is at its center.
+    """The center-pivot 4-D convolution: its kernel is not 0 only where one half is at its center.
 
     That is two 2-D convolutions, summed: `conv1` over the target grid at every `stride`-th support
     position, `conv2` with `stride` over the support grid at every target position.

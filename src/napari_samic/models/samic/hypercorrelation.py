@@ -1,4 +1,4 @@
-"""Hypercorrelation: how much every cell of one image looks like every cell of another.
+"""Hypercorrelation: how much each cell of one image looks like each of another, at several levels.
 
 Sources: HSNet (Min et al., ICCV 2021), section 4.1, and SAMIC, section 3.3. Knows feature maps and
 heat maps; no backbone, no image, no learner.
@@ -228,7 +228,9 @@ def _masked(
 
 @torch.no_grad()
 def correlate(target: NormalizedFeatures, reference: NormalizedFeatures) -> list[Tensor]:
-    """Cosine of every target cell with every reference cell, not below 0.
+    """Hypercorrelation: cosine of every target cell with every reference cell, not below 0.
+
+    Each block of features gives a 4-D tensor (rows and columns of both grids).
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ ALIKE = 0.8
 
 
 class TinyPromptEncoder(nn.Module):
-    """Draws prompts as maps at stride 4; has no weights.
+    """The prompt encoder: points, boxes and mask prompts to maps at stride 4; has no weights.
 
     Same call and same outputs as segment-anything's: sparse (empty here) and dense embeddings.
     """
@@ -120,7 +120,9 @@ class _Block(nn.Module):
 
 
 class TinyMaskDecoder(nn.Module):
-    """U-Net over embedding and prompt maps: one mask, three more for an ambiguous prompt.
+    """The mask decoder: a U-Net over embedding and prompt maps answers masks with their scores.
+
+    It gives one mask, and three more for an ambiguous prompt.
 
     What is offered is the surest of these four. Group norm throughout: box and point prompts differ
     in their statistics; batch norm broke on it.

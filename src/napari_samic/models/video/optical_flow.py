@@ -31,7 +31,7 @@ LEAST_IOU = 0.3
 
 
 def flow(previous: Image, image: Image) -> FloatArray:
-    """Where each pixel of a frame was in the frame before.
+    """Optical flow: where each pixel of a frame was in the frame before.
 
     Parameters
     ----------
