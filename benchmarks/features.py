@@ -27,8 +27,8 @@ from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_mask
 from napari_samic.io.normalize import fit_normalisation, read_rgb
 from napari_samic.models.features.backbones import SegmenterBackbone
-from napari_samic.models.features.patches import PatchFeatures, center_of, upsampled
-from napari_samic.models.prompters.random_forest import per_class, sampled
+from napari_samic.models.features.patches import PatchFeatures, center_of, upsample
+from napari_samic.models.prompters.random_forest import per_class, sample_cells
 from napari_samic.models.sam.segmenter import build
 
 SETS = {"kvasir": "kvasir-seg-train880", "nuclei": "coelho2009-nuclei", "cvc": "cvc-clinicdb"}
@@ -93,7 +93,7 @@ def cosines(
     """Likeness of every cell to a level's prototype, each (h, w) of the finest grid."""
     grid = look.last[0].shape[-2:]
     maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(centre), strict=True)]
-    return [upsampled(m[None], grid)[0] for m in maps]
+    return [upsample(m[None], grid)[0] for m in maps]
 
 
 def interval(values: Sequence[float], seed: int = 0) -> str:
@@ -133,9 +133,9 @@ def probe(backbone: Any, pool: Any, references: int, targets: int, seed: int) ->
     shown = [look_at(backbone, pool[i]) for i in order[: min(references, len(pool) // 2)]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     most = per_class(len(shown), (1,))
-    model.fit(*sampled(shown, (1,), rng, most=most, color=False))
+    model.fit(*sample_cells(shown, (1,), rng, most=most, color=False))
     others = (look_at(backbone, pool[i]) for i in order[len(shown) :][:targets])
-    return [auc(model.decision_function(look.stacked()), truth_of(look)) for look in others]
+    return [auc(model.decision_function(look.feature_matrix()), truth_of(look)) for look in others]
 
 
 def table(backbone: Any, pool: Any, *, pairs: int, references: int, targets: int, seed: int) -> str:

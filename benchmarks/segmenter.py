@@ -325,7 +325,7 @@ def segmenter_of(name: str, side_px: int | None, device: str) -> sam_segmenter.S
         content = checkpoints.read(registry.locate(name))
         if isinstance(content, dict) and content.get("kind") == tiny_model.KIND:
             content["config"]["side_px"] = side_px
-            network = tiny_model.ready(tiny_model.unpack(content, name))
+            network = tiny_model.optimize_for_inference(tiny_model.unpack(content, name))
             sha = registry.weights_sha256(name)
             return sam_segmenter.SamSegmenter(network, name=name, weights_sha256=sha, device=device)
     return sam_segmenter.build(name, device=device)

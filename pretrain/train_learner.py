@@ -27,7 +27,7 @@ from napari_samic.evaluation.metrics import auc
 from napari_samic.models import losses
 from napari_samic.models.sam.encoding import GRIDS
 from napari_samic.models.samic import pretrained
-from napari_samic.models.samic.episodes import shifted
+from napari_samic.models.samic.episodes import random_shift
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
 from napari_samic.models.samic.hypercorrelation import (
     NormalizedFeatures,
@@ -142,7 +142,7 @@ def episode(family: Family, rng: np.random.Generator, *, plain: bool = False):
         return None
     target, wanted = prepare_target(pair[0][0], centre), pair[0][1][None]
     if not plain:
-        target, wanted = shifted(target, wanted, 0.3, rng)
+        target, wanted = random_shift(target, wanted, 0.3, rng)
     mode = PrompterSettings().mask_mode
     shown = prepare_reference(pair[1][0], pair[1][1][None], centre, mask_mode=mode)
     return target, shown, wanted, truths[0]

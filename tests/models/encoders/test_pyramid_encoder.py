@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, TopDownNeck, folded
+from napari_samic.models.encoders.pyramid_encoder import (
+    PyramidEncoder,
+    TopDownNeck,
+    fuse_batch_norms,
+)
 
 WIDTHS = (8, 12, 16, 24)
 NAMES = ["test_efficientnet", "test_resnet", "test_vit"]
@@ -101,7 +105,7 @@ def test_bias_moves_its_channel_of_its_picture_everywhere():
 @pytest.mark.parametrize("name", NAMES)
 def test_folded_encoder_gives_the_same_answers(name):
     encoder = encoder_of(name)
-    quick = folded(encoder)
+    quick = fuse_batch_norms(encoder)
     for found, expected in zip(quick.encode(picture()), encoder.encode(picture()), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -109,7 +113,7 @@ def test_folded_encoder_gives_the_same_answers(name):
 def test_folding_leaves_no_batch_norm_and_the_original_as_it_was():
     encoder = PyramidEncoder("test_efficientnet", 16, 64)
     before = copy.deepcopy(encoder.state_dict())
-    quick = folded(encoder)
+    quick = fuse_batch_norms(encoder)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in quick.modules())
     assert not quick.training
     assert encoder.training

@@ -145,7 +145,7 @@ def test_levels_of_a_transformer_double_from_one_to_the_next():
 def test_looking_at_a_network_leaves_it_as_it_was():
     network = timm_encoder.create("test_efficientnet")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    timm_encoder.layout_of(network, "test_efficientnet")
+    timm_encoder.inspect_layout(network, "test_efficientnet")
     assert network.training
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
@@ -250,7 +250,7 @@ def test_only_plain_pointwise_convolutions_are_quickened():
     )
     x, parameters = torch.randn(1, 4, 6, 6), list(network.parameters())
     before = network(x)
-    timm_encoder.quicken(network)
+    timm_encoder.use_fast_convolutions(network)
     assert [isinstance(m, PointwiseConv2d) for m in network] == [True, False, False, False]
     torch.testing.assert_close(network(x), before)
     assert all(a is b for a, b in zip(network.parameters(), parameters, strict=True))
@@ -278,7 +278,7 @@ def test_depthwise_convolution_has_32_bits_while_it_learns():
     plain = nn.Conv2d(4, 4, 3, padding=1, groups=4)
     quick = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4))
     quick[0].load_state_dict(plain.state_dict())
-    timm_encoder.quicken(quick)
+    timm_encoder.use_fast_convolutions(quick)
     x = torch.randn(2, 4, 6, 6).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         learning = quick(x)

@@ -10,9 +10,9 @@ from napari_samic.core.errors import ModelError
 from napari_samic.models.features.patches import (
     PatchFeatures,
     center_of,
-    embedded,
     mostly,
     on_grid,
+    segmenter_embedding,
     to_image,
 )
 
@@ -58,7 +58,7 @@ def test_mean_leaves_the_padding_out():
 
 def test_described_cells_have_length_one_and_no_padding():
     found = look()
-    cells = found.described(center_of([found]))
+    cells = found.descriptors(center_of([found]))
     assert cells.shape[1:] == (4, 8)
     torch.testing.assert_close(cells.norm(dim=0), torch.ones(4, 8))
 
@@ -66,7 +66,7 @@ def test_described_cells_have_length_one_and_no_padding():
 def test_product_of_described_cells_is_the_mean_cosine_of_the_levels():
     found = look()
     centre = center_of([found])
-    cells = found.described(centre)
+    cells = found.descriptors(centre)
     finest = found.unit(centre)[0][:, :4, :]
     same = torch.einsum("chw,c->hw", cells[:4] * 3**0.5, finest[:, 2, 6])
     assert same[2, 6] == pytest.approx(1, abs=1e-5)
@@ -89,9 +89,9 @@ def test_segmenter_without_an_embedding_is_named():
         name = "blind"
 
     with pytest.raises(ModelError, match="blind: does not show its embedding"):
-        embedded(Blind(), np.zeros((8, 8, 3), np.uint8))
+        segmenter_embedding(Blind(), np.zeros((8, 8, 3), np.uint8))
 
 
 def test_embedding_is_the_segmenters_own():
     image = discs([(14, 44, 1)])
-    assert embedded(ColourSegmenter(), image).shape == (4, 16, 16)
+    assert segmenter_embedding(ColourSegmenter(), image).shape == (4, 16, 16)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_samic.core.errors import FormatError, ModelError, WeightsError
-from napari_samic.models.encoders.pyramid_encoder import folded
+from napari_samic.models.encoders.pyramid_encoder import fuse_batch_norms
 from napari_samic.models.features import timm_weights
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.tiny import model
@@ -50,7 +50,7 @@ def golden_encoder(tmp_path_factory):
     return timm_weights.from_file(path).eval()
 
 
-@pytest.mark.parametrize("ready", [lambda e: e, folded], ids=["plain", "folded"])
+@pytest.mark.parametrize("ready", [lambda e: e, fuse_batch_norms], ids=["plain", "folded"])
 def test_golden_features_of_resnet50(golden_encoder, ready):
     golden, encoder = np.load(GOLDEN), ready(golden_encoder)
     image = np.random.RandomState(99).standard_normal((1, 3, 224, 224)).astype(np.float32)

@@ -166,7 +166,7 @@ def test_stopped_it_is_what_so_many_steps_give():
 
 
 def test_packaged_encoder_is_where_it_starts():
-    first, other = (network.fresh(1, seed=s).state_dict() for s in (0, 1))
+    first, other = (network.build(1, seed=s).state_dict() for s in (0, 1))
     kept = [name for name in first if name.startswith("encoder.backbone")]
     assert all((first[name] == other[name]).all() for name in kept)
     for name in ("last.weight", "context.weight"):
@@ -177,7 +177,7 @@ def test_packaged_encoder_is_where_it_starts():
 
 def test_the_first_part_of_the_encoder_stays_as_it_is(monkeypatch):
     monkeypatch.setattr(encoder, "RATE", 0.03)
-    start = network.fresh(1).state_dict()
+    start = network.build(1).state_dict()
     learned = adapt(discs(2), AdaptSettings(adapt_steps=3))
     finder = learned[0]
     assert finder is not None
@@ -190,7 +190,7 @@ def test_the_first_part_of_the_encoder_stays_as_it_is(monkeypatch):
 
 
 def test_every_level_of_the_neck_reaches_the_answer():
-    net = network.fresh(1).train()
+    net = network.build(1).train()
     net(torch.randn(2, 3, 64, 64)).square().mean().backward()
     for name, weight in net.named_parameters():
         if "neck" not in name:

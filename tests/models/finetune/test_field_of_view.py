@@ -66,7 +66,7 @@ def test_reference_is_learned_from_without_its_frame():
 
 
 def test_finder_looks_at_the_field_alone_and_finds_nothing_around_it():
-    net = network.fresh(1)
+    net = network.build(1)
     net.last.bias.data.fill_(4.0)  # sees objects everywhere
     seen = ForegroundPredictor(net.eval(), (1,), 64, torch.device("cpu")).predict(ROUND)[1]
     rows, columns = field_of_view(ROUND)

@@ -19,7 +19,9 @@ from napari_samic.models.tiny import model
 def segmenter():
     torch.manual_seed(0)
     config = model.TinyConfig("test_efficientnet", 128, 16, (16, 24, 32, 40))
-    return SamSegmenter(model.ready(model.build(config)), name="small", device="cpu")
+    return SamSegmenter(
+        model.optimize_for_inference(model.build(config)), name="small", device="cpu"
+    )
 
 
 def discs(count, seed=0):

@@ -8,7 +8,13 @@ from toy_segmenter import ColourSegmenter, colour_at, disc, low_of, shown
 
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.prompters import persam_f
-from napari_samic.models.prompters.persam_f import PersamF, fitted, loss, shares, visible
+from napari_samic.models.prompters.persam_f import (
+    PersamF,
+    fit_mask_weights,
+    loss,
+    mask_weights,
+    without_padding,
+)
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
 TWO = shown("two", [(44, 44, 1), (14, 20, 2)], seed=1)
@@ -24,7 +30,7 @@ def pair(which):
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_weight_of_the_mask_that_fits_is_the_largest(which):
-    weights = fitted([pair(which)])
+    weights = fit_mask_weights([pair(which)])
     assert int(weights.argmax()) == which
     assert float(weights.sum()) == pytest.approx(1)
 
@@ -32,23 +38,23 @@ def test_weight_of_the_mask_that_fits_is_the_largest(which):
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_learned_weights_improve_the_references_loss(which):
     even = torch.full((3,), 1 / 3)
-    assert loss(fitted([pair(which)]), *pair(which)) < 0.9 * loss(even, *pair(which))
+    assert loss(fit_mask_weights([pair(which)]), *pair(which)) < 0.9 * loss(even, *pair(which))
 
 
 def test_weights_are_of_sum_one_whatever_was_learned():
-    assert shares(torch.tensor([0.9, -0.4])).tolist() == pytest.approx([0.5, 0.9, -0.4])
+    assert mask_weights(torch.tensor([0.9, -0.4])).tolist() == pytest.approx([0.5, 0.9, -0.4])
 
 
 def test_all_references_count():
-    both = fitted([pair(0), pair(2)])
-    assert both[0] > fitted([pair(2)])[0]
-    assert both[2] > fitted([pair(0)])[2]
+    both = fit_mask_weights([pair(0), pair(2)])
+    assert both[0] > fit_mask_weights([pair(2)])[0]
+    assert both[2] > fit_mask_weights([pair(0)])[2]
 
 
 def test_padding_is_cut_off():
     logits = torch.from_numpy(low_of(np.ones((48, 96), bool)))
-    assert visible(logits, (48, 96, 3)).shape == (32, 64)
-    assert (visible(logits, (48, 96, 3)) > 0).all()
+    assert without_padding(logits, (48, 96, 3)).shape == (32, 64)
+    assert (without_padding(logits, (48, 96, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("image", [TARGET, WIDE], ids=["square", "wide"])

@@ -7,7 +7,7 @@ from toy_backbone import ColourBackbone, discs
 from toy_segmenter import ColourSegmenter, colour_at, disc, shown
 
 from napari_samic.models.prompters.feature_bank import ReferenceFeatures
-from napari_samic.models.prompters.prototypes import Prototypes, agreeing
+from napari_samic.models.prompters.prototypes import Prototypes, cycle_consistent_cells
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
 TWO = shown("two", [(44, 44, 1), (14, 20, 2)], seed=1)
@@ -60,22 +60,24 @@ def test_one_sided_match_is_dropped():
     # the last cell's best is the object's, which itself wants the first: far away, another side
     seen = cells([1, 0], [0, 1], [0, 1], [0, 1], [0.75, 0.66]).T.reshape(2, 1, 5)
     reference = page(cells([1, 0], [0, 1]), [1, 0])
-    agreed = agreeing([reference], seen)
+    agreed = cycle_consistent_cells([reference], seen)
     assert agreed.tolist() == [[1, 1, 1, 1, 1]]  # first and last lie on one side
     other = page(cells([0.97, 0.24], [1, 0], [0, 1]), [1, 2, 0])
-    assert agreeing([other], seen).tolist() == [[1, 1, 1, 1, 0]]
+    assert cycle_consistent_cells([other], seen).tolist() == [[1, 1, 1, 1, 0]]
 
 
 def test_match_that_ends_nearby_counts_on_either_side():
     seen = cells([1, 0], [0.75, 0.66], [0, 1]).T.reshape(2, 1, 3)
     other = page(cells([0.97, 0.24], [1, 0], [0, 1]), [1, 2, 0])
-    assert agreeing([other], seen).tolist() == [[1, 1, 1]]
+    assert cycle_consistent_cells([other], seen).tolist() == [[1, 1, 1]]
 
 
 def test_map_is_zero_where_cells_do_not_agree(monkeypatch):
     from napari_samic.models.prompters import prototypes
 
-    monkeypatch.setattr(prototypes, "agreeing", lambda pages, seen: torch.zeros(seen.shape[1:]))
+    monkeypatch.setattr(
+        prototypes, "cycle_consistent_cells", lambda pages, seen: torch.zeros(seen.shape[1:])
+    )
     prompter = Prototypes(ColourSegmenter())
     assert prompter.propose([ONE], TARGET).heat_map.values.max() == 0
     assert Prototypes(ColourSegmenter(), cycle=False).propose([ONE], TARGET).objects

@@ -8,7 +8,12 @@ from toy_segmenter import ColourSegmenter, disc, shown
 from napari_samic.core.types import HeatMap
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features.patches import PatchFeatures
-from napari_samic.models.prompters.random_forest import Forest, per_class, pieces, sampled
+from napari_samic.models.prompters.random_forest import (
+    Forest,
+    components_of,
+    per_class,
+    sample_cells,
+)
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
 TWO = shown("two", [(44, 44, 1), (14, 20, 2)], seed=1)
@@ -40,7 +45,7 @@ def test_each_class_has_its_own_pieces():
 def test_two_pieces_are_two_objects_with_point_and_box_inside():
     values = np.zeros((20, 30), np.float32)
     values[2:6, 2:6], values[10:15, 20:29] = 0.75, 0.875
-    found = pieces({3: values}, HeatMap(values))
+    found = components_of({3: values}, HeatMap(values))
     assert found.labels.max() == 2
     assert found.scores.tolist() == [0.75, 0.875]
     for k, prompts in enumerate(found.objects, start=1):
@@ -52,13 +57,13 @@ def test_two_pieces_are_two_objects_with_point_and_box_inside():
 
 def test_pixel_of_two_classes_belongs_to_the_likelier():
     low, high = np.full((4, 4), 0.6, np.float32), np.full((4, 4), 0.7, np.float32)
-    found = pieces({1: low, 2: high}, HeatMap(high))
+    found = components_of({1: low, 2: high}, HeatMap(high))
     assert [p.label for p in found.objects] == [2]
 
 
 def test_nothing_above_the_cut_is_no_object():
     values = np.full((4, 4), 0.4, np.float32)
-    found = pieces({1: values}, HeatMap(values))
+    found = components_of({1: values}, HeatMap(values))
     assert not found.labels.any()
     assert found.objects == ()
 
@@ -75,7 +80,7 @@ def test_seed_is_another_forest():
 
 def test_as_many_cells_of_the_object_as_of_the_rest_are_learned():
     look = PatchFeatures(ColourBackbone(), WIDE, disc(WIDE.shape[:2], 24, 72, 20).astype(np.int32))
-    inputs, answers = sampled([look], (1,), np.random.default_rng(0), most=4)
+    inputs, answers = sample_cells([look], (1,), np.random.default_rng(0), most=4)
     assert np.bincount(answers).tolist() == [4, 4]
     assert inputs.shape == (8, 3 * 4 + 3)
 

@@ -9,9 +9,9 @@ from napari_samic.evaluation.metrics import iou
 from napari_samic.models.prompters.registration import (
     Registration,
     correlation,
-    gray,
-    registered,
-    warped,
+    register,
+    to_gray,
+    warp_objects,
 )
 
 
@@ -97,15 +97,15 @@ def test_flat_picture_leaves_everything_in_its_place():
 
 
 def test_field_never_makes_the_pictures_less_alike():
-    a, b = (gray(slice_of(seed=s)[0]) for s in (0, 7))
-    field = registered(a, b)
+    a, b = (to_gray(slice_of(seed=s)[0]) for s in (0, 7))
+    field = register(a, b)
     there = ndimage.map_coordinates(a, np.indices(a.shape) + field, order=1, mode="nearest")
     assert correlation(there, b) >= correlation(a, b)
 
 
 def test_still_field_copies_the_numbers():
     numbers = np.arange(12, dtype=np.int32).reshape(3, 4)
-    np.testing.assert_array_equal(warped(numbers, np.zeros((2, 3, 4)), (3, 4)), numbers)
+    np.testing.assert_array_equal(warp_objects(numbers, np.zeros((2, 3, 4)), (3, 4)), numbers)
 
 
 def test_correlation_of_a_flat_picture_is_none():

@@ -40,7 +40,7 @@ def joined(monkeypatch):
 
 @pytest.mark.parametrize("name", registry.METHODS)
 def test_every_method_proposes_with_its_default_references(name, monkeypatch):
-    monkeypatch.setattr(persam_f.fitted, "__kwdefaults__", {"steps": 5})
+    monkeypatch.setattr(persam_f.fit_mask_weights, "__kwdefaults__", {"steps": 5})
     made = registry.make(name, ColourSegmenter(), ColourBackbone(), [ONE])
     assert isinstance(made, Prompter)
     assert made.name == name

@@ -8,7 +8,7 @@ from toy_backbone import ColourBackbone, clicks, discs, prompter, reference, ref
 from napari_samic.core.errors import TrainingError
 from napari_samic.core.types import Prompts, Reference
 from napari_samic.models.samic import episodes
-from napari_samic.models.samic.episodes import FeatureStore, moved, shifted, slid
+from napari_samic.models.samic.episodes import FeatureStore, random_shift, shift_features, shift_map
 from napari_samic.models.samic.hypercorrelation import prepare_target
 
 TURNS = [(False, True), (True, False), (True, True)]
@@ -26,7 +26,7 @@ def marked():
 
 @pytest.mark.parametrize(("rows", "columns"), TURNS)
 def test_flip_moves_pixels_mask_and_points_together(rows, columns):
-    before, after = marked(), episodes.flipped(marked(), rows=rows, columns=columns)
+    before, after = marked(), episodes.flip(marked(), rows=rows, columns=columns)
     [old], [new] = before.objects, after.objects
     assert new.points_rc.tolist() != old.points_rc.tolist()
     for a, b in zip(old.points_rc.astype(int), new.points_rc.astype(int), strict=True):
@@ -45,14 +45,14 @@ def test_flip_moves_pixels_mask_and_points_together(rows, columns):
     ],
 )
 def test_flip_mirrors_the_box(rows, columns, box):
-    assert episodes.flipped(marked(), rows=rows, columns=columns).objects[0].box_rc.tolist() == box
+    assert episodes.flip(marked(), rows=rows, columns=columns).objects[0].box_rc.tolist() == box
 
 
 @pytest.mark.parametrize(("rows", "columns"), TURNS)
 def test_flipped_twice_is_the_original(rows, columns):
     before = marked()
-    once = episodes.flipped(before, rows=rows, columns=columns)
-    after = episodes.flipped(once, rows=rows, columns=columns)
+    once = episodes.flip(before, rows=rows, columns=columns)
+    after = episodes.flip(once, rows=rows, columns=columns)
     assert np.array_equal(after.image, before.image)
     assert np.array_equal(after.mask, before.mask)
     assert np.array_equal(after.objects[0].points_rc, before.objects[0].points_rc)
@@ -62,24 +62,24 @@ def test_flipped_twice_is_the_original(rows, columns):
 def test_flip_keeps_clicks_on_the_very_edge_inside():
     edge = Prompts(np.array([[-0.5, 5.5], [3.5, -0.5]]), np.array([True, True]))
     flat = Reference("e", marked().image, (edge,))
-    found = episodes.flipped(flat, rows=True, columns=True).objects[0].points_rc
+    found = episodes.flip(flat, rows=True, columns=True).objects[0].points_rc
     assert found.tolist() == [[3.5, -0.5], [-0.5, 5.5]]
 
 
 def test_views_come_plain_first_and_know_their_source():
-    views = episodes.views_of(references(2), 4)
+    views = episodes.augmented_views(references(2), 4)
     assert [v.source for v in views] == [0, 0, 0, 0, 1, 1, 1, 1]
     assert len({v.reference.image.tobytes() for v in views}) == 8
     first = references(2)[0]
     assert np.array_equal(views[0].reference.image, first.image)
     assert np.array_equal(views[1].reference.image, first.image[:, ::-1])
     assert np.array_equal(views[2].reference.image, first.image[::-1])
-    assert len(episodes.views_of(references(2), 1)) == 2
+    assert len(episodes.augmented_views(references(2), 1)) == 2
 
 
 def test_partners_are_other_images_of_the_class():
     both, one = reference("a", [(9, 9, 1), (40, 40, 2)], asked=(1, 2)), references(2)
-    views = episodes.views_of([both, *one], 2)
+    views = episodes.augmented_views([both, *one], 2)
     found = episodes.support_candidates(views, views[0], 1)
     assert [v.source for v in found] == [1, 1, 2, 2]
     assert episodes.support_candidates(views, views[0], 2) == []
@@ -92,7 +92,7 @@ def negative_only():
 def test_prompts_that_say_nothing_show_no_class():
     mixed = Reference("x", discs([]), (*clicks([(9, 9, 1)]), negative_only()))
     assert episodes.labels_of(mixed) == (1,)
-    assert episodes.views_of([mixed], 1)[0].labels == (1,)
+    assert episodes.augmented_views([mixed], 1)[0].labels == (1,)
 
 
 def test_references_without_prompts_are_left_out():
@@ -188,7 +188,7 @@ def test_centre_is_the_mean_over_images_without_padding():
         Reference("a", np.full((32, 64, 3), 192, np.uint8), clicks([(9, 9, 1)])),
         Reference("b", np.full((64, 64, 3), 64, np.uint8), clicks([(9, 9, 1)])),
     ]
-    for level in kept.center(episodes.views_of(wide, 1)):
+    for level in kept.center(episodes.augmented_views(wide, 1)):
         assert level[0].shape == (1, 4, 1, 1)
         found = level[0].flatten().tolist()
         assert found == pytest.approx([0, 0, 0, 0.3], abs=1e-3)
@@ -196,13 +196,13 @@ def test_centre_is_the_mean_over_images_without_padding():
 
 def test_choice_of_few_is_all_of_them():
     given = references(3)
-    assert episodes.choose(store(), given, 3) == tuple(given)
+    assert episodes.choose_diverse(store(), given, 3) == tuple(given)
 
 
 def test_choice_covers_what_looks_different():
     grey = [Reference(f"g{i}", discs([], seed=i), clicks([(9, 9, 1)])) for i in range(5)]
     red = Reference("red", np.full((64, 64, 3), (220, 40, 40), np.uint8), clicks([(9, 9, 1)]))
-    chosen = episodes.choose(store(), [*grey[:3], red, *grey[3:]], 2)
+    chosen = episodes.choose_diverse(store(), [*grey[:3], red, *grey[3:]], 2)
     assert len(chosen) == 2
     assert "red" in {r.name for r in chosen}
 
@@ -212,7 +212,7 @@ def test_choice_keeps_a_class_that_only_one_reference_shows():
     rare = Reference("rare", given[0].image, clicks([(20, 20, 4)]))  # looks like the others
     for place in (0, 3, 7):
         mixed = [*given[:place], rare, *given[place:]]
-        chosen = episodes.choose(store(), mixed, 3)
+        chosen = episodes.choose_diverse(store(), mixed, 3)
         assert len(chosen) == 3
         assert "rare" in {r.name for r in chosen}
 
@@ -220,7 +220,7 @@ def test_choice_keeps_a_class_that_only_one_reference_shows():
 def test_choice_is_larger_where_there_are_more_classes():
     image = references(1)[0].image
     many = [Reference(str(k), image, clicks([(20, 20, 1 + k % 5)])) for k in range(15)]
-    chosen = episodes.choose(store(), many, 3)
+    chosen = episodes.choose_diverse(store(), many, 3)
     assert sorted(label for r in chosen for label in episodes.labels_of(r)) == [1, 2, 3, 4, 5]
 
 
@@ -231,12 +231,12 @@ def test_targets_are_moved_with_their_maps():
     wanted[0, 32, 32] = 1
     found = set()
     for _ in range(20):
-        there, answer = shifted(target, wanted, 0.5, rng)
+        there, answer = random_shift(target, wanted, 0.5, rng)
         row, column = divmod(int(answer[0].argmax()), 64)
         found.add((row, column))
         grid = target.grids[-1]
         shift = ((row - 32) * grid[0] // 64, (column - 32) * grid[1] // 64)
-        expected = moved(target, shift)
+        expected = shift_features(target, shift)
         assert torch.equal(there.vectors[0][-1], expected.vectors[0][-1])
     assert len(found) > 3
 
@@ -246,7 +246,7 @@ def test_a_move_that_loses_the_object_is_not_made():
     target, wanted = store.target(references(1)[0]), torch.zeros(1, 64, 64)
     wanted[0, 0, 0] = 1
     for _ in range(20):
-        assert float(shifted(target, wanted, 0.5, rng)[1].max()) == 1
+        assert float(random_shift(target, wanted, 0.5, rng)[1].max()) == 1
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, -1), (-1, 1)])
@@ -254,10 +254,10 @@ def test_moved_target_correlates_where_it_went(shift):
     torch.manual_seed(0)
     levels = [[torch.randn(1, 3, 8, 8)], [torch.randn(1, 3, 4, 4)], [torch.randn(1, 3, 2, 2)]]
     plain = prepare_target(levels)
-    there = moved(plain, shift)
+    there = shift_features(plain, shift)
     by_hand = prepare_target(
         [
-            [slid(block, shift[0] * block.shape[-2] // 2, shift[1] * block.shape[-1] // 2)]
+            [shift_map(block, shift[0] * block.shape[-2] // 2, shift[1] * block.shape[-1] // 2)]
             for (block,) in levels
         ]
     )
@@ -268,5 +268,5 @@ def test_moved_target_correlates_where_it_went(shift):
 
 def test_slid_brings_zeros_in():
     x = torch.arange(1.0, 7).reshape(2, 3)
-    assert slid(x, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0]]
-    assert slid(x, -1, 1).tolist() == [[0, 4, 5], [0, 0, 0]]
+    assert shift_map(x, 1, -1).tolist() == [[0, 0, 0], [2, 3, 0]]
+    assert shift_map(x, -1, 1).tolist() == [[0, 4, 5], [0, 0, 0]]

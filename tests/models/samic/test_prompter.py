@@ -11,7 +11,7 @@ from napari_samic.core.errors import InputError, PromptError
 from napari_samic.core.settings import PeakSettings
 from napari_samic.core.types import Prompter, Prompts, Reference, TrainablePrompter
 from napari_samic.models.samic import aggregation
-from napari_samic.models.samic.episodes import FeatureStore, views_of
+from napari_samic.models.samic.episodes import FeatureStore, augmented_views
 from napari_samic.ops import heatmaps
 
 SIDE = ColourBackbone.map_px
@@ -183,7 +183,7 @@ def test_nearest_references_serve(kind, centre):
     made = prompter(shots=2, kept=64, serve="nearest", centre=centre)
     made.references, targets = two_kinds()
     if centre:
-        made.center = FeatureStore(made).center(views_of(made.references, 1))
+        made.center = FeatureStore(made).center(augmented_views(made.references, 1))
     asked = spied(made)
     maps, agreement = made.maps_and_agreement((), targets[kind])
     served = [name for name, _ in asked]
@@ -225,7 +225,7 @@ def test_nearest_costs_one_more_look_at_each_reference_and_none_at_the_image():
     assert made.backbone.passes == 1 + 1 + 4 + 1  # at birth, the image, embeddings, the one
     made.propose((), targets["red"])
     assert made.backbone.passes == 8  # only the image
-    made.forget_prepared()
+    made.clear_caches()
     made.propose((), targets["red"])
     assert made.backbone.passes == 8 + 1 + 4 + 1
 
@@ -350,7 +350,7 @@ def test_references_are_prepared_once_and_again_after_the_centre_changed():
     passes = made.backbone.passes
     made.propose([shown], image)
     assert made.backbone.passes == passes + 1  # only the image
-    made.forget_prepared()
+    made.clear_caches()
     made.propose([shown], image)
     assert made.backbone.passes == passes + 3
 

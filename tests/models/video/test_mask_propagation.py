@@ -55,7 +55,7 @@ def test_colours_move_the_outline_and_not_the_core():
 
 def test_segmenter_is_asked_with_a_box_a_click_and_the_mask():
     segmenter = Answering(square(20, 30))
-    mask_propagation.fitted(segmenter, IMAGE, expected(square(20, 30)))
+    mask_propagation.fit_priors(segmenter, IMAGE, expected(square(20, 30)))
     (box, both), logits = segmenter.asked[-1]
     np.testing.assert_array_equal(box.box_rc, [9.5, 19.5, 30.5, 40.5])
     assert len(box.points_rc) == 0
@@ -68,8 +68,8 @@ def test_segmenter_is_asked_with_a_box_a_click_and_the_mask():
 def test_of_the_answers_the_score_and_the_overlap_choose():
     near, far = square(21, 31), square(38, 54)
     segmenter = Answering(far, near, scores=[0.99, 0.7])
-    [fit] = mask_propagation.fitted(segmenter, IMAGE, expected(square(20, 30)))
-    labels = mask_propagation.settled([fit], SHAPE)
+    [fit] = mask_propagation.fit_priors(segmenter, IMAGE, expected(square(20, 30)))
+    labels = mask_propagation.resolve_overlaps([fit], SHAPE)
     assert labels[square(21, 31)].mean() > 3 * 0.95
     assert not labels[far].any()
     assert 0.4 < fit.score < 0.7
@@ -77,8 +77,10 @@ def test_of_the_answers_the_score_and_the_overlap_choose():
 
 def test_answer_that_is_somewhere_else_is_not_listened_to():
     segmenter = Answering(square(36, 46))
-    [fit] = mask_propagation.fitted(segmenter, IMAGE, expected(square(20, 30)))
-    np.testing.assert_array_equal(mask_propagation.settled([fit], SHAPE) > 0, square(20, 30))
+    [fit] = mask_propagation.fit_priors(segmenter, IMAGE, expected(square(20, 30)))
+    np.testing.assert_array_equal(
+        mask_propagation.resolve_overlaps([fit], SHAPE) > 0, square(20, 30)
+    )
     assert fit.score < 0.3
 
 
@@ -89,7 +91,7 @@ def test_pixel_goes_to_the_object_that_more_speaks_for():
         mask_propagation.MaskFit(h, h.odds, 1.0)
         for h in mask_propagation.mask_priors(labels, {}, {})
     ]
-    out = mask_propagation.settled(fits, SHAPE)
+    out = mask_propagation.resolve_overlaps(fits, SHAPE)
     assert (out[20, 22], out[20, 38]) == (1, 2)
     assert (out[left & ~right] == 1).all()
 
@@ -104,5 +106,5 @@ def test_object_whose_place_looks_like_ground_is_gone(odds, stays):
 
 def test_no_object_asks_nobody():
     segmenter = Answering(square(20, 30))
-    assert mask_propagation.fitted(segmenter, IMAGE, []) == []
+    assert mask_propagation.fit_priors(segmenter, IMAGE, []) == []
     assert segmenter.asked == []

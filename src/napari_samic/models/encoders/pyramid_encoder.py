@@ -94,7 +94,7 @@ class PyramidEncoder(nn.Module):
         taps : three lists of (B, C, h, w)
             Block outputs before their last activation at strides 8, 16 and 32.
         """
-        with half(self.quick):
+        with bfloat16_autocast(self.quick):
             maps = self.backbone.blocks(x)
             size = (int(x.shape[-2]), int(x.shape[-1]))
             return self.neck(self.backbone.ends(maps, size)), self.backbone.levels(maps, size)
@@ -104,18 +104,18 @@ class PyramidEncoder(nn.Module):
         return self.encode(x)[0]
 
 
-def has_fast_half() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether this processor is made for sixteen-bit products."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def half(on: bool) -> torch.autocast:
+def bfloat16_autocast(on: bool) -> torch.autocast:
     """Sixteen-bit products on a processor that is made for them; no effect on other devices."""
     return torch.autocast("cpu", torch.bfloat16, enabled=on)
 
 
-def folded(encoder: nn.Module) -> nn.Module:
+def fuse_batch_norms(encoder: nn.Module) -> nn.Module:
     """Copy with the batch norms inside the convolutions: same answers, faster, not to be trained.
 
     A norm is folded into the convolution that is registered just before it.

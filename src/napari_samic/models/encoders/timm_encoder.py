@@ -122,14 +122,14 @@ def _is_transformer(name: str) -> bool:
     return name.startswith(("vit_", "deit", "eva", "beit"))
 
 
-def scale_of(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+def input_config(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...], int]:
     """Mean and deviation of colors in [0, 255], and the side that it was trained at."""
     config: Any = network.pretrained_cfg
     mean, std = (tuple(255 * float(v) for v in config[k]) for k in ("mean", "std"))
     return mean, std, int(config["input_size"][-1])
 
 
-def layout_of(network: nn.Module, name: str) -> Layout:
+def inspect_layout(network: nn.Module, name: str) -> Layout:
     """Look at a network once.
 
     Raises
@@ -141,7 +141,7 @@ def layout_of(network: nn.Module, name: str) -> Layout:
     blocks = {
         k: m for k, m in blocks.items() if not any(k.startswith(f"{other}.") for other in blocks)
     }
-    side = scale_of(network)[2]
+    side = input_config(network)[2]
     side = side if _is_transformer(name) else -(-side // STRIDES[-1]) * STRIDES[-1]
     was_training = network.training
     with torch.no_grad():
@@ -213,7 +213,7 @@ class PointwiseConv2d(nn.Conv2d):
         )
 
 
-class _FullWhileLearning(nn.Module):
+class _Float32WhileTraining(nn.Module):
     """A convolution in 32 bits where a gradient is wanted: oneDNN's depthwise one is slow in 16.
 
     Forward and backward of 1248 channels of 8 x 8 cells took 19 ms, and 77 ms in bfloat16.
@@ -227,7 +227,7 @@ class _FullWhileLearning(nn.Module):
             return torch.as_tensor(super().forward(x.float()))
 
 
-def quicken(module: nn.Module) -> None:
+def use_fast_convolutions(module: nn.Module) -> None:
     """Let the 1x1 and the depthwise convolutions of a network compute in quicker ways, in place.
 
     Its parameters stay the same.
@@ -238,7 +238,7 @@ def quicken(module: nn.Module) -> None:
             continue
         kind = type(child)
         if child.groups > 1 and child.groups == child.in_channels:
-            kinds.setdefault(kind, type(kind.__name__, (_FullWhileLearning, kind), {}))
+            kinds.setdefault(kind, type(kind.__name__, (_Float32WhileTraining, kind), {}))
             child.__class__ = kinds[kind]
         elif kind is nn.Conv2d and (child.kernel_size, child.stride, child.groups) == PLAIN:
             child.__class__ = PointwiseConv2d
@@ -261,11 +261,11 @@ class TimmEncoder(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self._still: list[nn.Module] = []
+        self._frozen: list[nn.Module] = []
         try:
             self.network = create(name)
-            quicken(self.network)
-            self.layout = layout_of(self.network, name)
+            use_fast_convolutions(self.network)
+            self.layout = inspect_layout(self.network, name)
             with torch.no_grad():
                 self.eval().blocks(torch.zeros(1, 3, 64, 96))
         except (TypeError, AttributeError, AssertionError, RuntimeError) as error:
@@ -276,7 +276,7 @@ class TimmEncoder(nn.Module):
             )
             raise ModelError(msg) from error
         self.train()
-        mean, deviation, self.side_px = scale_of(self.network)
+        mean, deviation, self.side_px = input_config(self.network)
         self.mean, self.deviation = mean, deviation
 
     @property
@@ -290,8 +290,8 @@ class TimmEncoder(nn.Module):
         Of a pyramid all that comes before the first block at a stride of 16, which knows edges and
         textures and costs most; of a transformer all before its second half.
         """
-        self._still = self._first_part()
-        for part in self._still:
+        self._frozen = self._first_part()
+        for part in self._frozen:
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
 
@@ -304,7 +304,7 @@ class TimmEncoder(nn.Module):
     def train(self, mode: bool = True) -> TimmEncoder:
         """Put in training mode, but for the frozen part, whose norms stay as they are."""
         super().train(mode)
-        for part in self._still:
+        for part in self._frozen:
             part.training = False
         return self
 

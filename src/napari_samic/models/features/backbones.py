@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_samic.core.errors import ModelError
 from napari_samic.core.types import Image
 from napari_samic.io.cache import ArrayCache
-from napari_samic.models.encoders.pyramid_encoder import folded
+from napari_samic.models.encoders.pyramid_encoder import fuse_batch_norms
 from napari_samic.models.encoders.timm_encoder import STRIDES
 from napari_samic.models.features import timm_weights
 from napari_samic.models.hub.devices import pick
@@ -123,7 +123,7 @@ class TimmBackbone:
         self.input_px = self.map_px = min(-(-encoder.side_px // step), MOST_PX // step) * step
         self._mean, self._deviation = encoder.mean, encoder.deviation
         self._device = pick(device)
-        self._encoder: Any = folded(encoder).requires_grad_(False).to(self._device)
+        self._encoder: Any = fuse_batch_norms(encoder).requires_grad_(False).to(self._device)
         self._cache = cache
 
     @property

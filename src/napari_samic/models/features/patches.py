@@ -62,10 +62,10 @@ class PatchFeatures:
         if self.labels is None:
             return [torch.zeros(x.shape[-2:]) for x in self.last]
         inside = self.labels > 0 if label is None else self.labels == label
-        mask = self._framed(torch.from_numpy(np.asarray(inside))[None].float())
-        return [pooled(mask, x.shape[-2:])[0] for x in self.last]
+        mask = self._pad_to_frame(torch.from_numpy(np.asarray(inside))[None].float())
+        return [pool_to_grid(mask, x.shape[-2:])[0] for x in self.last]
 
-    def _framed(self, x: Tensor) -> Tensor:
+    def _pad_to_frame(self, x: Tensor) -> Tensor:
         rows, columns = (f - n for f, n in zip(self.frame, x.shape[-2:], strict=True))
         return F.pad(x, (0, columns, 0, rows))
 
@@ -84,7 +84,7 @@ class PatchFeatures:
         missing = [int(f) - n for f, n in zip(full, grid.shape, strict=True)]
         wide = F.pad(grid[None, None].float(), (0, missing[1], 0, missing[0]), mode="replicate")
         height, width = self.image.shape[:2]
-        return np.asarray(upsampled(wide[0], self.frame)[0, :height, :width].numpy())
+        return np.asarray(upsample(wide[0], self.frame)[0, :height, :width].numpy())
 
     def means(self) -> list[Tensor]:
         """Mean feature of each level's last block, (C, 1, 1)."""
@@ -94,33 +94,33 @@ class PatchFeatures:
         """Last blocks less their center, each cell of length 1."""
         return [F.normalize(x - c, dim=0) for x, c in zip(self.last, center, strict=True)]
 
-    def described(self, center: Sequence[Tensor]) -> Tensor:
+    def descriptors(self, center: Sequence[Tensor]) -> Tensor:
         """Cells of the finest grid, (C, r, c): a product of two is the mean cosine of the levels.
 
         Each cell has length 1.
         """
         grid = self.last[0].shape[-2:]
-        parts = [F.normalize(upsampled(x, grid), dim=0) for x in self.unit(center)]
+        parts = [F.normalize(upsample(x, grid), dim=0) for x in self.unit(center)]
         features: Tensor = self.cropped(torch.cat(parts)) / len(parts) ** 0.5
         return features
 
-    def stacked(self, *, color: bool = False) -> FloatArray:
+    def feature_matrix(self, *, color: bool = False) -> FloatArray:
         """All blocks (and the mean color) of the finest grid's cells, (cells, channels)."""
         grid = self.last[0].shape[-2:]
-        parts = [upsampled(block, grid) for level in self.levels for block in level]
+        parts = [upsample(block, grid) for level in self.levels for block in level]
         if color:
             rgb = torch.from_numpy(np.array(self.image)).permute(2, 0, 1).float() / 255
-            parts.append(pooled(self._framed(rgb), grid))
+            parts.append(pool_to_grid(self._pad_to_frame(rgb), grid))
         flat = self.cropped(torch.cat(parts))  # (C, r, c)
         return np.asarray(flat.reshape(len(flat), -1).T.numpy())
 
 
-def upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
     """(C, h, w) to (C, *size), bilinear."""
     return F.interpolate(x[None], size=tuple(size), mode="bilinear")[0]
 
 
-def pooled(x: Tensor, grid: Sequence[int]) -> Tensor:
+def pool_to_grid(x: Tensor, grid: Sequence[int]) -> Tensor:
     """(C, h, w) to (C, *grid), the mean of what falls into each cell."""
     return F.adaptive_avg_pool2d(x, (grid[0], grid[1]))
 
@@ -156,10 +156,10 @@ def on_grid(mask: BoolArray, grid: Sequence[int]) -> Tensor:
     grid : (h, w)
     """
     values = torch.from_numpy(np.asarray(mask, np.float32))[None]
-    return mostly(pooled(values, grid)[0])
+    return mostly(pool_to_grid(values, grid)[0])
 
 
-def embedded(segmenter: Any, image: Image) -> Tensor:
+def segmenter_embedding(segmenter: Any, image: Image) -> Tensor:
     """What a segmenter's encoder made of an image, (D, h, w) without the padding.
 
     Raises
@@ -178,4 +178,4 @@ def embedded(segmenter: Any, image: Image) -> Tensor:
 
 def to_image(values: Tensor, shape: Sequence[int]) -> FloatArray:
     """(h, w) over the whole image to (H, W) float32, bilinear."""
-    return np.asarray(upsampled(values[None].float(), (shape[0], shape[1]))[0].numpy())
+    return np.asarray(upsample(values[None].float(), (shape[0], shape[1]))[0].numpy())

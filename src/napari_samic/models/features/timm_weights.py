@@ -154,7 +154,7 @@ def _filled(encoder: TimmEncoder, state: State, source: str) -> TimmEncoder:
     left_out = tuple(f"{part}." for part in (*heads, "conv_head", "bn2"))  # the classifier's
     state = {k: v for k, v in state.items() if not k.startswith(left_out)}
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("batches_tracked")}
-    checkpoints.fill(network, counters | state, f"{source} as {encoder.name}")
+    checkpoints.load_weights(network, counters | state, f"{source} as {encoder.name}")
     return encoder
 
 

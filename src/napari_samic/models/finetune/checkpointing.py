@@ -164,7 +164,7 @@ class Checkpoint:
         if not self.path.exists():
             return
         try:
-            content = checkpoints.unpacked(self.path)
+            content = checkpoints.load_torch(self.path)
             if (content["kind"], content["version"]) != (KIND, VERSION):
                 raise ValueError("another kind or version")
             self._content = {k: content[k] for k in ("stage", "key", "state")}

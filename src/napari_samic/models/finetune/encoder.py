@@ -190,7 +190,7 @@ def finetune_encoder(
         )
     side_px = choose_input_size([*samples, *held_out])
     count = len(samples) + len(held_out)
-    net = network.fresh(len(labels), seed, encoder).to(device)
+    net = network.build(len(labels), seed, encoder).to(device)
     steps = settings.adapt_steps or steps_for(count)
     trainer = _trainer(net)
     extra = UnlabeledDataset(side_px, seed, whole=whole)

@@ -22,7 +22,12 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import FormatError, ModelError
 from napari_samic.core.types import FloatArray, Image
-from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, folded, half, has_fast_half
+from napari_samic.models.encoders.pyramid_encoder import (
+    PyramidEncoder,
+    bfloat16_autocast,
+    fuse_batch_norms,
+    has_fast_bfloat16,
+)
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune.field_of_view import field_of_view
 from napari_samic.models.hub import checkpoints
@@ -35,7 +40,7 @@ GRAY = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
 """What an image is padded with: the mean color of pictures."""
 TTA_SCALES = (1.0, 1.25)
 """Scales of test-time augmentation, as shares of the size that was learned at."""
-RARE = -1.5
+FOREGROUND_BIAS = -1.5
 """First logit of every pixel: objects are rarer than ground."""
 
 
@@ -73,12 +78,12 @@ class ForegroundDistanceNet(nn.Module):
         self.register_buffer("deviation", torch.tensor(backbone.deviation).view(1, 3, 1, 1))
         self.context = nn.Linear(backbone.widths[-1], EMBED)
         self.last = nn.Conv2d(EMBED, 2 * classes, 1)
-        nn.init.constant_(self.last.bias, RARE)  # type: ignore[arg-type]
+        nn.init.constant_(self.last.bias, FOREGROUND_BIAS)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 255], sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
-        with half(has_fast_half()):
+        with bfloat16_autocast(has_fast_bfloat16()):
             x = (x - self.mean) / self.deviation  # type: ignore[operator]
             ends = self.encoder.backbone.ends(self.encoder.backbone.blocks(x), size)
             whole = self.context(F.relu(ends[-1]).mean((-2, -1)))  # (B, 64)
@@ -86,7 +91,7 @@ class ForegroundDistanceNet(nn.Module):
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
-def fresh(
+def build(
     classes: int, seed: int = 0, encoder: str = timm_weights.SEGMENTER
 ) -> ForegroundDistanceNet:
     """An encoder with its weights under a new head, to be trained.
@@ -172,7 +177,9 @@ class ForegroundPredictor:
         image : (H, W, 3) uint8
         """
         if self._quick is None:
-            self._quick = folded(self._net).to(self.device).to(memory_format=torch.channels_last)
+            self._quick = (
+                fuse_batch_norms(self._net).to(self.device).to(memory_format=torch.channels_last)
+            )
         inner = np.s_[:, :] if self.whole else field_of_view(image)
         count = len(self.labels)
         part = image[inner]
@@ -202,7 +209,7 @@ class ForegroundPredictor:
             "side_px": self.side_px,
             "whole": self.whole,
             "encoder": self._net.encoder.backbone.name,
-            "state": checkpoints.halved(state),
+            "state": checkpoints.to_half(state),
         }
 
     @classmethod
@@ -217,7 +224,7 @@ class ForegroundPredictor:
         try:
             labels = [int(k) for k in content["labels"]]
             net = ForegroundDistanceNet(str(content["encoder"]), len(labels))
-            net.load_state_dict(checkpoints.single(content["state"]))
+            net.load_state_dict(checkpoints.to_float32(content["state"]))
             whole = bool(content.get("whole", False))
             return cls(net, labels, int(content["side_px"]), device, whole=whole)
         except (

@@ -45,7 +45,7 @@ def read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return unpacked(path)
+        return load_torch(path)
     except FormatError:
         raise
     except pickle.UnpicklingError as error:
@@ -62,7 +62,7 @@ def read(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def unpacked(path: Path) -> Any:
+def load_torch(path: Path) -> Any:
     """Load a file of torch's with `weights_only=True`.
 
     Raises
@@ -150,15 +150,15 @@ def state_dict(content: Any, name: str) -> State:
         raise FormatError(f"{name}: holds {type(content).__name__}, expected a state dict.")
     if not all(isinstance(v, Tensor) for v in content.values()):
         raise FormatError(f"{name}: holds more than tensors, expected a state dict.")
-    return single({str(k).removeprefix("module."): v for k, v in content.items()})
+    return to_float32({str(k).removeprefix("module."): v for k, v in content.items()})
 
 
-def single(state: State) -> State:
+def to_float32(state: State) -> State:
     """Weights in single precision, as networks compute; integers stay."""
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def halved(state: State) -> State:
+def to_half(state: State) -> State:
     """Weights in half precision, as our own files hold them; integers stay."""
     return {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
 
@@ -193,7 +193,7 @@ def guess_arch(content: Any, name: str) -> str:
     raise FormatError(f"{name}: unknown architecture (begins with {first}). Expected a SAM.")
 
 
-def fill(network: nn.Module, state: State, name: str) -> None:
+def load_weights(network: nn.Module, state: State, name: str) -> None:
     """Give a network its weights; all keys and shapes must fit. The tensors are taken, not copied.
 
     Raises

@@ -51,16 +51,16 @@ class PatchEmbedder:
     def cells(self, image: Image, center: Sequence[Tensor]) -> Tensor:
         """(C, r, c) float32 over the whole image, each cell of length 1."""
         if self._backbone is not None:
-            return PatchFeatures(self._backbone, image).described(center)
+            return PatchFeatures(self._backbone, image).descriptors(center)
         return F.normalize(self._embedded(image) - center[0], dim=0)
 
     def _embedded(self, image: Image) -> Tensor:
-        embedding = patches.embedded(self._segmenter, image)
+        embedding = patches.segmenter_embedding(self._segmenter, image)
         shrink = MOST_CELLS / max(embedding.shape[1:])
         if shrink >= 1:
             return embedding
         grid = [max(1, round(n * shrink)) for n in embedding.shape[1:]]
-        return patches.pooled(embedding, grid)
+        return patches.pool_to_grid(embedding, grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def _features_of(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
     owner = torch.zeros(tuple(grid), dtype=torch.int64)
     for label in (int(v) for v in torch.unique(torch.from_numpy(labels.copy())) if v > 0):
         values = torch.from_numpy((labels == label).astype("float32"))[None]
-        share = patches.pooled(values, grid)[0]
+        share = patches.pool_to_grid(values, grid)[0]
         cover[label] = share.flatten()
         owner[mostly(share)] = label
     return ReferenceFeatures(seen.flatten(1).T.half(), cover, owner.flatten())

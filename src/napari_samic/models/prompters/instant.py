@@ -72,13 +72,13 @@ class InstantPredictor:
 
     def _features(self, image: Image) -> Tensor:
         """(F, r, c): the embedding and the last block of each level on one grid."""
-        embedding = patches.embedded(self.segmenter, image)
+        embedding = patches.segmenter_embedding(self.segmenter, image)
         scale = GRID / max(image.shape[:2])
         size = (max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1])))
-        maps = [patches.pooled(embedding, size)]
+        maps = [patches.pool_to_grid(embedding, size)]
         if hasattr(self.segmenter, "taps"):
             look = patches.PatchFeatures(SegmenterBackbone(self.segmenter), image)
-            maps += [patches.upsampled(look.cropped(x, i), size) for i, x in enumerate(look.last)]
+            maps += [patches.upsample(look.cropped(x, i), size) for i, x in enumerate(look.last)]
         return torch.cat(maps)
 
     def predict(self, image: Image) -> dict[int, ForegroundPrediction]:

@@ -35,7 +35,7 @@ from napari_samic.models.features.backbones import Backbone
 from napari_samic.models.features.reference_masks import FewShotCache, ReferenceMaskCache
 from napari_samic.models.prompters import assignment, feature_bank
 from napari_samic.models.prompters.feature_bank import FeatureBank, PatchEmbedder
-from napari_samic.models.prompters.persam import answered
+from napari_samic.models.prompters.persam import to_proposal
 from napari_samic.ops.label_fusion import without_duplicates
 from napari_samic.ops.shape import box_of
 
@@ -111,7 +111,7 @@ class Matcher:
         results = [self._match_class(bank, seen, image, label) for label in bank.classes]
         objects, masks, scores, maps = zip(*results, strict=True)
         heat_map = HeatMap(patches.to_image(torch.from_numpy(np.max(maps, axis=0)), image.shape))
-        return answered(objects, masks, scores, image, heat_map)
+        return to_proposal(objects, masks, scores, image, heat_map)
 
     def _match_class(
         self, bank: FeatureBank, seen: torch.Tensor, image: Image, label: int
@@ -160,7 +160,7 @@ def _centers(
 def _packed(candidates: Candidates, grid: tuple[int, int]) -> Mask:
     best = candidates.best
     mask, logits = candidates.masks[best], candidates.logits[best]
-    shares = patches.pooled(torch.from_numpy(mask[None].astype(np.float32)), grid)[0]
+    shares = patches.pool_to_grid(torch.from_numpy(mask[None].astype(np.float32)), grid)[0]
     stability = float((logits > OFFSET).sum() / max(1, int((logits > -OFFSET).sum())))
     inside = np.asarray(patches.mostly(shares).flatten())
     return Mask(np.packbits(mask), inside, float(candidates.scores[best]), stability)

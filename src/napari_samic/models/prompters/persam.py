@@ -101,9 +101,9 @@ class Persam:
         """
         wanted = self.shots.of(references)
         seen = self._features(image, wanted.center)
-        likeness = {label: like(unit, seen) for label, unit in wanted.unit.items()}
+        likeness = {label: cosine_map(unit, seen) for label, unit in wanted.unit.items()}
         full = {label: patches.to_image(grid, image.shape) for label, grid in likeness.items()}
-        objects = [extremes(values, label) for label, values in full.items()]
+        objects = [extreme_points(values, label) for label, values in full.items()]
         first = None
         if self.guides:
             first = [
@@ -113,13 +113,13 @@ class Persam:
                 for k, prompts in zip(likeness, objects, strict=True)
             ]
         heat_map = HeatMap(np.clip((1 + np.max(list(full.values()), axis=0)) / 2, 0, 1))
-        return answered(*cascade(self.segmenter, image, objects, first=first), image, heat_map)
+        return to_proposal(*cascade(self.segmenter, image, objects, first=first), image, heat_map)
 
     def _features(self, image: Image, center: Sequence[Tensor] | None) -> Tensor:
         """(C, h, w), each cell of length 1."""
         if self.backbone is not None and center is not None:
-            return PatchFeatures(self.backbone, image).described(center)
-        return F.normalize(patches.embedded(self.segmenter, image), dim=0)
+            return PatchFeatures(self.backbone, image).descriptors(center)
+        return F.normalize(patches.segmenter_embedding(self.segmenter, image), dim=0)
 
     def _targets(self, references: tuple[Reference, ...]) -> Targets:
         masks = [self.masks.of(r) for r in references]
@@ -145,19 +145,19 @@ class Persam:
     def _raw(self, image: Image, center: Sequence[Tensor] | None) -> Tensor:
         if self.backbone is not None:
             return self._features(image, center)
-        return patches.embedded(self.segmenter, image)
+        return patches.segmenter_embedding(self.segmenter, image)
 
     def summary(self, inside: Tensor) -> Tensor:
         """Feature of an object from those of its cells, (C, N) to (C,): their mean."""
         return inside.mean(1)
 
 
-def like(unit: Tensor, seen: Tensor) -> Tensor:
+def cosine_map(unit: Tensor, seen: Tensor) -> Tensor:
     """Cosine of a feature (C,) with every cell of (C, h, w), both of length 1: (h, w)."""
     return torch.einsum("c,chw->hw", unit, seen)
 
 
-def extremes(values: FloatArray, label: int, *, negative: bool = True) -> Prompts:
+def extreme_points(values: FloatArray, label: int, *, negative: bool = True) -> Prompts:
     """A positive point at the maximum of (H, W), and a negative one at the minimum."""
     places = [np.unravel_index(int(values.argmax()), values.shape)]
     if negative and values.min() < values.max():
@@ -192,10 +192,10 @@ def cascade(
     """
     if first is None:
         first = segmenter.candidates(image, objects, multimask=False)
-    return deepened(segmenter, image, objects, first, boxed=(False, True))
+    return refine_with_logits(segmenter, image, objects, first, boxed=(False, True))
 
 
-def deepened(
+def refine_with_logits(
     segmenter: Segmenter,
     image: Image,
     objects: Sequence[Prompts],
@@ -226,7 +226,7 @@ def _best(candidates: Candidates) -> tuple[BoolArray, float, FloatArray]:
     return candidates.masks[i], float(candidates.scores[i]), candidates.logits[i]
 
 
-def answered(
+def to_proposal(
     objects: Sequence[Prompts],
     masks: Sequence[BoolArray],
     scores: Sequence[float],

@@ -30,7 +30,14 @@ from napari_samic.models import losses
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
 from napari_samic.models.features.reference_masks import FewShotCache
-from napari_samic.models.prompters.persam import Persam, Targets, answered, deepened, extremes, like
+from napari_samic.models.prompters.persam import (
+    Persam,
+    Targets,
+    cosine_map,
+    extreme_points,
+    refine_with_logits,
+    to_proposal,
+)
 from napari_samic.ops.shape import box_of
 
 STEPS = 1000
@@ -69,21 +76,21 @@ class PersamF(Persam):
         wanted, weights = self.tuned.of(references)
         seen = self._features(image, wanted.center)
         full = {
-            label: patches.to_image(like(unit, seen), image.shape)
+            label: patches.to_image(cosine_map(unit, seen), image.shape)
             for label, unit in wanted.unit.items()
         }
-        objects = [extremes(full[k], k, negative=False) for k in full]
+        objects = [extreme_points(full[k], k, negative=False) for k in full]
         candidates = self.segmenter.candidates(image, objects, multimask=True)
         first = [
-            mixed(self._in_order(c), weights[k], image.shape)
+            mix_masks(self._in_order(c), weights[k], image.shape)
             for k, c in zip(full, candidates, strict=True)
         ]
         prompts = [
             replace(p, box_rc=box_of(c.masks[0])) for p, c in zip(objects, first, strict=True)
         ]
-        parts = deepened(self.segmenter, image, prompts, first, boxed=(True, True))
+        parts = refine_with_logits(self.segmenter, image, prompts, first, boxed=(True, True))
         heat_map = HeatMap(np.clip((1 + np.max(list(full.values()), axis=0)) / 2, 0, 1))
-        return answered(*parts, image, heat_map)
+        return to_proposal(*parts, image, heat_map)
 
     def summary(self, inside: Tensor) -> Tensor:
         """Feature of an object from those of its cells, (C, N) to (C,): half mean, half maximum."""
@@ -100,13 +107,15 @@ class PersamF(Persam):
             prompts = [self._clicked(wanted.unit[k], seen, shape, k) for k in labels]
             answers = self.segmenter.candidates(reference.image, prompts, multimask=True)
             for label, candidates in zip(labels, answers, strict=True):
-                logits = visible(torch.from_numpy(self._in_order(candidates).logits), shape)
+                logits = without_padding(torch.from_numpy(self._in_order(candidates).logits), shape)
                 truth = patches.on_grid(classes == label, logits.shape[-2:])
                 pairs[label].append((logits, truth.float()))
-        return wanted, {label: fitted(p) for label, p in pairs.items()}
+        return wanted, {label: fit_mask_weights(p) for label, p in pairs.items()}
 
     def _clicked(self, unit: Tensor, seen: Tensor, shape: tuple[int, ...], label: int) -> Prompts:
-        return extremes(patches.to_image(like(unit, seen), shape), label, negative=False)
+        return extreme_points(
+            patches.to_image(cosine_map(unit, seen), shape), label, negative=False
+        )
 
     def _in_order(self, candidates: Candidates) -> Candidates:
         """SAM's three are a part, an object and a group; others' are put in order of area."""
@@ -118,7 +127,7 @@ class PersamF(Persam):
         )
 
 
-def visible(logits: Tensor, shape: Sequence[int]) -> Tensor:
+def without_padding(logits: Tensor, shape: Sequence[int]) -> Tensor:
     """(..., h, w) logits of the padded square without the padding."""
     longest = max(shape[:2])
     rows, columns = (
@@ -127,12 +136,12 @@ def visible(logits: Tensor, shape: Sequence[int]) -> Tensor:
     return logits[..., :rows, :columns]
 
 
-def shares(weights: Tensor) -> Tensor:
+def mask_weights(weights: Tensor) -> Tensor:
     """(M - 1,) learned weights to (M,), of sum 1: the first is what the others leave."""
     return torch.cat([1 - weights.sum(0, keepdim=True), weights])
 
 
-def fitted(pairs: Sequence[tuple[Tensor, Tensor]], *, steps: int = STEPS) -> Tensor:
+def fit_mask_weights(pairs: Sequence[tuple[Tensor, Tensor]], *, steps: int = STEPS) -> Tensor:
     """Weights of the masks of least loss.
 
     Parameters
@@ -154,11 +163,11 @@ def fitted(pairs: Sequence[tuple[Tensor, Tensor]], *, steps: int = STEPS) -> Ten
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
             optimizer.zero_grad()
-            mix = shares(weights)
+            mix = mask_weights(weights)
             torch.stack([loss(mix, *pair) for pair in pairs]).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return shares(weights.detach())
+    return mask_weights(weights.detach())
 
 
 def loss(mix: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -174,9 +183,9 @@ def loss(mix: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
     return losses.dice_loss(torch.sigmoid(values), truth) + losses.focal_loss(values, truth)
 
 
-def mixed(candidates: Candidates, mix: Tensor, shape: Sequence[int]) -> Candidates:
+def mix_masks(candidates: Candidates, mix: Tensor, shape: Sequence[int]) -> Candidates:
     """One mask out of several: that of their mixed logits; its score is the mixed score."""
     low = torch.einsum("m,mhw->hw", mix, torch.from_numpy(candidates.logits))
-    mask = patches.to_image(visible(low, shape), shape) > 0
+    mask = patches.to_image(without_padding(low, shape), shape) > 0
     score = float(np.clip(mix.numpy() @ candidates.scores, 0, 1))
     return Candidates(mask[None], np.array([score], np.float32), low.numpy()[None])

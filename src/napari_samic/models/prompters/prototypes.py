@@ -79,7 +79,7 @@ class Prototypes:
         bank = self.shots.of(references)
         seen = self.sight.cells(image, bank.center)  # (C, r, c)
         similar = bank.nearest(seen, SHOTS)
-        agreed = agreeing(similar, seen) if self.cycle else torch.ones(seen.shape[1:])
+        agreed = cycle_consistent_cells(similar, seen) if self.cycle else torch.ones(seen.shape[1:])
         maps = {k: class_map(bank, similar, seen, k) * agreed for k in bank.classes}
         objects = [p for k, grid in maps.items() for p in self._peaks(grid, image, k)]
         highest = torch.stack(list(maps.values())).amax(0)
@@ -130,7 +130,7 @@ def prototypes(bank: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
     return F.normalize(front, dim=0), F.normalize(back, dim=0)
 
 
-def agreeing(references: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
+def cycle_consistent_cells(references: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
     """Cells that agree there and back, (r, c) of 0 and 1.
 
     Parameters

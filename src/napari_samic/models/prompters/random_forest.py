@@ -95,7 +95,7 @@ class Forest:
         """
         forest = self.shots.of(references)
         look = PatchFeatures(self.backbone, image)
-        chance = forest.model.predict_proba(look.stacked(color=True))  # (cells, all classes)
+        chance = forest.model.predict_proba(look.feature_matrix(color=True))  # (cells, all classes)
         maps = {}
         for label in forest.classes:
             column = np.flatnonzero(forest.model.classes_ == label)
@@ -113,7 +113,7 @@ class Forest:
             for r, s in zip(references, masks, strict=True)
         )
         rng = np.random.default_rng(self.seed)
-        inputs, answers = sampled(looks, labels, rng, most=per_class(len(references), labels))
+        inputs, answers = sample_cells(looks, labels, rng, most=per_class(len(references), labels))
         model = RandomForestClassifier(self.trees, random_state=self.seed)
         return FittedForest(model.fit(inputs, answers), labels)
 
@@ -123,7 +123,7 @@ def per_class(count: int, labels: Sequence[int]) -> int:
     return max(1, min(CELLS, BUDGET // ((1 + len(labels)) * count)))
 
 
-def sampled(
+def sample_cells(
     looks: Any,
     labels: Sequence[int],
     rng: np.random.Generator,
@@ -152,7 +152,7 @@ def sampled(
     """
     inputs, answers = [], []
     for look in looks:
-        flat = look.stacked(color=color)
+        flat = look.feature_matrix(color=color)
         owner = np.zeros(len(flat), np.int64)
         for label in labels:
             owner[look.inside(label).numpy().ravel()] = label
@@ -164,7 +164,7 @@ def sampled(
 
 
 def proposal(maps: dict[int, FloatArray]) -> PromptProposal:
-    """The `pieces` of maps as an answer, under the highest of the maps.
+    """The `components_of` of maps as an answer, under the highest of the maps.
 
     Parameters
     ----------
@@ -172,11 +172,11 @@ def proposal(maps: dict[int, FloatArray]) -> PromptProposal:
         Probability of each class.
     """
     heat_map = HeatMap(np.max(list(maps.values()), axis=0))
-    answer = pieces(maps, heat_map)
+    answer = components_of(maps, heat_map)
     return PromptProposal(answer.objects, heat_map, answer=answer)
 
 
-def pieces(maps: dict[int, FloatArray], heat_map: HeatMap) -> Segmentation:
+def components_of(maps: dict[int, FloatArray], heat_map: HeatMap) -> Segmentation:
     """Where a map is above the cut, every 8-connected piece an object.
 
     Parameters

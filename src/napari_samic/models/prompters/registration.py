@@ -81,11 +81,11 @@ class Registration:
         soft edges.
         """
         slices = self.shots.of(references)
-        target = gray(image)
-        small = [gray(s.reference.image, target.shape) for s in slices]
+        target = to_gray(image)
+        small = [to_gray(s.reference.image, target.shape) for s in slices]
         chosen = int(np.argmax([round(correlation(a, target), 9) for a in small]))
         nearest = slices[chosen]
-        numbers = warped(nearest.numbers, registered(small[chosen], target), image.shape)
+        numbers = warp_objects(nearest.numbers, register(small[chosen], target), image.shape)
         objects = []
         for k, label in enumerate(nearest.classes, start=1):
             mask = numbers == k
@@ -106,7 +106,7 @@ def _softened(mask: BoolArray) -> HeatMap:
     return HeatMap(np.clip(ndimage.gaussian_filter(mask.astype(np.float32), width_px), 0, 1))
 
 
-def gray(image: Image, shape: tuple[int, ...] | None = None) -> Values:
+def to_gray(image: Image, shape: tuple[int, ...] | None = None) -> Values:
     """Small gray picture in [0, 1]; `shape` stretches it to that of another."""
     from skimage.transform import resize  # slow to import
 
@@ -124,7 +124,7 @@ def correlation(a: Values, b: Values) -> float:
     return float((first * second).sum() / length) if length > FLAT else 0.0
 
 
-def registered(reference: Values, target: Values) -> Values:
+def register(reference: Values, target: Values) -> Values:
     """Where each pixel of the target was in the reference.
 
     Parameters
@@ -161,14 +161,14 @@ def _better(reference: Values, target: Values, places: Values, old: Values, new:
     return new if scores[1] > scores[0] else old
 
 
-def warped(numbers: IntArray, field: Values, shape: Sequence[int]) -> IntArray:
+def warp_objects(numbers: IntArray, field: Values, shape: Sequence[int]) -> IntArray:
     """Objects of a reference where the field says, (H, W) int32 of the target's size.
 
     Parameters
     ----------
     numbers : (H', W') int32
     field : (2, h, w) float
-        As `registered`.
+        As `register`.
     shape : (H, W, ...)
     """
     small = np.array(field.shape[1:], float)

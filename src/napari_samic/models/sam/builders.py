@@ -87,7 +87,7 @@ def _build(path: Path, wanted: str | None) -> Any:
     if arch == "tiny":
         from napari_samic.models.tiny import model
 
-        return model.ready(model.unpack(content, path.name))
+        return model.optimize_for_inference(model.unpack(content, path.name))
     if arch not in (*VIT, "mobile_sam"):
         raise FormatError(f"{path.name}: holds {arch}, which is no segmenter.")
     return assemble(arch, checkpoints.state_dict(content, path.name), path.name)
@@ -128,7 +128,7 @@ def assemble(arch: str, state: State, name: str) -> Any:
         sam = Sam(encoder, *_decoding_side(side_px))
     sam.pixel_mean = torch.tensor(MEAN).view(-1, 1, 1)
     sam.pixel_std = torch.tensor(STD).view(-1, 1, 1)
-    checkpoints.fill(sam, state, name)
+    checkpoints.load_weights(sam, state, name)
     return sam.eval()
 
 

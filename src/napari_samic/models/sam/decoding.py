@@ -36,7 +36,7 @@ class PromptQuery:
         return len(self.prompts.points_rc), self.prompts.box_rc is not None, self.logits is not None
 
 
-def questions(
+def make_queries(
     objects: Sequence[Prompts],
     logits: Sequence[FloatArray | None] | None,
     image_hw: tuple[int, ...],

@@ -69,7 +69,7 @@ class ImageEmbedding:
         levels = [[t.to(device) for t in level] for level in self.levels]
         return ImageEmbedding(self.embedding.to(device), levels, self.input_hw, self.image_hw)
 
-    def seen(self, side_px: int) -> FloatArray:
+    def without_padding(self, side_px: int) -> FloatArray:
         """Embedding without the padding, (D, h, w) float32, of a square input of `side_px`."""
         values = self.embedding[0].float().cpu().numpy()
         rows, columns = (

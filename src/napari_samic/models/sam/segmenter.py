@@ -166,7 +166,7 @@ class SamSegmenter:
 
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
-        return self._engine.encoded(image).seen(self.side_px)
+        return self._engine.encoded(image).without_padding(self.side_px)
 
     def candidates(
         self,
@@ -200,7 +200,7 @@ class SamSegmenter:
         PromptError
             An empty prompt, one outside the image, or logits of another number or shape.
         """
-        queries = self._questions(image, objects, logits)
+        queries = self._queries(image, objects, logits)
         encoded = self._engine.encoded(image)
         with self._engine.lock:
             answers = self._engine.answers(encoded, queries, multimask=multimask)
@@ -239,7 +239,7 @@ class SamSegmenter:
             As `candidates`.
         """
         chosen = settings or SegmentSettings()
-        queries = self._questions(image, objects)
+        queries = self._queries(image, objects)
         masks: list[Any] = []
         scores: list[float] = []
         if objects:
@@ -261,19 +261,19 @@ class SamSegmenter:
     def _best(
         self, encoded: ImageEmbedding, queries: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
-        masks, scores = self._surest(encoded, queries, settings)
+        masks, scores = self._highest_scored(encoded, queries, settings)
         apart = settings.tell_apart and settings.instances
         narrower = told_apart(masks, [q.prompts for q in queries]) if apart else {}
         if narrower:
             again = [PromptQuery(i, prompts) for i, prompts in narrower.items()]
             for query, mask, score in zip(
-                again, *self._surest(encoded, again, settings), strict=True
+                again, *self._highest_scored(encoded, again, settings), strict=True
             ):
                 if score >= scores[query.place]:
                     masks[query.place], scores[query.place] = mask, score
         return masks, scores
 
-    def _surest(
+    def _highest_scored(
         self, encoded: ImageEmbedding, queries: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""
@@ -286,7 +286,7 @@ class SamSegmenter:
         masks = [self._engine.to_image(low[i : i + 1], encoded)[0] for low, _, i in best]
         return masks, [float(scores[i]) for _, scores, i in best]
 
-    def _questions(
+    def _queries(
         self,
         image: Image,
         objects: Sequence[Prompts],
@@ -294,7 +294,7 @@ class SamSegmenter:
     ) -> list[PromptQuery]:
         encoding.check_image(image)
         logits_hw = self._engine.network.prompt_encoder.mask_input_size
-        return decoding.questions(objects, logits, image.shape[:2], tuple(logits_hw))
+        return decoding.make_queries(objects, logits, image.shape[:2], tuple(logits_hw))
 
 
 def build(

@@ -59,7 +59,7 @@ def labels_of(reference: Reference) -> tuple[int, ...]:
     return tuple(sorted({p.label for p in reference.objects if not p.is_empty}))
 
 
-def flipped(reference: Reference, *, rows: bool, columns: bool) -> Reference:
+def flip(reference: Reference, *, rows: bool, columns: bool) -> Reference:
     """Copy of a reference, upside down and/or left to right."""
     height, width = reference.image.shape[:2]
     steps = (slice(None, None, -1 if rows else 1), slice(None, None, -1 if columns else 1))
@@ -126,12 +126,12 @@ def split(
     )
 
 
-def views_of(references: Sequence[Reference], count: int) -> list[AugmentedReference]:
+def augmented_views(references: Sequence[Reference], count: int) -> list[AugmentedReference]:
     """Each reference and its flipped copies, `count` in all, the plain one first."""
     turns = [(False, False), (False, True), (True, False), (True, True)][:count]
     return [
         AugmentedReference(
-            flipped(r, rows=rows, columns=columns) if rows or columns else r,
+            flip(r, rows=rows, columns=columns) if rows or columns else r,
             i,
             labels_of(r),
         )
@@ -219,7 +219,7 @@ def support_candidates(
     return [v for v in views if v.source != view.source and label in v.labels]
 
 
-def shifted(
+def random_shift(
     target: NormalizedFeatures, wanted: Tensor, share: float, rng: np.random.Generator
 ) -> tuple[NormalizedFeatures, Tensor]:
     """Move target and map by a random number of cells, unless no object would be left."""
@@ -229,13 +229,13 @@ def shifted(
     if shift == (0, 0):
         return target, wanted
     steps = [round(s * side / g) for s, g in zip(shift, grid, strict=True)]
-    moved_map = slid(wanted, steps[0], steps[1])
+    moved_map = shift_map(wanted, steps[0], steps[1])
     if float(moved_map.max()) < 0.5 * float(wanted.max()):
         return target, wanted
-    return moved(target, (shift[0], shift[1])), moved_map
+    return shift_features(target, (shift[0], shift[1])), moved_map
 
 
-def moved(prepared: NormalizedFeatures, shift: Grid) -> NormalizedFeatures:
+def shift_features(prepared: NormalizedFeatures, shift: Grid) -> NormalizedFeatures:
     """Move what the images show by whole cells of the coarsest grid; blank cells come in.
 
     Parameters
@@ -252,13 +252,13 @@ def moved(prepared: NormalizedFeatures, shift: Grid) -> NormalizedFeatures:
         for vectors, grid in zip(image, prepared.grids, strict=True):
             steps = [round(s * g / c) for s, g, c in zip(shift, grid, coarsest, strict=True)]
             levels.append(
-                slid(vectors.reshape(*vectors.shape[:2], *grid), steps[0], steps[1]).flatten(2)
+                shift_map(vectors.reshape(*vectors.shape[:2], *grid), steps[0], steps[1]).flatten(2)
             )
         images.append(tuple(levels))
     return NormalizedFeatures(prepared.grids, tuple(images), prepared.cells)
 
 
-def slid(x: Tensor, down: int, right: int) -> Tensor:
+def shift_map(x: Tensor, down: int, right: int) -> Tensor:
     """Move the last two axes; zeros come in."""
     height, width = x.shape[-2:]
     out = torch.zeros_like(x)
@@ -271,7 +271,7 @@ def slid(x: Tensor, down: int, right: int) -> Tensor:
     return out
 
 
-def choose(
+def choose_diverse(
     store: FeatureStore, references: Sequence[Reference], count: int
 ) -> tuple[Reference, ...]:
     """References that cover the others best; more than `count` where there are more classes.

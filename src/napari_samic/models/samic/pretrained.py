@@ -45,7 +45,7 @@ def load_pretrained(prompter: SamicPrompter, path: Path = PATH) -> bool:
     if prompter.learner.layers != LAYERS or not path.is_file():
         return False
     try:
-        content = checkpoints.unpacked(path)
+        content = checkpoints.load_torch(path)
         if content["kind"] != KIND:
             raise ValueError(f"holds {content['kind']!r}, expected {KIND!r}")
         if content["backbone_sha256"] != prompter.backbone.weights_sha256:

@@ -130,7 +130,7 @@ class SamicPrompter:
         """Learn from the references; a job. Keeps the old weights if the new ones are worse."""
         return trainer.fit(self, references, settings or TrainSettings(), control)
 
-    def forget_prepared(self) -> None:
+    def clear_caches(self) -> None:
         """Drop what was computed for references: after `center` changed."""
         self._prepared.clear()
         self._embedded.clear()
@@ -259,7 +259,7 @@ class SamicPrompter:
         rows, columns = self._frame_part(image.shape)
         maps, agreement = {}, {}
         for label in labels:
-            chosen = self._serving(
+            chosen = self._references_for(
                 aggregation.references_of_class(references, label), levels, image.shape
             )
             singles = self._single_maps(chosen, target, label)[:, :rows, :columns]
@@ -301,7 +301,7 @@ class SamicPrompter:
         full = F.interpolate(highest, size=(shape[0], shape[1]), mode="bilinear")[0, 0]
         return HeatMap(full.numpy())
 
-    def _serving(
+    def _references_for(
         self, references: Sequence[Reference], levels: Levels, shape: tuple[int, ...]
     ) -> list[Reference]:
         """Those of one class that serve a target with these features."""

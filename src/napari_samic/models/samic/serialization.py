@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FormatError(f"{path}: no such file. Give the file that `train --out` wrote.")
     try:
-        content = checkpoints.unpacked(path)
+        content = checkpoints.load_torch(path)
     except FormatError:
         raise
     except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
@@ -186,7 +186,7 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     if content.get("tuning"):
         prompter.tuning = FinetuneReport(**_tuples(content["tuning"]))
     if content.get("decoder"):
-        prompter.decoder = checkpoints.single(content["decoder"])
+        prompter.decoder = checkpoints.to_float32(content["decoder"])
     if content.get("finder"):
         prompter.finder = ForegroundPredictor.unpack(content["finder"], backbone.device)
     return prompter

@@ -37,13 +37,13 @@ from napari_samic.models.samic.episodes import (
     AugmentedReference,
     FeatureSource,
     FeatureStore,
+    augmented_views,
     check_references,
-    choose,
+    choose_diverse,
     labels_of,
-    shifted,
+    random_shift,
     split,
     support_candidates,
-    views_of,
 )
 from napari_samic.models.samic.fit_report import FitReport
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
@@ -55,7 +55,7 @@ BATCH = 4
 """Pairs a step."""
 
 
-class Trainee(FeatureSource, Protocol):
+class TrainablePrompter(FeatureSource, Protocol):
     """What `fit` needs of a prompter; `SamicPrompter` is one."""
 
     learner: HyperCorrelationLearner
@@ -63,7 +63,7 @@ class Trainee(FeatureSource, Protocol):
     references: tuple[Reference, ...]
     report: FitReport | None
 
-    def forget_prepared(self) -> None:
+    def clear_caches(self) -> None:
         """Drop what was computed for references."""
         ...
 
@@ -73,7 +73,7 @@ class Trainee(FeatureSource, Protocol):
 
 
 def fit(
-    prompter: Trainee,
+    prompter: TrainablePrompter,
     references: Sequence[Reference],
     settings: TrainSettings,
     control: TrainingControl | None = None,
@@ -93,10 +93,10 @@ def fit(
     started = time.monotonic()
     references = check_references(references, to_learn=settings.epochs > 0)
     if settings.epochs == 0:
-        return (yield from _adopt(prompter, references, started))
+        return (yield from _take_references(prompter, references, started))
     rng = np.random.default_rng(settings.seed)
     kept, held = split(references, settings.holdout_frac, rng)
-    views = views_of(kept, settings.views)
+    views = augmented_views(kept, settings.views)
     store = FeatureStore(prompter)
     yield from _encode_all(store, [*views, *held])
     old = PrompterSnapshot.of(prompter)
@@ -111,7 +111,7 @@ def fit(
             prompter, store, views, kept, held, settings, rng, trainer, control, key
         )
         outcome = yield from _train_with_holdout(train_state, old)
-        chosen = choose(store, references, prompter.settings.keeps)
+        chosen = choose_diverse(store, references, prompter.settings.keeps)
     except BaseException:
         old.restore(prompter)
         raise
@@ -124,12 +124,14 @@ def fit(
     return report
 
 
-def _adopt(prompter: Trainee, references: Sequence[Reference], started: float) -> Job[FitReport]:
+def _take_references(
+    prompter: TrainablePrompter, references: Sequence[Reference], started: float
+) -> Job[FitReport]:
     store = FeatureStore(prompter)
     yield from _encode_all(store, references)
-    chosen = choose(store, references, prompter.settings.keeps)
+    chosen = choose_diverse(store, references, prompter.settings.keeps)
     if prompter.settings.centre:
-        _recenter(prompter, store.center(views_of(references, 1)))
+        _recenter(prompter, store.center(augmented_views(references, 1)))
     seconds = time.monotonic() - started
     report = FitReport((), None, None, True, (), len(references), seconds, "no epochs")
     prompter.references, prompter.report = chosen, report
@@ -154,12 +156,12 @@ class PrompterSnapshot:
     references: tuple[Reference, ...]
 
     @staticmethod
-    def of(prompter: Trainee) -> PrompterSnapshot:
+    def of(prompter: TrainablePrompter) -> PrompterSnapshot:
         """Take the prompter as it is."""
         weights = copy.deepcopy(prompter.learner.state_dict())
         return PrompterSnapshot(weights, prompter.center, prompter.references)
 
-    def restore(self, prompter: Trainee) -> None:
+    def restore(self, prompter: TrainablePrompter) -> None:
         """Make the prompter what it was."""
         prompter.learner.load_state_dict(self.weights)
         prompter.learner.eval()
@@ -167,16 +169,16 @@ class PrompterSnapshot:
         _recenter(prompter, self.center)
 
 
-def _recenter(prompter: Trainee, center: Levels | None) -> None:
+def _recenter(prompter: TrainablePrompter, center: Levels | None) -> None:
     prompter.center = center
-    prompter.forget_prepared()
+    prompter.clear_caches()
 
 
 @dataclass(frozen=True, eq=False)
 class TrainState:
     """What every step of one training needs."""
 
-    prompter: Trainee
+    prompter: TrainablePrompter
     store: FeatureStore
     views: list[AugmentedReference]
     kept: Sequence[Reference]
@@ -304,7 +306,7 @@ def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int
         partner = others[int(train_state.rng.integers(len(others)))]
         references.append(store.reference(partner.reference, label))
         target, wanted = store.target(view.reference), store.map(view.reference, label)
-        target, wanted = shifted(target, wanted, settings.shift_frac, train_state.rng)
+        target, wanted = random_shift(target, wanted, settings.shift_frac, train_state.rng)
         targets.append(target)
         truth.append(wanted)
     pyramid = correlate(NormalizedFeatures.join(targets), NormalizedFeatures.join(references))
@@ -316,7 +318,7 @@ def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int
 
 
 def evaluate_holdout(
-    prompter: Trainee, kept: Sequence[Reference], held: Sequence[Reference]
+    prompter: TrainablePrompter, kept: Sequence[Reference], held: Sequence[Reference]
 ) -> float | None:
     """Mean correlation of predicted and true map on `held`, by as many of `kept` as a file has."""
     values = []

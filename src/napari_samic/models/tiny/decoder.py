@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_samic.core.errors import PromptError
-from napari_samic.models.encoders.pyramid_encoder import half
+from napari_samic.models.encoders.pyramid_encoder import bfloat16_autocast
 
 STRIDE = 4
 PROMPT_MAPS = 10
@@ -200,8 +200,8 @@ class TinyMaskDecoder(nn.Module):
         scores : (P, M)
             Expected IoU of each mask, in [0, 1].
         """
-        image = self._looked_at(image_embeddings)
-        logits, scores = self._answered(image, dense_prompt_embeddings)
+        image = self._image_features(image_embeddings)
+        logits, scores = self._decode(image, dense_prompt_embeddings)
         chosen = _distinct(scores, _overlaps(logits), 3 if multimask_output else 1)  # (P, M)
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return logits[rows, chosen], scores[rows, chosen]
@@ -224,9 +224,9 @@ class TinyMaskDecoder(nn.Module):
         scores : (P, 4)
         """
         image = self.from_image(embedding)
-        return self._answered(image if owners is None else image[owners], maps)
+        return self._decode(image if owners is None else image[owners], maps)
 
-    def _looked_at(self, embedding: Tensor) -> Tensor:
+    def _image_features(self, embedding: Tensor) -> Tensor:
         """What is taken from an image: the same for all its prompts, so kept for the next.
 
         Kept only without gradients, for the very tensor, which nobody changes.
@@ -234,14 +234,14 @@ class TinyMaskDecoder(nn.Module):
         last = self._last
         if last is not None and last[0] is embedding and not torch.is_grad_enabled():
             return last[1]
-        with half(self.quick):
+        with bfloat16_autocast(self.quick):
             seen: Tensor = self.from_image(embedding)
         self._last = None if torch.is_grad_enabled() else (embedding, seen)
         return seen
 
-    def _answered(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """As `all_masks`, from (1 or P, w0, h, w)."""
-        with half(self.quick):
+        with bfloat16_autocast(self.quick):
             x = F.relu(self.norm(image + self.from_prompt(maps)))
             skips = [x]
             for down in self.down:
@@ -258,11 +258,11 @@ class TinyMaskDecoder(nn.Module):
                     middle = x  # (P, w1, h/2, w/2)
             logits = self.head(x)  # (P, 4, h, w)
         logits = logits.float()
-        facts = _facts(logits.detach(), maps, middle.float(), bottom.float())
+        facts = _score_features(logits.detach(), maps, middle.float(), bottom.float())
         return logits, torch.sigmoid(self.confidence(facts)[..., 0].float())
 
 
-def _facts(logits: Tensor, maps: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
+def _score_features(logits: Tensor, maps: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
     """What the confidence of each mask goes by, (P, 4, F)."""
     soft = torch.sigmoid(logits)
     area = soft.mean((-2, -1))  # (P, 4)

@@ -18,7 +18,11 @@ import torch
 from segment_anything.modeling import Sam
 
 from napari_samic.core.errors import FormatError, ModelError
-from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, folded, has_fast_half
+from napari_samic.models.encoders.pyramid_encoder import (
+    PyramidEncoder,
+    fuse_batch_norms,
+    has_fast_bfloat16,
+)
 from napari_samic.models.hub import checkpoints
 from napari_samic.models.tiny.decoder import PROMPT_MAPS, STRIDE, TinyMaskDecoder, TinyPromptEncoder
 
@@ -30,8 +34,8 @@ __all__ = [
     "TinyPromptEncoder",
     "build",
     "load",
+    "optimize_for_inference",
     "pack",
-    "ready",
     "unpack",
 ]
 
@@ -76,7 +80,7 @@ def build(config: TinyConfig | None = None) -> Sam:
 def pack(model: Sam, config: TinyConfig, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """What the weights file holds: kind, version, config and half-precision weights."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    state = checkpoints.halved(model.state_dict())
+    state = checkpoints.to_half(model.state_dict())
     return {**(extra or {}), "kind": KIND, "version": VERSION, "config": plain, "state": state}
 
 
@@ -97,7 +101,7 @@ def unpack(content: Any, name: str) -> Sam:
         values = content["config"].items()
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values}
         model = build(TinyConfig(**plain))
-        model.load_state_dict(checkpoints.single(content["state"]))
+        model.load_state_dict(checkpoints.to_float32(content["state"]))
     except (
         ModelError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
     ) as error:  # fmt: skip
@@ -106,13 +110,13 @@ def unpack(content: Any, name: str) -> Sam:
     return model.eval()
 
 
-def ready(model: Sam) -> Sam:
+def optimize_for_inference(model: Sam) -> Sam:
     """Fastest form of the same network, changed in place; it can't be trained any more.
 
     Sixteen bits where the processor is made for that.
     """
-    model.image_encoder = folded(model.image_encoder)
-    model.image_encoder.quick = model.mask_decoder.quick = has_fast_half()
+    model.image_encoder = fuse_batch_norms(model.image_encoder)
+    model.image_encoder.quick = model.mask_decoder.quick = has_fast_bfloat16()
     return model.eval().to(memory_format=torch.channels_last)
 
 
@@ -126,4 +130,4 @@ def load(path: Path | str) -> Sam:
     WeightsError
         The file can't be opened.
     """
-    return ready(unpack(checkpoints.read(Path(path)), Path(path).name))
+    return optimize_for_inference(unpack(checkpoints.read(Path(path)), Path(path).name))

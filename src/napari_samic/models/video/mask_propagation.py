@@ -23,7 +23,7 @@ from napari_samic.core.types import (
     Segmenter,
 )
 from napari_samic.evaluation.metrics import iou
-from napari_samic.models.video.optical_flow import grown
+from napari_samic.models.video.optical_flow import padded_window
 from napari_samic.ops.shape import window_of
 from napari_samic.ops.simulated_annotator import inner_maximum
 
@@ -78,7 +78,7 @@ def mask_priors(
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        window = grown(box, int(np.ceil(reach_px)) + 2, labels.shape)
+        window = padded_window(box, int(np.ceil(reach_px)) + 2, labels.shape)
         odds = depth_odds(labels[window] == number, reach_px)
         more = evidence.get(classes.get(number, 1))
         if more is not None and ((odds + more[window]) > 0).any():
@@ -93,7 +93,7 @@ def depth_odds(mask: BoolArray, reach_px: float) -> FloatArray:
     return np.asarray(DEPTH * np.clip(depth[1:-1, 1:-1] / reach_px, -1, 1), np.float32)
 
 
-def fitted(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) -> list[MaskFit]:
+def fit_priors(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) -> list[MaskFit]:
     """Ask the segmenter for each object: box and mask, with and without the center.
 
     Parameters
@@ -116,7 +116,7 @@ def fitted(segmenter: Segmenter, image: Image, expected: Sequence[MaskPrior]) ->
     for start in range(0, len(expected), AT_ONCE):
         some = expected[start : start + AT_ONCE]
         objects = [p for prior in some for p in prompts_for(prior, shape)]
-        logits = [low for prior in some for low in [_lowered(prior, shape, side)] * 2]
+        logits = [low for prior in some for low in [_downsample_prior(prior, shape, side)] * 2]
         answers = segmenter.candidates(image, objects, logits=logits)
         out += [_fit(prior, answers[2 * i : 2 * i + 2], shape) for i, prior in enumerate(some)]
     return out
@@ -138,7 +138,7 @@ def prompts_for(prior: MaskPrior, shape: tuple[int, int]) -> tuple[Prompts, Prom
     )
 
 
-def _lowered(prior: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
+def _downsample_prior(prior: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
     """The expected mask as the segmenter takes one: (side, side) log odds."""
     reach_px = 8.0 * max(shape) / 448
     depth = depth_odds(prior.odds > 0, reach_px) * (16.0 / DEPTH)
@@ -150,7 +150,9 @@ def _lowered(prior: MaskPrior, shape: tuple[int, int], side: int) -> FloatArray:
     return np.asarray(low, np.float32)
 
 
-def _raised(logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, int]) -> FloatArray:
+def _upsample_logits(
+    logits: FloatArray, window: tuple[slice, slice], shape: tuple[int, int]
+) -> FloatArray:
     """The window's part of (side, side) logits, at the size of the image."""
     scale = logits.shape[-1] / max(shape)
     at = [(np.arange(s.start, s.stop) + 0.5) * scale - 0.5 for s in window]
@@ -171,11 +173,11 @@ def _fit(prior: MaskPrior, answers: Sequence[Candidates], shape: tuple[int, int]
     score = float(np.clip(values[which, mask], 0, 1))
     if overlaps[which][mask] < LEAST_FIT:
         return MaskFit(prior, prior.odds, score)
-    drawn = _raised(answers[which].logits[mask], prior.window, shape)
+    drawn = _upsample_logits(answers[which].logits[mask], prior.window, shape)
     return MaskFit(prior, prior.odds + np.clip(drawn, -DRAWN, DRAWN), score)
 
 
-def settled(fits: Sequence[MaskFit], shape: tuple[int, int]) -> IntArray:
+def resolve_overlaps(fits: Sequence[MaskFit], shape: tuple[int, int]) -> IntArray:
     """Each pixel to the object that most speaks for, if anything does: (H, W) int32 numbers."""
     labels, most = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     for fit in fits:

@@ -142,7 +142,7 @@ def warp_labels(labels: ArrayLike, field: FloatArray) -> IntArray:
     for number, box in enumerate(ndimage.find_objects(rough), start=1):
         if box is None:
             continue
-        window = grown(box, 2, given.shape)
+        window = padded_window(box, 2, given.shape)
         at = np.indices(given.shape, np.float32)[(slice(None), *window)] + field[:, *window]
         here = ndimage.map_coordinates(
             given == number, at, output=np.float32, order=1, mode="constant"
@@ -152,7 +152,9 @@ def warp_labels(labels: ArrayLike, field: FloatArray) -> IntArray:
     return out
 
 
-def grown(box: tuple[slice, ...], by_px: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def padded_window(
+    box: tuple[slice, ...], by_px: int, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
     """A window with a margin, cut off at the rim of the image."""
     rows, columns = (
         slice(max(0, s.start - by_px), min(n, s.stop + by_px))
