@@ -250,8 +250,8 @@ def maps_loss(
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted
     predicted = (torch.sigmoid(logits) * counted).chunk(2, 1)[0]
-    seen = valid.sum() * logits.shape[1]
-    return 2 * entropy.sum() / seen + dice_loss(predicted, inside, smooth=50).mean()
+    valid_count = valid.sum() * logits.shape[1]
+    return 2 * entropy.sum() / valid_count + dice_loss(predicted, inside, smooth=50).mean()
 
 
 def _flat(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

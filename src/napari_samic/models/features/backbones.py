@@ -133,8 +133,8 @@ class TimmBackbone:
 
     def features(self, image: Image) -> Levels:
         """Grids of 28, 14 and 7 at 224 pixels; ResNet-50 has 4, 6 and 3 blocks."""
-        sight = f"timm-1 {self._encoder.name} {self.input_px}"
-        key = self._cache.key(image, self.weights_sha256, sight) if self._cache else ""
+        kind = f"timm-1 {self._encoder.name} {self.input_px}"
+        key = self._cache.key(image, self.weights_sha256, kind) if self._cache else ""
         kept = self._cache.get(key) if self._cache else None
         if kept is None:
             kept = {

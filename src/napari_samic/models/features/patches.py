@@ -125,9 +125,12 @@ def pool_to_grid(x: Tensor, grid: Sequence[int]) -> Tensor:
     return F.adaptive_avg_pool2d(x, (grid[0], grid[1]))
 
 
-def center_of(looks: Sequence[PatchFeatures]) -> list[Tensor]:
+def center_of(patch_features: Sequence[PatchFeatures]) -> list[Tensor]:
     """Mean over the pictures of each level's mean feature."""
-    return [torch.stack(parts).mean(0) for parts in zip(*(x.means() for x in looks), strict=True)]
+    return [
+        torch.stack(parts).mean(0)
+        for parts in zip(*(x.means() for x in patch_features), strict=True)
+    ]
 
 
 def mostly(cover: Tensor) -> Tensor:

@@ -198,8 +198,8 @@ class ForegroundPredictor:
         x, (rows, columns) = to_input(image, round(self.side_px * scale))
         x = x.to(self.device)
         logits = (net(x) + net(x.flip(-1)).flip(-1)) / 2  # (1, 2 C, h, w)
-        seen = torch.sigmoid(logits[..., :rows, :columns])
-        return F.interpolate(seen, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
+        maps = torch.sigmoid(logits[..., :rows, :columns])
+        return F.interpolate(maps, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
 
     def pack(self) -> dict[str, Any]:
         """Plain values and half-precision weights, for the prompter file."""

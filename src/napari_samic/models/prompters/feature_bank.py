@@ -95,16 +95,16 @@ class FeatureBank:
     center: tuple[Tensor, ...]
 
     def nearest(
-        self, seen: Tensor, count: int, label: int | None = None
+        self, cells: Tensor, count: int, label: int | None = None
     ) -> list[ReferenceFeatures]:
         """The references (of a class) that are most like the whole of (C, r, c), best first."""
-        mean = F.normalize(seen.flatten(1).mean(1), dim=0)
+        mean = F.normalize(cells.flatten(1).mean(1), dim=0)
         candidates = [p for p in self.references if label is None or label in p.cover]
         return sorted(candidates, key=lambda p: -round(float(p.mean @ mean), 6))[:count]
 
 
 def build(
-    references: Sequence[Reference], masks: ReferenceMaskCache, sight: PatchEmbedder
+    references: Sequence[Reference], masks: ReferenceMaskCache, embedder: PatchEmbedder
 ) -> FeatureBank:
     """Look at all references.
 
@@ -117,16 +117,16 @@ def build(
     chosen = references[::step]
     class_maps = [masks.of(r).by_class for r in chosen]
     classes = tuple(classes_of([masks.of(r) for r in chosen]))
-    center = sight.center([r.image for r in chosen])
+    center = embedder.center([r.image for r in chosen])
     features = tuple(
-        _features_of(sight.cells(r.image, center), labels)
+        _features_of(embedder.cells(r.image, center), labels)
         for r, labels in zip(chosen, class_maps, strict=True)
     )
     return FeatureBank(features, classes, tuple(center))
 
 
-def _features_of(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
-    grid = seen.shape[1:]
+def _features_of(cells: Tensor, labels: IntArray) -> ReferenceFeatures:
+    grid = cells.shape[1:]
     cover: dict[int, Tensor] = {}
     owner = torch.zeros(tuple(grid), dtype=torch.int64)
     for label in (int(v) for v in torch.unique(torch.from_numpy(labels.copy())) if v > 0):
@@ -134,4 +134,4 @@ def _features_of(seen: Tensor, labels: IntArray) -> ReferenceFeatures:
         share = patches.pool_to_grid(values, grid)[0]
         cover[label] = share.flatten()
         owner[mostly(share)] = label
-    return ReferenceFeatures(seen.flatten(1).T.half(), cover, owner.flatten())
+    return ReferenceFeatures(cells.flatten(1).T.half(), cover, owner.flatten())

@@ -62,11 +62,11 @@ class InstantPredictor:
         self.labels = tuple(classes_of(masks))
         grids = [self._features(image) for image in images]  # (F, r, c)
         x = torch.cat([g.flatten(1) for g in grids], 1).T  # (N, F)
-        wanted = [
+        truths = [
             _truth(s, self.labels, (g.shape[1], g.shape[2]))
             for s, g in zip(masks, grids, strict=True)
         ]
-        truth = torch.cat([t.flatten(1) for t in wanted], 1).T  # (N, 2 C)
+        truth = torch.cat([t.flatten(1) for t in truths], 1).T  # (N, 2 C)
         self._mean, self._deviation = x.mean(0), x.std(0) + 1e-3
         self._head = _fitted((x - self._mean) / self._deviation, truth, seed)
 
@@ -77,8 +77,10 @@ class InstantPredictor:
         size = (max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1])))
         maps = [patches.pool_to_grid(embedding, size)]
         if hasattr(self.segmenter, "taps"):
-            look = patches.PatchFeatures(SegmenterBackbone(self.segmenter), image)
-            maps += [patches.upsample(look.cropped(x, i), size) for i, x in enumerate(look.last)]
+            features = patches.PatchFeatures(SegmenterBackbone(self.segmenter), image)
+            maps += [
+                patches.upsample(features.cropped(x, i), size) for i, x in enumerate(features.last)
+            ]
         return torch.cat(maps)
 
     def predict(self, image: Image) -> dict[int, ForegroundPrediction]:

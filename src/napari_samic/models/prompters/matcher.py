@@ -94,10 +94,10 @@ class Matcher:
     ) -> None:
         self.segmenter = segmenter
         self.seed = seed
-        self.sight = PatchEmbedder(segmenter, backbone)
+        self.embedder = PatchEmbedder(segmenter, backbone)
         self.masks = ReferenceMaskCache(segmenter)
         self.shots = FewShotCache(
-            lambda r: feature_bank.build(r, self.masks, self.sight), references
+            lambda r: feature_bank.build(r, self.masks, self.embedder), references
         )
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
@@ -107,20 +107,20 @@ class Matcher:
         alike one, (1 + cosine) / 2, the highest of the classes.
         """
         bank = self.shots.of(references)
-        seen = self.sight.cells(image, bank.center)  # (C, r, c)
-        results = [self._match_class(bank, seen, image, label) for label in bank.classes]
+        cells = self.embedder.cells(image, bank.center)  # (C, r, c)
+        results = [self._match_class(bank, cells, image, label) for label in bank.classes]
         objects, masks, scores, maps = zip(*results, strict=True)
         heat_map = HeatMap(patches.to_image(torch.from_numpy(np.max(maps, axis=0)), image.shape))
         return to_proposal(objects, masks, scores, image, heat_map)
 
     def _match_class(
-        self, bank: FeatureBank, seen: torch.Tensor, image: Image, label: int
+        self, bank: FeatureBank, cells: torch.Tensor, image: Image, label: int
     ) -> tuple[Prompts, BoolArray, float, FloatArray]:
         """Prompts, (H, W) mask, score and (r, c) map of one class."""
-        similar = bank.nearest(seen, SHOTS, label)
-        likeness = _likeness(torch.cat([p.features for p in similar]), seen)  # (Nr, Nt)
+        similar = bank.nearest(cells, SHOTS, label)
+        likeness = _likeness(torch.cat([p.features for p in similar]), cells)  # (Nr, Nt)
         inside = np.concatenate([(p.owner == label).numpy() for p in similar])
-        grid = (seen.shape[1], seen.shape[2])
+        grid = (cells.shape[1], cells.shape[2])
         matched = assignment.cycle_consistent_matches(likeness, inside)
         points = _centers(matched, grid, image.shape)
         answers = self._query(image, points, grid, label)
@@ -144,9 +144,9 @@ class Matcher:
         return _distinct(masks)
 
 
-def _likeness(features: torch.Tensor, seen: torch.Tensor) -> NDArray[np.float64]:
+def _likeness(features: torch.Tensor, cells: torch.Tensor) -> NDArray[np.float64]:
     """Cosines of (Nr, C) cells with (C, r, c), (Nr, Nt)."""
-    return np.asarray((features.float() @ seen.flatten(1)).numpy(), np.float64)
+    return np.asarray((features.float() @ cells.flatten(1)).numpy(), np.float64)
 
 
 def _centers(

@@ -99,16 +99,16 @@ class Persam:
 
         With the masks as its answer; the map is (1 + cosine) / 2, the highest of the classes.
         """
-        wanted = self.shots.of(references)
-        seen = self._features(image, wanted.center)
-        likeness = {label: cosine_map(unit, seen) for label, unit in wanted.unit.items()}
+        targets = self.shots.of(references)
+        features = self._features(image, targets.center)
+        likeness = {label: cosine_map(unit, features) for label, unit in targets.unit.items()}
         full = {label: patches.to_image(grid, image.shape) for label, grid in likeness.items()}
         objects = [extreme_points(values, label) for label, values in full.items()]
         first = None
         if self.guides:
             first = [
                 guided_attention.candidates(
-                    self.segmenter, image, prompts, likeness[k], wanted.raw[k]
+                    self.segmenter, image, prompts, likeness[k], targets.raw[k]
                 )
                 for k, prompts in zip(likeness, objects, strict=True)
             ]
@@ -126,15 +126,15 @@ class Persam:
         classes_of(masks)  # raises where there is nothing to look for
         center = None
         if self.backbone is not None:
-            looks = (PatchFeatures(self.backbone, r.image) for r in references)
-            center = center_of(list(looks))
+            patch_features = (PatchFeatures(self.backbone, r.image) for r in references)
+            center = center_of(list(patch_features))
         features: dict[int, list[Tensor]] = {}
         for reference, instances in zip(references, masks, strict=True):
-            seen = self._raw(reference.image, center)
+            cells = self._raw(reference.image, center)
             for label in sorted(set(instances.classes)):
-                inside = on_grid(instances.by_class == label, seen.shape[-2:])
+                inside = on_grid(instances.by_class == label, cells.shape[-2:])
                 if inside.any():
-                    features.setdefault(label, []).append(self.summary(seen[:, inside]))
+                    features.setdefault(label, []).append(self.summary(cells[:, inside]))
         means = {k: torch.stack(v).mean(0) for k, v in sorted(features.items())}
         units = {
             k: F.normalize(torch.stack([F.normalize(t, dim=0) for t in v]).mean(0), dim=0)
@@ -152,9 +152,9 @@ class Persam:
         return inside.mean(1)
 
 
-def cosine_map(unit: Tensor, seen: Tensor) -> Tensor:
+def cosine_map(unit: Tensor, cells: Tensor) -> Tensor:
     """Cosine of a feature (C,) with every cell of (C, h, w), both of length 1: (h, w)."""
-    return torch.einsum("c,chw->hw", unit, seen)
+    return torch.einsum("c,chw->hw", unit, cells)
 
 
 def extreme_points(values: FloatArray, label: int, *, negative: bool = True) -> Prompts:

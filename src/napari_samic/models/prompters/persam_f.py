@@ -73,11 +73,11 @@ class PersamF(Persam):
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
         """One object for each class; as `Persam.propose`."""
-        wanted, weights = self.tuned.of(references)
-        seen = self._features(image, wanted.center)
+        targets, weights = self.tuned.of(references)
+        features = self._features(image, targets.center)
         full = {
-            label: patches.to_image(cosine_map(unit, seen), image.shape)
-            for label, unit in wanted.unit.items()
+            label: patches.to_image(cosine_map(unit, features), image.shape)
+            for label, unit in targets.unit.items()
         }
         objects = [extreme_points(full[k], k, negative=False) for k in full]
         candidates = self.segmenter.candidates(image, objects, multimask=True)
@@ -97,24 +97,26 @@ class PersamF(Persam):
         return (inside.mean(1) + inside.amax(1)) / 2
 
     def _fit_weights(self, references: tuple[Reference, ...]) -> tuple[Targets, dict[int, Tensor]]:
-        wanted = self.shots.of(references)
-        pairs: dict[int, list[tuple[Tensor, Tensor]]] = {k: [] for k in wanted.unit}
+        targets = self.shots.of(references)
+        pairs: dict[int, list[tuple[Tensor, Tensor]]] = {k: [] for k in targets.unit}
         for reference in references:
             shape = reference.image.shape
             classes = self.masks.of(reference).by_class
-            labels = [k for k in wanted.unit if (classes == k).any()]
-            seen = self._features(reference.image, wanted.center)
-            prompts = [self._clicked(wanted.unit[k], seen, shape, k) for k in labels]
+            labels = [k for k in targets.unit if (classes == k).any()]
+            features = self._features(reference.image, targets.center)
+            prompts = [self._clicked(targets.unit[k], features, shape, k) for k in labels]
             answers = self.segmenter.candidates(reference.image, prompts, multimask=True)
             for label, candidates in zip(labels, answers, strict=True):
                 logits = without_padding(torch.from_numpy(self._in_order(candidates).logits), shape)
                 truth = patches.on_grid(classes == label, logits.shape[-2:])
                 pairs[label].append((logits, truth.float()))
-        return wanted, {label: fit_mask_weights(p) for label, p in pairs.items()}
+        return targets, {label: fit_mask_weights(p) for label, p in pairs.items()}
 
-    def _clicked(self, unit: Tensor, seen: Tensor, shape: tuple[int, ...], label: int) -> Prompts:
+    def _clicked(
+        self, unit: Tensor, features: Tensor, shape: tuple[int, ...], label: int
+    ) -> Prompts:
         return extreme_points(
-            patches.to_image(cosine_map(unit, seen), shape), label, negative=False
+            patches.to_image(cosine_map(unit, features), shape), label, negative=False
         )
 
     def _in_order(self, candidates: Candidates) -> Candidates:

@@ -65,10 +65,10 @@ class Prototypes:
     ) -> None:
         self.peaks = peaks or PeakSettings()
         self.cycle = cycle
-        self.sight = PatchEmbedder(segmenter, backbone)
+        self.embedder = PatchEmbedder(segmenter, backbone)
         self.masks = ReferenceMaskCache(segmenter)
         self.shots = FewShotCache(
-            lambda r: feature_bank.build(r, self.masks, self.sight), references
+            lambda r: feature_bank.build(r, self.masks, self.embedder), references
         )
 
     def propose(self, references: Sequence[Reference], image: Image) -> PromptProposal:
@@ -77,10 +77,12 @@ class Prototypes:
         Objects of one positive point each; the map is the highest of the classes.
         """
         bank = self.shots.of(references)
-        seen = self.sight.cells(image, bank.center)  # (C, r, c)
-        similar = bank.nearest(seen, SHOTS)
-        agreed = cycle_consistent_cells(similar, seen) if self.cycle else torch.ones(seen.shape[1:])
-        maps = {k: class_map(bank, similar, seen, k) * agreed for k in bank.classes}
+        cells = self.embedder.cells(image, bank.center)  # (C, r, c)
+        similar = bank.nearest(cells, SHOTS)
+        agreed = (
+            cycle_consistent_cells(similar, cells) if self.cycle else torch.ones(cells.shape[1:])
+        )
+        maps = {k: class_map(bank, similar, cells, k) * agreed for k in bank.classes}
         objects = [p for k, grid in maps.items() for p in self._peaks(grid, image, k)]
         highest = torch.stack(list(maps.values())).amax(0)
         return PromptProposal(tuple(objects), HeatMap(patches.to_image(highest, image.shape)))
@@ -94,7 +96,7 @@ class Prototypes:
 
 
 def class_map(
-    bank: FeatureBank, references: Sequence[ReferenceFeatures], seen: Tensor, label: int
+    bank: FeatureBank, references: Sequence[ReferenceFeatures], cells: Tensor, label: int
 ) -> Tensor:
     """How much more each cell is like a class than like all else, (r, c) in [0, 1].
 
@@ -104,10 +106,10 @@ def class_map(
         All its references make the mean features.
     references : sequence of ReferenceFeatures
         Whose single cells are compared.
-    seen : (C, r, c) float Tensor
+    cells : (C, r, c) float Tensor
         Cells of length 1.
     """
-    flat = seen.flatten(1)  # (C, Nt)
+    flat = cells.flatten(1)  # (C, Nt)
     front, back = prototypes(bank, label)
     contrast = (front - back) @ flat  # (Nt,)
     features = torch.cat([p.features for p in references]).float()
@@ -116,7 +118,7 @@ def class_map(
         likeness = features @ flat  # (Nr, Nt)
         single = likeness[inside].amax(0) - likeness[~inside].amax(0)
         contrast = (contrast + single) / 2
-    return torch.sigmoid(contrast / SHARP).reshape(seen.shape[1:])
+    return torch.sigmoid(contrast / SHARP).reshape(cells.shape[1:])
 
 
 def prototypes(bank: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
@@ -130,22 +132,22 @@ def prototypes(bank: FeatureBank, label: int) -> tuple[Tensor, Tensor]:
     return F.normalize(front, dim=0), F.normalize(back, dim=0)
 
 
-def cycle_consistent_cells(references: Sequence[ReferenceFeatures], seen: Tensor) -> Tensor:
+def cycle_consistent_cells(references: Sequence[ReferenceFeatures], cells: Tensor) -> Tensor:
     """Cells that agree there and back, (r, c) of 0 and 1.
 
     Parameters
     ----------
     references : sequence of ReferenceFeatures
-    seen : (C, r, c) float Tensor
+    cells : (C, r, c) float Tensor
         Cells of length 1.
     """
-    columns = seen.shape[2]
+    columns = cells.shape[2]
     owner = torch.cat([p.owner for p in references])
-    likeness = torch.cat([p.features for p in references]).float() @ seen.flatten(1)  # (Nr, Nt)
+    likeness = torch.cat([p.features for p in references]).float() @ cells.flatten(1)  # (Nr, Nt)
     nearest = likeness.argmax(0)  # (Nt,) reference cells
     back = likeness.argmax(1)[nearest]  # (Nt,) cells of the image
     start = torch.arange(len(back))
     down, right = start // columns - back // columns, start % columns - back % columns
     is_near = (down.float() ** 2 + right.float() ** 2).sqrt() <= NEAR
     same_side = owner[nearest[back]] == owner[nearest]
-    return (is_near | same_side).float().reshape(seen.shape[1:])
+    return (is_near | same_side).float().reshape(cells.shape[1:])

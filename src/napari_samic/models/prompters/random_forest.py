@@ -94,13 +94,15 @@ class Forest:
         point inside and its box. The map is the highest probability of the classes.
         """
         forest = self.shots.of(references)
-        look = PatchFeatures(self.backbone, image)
-        chance = forest.model.predict_proba(look.feature_matrix(color=True))  # (cells, all classes)
+        features = PatchFeatures(self.backbone, image)
+        probabilities = forest.model.predict_proba(
+            features.feature_matrix(color=True)
+        )  # (cells, all classes)
         maps = {}
         for label in forest.classes:
             column = np.flatnonzero(forest.model.classes_ == label)
-            grid = chance[:, column].sum(1).reshape(look.valid[0])
-            maps[label] = np.clip(look.to_image(torch.from_numpy(grid)), 0, 1)
+            grid = probabilities[:, column].sum(1).reshape(features.valid[0])
+            maps[label] = np.clip(features.to_image(torch.from_numpy(grid)), 0, 1)
         return proposal(maps)
 
     def _fit(self, references: tuple[Reference, ...]) -> FittedForest:
@@ -108,12 +110,14 @@ class Forest:
 
         masks = [self.masks.of(r) for r in references]
         labels = tuple(classes_of(masks))
-        looks = (
+        patch_features = (
             PatchFeatures(self.backbone, r.image, s.by_class)
             for r, s in zip(references, masks, strict=True)
         )
         rng = np.random.default_rng(self.seed)
-        inputs, answers = sample_cells(looks, labels, rng, most=per_class(len(references), labels))
+        inputs, answers = sample_cells(
+            patch_features, labels, rng, most=per_class(len(references), labels)
+        )
         model = RandomForestClassifier(self.trees, random_state=self.seed)
         return FittedForest(model.fit(inputs, answers), labels)
 
@@ -124,7 +128,7 @@ def per_class(count: int, labels: Sequence[int]) -> int:
 
 
 def sample_cells(
-    looks: Any,
+    patch_features: Any,
     labels: Sequence[int],
     rng: np.random.Generator,
     *,
@@ -135,7 +139,7 @@ def sample_cells(
 
     Parameters
     ----------
-    looks : iterable of PatchFeatures
+    patch_features : iterable of PatchFeatures
         With the class of each pixel; used one after the other.
     labels : sequence of int
         Classes of the objects.
@@ -151,11 +155,11 @@ def sample_cells(
         Class, 0 is background.
     """
     inputs, answers = [], []
-    for look in looks:
-        flat = look.feature_matrix(color=color)
+    for features in patch_features:
+        flat = features.feature_matrix(color=color)
         owner = np.zeros(len(flat), np.int64)
         for label in labels:
-            owner[look.inside(label).numpy().ravel()] = label
+            owner[features.inside(label).numpy().ravel()] = label
         for label in (0, *labels):
             chosen = rng.permutation(np.flatnonzero(owner == label))[:most]
             inputs.append(flat[chosen])

@@ -146,8 +146,8 @@ def register(reference: Values, target: Values) -> Values:
     shift = phase_cross_correlation(reference, target, upsample_factor=4)[0]
     moved = field + np.asarray(shift)[:, None, None]
     start = _better(reference, target, places, field, moved)
-    seen = ndimage.map_coordinates(reference, places + start, order=1, mode="nearest")
-    flow = optical_flow_ilk(target, seen, radius=RADIUS_PX, num_warp=ROUNDS, gaussian=True)
+    shifted = ndimage.map_coordinates(reference, places + start, order=1, mode="nearest")
+    flow = optical_flow_ilk(target, shifted, radius=RADIUS_PX, num_warp=ROUNDS, gaussian=True)
     at = places + flow  # a flow of the moved picture: its own start is looked up where it ends
     bent = flow + [ndimage.map_coordinates(s, at, order=1, mode="nearest") for s in start]
     return _better(reference, target, places, start, bent)

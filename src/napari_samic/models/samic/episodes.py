@@ -220,18 +220,18 @@ def support_candidates(
 
 
 def random_shift(
-    target: NormalizedFeatures, wanted: Tensor, share: float, rng: np.random.Generator
+    target: NormalizedFeatures, true_map: Tensor, share: float, rng: np.random.Generator
 ) -> tuple[NormalizedFeatures, Tensor]:
     """Move target and map by a random number of cells, unless no object would be left."""
-    grid, side = target.grids[-1], wanted.shape[-1]
+    grid, side = target.grids[-1], true_map.shape[-1]
     most = [int(share * g) for g in grid]
     shift = tuple(int(rng.integers(-m, m + 1)) for m in most)
     if shift == (0, 0):
-        return target, wanted
+        return target, true_map
     steps = [round(s * side / g) for s, g in zip(shift, grid, strict=True)]
-    moved_map = shift_map(wanted, steps[0], steps[1])
-    if float(moved_map.max()) < 0.5 * float(wanted.max()):
-        return target, wanted
+    moved_map = shift_map(true_map, steps[0], steps[1])
+    if float(moved_map.max()) < 0.5 * float(true_map.max()):
+        return target, true_map
     return shift_features(target, (shift[0], shift[1])), moved_map
 
 

@@ -305,10 +305,10 @@ def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int
         others = support_candidates(train_state.views, view, label)
         partner = others[int(train_state.rng.integers(len(others)))]
         references.append(store.reference(partner.reference, label))
-        target, wanted = store.target(view.reference), store.map(view.reference, label)
-        target, wanted = random_shift(target, wanted, settings.shift_frac, train_state.rng)
+        target, true_map = store.target(view.reference), store.map(view.reference, label)
+        target, true_map = random_shift(target, true_map, settings.shift_frac, train_state.rng)
         targets.append(target)
-        truth.append(wanted)
+        truth.append(true_map)
     pyramid = correlate(NormalizedFeatures.join(targets), NormalizedFeatures.join(references))
     joined = torch.cat(truth)  # (B, S, S)
     predicted = train_state.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
@@ -327,6 +327,6 @@ def evaluate_holdout(
             supports = [r for r in kept if label in labels_of(r)][: prompter.settings.keeps]
             predicted = prompter.network_map(supports, target.image, label)
             objects = [p for p in target.objects if p.label == label]
-            wanted = prompter.map_of(objects, target.image.shape)
-            values.append(float(losses.cc(predicted[None], wanted)))
+            true_map = prompter.map_of(objects, target.image.shape)
+            values.append(float(losses.cc(predicted[None], true_map)))
     return float(np.mean(values)) if values else None

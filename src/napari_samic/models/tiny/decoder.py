@@ -235,9 +235,9 @@ class TinyMaskDecoder(nn.Module):
         if last is not None and last[0] is embedding and not torch.is_grad_enabled():
             return last[1]
         with bfloat16_autocast(self.quick):
-            seen: Tensor = self.from_image(embedding)
-        self._last = None if torch.is_grad_enabled() else (embedding, seen)
-        return seen
+            features: Tensor = self.from_image(embedding)
+        self._last = None if torch.is_grad_enabled() else (embedding, features)
+        return features
 
     def _decode(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """As `all_masks`, from (1 or P, w0, h, w)."""

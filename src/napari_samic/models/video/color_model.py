@@ -61,13 +61,13 @@ def _places(image: Image) -> NDArray[np.float64]:
     return np.asarray(np.clip(unit, 0, 1) * BINS, np.float64)
 
 
-def color_log_odds(image: Image, seen: FloatArray) -> FloatArray:
+def color_log_odds(image: Image, histograms: FloatArray) -> FloatArray:
     """How much each pixel's color speaks for the inside.
 
     Parameters
     ----------
     image : (H, W, 3) uint8
-    seen : (2, 16, 16, 16) float32
+    histograms : (2, 16, 16, 16) float32
         As `counts` answers, or a weighted sum of those of several pictures.
 
     Returns
@@ -76,7 +76,7 @@ def color_log_odds(image: Image, seen: FloatArray) -> FloatArray:
         Natural logarithm of the ratio, in [-3, 3], smoothed over a few pixels; 0 where either
         side was never seen.
     """
-    inside, outside = seen
+    inside, outside = histograms
     if not (inside.any() and outside.any()):
         return np.zeros(image.shape[:2], np.float32)
     ratio = np.log(inside / inside.sum() + 1e-5) - np.log(outside / outside.sum() + 1e-5)
