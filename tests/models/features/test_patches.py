@@ -10,7 +10,7 @@ from napari_samic.core.errors import ModelError
 from napari_samic.models.features.patches import (
     PatchFeatures,
     center_of,
-    mostly,
+    covered_cells,
     on_grid,
     segmenter_embedding,
     to_image,
@@ -46,7 +46,7 @@ def test_object_smaller_than_a_cell_has_its_fullest_cell():
 
 
 def test_empty_mask_has_no_cell():
-    assert not mostly(torch.zeros(4, 4)).any()
+    assert not covered_cells(torch.zeros(4, 4)).any()
 
 
 def test_mean_leaves_the_padding_out():

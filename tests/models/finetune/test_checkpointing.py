@@ -125,7 +125,7 @@ def test_another_training_does_not_go_on(change, tmp_path):
 
 def test_held_out_score_is_told_and_changes_nothing():
     watch = TrainingControl(scores=True)
-    watch.timed = lambda score: score()  # whatever the time
+    watch.score_if_due = lambda score: score()  # whatever the time
     made, told = prompter(), []
     for step in made.fit(references(5), quick(epochs=3), watch):
         told += [step.data["held_out"]] if "held_out" in step.data else []
@@ -148,7 +148,7 @@ def test_held_out_score_takes_at_most_a_fifth_of_the_time(monkeypatch):
         return 0.5
 
     for _ in range(100):
-        watch.timed(score)
+        watch.score_if_due(score)
         clock[0] += 1.0
     assert len(scored) == pytest.approx(0.2 * clock[0] / 3, abs=1)
 

@@ -99,7 +99,7 @@ def test_pixel_goes_to_the_object_that_more_speaks_for():
 @pytest.mark.parametrize(("odds", "stays"), [(-3.0, False), (-1.0, True)])
 def test_object_whose_place_looks_like_ground_is_gone(odds, stays):
     labels = square(20, 30).astype(np.int32)
-    out = mask_propagation.without_ghosts(labels, {1: 1}, {1: np.full(SHAPE, odds, np.float32)})
+    out = mask_propagation.without_vanished(labels, {1: 1}, {1: np.full(SHAPE, odds, np.float32)})
     assert out.any() == stays
     assert labels.any()
 

@@ -75,8 +75,8 @@ class PatchFeatures:
         return grid[..., :rows, :columns]
 
     def inside(self, label: int | None = None) -> Tensor:
-        """Cells of the finest grid that are mostly of a class, (r, c) bool, as `mostly`."""
-        return mostly(self.cropped(self.cover(label)[0]))
+        """Cells of the finest grid that are mostly of a class, (r, c) bool, as `covered_cells`."""
+        return covered_cells(self.cropped(self.cover(label)[0]))
 
     def to_image(self, grid: Tensor) -> FloatArray:
         """(h, w) of the finest level, or (r, c) without its padding, to (H, W) float32."""
@@ -133,7 +133,7 @@ def center_of(patch_features: Sequence[PatchFeatures]) -> list[Tensor]:
     ]
 
 
-def mostly(cover: Tensor) -> Tensor:
+def covered_cells(cover: Tensor) -> Tensor:
     """Cells that an object mostly covers, bool; the fullest ones where it is smaller than a cell.
 
     Parameters
@@ -151,7 +151,7 @@ def mostly(cover: Tensor) -> Tensor:
 
 
 def on_grid(mask: BoolArray, grid: Sequence[int]) -> Tensor:
-    """Cells of a grid over the whole image that a mask mostly covers, as `mostly`.
+    """Cells of a grid over the whole image that a mask mostly covers, as `covered_cells`.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def on_grid(mask: BoolArray, grid: Sequence[int]) -> Tensor:
     grid : (h, w)
     """
     values = torch.from_numpy(np.asarray(mask, np.float32))[None]
-    return mostly(pool_to_grid(values, grid)[0])
+    return covered_cells(pool_to_grid(values, grid)[0])
 
 
 def segmenter_embedding(segmenter: Any, image: Image) -> Tensor:

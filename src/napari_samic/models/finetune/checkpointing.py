@@ -26,8 +26,8 @@ from napari_samic.io.files import kept_file, remove
 from napari_samic.models.hub import checkpoints
 
 KIND, VERSION = "napari-samic/training", 1
-GROWING, LEARNING = "growing", "learning"
-"""What is trained: a network that grows, or SAMIC's own."""
+FINETUNING, LEARNING = "growing", "learning"
+"""What is trained: an encoder by fine-tuning, or SAMIC's own network."""
 EVERY_S = 30.0
 """A training that may be killed is written down so often."""
 SHARE = 0.2
@@ -98,7 +98,7 @@ class TrainingControl:
         self._over = self._over or self.stop()
         return self._over
 
-    def timed(self, score: Callable[[], float | None]) -> float | None:
+    def score_if_due(self, score: Callable[[], float | None]) -> float | None:
         """Score now, or None if that would take too much of the time."""
         started = time.monotonic()
         if not self.scores or started < self._next_score:
@@ -196,7 +196,7 @@ class Checkpoint:
     ) -> None:
         """Write a state down, if that was long ago or is asked for; see `config_hash` for the key.
 
-        Nothing takes the place of a network that is still to grow.
+        Nothing takes the place of a fine-tuning that is still to come.
 
         Raises
         ------

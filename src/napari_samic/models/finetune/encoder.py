@@ -26,7 +26,7 @@ from napari_samic.core.types import Image, Job, JobProgress, duration
 from napari_samic.models import losses
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import network, semi_supervised
-from napari_samic.models.finetune.checkpointing import GROWING, Checkpoint
+from napari_samic.models.finetune.checkpointing import FINETUNING, Checkpoint
 from napari_samic.models.finetune.dataset import (
     ReferenceDataset,
     ReferenceSample,
@@ -204,7 +204,7 @@ def finetune_encoder(
             break
     before, after, accepted = None, None, True
     judged: tuple[float, float] | None = None
-    kept = checkpoint.load(GROWING, key) if checkpoint is not None and not len(extra) else None
+    kept = checkpoint.load(FINETUNING, key) if checkpoint is not None and not len(extra) else None
     if checkpoint is not None and kept is not None:
         trainer.restore(kept["trainer"])
         checkpoint.began = trainer.step
@@ -297,10 +297,10 @@ class TrainingLoop:
             left = duration(each * (self.steps - trainer.step))
             message = f"adapting: {trainer.step} of {self.steps}, about {left} left"
             if self.checkpoint is not None:
-                self.checkpoint.save(GROWING, self.key, state)
+                self.checkpoint.save(FINETUNING, self.key, state)
             yield JobProgress(trainer.step, self.steps, message, {"phase": "adapt", "loss": loss})
         if self.checkpoint is not None and trainer.step < until:
-            self.checkpoint.save(GROWING, self.key, state, now=True)
+            self.checkpoint.save(FINETUNING, self.key, state, now=True)
 
     @torch.inference_mode(False)  # whatever mode the consumer of the job is in
     @torch.enable_grad()

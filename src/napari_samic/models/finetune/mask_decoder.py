@@ -152,7 +152,7 @@ def _cache_sample(
     segmenter: Any, sample: ReferenceSample, rng: np.random.Generator
 ) -> CachedSample | None:
     """Some of its objects; None if none is a cell large."""
-    encoded = segmenter.engine.encoded(sample.image)
+    encoded = segmenter.engine.encode_image(sample.image)
     network = segmenter.engine.network
     side = int(network.image_encoder.img_size)
     grid = tuple(network.prompt_encoder.mask_input_size)

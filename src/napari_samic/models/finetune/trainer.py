@@ -66,7 +66,9 @@ class Trainer(Generic[Net]):
         )
         self._average: AveragedModel | None = None
         if ema_decay is not None:
-            self._average = AveragedModel(net, multi_avg_fn=_moving(ema_decay), use_buffers=True)
+            self._average = AveragedModel(
+                net, multi_avg_fn=_ema_update(ema_decay), use_buffers=True
+            )
             self._average.n_averaged += 1  # the first weights count, too
 
     @property
@@ -124,7 +126,7 @@ class Trainer(Generic[Net]):
         self.step = int(state["done"])
 
 
-def _moving(ema_decay: float) -> Any:
+def _ema_update(ema_decay: float) -> Any:
     """Moves the average of weights, faster at first; for `AveragedModel`."""
 
     @torch.no_grad()

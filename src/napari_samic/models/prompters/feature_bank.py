@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from napari_samic.core.types import Image, IntArray, Reference, Segmenter
 from napari_samic.models.features import patches
 from napari_samic.models.features.backbones import Backbone
-from napari_samic.models.features.patches import PatchFeatures, center_of, mostly
+from napari_samic.models.features.patches import PatchFeatures, center_of, covered_cells
 from napari_samic.models.features.reference_masks import ReferenceMaskCache, classes_of
 
 MOST_CELLS = 37
@@ -133,5 +133,5 @@ def _features_of(cells: Tensor, labels: IntArray) -> ReferenceFeatures:
         values = torch.from_numpy((labels == label).astype("float32"))[None]
         share = patches.pool_to_grid(values, grid)[0]
         cover[label] = share.flatten()
-        owner[mostly(share)] = label
+        owner[covered_cells(share)] = label
     return ReferenceFeatures(cells.flatten(1).T.half(), cover, owner.flatten())

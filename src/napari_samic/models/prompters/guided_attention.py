@@ -49,7 +49,7 @@ def candidates(
         The target's feature.
     """
     engine = segmenter.engine
-    network, encoded = engine.network, engine.encoded(image)
+    network, encoded = engine.network, engine.encode_image(image)
     bias = attention_bias(likeness, encoded.embedding.shape[-2:]).to(encoded.embedding.device)
     parts = SimpleNamespace(
         prompt_encoder=network.prompt_encoder,

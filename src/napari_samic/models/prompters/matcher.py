@@ -162,7 +162,7 @@ def _packed(candidates: Candidates, grid: tuple[int, int]) -> Mask:
     mask, logits = candidates.masks[best], candidates.logits[best]
     shares = patches.pool_to_grid(torch.from_numpy(mask[None].astype(np.float32)), grid)[0]
     stability = float((logits > OFFSET).sum() / max(1, int((logits > -OFFSET).sum())))
-    inside = np.asarray(patches.mostly(shares).flatten())
+    inside = np.asarray(patches.covered_cells(shares).flatten())
     return Mask(np.packbits(mask), inside, float(candidates.scores[best]), stability)
 
 

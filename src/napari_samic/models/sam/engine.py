@@ -34,7 +34,7 @@ Answer = tuple[Tensor, Tensor]
 class Engine:
     """See the module.
 
-    Threads may share it: `encoded` looks after itself, for all else hold `lock`.
+    Threads may share it: `encode_image` looks after itself, for all else hold `lock`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Engine:
         other.network = network
         return other
 
-    def encoded(self, image: Image) -> ImageEmbedding:
+    def encode_image(self, image: Image) -> ImageEmbedding:
         """From memory, else from disk, else by a pass of the encoder; not to be called with `lock`.
 
         A pass takes seconds with a large network. On the CPU, prompts on known images are answered
@@ -130,7 +130,7 @@ class Engine:
         self._cache.put(key, arrays)
         return encoding.unpack(arrays, new.input_hw, new.image_hw, self.device)
 
-    def answers(
+    def decode_prompts(
         self,
         encoded: ImageEmbedding,
         queries: Sequence[PromptQuery],

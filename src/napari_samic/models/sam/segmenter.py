@@ -140,7 +140,7 @@ class SamSegmenter:
         InputError
             Not such an image.
         """
-        self._engine.encoded(image)
+        self._engine.encode_image(image)
 
     def taps(self, image: Image) -> IntermediateFeatures:
         """Features of three depths, from the same pass as the embedding.
@@ -159,14 +159,14 @@ class SamSegmenter:
         InputError
             Not such an image.
         """
-        encoded = self._engine.encoded(image)
+        encoded = self._engine.encode_image(image)
         levels = [[t.clone() for t in level] for level in encoded.levels]  # autograd takes clones
         rows, columns = encoded.input_hw
         return IntermediateFeatures(levels, (rows / self.side_px, columns / self.side_px))
 
     def embedding(self, image: Image) -> FloatArray:
         """What the encoder made of an image, (D, h, w) float32 without the padding."""
-        return self._engine.encoded(image).without_padding(self.side_px)
+        return self._engine.encode_image(image).without_padding(self.side_px)
 
     def candidates(
         self,
@@ -201,9 +201,9 @@ class SamSegmenter:
             An empty prompt, one outside the image, or logits of another number or shape.
         """
         queries = self._queries(image, objects, logits)
-        encoded = self._engine.encoded(image)
+        encoded = self._engine.encode_image(image)
         with self._engine.lock:
-            answers = self._engine.answers(encoded, queries, multimask=multimask)
+            answers = self._engine.decode_prompts(encoded, queries, multimask=multimask)
             return [
                 Candidates(self._engine.to_image(low, encoded), scores.numpy(), low.numpy())
                 for low, scores in answers
@@ -243,7 +243,7 @@ class SamSegmenter:
         masks: list[Any] = []
         scores: list[float] = []
         if objects:
-            encoded = self._engine.encoded(image)
+            encoded = self._engine.encode_image(image)
             with self._engine.lock:
                 masks, scores = self._best(encoded, queries, chosen)
         return join(
@@ -277,7 +277,7 @@ class SamSegmenter:
         self, encoded: ImageEmbedding, queries: Sequence[PromptQuery], settings: SegmentSettings
     ) -> tuple[list[Any], list[float]]:
         """Only the chosen masks are brought to the image's size: the others cost memory."""
-        answers = self._engine.answers(
+        answers = self._engine.decode_prompts(
             encoded,
             queries,
             multimask=settings.mask_choice == "score",

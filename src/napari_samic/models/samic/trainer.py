@@ -257,7 +257,7 @@ def _epochs(train_state: TrainState) -> Job[tuple[tuple[float, ...], str]]:
             kept = train_state.state(best, curve)
             checkpoint.save(LEARNING, train_state.key, state)
         data = {"phase": "epoch", "epoch": epoch, "loss": loss}
-        if (held_out := train_state.control.timed(train_state.evaluate_holdout)) is not None:
+        if (held_out := train_state.control.score_if_due(train_state.evaluate_holdout)) is not None:
             data["held_out"] = held_out
         yield JobProgress(
             epoch * 1000, settings.epochs * 1000, f"epoch {epoch}: loss {loss:.3f}", data

@@ -35,7 +35,7 @@ DRAWN = 4.0
 """Log odds that a mask of the segmenter can give, at most."""
 LEAST_FIT = 0.5
 """A mask of the segmenter that overlaps less with what was expected (IoU) is not listened to."""
-GHOST = -1.5
+VANISHED = -1.5
 """Mean log odds of colors and map below which an object is taken to be gone."""
 AT_ONCE = 8
 """Objects that the segmenter is asked for at once; their masks take memory."""
@@ -187,7 +187,7 @@ def resolve_overlaps(fits: Sequence[MaskFit], shape: tuple[int, int]) -> IntArra
     return labels
 
 
-def without_ghosts(
+def without_vanished(
     labels: IntArray, classes: Mapping[int, int], evidence: Mapping[int, FloatArray]
 ) -> IntArray:
     """Objects whose place no longer looks like them are gone: left out of (H, W) int32 labels.
@@ -201,6 +201,6 @@ def without_ghosts(
         if box is None or odds is None:
             continue
         mine = labels[box] == number
-        if odds[box][mine].mean() < GHOST:
+        if odds[box][mine].mean() < VANISHED:
             out[box][mine] = 0
     return out
