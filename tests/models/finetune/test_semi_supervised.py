@@ -25,10 +25,10 @@ class Reds(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.instances = []
+        self.inputs = []
 
     def forward(self, x):
-        self.instances.append(x.clone())
+        self.inputs.append(x.clone())
         return (redness(x)[:, None] > 57).float().repeat(1, 2, 1, 1) * 20 - 10
 
 
@@ -73,7 +73,7 @@ def test_what_the_mean_says_goes_with_the_changed_look():
 def test_the_mean_is_asked_before_the_colours_change():
     mean = Reds()
     x, _, there = free(4).pseudo_labeled_batch(16, mean)
-    [plain] = mean.shown
+    [plain] = mean.inputs
     grey = torch.tensor(GREY).float()
     for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
         assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 1  # most is ground
