@@ -74,7 +74,7 @@ def compare_prompters(
             support = [r for r in references if r.name not in holdout_names]
             holdout = [r for r in references if r.name in holdout_names]
             if holdout_iou is None:
-                figures[str(path)] = trainer.score(prompter, support, holdout)
+                figures[str(path)] = trainer.evaluate_holdout(prompter, support, holdout)
             else:
                 figures[str(path)] = mean_mask_iou(prompter, segmenter, support, holdout)
         except SamicError as error:

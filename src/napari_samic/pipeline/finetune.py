@@ -69,22 +69,22 @@ def finetune(
         yield JobProgress(
             i + 1, len(references), f"objects of {reference.name}", {"phase": "adapt"}
         )
-    if not any(sample.shown.numbers.any() for sample in samples):
+    if not any(sample.instances.numbers.any() for sample in samples):
         return  # the segmenter saw nothing at any click
-    holdout = [p for p in samples if p.name in holdout_names and p.shown.numbers.any()]
+    holdout = [p for p in samples if p.name in holdout_names and p.instances.numbers.any()]
     training = [p for p in samples if p not in holdout]
     evaluator = HoldoutEvaluator(learner, segmenter, references, holdout)
     learner.finder, learner.growth = yield from encoder.finetune_encoder(
         training,
-        reference_masks.classes_of([p.shown for p in samples]),
+        reference_masks.classes_of([p.instances for p in samples]),
         settings,
         seed=seed,
         device=learner.backbone.device,
         encoder=learner.settings.encoder,
-        aside=holdout,
+        held_out=holdout,
         judge=evaluator.with_finder,
         stop=stop,
-        more=unlabeled,
+        unlabeled=unlabeled,
         checkpoint=checkpoint,
         key=key,
     )
@@ -92,7 +92,7 @@ def finetune(
         return
     has_map = learner.finder is not None
     learner.decoder, learner.tuning = yield from mask_decoder.finetune_mask_decoder(
-        segmenter, training, settings, seed=seed, has_map=has_map, aside=holdout,
+        segmenter, training, settings, seed=seed, has_map=has_map, held_out=holdout,
         judge=lambda state: evaluator.with_decoder(state, has_map=has_map), stop=stop,
     )  # fmt: skip
 
@@ -168,8 +168,8 @@ def _mean_iou(
         result = predictor.predict_masks(
             sample.image, predictor.extract_features(sample.image, references)
         )
-        truth = sample.shown.by_class
-        for label in set(sample.shown.classes):
+        truth = sample.instances.by_class
+        for label in set(sample.instances.classes):
             ious.append(iou(_class_labels(result) == label, truth == label))
     return float(np.mean(ious)) if ious else 0.0
 

@@ -113,7 +113,7 @@ class ImagePredictor:
             support = tuple(references) or self.prompter.references
             return ImageFeatures(proposal=self.other.propose(support, image))
         if self.finder is not None:
-            return ImageFeatures(foreground=self.finder.see(image))
+            return ImageFeatures(foreground=self.finder.predict(image))
         return ImageFeatures(*self.prompter.maps_and_agreement(references, image))
 
     def heat_map(self, features: ImageFeatures, shape: tuple[int, ...]) -> HeatMap | None:
@@ -122,7 +122,7 @@ class ImagePredictor:
             return features.proposal.heat_map
         if features.foreground:
             return HeatMap(
-                np.max([prediction.inside for prediction in features.foreground.values()], axis=0)
+                np.max([prediction.foreground_prob for prediction in features.foreground.values()], axis=0)
             )
         return self.prompter.heat_map(features.maps, shape)
 
@@ -187,7 +187,7 @@ class ImagePredictor:
     ) -> dict[int, FloatArray]:
         """Of each class at the size of the image, as strategies take them."""
         if features.foreground:
-            return {label: prediction.inside for label, prediction in features.foreground.items()}
+            return {label: prediction.foreground_prob for label, prediction in features.foreground.items()}
         peak_settings = peaks or self.prompter.peaks
         return {
             label: regions.normalised(resized(values, (shape[0], shape[1])), peak_settings)
@@ -212,8 +212,8 @@ class ImagePredictor:
                 proposal
                 for label, prediction in features.foreground.items()
                 for proposal in regions.guesses(
-                    prediction.inside,
-                    prediction.depth,
+                    prediction.foreground_prob,
+                    prediction.distance_map,
                     label=label,
                     cut=map_cut,
                     core=settings.map_core,

@@ -207,9 +207,9 @@ class VideoPredictor:
         proposal, maps = self._proposed(image, references, weights, warped, last.classes)
         evidence = self._evidence.odds(image, maps, references, weights)
         expected = list(mask_propagation.mask_priors(warped, last.classes, evidence))
-        fits = mask_propagation.fitted(self.predictor.segmenter, image, expected)
-        labels = mask_propagation.settled(fits, warped.shape)
-        labels = mask_propagation.without_ghosts(labels, last.classes, evidence)
+        fits = mask_propagation.fit_priors(self.predictor.segmenter, image, expected)
+        labels = mask_propagation.resolve_overlaps(fits, warped.shape)
+        labels = mask_propagation.without_vanished(labels, last.classes, evidence)
         scores = {f.prior.number: f.score for f in fits}
         self.track = self._with_new(image, proposal, labels, evidence, scores, last)
         result = self._result(self.track, scores, proposal)
@@ -253,7 +253,7 @@ class VideoPredictor:
         last: Track,
     ) -> Track:
         """The frame with objects at peaks away from all that are known; notes their `scores`."""
-        found_objects = new_objects.found(
+        found_objects = new_objects.find_new_objects(
             self.predictor.segmenter, image, proposal.objects, labels, last.classes, evidence,
             self.predictor.settings,
         )  # fmt: skip
