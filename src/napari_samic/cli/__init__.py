@@ -47,8 +47,8 @@ def _run(arguments: list[str] | None) -> int:
     except OSError as error:  # a path that the system itself refuses, as one with a long name
         if error.filename is None:
             raise
-        told = f"{error.filename!s:.200}: {error.strerror}"
-        return _say(f"error: {told}. Check its name and permissions.", 3)
+        message = f"{error.filename!s:.200}: {error.strerror}"
+        return _say(f"error: {message}. Check its name and permissions.", 3)
     except Exception as error:
         return _usage(error)
     if code == 130:  # typer's answer to Ctrl-C

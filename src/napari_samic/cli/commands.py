@@ -69,15 +69,15 @@ def demo(
         pipeline.demo(out=out, model=model, device=device, overwrite=overwrite), as_json=json_
     )
     lines = []
-    for name, found in outcome.figures.items():
-        lines.append(f"{name}: {found['training']}")
-        for image, row in found["images"].items():
+    for name, figures in outcome.figures.items():
+        lines.append(f"{name}: {figures['training']}")
+        for image, row in figures["images"].items():
             counts = f"{row['n_matched']:.0f} of {row['n_true']:.0f} objects found"
             extra = row["n_predicted"] - row["n_matched"]
             lines.append(f"  {image}  IoU {row['iou']:.3f}  {counts}, {extra:.0f} false")
         lines.append(
-            f"{name}: mIoU {found['miou']:.3f}  Dice {found['dice']:.3f}  "
-            f"object F1 {found['object_f1']:.3f}  ({found['seconds']} s)"
+            f"{name}: mIoU {figures['miou']:.3f}  Dice {figures['dice']:.3f}  "
+            f"object F1 {figures['object_f1']:.3f}  ({figures['seconds']} s)"
         )
     lines.append(f"look at {out / 'contact-sheet.png'}")
     report(outcome, lines, as_json=json_)
@@ -122,15 +122,15 @@ def annotate(
         settings=settings, segment=segment, overlay=overlay, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    found = outcome.figures
+    figures = outcome.figures
     line = (
-        f"{found['objects']} objects, {found['clicks_per_object']:.1f} clicks each, "
-        f"mean confidence {found['mean_score']:.2f}"
+        f"{figures['objects']} objects, {figures['clicks_per_object']:.1f} clicks each, "
+        f"mean confidence {figures['mean_score']:.2f}"
     )
-    if found["hidden"]:
-        line += f", {found['hidden']} hidden by others"
-    if "miou" in found:
-        line += f", mIoU {found['miou']:.3f} against the masks"
+    if figures["hidden"]:
+        line += f", {figures['hidden']} hidden by others"
+    if "miou" in figures:
+        line += f", mIoU {figures['miou']:.3f} against the masks"
     report(outcome, [line] * bool(outcome.done) + [counts(outcome)], as_json=json_)
 
 
@@ -185,8 +185,12 @@ def train(
         heat=heat, peaks=peaks, adapt=adapt, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    told = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
-    lines = [f"{len(outcome.done)} references: {told[0]}", *told[1:], f"wrote {outcome.out}"]
+    summaries = [text for k in ("summary", "growth", "tuning") if (text := outcome.figures[k])]
+    lines = [
+        f"{len(outcome.done)} references: {summaries[0]}",
+        *summaries[1:],
+        f"wrote {outcome.out}",
+    ]
     report(outcome, lines, as_json=json_)
 
 
@@ -250,10 +254,10 @@ def segment(
         rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    found = outcome.figures
-    line = f"{found['objects']} objects, mean confidence {found['mean_score']:.2f}"
-    if found["empty"]:
-        line += f", {found['empty']} images without any"
+    figures = outcome.figures
+    line = f"{figures['objects']} objects, mean confidence {figures['mean_score']:.2f}"
+    if figures["empty"]:
+        line += f", {figures['empty']} images without any"
     report(outcome, [line] * bool(outcome.done) + [counts(outcome)], as_json=json_)
 
 
@@ -276,12 +280,12 @@ def evaluate(
         overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    found = outcome.figures
+    figures = outcome.figures
     line = (
-        f"{found['n']} images: mIoU {found['miou']:.3f}, Dice {found['dice']:.3f}, "
-        f"boundary F {found['boundary_f']:.3f}; objects: precision "
-        f"{found['object_precision']:.3f}, recall {found['object_recall']:.3f}, "
-        f"F1 {found['object_f1']:.3f}"
+        f"{figures['n']} images: mIoU {figures['miou']:.3f}, Dice {figures['dice']:.3f}, "
+        f"boundary F {figures['boundary_f']:.3f}; objects: precision "
+        f"{figures['object_precision']:.3f}, recall {figures['object_recall']:.3f}, "
+        f"F1 {figures['object_f1']:.3f}"
     )
     report(outcome, [line], as_json=json_)
 
@@ -291,8 +295,8 @@ app.command()(benchmark)
 app.command()(export)
 
 
-def _version(shown: bool) -> None:
-    if shown:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         print(f"napari-samic {__version__}")
         raise typer.Exit
 

@@ -113,11 +113,11 @@ def models_import(
 
     with one_interrupt():
         spec = registry.import_file(file, name=name, arch=arch or "auto", sha256=sha256)
-    found = registry.weights_sha256(spec.name)
+    checksum = registry.weights_sha256(spec.name)
     if json_:
-        print_json({"name": spec.name, "role": spec.role, "arch": spec.arch, "sha256": found})
+        print_json({"name": spec.name, "role": spec.role, "arch": spec.arch, "sha256": checksum})
     else:
-        print(f"{spec.name}: imported as {spec.role}, sha256 {found}")
+        print(f"{spec.name}: imported as {spec.role}, sha256 {checksum}")
 
 
 @models_app.command("verify")

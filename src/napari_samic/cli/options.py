@@ -93,8 +93,8 @@ def with_settings(
             del help_all
             usual = [name for name in values if _is_usual(context, name)]
             left_out = usual if values.get("paper") else []
-            made = {name: _take(group, values, left_out) for name, group in groups.items()}
-            command(**values, **made)
+            settings = {name: _take(group, values, left_out) for name, group in groups.items()}
+            command(**values, **settings)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         call.__signature__ = own.replace(parameters=options)  # type: ignore[attr-defined]
@@ -123,10 +123,10 @@ def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> An
     given = {k: v for k, v in given.items() if k not in left_out}
     usual = getattr(kind, "paper", kind)() if left_out else kind()
     try:
-        made = kind.from_dict({**usual.to_dict(), **given})
+        settings = kind.from_dict({**usual.to_dict(), **given})
     except SettingsError as error:
         raise SettingsError(_as_options(str(error), list(given))) from error
-    return given if isinstance(group, ChangedSettings) else made
+    return given if isinstance(group, ChangedSettings) else settings
 
 
 def _as_options(message: str, names: list[str]) -> str:

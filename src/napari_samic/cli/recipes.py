@@ -75,10 +75,14 @@ def _would(row: dict[str, Any]) -> list[str]:
     if "left_out" in row:
         return [f"{_head(row)}: left out: {row['left_out']}"]
     lines = [f"{_head(row)}:"]
-    for key, found in row["inputs"].items():
-        paths = found["path"] if isinstance(found["path"], str) else ", ".join(found["path"])
-        made = f"from step {found['from_step']}"
-        what = made if found["from_step"] else f"{found['files']} file{'s' * (found['files'] != 1)}"
+    for key, source in row["inputs"].items():
+        paths = source["path"] if isinstance(source["path"], str) else ", ".join(source["path"])
+        origin = f"from step {source['from_step']}"
+        what = (
+            origin
+            if source["from_step"]
+            else f"{source['files']} file{'s' * (source['files'] != 1)}"
+        )
         lines.append(f"    {key}: {paths} ({what})")
     if row["model"]:
         lines.append(f"    model: {row['model']}")

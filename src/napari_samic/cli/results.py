@@ -36,10 +36,11 @@ def accept(
         overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    found = outcome.figures
+    figures = outcome.figures
     line = (
-        f"{found['accepted']} accepted, {found['edited']} edited, {found['rejected']} rejected, "
-        f"{found['unreviewed']} not reviewed; labels in {outcome.out}"
+        f"{figures['accepted']} accepted, {figures['edited']} edited, "
+        f"{figures['rejected']} rejected, {figures['unreviewed']} not reviewed; "
+        f"labels in {outcome.out}"
     )
     report(outcome, [line], as_json=json_)
 
@@ -68,10 +69,10 @@ def export(
         results, out=out, classes=classes, settings=settings, overwrite=overwrite,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
-    found = outcome.figures
-    count = len(found["files"])
+    figures = outcome.figures
+    count = len(figures["files"])
     line = (
-        f"{found['objects']} objects of {len(outcome.done)} images in {count} "
+        f"{figures['objects']} objects of {len(outcome.done)} images in {count} "
         f"file{'s' * (count != 1)}; in {outcome.out}"
     )
     report(outcome, [line], as_json=json_)

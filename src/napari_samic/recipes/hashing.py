@@ -50,11 +50,11 @@ def files_of(source: str | Path) -> list[tuple[str, Path]]:
     path = Path(source).expanduser()
     if path.is_file():
         return [(path.name, path)]
-    found: list[tuple[str, Path]] = []
-    for one in list_source(path):
-        inside = sorted(one.rglob("*")) if is_zarr(one) else [one]
-        found += [(p.relative_to(one.parent).as_posix(), p) for p in inside if p.is_file()]
-    return sorted(found)
+    named: list[tuple[str, Path]] = []
+    for entry in list_source(path):
+        inside = sorted(entry.rglob("*")) if is_zarr(entry) else [entry]
+        named += [(p.relative_to(entry.parent).as_posix(), p) for p in inside if p.is_file()]
+    return sorted(named)
 
 
 def fingerprint(files: Sequence[tuple[str, Path]], *, hashed: str = "") -> Job[Fingerprint]:

@@ -1,6 +1,6 @@
 """Paths in a recipe: relative where they lie in its folder, so that both can be moved together.
 
-`moved` writes a recipe for another folder. Pure text: patterns and files that are not there yet
+`relocate` writes a recipe for another folder. Pure text: patterns and files that are not there yet
 are paths too.
 """
 
@@ -15,17 +15,17 @@ from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep, load_recip
 MODEL_FILE = "path:"
 
 
-def written(path: str | Path, folder: Path) -> str:
+def to_relative(path: str | Path, folder: Path) -> str:
     """How a path stands in a recipe that lies in `folder`.
 
-    >>> written("/data/a/*.tif", Path("/data")), written("/raw", Path("/data"))
+    >>> to_relative("/data/a/*.tif", Path("/data")), to_relative("/raw", Path("/data"))
     ('a/*.tif', '/raw')
     """
-    whole = absolute(path, Path.cwd())
-    for start, found in ((folder, whole), (folder.resolve(), whole), (folder, _real(whole))):
-        if Path(found).is_relative_to(start):
-            return Path(found).relative_to(start).as_posix()
-    return Path(whole).as_posix()
+    full = to_absolute(path, Path.cwd())
+    for start, candidate in ((folder, full), (folder.resolve(), full), (folder, _real(full))):
+        if Path(candidate).is_relative_to(start):
+            return Path(candidate).relative_to(start).as_posix()
+    return Path(full).as_posix()
 
 
 def _real(path: str) -> str:
@@ -33,28 +33,28 @@ def _real(path: str) -> str:
     return str(Path(path).parent.resolve() / Path(path).name)
 
 
-def absolute(text: str | Path, folder: Path) -> str:
+def to_absolute(text: str | Path, folder: Path) -> str:
     """The whole path of what stands in a recipe that lies in `folder`.
 
-    >>> absolute("a/*.tif", Path("/data")), absolute("/raw", Path("/data"))
+    >>> to_absolute("a/*.tif", Path("/data")), to_absolute("/raw", Path("/data"))
     ('/data/a/*.tif', '/raw')
     """
     return os.path.normpath(folder.absolute() / Path(text).expanduser())
 
 
-def written_model(name: str, folder: Path) -> str:
-    """As `written`, of a model that may be `path:FILE`."""
+def model_to_relative(name: str, folder: Path) -> str:
+    """As `to_relative`, of a model that may be `path:FILE`."""
     file = name.removeprefix(MODEL_FILE)
-    return name if file == name else MODEL_FILE + written(file, folder)
+    return name if file == name else MODEL_FILE + to_relative(file, folder)
 
 
-def absolute_model(name: str, folder: Path) -> str:
-    """As `absolute`, of a model that may be `path:FILE`."""
+def model_to_absolute(name: str, folder: Path) -> str:
+    """As `to_absolute`, of a model that may be `path:FILE`."""
     file = name.removeprefix(MODEL_FILE)
-    return name if file == name else MODEL_FILE + absolute(file, folder)
+    return name if file == name else MODEL_FILE + to_absolute(file, folder)
 
 
-def moved(source: Path | str, target: Path | str) -> str:
+def relocate(source: Path | str, target: Path | str) -> str:
     """The text of a recipe as it would stand at `target`; comments are lost.
 
     Raises
@@ -63,23 +63,27 @@ def moved(source: Path | str, target: Path | str) -> str:
         The source can't be read, or is no recipe.
     """
     recipe = load_recipe(source)
-    there = Recipe(Path(target), ()).folder
-    return text_of([_moved(step, recipe.folder, there) for step in recipe.steps])
+    target_folder = Recipe(Path(target), ()).folder
+    return text_of([_relocated(step, recipe.folder, target_folder) for step in recipe.steps])
 
 
-def _moved(step: RecipeStep, here: Path, there: Path) -> RecipeStep:
+def _relocated(step: RecipeStep, source_folder: Path, target_folder: Path) -> RecipeStep:
+    def single(text: str) -> str:
+        return to_relative(to_absolute(text, source_folder), target_folder)
+
     def path(text: PathText) -> PathText:
-        if isinstance(text, tuple):
-            return tuple(written(absolute(one, here), there) for one in text)
-        return written(absolute(text, here), there)
+        return tuple(map(single, text)) if isinstance(text, tuple) else single(text)
+
+    def model(name: str) -> str:
+        return model_to_relative(model_to_absolute(name, source_folder), target_folder)
 
     settings = dict(step.settings)
     if isinstance(settings.get("encoder"), str):
-        settings["encoder"] = written_model(absolute_model(settings["encoder"], here), there)
+        settings["encoder"] = model(settings["encoder"])
     return replace(
         step,
         inputs={key: path(value) for key, value in step.inputs.items()},
-        out=str(path(step.out)) if step.out else "",
-        model=written_model(absolute_model(step.model, here), there) if step.model else "",
+        out=single(step.out) if step.out else "",
+        model=model(step.model) if step.model else "",
         settings=settings,
     )

@@ -18,7 +18,7 @@ from napari_samic.core.errors import InputError, OutputError, SamicError, Settin
 from napari_samic.core.types import Job
 from napari_samic.io.files import check_apart, check_free
 from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
-from napari_samic.recipes.paths import absolute, absolute_model
+from napari_samic.recipes.paths import model_to_absolute, to_absolute
 from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep
 from napari_samic.recipes.recorder import weights_checksum
 from napari_samic.recipes.schema import STEP_SCHEMAS, faults_of_settings, place_of, value_of
@@ -75,7 +75,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _PlannedResult:
     """A result: where it was when recorded, where it will be, and of which step."""
 
     old: str
@@ -116,7 +116,7 @@ def make_plan(
     """
     planner = _Planner(recipe, images, out)
     plan = [
-        planner.planned(number, step, change)
+        planner.plan_step(number, step, change)
         for number, step, change in zip(
             range(1, len(recipe.steps) + 1), recipe.steps, _changes(recipe, set or {}), strict=True
         )
@@ -131,49 +131,57 @@ class _Planner:
 
     def __init__(self, recipe: Recipe, images: PathText | None, out: Path | str | None) -> None:
         self.recipe, self.images, self.out = recipe, images, out
-        self.made: list[_Made] = []
+        self.results: list[_PlannedResult] = []
         self.replaced: list[int] = []
 
-    def planned(self, number: int, step: RecipeStep, given: Mapping[str, Any]) -> PlannedStep:
+    def plan_step(self, number: int, step: RecipeStep, given: Mapping[str, Any]) -> PlannedStep:
         """One step with whole paths."""
         change = dict(given)
         is_replaced = self.images is not None and step.do == "segment"
         if is_replaced:
             change.setdefault("images", self.images)
             self.replaced.append(number)
-        whole, made_by = _located(step, self.recipe.folder, self.made, change)
-        old = absolute(step.out, self.recipe.folder) if step.out else ""
+        whole, made_by = _located(step, self.recipe.folder, self.results, change)
+        old = to_absolute(step.out, self.recipe.folder) if step.out else ""
         target = (
-            absolute(change["out"], Path.cwd()) if "out" in change else self._moved(old, number)
+            to_absolute(change["out"], Path.cwd())
+            if "out" in change
+            else self._relocated(old, number)
         )
         if is_replaced and target == old:
             raise InputError(_needs_out(place_of(number, {"do": step.do})))
-        is_again = any(one.new == target for one in self.made)
+        is_again = any(result.new == target for result in self.results)
         why = self._left_out(step.do, made_by, change)
         if why and step.do == "accept":  # what comes after it reads what it would have read
-            self.made.append(_Made(old, str(whole.inputs["results"]), made_by["results"], False))
+            self.results.append(
+                _PlannedResult(old, str(whole.inputs["results"]), made_by["results"], False)
+            )
         elif target:
-            self.made.append(_Made(old or target, target, number, STEP_SCHEMAS[step.do].is_file))
+            self.results.append(
+                _PlannedResult(old or target, target, number, STEP_SCHEMAS[step.do].is_file)
+            )
         given_out = "out" in change or self.out is not None
         return PlannedStep(number, replace(whole, out=target), made_by, is_again, why, given_out)
 
     def _left_out(self, do: str, made_by: Mapping[str, int], change: Mapping[str, Any]) -> str:
         """Why a step is not done: it tells of the recorded images, and there are others."""
-        kind = STEP_SCHEMAS[do]
-        is_astray = made_by.get(kind.inputs[0]) in self.replaced
+        schema = STEP_SCHEMAS[do]
+        is_astray = made_by.get(schema.inputs[0]) in self.replaced
         return (
-            ASTRAY[do] if kind.of_recorded and is_astray and kind.of_recorded not in change else ""
+            ASTRAY[do]
+            if schema.of_recorded and is_astray and schema.of_recorded not in change
+            else ""
         )
 
-    def _moved(self, old: str, number: int) -> str:
+    def _relocated(self, old: str, number: int) -> str:
         """Where a result goes if nothing else is said: into the folder for all, under its name."""
         if not old or self.out is None:
             return old
         folder = self.recipe.folder
         is_inside = Path(old).is_relative_to(folder)
         name = Path(old).relative_to(folder) if is_inside else Path(Path(old).name)
-        new = absolute(Path(self.out) / name, Path.cwd())
-        if any(one.new == new and one.old != old for one in self.made):
+        new = to_absolute(Path(self.out) / name, Path.cwd())
+        if any(result.new == new and result.old != old for result in self.results):
             new = str(Path(new).with_name(f"{number}-{Path(new).name}"))
         return new
 
@@ -186,18 +194,20 @@ def _needs_out(place: str) -> str:
 
 
 def _located(
-    step: RecipeStep, folder: Path, made: Sequence[_Made], change: Mapping[str, Any]
+    step: RecipeStep, folder: Path, results: Sequence[_PlannedResult], change: Mapping[str, Any]
 ) -> tuple[RecipeStep, dict[str, int]]:
     """A step with its changes and whole paths, and which of its inputs an earlier one makes."""
     inputs: dict[str, PathText] = {}
     made_by: dict[str, int] = {}
-    kind = STEP_SCHEMAS[step.do]
+    schema = STEP_SCHEMAS[step.do]
     here = Path.cwd()
-    for key in kind.inputs:
+    for key in schema.inputs:
         if key in change:
-            inputs[key] = _one_or_more(absolute(one, here) for one in _many(change[key]))
+            inputs[key] = _one_or_more(to_absolute(text, here) for text in _many(change[key]))
         elif key in step.inputs:
-            moved = [_followed(absolute(one, folder), made) for one in _many(step.inputs[key])]
+            moved = [
+                _followed(to_absolute(text, folder), results) for text in _many(step.inputs[key])
+            ]
             inputs[key] = _one_or_more(path for path, _ in moved)
             if number := max(number for _, number in moved):
                 made_by[key] = number
@@ -206,8 +216,8 @@ def _located(
         inputs=inputs,
         settings=_settings(step, folder, change),
         data={k: v for k, v in step.data.items() if k not in change and k not in made_by},
-        model=absolute_model(str(change.get("model", "")), here)
-        or absolute_model(step.model, folder),
+        model=model_to_absolute(str(change.get("model", "")), here)
+        or model_to_absolute(step.model, folder),
         model_sha256="" if "model" in change else step.model_sha256,
     )
     return located, made_by
@@ -216,17 +226,17 @@ def _located(
 def _settings(step: RecipeStep, folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a step with its changes; an encoder may be `path:FILE`."""
     new = {k: v for k, v in change.items() if k in STEP_SCHEMAS[step.do].settings}
-    found = {**step.settings, **new}
-    if "encoder" in found:
+    settings = {**step.settings, **new}
+    if "encoder" in settings:
         start = Path.cwd() if "encoder" in new else folder
-        found["encoder"] = absolute_model(found["encoder"], start)
-    return found
+        settings["encoder"] = model_to_absolute(settings["encoder"], start)
+    return settings
 
 
-def _followed(path: str, made: Sequence[_Made]) -> tuple[str, int]:
-    for one in reversed(made):
-        if one.holds(path):
-            return one.new + path[len(one.old) :], one.number
+def _followed(path: str, results: Sequence[_PlannedResult]) -> tuple[str, int]:
+    for result in reversed(results):
+        if result.holds(path):
+            return result.new + path[len(result.old) :], result.number
     return path, 0
 
 
@@ -235,8 +245,8 @@ def _many(value: Any) -> Sequence[str | Path]:
 
 
 def _one_or_more(paths: Any) -> PathText:
-    found = tuple(paths)
-    return found[0] if len(found) == 1 else found
+    texts = tuple(paths)
+    return texts[0] if len(texts) == 1 else texts
 
 
 def _changes(recipe: Recipe, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -260,12 +270,12 @@ def _take(recipe: Recipe, key: str, raw: Any, changes: list[dict[str, Any]]) -> 
     steps = list(enumerate(recipe.steps))
     chosen = [(i, s) for i, s in steps if not dot or head in (str(i + 1), s.do)]
     if not chosen:
-        known = ", ".join(f"{i + 1} ({s.do})" for i, s in steps)
-        return f"{key}: no step {head!r}. Steps: {known}"
+        choices = ", ".join(f"{i + 1} ({s.do})" for i, s in steps)
+        return f"{key}: no step {head!r}. Steps: {choices}"
     takers = [(i, s) for i, s in chosen if name in STEP_SCHEMAS[s.do].changeable]
     if not takers:
-        known = ", ".join(sorted({k for _, s in chosen for k in STEP_SCHEMAS[s.do].changeable}))
-        return f"{key}: not known. Known: {known}"
+        choices = ", ".join(sorted({k for _, s in chosen for k in STEP_SCHEMAS[s.do].changeable}))
+        return f"{key}: not known. Known: {choices}"
     is_path = any(name in (*STEP_SCHEMAS[s.do].inputs, "out") for _, s in takers)
     if is_path and isinstance(raw, str) and not raw.strip():
         return f"{key}: an empty path. '.' is the folder you are in"
@@ -281,7 +291,7 @@ def _take(recipe: Recipe, key: str, raw: Any, changes: list[dict[str, Any]]) -> 
 
 
 @dataclass
-class Findings:
+class ValidationReport:
     """What a check found.
 
     Attributes
@@ -305,10 +315,10 @@ class Findings:
         ------
         SamicError
         """
-        told = [*map(str, self.errors), *(self.differences if strict else ())]
-        if told:
+        problems = [*map(str, self.errors), *(self.differences if strict else ())]
+        if problems:
             kind = type(self.errors[0]) if self.errors else InputError
-            raise kind(f"{name}: {' '.join(told)}")
+            raise kind(f"{name}: {' '.join(problems)}")
 
 
 def check(
@@ -318,7 +328,7 @@ def check(
     inside: Path | None = None,
     done: Container[int] = (),
     recipe: Path | None = None,
-) -> Job[Findings]:
+) -> Job[ValidationReport]:
     """Look at inputs, models and places for results; a job, as it hashes.
 
     Parameters
@@ -333,21 +343,21 @@ def check(
     recipe : Path, optional
         File of the recipe, which no result may replace.
     """
-    found = Findings()
-    found.differences += _versions(plan)
+    report = ValidationReport()
+    report.differences += _versions(plan)
     for planned in plan:
         if planned.left_out:
             continue
-        yield from _check_inputs(planned, found)
+        yield from _check_inputs(planned, report)
         for look in (_check_model, _check_out)[: 1 if planned.number in done else 2]:
             try:
                 check_apart(planned.step.out, recipe)
-                found.differences += look(planned, overwrite)
+                report.differences += look(planned, overwrite)
             except SamicError as error:
-                found.errors.append(_placed(planned, error))
+                report.errors.append(_placed(planned, error))
         if inside is not None and (fault := _leads_out(planned, inside)):
-            found.errors.append(OutputError(f"{planned.place}: {fault}"))
-    return found
+            report.errors.append(OutputError(f"{planned.place}: {fault}"))
+    return report
 
 
 def _leads_out(planned: PlannedStep, inside: Path) -> str:
@@ -376,7 +386,7 @@ def _versions(plan: Sequence[PlannedStep]) -> Iterator[str]:
         )
 
 
-def _check_inputs(planned: PlannedStep, found: Findings) -> Job[None]:
+def _check_inputs(planned: PlannedStep, report: ValidationReport) -> Job[None]:
     for key, value in planned.step.inputs.items():
         if key in planned.made_by:
             continue
@@ -384,14 +394,14 @@ def _check_inputs(planned: PlannedStep, found: Findings) -> Job[None]:
             sources = [value] if isinstance(value, str) else value
             files = [file for source in sources for file in files_of(source)]
         except SamicError as error:
-            found.errors.append(type(error)(f"{planned.place}, {key}: {error}"))
+            report.errors.append(type(error)(f"{planned.place}, {key}: {error}"))
             continue
-        found.files[planned.number, key] = len(files)
+        report.files[planned.number, key] = len(files)
         if key in planned.step.data:
             wanted = planned.step.data[key]
             now = yield from fingerprint(files, hashed=wanted.hashed)
             if now != wanted:
-                found.differences.append(f"{planned.place}: {key} {_difference(now, wanted)}")
+                report.differences.append(f"{planned.place}: {key} {_difference(now, wanted)}")
 
 
 def _difference(now: Fingerprint, wanted: Fingerprint) -> str:

@@ -21,7 +21,7 @@ from napari_samic.recipes.schema import (
     FORMAT,
     STEP_SCHEMAS,
     VERSION,
-    kind_fault,
+    check_format,
     validate,
     value_of,
 )
@@ -154,7 +154,7 @@ def _with(text: str, target: Path, step: RecipeStep) -> str:
 
 def text_of(steps: Sequence[RecipeStep]) -> str:
     """The text of a recipe with these steps."""
-    return HEAD + dumped([_step_tree(one) for one in steps])
+    return HEAD + dumped([_step_tree(step) for step in steps])
 
 
 def _step_tree(step: RecipeStep) -> dict[str, Any]:
@@ -167,15 +167,15 @@ def _step_tree(step: RecipeStep) -> dict[str, Any]:
         "out": step.out,
         "model": {k: v for k, v in model.items() if v},
         "settings": dict(step.settings),
-        "data": {k: _print_tree(v) for k, v in step.data.items()},
-        "results": step.results and _print_tree(step.results),
+        "data": {k: _fingerprint_tree(v) for k, v in step.data.items()},
+        "results": step.results and _fingerprint_tree(step.results),
     }
     return {k: v for k, v in tree.items() if v}
 
 
-def _print_tree(found: Fingerprint) -> dict[str, Any]:
-    tree: dict[str, Any] = {"files": found.files, "sha256": found.sha256}
-    return tree if found.hashed == CONTENTS else tree | {"hashed": found.hashed}
+def _fingerprint_tree(fingerprint: Fingerprint) -> dict[str, Any]:
+    tree: dict[str, Any] = {"files": fingerprint.files, "sha256": fingerprint.sha256}
+    return tree if fingerprint.hashed == CONTENTS else tree | {"hashed": fingerprint.hashed}
 
 
 def _read(path: Path) -> str:
@@ -189,12 +189,12 @@ def _read(path: Path) -> str:
 def _parsed(text: str, path: Path) -> tuple[Recipe, list[int]]:
     """The recipe once it is known to be sound, and the line of each step."""
     raw, lines = read_plain(text, path.name, sequence="steps")
-    if fault := kind_fault(raw):
+    if fault := check_format(raw):
         raise FormatError(f"{path.name}: {fault}")
     tree = _tidied(raw)
     if faults := validate(tree, lines):
         raise FormatError(f"{path.name}: {first_of(faults)}. Mend these places or record it anew.")
-    return Recipe(path, tuple(_step(one) for one in tree["steps"])), lines
+    return Recipe(path, tuple(_step(step) for step in tree["steps"])), lines
 
 
 def _tidied(tree: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _tidied(tree: dict[str, Any]) -> dict[str, Any]:
     if steps is None and "steps" in tree:
         steps = []
     if isinstance(steps, list):
-        steps = [_with_numbers(one) for one in steps]
+        steps = [_with_numbers(step) for step in steps]
     return {**tree, "steps": steps}
 
 

@@ -21,7 +21,7 @@ from napari_samic.io.paths import image_of
 from napari_samic.io.writers import plain
 from napari_samic.models.hub import registry
 from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
-from napari_samic.recipes.paths import written, written_model
+from napari_samic.recipes.paths import model_to_relative, to_relative
 from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep, append_step, load_recipe
 from napari_samic.recipes.schema import OPTIONS, STEP_SCHEMAS, StepSchema
 
@@ -91,11 +91,11 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
     folder : Path
         Where the recipe lies.
     """
-    kind = STEP_SCHEMAS[name]
-    given = {k: arguments[k] for k in kind.inputs if arguments.get(k) is not None}
+    schema = STEP_SCHEMAS[name]
+    given = {k: arguments[k] for k in schema.inputs if arguments.get(k) is not None}
     inputs = {key: _paths(key, value, folder) for key, value in given.items()}
-    settings = _settings(kind, arguments, folder)
-    model = str(arguments.get("model") or kind.model or "")
+    settings = _settings(schema, arguments, folder)
+    model = str(arguments.get("model") or schema.model or "")
     data = {}
     for key, value in given.items():
         sources = value if isinstance(value, list | tuple) else [value]
@@ -105,13 +105,13 @@ def describe(name: str, arguments: Mapping[str, Any], folder: Path) -> Job[Recip
     return RecipeStep(
         do=name,
         inputs=inputs,
-        out="" if out is None else written(out, folder),
-        model=written_model(model, folder),
+        out="" if out is None else to_relative(out, folder),
+        model=model_to_relative(model, folder),
         model_sha256=weights_checksum(model),
         settings=settings,
         data=data,
         package=__version__,
-        threads=_threads() if kind.has_model else 0,
+        threads=_threads() if schema.has_model else 0,
     )
 
 
@@ -123,36 +123,36 @@ def _threads() -> int:
 
 def _paths(key: str, value: Any, folder: Path) -> PathText:
     many = value if isinstance(value, list | tuple) else [value]
-    for one in many:
-        if not isinstance(one, str | Path):
+    for source in many:
+        if not isinstance(source, str | Path):
             msg = (
-                f"{key}: a {type(one).__name__} has no path that a recipe could name. "
+                f"{key}: a {type(source).__name__} has no path that a recipe could name. "
                 "Save it to a file, or don't record."
             )
             raise InputError(msg)
-    texts = tuple(written(one, folder) for one in many)
+    texts = tuple(to_relative(source, folder) for source in many)
     return texts[0] if len(texts) == 1 else texts
 
 
-def _settings(kind: StepSchema, arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _settings(schema: StepSchema, arguments: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Those that differ from what the job takes by itself."""
-    found = {k: arguments.get(k, OPTIONS[k]) for k in kind.options}
-    found = {k: v for k, v in found.items() if v != OPTIONS[k]}
-    for parameter, group in kind.groups.items():
+    settings = {k: arguments.get(k, OPTIONS[k]) for k in schema.options}
+    settings = {k: v for k, v in settings.items() if v != OPTIONS[k]}
+    for parameter, group in schema.groups.items():
         given = arguments.get(parameter)
         if given is not None:
-            usual = _usual(kind, parameter, arguments) or group()
+            usual = _usual(schema, parameter, arguments) or group()
             values = {spec.name: getattr(given, spec.name) for spec in fields(group)}
-            found |= {k: v for k, v in values.items() if v != getattr(usual, k)}
-    if "encoder" in found:
-        found["encoder"] = written_model(str(found["encoder"]), folder)
-    tidy: dict[str, Any] = plain(found)
+            settings |= {k: v for k, v in values.items() if v != getattr(usual, k)}
+    if "encoder" in settings:
+        settings["encoder"] = model_to_relative(str(settings["encoder"]), folder)
+    tidy: dict[str, Any] = plain(settings)
     return tidy
 
 
-def _usual(kind: StepSchema, parameter: str, arguments: Mapping[str, Any]) -> Any:
+def _usual(schema: StepSchema, parameter: str, arguments: Mapping[str, Any]) -> Any:
     """Peaks of `segment` are by themselves those of the prompter file."""
-    if "prompter" not in kind.inputs or parameter != "peaks":
+    if "prompter" not in schema.inputs or parameter != "peaks":
         return None
     from napari_samic.pipeline.segment import stored_peaks
 
@@ -185,14 +185,16 @@ def results_of(name: str, outcome: JobResult) -> Job[Fingerprint | None]:
     if outcome.out is None or STEP_SCHEMAS[name].is_file:
         return None
     if name == "export":
-        made = [f for one in outcome.figures["files"] for f in _files_in(outcome.out, one)]
-        made = [(name, path) for name, path in made if name != "prompts.json"]
-        return (yield from fingerprint(sorted(made)))
+        exported = [
+            f for file_name in outcome.figures["files"] for f in _files_in(outcome.out, file_name)
+        ]
+        exported = [(name, path) for name, path in exported if name != "prompts.json"]
+        return (yield from fingerprint(sorted(exported)))
     labels = [*outcome.done, *outcome.skipped]
     stems = {s for label in labels for s in (label, image_of(label))}
     files = {f"{stem}.tif": outcome.out / f"{stem}.tif" for stem in stems}
-    found = yield from fingerprint(sorted((k, p) for k, p in files.items() if p.is_file()))
-    return found
+    result = yield from fingerprint(sorted((k, p) for k, p in files.items() if p.is_file()))
+    return result
 
 
 def _files_in(folder: Path, name: str) -> list[tuple[str, Path]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_samic.core.errors import SamicError
 from napari_samic.core.types import Job, JobProgress, map_progress
-from napari_samic.recipes.plan import Findings, PlannedStep, check, make_plan
+from napari_samic.recipes.plan import PlannedStep, ValidationReport, check, make_plan
 from napari_samic.recipes.recipe import load_recipe
 from napari_samic.recipes.recorder import results_of
 from napari_samic.recipes.resume import ReplayState
@@ -86,13 +86,13 @@ def replay(
     state = ReplayState(where, plan, overwrite=overwrite)
     before = state.rows()
     inside = None if anywhere or dry_run else read.folder
-    found = yield from check(
+    report = yield from check(
         plan, overwrite=overwrite, inside=inside, done=before, recipe=read.path
     )
-    found.refuse(read.path.name, strict=strict)
-    for difference in found.differences:
+    report.refuse(read.path.name, strict=strict)
+    for difference in report.differences:
         warnings.warn(f"{read.path.name}: {difference}", UserWarning, stacklevel=2)
-    rows = [_described(planned, found) for planned in plan]
+    rows = [_described(planned, report) for planned in plan]
     failures: dict[str, str] = {}
     notices: list[str] = []
     if before:
@@ -107,7 +107,7 @@ def replay(
         elif planned.left_out:
             skipped.append(planned.place)
         elif not dry_run:
-            outcome = yield from _one(planned, len(plan), overwrite)
+            outcome = yield from _run_step(planned, len(plan), overwrite)
             failures |= {f"{planned.number}.{k}": v for k, v in outcome.failures.items()}
             notices += [f"{planned.place}: {line}" for line in outcome.notices]
             done.append(planned.place)
@@ -119,22 +119,22 @@ def replay(
         state.end()
     from napari_samic.pipeline import JobResult
 
-    figures = {"steps": rows, "differences": list(found.differences)}
-    told = tuple(dict.fromkeys(notices))
-    return JobResult(where, tuple(done), tuple(skipped), failures, figures, notices=told)
+    figures = {"steps": rows, "differences": list(report.differences)}
+    messages = tuple(dict.fromkeys(notices))
+    return JobResult(where, tuple(done), tuple(skipped), failures, figures, notices=messages)
 
 
 def _texts(images: Path | Sequence[Path | str]) -> tuple[str, ...]:
     return (str(images),) if isinstance(images, Path) else tuple(map(str, images))
 
 
-def _described(planned: PlannedStep, found: Findings) -> dict[str, Any]:
+def _described(planned: PlannedStep, report: ValidationReport) -> dict[str, Any]:
     """What a step will do, as plain values."""
     step = planned.step
     inputs = {
         key: {
             "path": value,
-            "files": found.files.get((planned.number, key)),
+            "files": report.files.get((planned.number, key)),
             "from_step": planned.made_by.get(key),
         }
         for key, value in step.inputs.items()
@@ -144,8 +144,8 @@ def _described(planned: PlannedStep, found: Findings) -> dict[str, Any]:
     return row | ({"left_out": planned.left_out} if planned.left_out else {})
 
 
-def _one(planned: PlannedStep, count: int, overwrite: bool) -> Job[JobResult]:
-    """Drive one step's job; its Steps say which it is."""
+def _run_step(planned: PlannedStep, count: int, overwrite: bool) -> Job[JobResult]:
+    """Drive one step's job; its progress says which it is."""
     from napari_samic import pipeline
 
     jobs: dict[str, Callable[..., Job[JobResult]]] = {
@@ -155,14 +155,14 @@ def _one(planned: PlannedStep, count: int, overwrite: bool) -> Job[JobResult]:
     title = f"{planned.number}/{count} {planned.step.do}"
     yield JobProgress(0, 0, f"{title}: begins", {"phase": "load", "step": planned.number})
 
-    def told(step: JobProgress) -> JobProgress:
+    def with_number(step: JobProgress) -> JobProgress:
         data = {**step.data, "step": planned.number}
         return replace(step, message=f"{title}: {step.message}", data=data)
 
     try:
         job = jobs[planned.step.do](**_arguments(planned, overwrite))
         with _threads(planned.step.threads):
-            return (yield from map_progress(job, told))
+            return (yield from map_progress(job, with_number))
     except SamicError as error:
         raise type(error)(f"{planned.place}: {error}") from error
 
@@ -185,18 +185,20 @@ def _threads(count: int) -> Iterator[None]:
 
 def _arguments(planned: PlannedStep, overwrite: bool) -> dict[str, Any]:
     """What the job is called with."""
-    step, kind = planned.step, STEP_SCHEMAS[planned.step.do]
-    found: dict[str, Any] = {k: [*v] if isinstance(v, tuple) else v for k, v in step.inputs.items()}
-    found |= {k: step.settings[k] for k in kind.options if k in step.settings}
-    found |= {"out": planned.out, "overwrite": planned.replaces(overwrite=overwrite)}
+    step, schema = planned.step, STEP_SCHEMAS[planned.step.do]
+    arguments: dict[str, Any] = {
+        k: [*v] if isinstance(v, tuple) else v for k, v in step.inputs.items()
+    }
+    arguments |= {k: step.settings[k] for k in schema.options if k in step.settings}
+    arguments |= {"out": planned.out, "overwrite": planned.replaces(overwrite=overwrite)}
     if step.model:
-        found["model"] = step.model
-    for parameter, group in kind.groups.items():
+        arguments["model"] = step.model
+    for parameter, group in schema.groups.items():
         if given := of_group(group, step.settings):
-            found[parameter] = group.from_dict(given)
-            if "prompter" in kind.inputs and parameter == "peaks":
-                found[parameter] = _peaks(found["prompter"], given)
-    return found
+            arguments[parameter] = group.from_dict(given)
+            if "prompter" in schema.inputs and parameter == "peaks":
+                arguments[parameter] = _peaks(arguments["prompter"], given)
+    return arguments
 
 
 def _peaks(prompter: str, given: dict[str, Any]) -> Any:

@@ -78,21 +78,21 @@ class ReplayState:
 
 def _inputs(planned: PlannedStep) -> str:
     """Tells a step's inputs, but those that an earlier step made, from what they are changed."""
-    told = []
+    lines = []
     for key, value in planned.step.inputs.items():
         if key in planned.made_by:
             continue
         for source in (value,) if isinstance(value, str) else value:
-            told += [f"{name} {_stamp(path)}" for name, path in files_of(source)]
-    return hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()
+            lines += [f"{name} {_stamp(path)}" for name, path in files_of(source)]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _stamp(place: Path) -> str:
     """Tells a file, or the files of a folder, from what they are after a change."""
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
-    told = []
+    lines = []
     for file in files:
         if not file.name.startswith(".") and file.is_file():
             stat = file.stat()
-            told.append(f"{file.relative_to(place)} {stat.st_mtime_ns} {stat.st_size}")
-    return hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()
+            lines.append(f"{file.relative_to(place)} {stat.st_mtime_ns} {stat.st_size}")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -41,7 +41,7 @@ STEP_KEYS = (
     "do", "package", "threads", "inputs", "out", "model", "settings", "data", "results",
 )  # fmt: skip
 MODEL_KEYS = ("name", "sha256")
-PRINT_KEYS = ("files", "sha256", "hashed")
+FINGERPRINT_KEYS = ("files", "sha256", "hashed")
 
 OPTIONS: dict[str, Any] = {
     "mask_values": None,
@@ -215,13 +215,14 @@ def of_group(group: type[Settings], settings: Mapping[str, Any]) -> dict[str, An
 
 def faults_of_settings(job: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the settings of a step: unknown keys and values that can't be."""
-    kind = STEP_SCHEMAS[job]
-    if unknown := sorted(str(key) for key in settings if key not in kind.settings):
-        yield f"unknown {', '.join(unknown)} in settings. Known: {', '.join(sorted(kind.settings))}"
-    for key in kind.options:
+    schema = STEP_SCHEMAS[job]
+    if unknown := sorted(str(key) for key in settings if key not in schema.settings):
+        allowed = ", ".join(sorted(schema.settings))
+        yield f"unknown {', '.join(unknown)} in settings. Known: {allowed}"
+    for key in schema.options:
         if key in settings and (fault := _option_fault(key, settings[key])):
             yield fault
-    for group in kind.groups.values():
+    for group in schema.groups.values():
         try:
             group.from_dict(of_group(group, settings))
         except SettingsError as error:
@@ -245,7 +246,7 @@ def _option_fault(key: str, value: Any) -> str:
 # --- faults
 
 
-def kind_fault(tree: Any) -> str:
+def check_format(tree: Any) -> str:
     """Say why this is not a recipe of our version; "" if it is.
 
     Parameters
@@ -253,11 +254,11 @@ def kind_fault(tree: Any) -> str:
     tree : object
         As the YAML was read.
     """
-    found = tree if isinstance(tree, dict) else {}
-    if found.get("format") != FORMAT:
-        what = f"format is {found.get('format')!r:.40}, expected {FORMAT!r}."
+    head = tree if isinstance(tree, dict) else {}
+    if head.get("format") != FORMAT:
+        what = f"format is {head.get('format')!r:.40}, expected {FORMAT!r}."
         return f"{what} Pick a recipe that napari-samic recorded."
-    version = found.get("version")
+    version = head.get("version")
     if type(version) is not int or version != VERSION:
         what = f"version is {version!r:.40}, expected {VERSION}."
         return f"{what} Open it with the napari-samic that saved it, or update this one."
@@ -308,89 +309,90 @@ def step_faults(step: Any) -> Iterator[str]:
     if not isinstance(job, str) or job not in STEP_SCHEMAS:
         yield f"do is {_brief(job)}, expected one of {', '.join(STEP_SCHEMAS)}"
         return
-    kind = STEP_SCHEMAS[job]
+    schema = STEP_SCHEMAS[job]
     yield from _unknown(step, STEP_KEYS)
     if not isinstance(step.get("package", ""), str):
         yield f"package is {_brief(step['package'])}, expected a text; put it in quotes"
     threads = step.get("threads", 1)
     if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
         yield f"threads is {_brief(threads)}, expected a whole number from 1 to {MOST_THREADS}"
-    yield from _path_faults(step, kind)
-    yield from _mapping(step, "model", _model_faults if kind.has_model else _no_model)
-    yield from _mapping(step, "settings", lambda found: faults_of_settings(job, found))
-    yield from _mapping(step, "data", lambda found: _data_faults(found, kind))
-    yield from _mapping(step, "results", lambda found: _print_faults(found, "results"))
+    yield from _path_faults(step, schema)
+    yield from _mapping(step, "model", _model_faults if schema.has_model else _no_model)
+    yield from _mapping(step, "settings", lambda mapping: faults_of_settings(job, mapping))
+    yield from _mapping(step, "data", lambda mapping: _data_faults(mapping, schema))
+    yield from _mapping(step, "results", lambda mapping: _fingerprint_faults(mapping, "results"))
 
 
-def _unknown(found: Mapping[Any, Any], known: Sequence[str], where: str = "") -> Iterator[str]:
-    unknown = sorted(str(key) for key in found if key not in known)
+def _unknown(mapping: Mapping[Any, Any], allowed: Sequence[str], where: str = "") -> Iterator[str]:
+    unknown = sorted(str(key) for key in mapping if key not in allowed)
     if unknown:
         inside = f" in {where}" if where else ""
-        yield f"unknown {', '.join(unknown)}{inside}. Known: {', '.join(known)}"
+        yield f"unknown {', '.join(unknown)}{inside}. Known: {', '.join(allowed)}"
 
 
 Check = Callable[[dict[str, Any]], Iterator[str]]
 
 
 def _mapping(step: Mapping[str, Any], key: str, check: Check) -> Iterator[str]:
-    found = step.get(key, {})
-    if isinstance(found, dict):
-        yield from check(found)
+    mapping = step.get(key, {})
+    if isinstance(mapping, dict):
+        yield from check(mapping)
     else:
-        yield f"{key} is {_brief(found)}, expected a mapping"
+        yield f"{key} is {_brief(mapping)}, expected a mapping"
 
 
-def _path_faults(step: Mapping[str, Any], kind: StepSchema) -> Iterator[str]:
+def _path_faults(step: Mapping[str, Any], schema: StepSchema) -> Iterator[str]:
     inputs = step.get("inputs", {})
     if not isinstance(inputs, dict):
         yield f"inputs is {_brief(inputs)}, expected a mapping"
         inputs = {}
-    yield from _unknown(inputs, kind.inputs, "inputs")
-    given = {k: v for k, v in inputs.items() if k in kind.inputs}
+    yield from _unknown(inputs, schema.inputs, "inputs")
+    given = {k: v for k, v in inputs.items() if k in schema.inputs}
     given |= {"out": step["out"]} if "out" in step else {}
-    for key in kind.needed:
+    for key in schema.needed:
         if key not in given:
             yield f"{key} is missing, expected a path" + ("" if key == "out" else " in inputs")
     for key, value in given.items():
         many = value if isinstance(value, list) and value and key in LISTS else [value]
-        if not all(isinstance(one, str) and one and "\0" not in one for one in many):
+        if not all(isinstance(path, str) and path and "\0" not in path for path in many):
             or_list = ", or a list of paths" if key in LISTS else ""
             yield f"{key} is {_brief(value)}, expected a path (in quotes if need be){or_list}"
 
 
-def _no_model(found: Mapping[str, Any]) -> Iterator[str]:
-    if found:
+def _no_model(model: Mapping[str, Any]) -> Iterator[str]:
+    if model:
         yield "unknown model. This job takes none"
 
 
-def _model_faults(found: Mapping[str, Any]) -> Iterator[str]:
-    yield from _unknown(found, MODEL_KEYS, "model")
-    if found and not (isinstance(found.get("name"), str) and found["name"]):
-        yield f"name of model is {_brief(found.get('name'))}, expected a text"
-    if "sha256" in found and not _is_hash(found["sha256"]):
-        yield f"sha256 of model is {_brief(found['sha256'])}, expected 64 digits 0-9a-f in quotes"
+def _model_faults(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from _unknown(model, MODEL_KEYS, "model")
+    if model and not (isinstance(model.get("name"), str) and model["name"]):
+        yield f"name of model is {_brief(model.get('name'))}, expected a text"
+    if "sha256" in model and not _is_hash(model["sha256"]):
+        yield f"sha256 of model is {_brief(model['sha256'])}, expected 64 digits 0-9a-f in quotes"
 
 
-def _data_faults(found: Mapping[str, Any], kind: StepSchema) -> Iterator[str]:
-    yield from _unknown(found, kind.inputs, "data")
-    for key, value in found.items():
-        if key in kind.inputs and isinstance(value, dict):
-            yield from _print_faults(value, f"data of {key}")
-        elif key in kind.inputs:
-            yield f"data of {key} is {_brief(value)}, expected a mapping of {', '.join(PRINT_KEYS)}"
+def _data_faults(data: Mapping[str, Any], schema: StepSchema) -> Iterator[str]:
+    yield from _unknown(data, schema.inputs, "data")
+    for key, value in data.items():
+        if key in schema.inputs and isinstance(value, dict):
+            yield from _fingerprint_faults(value, f"data of {key}")
+        elif key in schema.inputs:
+            keys = ", ".join(FINGERPRINT_KEYS)
+            yield f"data of {key} is {_brief(value)}, expected a mapping of {keys}"
 
 
-def _print_faults(found: Mapping[str, Any], where: str) -> Iterator[str]:
-    if not found and where == "results":
+def _fingerprint_faults(mapping: Mapping[str, Any], where: str) -> Iterator[str]:
+    if not mapping and where == "results":
         return
-    yield from _unknown(found, PRINT_KEYS, where)
-    files = found.get("files")
+    yield from _unknown(mapping, FINGERPRINT_KEYS, where)
+    files = mapping.get("files")
     if type(files) is not int or files < 0:
         yield f"files of {where} is {_brief(files)}, expected a whole number from 0"
-    if not _is_hash(found.get("sha256")):
-        yield f"sha256 of {where} is {_brief(found.get('sha256'))}, expected 64 digits 0-9a-f"
-    if found.get("hashed", CONTENTS) not in (CONTENTS, ENDS):
-        yield f"hashed of {where} is {_brief(found['hashed'])}, expected {CONTENTS} or {ENDS}"
+    if not _is_hash(mapping.get("sha256")):
+        yield f"sha256 of {where} is {_brief(mapping.get('sha256'))}, expected 64 digits 0-9a-f"
+    if mapping.get("hashed", CONTENTS) not in (CONTENTS, ENDS):
+        yield f"hashed of {where} is {_brief(mapping['hashed'])}, expected {CONTENTS} or {ENDS}"
 
 
 def _is_hash(value: Any) -> bool:

@@ -154,10 +154,10 @@ def _sameness(figures: dict[str, Any]) -> str:
 
 def _rewritten(source: Path, target: Path) -> Job[Path]:
     """A copy whose relative paths begin in its own folder."""
-    from napari_samic.recipes.paths import moved
+    from napari_samic.recipes.paths import relocate
 
     yield JobProgress(0, 1, target.name)
-    text = moved(source, target)
+    text = relocate(source, target)
     with files.atomic_file(target, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return target

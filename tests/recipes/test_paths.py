@@ -1,7 +1,7 @@
 """A recipe saved in another folder still means the same files."""
 
 from napari_samic.recipes import load_recipe
-from napari_samic.recipes.paths import moved
+from napari_samic.recipes.paths import relocate
 from napari_samic.recipes.plan import make_plan
 
 RECIPE = """\
@@ -24,7 +24,7 @@ def test_moved_recipe_plans_the_same(tmp_path):
     for path in (source, target):
         path.parent.mkdir()
     source.write_text(RECIPE)
-    target.write_text(moved(source, target))
+    target.write_text(relocate(source, target))
     before, after = (make_plan(load_recipe(path)) for path in (source, target))
     assert after == before
     assert load_recipe(target).steps[0].inputs["prompts"] == str(
@@ -35,5 +35,5 @@ def test_moved_recipe_plans_the_same(tmp_path):
 def test_recipe_moved_within_its_folder_stays_as_it_is(tmp_path):
     source = tmp_path / "recipe.yaml"
     source.write_text(RECIPE)
-    (tmp_path / "copy.yaml").write_text(moved(source, tmp_path / "copy.yaml"))
+    (tmp_path / "copy.yaml").write_text(relocate(source, tmp_path / "copy.yaml"))
     assert load_recipe(tmp_path / "copy.yaml").steps == load_recipe(source).steps
