@@ -77,10 +77,10 @@ def truth_of(look: PatchFeatures) -> Any:
     return look.cropped(look.cover()[0] > 0.5).numpy()
 
 
-def prototypes(look: PatchFeatures, centre: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def prototypes(look: PatchFeatures, center: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Of object and background, (C,) of length 1 a level; cells count by their share of each."""
     both: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for x, cover, (rows, columns) in zip(look.unit(centre), look.cover(), look.valid, strict=True):
+    for x, cover, (rows, columns) in zip(look.unit(center), look.cover(), look.valid, strict=True):
         cells, weight = x[:, :rows, :columns], cover[:rows, :columns]
         for kept, w in zip(both, (weight, 1 - weight), strict=True):
             kept.append(F.normalize((cells * w).sum((1, 2)), dim=0))
@@ -88,12 +88,12 @@ def prototypes(look: PatchFeatures, centre: Sequence[Tensor]) -> tuple[list[Tens
 
 
 def cosines(
-    look: PatchFeatures, wanted: Sequence[Tensor], centre: Sequence[Tensor]
+    look: PatchFeatures, wanted: Sequence[Tensor], center: Sequence[Tensor]
 ) -> list[Tensor]:
     """Likeness of every cell to a level's prototype, each (h, w) of the finest grid."""
     grid = look.last[0].shape[-2:]
-    maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(centre), strict=True)]
-    return [upsample(m[None], grid)[0] for m in maps]
+    maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(center), strict=True)]
+    return [upsampled(m[None], grid)[0] for m in maps]
 
 
 def interval(values: Sequence[float], seed: int = 0) -> str:
@@ -101,8 +101,8 @@ def interval(values: Sequence[float], seed: int = 0) -> str:
     kept = np.array(values)[~np.isnan(values)]
     if not len(kept):
         return "-"
-    found = bootstrap_interval(kept, seed=seed)
-    return f"{found.mean:.3f} ({found.low:.3f}-{found.high:.3f})"
+    estimate = bootstrap_interval(kept, seed=seed)
+    return f"{estimate.mean:.3f} ({estimate.low:.3f}-{estimate.high:.3f})"
 
 
 def one_shot(backbone: Any, pool: Any, pairs: int, seed: int) -> dict[str, list[list[float]]]:
@@ -112,13 +112,13 @@ def one_shot(backbone: Any, pool: Any, pairs: int, seed: int) -> dict[str, list[
     rows: dict[str, list[list[float]]] = {}
     for _ in range(pairs):
         a, b = (look_at(backbone, pool[int(i)]) for i in rng.choice(len(pool), 2, replace=False))
-        for name, centre in (("the pair", center_of([a, b])), ("20 references", shared)):
-            front, back = (cosines(b, p, centre) for p in prototypes(a, centre))
+        for name, center in (("the pair", centre_of([a, b])), ("20 references", shared)):
+            front, back = (cosines(b, p, center) for p in prototypes(a, center))
             contrast = [f - g for f, g in zip(front, back, strict=True)]
             for kind, maps in (("object", front), ("object less background", contrast)):
-                asked = [torch.stack(maps).mean(0), *maps]
-                found = [auc(b.cropped(m), truth_of(b)) for m in asked]
-                rows.setdefault(f"{kind}, centred by {name}", []).append(found)
+                all_maps = [torch.stack(maps).mean(0), *maps]
+                aucs = [auc(b.cropped(m), truth_of(b)) for m in all_maps]
+                rows.setdefault(f"{kind}, centred by {name}", []).append(aucs)
     return rows
 
 
@@ -130,21 +130,21 @@ def probe(backbone: Any, pool: Any, references: int, targets: int, seed: int) ->
 
     rng = np.random.default_rng(seed)
     order = [int(i) for i in rng.permutation(len(pool))]
-    shown = [look_at(backbone, pool[i]) for i in order[: min(references, len(pool) // 2)]]
+    support = [look_at(backbone, pool[i]) for i in order[: min(references, len(pool) // 2)]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
-    most = per_class(len(shown), (1,))
-    model.fit(*sample_cells(shown, (1,), rng, most=most, color=False))
-    others = (look_at(backbone, pool[i]) for i in order[len(shown) :][:targets])
-    return [auc(model.decision_function(look.feature_matrix()), truth_of(look)) for look in others]
+    most = per_class(len(support), (1,))
+    model.fit(*sampled(support, (1,), rng, most=most, colour=False))
+    others = (look_at(backbone, pool[i]) for i in order[len(support) :][:targets])
+    return [auc(model.decision_function(look.stacked()), truth_of(look)) for look in others]
 
 
 def table(backbone: Any, pool: Any, *, pairs: int, references: int, targets: int, seed: int) -> str:
     """Both figures in Markdown."""
-    found = one_shot(backbone, pool, pairs, seed)
+    aucs = one_shot(backbone, pool, pairs, seed)
     grids = [x.shape[-1] for x in look_at(backbone, pool[0]).last]
     heads = ["likeness to", "all levels", *(f"grid {g}" for g in grids)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, values in found.items():
+    for name, values in aucs.items():
         cells = [interval(column) for column in zip(*values, strict=True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     linear = probe(backbone, pool, references, targets, seed)

@@ -201,8 +201,8 @@ def weights(rng: random.Random, folder: Path) -> None:
         serialization.describe(path)
         serialization.load(path, _backbone())
     with _answered():
-        found = checkpoints.read(path)
-        checkpoints.guess_arch(found, path.name)
+        state = checkpoints.read(path)
+        checkpoints.guess_arch(state, path.name)
     with _answered():
         checkpointing.Checkpoint(path, strict=True)
     with _answered():
@@ -273,25 +273,25 @@ def _pictures() -> dict[str, bytes]:
 
 
 def _made_pictures() -> dict[str, bytes]:
-    grey = np.random.default_rng(0).integers(0, 255, (24, 32), np.uint8)
-    colour = np.stack([grey, grey[::-1], grey], 2)
+    gray = np.random.default_rng(0).integers(0, 255, (24, 32), np.uint8)
+    color = np.stack([gray, gray[::-1], gray], 2)
     out = {}
     for suffix in ("png", "jpg", "bmp"):
-        for name, pixels in (("grey", grey), ("colour", colour)):
+        for name, pixels in (("grey", gray), ("colour", color)):
             buffer = io.BytesIO()
             PilImage.fromarray(pixels).save(buffer, {"jpg": "jpeg"}.get(suffix, suffix))
             out[f"{name}.{suffix}"] = buffer.getvalue()
     buffer = io.BytesIO()
-    PilImage.fromarray(colour).quantize(8).save(buffer, "png")
+    PilImage.fromarray(color).quantize(8).save(buffer, "png")
     out["palette.png"] = buffer.getvalue()
-    stack = np.stack([grey] * 3).astype(np.uint16)
+    stack = np.stack([gray] * 3).astype(np.uint16)
     for name, pixels, how in (
-        ("plain", grey, {}), ("stack", stack, {}), ("packed", stack, {"compression": "zlib"}),
-        ("lzw", grey, {"compression": "lzw", "predictor": True}), ("colour", colour, {}),
+        ("plain", gray, {}), ("stack", stack, {}), ("packed", stack, {"compression": "zlib"}),
+        ("lzw", gray, {"compression": "lzw", "predictor": True}), ("colour", color, {}),
         ("imagej", stack, {"imagej": True}),
         ("ome", stack, {"ome": True, "metadata": {"axes": "ZYX"}}),
-        ("tiled", grey, {"tile": (16, 16)}), ("big", grey, {"bigtiff": True}),
-        ("float", grey.astype(np.float32), {}), ("jpeg", grey, {"compression": "jpeg"}),
+        ("tiled", gray, {"tile": (16, 16)}), ("big", gray, {"bigtiff": True}),
+        ("float", gray.astype(np.float32), {}), ("jpeg", gray, {"compression": "jpeg"}),
     ):  # fmt: skip
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, pixels, **how)
@@ -329,24 +329,26 @@ def _made_trees() -> dict[str, Any]:
 
 
 def _prompts() -> PromptFile:
-    one = Prompts(np.array([[3.0, 4.0], [5, 6]]), np.array([True, False]), np.array([1.0, 1, 9, 9]))
+    prompts = Prompts(
+        np.array([[3.0, 4.0], [5, 6]]), np.array([True, False]), np.array([1.0, 1, 9, 9])
+    )
     return PromptFile(
-        (ImagePrompts("a", "a.png", (24, 32), "0" * 64, (one,), (0.5,), 2, 1.5),), "tiny",
+        (ImagePrompts("a", "a.png", (24, 32), "0" * 64, (prompts,), (0.5,), 2, 1.5),), "tiny",
         {"low": [0.0], "high": [255.0], "channels": [0], "channel_count": 1}, {1: "x"},
     )  # fmt: skip
 
 
 def _recipe() -> dict[str, Any]:
-    known = {"files": 1, "sha256": "0" * 64}
+    fingerprint = {"files": 1, "sha256": "0" * 64}
     return {"format": "napari-samic/recipe", "version": 1, "steps": [
         {"do": "annotate", "package": "0.1.0", "threads": 2, "out": "made",
          "inputs": {"images": "a.png", "prompts": "p.json"},
          "model": {"name": "tiny", "sha256": "0" * 64}, "settings": {"overlay": True}},
         {"do": "train", "inputs": {"images": ["a.png"], "masks": "made"}, "out": "p.pt",
          "settings": {"epochs": 2, "learning_rate": 0.1, "encoder": "path:x"},
-         "data": {"images": known}},
+         "data": {"images": fingerprint}},
         {"do": "segment", "inputs": {"images": "*.png", "prompter": "p.pt"}, "out": "results",
-         "results": known},
+         "results": fingerprint},
         {"do": "accept", "inputs": {"results": "results", "review": "r.json"}, "out": "kept"},
         {"do": "export", "inputs": {"results": "kept"}, "out": "given", "settings": {"coco": True}},
         {"do": "evaluate", "inputs": {"predictions": "results", "truth": "t"}, "out": "e.json"},
@@ -369,17 +371,17 @@ def _made_backbone() -> Any:
 
 
 def _prompter() -> dict[str, Any]:
-    return _kept("prompter", _made_prompter)
+    return _kept("prompter", _packed_prompter)
 
 
-def _made_prompter() -> dict[str, Any]:
+def _packed_prompter() -> dict[str, Any]:
     from napari_samic.models.samic import serialization
     from napari_samic.models.samic.prompter import SamicPrompter
 
-    made = SamicPrompter(_backbone())
-    one = Prompts(np.array([[3.0, 4.0]]), np.array([True]))
-    made.references = (Reference("a", np.zeros((24, 32, 3), np.uint8), (one,)),)
-    return serialization.pack(made)
+    prompter = SamicPrompter(_backbone())
+    prompts = Prompts(np.array([[3.0, 4.0]]), np.array([True]))
+    prompter.references = (Reference("a", np.zeros((24, 32, 3), np.uint8), (prompts,)),)
+    return serialization.pack(prompter)
 
 
 def _saved(suffix: str) -> bytes:
@@ -475,14 +477,14 @@ def fuzz(target: str, seed: int, seconds: float, out: Path) -> tuple[int, dict[s
     while time.monotonic() < until:
         folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
         fault = once(target, seed, case, folder)
-        told = fault.strip().rpartition("\n")[2]
+        message = fault.strip().rpartition("\n")[2]
         where = re.findall(r'File "(.*?)", line (\d+)', fault)[-1:]
-        if fault and f"{where} {told[:40]}" not in kinds:
-            kinds.add(f"{where} {told[:40]}")
+        if fault and f"{where} {message[:40]}" not in kinds:
+            kinds.add(f"{where} {message[:40]}")
             place = out / f"{target}-{seed}-{case}"
             shutil.copytree(folder, place, dirs_exist_ok=True)
             (place / "fault.txt").write_text(fault, encoding="utf-8", errors="replace")
-            faults[place.name] = told[:200]
+            faults[place.name] = message[:200]
         shutil.rmtree(folder, ignore_errors=True)
         case += 1
     return case, faults
@@ -511,8 +513,8 @@ def main(arguments: list[str] | None = None) -> int:
     for target in TARGETS if given.target == "all" else [given.target]:
         count, faults = fuzz(target, given.seed, given.seconds, given.out)
         print(f"{target}: {count} cases, {len(faults)} kinds of fault", flush=True)
-        for name, told in faults.items():
-            print(f"  {given.out / name}: {told}", flush=True)
+        for name, message in faults.items():
+            print(f"  {given.out / name}: {message}", flush=True)
         is_faulty = is_faulty or bool(faults)
     return int(is_faulty)
 

@@ -137,21 +137,21 @@ def ended(child: int) -> int:
 
 def contents(folder: Path) -> dict[str, Any]:
     """All files by their names, without times and without the folder's own path."""
-    found: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".pt":
-            found[name] = timeless(torch.load(path, map_location="cpu", weights_only=True))
+            files[name] = timeless(torch.load(path, map_location="cpu", weights_only=True))
         elif path.suffix == ".tif":
-            found[name] = tifffile.imread(path).tolist()
+            files[name] = tifffile.imread(path).tolist()
         elif path.suffix == ".json":
-            found[name] = timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
+            files[name] = timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
         elif path.suffix == ".csv":
             with path.open() as file:
-                found[name] = timeless(list(csv.DictReader(file)))
+                files[name] = timeless(list(csv.DictReader(file)))
         else:
-            found[name] = path.read_bytes()
-    return found
+            files[name] = path.read_bytes()
+    return files
 
 
 def timeless(tree: Any) -> Any:
@@ -211,12 +211,12 @@ def tried(name: str, command: Command, place: Path, moments: int, chance: random
         was_killed, code = trial(command, out, after_s)
         if was_killed:
             killed += 1
-            found = contents(out)
-            differ = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+            resumed = contents(out)
+            differ = [k for k in {**wanted, **resumed} if wanted.get(k) != resumed.get(k)]
             if code or differ:
                 wrong += 1
-                told = Path(f"{out}.log").read_text().strip().splitlines()[-1:]
-                print(f"{name}, killed after {after_s:.2f} s: exit {code}, {differ[:5]} {told}")
+                log_tail = Path(f"{out}.log").read_text().strip().splitlines()[-1:]
+                print(f"{name}, killed after {after_s:.2f} s: exit {code}, {differ[:5]} {log_tail}")
         else:
             took = after_s  # the first run was slower
         shutil.rmtree(out)

@@ -54,12 +54,12 @@ def stage(name: str, arguments: list[str]) -> dict[str, float]:
     figures = json.loads(text)
     figures.pop("images", None)
     seconds, peak = time.monotonic() - started, usage.ru_maxrss / 1024
-    shown = {
+    summary = {
         k: round(v, 4) if isinstance(v, float) else v
         for k, v in figures.items()
         if k not in ("out", "failures", "skipped")
     }
-    print(f"{name:10s} {seconds:7.1f} s  {peak:7.0f} MB  {shown}", flush=True)
+    print(f"{name:10s} {seconds:7.1f} s  {peak:7.0f} MB  {summary}", flush=True)
     return figures
 
 

@@ -6,7 +6,7 @@
 Sets: kvasir, cvc, coelho; `heldback` is a row for each set in ../shared/data/pretrain, of
 which only the pictures that pretraining keeps back are read, and the mean of these rows. A set that
 is not on this machine is named and skipped. --images are drawn by --seed and read as the product
-reads them: 8-bit colour as it is, all else stretched between percentiles of its set.
+reads them: 8-bit color as it is, all else stretched between percentiles of its set.
 
 Objects: of kvasir and cvc the 8-connected components of the mask > 127, without those under 0.2 %
 of the image (if all are, the largest stays); of coelho the numbers in the mask; of held-back sets
@@ -107,7 +107,7 @@ class Trial:
     three: list[tuple[float, float]] = field(default_factory=list)
     clicks: list[tuple[float, float, bool]] = field(default_factory=list)
     answers: list[tuple[float, float]] = field(default_factory=list)
-    shown: BoolArray | None = None  # the mask after three clicks
+    mask_after_three: BoolArray | None = None  # clicks
     logits: Any = None
 
     def prompts(self) -> Prompts:
@@ -119,7 +119,7 @@ class Trial:
         mask, self.logits = answer.masks[0], answer.logits[0]
         self.answers += judged(answer, self.truth)
         n = len(self.answers)
-        self.shown = mask if n <= 3 else self.shown
+        self.mask_after_three = mask if n <= 3 else self.mask_after_three
         done = n >= max_clicks or (n >= 5 and max(self.ious) >= TARGET)
         click = None if done else next_click(mask, self.truth)
         if click is not None:
@@ -168,8 +168,8 @@ def ask(segmenter: Any, image: np.ndarray, trials: list[Trial], max_clicks: int)
         trial.three = judged(answer, trial.truth)
     while trials:
         logits = [t.logits for t in trials]
-        asked = [t.prompts() for t in trials]
-        answers = segmenter.candidates(image, asked, multimask=False, logits=logits)
+        prompts = [t.prompts() for t in trials]
+        answers = segmenter.candidates(image, prompts, multimask=False, logits=logits)
         both = zip(trials, answers, strict=True)
         trials = [trial for trial, answer in both if trial.take(answer, max_clicks)]
 
@@ -219,14 +219,14 @@ def pictures(
 
 def sources(args: argparse.Namespace) -> list[Source]:
     """The sets that are here; names those that are not."""
-    found: list[Source] = [(n, args.data / SETS[n][0], SETS[n][1]) for n in args.sets if n in SETS]
+    chosen: list[Source] = [(n, args.data / SETS[n][0], SETS[n][1]) for n in args.sets if n in SETS]
     if "heldback" in args.sets:
         for name, kind in pretraining().SETS.items():
-            found.append((HELD + name, args.data / "pretrain" / name, kind))
-    for name, folder, _ in found:
+            chosen.append((HELD + name, args.data / "pretrain" / name, kind))
+    for name, folder, _ in chosen:
         if not folder.is_dir():
             print(f"skipped {name}: {folder} is not on this machine", flush=True)
-    return [f for f in found if f[1].is_dir()]
+    return [f for f in chosen if f[1].is_dir()]
 
 
 def summary(name: str, images: list[list[Trial]], max_clicks: int) -> dict[str, Any]:
@@ -290,7 +290,9 @@ def sheet(sets: list[list[Case]]) -> np.ndarray:
 
 def tile(image: np.ndarray, trial: Trial) -> np.ndarray:
     """The object's surroundings, enlarged: outlines of truth and answer, numbered clicks."""
-    mask = trial.shown if trial.shown is not None else np.zeros_like(trial.truth)
+    mask = (
+        trial.mask_after_three if trial.mask_after_three is not None else np.zeros_like(trial.truth)
+    )
     clicks = trial.clicks[: min(3, len(trial.answers))]
     where = trial.truth | mask
     where[tuple(np.array([c[:2] for c in clicks], int).T)] = True
@@ -363,10 +365,10 @@ def speed(models: list[sam_segmenter.SamSegmenter], repeats: int) -> list[dict[s
     ]
 
 
-def run_model(segmenter: Any, found: list[Source], args: argparse.Namespace) -> dict[str, Any]:
+def run_model(segmenter: Any, test_sets: list[Source], args: argparse.Namespace) -> dict[str, Any]:
     """Rows, every object's figures, and the tiles of each set."""
     rows, objects, tiles = [], [], []
-    for source in found:
+    for source in test_sets:
         name, folder, _ = source
         images, cases, started = [], [], time.monotonic()
         for stem, image, trials in pictures(source, args):
@@ -375,7 +377,7 @@ def run_model(segmenter: Any, found: list[Source], args: argparse.Namespace) -> 
                 short = folder.name.split("-")[0].rstrip("0123456789")
                 keep(cases, f"{short}/{stem[:10]} #{trial.number}", image, trial)
                 objects.append({"set": name, "image": stem, **trial.record()})
-                trial.logits = trial.shown = None  # they would fill the memory
+                trial.logits = trial.mask_after_three = None  # they would fill the memory
             images.append(trials)
         if images:
             rows.append(summary(name, images, args.max_clicks))
@@ -412,13 +414,13 @@ def parsed(given: list[str] | None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> None:
     args = parsed(given)
-    found = sources(args)
+    test_sets = sources(args)
     models = [segmenter_of(name, args.side, args.device) for name in args.model]
     facts = f"seed {args.seed}; at most {args.images} images a set, {args.objects} objects an image"
     parts = [f"Mean IoU; {facts}; never 85 % counts as {args.max_clicks} clicks."]
     results, tiles = [], []
-    for model in models if found else []:
-        result = run_model(model, found, args)
+    for model in models if test_sets else []:
+        result = run_model(model, test_sets, args)
         tiles.append(result.pop("tiles"))
         parts.append(f"## {model.name}, {model.side_px} px, {model.device}")
         parts.append(markdown(result["rows"], HEAD))

@@ -69,10 +69,10 @@ class Ticker:
 
     def rows(self) -> tuple[list[float], list[float]]:
         """Half, 99 % and all of the gaps; and without waiting for a core."""
-        found = [
+        percentiles = [
             [float(np.percentile(v, p)) for p in (50, 99, 100)] for v in (self.gaps_ms, self.own_ms)
         ]
-        return found[0], found[1]
+        return percentiles[0], percentiles[1]
 
 
 def queued_ms() -> float:
@@ -142,18 +142,18 @@ def cells() -> list[Any]:
 
 @functools.cache
 def base(number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """A drawn scene at SIDE x SIDE in grey, with its truth."""
+    """A drawn scene at SIDE x SIDE in gray, with its truth."""
     scene = cells()[number]
     factor = SIDE // scene.image.shape[0]
-    grey = np.kron(scene.image.mean(-1).astype(np.uint8), np.ones((factor, factor), np.uint8))
+    gray = np.kron(scene.image.mean(-1).astype(np.uint8), np.ones((factor, factor), np.uint8))
     truth = np.kron(scene.truth.astype(np.int32), np.ones((factor, factor), np.int32))
-    return grey, truth
+    return gray, truth
 
 
 def picture(number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """One of many: no two are alike, so that no cache of encoded images helps."""
-    grey, truth = base(number % len(cells()))
-    return np.roll(grey, 3 * number, axis=1), np.roll(truth, 3 * number, axis=1)
+    gray, truth = base(number % len(cells()))
+    return np.roll(gray, 3 * number, axis=1), np.roll(truth, 3 * number, axis=1)
 
 
 def write_data(folder: Path, slices: int, files: int) -> None:
@@ -166,11 +166,11 @@ def write_data(folder: Path, slices: int, files: int) -> None:
         pages = (picture(i)[0] for i in range(slices))
         file.write(pages, shape=(slices, SIDE, SIDE), dtype="uint8", photometric="minisblack")
     for i in range(files):
-        grey = picture(i + slices)[0]
-        tifffile.imwrite(folder / "many" / f"image_{i:03d}.tif", grey, photometric="minisblack")
+        gray = picture(i + slices)[0]
+        tifffile.imwrite(folder / "many" / f"image_{i:03d}.tif", gray, photometric="minisblack")
     for i in range(3):
-        grey, truth = picture(i)
-        tifffile.imwrite(folder / "references" / f"r{i}.tif", grey, photometric="minisblack")
+        gray, truth = picture(i)
+        tifffile.imwrite(folder / "references" / f"r{i}.tif", gray, photometric="minisblack")
         tifffile.imwrite(folder / "masks" / f"r{i}.tif", truth)
 
 
@@ -208,8 +208,8 @@ class Window:
         with counted:
             (layer,) = lazy_layers(source)
             data, options, _ = layer
-            shown = self.viewer.add_image(data, **options)
-            self.bench.choose_layer(shown)
+            image_layer = self.viewer.add_image(data, **options)
+            self.bench.choose_layer(image_layer)
             self.idle()
         return len(counted.seen), len(data)
 
@@ -303,10 +303,10 @@ def click(window: Window, rng: np.random.Generator) -> float:
     desk, stage = window.bench.desk, window.dock.annotate.stage
     painted: list[bool] = []
 
-    def told() -> None:
+    def on_answer() -> None:
         painted.append(True)
 
-    desk.state.events.answer.connect(told)  # after the dock's own, which paints
+    desk.state.events.answer.connect(on_answer)  # after the dock's own, which paints
     place = (*desk.index, *(float(v) for v in rng.integers(SIDE // 4, 3 * SIDE // 4, 2)))
     frames: list[float] = []
     answered: list[bool] = []
@@ -327,7 +327,7 @@ def click(window: Window, rng: np.random.Generator) -> float:
     pump(lambda: bool(frames), 120)
     canvas._scene_canvas.events.draw.disconnect(drawn)
     canvas.native.frameSwapped.disconnect(swapped)
-    desk.state.events.answer.disconnect(told)
+    desk.state.events.answer.disconnect(on_answer)
     return 1e3 * (frames[0] - started)
 
 

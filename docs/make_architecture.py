@@ -22,24 +22,24 @@ Arrow = tuple[str, str]
 
 def modules() -> dict[Name, Path]:
     """Every module by its name below the package: ("io", "files"); a folder is ("io",)."""
-    found = {}
+    paths = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).with_suffix("").parts
-        found[name[:-1] if name[-1] == "__init__" else name] = path
-    return found
+        paths[name[:-1] if name[-1] == "__init__" else name] = path
+    return paths
 
 
 def imports() -> set[tuple[Name, Name]]:
     """Pairs of a module and one that it imports anywhere in its text, for types as well."""
-    known = modules()
+    paths = modules()
     return {
         (name, target)
-        for name, path in known.items()
-        for target in _targets(ast.parse(path.read_text(encoding="utf-8")), known)
+        for name, path in paths.items()
+        for target in _targets(ast.parse(path.read_text(encoding="utf-8")), paths)
     }
 
 
-def _targets(tree: ast.Module, known: Iterable[Name]) -> Iterator[Name]:
+def _targets(tree: ast.Module, names: Iterable[Name]) -> Iterator[Name]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             full = [tuple(alias.name.split(".")) for alias in node.names]
@@ -49,7 +49,7 @@ def _targets(tree: ast.Module, known: Iterable[Name]) -> Iterator[Name]:
             continue
         for root, *name in full:
             if root == PACKAGE.name:
-                yield tuple(name) if tuple(name) in known else tuple(name[:-1])
+                yield tuple(name) if tuple(name) in names else tuple(name[:-1])
 
 
 def arrows(below: Name = ()) -> set[Arrow]:

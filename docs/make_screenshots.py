@@ -50,8 +50,8 @@ def wait(done: Callable[[], bool], *, limit_s: float = 600) -> None:
 def is_drawn(clicks: Any, page: Any) -> bool:
     """Whether the layer shows this page, so that the next click goes to its current object."""
     points = [point[:2] for item in page.items for point in item.points]
-    shown = [tuple(at[-2:]) for at in clicks.data]
-    return shown == points and clicks.feature_defaults["object"].iloc[0] == page.current
+    drawn_points = [tuple(at[-2:]) for at in clicks.data]
+    return drawn_points == points and clicks.feature_defaults["object"].iloc[0] == page.current
 
 
 class Story:
@@ -80,7 +80,7 @@ class Story:
         """Give most of the window to the image."""
         window.resize(WIDTH_PX, HEIGHT_PX)
         wait(lambda: window.width() == WIDTH_PX and self.dock.isVisible())
-        docks = [one for one in window.findChildren(QDockWidget) if one.isAncestorOf(self.dock)]
+        docks = [dock for dock in window.findChildren(QDockWidget) if dock.isAncestorOf(self.dock)]
         window.resizeDocks(docks, [DOCK_PX], Qt.Orientation.Horizontal)
 
     def rest(self) -> None:
@@ -161,7 +161,7 @@ class Story:
             step.queue.verbs[verb]()
             self.rest()
         self.picture("review")
-        while any(not step.review.opinion(one.name).verdict for one in step.review.order):
+        while any(not step.review.opinion(result.name).verdict for result in step.review.order):
             step.queue.verbs["accept"]()
             self.rest()
 

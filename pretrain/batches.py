@@ -23,7 +23,7 @@ from pretrain import prompting
 
 STRIDE = prompting.STRIDE
 GREY = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
-"""What an image is padded with: segment-anything's mean colour."""
+"""What an image is padded with: segment-anything's mean color."""
 SHARES = {
     "dsb2018-stage1-train": 0.14,
     "bbbc010-celegans": 0.04,
@@ -84,8 +84,8 @@ class Pool:
         kind = str(rng.choice(list(kinds), p=often / often.sum()))
         rows = kinds[kind]
         if len(rows) < 2 or rng.random() < 0.12:
-            one = int(rng.choice(rows))
-            return kind, one, one
+            row = int(rng.choice(rows))
+            return kind, row, row
         a, b = rng.choice(rows, 2, replace=False)
         return kind, int(a), int(b)
 
@@ -126,19 +126,19 @@ def view(
     return out, small[0, 0].numpy().astype(int)
 
 
-def recolour(
-    rng: np.random.Generator, image: torch.Tensor, *, grey: bool, negative: bool
+def recolor(
+    rng: np.random.Generator, image: torch.Tensor, *, gray: bool, negative: bool
 ) -> torch.Tensor:
-    """Contrast, light, gamma, colour cast, blur and noise, each now and then. In [0, 255]."""
+    """Contrast, light, gamma, color cast, blur and noise, each now and then. In [0, 255]."""
     side = image.shape[-1]
-    if grey:
+    if gray:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
     if negative:
         image = 255 - image
     if rng.random() < 0.7:
         mean = image.mean()
         image = (image - mean) * rng.uniform(0.5, 1.4) + mean + rng.uniform(-35, 35)
-        if not grey:
+        if not gray:
             image = image * torch.tensor(rng.uniform(0.82, 1.18, (3, 1, 1)), dtype=torch.float32)
     if rng.random() < 0.3:
         image = 255 * (image.clamp(0, 255) / 255) ** math.exp(rng.normal(0, 0.3))
@@ -166,12 +166,12 @@ def draw(rng: np.random.Generator, pool: Pool, *, pairs: int, targets: int, side
     images, same, owners, masks, prompts = [], [], [], [], []
     for _ in range(pairs):
         kind, *rows = pool.pair(rng)
-        looks = {"grey": rng.random() < 0.15, "negative": rng.random() < 0.08}
+        looks = {"gray": rng.random() < 0.15, "negative": rng.random() < 0.08}
         for row in rows:
             codes = pool.codes(row, kind)
             wanted = np.flatnonzero(codes == 1)
             image, ids = view(rng, pool.images[row], pool.ids[row], wanted, side)
-            image = recolour(rng, image, **looks)
+            image = recolor(rng, image, **looks)
             if rng.random() < 0.35:
                 pad(rng, image, ids)
             classes = codes[ids]

@@ -31,19 +31,19 @@ def validate(model, pool: batches.Pool, *, side: int, per_set: int = 8) -> dict[
     rng = np.random.default_rng(7)
     out: dict[str, list[float]] = {}
     for kinds in pool.sets.values():
-        found: dict[str, list[float]] = {}
+        measured: dict[str, list[float]] = {}
         for _ in range(per_set):
             kind = str(rng.choice(list(kinds)))
             rows = rng.choice(kinds[kind], 2)
-            _prompted(rng, model, pool, int(rows[0]), kind, side, found)
+            _prompted(rng, model, pool, int(rows[0]), kind, side, measured)
             if rows[0] != rows[1]:
-                found.setdefault("auc", []).extend(_matched(model, pool, rows, kind, side))
-        for key, values in found.items():
+                measured.setdefault("auc", []).extend(_matched(model, pool, rows, kind, side))
+        for key, values in measured.items():
             out.setdefault(key, []).append(float(np.mean(values)))
     return {k: round(float(np.mean(v)), 4) for k, v in out.items()}
 
 
-def _prompted(rng, model, pool, row: int, kind: str, side: int, found) -> None:
+def _prompted(rng, model, pool, row: int, kind: str, side: int, measured) -> None:
     embedding, _ = encode(model, pool.images[row], side)
     middles = (np.arange(side // prompting.STRIDE) + 0.5) * prompting.STRIDE / side
     cells = (middles * pool.ids.shape[1]).astype(int)
@@ -60,7 +60,7 @@ def _prompted(rng, model, pool, row: int, kind: str, side: int, found) -> None:
         return logits, scores[0], true_iou(logits, truth)[0]
 
     def keep(name: str, value) -> None:
-        found.setdefault(name, []).append(float(value))
+        measured.setdefault(name, []).append(float(value))
 
     keep("box", ask(([], prompting.noisy_box(rng, target), False, None), None)[2][0])
     cell = prompting.interior_point(rng, target, at_maximum=True)

@@ -43,13 +43,13 @@ def main() -> None:
     folder = resources.files(PACKAGE) / "models"
     (source,) = (f for f in folder.iterdir() if f.name.endswith(".pth"))
     with resources.as_file(source) as path:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != SHA256:
-            raise SystemExit(f"{path.name}: sha256 {found}, expected {SHA256}")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sha256 != SHA256:
+            raise SystemExit(f"{path.name}: sha256 {sha256}, expected {SHA256}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.save(convert(content), args.out)
-    print(f"{args.out}: {NAME} from {source.name}, sha256 {found}")
+    print(f"{args.out}: {NAME} from {source.name}, sha256 {sha256}")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def shapes(seed: int, number: int, side: int = SIDE) -> Iterator[Picture]:
     rng = np.random.default_rng([seed, number])
     ground = synthetic.random_ground(rng)
     kinds = random_kinds(rng, ground)
-    many, grey = rng.random() < 0.35, rng.random() < 0.3
+    many, gray = rng.random() < 0.35, rng.random() < 0.3
     blur, noise, shadow = rng.uniform(0, 3), rng.uniform(0, 0.06), rng.uniform(0, 0.5)
     for _ in range(FAMILY_SIZE):
         counts = [int(rng.integers(10, 30)) if many else int(rng.integers(1, 7)) for _ in kinds]
@@ -112,7 +112,7 @@ def shapes(seed: int, number: int, side: int = SIDE) -> Iterator[Picture]:
             shadow=shadow,
         )
         image = scene.image
-        if grey:
+        if gray:
             image = np.repeat(image.mean(-1, keepdims=True).astype(np.uint8), 3, -1)
         yield image, scene.ids, [f"shapes-{number}-{k}" for k in scene.kinds]
 

@@ -1,6 +1,6 @@
 """Loss that makes the taps of one kind of object alike across pictures: what the prompter feeds on.
 
-For every block that the hypercorrelation compares: the mean centred feature of the kind in one
+For every block that the hypercorrelation compares: the mean centered feature of the kind in one
 picture of a pair is searched in the other by cosine, as HSNet and nearest-neighbour matching do.
 
 Source: prototypes of Snell et al., NeurIPS 2017, dense as in Wang et al. (PANet), ICCV 2019.
@@ -59,8 +59,8 @@ class Matcher(nn.Module):
         front = F.normalize((x * weight).sum(3, keepdim=True), dim=2).flip(1)  # (K, 2, C, 1)
         back = F.normalize((x * (1 - inside)).sum(3, keepdim=True), dim=2).flip(1)
         near, far = (x * front).sum(2, keepdim=True), (x * back).sum(2, keepdim=True)
-        known = (weight.sum(3, keepdim=True) > 0.3).float().flip(1)
-        yes, no = (inside > 0.5).float() * known, (inside < 0.15).float() * known
+        has_prototype = (weight.sum(3, keepdim=True) > 0.3).float().flip(1)
+        yes, no = (inside > 0.5).float() * has_prototype, (inside < 0.15).float() * has_prototype
         total = x.new_zeros(())
         for i, cosine in enumerate((near, near - far)):
             logits = self.scale[number, i] * cosine + self.offset[number, i]

@@ -47,7 +47,7 @@ def mask_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 class Trainer:
-    """Network, its moving average, optimiser and the steps."""
+    """Network, its moving average, optimizer and the steps."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -60,15 +60,15 @@ class Trainer:
             p.requires_grad_(not k.startswith(STILL))
         self.matcher = matching.Matcher([len(v) for v in self.encoder.backbone.layout.levels])
         self.average = copy.deepcopy(self.model).eval()
-        known = {id(p) for p in self.encoder.backbone.parameters()}
+        encoder_ids = {id(p) for p in self.encoder.backbone.parameters()}
         groups = []
         for slow in (False, True):
             for flat in (False, True):
                 chosen = [p for p in self.parameters() if (p.ndim <= 1) == flat]
-                chosen = [p for p in chosen if (id(p) in known) == slow]
+                chosen = [p for p in chosen if (id(p) in encoder_ids) == slow]
                 decay, share = 0.0 if flat else 0.05, args.encoder_rate if slow else 1.0
                 groups.append({"params": chosen, "weight_decay": decay, "share": share})
-        self.optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99), fused=True)
+        self.optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99), fused=True)
         self.step = 0
         args.out.mkdir(parents=True, exist_ok=True)
         last = args.out / "last.pt"
@@ -84,7 +84,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.matcher.load_state_dict(state["matcher"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
         self.step = state["step"]
 
     def save(self) -> None:
@@ -92,7 +92,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "matcher": self.matcher.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
             "step": self.step,
         }
         torch.save(state, self.args.out / "last.tmp")
@@ -117,7 +117,7 @@ class Trainer:
                 start += p.numel()
 
     def train_step(self, batch: batches.Batch) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
         x = (batch.images - self.model.pixel_mean) / self.model.pixel_std
         x = x.contiguous(memory_format=torch.channels_last)
@@ -126,11 +126,11 @@ class Trainer:
         loss, report = self.decode(embedding, batch)
         match = self.matcher(self.rng, taps, batch.same)
         loss = loss + self.args.match * match
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.share()
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         keep = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

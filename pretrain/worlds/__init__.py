@@ -43,10 +43,10 @@ def draw(rng: Rng, family: Family, side: int = 512) -> tuple[NDArray[np.uint8], 
         0 is ground, k the visible part of instance k; at least one.
     """
     for _ in range(50):
-        rgb, found = _MAKERS[family.world][1](rng, family, side)
-        area = np.bincount(found.ravel())
+        rgb, numbers = _MAKERS[family.world][1](rng, family, side)
+        area = np.bincount(numbers.ravel())
         keep = (area >= 12 * (side / 256) ** 2) & (np.arange(len(area)) > 0)
         if keep.any():
-            ids = np.where(keep, np.cumsum(keep), 0).astype(np.uint16)[found]
+            ids = np.where(keep, np.cumsum(keep), 0).astype(np.uint16)[numbers]
             return camera(rng, rgb, family), ids
     raise InputError(f"{family.world} at {side} px: no instance of 12 px in 50 tries.")

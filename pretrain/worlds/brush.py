@@ -15,7 +15,7 @@ from napari_samic.sample_data.synthetic import noise
 
 Rng = np.random.Generator
 Field = NDArray[Any]
-Colour = tuple[float, ...]
+Color = tuple[float, ...]
 Where = tuple[slice, slice]
 
 
@@ -26,7 +26,7 @@ class Family:
     world: str
     kind: str
     surface: str
-    palette: tuple[Colour, ...]
+    palette: tuple[Color, ...]
     radius_frac: tuple[float, float]
     stretch: float
     rough: float
@@ -65,8 +65,8 @@ def rough(rng: Rng, side: int, grain_px: float, octaves: int = 3) -> Field:
     return np.asarray(sum(parts), np.float32)
 
 
-def jitter(rng: Rng, colour: Colour, sd: float) -> Colour:
-    return tuple(float(c) for c in np.clip(np.asarray(colour) + rng.normal(0, sd, 3), 0, 1.5))
+def jitter(rng: Rng, color: Color, sd: float) -> Color:
+    return tuple(float(c) for c in np.clip(np.asarray(color) + rng.normal(0, sd, 3), 0, 1.5))
 
 
 def window(side: int, low_rc: Field, high_rc: Field) -> tuple[Where, Field, Field]:
@@ -78,13 +78,13 @@ def window(side: int, low_rc: Field, high_rc: Field) -> tuple[Where, Field, Fiel
 
 
 def blob(
-    rng: Rng, side: int, centre: Field, radius: float, stretch: float, rough: float, reach: float
+    rng: Rng, side: int, center: Field, radius: float, stretch: float, rough: float, reach: float
 ) -> tuple[Where, Field]:
     """A window about a blob and d there: 0 in its middle, 1 on its outline."""
     half = radius * reach * np.sqrt(stretch) + 1
-    where, rows, columns = window(side, centre - half, centre + half)
+    where, rows, columns = window(side, center - half, center + half)
     turn = rng.uniform(0, 2 * np.pi)
-    y, x = rows - np.float32(centre[0]), columns - np.float32(centre[1])
+    y, x = rows - np.float32(center[0]), columns - np.float32(center[1])
     u = (x * np.cos(turn) + y * np.sin(turn)) / np.float32(radius * np.sqrt(stretch))
     v = (y * np.cos(turn) - x * np.sin(turn)) / np.float32(radius / np.sqrt(stretch))
     orders = np.arange(2, 8)[:, None]
@@ -108,20 +108,20 @@ def tube(side: int, points: Field, width: float, reach: float) -> tuple[Where, F
     return where, np.sqrt(nearest) / np.float32(width)
 
 
-def bent(rng: Rng, centre: Field, length: float, bend: float, steps: int = 10) -> Field:
-    """(steps, 2) points of a line that wanders about `centre`."""
+def bent(rng: Rng, center: Field, length: float, bend: float, steps: int = 10) -> Field:
+    """(steps, 2) points of a line that wanders about `center`."""
     heading = (
         rng.uniform(0, 2 * np.pi)
         + np.cumsum(rng.normal(0, bend, steps))
         + np.linspace(0, rng.normal(0, 2 * bend * np.sqrt(steps)), steps)
     )
     walk = np.cumsum(np.stack([np.sin(heading), np.cos(heading)], 1), 0) * (length / steps)
-    return centre + walk - walk.mean(0)
+    return center + walk - walk.mean(0)
 
 
-def tone(colour: Any) -> Field:
-    """A colour as (3, 1, 1) float32."""
-    return np.asarray(colour, np.float32).reshape(3, 1, 1)
+def tone(color: Any) -> Field:
+    """A color as (3, 1, 1) float32."""
+    return np.asarray(color, np.float32).reshape(3, 1, 1)
 
 
 def enlarge(field: Field, side: int) -> Field:

@@ -70,17 +70,17 @@ def _objects(
     An object lies under earlier ones; it is left out if less than `share` of it would be seen.
     """
     side = len(ids)
-    for number, centre in enumerate(spots, 1):
+    for number, center in enumerate(spots, 1):
         size = side * rng.uniform(*family.radius_frac)
         if family.kind in ("rod", "worm"):
             long = (0.12 + 0.3 * family.extra[2]) * side
             long, bend = (
                 (long, 0.3) if family.kind == "worm" else (size * (3 + 6 * family.extra[2]), 0.04)
             )
-            where, d = tube(side, bent(rng, centre, long * rng.uniform(0.6, 1.2), bend), size, 2.2)
+            where, d = tube(side, bent(rng, center, long * rng.uniform(0.6, 1.2), bend), size, 2.2)
         else:
             stretch = 1 + (family.stretch - 1) * rng.uniform(0.3, 1.3)
-            where, d = blob(rng, side, centre, size, stretch, family.rough, 1.8)
+            where, d = blob(rng, side, center, size, stretch, family.rough, 1.8)
         free = ids[where] == 0
         inside = (d < 1) & free if taken is None else (d < 1) & free & ~taken[where]
         if inside.sum() > share * (d < 1).sum():
@@ -132,13 +132,13 @@ def draw_fluorescence(rng: Rng, family: Family, side: int) -> tuple[Field, Field
 def brightfield_family(rng: Rng) -> Family:
     kind = str(rng.choice(["round", "spread", "rod", "worm"]))
     low, high = {"round": (0.016, 0.07), "spread": (0.03, 0.09)}.get(kind, (0.008, 0.022))
-    radius, grey = log_uniform(rng, low, high), rng.uniform(0.35, 0.75)
+    radius, gray = log_uniform(rng, low, high), rng.uniform(0.35, 0.75)
     return optics(
         rng,
         "brightfield",
         kind,
         str(rng.choice(["halo", "dark rim", "relief"])),
-        palette=(jitter(rng, (grey,) * 3, 0.03 * (rng.random() < 0.5)),),
+        palette=(jitter(rng, (gray,) * 3, 0.03 * (rng.random() < 0.5)),),
         radius_frac=(0.85 * radius, 1.25 * radius),
         stretch=float(rng.uniform(1, 1.3) if kind == "round" else rng.uniform(1.2, 3)),
         rough=0.03 if kind == "round" else float(rng.uniform(0.1, 0.28)),
@@ -151,7 +151,7 @@ def brightfield_family(rng: Rng) -> Family:
 
 def draw_brightfield(rng: Rng, family: Family, side: int) -> tuple[Field, Field]:
     ids, force = np.zeros((side, side), np.uint16), family.contrast
-    grey = 0.25 * rough(rng, side, side / 1.5, 2) + 0.06 * rough(rng, side, side / 40)
+    gray = 0.25 * rough(rng, side, side / 1.5, 2) + 0.06 * rough(rng, side, side / 40)
     fine = rough(rng, side, family.grain_frac * side) * force * 2
     angle = 2 * np.pi * family.extra[3]
     for where, d, size, free, _ in _objects(rng, family, _spots(rng, family, side), ids, share=0.8):
@@ -167,11 +167,11 @@ def draw_brightfield(rng: Rng, family: Family, side: int) -> tuple[Field, Field]
         else:
             side_force = 1.0 if family.surface == "halo" else 0.3
             level = level + side_force * force * halo - (1.2 - 0.5 * side_force) * force * rim
-        grey[where] += level * free
+        gray[where] += level * free
     for spot in rng.uniform(0, side, (rng.integers(0, 5), 2)):
         where, d = blob(rng, side, spot, side * log_uniform(rng, 0.01, 0.08), 1, 0, 1.5)
-        grey[where] -= rng.uniform(0.02, 0.1) * np.cos(9 * d) * np.exp(-((d / 0.9) ** 4))
-    return tone(family.palette[0]) * rng.uniform(0.9, 1.1) * (1 + 1.3 * grey), ids
+        gray[where] -= rng.uniform(0.02, 0.1) * np.cos(9 * d) * np.exp(-((d / 0.9) ** 4))
+    return tone(family.palette[0]) * rng.uniform(0.9, 1.1) * (1 + 1.3 * gray), ids
 
 
 # ---- histology ------------------------------------------------------------------------------
@@ -218,8 +218,8 @@ def draw_histology(rng: Rng, family: Family, side: int) -> tuple[Field, Field]:
     gaps = np.maximum(gaps, family.extra[1] ** 3 * ridge(_fibres(rng, side), 0.04) * 0.9)
     spots = [_spots(rng, family, side)]
     for _ in range(rng.integers(1, 6) if family.extra[2] < 0.45 else 0):
-        centre, size = rng.uniform(0, side, 2), side * rng.uniform(0.05, 0.14)
-        where, d = blob(rng, side, centre, size, 1.3, 0.15, 2.2)
+        center, size = rng.uniform(0, side, 2), side * rng.uniform(0.05, 0.14)
+        where, d = blob(rng, side, center, size, 1.3, 0.15, 2.2)
         gaps[where] = np.maximum(np.clip((0.8 - d) * 12, 0, 1), gaps[where] * (d > 1.7))
         ring = np.argwhere(np.abs(d - 1.25) < 0.12)
         lined = ring[rng.permutation(len(ring))[: int(7 * size / (family.radius_frac[1] * side))]]

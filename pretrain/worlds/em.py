@@ -65,8 +65,8 @@ def draw_em(rng: Rng, family: Family, side: int) -> tuple[Field, Field]:
     width = side * (0.003 + 0.011 * family.extra[0] ** 2) * (0.5 + noise(rng, side, side / 8)) + 0.8
     shades = rng.normal(0, 0.03 + 0.09 * family.extra[3], labels.max() + 1)
     grain = family.grain_frac * side
-    grey = paper + shades[labels] + family.contrast * rough(rng, side, 4 * grain, 4)
-    grey -= (
+    gray = paper + shades[labels] + family.contrast * rough(rng, side, 4 * grain, 4)
+    gray -= (
         0.35
         * np.clip(noise(rng, side, 1.5 * grain) - 0.68, 0, 1)
         * (noise(rng, side, side / 5) > 0.5)
@@ -74,9 +74,9 @@ def draw_em(rng: Rng, family: Family, side: int) -> tuple[Field, Field]:
     mito, number = np.zeros((side, side), np.uint16), 0
     for _ in range(rng.integers(6, 36)):
         size = side * log_uniform(rng, *family.radius_frac)
-        centre = rng.uniform(0, side, 2)
-        where, d = blob(rng, side, centre, size, family.stretch, family.rough, 1.2)
-        home = labels[tuple(np.clip(centre.astype(int), 0, side - 1))]
+        center = rng.uniform(0, side, 2)
+        where, d = blob(rng, side, center, size, family.stretch, family.rough, 1.2)
+        home = labels[tuple(np.clip(center.astype(int), 0, side - 1))]
         inside = (
             (d < 1)
             & (labels[where] == home)
@@ -97,20 +97,20 @@ def draw_em(rng: Rng, family: Family, side: int) -> tuple[Field, Field]:
             + 0.8 * (deep > 1.6) * (0.5 - stripes) * (dark - ink)
             + 0.8 * (ink - dark) * (deep < 1)
         )
-        grey[where] = np.where(inside, body + 0.4 * (grey[where] - paper), grey[where])
+        gray[where] = np.where(inside, body + 0.4 * (gray[where] - paper), gray[where])
         mito[where][inside] = number
     for _ in range(int(rng.integers(0, 160) * family.extra[1])):
         where, d = blob(
             rng, side, rng.uniform(0, side, 2), side * rng.uniform(0.005, 0.011), 1, 0.03, 1.5
         )
         free = (mito[where] == 0) & (gap[where] > width[where])
-        grey[where] -= free * 0.5 * (paper - ink) * np.exp(-(((d - 0.9) / 0.3) ** 2))
+        gray[where] -= free * 0.5 * (paper - ink) * np.exp(-(((d - 0.9) / 0.3) ** 2))
     wall = np.clip(1.2 * (width - gap) / (0.3 * width + 0.8), 0, 1)
-    grey += wall * (ink + 0.05 * rough(rng, side, grain) - grey)
-    grey = (
-        (grey - 0.5) * rng.uniform(0.75, 1.15)
+    gray += wall * (ink + 0.05 * rough(rng, side, grain) - gray)
+    gray = (
+        (gray - 0.5) * rng.uniform(0.75, 1.15)
         + 0.5
         + rng.uniform(0, 0.5) * rough(rng, side, side / 2, 1)
     )
     ids = mito if family.kind == "mitochondrion" else _parts(np.where(gap > width, labels, 0))
-    return np.broadcast_to(grey.astype(np.float32), (3, side, side)), ids
+    return np.broadcast_to(gray.astype(np.float32), (3, side, side)), ids

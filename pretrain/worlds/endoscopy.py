@@ -109,7 +109,7 @@ def _polyp(rng: Rng, family: Family, scene: dict[str, Field], number: int) -> No
     ids = scene["ids"]
     side = len(ids)
     radius = log_uniform(rng, *family.radius_frac) * side
-    centre = side * (
+    center = side * (
         0.5 + rng.uniform(-0.4, 0.4, 2) * (1 if number > 1 or rng.random() < 0.3 else 0.7)
     )
     lift = {"sessile": (0.35, 0.75), "pedunculated": (0.6, 1), "flat": (0.06, 0.18)}[family.kind]
@@ -118,13 +118,13 @@ def _polyp(rng: Rng, family: Family, scene: dict[str, Field], number: int) -> No
         rng.uniform(0.5, 0.75 if family.kind == "pedunculated" else 1.2),
     )
     dark = rng.uniform(0, 1) * np.clip(2.5 * noise(rng, side, side / 5) - 0.9, 0, 1)
-    shapes = [(*blob(rng, side, centre, radius, family.stretch, family.rough, 1.4), radius, steep)]
+    shapes = [(*blob(rng, side, center, radius, family.stretch, family.rough, 1.4), radius, steep)]
     if family.kind == "pedunculated" and rng.random() < 0.6:
         heading = rng.uniform(0, 2 * np.pi)
-        tip = centre + radius * rng.uniform(1.3, 2.2) * np.array([np.sin(heading), np.cos(heading)])
-        middle = (centre + tip) / 2 + rng.normal(0, 0.12 * radius, 2)
+        tip = center + radius * rng.uniform(1.3, 2.2) * np.array([np.sin(heading), np.cos(heading)])
+        middle = (center + tip) / 2 + rng.normal(0, 0.12 * radius, 2)
         width = radius * rng.uniform(0.28, 0.45)
-        shapes.insert(0, (*tube(side, np.stack([centre, middle, tip]), width, 1.6), width, 0.6))
+        shapes.insert(0, (*tube(side, np.stack([center, middle, tip]), width, 1.6), width, 0.6))
     for where, d, size, power in shapes:
         inside = d < 1
         dome = lift * size * (1 - np.minimum(d, 1) ** 2) ** power
@@ -175,9 +175,9 @@ def _light(rng: Rng, family: Family, scene: dict[str, Field], reach: Field) -> t
     return shade, np.clip((mirror - level) * rng.uniform(15, 50), 0, 1)
 
 
-def _dab(rgb: Field, where: Where, alpha: Field, colour: Field) -> None:
+def _dab(rgb: Field, where: Where, alpha: Field, color: Field) -> None:
     part = rgb[:, where[0], where[1]]
-    part += alpha * (colour - part)
+    part += alpha * (color - part)
 
 
 def _litter(rng: Rng, rgb: Field, ids: Field) -> None:
@@ -237,10 +237,10 @@ def _overlay(rng: Rng, family: Family, rgb: Field, ids: Field) -> Field:
 
 
 def _mucosa(rng: Rng, family: Family, scene: dict[str, Field]) -> Field:
-    """Colour before light, (3, side, side)."""
+    """Color before light, (3, side, side)."""
     tint = scene["tint"]
     side = len(tint)
-    base, second, polyp = (tone(colour) for colour in family.palette)
+    base, second, polyp = (tone(color) for color in family.palette)
     vessel = ridge(noise(rng, side, side / 9), 0.05) + 0.7 * ridge(
         noise(rng, side, side / 22), 0.08
     )

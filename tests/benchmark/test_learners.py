@@ -99,10 +99,10 @@ def test_growth_is_judged_by_references_kept_aside_whoever_was_learned_from(
     monkeypatch.setattr(learners, "finetune", finetune)
     shown = SimpleNamespace(label=1, is_empty=False)
     few = [SimpleNamespace(name=f"r{n}", objects=(shown,)) for n in range(8)]
-    lessons = tuple(SimpleNamespace(name=f"t{n}", objects=(shown,)) for n in range(3))
+    base_class_references = tuple(SimpleNamespace(name=f"t{n}", objects=(shown,)) for n in range(3))
     given = learners.TrialContext(
         load_segmenter(toy, device="cpu"), TrainSettings(), AdaptSettings(),
-        lessons=lessons if taught else (),
+        base_class_references=base_class_references if taught else (),
     )  # fmt: skip
     run_job(learners.learn("default", few, given))
     [(aside, serving)] = asked

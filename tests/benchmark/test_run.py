@@ -450,7 +450,7 @@ def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
     folds = {0: ("a",), 1: ("b",)}
     found = DataSet("set", tuple(items), "by_class", folds)
     with pytest.raises(InputError, match=f"set, fold {fold}: no class with two images among 1"):
-        benchmark_run._lessons(found, 0, 0.99)
+        benchmark_run._base_class_items(found, 0, 0.99)
 
 
 def test_follow_is_for_videos(folder, tmp_path, toy):

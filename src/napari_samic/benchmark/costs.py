@@ -62,25 +62,27 @@ def measure(ways: Sequence[str], segmenter: object) -> Job[Costs]:
     Job of Costs
         Empty if no way has a learner.
     """
-    asked = [way for way in ways if way in WAYS]
-    if not asked:
+    with_learner = [way for way in ways if way in WAYS]
+    if not with_learner:
         return Costs()
     features = backbones.build("segmenter", segmenter)
-    learners = {way: benchmark_learners.untrained(WAYS[way], features).learner for way in asked}
+    learners = {
+        way: benchmark_learners.untrained(WAYS[way], features).learner for way in with_learner
+    }
     pyramid = _blank_pair(features)
     for learner in learners.values():
         _milliseconds(learner, pyramid)
-    spent: dict[str, list[float]] = {way: [] for way in asked}
+    spent: dict[str, list[float]] = {way: [] for way in with_learner}
     for turn in range(TURNS):
         for way, learner in learners.items():
             spent[way].append(_milliseconds(learner, pyramid))
         yield JobProgress(turn + 1, TURNS, "timing the learners", {"phase": "costs"})
-    told = {
+    costs = {
         way: {"parameters": _parameters(learner), "ms": float(np.median(spent[way]))}
         for way, learner in learners.items()
     }
     grids = tuple((level.shape[2], level.shape[3]) for level in pyramid)
-    return Costs(told, str(features.device), torch.get_num_threads(), grids, TURNS)
+    return Costs(costs, str(features.device), torch.get_num_threads(), grids, TURNS)
 
 
 def _blank_pair(features: backbones.Backbone) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """How a way of the benchmark learns from references, and answers an image then.
 
-Which there are is in `ways`. Ways that learn alike learn once.
+Which there are is in `methods`. Ways that learn alike learn once.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TrialContext:
         False: one value a class, as in videos of several objects.
     more : tuple of callable
         Read the images to be segmented, (H, W, 3) uint8.
-    lessons : tuple of Reference
+    base_class_references : tuple of Reference
         What is learned from instead of the references, which then only serve; of other classes.
     learned : dict
         Trainings that other ways may share, the last few.
@@ -66,7 +66,7 @@ class TrialContext:
     seed: int = 0
     instances: bool = True
     more: tuple[Callable[[], Image], ...] = ()
-    lessons: tuple[Reference, ...] = ()
+    base_class_references: tuple[Reference, ...] = ()
     learned: dict[Any, SamicPrompter] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ def learn(name: str, references: Sequence[Reference], given: TrialContext) -> Jo
     Parameters
     ----------
     name : str
-        One of `ways.names()`.
+        One of `methods.names()`.
     references : sequence of Reference
     given : TrialContext
 
@@ -86,11 +86,11 @@ def learn(name: str, references: Sequence[Reference], given: TrialContext) -> Jo
         From (H, W, 3) uint8 to a Segmentation.
     """
     if name in WAYS:
-        worker = yield from _samic(WAYS[name], references, given)
-        return _answerer(WAYS[name], worker, references[0])
+        predictor = yield from _samic(WAYS[name], references, given)
+        return _answerer(WAYS[name], predictor, references[0])
     features = backbones.build("segmenter", given.segmenter)
-    asked = SamicPrompter(features)
-    asked.references = tuple(references)
+    prompter = SamicPrompter(features)
+    prompter.references = tuple(references)
     other: Prompter
     if name in UNETS:
         other = yield from unet.learn(
@@ -103,7 +103,7 @@ def learn(name: str, references: Sequence[Reference], given: TrialContext) -> Jo
     else:
         other = registry.make(name, given.segmenter, features, references, seed=given.seed)
     settings = SegmentSettings(instances=given.instances)
-    return ImagePredictor(asked, given.segmenter, settings, other=other).segment
+    return ImagePredictor(prompter, given.segmenter, settings, other=other).segment
 
 
 def untrained(way: MethodConfig, features: Backbone, seed: int = 0) -> SamicPrompter:
@@ -132,7 +132,7 @@ def _samic(
     way: MethodConfig, references: Sequence[Reference], given: TrialContext
 ) -> Job[ImagePredictor]:
     adapts = way.adapted and len(references) > 1 and given.adapting.adapt
-    first = replace(way, trained=bool(given.lessons)) if adapts else way
+    first = replace(way, trained=bool(given.base_class_references)) if adapts else way
     prompter = yield from _trained(first, references, given)
     if adapts:
         aside = draw_holdout(references, given.training.holdout_frac, given.seed)
@@ -165,19 +165,21 @@ def _trained(
 ) -> Job[SamicPrompter]:
     """Ways that learn alike learn once; each gets a prompter of its own, with its own peaks.
 
-    With lessons, the mean feature that is subtracted stays theirs.
+    With other classes to learn from, the mean feature that is subtracted stays theirs.
     """
-    teachers = given.lessons if given.lessons and way.trained else references
+    teachers = (
+        given.base_class_references if given.base_class_references and way.trained else references
+    )
     learns = way.trained and len(teachers) > 1
     names = tuple(r.name for r in teachers)
     key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
     if key not in given.learned:
         how = _training(way, given)
-        made = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
-        yield from made.fit(teachers, how if learns else replace(how, epochs=0))
+        prompter = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
+        yield from prompter.fit(teachers, how if learns else replace(how, epochs=0))
         if not learns:
-            return made
-        given.learned[key] = made
+            return prompter
+        given.learned[key] = prompter
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
     own = given.learned[key].copy()
@@ -187,31 +189,33 @@ def _trained(
     return own
 
 
-def _answerer(way: MethodConfig, worker: ImagePredictor, first: Reference) -> Answerer:
+def _answerer(way: MethodConfig, predictor: ImagePredictor, first: Reference) -> Answerer:
     if way.frames == "memory":
         memory = MemorySettings(follow="always")
-        follower = VideoPredictor(worker.prompter, worker.segmenter, memory, worker.settings)
+        follower = VideoPredictor(
+            predictor.prompter, predictor.segmenter, memory, predictor.settings
+        )
         follower.begin(first)
         return follower.segment
     if way.frames == "previous":
-        return _FrameBefore(worker, first).segment
-    return worker.segment
+        return _PreviousFramePredictor(predictor, first).segment
+    return predictor.segment
 
 
 @dataclass(eq=False)
-class _FrameBefore:
+class _PreviousFramePredictor:
     """Shows the answer to a frame as the reference of the next; SAMIC's protocol of DAVIS."""
 
-    worker: ImagePredictor
-    shown: Reference
+    predictor: ImagePredictor
+    reference: Reference
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8."""
-        found = self.worker.predict_masks(image, self.worker.extract_features(image, (self.shown,)))
-        by_class = not self.worker.settings.instances
+        result = self.predictor.answer(image, self.predictor.look(image, (self.reference,)))
+        by_class = not self.predictor.settings.instances
         prompts = simulated_annotator.prompts_of(
-            found.labels, AnnotateSettings(), by_class=by_class
+            result.labels, AnnotateSettings(), by_class=by_class
         )
-        if prompts:  # else the last frame with an object goes on being shown
-            self.shown = Reference(self.shown.name, image, prompts, found.labels)
-        return found
+        if prompts:  # else the last frame with an object stays the reference
+            self.reference = Reference(self.reference.name, image, prompts, result.labels)
+        return result

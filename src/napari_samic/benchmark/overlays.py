@@ -55,10 +55,10 @@ def draw(stem: Path, results: Sequence[ImageScore], drawn: Sequence[OverlayRecor
     for which, places in (("worst", order[:LOOKED_AT]), ("middle", order[start:][:LOOKED_AT])):
         tiles, captions = [], []
         for i in places:
-            one = drawn[i]
-            image = image_of(one.item, one.normalisation)
-            truth = one.item.objects_in(one.item.read_truth())
-            tiles.append(overlays.overlay(image, one.labels, truth=truth))
-            captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {one.item.name}")
+            record = drawn[i]
+            image = image_of(record.item, record.normalisation)
+            truth = record.item.objects_in(record.item.read_truth())
+            tiles.append(overlays.overlay(image, record.labels, truth=truth))
+            captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {record.item.name}")
         sheet = overlays.contact_sheet(tiles, captions, columns=6, tile_px=256)
         writers.write_png(stem.with_name(f"{stem.name}-{which}.png"), sheet, overwrite=True)

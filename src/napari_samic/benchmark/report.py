@@ -113,7 +113,7 @@ def cells(
     seed: int = 0,
     units: Mapping[str, str] | None = None,
 ) -> list[CellSummary]:
-    """Summarise results by data set, shots and method.
+    """Summarize results by data set, shots and method.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def cells(
 
     Returns
     -------
-    list of Cell
+    list of CellSummary
         In the order in which sets, shots and methods first appear.
 
     Raises
@@ -141,8 +141,8 @@ def cells(
     table = _table(results, measure)
     methods = {method for _, method in table}
     if baseline is not None and baseline not in methods:
-        known = ", ".join(sorted(methods))
-        raise InputError(f"no result of the baseline '{baseline}'. There are: {known}.")
+        available = ", ".join(sorted(methods))
+        raise InputError(f"no result of the baseline '{baseline}'. There are: {available}.")
     out = []
     for (place, method), values in table.items():
         belongs = [unit_of(image, units) for _, image in values]
@@ -179,11 +179,11 @@ def _table(results: Iterable[ImageScore], measure: str) -> dict[tuple[Place, Any
             where = f"{r.set}, {r.shots} shots, seed {r.seed}, {r.method}"
             raise InputError(f"{where}: two results of '{r.image}'. Keep one of them.")
         values[r.seed, r.image] = float(getattr(r, measure))
-    known = {k: {at: v for at, v in vs.items() if not math.isnan(v)} for k, vs in out.items()}
-    found = {k: values for k, values in known.items() if values}
-    if not found:
+    finite = {k: {at: v for at, v in vs.items() if not math.isnan(v)} for k, vs in out.items()}
+    measured = {k: values for k, values in finite.items() if values}
+    if not measured:
         raise InputError("no result to report. Give at least one.")
-    return found
+    return measured
 
 
 def _difference(
@@ -196,12 +196,12 @@ def _difference(
     return paired_difference([a[k] for k in both], [b[k] for k in both], belongs, seed=seed)
 
 
-def markdown(found: Sequence[CellSummary], *, digits: int = 3) -> str:
+def markdown(summaries: Sequence[CellSummary], *, digits: int = 3) -> str:
     """A table with a row for each method, and a column for each data set and number of shots.
 
     Parameters
     ----------
-    found : sequence of CellSummary
+    summaries : sequence of CellSummary
     digits : int
         After the point.
 
@@ -220,11 +220,11 @@ def markdown(found: Sequence[CellSummary], *, digits: int = 3) -> str:
     | SAMIC | 0.80 [0.70, 0.90] |
     <BLANKLINE>
     """
-    places = list(dict.fromkeys((c.set, c.shots) for c in found))
-    texts = {(c.method, (c.set, c.shots)): _text(c, digits) for c in found}
+    places = list(dict.fromkeys((c.set, c.shots) for c in summaries))
+    texts = {(c.method, (c.set, c.shots)): _text(c, digits) for c in summaries}
     heads = [_safe(f"{name}, {n} {'shot' if n == 1 else 'shots'}") for name, n in places]
     lines = [["method", *heads]]
-    for method in dict.fromkeys(c.method for c in found):
+    for method in dict.fromkeys(c.method for c in summaries):
         lines.append([_safe(method), *(texts.get((method, place), "") for place in places)])
     return table_of(lines)
 
@@ -279,7 +279,7 @@ def write_report(
 
     Returns
     -------
-    list of Cell
+    list of CellSummary
         What the summary says.
 
     Raises
@@ -289,16 +289,20 @@ def write_report(
     OutputError
         Disk full, read-only, or a file in the way.
     """
-    found = cells(results, baseline=baseline, measure=measure, units=units)
+    summaries = cells(results, baseline=baseline, measure=measure, units=units)
     table, tree, page = (Path(folder) / name for name in FILES)
     for path in (table, tree, page):  # all or none of them
         check_free(path, overwrite=overwrite)
     write_csv(table, [asdict(r) for r in results], columns=COLUMNS, overwrite=overwrite)
-    summary = {"measure": measure, "baseline": baseline, "cells": [asdict(cell) for cell in found]}
+    summary = {
+        "measure": measure,
+        "baseline": baseline,
+        "cells": [asdict(cell) for cell in summaries],
+    }
     write_json(tree, summary, overwrite=overwrite)
     with atomic_file(page, overwrite=overwrite) as temporary:
-        temporary.write_text(markdown(found), encoding="utf-8", newline="\n")
-    return found
+        temporary.write_text(markdown(summaries), encoding="utf-8", newline="\n")
+    return summaries
 
 
 def read_results(path: str | Path) -> list[ImageScore]:

@@ -38,10 +38,10 @@ from napari_samic.pipeline.results.writer import read_failures
 SETUP = "setup.json"
 RULES = 4
 """Counted up when ways, targets or scores change their meaning: cells of before are of another. It
-was not when lessons became `protocols.MOST` at most and an object in parts one where a set numbers
-its objects, because no cells of such sets are kept; nor when `paper` kept no reference aside any
-more, a grown network was refused by less and its objects got the surest masks, because the cells
-that this changed were removed."""
+was not when items of other classes became `splits.MOST` at most and an object in parts one where a
+set numbers its objects, because no cells of such sets are kept; nor when `paper` kept no reference
+aside any more, a fine-tuned network was refused by less and its objects got the surest masks,
+because the cells that this changed were removed."""
 
 
 def benchmark(
@@ -78,7 +78,7 @@ def benchmark(
         same set-up is completed, wherever the set lies now, and the tables tell of all sets that
         it has cells of.
     ways : sequence of str
-        Of `pipeline.ways.names()`, or of its `GROUPS`, which stand for several.
+        Of `benchmark.methods.names()`, or of its `GROUPS`, which stand for several.
     shots : sequence of int
         References; videos and sets that give one image have one.
     seeds : sequence of int
@@ -89,7 +89,7 @@ def benchmark(
         Names of images that are never targets, as those by which settings were chosen; of `data`
         or of `elsewhere`.
     elsewhere : Path, optional
-        Another folder of the same layout, as of another centre: its images are targets, too, with
+        Another folder of the same layout, as of another center: its images are targets, too, with
         references from `data`. Its results carry the folder's name. Ways that learn from the images
         to be segmented learn anew for it, all others once.
     split : str, optional
@@ -108,8 +108,8 @@ def benchmark(
     -------
     Job of JobResult
         `figures`: `table`, the IoU of each way in Markdown; `measures`, what else there is to say
-        of each way (see `measures.Measures`), and `measures_table`. `costs` has the `parameters`
-        and `ms` of each way that has a learner (see `costs.measure`); with an ablation
+        of each way (see `summary.MethodSummary`), and `measures_table`. `costs` has the
+        `parameters` and `ms` of each way that has a learner (see `costs.measure`); with an ablation
         `cost_table` has them in Markdown.
 
     Raises
@@ -132,24 +132,24 @@ def benchmark(
         raise SettingsError(f"seed {training.seed}: a benchmark has seeds. Give --seeds instead.")
     if any(way in UNETS for way in ways):
         unet.package()
-    found = datasets.open(name, data, split=split)
-    is_video = found.protocol == "video"
+    data_set = datasets.open(name, data, split=split)
+    is_video = data_set.protocol == "video"
     how, growing = training or TrainSettings(), adapt or AdaptSettings()
-    if found.protocol in ("first", "video"):
+    if data_set.protocol in ("first", "video"):
         shots = (1,)  # the first image, whatever is asked
     elif of_videos := for_videos(ways):
         raise InputError(f"{of_videos[0]} is for videos, and {name} is none. Leave it out.")
-    lessons = {seed: _lessons(found, seed, share) for seed in seeds}
-    if not any(any(by_fold.values()) for by_fold in lessons.values()):
+    base_class_items = {seed: _base_class_items(data_set, seed, share) for seed in seeds}
+    if not any(any(by_fold.values()) for by_fold in base_class_items.values()):
         check_shots(ways, shots)
     check_others(ways, shots)
-    other = _elsewhere(name, data, elsewhere, found, split)
-    own = {item.name for item in found.items}
-    others = {item.name for item in other.items} if other is not None else set()
+    transfer_set = _transfer_set(name, data, elsewhere, data_set, split)
+    own = {item.name for item in data_set.items}
+    others = {item.name for item in transfer_set.items} if transfer_set is not None else set()
     if unknown := sorted(set(without) - own - others):
         raise InputError(f"{name} has no {unknown[0]} ({len(unknown)} unknown). Mend the list.")
-    played = {
-        (seed, count): _played(found, seed, count, share) for seed in seeds for count in shots
+    episodes = {
+        (seed, count): _episodes(data_set, seed, count, share) for seed in seeds for count in shots
     }
     folder = common.make_folder(Path(out))
     yield JobProgress(0, 0, f"loading {model}")
@@ -158,7 +158,7 @@ def benchmark(
         "rules": RULES,
         "set": name,
         "data": Path(data).resolve().name,
-        "images": _fingerprint(found),
+        "images": _fingerprint(data_set),
         "split": split,
         "share": share,
         "targets": targets,
@@ -170,36 +170,37 @@ def benchmark(
         "adapt": growing.to_dict(),
     }
     _check_setup(folder / SETUP, setup)
-    if other is not None:
-        there = {**setup, "data": other.name, "images": _fingerprint(other)}
-        there["without"] = sorted(others & set(without))
-        _check_setup(folder / f"setup-{other.name}.json", there)
+    if transfer_set is not None:
+        transfer_setup = {**setup, "data": transfer_set.name, "images": _fingerprint(transfer_set)}
+        transfer_setup["without"] = sorted(others & set(without))
+        _check_setup(folder / f"setup-{transfer_set.name}.json", transfer_setup)
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     failures = read_failures(folder)
     for seed in seeds:
         given = learners.TrialContext(segmenter, how, growing, seed)
         for count in shots:
-            stage = Trial(
-                folder, name, count, given, played[seed, count], targets, frozenset(without), other,
-                is_video=is_video, lessons=lessons[seed], failures=failures,
+            trial = Trial(
+                folder, name, count, given, episodes[seed, count], targets, frozenset(without),
+                transfer_set, is_video=is_video, base_class_items=base_class_items[seed],
+                failures=failures,
             )  # fmt: skip
-            stage.check()
+            trial.check()
             for way in ways:
-                if not stage.missing(way):
+                if not trial.missing(way):
                     skipped.append(f"{name}-{count}-{seed}-{way}")
                 else:
-                    yield from stage.play(way, done, total)
+                    yield from trial.run(way, done, total)
                 done += 1
     results = [
         r for path in sorted((folder / "cells").glob("*.csv")) for r in report.read_results(path)
     ]
-    shown = [r for r in results if r.method in ways and r.seed in seeds and r.shots in shots]
-    shown.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
-    videos = {item.name: item.group for item in found.items} if is_video else None
+    selected = [r for r in results if r.method in ways and r.seed in seeds and r.shots in shots]
+    selected.sort(key=lambda r: (ways.index(r.method), r.shots, r.seed))
+    videos = {item.name: item.group for item in data_set.items} if is_video else None
     compared = baseline or ways[0]
-    cells = report.write_report(folder, shown, baseline=compared, units=videos, overwrite=True)
+    cells = report.write_report(folder, selected, baseline=compared, units=videos, overwrite=True)
     spent = yield from costs.measure(ways, segmenter)
-    more = summary.measures(shown, videos)
+    more = summary.measures(selected, videos)
     page = summary.markdown(more)
     writers.write_json(folder / "measures.json", [asdict(m) for m in more], overwrite=True)
     with atomic_file(folder / "measures.md", overwrite=True) as temporary:
@@ -211,35 +212,37 @@ def benchmark(
     if any(way in ABLATIONS for way in ways):
         figures["cost_table"] = costs.markdown(spent.ways)
     return common.JobResult(
-        folder, tuple(dict.fromkeys(r.image for r in shown)), tuple(skipped), failures, figures
+        folder, tuple(dict.fromkeys(r.image for r in selected)), tuple(skipped), failures, figures
     )
 
 
-def _lessons(found: DataSet, seed: int, share: float) -> dict[int | None, tuple[DatasetItem, ...]]:
+def _base_class_items(
+    data_set: DataSet, seed: int, share: float
+) -> dict[int | None, tuple[DatasetItem, ...]]:
     """What is learned from before the references of each fold, or of all, are shown."""
-    folds = tuple(found.folds) or (None,)
-    out = {f: datasets.lessons(found, f, seed=seed, share=share) for f in folds}
+    folds = tuple(data_set.folds) or (None,)
+    out = {f: datasets.base_class_items(data_set, f, seed=seed, share=share) for f in folds}
     for fold, items in out.items():
         counted = Counter(item.label for item in items)
         if any(out.values()) and max(counted.values(), default=0) < 2:
-            where = found.name if fold is None else f"{found.name}, fold {fold}"
+            where = data_set.name if fold is None else f"{data_set.name}, fold {fold}"
             msg = f"{where}: no class with two images among {len(items)} to learn from."
             raise InputError(f"{msg} Give a larger share.")
     return out
 
 
-def _played(found: DataSet, seed: int, shots: int, share: float) -> tuple[Episode, ...]:
-    drawn = datasets.episodes(found, shots=shots, seed=seed, share=share)
-    return _by_sequence(drawn) if found.protocol == "video" else tuple(drawn)
+def _episodes(data_set: DataSet, seed: int, shots: int, share: float) -> tuple[Episode, ...]:
+    drawn = datasets.episodes(data_set, shots=shots, seed=seed, share=share)
+    return _by_sequence(drawn) if data_set.protocol == "video" else tuple(drawn)
 
 
-def _elsewhere(
-    name: str, data: Path | str, folder: Path | str | None, found: DataSet, split: str | None
+def _transfer_set(
+    name: str, data: Path | str, folder: Path | str | None, data_set: DataSet, split: str | None
 ) -> DataSet | None:
     """The images of another folder under that folder's name, with the labels of the set."""
     if folder is None:
         return None
-    if found.protocol != "share":
+    if data_set.protocol != "share":
         msg = f"elsewhere is for sets whose references serve all images, and {name} is not one."
         raise InputError(f"{msg} Leave it out.")
     place = Path(folder).resolve()
@@ -248,15 +251,15 @@ def _elsewhere(
     if place.name == name:
         raise InputError(f"{folder}: results of it would be called {name}, too. Rename it.")
     other = replace(datasets.open(name, folder, split=split), name=place.name)
-    if not set(other.labels) & set(found.labels):
-        msg = f"{folder}: shows {', '.join(other.labels)}, expected {', '.join(found.labels)}."
+    if not set(other.labels) & set(data_set.labels):
+        msg = f"{folder}: shows {', '.join(other.labels)}, expected {', '.join(data_set.labels)}."
         raise InputError(f"{msg} Give a folder of the same classes.")
     return other
 
 
-def _fingerprint(found: DataSet) -> str:
+def _fingerprint(data_set: DataSet) -> str:
     """Of the names of all images, so that a folder of cells may be completed on another machine."""
-    names = "\n".join(sorted(f"{item.name} {item.label}" for item in found.items))
+    names = "\n".join(sorted(f"{item.name} {item.label}" for item in data_set.items))
     return hashlib.sha256(names.encode()).hexdigest()
 
 
@@ -275,9 +278,9 @@ def _by_sequence(episodes: Iterable[Episode]) -> tuple[Episode, ...]:
     """Frames of a sequence in their order, with the first one as reference."""
     first: dict[str, Episode] = {}
     frames: dict[str, list[DatasetItem]] = {}
-    for one in episodes:
-        first.setdefault(one.group, one)
-        frames.setdefault(one.group, []).extend(one.targets)
+    for episode in episodes:
+        first.setdefault(episode.group, episode)
+        frames.setdefault(episode.group, []).extend(episode.targets)
     return tuple(
         Episode(tuple(frames[g]), first[g].references[:1], first[g].label, group=g) for g in first
     )

@@ -159,11 +159,11 @@ def paired_difference(
     >>> round(found.mean, 2), found.won, found.lost, found.n
     (0.25, 0.75, 0.0, 4)
     """
-    ones, others = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if ones.shape != others.shape:
-        msg = f"shapes {ones.shape} and {others.shape}: expected the same answers of both methods."
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape:
+        msg = f"shapes {first.shape} and {second.shape}: expected the same answers of both methods."
         raise InputError(msg)
-    each = unit_means(ones - others, units)
+    each = unit_means(first - second, units)
     low, high = _percentiles(each, seed, resamples)
     won, lost = float((each > 0).mean()), float((each < 0).mean())
     return Difference(float(each.mean()), low, high, won, lost, _wilcoxon(each), len(each))
@@ -215,7 +215,7 @@ def risk_coverage(confidence: ArrayLike, risk: ArrayLike) -> RiskCoverage:
     >>> found.risk.round(2).tolist(), round(found.aurc, 3), found.aurc == found.best
     ([0.0, 0.15, 0.4], 0.183, True)
     """
-    sure, cost = _two(confidence, risk)
+    sure, cost = _finite_pair(confidence, risk)
     curve = _running_mean(_by_confidence(-sure, cost))
     best = _running_mean(np.sort(cost))
     coverage = np.arange(1, len(cost) + 1) / len(cost)
@@ -252,12 +252,12 @@ def share_of_bad(
     >>> share_of_bad([0.1, 0.6, 0.7, 0.8, 0.9], [0.2, 0.4, 0.9, 0.9, 0.9])
     BadShare(share=1.0, base=0.4, ratio=2.5)
     """
-    sure, found = _two(confidence, iou)
+    sure, ious = _finite_pair(confidence, iou)
     if not 0 < first <= 1:
         raise InputError(f"first is {first}, expected a part of the images: above 0, at most 1.")
-    is_bad = _by_confidence(sure, (found < bad).astype(np.float64))
-    looked_at = int(np.ceil(first * len(found) - 1e-9))  # 0.07 * 100 is more than 7
-    share, base = float(is_bad[:looked_at].mean()), float((found < bad).mean())
+    is_bad = _by_confidence(sure, (ious < bad).astype(np.float64))
+    looked_at = int(np.ceil(first * len(ious) - 1e-9))  # 0.07 * 100 is more than 7
+    share, base = float(is_bad[:looked_at].mean()), float((ious < bad).mean())
     return BadShare(share, base, share / base if base else float("nan"))
 
 
@@ -276,13 +276,15 @@ def _wilcoxon(differences: NDArray[np.float64]) -> float:
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
-def _two(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    fits = one.shape == other.shape and one.ndim == 1 and one.size > 0
-    if not fits or not (np.isfinite(one).all() and np.isfinite(other).all()):
-        msg = f"shapes {one.shape} and {other.shape}: expected (N,) finite numbers, one an image."
+def _finite_pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    fits = first.shape == second.shape and first.ndim == 1 and first.size > 0
+    if not fits or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        msg = (
+            f"shapes {first.shape} and {second.shape}: expected (N,) finite numbers, one an image."
+        )
         raise InputError(msg)
-    return one, other
+    return first, second
 
 
 def _by_confidence(key: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,32 +79,32 @@ def measures(
 
     Returns
     -------
-    list of Measures
+    list of MethodSummary
         NaN where something was not measured, or a method has no confidence.
     """
     groups: dict[tuple[str, int, str], list[ImageScore]] = {}
     for r in results:
         groups.setdefault((r.set, r.shots, r.method), []).append(r)
-    return [_measured(*key, mine, sequences) for key, mine in groups.items()]
+    return [_summarize(*key, mine, sequences) for key, mine in groups.items()]
 
 
-def _measured(
+def _summarize(
     name: str, shots: int, method: str, mine: list[ImageScore], sequences: Mapping[str, str] | None
 ) -> MethodSummary:
     ious = np.array([r.iou for r in mine])
-    told = {key: _mean(mine, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
-    told["seconds"] = float(np.median([r.seconds for r in mine]))
-    told["bad"] = float((ious < 0.5).mean())
+    values = {key: _mean(mine, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
+    values["seconds"] = float(np.median([r.seconds for r in mine]))
+    values["bad"] = float((ious < 0.5).mean())
     sure = np.array([r.score for r in mine])
     if np.isfinite(sure).all():
         bad, curve = share_of_bad(sure, ious), risk_coverage(sure, 1 - ious)
-        told |= {"bad_first": bad.share, "bad_ratio": bad.ratio}
-        told |= {"aurc": curve.aurc, "aurc_best": curve.best}
+        values |= {"bad_first": bad.share, "bad_ratio": bad.ratio}
+        values |= {"aurc": curve.aurc, "aurc_best": curve.best}
     if sequences is not None:
-        told["j_and_f"] = (_mean(mine, "iou", sequences) + told["boundary_f"]) / 2
+        values["j_and_f"] = (_mean(mine, "iou", sequences) + values["boundary_f"]) / 2
     else:
-        told["class_iou"] = _class_iou(mine)
-    return MethodSummary(name, shots, method, **told)
+        values["class_iou"] = _class_iou(mine)
+    return MethodSummary(name, shots, method, **values)
 
 
 def _class_iou(mine: Sequence[ImageScore]) -> float:
@@ -118,9 +118,11 @@ def _class_iou(mine: Sequence[ImageScore]) -> float:
 
 def _mean(mine: Sequence[ImageScore], key: str, sequences: Mapping[str, str] | None) -> float:
     """Over those that have it."""
-    known = [r for r in mine if np.isfinite(getattr(r, key))]
-    belongs = [unit_of(r.image, sequences) for r in known]
-    return float(unit_means([getattr(r, key) for r in known], belongs).mean()) if known else NAN
+    measured = [r for r in mine if np.isfinite(getattr(r, key))]
+    belongs = [unit_of(r.image, sequences) for r in measured]
+    return (
+        float(unit_means([getattr(r, key) for r in measured], belongs).mean()) if measured else NAN
+    )
 
 
 _HEADS = {
@@ -138,7 +140,7 @@ _HEADS = {
 }
 
 
-def markdown(found: Sequence[MethodSummary]) -> str:
+def markdown(summaries: Sequence[MethodSummary]) -> str:
     """A table with a row for each method on each set, without columns that none has.
 
     Examples
@@ -149,9 +151,9 @@ def markdown(found: Sequence[MethodSummary]) -> str:
     | cells, 5 | SAMIC | 0.800 | 0.700 | 0.900 | 0.125 | 0.250 |
     <BLANKLINE>
     """
-    heads = [h for h, key in _HEADS.items() if any(np.isfinite(getattr(m, key)) for m in found)]
+    heads = [h for h, key in _HEADS.items() if any(np.isfinite(getattr(m, key)) for m in summaries)]
     lines = [["set", "method", *heads]]
-    for m in found:
+    for m in summaries:
         values = [getattr(m, _HEADS[head]) for head in heads]
         texts = [f"{value:.3f}" if np.isfinite(value) else "" for value in values]
         lines.append([f"{m.set}, {m.shots}", m.method, *texts])

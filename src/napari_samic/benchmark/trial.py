@@ -40,7 +40,7 @@ from napari_samic.pipeline import common
 from napari_samic.pipeline.results.writer import write_failures
 
 PEEKED = 8
-"""Images to segment that are looked at to know whether a set is of colour."""
+"""Images to segment that are looked at to know whether a set is of color."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Trial:
     name : str
         Of the set.
     shots : int
-    given : Conditions
+    given : TrialContext
     episodes : tuple of Episode
     most : int
         Targets of an episode at most, drawn by the seed, or the first frames; 0: all.
@@ -65,7 +65,7 @@ class Trial:
     is_video : bool
         Where a first frame has several objects, each is a class of its own then, and is scored by
         its number.
-    lessons : dict of int or None to tuple of DatasetItem
+    base_class_items : dict of int or None to tuple of DatasetItem
         What is learned from before the references of a fold's episodes are shown.
     failures : dict of str to str
         What could not be read, and why; no way is asked for it.
@@ -80,7 +80,7 @@ class Trial:
     without: frozenset[str]
     elsewhere: DataSet | None = None
     is_video: bool = False
-    lessons: Mapping[int | None, tuple[DatasetItem, ...]] = field(default_factory=dict)
+    base_class_items: Mapping[int | None, tuple[DatasetItem, ...]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -101,28 +101,28 @@ class Trial:
     def _file(self, name: str, way: str) -> Path:
         return self.folder / "cells" / f"{name}-{self.shots}-{self.given.seed}-{way}.csv"
 
-    def play(self, way: str, done: int, total: int) -> Iterator[JobProgress]:
+    def run(self, way: str, done: int, total: int) -> Iterator[JobProgress]:
         """Learn and answer every episode, then write the cells that are missing.
 
         A way that learns from the images to be segmented learns for each set anew, so that a cell
         is the same whatever else was asked for.
         """
-        books = [TrialResults(name, way, self.shots, self.given) for name in self.missing(way)]
-        groups = [[book] for book in books] if sees_targets(way) else [books]
+        cells = [TrialResults(name, way, self.shots, self.given) for name in self.missing(way)]
+        groups = [[cell] for cell in cells] if sees_targets(way) else [cells]
         for group in groups:
-            yield from self._played(way, group, done, total)
+            yield from self._run_group(way, group, done, total)
 
-    def _played(
-        self, way: str, books: list[TrialResults], done: int, total: int
+    def _run_group(
+        self, way: str, cells: list[TrialResults], done: int, total: int
     ) -> Iterator[JobProgress]:
         taught: dict[int | None, tuple[Reference, ...]] = {}
         for episode in self.episodes:
-            asked = {book.name: self._targets(book.name, episode) for book in books}
-            if not any(asked.values()):
+            targets_by_set = {cell.name: self._targets(cell.name, episode) for cell in cells}
+            if not any(targets_by_set.values()):
                 continue
             if is_taught(way) and episode.fold not in taught:
                 taught.clear()  # one fold at a time
-                taught[episode.fold] = self._lessons(episode.fold)
+                taught[episode.fold] = self._base_class_references(episode.fold)
             try:
                 normalisation = _normalisation(episode.references, episode.targets)
                 first = episode.references[0].read_truth() if self.is_video else None
@@ -130,41 +130,43 @@ class Trial:
                 self.failures[episode.references[0].name] = str(error)
                 continue
             several = first is not None and len(np.unique(first[first > 0])) > 1
-            references = self._shown(episode, normalisation, by_class=several)
+            references = self._references(episode, normalisation, by_class=several)
             if not references:
                 continue
-            shown = taught.get(episode.fold, ())
+            base_references = taught.get(episode.fold, ())
             more = tuple(
                 partial(image_of, item, normalisation)
-                for targets in asked.values()
+                for targets in targets_by_set.values()
                 for item in targets
             )
-            given = replace(self.given, instances=not several, lessons=shown, more=more)
+            given = replace(
+                self.given, instances=not several, base_class_references=base_references, more=more
+            )
             where = f"{self.name}, {self.shots} shots, seed {self.given.seed}, {way}"
             job = learners.learn(way, references, given)
-            answer = yield from _told(job, done, total, where)
-            for book in books:
-                targets = asked[book.name]
+            answer = yield from _within_trial(job, done, total, where)
+            for cell in cells:
+                targets = targets_by_set[cell.name]
                 for i, item in enumerate(targets):
                     try:
                         target = _Target.read(item, normalisation)
                     except SamicError as error:
-                        self.failures[book.called(item, self.name)] = str(error)
+                        self.failures[cell.called(item, self.name)] = str(error)
                         continue
-                    book.add(target, answer, first)
+                    cell.add(target, answer, first)
                     yield JobProgress(
-                        done, total, f"{where}: {book.name}, {i + 1} of {len(targets)}"
+                        done, total, f"{where}: {cell.name}, {i + 1} of {len(targets)}"
                     )
         write_failures(self.folder, self.failures)
-        for book in books:
-            if not book.results:
-                msg = f"{book.name}: no image could be segmented, the first because: "
+        for cell in cells:
+            if not cell.results:
+                msg = f"{cell.name}: no image could be segmented, the first because: "
                 raise InputError(msg + next(iter(self.failures.values()), "there is none."))
-            book.write(self._file(book.name, way), self.folder / "sheets")
+            cell.write(self._file(cell.name, way), self.folder / "sheets")
 
-    def _lessons(self, fold: int | None) -> tuple[Reference, ...]:
+    def _base_class_references(self, fold: int | None) -> tuple[Reference, ...]:
         """Read, with a number for each class."""
-        items = self.lessons.get(fold, ())
+        items = self.base_class_items.get(fold, ())
         if not items:
             return ()
         numbers = {label: n for n, label in enumerate(dict.fromkeys(i.label for i in items), 1)}
@@ -177,7 +179,7 @@ class Trial:
                 self.failures[item.name] = str(error)
         return tuple(out)
 
-    def _shown(
+    def _references(
         self, episode: Episode, normalisation: Normalisation, *, by_class: bool
     ) -> list[Reference]:
         """Those references that can be read; none where no object is in any."""
@@ -189,20 +191,20 @@ class Trial:
                 self.failures[item.name] = str(error)
         if any(r.objects for r in out):
             return out
-        told = {r.name: f"{r.name}: shows no object, so it can't be a reference." for r in out}
-        self.failures.update(told)
+        reasons = {r.name: f"{r.name}: shows no object, so it can't be a reference." for r in out}
+        self.failures.update(reasons)
         return []
 
     def _targets(self, name: str, episode: Episode) -> tuple[DatasetItem, ...]:
         if self.elsewhere is not None and name == self.elsewhere.name:
-            asked = self.elsewhere.where(label=episode.label)
+            candidates = self.elsewhere.where(label=episode.label)
         else:
-            asked = episode.targets
-        found = [item for item in asked if item.name not in self.without]
+            candidates = episode.targets
+        kept = [item for item in candidates if item.name not in self.without]
         if self.is_video:  # frames that follow each other
-            return tuple(found[: self.most or None])
-        order = np.random.default_rng(self.given.seed).permutation(len(found))
-        return tuple(found[i] for i in sorted(order[: self.most or None]))
+            return tuple(kept[: self.most or None])
+        order = np.random.default_rng(self.given.seed).permutation(len(kept))
+        return tuple(kept[i] for i in sorted(order[: self.most or None]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +245,7 @@ class TrialResults:
     given: learners.TrialContext
     results: list[ImageScore] = field(default_factory=list)
     drawn: list[OverlayRecord] = field(default_factory=list)
-    asked: Counter[str] = field(default_factory=Counter)
+    times_asked: Counter[str] = field(default_factory=Counter)
 
     def called(self, item: DatasetItem, own: str) -> str:
         """Name of an item among the failures, where `own` is the set that references are of."""
@@ -263,29 +265,29 @@ class TrialResults:
         if hasattr(self.given.segmenter, "precompute"):
             self.given.segmenter.precompute(target.image)  # else the first way would pay for all
         started = time.monotonic()
-        found = answer(target.image)
+        segmentation = answer(target.image)
         seconds = time.monotonic() - started
-        told_of, truth = found.labels * counted, target.objects * counted
-        scores = image_scores(told_of, truth)
-        told = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
-        sure = _confidence(found)
+        predicted, truth = segmentation.labels * counted, target.objects * counted
+        scores = image_scores(predicted, truth)
+        measured = {k: scores[k] for k in ("iou", "dice", "boundary_f", "object_f1")}
+        sure = _confidence(segmentation)
         if first is not None:
-            frames = [(first, first), (found.labels, target.given)]
+            frames = [(first, first), (segmentation.labels, target.given)]
             each = object_scores(frames).values()
-            sure = sure if len(each) == 1 else float(found.score)  # labels are classes
-            told["iou"] = float(np.mean([one.j for one in each]))
-            told["boundary_f"] = float(np.mean([one.f for one in each]))
+            sure = sure if len(each) == 1 else float(segmentation.score)  # labels are classes
+            measured["iou"] = float(np.mean([score.j for score in each]))
+            measured["boundary_f"] = float(np.mean([score.f for score in each]))
             if len(each) > 1:
-                told |= {"dice": float("nan"), "object_f1": float("nan")}  # of which objects?
-        self.asked[item.name] += 1
-        times = self.asked[item.name]  # some protocols ask for an image more than once
+                measured |= {"dice": float("nan"), "object_f1": float("nan")}  # of which objects?
+        self.times_asked[item.name] += 1
+        times = self.times_asked[item.name]  # some protocols ask for an image more than once
         image_name = item.name if times == 1 else f"{item.name} again {times}"
-        result = ImageScore(self.name, self.given.seed, self.shots, self.way, image_name, **told,
-                        score=sure, seconds=seconds, label=item.label,
-                        both=int(((told_of > 0) & (truth > 0)).sum()),
-                        either=int(((told_of > 0) | (truth > 0)).sum()))  # fmt: skip
+        result = ImageScore(self.name, self.given.seed, self.shots, self.way, image_name,
+                        **measured, score=sure, seconds=seconds, label=item.label,
+                        both=int(((predicted > 0) & (truth > 0)).sum()),
+                        either=int(((predicted > 0) | (truth > 0)).sum()))  # fmt: skip
         self.results.append(result)
-        self.drawn.append(OverlayRecord.of(item, target.normalisation, found.labels))
+        self.drawn.append(OverlayRecord.of(item, target.normalisation, segmentation.labels))
 
     def write(self, cell: Path, sheets: Path) -> None:
         """Write the cell and its sheets of overlays."""
@@ -295,7 +297,7 @@ class TrialResults:
         writers.write_csv(cell, rows, columns=[f.name for f in fields(ImageScore)])
 
 
-def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
+def _within_trial(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
     try:
         while True:
             step = next(job)
@@ -306,23 +308,23 @@ def _told(job: Job[Any], done: int, total: int, where: str) -> Job[Any]:
         job.close()
 
 
-def _confidence(found: Segmentation) -> float:
+def _confidence(segmentation: Segmentation) -> float:
     """Mean score of the objects by their area; nothing found is what nobody is sure of."""
-    areas = np.bincount(found.labels.ravel(), minlength=len(found.scores) + 1)[1:]
-    if len(areas) != len(found.scores) or not areas.sum():
-        return float(found.score)
-    return float(np.average(found.scores, weights=areas))
+    areas = np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.scores) + 1)[1:]
+    if len(areas) != len(segmentation.scores) or not areas.sum():
+        return float(segmentation.score)
+    return float(np.average(segmentation.scores, weights=areas))
 
 
 def _normalisation(
-    items: Sequence[DatasetItem], asked: Sequence[DatasetItem] = ()
+    items: Sequence[DatasetItem], targets: Sequence[DatasetItem] = ()
 ) -> Normalisation:
-    """Of the items; where these are grey, and the first that are asked for in colour, of both."""
-    found = fit_normalisation([_plane(i) for i in items])
-    if found.channel_count > 1 or not asked:
-        return found
-    both = fit_normalisation([_plane(i) for i in (*items, *asked[:PEEKED])])
-    return both if both.channel_count > 1 else found
+    """Of the items; where these are gray, and the first that are asked for in color, of both."""
+    normalisation = fit_normalisation([_plane(i) for i in items])
+    if normalisation.channel_count > 1 or not targets:
+        return normalisation
+    both = fit_normalisation([_plane(i) for i in (*items, *targets[:PEEKED])])
+    return both if both.channel_count > 1 else normalisation
 
 
 def _plane(item: DatasetItem) -> ImagePlane:
@@ -332,7 +334,9 @@ def _plane(item: DatasetItem) -> ImagePlane:
 def _reference(item: DatasetItem, normalisation: Normalisation, label: int = 1) -> Reference:
     """Its objects are of one class."""
     truth = item.objects_in(item.read_truth())
-    prompts = tuple(replace(one, label=label) for one in simulated_annotator.prompts_of(truth))
+    prompts = tuple(
+        replace(prompt, label=label) for prompt in simulated_annotator.prompts_of(truth)
+    )
     return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
 

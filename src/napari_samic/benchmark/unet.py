@@ -93,15 +93,15 @@ class Unet:
 
         Returns
         -------
-        Proposal
-            With the pieces as its answer (see `models.forest.pieces`). The map is the highest
-            probability of the classes.
+        PromptProposal
+            With the pieces as its answer (see `models.prompters.random_forest.pieces`). The map is
+            the highest probability of the classes.
         """
         device = next(self.net.parameters()).device
         small = torch.from_numpy(_square(image, PIL.Image.Resampling.BILINEAR))
         x = small.permute(2, 0, 1)[None].float().to(device)  # (1, 3, 256, 256)
         with torch.inference_mode():
-            plain, mirrored = torch.sigmoid(_asked(self.net, torch.cat([x, x.flip(-1)]))).chunk(2)
+            plain, mirrored = torch.sigmoid(_logits(self.net, torch.cat([x, x.flip(-1)]))).chunk(2)
             mean = (plain + mirrored.flip(-1)) / 2  # (1, C, 256, 256)
             full = F.interpolate(mean, image.shape[:2], mode="bilinear", align_corners=False)
         return proposal(dict(zip(self.labels, full[0].cpu().numpy(), strict=True)))
@@ -116,7 +116,7 @@ def learn(
     seed: int = 0,
     steps: int | None = None,
 ) -> Job[Unet]:
-    """Train one; a Step a batch.
+    """Train one; a JobProgress a batch.
 
     Parameters
     ----------
@@ -145,25 +145,25 @@ def learn(
         The loss is not finite.
     """
     smp = package()
-    shown = [mask_of(r, segmenter) for r in references]
-    labels = classes_of(shown)
-    pages = [_page(r, s) for r, s in zip(references, shown, strict=True)]
-    album = ReferenceDataset(pages, labels, dataset.WINDOW_PX, np.random.default_rng(seed))
+    masks = [mask_of(r, segmenter) for r in references]
+    labels = classes_of(masks)
+    samples = [_sample(r, s) for r, s in zip(references, masks, strict=True)]
+    training_set = ReferenceDataset(samples, labels, dataset.WINDOW_PX, np.random.default_rng(seed))
     net = _fresh(smp, len(labels), pretrained=pretrained, seed=seed)
     net.train().to(device).to(memory_format=torch.channels_last)
     steps = steps_for(len(references)) if steps is None else steps
-    optimiser = torch.optim.Adam(net.parameters(), RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     dice = smp.losses.DiceLoss("multilabel")
     for done in range(1, steps + 1):
-        loss = _step(net, album, dice, optimiser)
+        loss = _step(net, training_set, dice, optimizer)
         schedule.step()
         yield JobProgress(done, steps, f"U-Net: {done} of {steps}", {"phase": "unet", "loss": loss})
     return Unet(net.eval(), labels)
 
 
 def _fresh(smp: Any, classes: int, *, pretrained: bool, seed: int) -> nn.Module:
-    """A U-Net around a network of the packaged encoder's kind; takes colours in [0, 255]."""
+    """A U-Net around a network of the packaged encoder's kind; takes colors in [0, 255]."""
     backbone, _ = timm_weights.load(timm_weights.SEGMENTER)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -177,34 +177,34 @@ def _fresh(smp: Any, classes: int, *, pretrained: bool, seed: int) -> nn.Module:
 @torch.enable_grad()
 def _step(
     net: nn.Module,
-    album: ReferenceDataset,
+    training_set: ReferenceDataset,
     dice: Callable[[Tensor, Tensor], Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
 ) -> float:
     """Learn from one batch; returns the loss."""
     device = next(net.parameters()).device
-    x, truth, _ = (t.to(device) for t in album.sample_batch(BATCH))
+    x, truth, _ = (t.to(device) for t in training_set.looks(BATCH))
     truth = truth.chunk(2, 1)[0]  # (B, C, 256, 256), without depth
-    logits = _asked(net, x)
+    logits = _logits(net, x)
     loss = dice(logits, truth) + F.binary_cross_entropy_with_logits(logits, truth)
     if not bool(torch.isfinite(loss)):
         raise TrainingError("unet: the loss is not finite any more. Take another seed.")
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimizer.step()
     return float(loss.detach())
 
 
-def _asked(net: nn.Module, x: Tensor) -> Tensor:
+def _logits(net: nn.Module, x: Tensor) -> Tensor:
     """Logits in float32."""
     with bfloat16_autocast(has_fast_bfloat16()):
         return torch.as_tensor(net(x)).float()
 
 
-def _page(reference: Reference, shown: InstanceMasks) -> ReferenceSample:
-    numbers = _square(shown.numbers, PIL.Image.Resampling.NEAREST)
+def _sample(reference: Reference, masks: InstanceMasks) -> ReferenceSample:
+    numbers = _square(masks.numbers, PIL.Image.Resampling.NEAREST)
     image = _square(reference.image, PIL.Image.Resampling.BILINEAR)
-    return ReferenceSample(reference.name, image, InstanceMasks(numbers, shown.classes))
+    return ReferenceSample(reference.name, image, InstanceMasks(numbers, masks.classes))
 
 
 def _square(pixels: NDArray[Any], how: PIL.Image.Resampling) -> NDArray[Any]:

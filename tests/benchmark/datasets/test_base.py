@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_samic.benchmark.datasets import DataSet, DatasetItem, Episode, episodes, lessons, splits
+from napari_samic.benchmark.datasets import (
+    DataSet,
+    DatasetItem,
+    Episode,
+    base_class_items,
+    episodes,
+    splits,
+)
 from napari_samic.core.errors import InputError
 
 
@@ -164,30 +171,32 @@ def test_video_shows_as_many_frames_as_there_are() -> None:
 def test_lessons_are_a_seeded_share_without_the_classes_of_the_fold() -> None:
     items = many("cat", 3, split="train") + many("dog", 3, split="train")
     data_set = DataSet("s", (*items, item("v", split="val")), "by_class", FOLDS)
-    assert {i.label for i in lessons(data_set, 0, share=0.99)} == {"dog"}
-    assert {i.split for i in lessons(data_set, share=0.99)} == {"train"}
-    drawn = [tuple(i.name for i in lessons(data_set, seed=s, share=0.5)) for s in range(5)]
+    assert {i.label for i in base_class_items(data_set, 0, share=0.99)} == {"dog"}
+    assert {i.split for i in base_class_items(data_set, share=0.99)} == {"train"}
+    drawn = [tuple(i.name for i in base_class_items(data_set, seed=s, share=0.5)) for s in range(5)]
     assert {len(names) for names in drawn} == {3}
     assert len(set(drawn)) > 1
-    assert drawn[0] == tuple(i.name for i in lessons(data_set, share=0.5))
+    assert drawn[0] == tuple(i.name for i in base_class_items(data_set, share=0.5))
 
 
 def test_there_are_no_more_lessons_than_memory_takes(monkeypatch) -> None:
     both = [replace(i, name=f"{i.name}b", label="fox") for i in many("dog", 8, split="train")]
     items = (*many("dog", 8, split="train"), *both, *many("cat", 4, split="val"))
     data_set = DataSet("s", items, "every")  # each image shows two classes
-    assert len(lessons(data_set, share=0.99)) == 16
+    assert len(base_class_items(data_set, share=0.99)) == 16
     monkeypatch.setattr(splits, "MOST", 5)
-    found = lessons(data_set, share=0.99)
+    found = base_class_items(data_set, share=0.99)
     assert sorted(Counter(i.source for i in found).values()) == [2, 2]  # whole images
-    assert found != lessons(data_set, share=0.99, seed=1)
+    assert found != base_class_items(data_set, share=0.99, seed=1)
 
 
 def test_there_are_no_lessons_where_references_or_targets_are_all_there_is() -> None:
     items = (*many("cat", 3, split="train"), item("v", split="val"))
-    assert lessons(DataSet("s", items, "share")) == ()
-    assert lessons(DataSet("s", many("cat", 3, split="train"), "every")) == ()  # its own targets
-    assert lessons(DataSet("s", many("cat", 3), "every")) == ()
+    assert base_class_items(DataSet("s", items, "share")) == ()
+    assert (
+        base_class_items(DataSet("s", many("cat", 3, split="train"), "every")) == ()
+    )  # its own targets
+    assert base_class_items(DataSet("s", many("cat", 3), "every")) == ()
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_fss_tests_the_listed_classes(tmp_path: Path, name: str) -> None:
     drawn = list(datasets.episodes(found, shots=5))
     assert {e.label for e in drawn} == {"bear"}
     assert [e.targets[0].name for e in drawn] == [f"bear/{n}" for n in range(1, 11)]
-    assert {i.label for i in datasets.lessons(found, share=0.99)} == {"axe", "cat"}
+    assert {i.label for i in datasets.base_class_items(found, share=0.99)} == {"axe", "cat"}
 
 
 def test_fss_mask_is_cut_in_the_middle(tmp_path: Path) -> None:

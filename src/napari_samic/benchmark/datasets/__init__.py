@@ -1,9 +1,9 @@
 """Public data sets as they were published: folders to items, items to episodes.
 
 `open(name, folder)` lists the items of a set; `episodes` draws targets and references from it as
-the set's own benchmark does, and `lessons` what is learned from before. Lists and outlines are read
-when a set is opened, pixels and masks when an item is asked. Nothing is fetched. Knows no model, no
-torch and no napari.
+the set's own benchmark does, and `base_class_items` what is learned from before. Lists and
+outlines are read when a set is opened, pixels and masks when an item is asked. Nothing is fetched.
+Knows no model, no torch and no napari.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from napari_samic.benchmark.datasets import (
     perseg,
 )
 from napari_samic.benchmark.datasets.base import DataSet, DatasetItem, Episode
-from napari_samic.benchmark.datasets.splits import episodes, lessons
+from napari_samic.benchmark.datasets.splits import base_class_items, episodes
 from napari_samic.core.errors import InputError
 
-__all__ = ["DataSet", "DatasetItem", "Episode", "episodes", "lessons", "names", "open"]
+__all__ = ["DataSet", "DatasetItem", "Episode", "base_class_items", "episodes", "names", "open"]
 
 _READERS: dict[str, Callable[[str | Path, str | None], DataSet]] = {
     "coco-20i": coco20i.read,
@@ -76,10 +76,10 @@ def open(name: str, folder: str | Path, *, split: str | None = None) -> DataSet:
         near = difflib.get_close_matches(name, _READERS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise InputError(f"no data set '{name}'.{hint} There are: {', '.join(_READERS)}.")
-    found = _READERS[name](folder, split)
+    data_set = _READERS[name](folder, split)
     if split is None:
-        return found
-    if split not in found.splits:
-        parts = ", ".join(found.splits) or "none"
+        return data_set
+    if split not in data_set.splits:
+        parts = ", ".join(data_set.splits) or "none"
         raise InputError(f"{name}: no part '{split}' in {folder}. It has: {parts}.")
-    return DataSet(found.name, found.where(split=split), found.protocol, found.folds)
+    return DataSet(data_set.name, data_set.where(split=split), data_set.protocol, data_set.folds)

@@ -18,7 +18,7 @@ from napari_samic.core.types import BoolArray, IntArray
 from napari_samic.evaluation.matching import as_instances
 
 Protocol: TypeAlias = Literal["in_turn", "by_class", "every", "first", "share", "video"]
-"""How targets and references are chosen: see `protocols`."""
+"""How targets and references are chosen: see `splits`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class DataSet:
     items : tuple of DatasetItem
         In a fixed order; those of a sequence in the order of time.
     protocol : str
-        How `protocols.episodes` draws from it.
+        How `splits.episodes` draws from it.
     folds : dict of int to tuple of str
         Classes that are tested in each fold; empty where the set has no folds.
     """
@@ -116,9 +116,9 @@ class DataSet:
     ) -> tuple[DatasetItem, ...]:
         """Items of a class, of a part and of a group; None means any."""
         wanted = {"label": label, "split": split, "group": group}
-        asked = {key: value for key, value in wanted.items() if value is not None}
+        criteria = {key: value for key, value in wanted.items() if value is not None}
         return tuple(
-            item for item in self.items if all(getattr(item, k) == v for k, v in asked.items())
+            item for item in self.items if all(getattr(item, k) == v for k, v in criteria.items())
         )
 
 
@@ -128,7 +128,7 @@ class Episode:
 
     Attributes
     ----------
-    targets, references : tuple of Item
+    targets, references : tuple of DatasetItem
         Never of the same image.
     label : str
         Class that is asked for.

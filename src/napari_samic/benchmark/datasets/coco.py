@@ -32,7 +32,7 @@ def read_instances(path: Path, place: Callable[[str], Path], split: str = "") ->
 
     Returns
     -------
-    list of Item
+    list of DatasetItem
         Images without an outline have none. Regions of crowds count as one object each.
 
     Raises
@@ -44,11 +44,11 @@ def read_instances(path: Path, place: Callable[[str], Path], split: str = "") ->
     try:
         names = {int(c["id"]): str(c["name"]) for c in tree["categories"]}
         images = sorted(tree["images"], key=lambda image: str(image["file_name"]))
-        found = _by_image(tree["annotations"])
+        outlines = _by_image(tree["annotations"])
         return [
-            _item(image, names[number], found[image["id"]][number], place, split)
+            _item(image, names[number], outlines[image["id"]][number], place, split)
             for image in images
-            for number in sorted(found.get(image["id"], {}))
+            for number in sorted(outlines.get(image["id"], {}))
         ]
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: not a file of COCO's instances ({error!r}). Pick another, or a whole copy."

@@ -41,12 +41,12 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     FormatError
         A damaged annotation file.
     """
-    asked = [split] if split in _PARTS else list(_PARTS)
-    wanted = "|".join(f"annotations/instances_{_PARTS[part]}.json" for part in asked)
+    parts = [split] if split in _PARTS else list(_PARTS)
+    wanted = "|".join(f"annotations/instances_{_PARTS[part]}.json" for part in parts)
     root = root_of(folder, [wanted], "COCO-20i", inner=("COCO2014", "coco"))
     items: list[DatasetItem] = []
     names: list[str] = []
-    for part in asked:
+    for part in parts:
         notes = root / "annotations" / f"instances_{_PARTS[part]}.json"
         if notes.exists():
             root_of(root, [_PARTS[part]], "COCO-20i")

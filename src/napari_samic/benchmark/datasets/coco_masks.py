@@ -1,7 +1,7 @@
 """COCO's outlines to masks: polygons, and run lengths as a list or as a packed text.
 
 Source: the COCO data format, https://cocodataset.org/#format-data. Coordinates are x, y from the
-image's upper left corner, so that the first pixel spans 0 to 1 and its centre is at 0.5. Knows no
+image's upper left corner, so that the first pixel spans 0 to 1 and its center is at 0.5. Knows no
 file. NumPy only.
 """
 
@@ -18,7 +18,7 @@ from napari_samic.export.coco import decode
 
 
 def polygon(outline_xy: Sequence[float], shape: tuple[int, int]) -> BoolArray:
-    """Pixels whose centre is inside a polygon, by the even-odd rule.
+    """Pixels whose center is inside a polygon, by the even-odd rule.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def polygon(outline_xy: Sequence[float], shape: tuple[int, int]) -> BoolArray:
     height, width = shape
     x0, y0 = np.asarray(outline_xy, np.float64).reshape(-1, 2, 1).transpose(1, 0, 2)  # (E, 1) each
     x1, y1 = np.roll(x0, -1, axis=0), np.roll(y0, -1, axis=0)
-    centres = np.arange(height) + 0.5  # (H,)
-    edges, rows = np.nonzero((y0 <= centres) != (y1 <= centres))
-    rise = (centres[rows] - y0[edges, 0]) / (y1 - y0)[edges, 0]
+    centers = np.arange(height) + 0.5  # (H,)
+    edges, rows = np.nonzero((y0 <= centers) != (y1 <= centers))
+    rise = (centers[rows] - y0[edges, 0]) / (y1 - y0)[edges, 0]
     crossing_x = x0[edges, 0] + rise * (x1 - x0)[edges, 0]
     columns = np.clip(np.ceil(crossing_x - 0.5), 0, width).astype(int)
     turns = np.zeros((height, width + 1), np.int64)
@@ -113,12 +113,10 @@ def mask_of(segmentation: Any, shape: tuple[int, int]) -> BoolArray:
     """
     if isinstance(segmentation, Mapping):
         counts = segmentation.get("counts", [])
-        found = tuple(segmentation.get("size", ()))
-        if found != tuple(shape):
-            raise FormatError(f"run lengths for {found}, expected {shape}. The file is damaged.")
-        return decode(
-            {"counts": runs(counts) if isinstance(counts, str) else counts, "size": found}
-        )
+        size = tuple(segmentation.get("size", ()))
+        if size != tuple(shape):
+            raise FormatError(f"run lengths for {size}, expected {shape}. The file is damaged.")
+        return decode({"counts": runs(counts) if isinstance(counts, str) else counts, "size": size})
     if not isinstance(segmentation, list):
         kind = type(segmentation).__name__
         raise FormatError(f"a segmentation that is a {kind}, expected polygons or run lengths.")

@@ -57,11 +57,11 @@ def _read(
     lists: tuple[str, ...],
     truth: Callable[[Path], IntArray],
 ) -> DataSet:
-    asked = [split] if split in _PARTS else list(_PARTS)
-    wanted = "|".join(f"{place}/{part}.txt" for place in lists for part in asked)
+    parts = [split] if split in _PARTS else list(_PARTS)
+    wanted = "|".join(f"{place}/{part}.txt" for place in lists for part in parts)
     root = root_of(folder, [_IMAGES, _MASKS, wanted], name.upper(), inner=("DAVIS",))
     items: list[DatasetItem] = []
-    for part in asked:
+    for part in parts:
         path = next((p for place in lists if (p := root / place / f"{part}.txt").is_file()), None)
         for sequence in _sequences(path) if path else ():
             items += _frames(root, sequence, part, truth)

@@ -4,7 +4,7 @@
     fss_test_set.txt, or splits/test.txt beside or in it: names of the classes to test
 
 Source: Li et al., "FSS-1000: A 1000-class dataset for few-shot segmentation", CVPR 2020. A class
-in no list is for training; without any list every class is tested. Masks are grey at the rim and
+in no list is for training; without any list every class is tested. Masks are gray at the rim and
 are cut at 128, as in HSNet.
 """
 
@@ -82,7 +82,7 @@ def _parts(places: tuple[Path, ...]) -> dict[str, str]:
     """Part of each class that a list names."""
     out: dict[str, str] = {}
     for part, names in _LISTS.items():
-        found = [place / name for place in places for name in names if (place / name).is_file()]
-        for label in names_in(found[0], "a list of class names") if found else []:
+        lists = [place / name for place in places for name in names if (place / name).is_file()]
+        for label in names_in(lists[0], "a list of class names") if lists else []:
             out.setdefault(label, part)
     return out

@@ -76,8 +76,8 @@ def part_of(folder: Path, part: str) -> Path:
 
 def sub_folders(folder: Path) -> list[Path]:
     """Folders in `folder` that are not hidden, sorted naturally."""
-    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    return sorted(found, key=lambda path: natural_key(path.name))
+    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return sorted(folders, key=lambda path: natural_key(path.name))
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -115,8 +115,8 @@ def read_raw(path: Path) -> NDArray[Any]:
 def read_binary(path: Path) -> IntArray:
     """A mask of one class, (H, W) int32 of 0 and 1.
 
-    Black and white is cut in the middle (128), also where a JPEG or smoothing left grey between.
-    Numbers and colours that are all below 128 are foreground wherever they are not 0.
+    Black and white is cut in the middle (128), also where a JPEG or smoothing left gray between.
+    Numbers and colors that are all below 128 are foreground wherever they are not 0.
 
     Raises
     ------

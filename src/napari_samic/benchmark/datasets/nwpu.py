@@ -59,14 +59,16 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     """
     del split
     root = root_of(folder, [IMAGES], "NWPU VHR-10", _INNER)
-    found = [p / name for p in (root, root.parent) for name in _NOTES if (p / name).is_file()]
-    if not found:
+    outline_files = [
+        p / name for p in (root, root.parent) for name in _NOTES if (p / name).is_file()
+    ]
+    if not outline_files:
         msg = (
             f"{root}: no file of outlines ({_NOTES[0]}), found {found_in(root)}. Add the "
             "COCO-style annotations, or open 'nwpu-vhr10-boxes', which fills the boxes."
         )
         raise InputError(msg)
-    items = read_instances(found[0], partial(truediv, root / IMAGES))
+    items = read_instances(outline_files[0], partial(truediv, root / IMAGES))
     return DataSet("nwpu-vhr10", tuple(items), "share")
 
 
@@ -112,11 +114,11 @@ def _boxes(path: Path) -> dict[int, Boxes]:
     for line in read_text(path, "the box file of this image").splitlines():
         if not line.strip():
             continue
-        found = _LINE.match(line.strip())
-        if not found or not 1 <= int(found[5]) <= len(CLASSES):
+        match = _LINE.match(line.strip())
+        if not match or not 1 <= int(match[5]) <= len(CLASSES):
             msg = f"{path}: line '{line.strip()}', expected (x1,y1),(x2,y2),class with 1 to 10."
             raise FormatError(f"{msg} Take a whole copy.")
-        x1, y1, x2, y2, number = map(int, found.groups())
+        x1, y1, x2, y2, number = map(int, match.groups())
         out[number].append((x1, y1, x2, y2))
     return {number: tuple(boxes) for number, boxes in out.items()}
 

@@ -9,7 +9,8 @@ The same data set, options and seed give the same episodes; nothing is read. Kno
 - "every" (FSS-1000): each test item once.
 - "first" (PerSeg): the first image of each class shows all others of the class.
 - "share" (Kvasir-SEG, TSMU, NWPU): a seeded fifth of the training images is the pool of references.
-  Elsewhere, `lessons` are a fifth of the training images that show other classes, `MOST` at most.
+  Elsewhere, `base_class_items` are a fifth of the training images that show other classes, `MOST`
+  at most.
 - "video" (DAVIS): frame by frame, with the frames before as references; the first one is given.
 """
 
@@ -81,7 +82,7 @@ def episodes(
     return (e for number in wanted for e in draw(data_set, number, shots, seed, count))
 
 
-def lessons(
+def base_class_items(
     data_set: DataSet, fold: int | None = None, *, seed: int = 0, share: float = SHARE
 ) -> tuple[DatasetItem, ...]:
     """Items that a network learns from before it is shown any reference: a share of "train".
@@ -99,20 +100,20 @@ def lessons(
     if data_set.protocol == "share" or "train" not in parts or not parts & {"test", "val"}:
         return ()
     tested = set() if fold is None else set(data_set.folds[fold])
-    found = [i for i in data_set.where(split="train") if i.label not in tested]
-    items = Counter(i.source for i in found)
-    drawn = _drawn([i.source for i in found], share, seed) if found else []
+    candidates = [i for i in data_set.where(split="train") if i.label not in tested]
+    items = Counter(i.source for i in candidates)
+    drawn = _drawn([i.source for i in candidates], share, seed) if candidates else []
     room = np.cumsum([items[source] for source in drawn]) <= MOST
     chosen = {source for source, fits in zip(drawn, room, strict=True) if fits}
-    return tuple(i for i in found if i.source in chosen)
+    return tuple(i for i in candidates if i.source in chosen)
 
 
 def _check(
     data_set: DataSet, shots: int | None, fold: int | None, count: int, share: float
 ) -> None:
     if fold is not None and fold not in data_set.folds:
-        known = ", ".join(map(str, data_set.folds)) or "none"
-        raise InputError(f"{data_set.name}: no fold {fold}. Its folds are: {known}.")
+        folds = ", ".join(map(str, data_set.folds)) or "none"
+        raise InputError(f"{data_set.name}: no fold {fold}. Its folds are: {folds}.")
     if (shots is not None and shots < 1) or count < 1 or not 0 < share < 1:
         msg = (
             f"{data_set.name}: shots {shots}, count {count}, share {share}: "
@@ -136,7 +137,7 @@ def _tested(data_set: DataSet, labels: Sequence[str] | None = None) -> dict[str,
     for item in items:
         if item.label in out:
             out[item.label].append(item)
-    return {label: found for label, found in out.items() if found}
+    return {label: members for label, members in out.items() if members}
 
 
 def _in_turn(data_set: DataSet, fold: int, shots: int, seed: int, count: int) -> Iterator[Episode]:
@@ -183,9 +184,9 @@ def _check_enough(data_set: DataSet, by_label: dict[str, list[DatasetItem]], sho
     if not by_label:
         raise InputError(f"{data_set.name}: no image of the classes to test. Is the folder whole?")
     for label, items in by_label.items():
-        if (found := len({item.source for item in items})) <= shots:
+        if (count := len({item.source for item in items})) <= shots:
             msg = (
-                f"{data_set.name}: {found} image(s) of '{label}', expected {shots + 1} for a "
+                f"{data_set.name}: {count} image(s) of '{label}', expected {shots + 1} for a "
                 f"target and {shots} reference(s). Ask for fewer shots or complete the folder."
             )
             raise InputError(msg)
@@ -205,8 +206,8 @@ def _shared(data_set: DataSet, shots: int | None, seed: int, share: float) -> It
     tested = _part(data_set, "test", "val")
     place = {source: n for n, source in enumerate(pool)}
     for label in data_set.labels:
-        known = [i for i in learn if i.label == label and i.source in place]
-        references = sorted(known, key=lambda item: place[item.source])[:shots]
+        candidates = [i for i in learn if i.label == label and i.source in place]
+        references = sorted(candidates, key=lambda item: place[item.source])[:shots]
         targets = tuple(i for i in tested if i.label == label and i.source not in place)
         if shots is not None and targets and len(references) < shots:
             msg = (
