@@ -52,7 +52,7 @@ class Family:
         self.levels: list[list[list[torch.Tensor]]] = []
         self.truth: list[np.ndarray] = []
 
-    def centre(self, rows: list[int]) -> list[list[torch.Tensor]]:
+    def center(self, rows: list[int]) -> list[list[torch.Tensor]]:
         """Mean feature of some of its pictures, each (1, C, 1, 1)."""
         out = []
         for level in range(3):
@@ -83,7 +83,7 @@ def encode(network, image: np.ndarray) -> list[list[torch.Tensor]]:
 
 def families(network, pool: Pool, rng: np.random.Generator, most: int = 90) -> dict[str, Family]:
     """Pictures of one kind each: the kinds with the most pictures, and `most` of their pictures."""
-    found = {}
+    by_kind = {}
     for name, kinds in pool.sets.items():
         if name in WITHOUT:
             continue
@@ -98,8 +98,8 @@ def families(network, pool: Pool, rng: np.random.Generator, most: int = 90) -> d
                     family.levels.append(encode(network, pool.images[row]))
                     family.truth.append(truth)
             if len(family.truth) >= 2:
-                found[kind] = family
-    return found
+                by_kind[kind] = family
+    return by_kind
 
 
 def heat_map(truth: np.ndarray, rng) -> torch.Tensor | None:
@@ -128,10 +128,10 @@ def flip(levels, truth, code: int):
 def episode(family: Family, rng: np.random.Generator, *, plain: bool = False):
     """Prepared target and reference, the target's map and mask; None if one shows nothing."""
     a, b = rng.choice(len(family.truth), 2, replace=False)
-    shown = rng.choice(
+    others = rng.choice(
         len(family.truth), min(len(family.truth), int(rng.integers(1, 6))), replace=False
     )
-    centre = family.centre(sorted({int(b), *map(int, shown)}))
+    center = family.center(sorted({int(b), *map(int, others)}))
     pair, truths = [], []
     for row in (a, b):
         levels = [[t.float() for t in v] for v in family.levels[row]]
@@ -140,24 +140,24 @@ def episode(family: Family, rng: np.random.Generator, *, plain: bool = False):
         truths.append(truth > 0)
     if pair[0][1] is None or pair[1][1] is None:
         return None
-    target, wanted = prepare_target(pair[0][0], centre), pair[0][1][None]
+    target, wanted = prepare_target(pair[0][0], center), pair[0][1][None]
     if not plain:
         target, wanted = random_shift(target, wanted, 0.3, rng)
     mode = PrompterSettings().mask_mode
-    shown = prepare_reference(pair[1][0], pair[1][1][None], centre, mask_mode=mode)
-    return target, shown, wanted, truths[0]
+    reference = prepare_reference(pair[1][0], pair[1][1][None], center, mask_mode=mode)
+    return target, reference, wanted, truths[0]
 
 
-def batch_of(shown_kinds: dict[str, Family], rng: np.random.Generator, count: int):
+def batch_of(training_kinds: dict[str, Family], rng: np.random.Generator, count: int):
     """Hypercorrelation and true maps of `count` episodes."""
-    names = list(shown_kinds)
-    share = np.array([len(f.truth) ** 0.5 for f in shown_kinds.values()])
+    names = list(training_kinds)
+    share = np.array([len(f.truth) ** 0.5 for f in training_kinds.values()])
     drawn = []
     while len(drawn) < count:
         kind = str(rng.choice(names, p=share / share.sum()))
-        one = episode(shown_kinds[kind], rng)
-        if one is not None:
-            drawn.append(one)
+        sample = episode(training_kinds[kind], rng)
+        if sample is not None:
+            drawn.append(sample)
     targets, references, wanted, _ = zip(*drawn, strict=True)
     return correlate(
         NormalizedFeatures.join(targets), NormalizedFeatures.join(references)
@@ -172,11 +172,11 @@ def validate(learner, state, held: dict[str, Family]) -> dict[str, float]:
     alike, ranked = [], []
     for family in held.values():
         for _ in range(4):
-            one = episode(family, rng, plain=True)
-            if one is not None:
-                predicted = judge.predict(correlate(one[0], one[1]), (MAP, MAP))
-                alike.append(float(losses.cc(predicted, one[2]).mean()))
-                ranked.append(auc(predicted.flatten(), torch.from_numpy(one[3]).flatten()))
+            sample = episode(family, rng, plain=True)
+            if sample is not None:
+                predicted = judge.predict(correlate(sample[0], sample[1]), (MAP, MAP))
+                alike.append(float(losses.cc(predicted, sample[2]).mean()))
+                ranked.append(auc(predicted.flatten(), torch.from_numpy(sample[3]).flatten()))
     return {
         "held_back_cc": round(float(np.mean(alike)), 4),
         "held_back_auc": round(float(np.mean(ranked)), 4),
@@ -199,28 +199,28 @@ def main() -> None:
     torch.manual_seed(args.seed)
     network = model.load(args.weights)
     sha256 = hashlib.sha256(args.weights.read_bytes()).hexdigest()
-    shown_kinds = families(network, Pool(args.pool, held_back=False), rng)
+    training_kinds = families(network, Pool(args.pool, held_back=False), rng)
     held = families(network, Pool(args.pool, held_back=True), rng, most=8)
-    pictures = sum(len(f.truth) for f in shown_kinds.values())
-    print(f"{len(shown_kinds)} kinds, {pictures} pictures; {len(held)} held back", flush=True)
+    pictures = sum(len(f.truth) for f in training_kinds.values())
+    print(f"{len(training_kinds)} kinds, {pictures} pictures; {len(held)} held back", flush=True)
     fine, middle, coarse = (len(v) for v in network.image_encoder.backbone.layout.levels)
     learner = HyperCorrelationLearner((coarse, middle, fine))
     if args.start:
-        known = torch.load(args.start, weights_only=True)["learner"]
-        learner.load_state_dict({k: v.float() for k, v in known.items()})
-    optimiser = torch.optim.Adam(learner.parameters(), lr=args.rate)
+        state = torch.load(args.start, weights_only=True)["learner"]
+        learner.load_state_dict({k: v.float() for k, v in state.items()})
+    optimizer = torch.optim.Adam(learner.parameters(), lr=args.rate)
     average = {k: v.clone() for k, v in learner.state_dict().items()}
     start, recent = time.time(), []
     for step in range(1, args.steps + 1):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = args.rate * 0.5 * (1 + np.cos(np.pi * step / args.steps))
-        pyramid, truth = batch_of(shown_kinds, rng, args.batch)
+        pyramid, truth = batch_of(training_kinds, rng, args.batch)
         predicted = learner.predict(pyramid, (MAP, MAP))
-        loss = losses.saliency_loss(predicted, truth, cc_weight=0.5, nss_weight=0.2)
-        optimiser.zero_grad(set_to_none=True)
+        loss = losses.saliency_loss(predicted, truth, {"kld": 1.0, "cc": 0.5, "nss": 0.2})
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             for k, v in learner.state_dict().items():
                 average[k].lerp_(v, max(0.01, 1 / step))

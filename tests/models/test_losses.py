@@ -111,9 +111,7 @@ def test_weights_and_threshold_reach_the_sum():
         + 0.5 * cc_loss(pred, target)
         + 0.2 * nss_loss(pred, (target > 0.8).double())
     ).mean()
-    found = saliency_loss(
-        pred, target, kld_weight=2.0, cc_weight=0.5, nss_weight=0.2, fixation_threshold=0.8
-    )
+    found = saliency_loss(pred, target, {"kld": 2.0, "cc": 0.5, "nss": 0.2}, fixation_threshold=0.8)
     assert found.shape == ()
     torch.testing.assert_close(found, expected)
 

@@ -19,11 +19,12 @@ from typing import Literal
 
 from napari_samic.core.errors import SettingsError
 from napari_samic.core.settings import OTHERS_FROM, PeakSettings, PrompterSettings, SegmentSettings
+from napari_samic.models.losses import SALIENCY_LOSSES
 from napari_samic.models.prompters import registry
 
 DEFAULT = "default"
 LEVEL = "paper+level"
-LOSSES = ("kld", "cc", "nss")
+LOSSES = tuple(SALIENCY_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class MethodConfig:
     trained : bool
         Whether the learner is trained.
     adapted : bool
-        Whether the packaged encoder is grown to the references.
+        Whether the packaged encoder is fine-tuned to the references.
     others : bool
         Whether it learns from the images to be segmented then, too; never from their masks.
     frames : {"", "memory", "previous"}
-        Where images are frames that follow the first reference: whether `Follower` remembers them,
-        or the answer to the frame before is the reference of the next.
+        Where images are frames that follow the first reference: whether `VideoPredictor` remembers
+        them, or the answer to the frame before is the reference of the next.
     layers : int
         4-D convolutions in each block of the learner, where `paper`.
     losses : tuple of str
@@ -140,10 +141,10 @@ def expand(wanted: Sequence[str]) -> tuple[str, ...]:
     >>> expand(["paper+level", "ablate-layers"])
     ('paper+level', 'layers-1', 'layers-2', 'layers-4')
     """
-    known = (*names(), *GROUPS)
-    unknown = [name for name in wanted if name not in known]
+    choices = (*names(), *GROUPS)
+    unknown = [name for name in wanted if name not in choices]
     if unknown:
-        raise SettingsError(f"unknown {', '.join(unknown)}. Known: {', '.join(known)}.")
+        raise SettingsError(f"unknown {', '.join(unknown)}. Known: {', '.join(choices)}.")
     return tuple(dict.fromkeys(way for name in wanted for way in GROUPS.get(name, (name,))))
 
 
@@ -158,7 +159,7 @@ def sees_targets(name: str) -> bool:
 
 
 def is_taught(name: str) -> bool:
-    """Whether a way learns from lessons, where there are some."""
+    """Whether a way learns from base classes, where there are some."""
     return name in WAYS and WAYS[name].trained
 
 
@@ -173,7 +174,7 @@ def check_others(ways: Sequence[str], shots: Sequence[int]) -> None:
 def check_shots(ways: Sequence[str], shots: Sequence[int]) -> None:
     """Raise SettingsError for a way that can't do with one reference, before hours are spent.
 
-    Of a set without lessons.
+    Of a set without other classes to learn from.
     """
     unfit = [name for name in ways if name in WAYS and WAYS[name].paper]
     if unfit and min(shots) < 2:

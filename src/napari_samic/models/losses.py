@@ -8,6 +8,11 @@ Arithmetic is float64 where the device has it; knows no network and no file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -147,23 +152,33 @@ def nss_loss(pred: Tensor, fixations: Tensor) -> Tensor:
     return ideal - nss(pred, fixations)
 
 
+SALIENCY_LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "kld": lambda pred, target, _: kld(pred, target),
+        "cc": lambda pred, target, _: cc_loss(pred, target),
+        "nss": lambda pred, _, fixations: nss_loss(pred, fixations),
+    }
+)
+"""From prediction, target and fixations, (B, H, W) each, to (B,); each has a setting `NAME_weight`
+in `TrainSettings`, and is an ablation of the benchmark."""
+PAPER_WEIGHTS = MappingProxyType({"kld": 1.0, "cc": 1.0, "nss": 1.0})
+
+
 def saliency_loss(
     pred: Tensor,
     target: Tensor,
+    weights: Mapping[str, float] = PAPER_WEIGHTS,
     *,
-    kld_weight: float = 1.0,
-    cc_weight: float = 1.0,
-    nss_weight: float = 1.0,
     fixation_threshold: float = 0.5,
 ) -> Tensor:
-    """Weighted sum of `kld`, `cc_loss` and `nss_loss`, averaged over the batch.
+    """Weighted sum of saliency losses, averaged over the batch.
 
     Parameters
     ----------
     pred, target : (B, H, W) float
         In [0, 1].
-    kld_weight, cc_weight, nss_weight : float
-        All 1 in the paper.
+    weights : dict of str to float
+        By names of `SALIENCY_LOSSES`; those that are not named count nothing.
     fixation_threshold : float
         The target above this counts as fixated.
 
@@ -183,12 +198,8 @@ def saliency_loss(
     SAMIC, section 3.5.
     """
     fixations = target > fixation_threshold
-    total = (
-        kld_weight * kld(pred, target)
-        + cc_weight * cc_loss(pred, target)
-        + nss_weight * nss_loss(pred, fixations)
-    )
-    return total.mean()
+    terms = (w * SALIENCY_LOSSES[name](pred, target, fixations) for name, w in weights.items())
+    return reduce(add, terms).mean()
 
 
 def dice_loss(pred: Tensor, target: Tensor, *, smooth: float = 1.0) -> Tensor:

@@ -293,7 +293,7 @@ def test_loss_that_is_not_finite_is_told(monkeypatch):
     made = prompter()
     before = state(made)
     monkeypatch.setattr(
-        trainer.losses, "saliency_loss", lambda p, w, **_: p.sum() * torch.tensor(math.nan)
+        trainer.losses, "saliency_loss", lambda p, w, *_: p.sum() * torch.tensor(math.nan)
     )
     with pytest.raises(TrainingError, match=r"loss is not finite any more.*lower learning rate"):
         run_job(made.fit(references(2), quick()))
