@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,16 @@ from napari_samic.pipeline.results.reader import (
 )
 from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
 
-FORMATS = tuple(spec.name for spec in fields(ExportSettings) if isinstance(spec.default, bool))
-_ENDINGS = (".tif", ".png", ".geojson", ".ome.zarr")
-_OF_ALL = ("coco.json", "measurements.csv", "prompts.json")
+FORMATS = {
+    "tiff": ("stack", ".tif"),
+    "png": ("plane", ".png"),
+    "ome_zarr": ("stack", ".ome.zarr"),
+    "coco": ("all", "coco.json"),
+    "geojson": ("plane", ".geojson"),
+    "table": ("all", "measurements.csv"),
+    "prompt_file": ("all", "prompts.json"),
+}
+"""By setting: what has a file of its own, and how that ends; of all images, its whole name."""
 
 
 def export(
@@ -206,19 +213,22 @@ class _ExportWriter:
         """Files that are called as those of an export and are not of this one."""
         mine = {folded(name) for name in self.files}
         names = sorted((path.name for path in self.folder.iterdir()), key=natural_key)
+        endings = tuple(ending for scope, ending in FORMATS.values() if scope != "all")
+        of_all = [ending for scope, ending in FORMATS.values() if scope == "all"]
         return [
             name
             for name in names
             if folded(name) not in mine
             and name[0] != "."
-            and (name in _OF_ALL or name.lower().endswith(_ENDINGS))
+            and (name in of_all or name.lower().endswith(endings))
         ]
 
     @property
     def _spacing(self) -> tuple[float, float]:
         return self.settings.pixel_height, self.settings.pixel_width
 
-    def _path(self, name: str, *, on: bool = True) -> Path:
+    def _path(self, setting: str, stem: str = "", *, on: bool = True) -> Path:
+        name = stem + FORMATS[setting][1]
         self.files += [name] * on
         return self.folder / name
 

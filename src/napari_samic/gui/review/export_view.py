@@ -27,16 +27,7 @@ from qtpy.QtWidgets import (
 from napari_samic.core.settings import ExportSettings
 from napari_samic.gui.review.export import ACCEPTED_RESULTS, ALL_RESULTS, Exporter
 from napari_samic.gui.runner.jobs import notify_errors
-
-NAMES = {
-    "tiff": "Label TIFF",
-    "png": "Label PNG",
-    "ome_zarr": "OME-Zarr labels",
-    "coco": "COCO JSON",
-    "geojson": "GeoJSON outlines",
-    "table": "CSV of measurements",
-    "prompt_file": "Prompts JSON",
-}
+from napari_samic.gui.widgets.field_specs import entries
 
 
 class ExportView(QWidget):
@@ -85,9 +76,10 @@ class ExportView(QWidget):
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setVerticalSpacing(4)
-        for number, (name, text) in enumerate(NAMES.items()):
-            box = self.boxes[name] = QCheckBox(text)
-            box.setToolTip(self._helps[name])
+        formats = [entry for entry in entries(ExportSettings) if entry.type is bool]
+        for number, entry in enumerate(formats):
+            box = self.boxes[entry.name] = QCheckBox(entry.title)
+            box.setToolTip(entry.help)
             grid.addWidget(box, number // 2, number % 2)
         return part
 

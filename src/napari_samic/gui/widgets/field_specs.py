@@ -27,6 +27,13 @@ TITLES = {
     "map_core": "Core of an object",
     "min_score": "Least confidence",
     "min_object_px": "Smallest object",
+    "tiff": "Label TIFF",
+    "png": "Label PNG",
+    "ome_zarr": "OME-Zarr labels",
+    "coco": "COCO JSON",
+    "geojson": "GeoJSON outlines",
+    "table": "CSV of measurements",
+    "prompt_file": "Prompts JSON",
 }
 """Names for people, where the name in Python does not say enough."""
 
