@@ -99,11 +99,11 @@ def segment(folder: Path, out: Path, **more: Any) -> object:
 
 def commands(folder: Path) -> dict[str, Command]:
     """Each writes to the folder that it is given."""
-    results, growing = folder / "results", AdaptSettings(adapt_steps=12)
+    results, adapt_settings = folder / "results", AdaptSettings(adapt_steps=12)
     return {
         "segment": lambda out: segment(folder, out),
         "annotate": lambda out: annotate(folder, out),
-        "train": lambda out: train(folder, out / "p.pt", growing),
+        "train": lambda out: train(folder, out / "p.pt", adapt_settings),
         "export": lambda out: run_job(pipeline.export(results, out=out, settings=EVERYTHING)),
         "accept": lambda out: run_job(
             pipeline.accept(results, review=folder / "review.json", out=out)

@@ -118,14 +118,14 @@ def untrained(way: MethodConfig, features: Backbone, seed: int = 0) -> SamicProm
 
 
 def _training(way: MethodConfig, given: TrialContext) -> TrainSettings:
-    how = replace(given.training, seed=given.seed)
+    settings = replace(given.training, seed=given.seed)
     if not way.paper:
-        return how
+        return settings
     unused: dict[str, Any] = {f"{name}_weight": 0.0 for name in LOSSES if name not in way.losses}
     # One kept aside would judge, and bring the random first weights back now and then.
     own = TrainSettings.paper()
     names = ("learning_rate", "views", "shift_frac", "holdout_frac")
-    return replace(how, **{name: getattr(own, name) for name in names}, **unused)
+    return replace(settings, **{name: getattr(own, name) for name in names}, **unused)
 
 
 def _samic(
@@ -174,19 +174,19 @@ def _trained(
     names = tuple(r.name for r in teachers)
     key = (way.paper, way.layers, way.losses, way.prompter, learns, names)
     if key not in given.learned:
-        how = _training(way, given)
+        settings = _training(way, given)
         prompter = untrained(way, backbones.build("segmenter", given.segmenter), given.seed)
-        yield from prompter.fit(teachers, how if learns else replace(how, epochs=0))
+        yield from prompter.fit(teachers, settings if learns else replace(settings, epochs=0))
         if not learns:
             return prompter
         given.learned[key] = prompter
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
-    own = given.learned[key].copy()
-    own.peaks = way.peaks
+    copy = given.learned[key].twin()
+    copy.peaks = way.peaks
     if teachers is not references:  # these only serve
-        own.references, own.report = tuple(references), None
-    return own
+        copy.references, copy.report = tuple(references), None
+    return copy
 
 
 def _answerer(way: MethodConfig, predictor: ImagePredictor, first: Reference) -> Answerer:

@@ -134,7 +134,7 @@ def benchmark(
         unet.package()
     data_set = datasets.open(name, data, split=split)
     is_video = data_set.protocol == "video"
-    how, growing = training or TrainSettings(), adapt or AdaptSettings()
+    train_settings, adapt_settings = training or TrainSettings(), adapt or AdaptSettings()
     if data_set.protocol in ("first", "video"):
         shots = (1,)  # the first image, whatever is asked
     elif of_videos := for_videos(ways):
@@ -166,8 +166,8 @@ def benchmark(
         "model": model,
         "weights": str(getattr(segmenter, "weights_sha256", "")),
         "first_weights": sha256_of(pretrained.PATH),
-        "training": how.to_dict(),
-        "adapt": growing.to_dict(),
+        "training": train_settings.to_dict(),
+        "adapt": adapt_settings.to_dict(),
     }
     _check_setup(folder / SETUP, setup)
     if transfer_set is not None:
@@ -177,7 +177,7 @@ def benchmark(
     total, done, skipped = len(seeds) * len(shots) * len(ways), 0, []
     failures = read_failures(folder)
     for seed in seeds:
-        given = learners.TrialContext(segmenter, how, growing, seed)
+        given = learners.TrialContext(segmenter, train_settings, adapt_settings, seed)
         for count in shots:
             trial = Trial(
                 folder, name, count, given, episodes[seed, count], targets, frozenset(without),
@@ -200,13 +200,13 @@ def benchmark(
     compared = baseline or ways[0]
     cells = report.write_report(folder, selected, baseline=compared, units=videos, overwrite=True)
     spent = yield from costs.measure(ways, segmenter)
-    more = summary.measures(selected, videos)
-    page = summary.markdown(more)
-    writers.write_json(folder / "measures.json", [asdict(m) for m in more], overwrite=True)
+    summaries = summary.measures(selected, videos)
+    page = summary.markdown(summaries)
+    writers.write_json(folder / "measures.json", [asdict(m) for m in summaries], overwrite=True)
     with atomic_file(folder / "measures.md", overwrite=True) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     figures: dict[str, Any] = {"table": report.markdown(cells), "measures_table": page}
-    figures |= {"measures": [asdict(m) for m in more], "costs": spent.ways}
+    figures |= {"measures": [asdict(m) for m in summaries], "costs": spent.ways}
     if spent.ways:
         writers.write_json(folder / "costs.json", asdict(spent), overwrite=True)
     if any(way in ABLATIONS for way in ways):

@@ -89,36 +89,40 @@ def measures(
 
 
 def _summarize(
-    name: str, shots: int, method: str, mine: list[ImageScore], sequences: Mapping[str, str] | None
+    name: str,
+    shots: int,
+    method: str,
+    results: list[ImageScore],
+    sequences: Mapping[str, str] | None,
 ) -> MethodSummary:
-    ious = np.array([r.iou for r in mine])
-    values = {key: _mean(mine, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
-    values["seconds"] = float(np.median([r.seconds for r in mine]))
+    ious = np.array([r.iou for r in results])
+    values = {key: _mean(results, key, sequences) for key in ("dice", "boundary_f", "object_f1")}
+    values["seconds"] = float(np.median([r.seconds for r in results]))
     values["bad"] = float((ious < 0.5).mean())
-    sure = np.array([r.score for r in mine])
+    sure = np.array([r.score for r in results])
     if np.isfinite(sure).all():
         bad, curve = share_of_bad(sure, ious), risk_coverage(sure, 1 - ious)
         values |= {"bad_first": bad.share, "bad_ratio": bad.ratio}
         values |= {"aurc": curve.aurc, "aurc_best": curve.best}
     if sequences is not None:
-        values["j_and_f"] = (_mean(mine, "iou", sequences) + values["boundary_f"]) / 2
+        values["j_and_f"] = (_mean(results, "iou", sequences) + values["boundary_f"]) / 2
     else:
-        values["class_iou"] = _class_iou(mine)
+        values["class_iou"] = _class_iou(results)
     return MethodSummary(name, shots, method, **values)
 
 
-def _class_iou(mine: Sequence[ImageScore]) -> float:
+def _class_iou(results: Sequence[ImageScore]) -> float:
     """Of several classes, all counted."""
     pixels: dict[str, NDArray[np.float64]] = {}
-    for r in mine:
+    for r in results:
         pixels[r.label] = pixels.get(r.label, np.zeros(2)) + np.array([r.both, r.either])
     several = [np.divide(*of) for of in pixels.values() if of[1]] if len(pixels) > 1 else []
     return float(np.mean(several)) if several else NAN
 
 
-def _mean(mine: Sequence[ImageScore], key: str, sequences: Mapping[str, str] | None) -> float:
+def _mean(results: Sequence[ImageScore], key: str, sequences: Mapping[str, str] | None) -> float:
     """Over those that have it."""
-    measured = [r for r in mine if np.isfinite(getattr(r, key))]
+    measured = [r for r in results if np.isfinite(getattr(r, key))]
     belongs = [unit_of(r.image, sequences) for r in measured]
     return (
         float(unit_means([getattr(r, key) for r in measured], belongs).mean()) if measured else NAN

@@ -207,7 +207,7 @@ def _sample(reference: Reference, masks: InstanceMasks) -> ReferenceSample:
     return ReferenceSample(reference.name, image, InstanceMasks(numbers, masks.classes))
 
 
-def _square(pixels: NDArray[Any], how: PIL.Image.Resampling) -> NDArray[Any]:
+def _square(pixels: NDArray[Any], resampling: PIL.Image.Resampling) -> NDArray[Any]:
     """All of an image or of its mask, as large as a look."""
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-    return np.array(picture.resize((dataset.WINDOW_PX, dataset.WINDOW_PX), how))
+    return np.array(picture.resize((dataset.WINDOW_PX, dataset.WINDOW_PX), resampling))

@@ -66,12 +66,12 @@ def fingerprint(files: Sequence[tuple[str, Path]], *, hashed: str = "") -> Job[F
     hashed : str
         How, to compare with an earlier one; default: by the contents unless that is too much.
     """
-    how = hashed or (CONTENTS if sum(_size(path) for _, path in files) <= FULL else ENDS)
+    method = hashed or (CONTENTS if sum(_size(path) for _, path in files) <= FULL else ENDS)
     whole = hashlib.sha256()
     for i, (name, path) in enumerate(files):
         yield JobProgress(i, len(files), f"hashing {name}", {"phase": "hash"})
-        whole.update(f"{name}\0{_digest(path, how)}\n".encode(errors="surrogateescape"))
-    return Fingerprint(len(files), whole.hexdigest(), how)
+        whole.update(f"{name}\0{_digest(path, method)}\n".encode(errors="surrogateescape"))
+    return Fingerprint(len(files), whole.hexdigest(), method)
 
 
 def _size(path: Path) -> int:
@@ -81,11 +81,11 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _digest(path: Path, how: str) -> str:
+def _digest(path: Path, method: str) -> str:
     """Of one file; a file that can't be read is told by the job that needs it."""
     try:
         with path.open("rb") as stream:
-            if how == CONTENTS:
+            if method == CONTENTS:
                 return hashlib.file_digest(stream, "sha256").hexdigest()
             size = _size(path)
             head = stream.read(END)

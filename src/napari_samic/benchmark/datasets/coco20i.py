@@ -47,11 +47,11 @@ def read(folder: str | Path, split: str | None = None) -> DataSet:
     items: list[DatasetItem] = []
     names: list[str] = []
     for part in parts:
-        notes = root / "annotations" / f"instances_{_PARTS[part]}.json"
-        if notes.exists():
+        annotation_file = root / "annotations" / f"instances_{_PARTS[part]}.json"
+        if annotation_file.exists():
             root_of(root, [_PARTS[part]], "COCO-20i")
-            items += read_instances(notes, partial(truediv, root / _PARTS[part]), part)
-            names = names or class_names(notes)
+            items += read_instances(annotation_file, partial(truediv, root / _PARTS[part]), part)
+            names = names or class_names(annotation_file)
     return DataSet("coco-20i", tuple(items), "by_class", folds_of(names))
 
 

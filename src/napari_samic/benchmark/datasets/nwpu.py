@@ -95,10 +95,10 @@ def read_boxes(folder: str | Path, split: str | None = None) -> DataSet:
 
 
 def _items(root: Path, stem: str, path: Path) -> Iterator[DatasetItem]:
-    notes = root / BOXES / f"{stem}.txt"
-    if not notes.is_file():
+    box_file = root / BOXES / f"{stem}.txt"
+    if not box_file.is_file():
         return
-    for number, boxes in sorted(_boxes(notes).items()):
+    for number, boxes in sorted(_boxes(box_file).items()):
         yield DatasetItem(
             name=f"{stem}:{CLASSES[number - 1]}",
             label=CLASSES[number - 1],
