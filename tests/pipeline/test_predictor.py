@@ -184,7 +184,9 @@ def test_limits_of_the_references_hold():
 def test_map_cut_decides_what_of_the_finders_map_is_an_object():
     look = seen()
     faint = np.where(truth() == 2, 0.3, look.foreground[1].foreground_prob).astype(np.float32)
-    look = ImageFeatures(foreground={1: ForegroundPrediction(faint, look.foreground[1].distance_map)})
+    look = ImageFeatures(
+        foreground={1: ForegroundPrediction(faint, look.foreground[1].distance_map)}
+    )
     work = by_both()
     assert len(work.predict_masks(IMAGE, look).scores) == 1
     assert (
@@ -197,7 +199,9 @@ def test_specks_of_the_finders_map_are_no_objects():
     look = seen()
     inside = look.foreground[1].foreground_prob.copy()
     inside[5, 70] = 0.9
-    speck = ImageFeatures(foreground={1: ForegroundPrediction(inside, look.foreground[1].distance_map)})
+    speck = ImageFeatures(
+        foreground={1: ForegroundPrediction(inside, look.foreground[1].distance_map)}
+    )
     work = by_both(finder=SimpleNamespace(side_px=80))
     assert len(work.predict_masks(IMAGE, speck).scores) == 2
 

@@ -182,7 +182,7 @@ def _trained(
         given.learned[key] = prompter
         while len(given.learned) > REMEMBERED:
             given.learned.pop(next(iter(given.learned)))
-    copy = given.learned[key].twin()
+    copy = given.learned[key].copy()
     copy.peaks = way.peaks
     if teachers is not references:  # these only serve
         copy.references, copy.report = tuple(references), None
@@ -211,7 +211,9 @@ class _PreviousFramePredictor:
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8."""
-        result = self.predictor.answer(image, self.predictor.look(image, (self.reference,)))
+        result = self.predictor.predict_masks(
+            image, self.predictor.extract_features(image, (self.reference,))
+        )
         by_class = not self.predictor.settings.instances
         prompts = simulated_annotator.prompts_of(
             result.labels, AnnotateSettings(), by_class=by_class

@@ -183,7 +183,7 @@ def _step(
 ) -> float:
     """Learn from one batch; returns the loss."""
     device = next(net.parameters()).device
-    x, truth, _ = (t.to(device) for t in training_set.looks(BATCH))
+    x, truth, _ = (t.to(device) for t in training_set.sample_batch(BATCH))
     truth = truth.chunk(2, 1)[0]  # (B, C, 256, 256), without depth
     logits = _logits(net, x)
     loss = dice(logits, truth) + F.binary_cross_entropy_with_logits(logits, truth)

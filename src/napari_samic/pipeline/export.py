@@ -139,18 +139,13 @@ class _ExportWriter:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Every file that will be written, and of which image."""
-        settings = self.settings
+        formats = [FORMATS[setting] for setting in FORMATS if getattr(self.settings, setting)]
+        owners = []
         for name, members in stacks(self.results).items():
-            for file in [f"{name}.tif"] * settings.tiff + [f"{name}.ome.zarr"] * settings.ome_zarr:
-                yield file, name
-            for result in members:
-                stem = stem_of_plane(result.plane)
-                for file in [f"{stem}.png"] * settings.png + [f"{stem}.geojson"] * settings.geojson:
-                    yield file, result.label
-        for file in ["coco.json"] * settings.coco + ["measurements.csv"] * settings.table:
-            yield file, "all"
-        if settings.prompt_file and self.results.stored is not None:
-            yield "prompts.json", "all"
+            owners += [("stack", name, name)]
+            owners += [("plane", stem_of_plane(m.plane), m.label) for m in members]
+        for scope, stem, label in [*owners, ("all", "", "all")]:
+            yield from ((stem + ending, label) for of, ending in formats if of == scope)
 
     def check(self) -> None:
         """Raise before anything is written."""
@@ -170,7 +165,7 @@ class _ExportWriter:
         settings = self.settings
         planes: list[LabelObjects] = []
         with LabelFileWriter(
-            self._path(f"{name}.tif", on=settings.tiff), overwrite=self.overwrite
+            self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite
         ) as labels:
             for result in members:
                 image = result.label_objects()
@@ -180,7 +175,7 @@ class _ExportWriter:
                 planes += [image] * settings.ome_zarr
         if settings.ome_zarr:
             write_ome_zarr(
-                self._path(f"{name}.ome.zarr"), planes, members[0].plane.stack_shape,
+                self._path("ome_zarr", name), planes, members[0].plane.stack_shape,
                 spacing=self._spacing, unit=settings.unit, overwrite=self.overwrite,
             )  # fmt: skip
         self.done += [result.label for result in members]
@@ -189,9 +184,9 @@ class _ExportWriter:
         settings = self.settings
         self.objects += sum(1 for _ in image.cutouts())
         if settings.png:
-            write_label_png(self._path(f"{stem}.png"), image.labels, overwrite=self.overwrite)
+            write_label_png(self._path("png", stem), image.labels, overwrite=self.overwrite)
         if settings.geojson:
-            path = self._path(f"{stem}.geojson")
+            path = self._path("geojson", stem)
             write_json(path, geojson_tree(image), overwrite=self.overwrite)
         if settings.coco:
             self._coco.add(image)
@@ -201,12 +196,12 @@ class _ExportWriter:
     def finish(self) -> None:
         """Write what is of all images."""
         if self.settings.coco:
-            write_json(self._path("coco.json"), self._coco.tree(), overwrite=self.overwrite)
+            write_json(self._path("coco"), self._coco.tree(), overwrite=self.overwrite)
         if self.settings.table:
-            path = self._path("measurements.csv")
+            path = self._path("table")
             write_csv(path, self._rows, columns=COLUMNS, overwrite=self.overwrite)
         if self.settings.prompt_file and self.results.stored is not None:
-            path = self._path("prompts.json")
+            path = self._path("prompt_file")
             save_prompts(path, _exported_prompts(self.results), overwrite=self.overwrite)
 
     def others(self) -> list[str]:

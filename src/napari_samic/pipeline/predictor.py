@@ -122,7 +122,10 @@ class ImagePredictor:
             return features.proposal.heat_map
         if features.foreground:
             return HeatMap(
-                np.max([prediction.foreground_prob for prediction in features.foreground.values()], axis=0)
+                np.max(
+                    [prediction.foreground_prob for prediction in features.foreground.values()],
+                    axis=0,
+                )
             )
         return self.prompter.heat_map(features.maps, shape)
 
@@ -187,7 +190,10 @@ class ImagePredictor:
     ) -> dict[int, FloatArray]:
         """Of each class at the size of the image, as strategies take them."""
         if features.foreground:
-            return {label: prediction.foreground_prob for label, prediction in features.foreground.items()}
+            return {
+                label: prediction.foreground_prob
+                for label, prediction in features.foreground.items()
+            }
         peak_settings = peaks or self.prompter.peaks
         return {
             label: regions.normalised(resized(values, (shape[0], shape[1])), peak_settings)
