@@ -24,7 +24,7 @@ from napari_samic.core.settings import (
     PrompterSettings,
     SegmentSettings,
     TrainSettings,
-    shown,
+    public_fields,
 )
 from napari_samic.core.types import JobProgress
 from napari_samic.models.hub import catalog
@@ -34,7 +34,9 @@ GROUPS = {
     "train": (TrainSettings, PrompterSettings, HeatMapSettings, PeakSettings),
     "segment": (SegmentSettings, PeakSettings),
 }
-ALL = [(command, kind, s) for command, ks in GROUPS.items() for kind in ks for s in shown(kind)]
+ALL = [
+    (command, kind, s) for command, ks in GROUPS.items() for kind in ks for s in public_fields(kind)
+]
 
 
 def flag(spec):
@@ -125,7 +127,7 @@ def test_all_settings_are_in_the_long_help_and_few_in_the_short_one(shell, monke
     monkeypatch.setenv("COLUMNS", "200")
     ran = shell(command, "--help-all")
     assert ran.code == 0
-    specs = [spec for kind in GROUPS[command] for spec in shown(kind)]
+    specs = [spec for kind in GROUPS[command] for spec in public_fields(kind)]
     for spec in specs:
         assert f"{flag(spec)} " in ran.out
         assert spec.metadata["help"] in ran.out

@@ -12,7 +12,7 @@ from napari_samic.core.settings import (
     SegmentSettings,
     Settings,
     TrainSettings,
-    shown,
+    public_fields,
 )
 
 ALL = [k for k in Settings.__subclasses__() if k.__module__ == Settings.__module__]
@@ -26,14 +26,14 @@ def test_every_option_has_a_line_of_help_and_a_plain_type(kind):
 
 
 def test_there_are_few_settings():
-    assert sum(len(shown(kind)) for kind in ALL) <= 45
+    assert sum(len(public_fields(kind)) for kind in ALL) <= 45
 
 
 @pytest.mark.parametrize("kind", [k for k in ALL if hasattr(k, "paper")])
 def test_what_is_not_shown_is_there_for_the_paper_or_a_comparison(kind):
     paper, usual = kind.paper().to_dict(), kind().to_dict()
     compared = {"weigh", "layers", "kld_weight", "cc_weight", "nss_weight", "duplicate_iou"}
-    unshown = {spec.name for spec in fields(kind)} - {spec.name for spec in shown(kind)}
+    unshown = {spec.name for spec in fields(kind)} - {spec.name for spec in public_fields(kind)}
     assert {name for name in unshown - compared if paper[name] == usual[name]} == set()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import HeatMap, Prompts, Segmentation
-from napari_samic.ops.label_fusion import join, rejoined, told_apart
+from napari_samic.ops.label_fusion import add_rival_clicks, join, rejoined
 
 
 def disc(label=1):
@@ -157,7 +157,7 @@ def test_object_with_a_click_outside_a_surer_mask_stays():
 
 def test_mask_over_anothers_click_gets_it_as_a_negative_one():
     masks = [np.ones((20, 30), bool), block((0, 4), (20, 30), (20, 30))]
-    asked = told_apart(masks, [click(10, 5), click(2, 25)])
+    asked = add_rival_clicks(masks, [click(10, 5), click(2, 25)])
     assert list(asked) == [0]
     np.testing.assert_array_equal(asked[0].points_rc, [[10, 5], [2, 25]])
     np.testing.assert_array_equal(asked[0].is_foreground, [True, False])
@@ -166,16 +166,16 @@ def test_mask_over_anothers_click_gets_it_as_a_negative_one():
 def test_clicks_on_the_same_place_and_boxes_are_no_rivals():
     whole = np.ones((20, 30), bool)
     box = Prompts(np.zeros((0, 2)), np.zeros(0, bool), np.array([1.0, 1.0, 9.0, 9.0]))
-    assert told_apart([whole] * 3, [click(10, 5), click(11, 7), box]) == {}
+    assert add_rival_clicks([whole] * 3, [click(10, 5), click(11, 7), box]) == {}
     both = Prompts(np.array([[2.0, 2.0], [10.0, 20.0]]), np.array([True, True]))
     away = np.zeros((20, 30), bool)
-    assert told_apart([whole, away], [both, click(11, 21)]) == {}
+    assert add_rival_clicks([whole, away], [both, click(11, 21)]) == {}
 
 
 def test_only_the_three_nearest_rivals_are_told():
     objects = [click(10, 5), *(click(10, 5 + 5 * k) for k in (5, 4, 3, 2, 1))]
     away = [np.zeros((20, 40), bool)] * 5
-    asked = told_apart([np.ones((20, 40), bool), *away], objects)
+    asked = add_rival_clicks([np.ones((20, 40), bool), *away], objects)
     assert asked[0].points_rc[1:, 1].tolist() == [10, 15, 20]
 
 

@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 )
 def test_settings_page_has_every_setting_with_its_default_and_range(kind, spec):
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
-    is_shown = spec in settings.shown(kind)
+    is_shown = spec in settings.public_fields(kind)
     part = page.partition(f"## {kind.__name__ if is_shown else 'What only the paper'}")[2]
     (row,) = re.findall(rf"^\| `{spec.name}` \| (.*) \|$", part.partition("\n## ")[0], re.MULTILINE)
     *group, default, span, meaning = row.split(" | ")

@@ -7,7 +7,7 @@ import pytest
 from napari_samic.core.settings import RefineSettings, StrategySettings
 from napari_samic.core.types import Candidates
 from napari_samic.refine.prompting import MapAgreement, SelectedMask, query_segmenter
-from napari_samic.refine.refinement import iterative_clicks, refine_masks, split_found, stability
+from napari_samic.refine.refinement import iterative_clicks, refine_masks, split_touching, stability
 from napari_samic.refine.regions import RegionProposal
 from napari_samic.refine.shape_prior import ShapePrior
 
@@ -128,7 +128,7 @@ def merged():
 
 def test_mask_that_took_in_a_neighbour_keeps_its_own_part():
     found, salience = merged()
-    one, other = split_found(found, salience)
+    one, other = split_touching(found, salience)
     assert (one.mask ^ PAIR[0]).sum() <= 15
     assert one.agreement > found[0].agreement
     assert other is found[1]
@@ -136,7 +136,7 @@ def test_mask_that_took_in_a_neighbour_keeps_its_own_part():
 
 def test_part_that_is_not_plausible_stays_whole():
     found, salience = merged()
-    assert split_found(found, salience, ShapePrior(area_frac=(0.08, 1.0)))[0] is found[0]
+    assert split_touching(found, salience, ShapePrior(area_frac=(0.08, 1.0)))[0] is found[0]
 
 
 def test_nothing_is_done_by_default():

@@ -14,7 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from napari_samic.core.errors import SettingsError
-from napari_samic.core.settings import Settings, shown
+from napari_samic.core.settings import Settings, public_fields
 
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
@@ -117,7 +117,7 @@ def _is_usual(context: typer.Context, name: str) -> bool:
 def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> Any:
     """Move a group's values out of `values`; those that are left out are the paper's."""
     kind = _kind(group)
-    given = {spec.name: values.pop(spec.name) for spec in shown(kind)}
+    given = {spec.name: values.pop(spec.name) for spec in public_fields(kind)}
     if isinstance(group, ChangedSettings):
         given = {k: v for k, v in given.items() if v is not None}
     given = {k: v for k, v in given.items() if k not in left_out}
@@ -138,7 +138,7 @@ def _as_options(message: str, names: list[str]) -> str:
 
 def _options(group: Group) -> list[inspect.Parameter]:
     hints = get_type_hints(_kind(group))
-    return [_option(spec, hints[spec.name], group) for spec in shown(_kind(group))]
+    return [_option(spec, hints[spec.name], group) for spec in public_fields(_kind(group))]
 
 
 def _option(spec: Any, kind: Any, group: Group) -> inspect.Parameter:

@@ -32,7 +32,7 @@ class LabelObjects:
     Attributes
     ----------
     name : str
-        As `Plane.label`.
+        As `ImagePlane.label`.
     labels : (H, W) int32
     file_name : str
         Of the image that was segmented; "" if not known.

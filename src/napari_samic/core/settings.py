@@ -32,10 +32,10 @@ internal = partial(option, is_internal=True)
 """What only the paper or a comparison has otherwise: for scripts and recipes, shown nowhere."""
 
 
-def shown(kind: type[Settings]) -> tuple[Field[Any], ...]:
+def public_fields(kind: type[Settings]) -> tuple[Field[Any], ...]:
     """The settings of a dataclass that people see, in its order.
 
-    >>> [spec.name for spec in shown(HeatMapSettings)]
+    >>> [spec.name for spec in public_fields(HeatMapSettings)]
     ['sigma_frac']
     """
     return tuple(spec for spec in fields(kind) if not spec.metadata["internal"])
@@ -54,7 +54,7 @@ class Settings:
             raise SettingsError(f"{type(self).__name__}: " + "; ".join(faults))
 
     @classmethod
-    def fault(cls, name: str, value: Any) -> str:
+    def validate_field(cls, name: str, value: Any) -> str:
         """What is wrong with one value by itself, whatever the others are; "" if nothing is."""
         spec = next(spec for spec in fields(cls) if spec.name == name)
         return _fault(spec, hints_of(cls), value)
@@ -62,11 +62,11 @@ class Settings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from plain values; unknown keys are refused with the list of known ones."""
-        known = {spec.name for spec in fields(cls)}
-        unknown = sorted(set(values) - known)
+        names = {spec.name for spec in fields(cls)}
+        unknown = sorted(set(values) - names)
         if unknown:
             msg = (
-                f"{cls.__name__}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
+                f"{cls.__name__}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(names))}."
             )
             raise SettingsError(msg)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
@@ -147,8 +147,7 @@ class PeakSettings(Settings):
 class PrompterSettings(Settings):
     """What the prompter looks at. `PrompterSettings.paper()` is the literal paper.
 
-    A reference that serves an image is one shot: with `shots` of 5, five of them are averaged
-    (few-shot learning).
+    A shot is one reference that serves an image.
     """
 
     encoder: str = option(

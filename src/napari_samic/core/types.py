@@ -22,7 +22,7 @@ FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int32]
 Image: TypeAlias = NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB: what every model takes; `normalise.Normalisation` makes it."""
+"""(H, W, 3) uint8 RGB: what every model takes; `io/normalize.py` makes it."""
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ def frozen(array: Any, dtype: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """What the user says about ONE object.
+    """The prompt of ONE object: what the user says about it.
 
     Attributes
     ----------
@@ -94,8 +94,8 @@ def _checked_box(box_rc: Any) -> NDArray[np.float64] | None:
         return None
     box = frozen(np.reshape(box_rc, -1), np.float64)
     if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-        found = np.round(box, 1).tolist()
-        msg = f"box {found}: expected row0 < row1 and column0 < column1. Draw it again."
+        corners = np.round(box, 1).tolist()
+        msg = f"box {corners}: expected row0 < row1 and column0 < column1. Draw it again."
         raise PromptError(msg)
     return box
 
@@ -112,7 +112,16 @@ class HeatMap:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """An annotated image: (H, W, 3) uint8, its objects, and their mask (H, W) int32 where known."""
+    """A reference: an annotated image that a prompter learns from.
+
+    Attributes
+    ----------
+    name : str
+    image : (H, W, 3) uint8
+    objects : tuple of Prompts
+    mask : (H, W) int32 or None
+        Of its objects; None where it is not known.
+    """
 
     name: str
     image: Image
@@ -154,15 +163,13 @@ class PromptProposal:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The segmenter's answers for one object, each with its confidence; not sorted by it.
-
-    Confidence is the score that a segmenter or a prompter gives its own answer, from 0 to 1.
+    """The segmenter's candidates, its answers for one object; best first not implied.
 
     Attributes
     ----------
     masks : (M, H, W) bool
     scores : (M,) float32
-        The model's own estimate of the IoU, in [0, 1].
+        Confidence: the model's own estimate of the IoU, in [0, 1].
     logits : (M, h, w) float32
         Low-resolution logits, to be given back as a mask prompt.
     """
@@ -188,7 +195,7 @@ class Segmentation:
     scores : (N,) float32
         Confidence of each object.
     agreement : dict of int to float
-        As of the Proposal that it was made from.
+        As of the PromptProposal that it was made from.
     """
 
     labels: IntArray
@@ -253,7 +260,7 @@ class JobProgress:
 
 
 Job: TypeAlias = Generator[JobProgress, None, R]
-"""Long work: yields Steps, returns its result. Close it to cancel; it cleans up in `finally`."""
+"""Long work: yields JobProgress, returns its result. Close it to cancel: `finally` cleans up."""
 
 
 def duration(seconds: float) -> str:
@@ -274,7 +281,7 @@ def run_job(job: Job[R], on_step: Callable[[JobProgress], None] | None = None) -
     ----------
     job : generator of JobProgress
     on_step : callable, optional
-        Called with each Step, in the caller's thread.
+        Called with each JobProgress, in the caller's thread.
     """
     try:
         while True:
@@ -288,7 +295,7 @@ def run_job(job: Job[R], on_step: Callable[[JobProgress], None] | None = None) -
 
 
 def map_progress(job: Job[R], change: Callable[[JobProgress], JobProgress]) -> Job[R]:
-    """Relay a job, each of its Steps changed; it is closed when this is."""
+    """Relay a job, each JobProgress changed; it is closed when this is."""
     try:
         while True:
             yield change(next(job))
@@ -300,7 +307,7 @@ def map_progress(job: Job[R], change: Callable[[JobProgress], JobProgress]) -> J
 
 @runtime_checkable
 class Prompter(Protocol):
-    """Answers where the objects of the references are in another image."""
+    """A prompter: answers where the objects of the references are in another image."""
 
     name: str
 
@@ -332,7 +339,7 @@ class TrainablePrompter(Prompter, Protocol):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """Turns prompts into masks."""
+    """A segmenter: turns prompts into masks."""
 
     name: str
 

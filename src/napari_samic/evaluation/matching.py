@@ -69,7 +69,7 @@ def _mean_iou(n_objects: int, n_matched: int, total: float) -> float:
 def match_objects(
     prediction: ArrayLike, truth: ArrayLike, *, iou_threshold: float = 0.5
 ) -> Matches:
-    """Pair objects one to one: as many pairs as can be, then the highest sum of IoUs.
+    """Matching of objects, one to one: as many pairs as can be, then the highest sum of IoUs.
 
     Parameters
     ----------

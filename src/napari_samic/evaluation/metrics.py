@@ -139,7 +139,7 @@ def clicks_to(iou_curve: ArrayLike, target: float, *, cap: int = 20) -> int:
 def image_scores(
     prediction: ArrayLike, truth: ArrayLike, *, void: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Every score of one image.
+    """Every score of one image: IoU, Dice, boundary F and those of its objects.
 
     Parameters
     ----------
@@ -174,15 +174,15 @@ def image_scores(
     }
 
 
-def _object_scores(found: Matches) -> dict[str, float]:
+def _object_scores(matches: Matches) -> dict[str, float]:
     return {
-        "object_precision": found.precision,
-        "object_recall": found.recall,
-        "object_f1": found.f1,
-        "matched_iou": found.mean_iou,
-        "n_predicted": float(found.n_predicted),
-        "n_true": float(found.n_true),
-        "n_matched": float(found.n_matched),
+        "object_precision": matches.precision,
+        "object_recall": matches.recall,
+        "object_f1": matches.f1,
+        "matched_iou": matches.mean_iou,
+        "n_predicted": float(matches.n_predicted),
+        "n_true": float(matches.n_true),
+        "n_matched": float(matches.n_matched),
     }
 
 

@@ -49,7 +49,7 @@ class ResultFeatures:
         Median area of the objects, of two the lower; 0 if there is none.
     agreement : float or None
         Of the references' heat maps, in [0, 1]; None if the result is not made of these, as that
-        of a network grown to the references.
+        of a network fine-tuned to the references.
     largest_px : float
         Area of the largest object.
     solidity : float
@@ -73,7 +73,7 @@ class ResultFeatures:
 
 @dataclass(frozen=True)
 class QualityFlag:
-    """How doubtful a result is, in [0, 1], and the reasons, the weightiest first."""
+    """A quality flag: how doubtful a result is, in [0, 1], and why, the weightiest reason first."""
 
     name: str
     value: float
@@ -100,19 +100,19 @@ def rank_outliers(
 
     Returns
     -------
-    list of Doubt
+    list of QualityFlag
         One for each; equal ones keep their order.
 
     Examples
     --------
-    >>> counts = {"a": 30, "b": 32, "c": 2}
-    >>> some = [ResultFeatures(name, 0.9, count, 50.0) for name, count in counts.items()]
-    >>> rank_outliers(some)[0].name, rank_outliers(some)[0].text
+    >>> usual = [ResultFeatures("a", 0.9, 30, 50.0), ResultFeatures("b", 0.9, 32, 50.0)]
+    >>> first = rank_outliers([*usual, ResultFeatures("c", 0.9, 2, 50.0)])[0]
+    >>> first.name, first.text
     ('c', '2 objects, others have 30')
     """
     usual = _Usual.of(results, references)
-    found = [_doubt(one, usual) for one in results]
-    return sorted(found, key=lambda doubt: -doubt.value)
+    flags = [_doubt(result, usual) for result in results]
+    return sorted(flags, key=lambda doubt: -doubt.value)
 
 
 @dataclass(frozen=True)
@@ -145,82 +145,82 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _doubt(one: ResultFeatures, usual: _Usual) -> QualityFlag:
-    found = [rule(one, usual) for rule in (_of_score, _of_count, _of_size, _of_largest,
+def _doubt(result: ResultFeatures, usual: _Usual) -> QualityFlag:
+    findings = [rule(result, usual) for rule in (_of_score, _of_count, _of_size, _of_largest,
                                            _of_shape, _of_border, _of_agreement)]  # fmt: skip
-    parts = [p for p in found if p is not None]
+    parts = [p for p in findings if p is not None]
     value = 1 - float(np.prod([1 - weight for weight, _ in parts]))
-    told = sorted((p for p in parts if p[1]), key=lambda part: -part[0])
-    return QualityFlag(one.name, value, tuple(words for _, words in told))
+    reasons = sorted((p for p in parts if p[1]), key=lambda part: -part[0])
+    return QualityFlag(result.name, value, tuple(words for _, words in reasons))
 
 
 Part = tuple[float, str]
 
 
-def _of_score(one: ResultFeatures, usual: _Usual) -> Part | None:
-    if one.score is None or not one.count:
+def _of_score(result: ResultFeatures, usual: _Usual) -> Part | None:
+    if result.score is None or not result.count:
         return None
-    weight = min(1.0, max(0.0, 1 - one.score))
-    if usual.score is not None and one.score < usual.score - LOW:
-        return weight, f"confidence {one.score:.2f}, others have {usual.score:.2f}"
-    return weight, f"low confidence {one.score:.2f}" if one.score < SURE else ""
+    weight = min(1.0, max(0.0, 1 - result.score))
+    if usual.score is not None and result.score < usual.score - LOW:
+        return weight, f"confidence {result.score:.2f}, others have {usual.score:.2f}"
+    return weight, f"low confidence {result.score:.2f}" if result.score < SURE else ""
 
 
-def _of_count(one: ResultFeatures, usual: _Usual) -> Part | None:
-    if not one.count:
+def _of_count(result: ResultFeatures, usual: _Usual) -> Part | None:
+    if not result.count:
         others = f", others have {usual.count:.0f}" if usual.count >= 0.5 else ""
         return (_EMPTY if usual.count else 0.5), f"no object{others}"
-    away = abs(_doublings(one.count + 1, usual.count + 1))
+    away = abs(_doublings(result.count + 1, usual.count + 1))
     if away < FAR:
         return None
-    plural = "s" * (one.count != 1)
-    return _weight(away), f"{one.count} object{plural}, others have {usual.count:.0f}"
+    plural = "s" * (result.count != 1)
+    return _weight(away), f"{result.count} object{plural}, others have {usual.count:.0f}"
 
 
-def _of_size(one: ResultFeatures, usual: _Usual) -> Part | None:
-    if not one.count or not usual.size_px:
+def _of_size(result: ResultFeatures, usual: _Usual) -> Part | None:
+    if not result.count or not usual.size_px:
         return None
-    away = abs(_doublings(one.size_px, usual.size_px))
+    away = abs(_doublings(result.size_px, usual.size_px))
     if away < FAR:
         return None
-    words = f"objects of {one.size_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
+    words = f"objects of {result.size_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
     return _weight(away), words
 
 
-def _of_largest(one: ResultFeatures, usual: _Usual) -> Part | None:
+def _of_largest(result: ResultFeatures, usual: _Usual) -> Part | None:
     """One object that is too large among others that are not: a leak, or several as one."""
-    if not one.count or not usual.size_px or one.largest_px <= usual.most_px:
+    if not result.count or not usual.size_px or result.largest_px <= usual.most_px:
         return None
-    away = _doublings(one.largest_px, usual.size_px)
-    if away < LARGE or one.largest_px < 2 * one.size_px:  # all of them are told by `_of_size`
+    away = _doublings(result.largest_px, usual.size_px)
+    if away < LARGE or result.largest_px < 2 * result.size_px:  # all of them are told by `_of_size`
         return None
-    words = f"large object: {one.largest_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
+    words = f"large object: {result.largest_px:.0f} px, {usual.whose} have {usual.size_px:.0f} px"
     return _weight(away), words
 
 
-def _of_shape(one: ResultFeatures, usual: _Usual) -> Part | None:
-    if not one.count:
+def _of_shape(result: ResultFeatures, usual: _Usual) -> Part | None:
+    if not result.count:
         return None
-    ragged = usual.solidity - one.solidity
+    ragged = usual.solidity - result.solidity
     if ragged >= RAGGED:
-        words = f"ragged object: solidity {one.solidity:.2f}, usual {usual.solidity:.2f}"
+        words = f"ragged object: solidity {result.solidity:.2f}, usual {usual.solidity:.2f}"
         return min(0.9, 2 * ragged), words
-    return (_IN_PIECES, f"object in {one.pieces} pieces") if one.pieces > 1 else None
+    return (_IN_PIECES, f"object in {result.pieces} pieces") if result.pieces > 1 else None
 
 
-def _of_border(one: ResultFeatures, usual: _Usual) -> Part | None:
-    along = one.border - usual.border
+def _of_border(result: ResultFeatures, usual: _Usual) -> Part | None:
+    along = result.border - usual.border
     if along < ALONG:
         return None
-    return min(0.9, 2 * along), f"object along {100 * one.border:.0f} % of the border"
+    return min(0.9, 2 * along), f"object along {100 * result.border:.0f} % of the border"
 
 
-def _of_agreement(one: ResultFeatures, usual: _Usual) -> Part | None:
+def _of_agreement(result: ResultFeatures, usual: _Usual) -> Part | None:
     del usual
-    if one.agreement is None:
+    if result.agreement is None:
         return None
-    weight = min(1.0, max(0.0, 1 - one.agreement))
-    return weight, f"references disagree ({one.agreement:.2f})" if weight > 0.5 else ""
+    weight = min(1.0, max(0.0, 1 - result.agreement))
+    return weight, f"references disagree ({result.agreement:.2f})" if weight > 0.5 else ""
 
 
 def _doublings(value: float, usual: float) -> float:
@@ -234,21 +234,21 @@ def _weight(doublings: float) -> float:
 
 def suggest_next_image(
     features: NDArray[np.floating],
-    known: NDArray[np.floating],
+    references: NDArray[np.floating],
     doubt: Sequence[float],
     *,
     count: int = 1,
 ) -> list[int]:
-    """Which images would teach most: least like the known ones, and doubtful.
+    """Which images would teach most: least like the references, and doubtful.
 
-    Greedy: take the image with the largest distance to its nearest known one, weighted with its
-    doubt; then it counts as known.
+    Greedy: take the image with the largest distance to its nearest reference, weighted with its
+    doubt; then it counts as a reference.
 
     Parameters
     ----------
     features : (N, D) float
         Of the images to choose from; compared by their direction (cosine distance).
-    known : (M, D) float
+    references : (M, D) float
         Of the references; may be empty.
     doubt : sequence of N float
         In [0, 1]; an image without doubt counts half of one that is all doubt.
@@ -268,8 +268,8 @@ def suggest_next_image(
     own = _unit(features)
     weight = 0.5 + 0.5 * np.asarray(doubt, float)
     nearest = np.full(len(own), 2.0)  # the largest cosine distance there is
-    for one in _unit(known.reshape(-1, own.shape[1])):
-        nearest = np.minimum(nearest, 1 - own @ one)
+    for reference in _unit(references.reshape(-1, own.shape[1])):
+        nearest = np.minimum(nearest, 1 - own @ reference)
     chosen: list[int] = []
     for _ in range(min(count, len(own))):
         worth = np.where(np.isin(np.arange(len(own)), chosen), -1.0, nearest * weight)

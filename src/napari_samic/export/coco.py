@@ -61,7 +61,7 @@ class CocoTree:
         (row, column), (height, width) = cutout.corner_rc, cutout.inside.shape
         shape = (image.labels.shape[0], image.labels.shape[1])
         as_rle = self._masks == "rle" or not image.numbered
-        found = {
+        annotation = {
             "id": len(self._annotations) + 1,
             "image_id": number,
             "category_id": about.label,
@@ -71,7 +71,7 @@ class CocoTree:
             "iscrowd": int(not image.numbered),
             "label": cutout.value,
         }
-        return found if about.score is None else found | {"score": about.score}
+        return annotation if about.score is None else annotation | {"score": about.score}
 
     def tree(self) -> dict[str, Any]:
         """All of it, for `write_json`."""

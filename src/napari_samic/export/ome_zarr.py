@@ -2,7 +2,7 @@
 
 Source: OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5, sections on multiscales and labels; zarr
 format 3. A folder holds one label image of one level, with `image-label` metadata: it opens by
-itself, and can be moved below `labels/` of its image. Read again by `formats.open_zarr`.
+itself, and can be moved below `labels/` of its image. Read again by `readers.open_zarr`.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def _label_metadata(planes: Sequence[LabelObjects]) -> dict[str, Any]:
 
 def _property(plane: LabelObjects, value: int) -> dict[str, Any]:
     about = plane.of(value)
-    found = {"label-value": value, "class": plane.class_name(about.label)}
-    return found if about.score is None else found | {"score": about.score}
+    properties = {"label-value": value, "class": plane.class_name(about.label)}
+    return properties if about.score is None else properties | {"score": about.score}
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

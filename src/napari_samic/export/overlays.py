@@ -47,7 +47,7 @@ def overlay(
     points: NDArray[Any] | Sequence[Prompts] | None = None,
     truth: NDArray[Any] | None = None,
 ) -> Image:
-    """Draw labels over an image: tinted area and outline, clicks as crosses.
+    """Overlay of labels on their image: tinted area and outline, clicks as crosses.
 
     Parameters
     ----------

@@ -69,9 +69,11 @@ def _rings(part: NDArray[np.bool_]) -> list[Ring]:
         inside & ~wide[1:-1, :-2],
     )
     starts = ((0, 0), (1, 0), (1, 1), (0, 1))  # of the arrow, from the pixel's first corner
-    found = [np.argwhere(one)[:, ::-1] + start for one, start in zip(open_, starts, strict=True)]
-    corners = np.concatenate(found)  # (arrows, 2) x, y
-    ways = np.repeat(np.arange(4), [len(f) for f in found])
+    starts_xy = [
+        np.argwhere(edge)[:, ::-1] + start for edge, start in zip(open_, starts, strict=True)
+    ]
+    corners = np.concatenate(starts_xy)  # (arrows, 2) x, y
+    ways = np.repeat(np.arange(4), [len(f) for f in starts_xy])
     follower = _followers(corners, ways, part.shape[1] + 1)
     bends = ways[follower] != ways  # the follower begins at a bend
     return _walk(corners, follower, bends)

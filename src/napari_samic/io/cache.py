@@ -38,7 +38,7 @@ def home_folder() -> Path:
 
 
 class ArrayCache:
-    """Named arrays by key, in one folder of limited size.
+    """Cache of named arrays by key, in one folder of limited size.
 
     Several processes may share a folder: files are written whole and renamed.
 

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there, and folders that one process at a time writes to.
+"""Atomic files, complete or not there, and folders that one process at a time writes to.
 
 A temporary file in the target's own folder, renamed at the end: a full disk, a crash or a cancel
 never leaves half a result behind, nor damages an older one. Knows no file format.
@@ -37,8 +37,8 @@ _CAUSES = {
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Say in one line why `path` can't be written."""
-    found = _CAUSES.get(error.errno or 0) or " ".join(str(error).split()) or type(error).__name__
-    return OutputError(f"{path}: can't be written: {found}.")
+    cause = _CAUSES.get(error.errno or 0) or " ".join(str(error).split()) or type(error).__name__
+    return OutputError(f"{path}: can't be written: {cause}.")
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -64,11 +64,11 @@ def check_apart(path: Path | str, *inputs: Any) -> None:
     inputs : path, `path:FILE` of a model, list of those, or anything else
         What has no path is passed over.
     """
-    for one in inputs:
-        if isinstance(one, list | tuple):
-            check_apart(path, *one)
-        elif isinstance(one, str | Path) and _is_same(
-            Path(path), Path(str(one).removeprefix("path:")).expanduser()
+    for source in inputs:
+        if isinstance(source, list | tuple):
+            check_apart(path, *source)
+        elif isinstance(source, str | Path) and _is_same(
+            Path(path), Path(str(source).removeprefix("path:")).expanduser()
         ):
             msg = f"{path}: is an input, too, which the result would replace. Choose another name."
             raise InputError(msg)
@@ -96,7 +96,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path to write to; rename it to `path` if the block ends well.
+    """Atomic file: a temporary path to write to, renamed to `path` if the block ends well.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Files, folders, stacks and arrays to lazy Planes.
+"""Files, folders, stacks and arrays to lazy planes.
 
-Opening looks at names and headers; pixels are read one plane at a time when a Plane is asked. Of an
+Opening looks at names and headers; pixels are read one plane at a time when a plane is asked. Of an
 array with named axes, Y and X span the plane, C and S are its channels, every other axis is a stack
-axis. One bad file never spoils a folder: its Plane raises when it is read. A data set gets one
-`Normalisation` (`normalise.py`), masks are read in `masks.py`.
+axis. One bad file never spoils a folder: its plane raises when it is read. A data set gets one
+`Normalization` (`normalize.py`), masks are read in `masks.py`.
 Imports no torch and no Dask: Dask and zarr arrays are known by what they can do.
 """
 
@@ -78,7 +78,7 @@ def open_images(
 
     Returns
     -------
-    list of Plane
+    list of ImagePlane
         ``read()`` gives (H, W) or (H, W, C) in the file's own dtype (bool for 1-bit files); do
         not write to it, as an array's planes share its memory. It raises ImageReadError for a
         file that can't be read, InputError for a side below 2 pixels and for NaN or infinity.
@@ -96,13 +96,13 @@ def open_images(
     listings = [look(s) if isinstance(s, str | Path) else Listing(()) for s in sources]
     is_strict = strict or sum(len(listing.images) for listing in listings) < 2
     opening = _Opening(axes, series, is_strict)
-    for number, (one, listing) in enumerate(zip(sources, listings, strict=True)):
-        if isinstance(one, str | Path):
+    for number, (entry, listing) in enumerate(zip(sources, listings, strict=True)):
+        if isinstance(entry, str | Path):
             for path in listing.images:
                 opening.add(path)
         else:
             name = "image" if is_lone or arrays == 1 else f"image_{number}"
-            opening.add_array(one, name, f"array {number} of the list")
+            opening.add_array(entry, name, f"array {number} of the list")
     opening.check()
     if tell is not None:
         for line in [*opening.lines(), *_left_out(listings)]:
@@ -170,10 +170,10 @@ def _left_out(listings: list[Listing]) -> Iterator[str]:
     others -= {path.resolve() for listing in listings for path in listing.images}
     if not others:
         return
-    found = Counter(ending_of(path) or "no ending" for path in others)
-    kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(found.items()))
+    counts = Counter(ending_of(path) or "no ending" for path in others)
+    kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(counts.items()))
     line = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds left out: {kinds}."
-    if any(ending in INSTRUMENT_SUFFIXES for ending in found):
+    if any(ending in INSTRUMENT_SUFFIXES for ending in counts):
         line += " Those of instruments are read if they are named, or alone in a folder."
     yield line
 
@@ -221,7 +221,7 @@ def planes_of_file(
 ) -> list[ImagePlane]:
     """Planes of one file.
 
-    A file whose header is damaged, or whose name no result can have, gives one Plane that raises
+    A file whose header is damaged, or whose name no result can have, gives one plane that raises
     when read.
 
     Parameters
@@ -289,8 +289,8 @@ def open_path(
     for n in chosen:
         place = f"[s{n}]" if count > 1 else ""
         planes += split(images.series[n], name + place, path=path, axes=axes, place=place)
-    told = tuple(dict.fromkeys([*remarks, *guesses]))
-    return OpenedFile(planes, told, images.files, bool(guesses))
+    lines = tuple(dict.fromkeys([*remarks, *guesses]))
+    return OpenedFile(planes, lines, images.files, bool(guesses))
 
 
 def open_file(path: Path, *, palette_indices: bool = False) -> ImageSet | None:
@@ -337,7 +337,7 @@ def split(
     axes: str | None = None,
     place: str = "",
 ) -> list[ImagePlane]:
-    """One Plane for each place along the stack axes of `lazy`.
+    """One plane for each place along the stack axes of `lazy`.
 
     Parameters
     ----------

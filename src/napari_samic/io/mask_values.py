@@ -1,6 +1,6 @@
 """What the values of a set of masks mean: ground, objects, or void, which nothing counts.
 
-Decided once for a set, from all that its masks hold, or as told; refused where it could be either
+Decided once for a set, from all that its masks hold, or as given; refused where it could be either
 way. Array in, array out: knows no file.
 """
 
@@ -67,11 +67,11 @@ class MaskValues:
             A value without a meaning: not named, negative, or above 2**31 - 1.
         """
         void = np.isin(values, self.void)
-        known = (*self.ground, *self.void, *self.objects)
-        numbers = np.where(np.isin(values, known), 0, values)
+        named = (*self.ground, *self.void, *self.objects)
+        numbers = np.where(np.isin(values, named), 0, values)
         if not self.has_numbers and numbers.any():
-            found = numbers[numbers != 0][0]
-            msg = f"{name}: value {found} in a mask, expected {some(known)}. {ADVICE}"
+            unknown = numbers[numbers != 0][0]
+            msg = f"{name}: value {unknown} in a mask, expected {some(named)}. {ADVICE}"
             raise InputError(msg)
         low, high = numbers.min(), numbers.max()
         if low < 0 or high > np.iinfo(np.int32).max:
@@ -92,7 +92,7 @@ def _with_pieces(labels: IntArray, values: NDArray[Any], objects: tuple[int, ...
 
 
 def parse_mask_values(text: str) -> MaskValues:
-    """Read what was told: values and what they are; the others are numbers of objects.
+    """Read what was given: values and what they are; the others are numbers of objects.
 
     Where objects are named, no other value may occur. 0 is ground unless it is named.
 

@@ -1,6 +1,6 @@
 """Label masks: reading them, what a set of them means, and the mask of each image by its name.
 
-0 is background. What values mean is decided in `maskvalues`. Knows no network and writes nothing.
+0 is background. What values mean is decided in `mask_values`. Knows no network and writes nothing.
 """
 
 from __future__ import annotations
@@ -228,14 +228,14 @@ class MaskValueMeaning:
     line: str
 
 
-def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[MaskValueMeaning]:
-    """Look at every mask of a set and decide what its values mean, unless that is told; a job.
+def meaning_of(paths: Iterable[Path], mask_values: str | None = None) -> Job[MaskValueMeaning]:
+    """Look at every mask of a set and decide what its values mean, unless that is given; a job.
 
     Parameters
     ----------
     paths : iterable of Path
         Those that can't be read are passed over: they say so when they are asked for.
-    told : str, optional
+    mask_values : str, optional
         As `parse_mask_values` takes it.
 
     Raises
@@ -251,14 +251,14 @@ def meaning_of(paths: Iterable[Path], told: str | None = None) -> Job[MaskValueM
     by_colour = True in greys and False not in greys
     held: list[ValueCounts] = []
     for i, path in enumerate(files, start=len(files)):
-        for one in _held(path, by_colour=by_colour):
-            held.append(one)
+        for counts in _held(path, by_colour=by_colour):
+            held.append(counts)
             yield JobProgress(
-                i, 2 * len(files), f"looking at the mask {one.name}", {"phase": "read"}
+                i, 2 * len(files), f"looking at the mask {counts.name}", {"phase": "read"}
             )
-    values = parse_mask_values(told) if told else decide(held)
+    values = parse_mask_values(mask_values) if mask_values else decide(held)
     values = replace(values, by_colour=by_colour)
-    doubt = "" if told else doubt_of(values, held)
+    doubt = "" if mask_values else doubt_of(values, held)
     return MaskValueMeaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
 
 
@@ -281,9 +281,11 @@ def held_by(values: NDArray[Any], name: str) -> ValueCounts:
     """What a mask of whole numbers, (H, W), holds by itself, whatever its file says."""
     white, inside = _white(values), values[values != 0]
     share = float((inside == white).mean()) if inside.size else 0.0
-    found = frozenset(int(v) for v in np.unique(inside)) | ({0} if (values == 0).any() else set())
-    is_framed, is_soft = _is_framed(values), len(found) > _LEVELS and _is_soft(values)
-    return ValueCounts(name, found, white, share, is_framed=is_framed, is_soft=is_soft)
+    distinct = frozenset(int(v) for v in np.unique(inside)) | (
+        {0} if (values == 0).any() else set()
+    )
+    is_framed, is_soft = _is_framed(values), len(distinct) > _LEVELS and _is_soft(values)
+    return ValueCounts(name, distinct, white, share, is_framed=is_framed, is_soft=is_soft)
 
 
 def _is_framed(values: NDArray[Any]) -> bool:
@@ -385,21 +387,21 @@ def _applied(mask: ImagePlane, values: MaskValues) -> tuple[IntArray, BoolArray]
 
 
 def _mask_at(plane: ImagePlane, path: Path) -> ImagePlane:
-    found = _planes_for(plane, path)
-    if len(found) > 1 and _squeezed(found[0].stack_shape) != _squeezed(plane.stack_shape):
+    masks = _planes_for(plane, path)
+    if len(masks) > 1 and _squeezed(masks[0].stack_shape) != _squeezed(plane.stack_shape):
         msg = (
-            f"{path.name}: mask stack {found[0].stack_shape} for an image stack "
+            f"{path.name}: mask stack {masks[0].stack_shape} for an image stack "
             f"{plane.stack_shape or '(one plane)'} '{plane.name}'. Export both with the same axes."
         )
         raise InputError(msg)
-    if len(found) == 1 and int(np.prod(plane.stack_shape)) > 1:
+    if len(masks) == 1 and int(np.prod(plane.stack_shape)) > 1:
         msg = (
             f"{path.name}: one mask for the stack {plane.stack_shape} '{plane.name}'. "
             "Give a mask stack of the same shape."
         )
         raise InputError(msg)
-    place = 0 if len(found) == 1 else int(np.ravel_multi_index(plane.index, plane.stack_shape))
-    return found[place]
+    place = 0 if len(masks) == 1 else int(np.ravel_multi_index(plane.index, plane.stack_shape))
+    return masks[place]
 
 
 def _check_shape(
@@ -416,16 +418,16 @@ def _check_shape(
 def _planes_for(plane: ImagePlane, path: Path) -> list[ImagePlane]:
     """Planes of a mask file: the series of the image, by the axes that were given for it."""
     opened = _opened(path)
-    found = opened.planes
-    fits = _squeezed(found[0].stack_shape) == _squeezed(plane.stack_shape)
+    masks = opened.planes
+    fits = _squeezed(masks[0].stack_shape) == _squeezed(plane.stack_shape)
     if plane.axes and opened.is_guessed and not fits:
         without = re.sub("[CS]", "", plane.axes.upper())
         with suppress(InputError):  # a mask has its image's axes, but seldom the channels
-            found = _opened(path, without).planes
-    if len({mask.name for mask in found}) == 1:
-        return found
+            masks = _opened(path, without).planes
+    if len({mask.name for mask in masks}) == 1:
+        return masks
     series = _file_and_series(plane.name)[1]
-    same = [mask for mask in found if mask.name == stem_of(path) + series]
+    same = [mask for mask in masks if mask.name == stem_of(path) + series]
     if not same:
         msg = f"{path.name}: several masks, none for {plane.name}. Export it with the same series."
         raise InputError(msg)
@@ -455,8 +457,8 @@ def _file_and_series(name: str) -> tuple[str, str]:
     >>> _file_and_series("cells[s1]"), _file_and_series("cells")
     (('cells', '[s1]'), ('cells', ''))
     """
-    found = re.fullmatch(r"(.+)(\[s\d+\])", name)
-    return (found[1], found[2]) if found else (name, "")
+    match = re.fullmatch(r"(.+)(\[s\d+\])", name)
+    return (match[1], match[2]) if match else (name, "")
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -488,7 +490,7 @@ def match_by_stem(
     Returns
     -------
     dict of str to Path
-        `Plane.label` to file; read with `read_mask`.
+        `ImagePlane.label` to file; read with `read_mask`.
 
     Raises
     ------
@@ -506,10 +508,10 @@ def match_by_stem(
     wanted = {folded(name): name for name in names}
     same = _unambiguous((path for path in files if _stem(path) in wanted), _stem)
     named = [path for path in files if _stem(path) not in wanted and _bare(path) in wanted]
-    found = same | _unambiguous(named, _bare)
-    found |= _of_whole_files(set(wanted) - set(found), files)
-    missing = sorted(name for key, name in wanted.items() if key not in found)
-    if missing and (require_all or not found):
+    matches = same | _unambiguous(named, _bare)
+    matches |= _of_whole_files(set(wanted) - set(matches), files)
+    missing = sorted(name for key, name in wanted.items() if key not in matches)
+    if missing and (require_all or not matches):
         msg = (
             f"{folder}: no mask for {some(missing)}. A mask has the name of its image, with or "
             f"without _mask, _label or _seg. {left_out}"
@@ -518,13 +520,13 @@ def match_by_stem(
     if left_out and tell is not None:
         tell(left_out)
     images |= set(same.values())  # those that have a mask beside them
-    beside = [path.name for key, path in same.items() if found[key] != path]
+    beside = [path.name for key, path in same.items() if matches[key] != path]
     if beside and tell is not None:
         tell(f"taken for images, as each has a mask beside it: {some(beside)}.")
-    lost = [path.name for path in files if path not in {*found.values(), *images}]
+    lost = [path.name for path in files if path not in {*matches.values(), *images}]
     if lost and tell is not None:
         tell(f"masks without an image of their name, left out: {some(lost)}.")
-    return {p.label: found[folded(p.name)] for p in planes if folded(p.name) in found}
+    return {p.label: matches[folded(p.name)] for p in planes if folded(p.name) in matches}
 
 
 def _stem(path: Path) -> str:

@@ -31,7 +31,7 @@ GREY = "grey, among images of colour"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Which channels are shown, and what range of each becomes 0 to 255.
+    """A normalization: which channels are shown, and what range of each becomes 0 to 255.
 
     Attributes
     ----------
@@ -180,12 +180,12 @@ class Normalisation:
 
     def _picked(self, pixels: NDArray[Any], name: str) -> NDArray[Any]:
         cube = pixels[..., None] if pixels.ndim == 2 else pixels
-        count, known = cube.shape[2], self.channel_count
-        if count == 1 and known in _COLOUR:
+        count, expected = cube.shape[2], self.channel_count
+        if count == 1 and expected in _COLOUR:
             return np.repeat(cube, len(self.channels), axis=2)
-        same = known in (0, count) or (count in _COLOUR and known in _COLOUR)
+        same = expected in (0, count) or (count in _COLOUR and expected in _COLOUR)
         if not same or max(self.channels) >= count:
-            wanted = known or f"at least {max(self.channels) + 1}"
+            wanted = expected or f"at least {max(self.channels) + 1}"
             msg = (
                 f"{name}: {count} channel{'s' * (count > 1)}, expected {wanted} as in the rest of "
                 "the data set. Leave it out or export it like the others."
@@ -203,15 +203,15 @@ class Normalisation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        known: dict[str, Any] = {"dtype": self.dtype} if self.dtype else {}
+        optional: dict[str, Any] = {"dtype": self.dtype} if self.dtype else {}
         if self.outside is not None:
-            known["outside"] = self.outside.to_dict()
+            optional["outside"] = self.outside.to_dict()
         return {
             "low": list(self.low),
             "high": list(self.high),
             "channels": list(self.channels),
             "channel_count": self.channel_count,
-            **known,
+            **optional,
         }
 
     @classmethod

@@ -115,11 +115,11 @@ def drawings_among(files: Iterable[Path]) -> list[Path]:
 
 def _beside(files: Iterable[Path], origin: Callable[[Path], str]) -> list[Path]:
     """Files that lie beside the one of another name that they were made of."""
-    known = {(path.parent, folded(stem_of(path))): path for path in files}
+    by_stem = {(path.parent, folded(stem_of(path))): path for path in files}
     return [
         path
-        for (folder, stem), path in known.items()
-        if (name := folded(origin(path))) != stem and (folder, name) in known
+        for (folder, stem), path in by_stem.items()
+        if (name := folded(origin(path))) != stem and (folder, name) in by_stem
     ]
 
 
@@ -201,24 +201,24 @@ def look(source: str | Path) -> Listing:
     if is_one:
         return Listing((_known(path),))
     if is_folder:
-        found, what = _entries(path), f"{path}: no image in this folder"
+        entries, what = _entries(path), f"{path}: no image in this folder"
     elif any(mark in str(path) for mark in "*?["):
-        found = _glob(path)
+        entries = _glob(path)
         what = f"{path}: no image fits this pattern"
     elif path.is_symlink() or path.exists():
-        found, what = [path], f"{path}: no file or folder"
+        entries, what = [path], f"{path}: no file or folder"
     else:
         raise InputError(f"{path}: no such file or folder. Check the name.")
-    files = [p for p in found if is_readable(p)]
-    files = files or [p for p in found if _is_instrument(p)]
-    no_files = sorted(filter(_is_no_file, found), key=lambda p: natural_key(str(p)))
+    files = [p for p in entries if is_readable(p)]
+    files = files or [p for p in entries if _is_instrument(p)]
+    no_files = sorted(filter(_is_no_file, entries), key=lambda p: natural_key(str(p)))
     if not files and no_files:
         todo = "Links need their disk or `git annex get`, others another name."
         raise InputError(f"{what}; {no_files_line(no_files)} {todo}")
     if not files:
         raise InputError(f"{what}. These endings are read: {', '.join(_ENDINGS)}.")
     chosen = set(files)
-    others = [p for p in found if p not in chosen and _may_be_image(p)]
+    others = [p for p in entries if p not in chosen and _may_be_image(p)]
     images = tuple(sorted(files, key=lambda p: natural_key(str(p))))
     return Listing(images, tuple(others), tuple(no_files))
 

@@ -1,6 +1,6 @@
 """The prompt file (SAMBOX format): what the user clicked, image by image, as versioned JSON.
 
-Described by docs/prompts.schema.json; `prompt_faults.py` says the same in Python. Rows and columns
+Described by docs/prompts.schema.json; `prompts_schema.py` says the same in Python. Rows and columns
 are named in the file, so that it can't be read the wrong way round. Knows no model and no window.
 """
 
@@ -27,7 +27,7 @@ class ImagePrompts:
     Attributes
     ----------
     name : str
-        `Plane.label`, unique within the file.
+        `ImagePlane.label`, unique within the file.
     file : str
         Where the image was; "" if it had no file.
     shape : (H, W)
@@ -197,8 +197,8 @@ def _image(tree: dict[str, Any]) -> ImagePrompts:
         file=tree["file"],
         shape=(int(tree["shape"]["rows"]), int(tree["shape"]["columns"])),
         sha256=tree["sha256"],
-        objects=tuple(_prompts(one) for one in tree["objects"]),
-        scores=tuple(float(one["score"]) for one in tree["objects"]),
+        objects=tuple(_prompts(entry) for entry in tree["objects"]),
+        scores=tuple(float(entry["score"]) for entry in tree["objects"]),
         clicks=None if clicks is None else int(clicks),
         seconds=None if seconds is None else float(seconds),
     )

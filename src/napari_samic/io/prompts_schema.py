@@ -43,11 +43,11 @@ def check_format(tree: Any) -> str:
     str
         What was found, what was expected and what to do.
     """
-    found = tree if isinstance(tree, dict) else {}
-    if found.get("format") != FORMAT:
-        what = f"format is {found.get('format')!r:.40}, expected {FORMAT!r}."
+    header = tree if isinstance(tree, dict) else {}
+    if header.get("format") != FORMAT:
+        what = f"format is {header.get('format')!r:.40}, expected {FORMAT!r}."
         return f"{what} Pick a prompt file that napari-samic saved."
-    version = found.get("version")
+    version = header.get("version")
     if not (_is_whole(version) and version == VERSION):
         what = f"version is {version!r:.40}, expected {VERSION}."
         return f"{what} Open it with the napari-samic that saved it, or update this one."
@@ -163,14 +163,14 @@ def _shown(value: Any) -> str:
 
 def _items(value: Any, key: str) -> list[Any]:
     """The list at `key`; empty if there is none, which `_fields` reports."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, list) else []
+    items = value.get(key) if isinstance(value, dict) else None
+    return items if isinstance(items, list) else []
 
 
 def _inner(value: Any, key: str) -> dict[str, Any] | None:
     """The JSON object at `key`; None if there is none, which `_fields` reports."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else None
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else None
 
 
 def _class_faults(tree: dict[str, Any]) -> Iterator[str]:
@@ -194,15 +194,15 @@ def _image_faults(image: Any, place: str) -> Iterator[str]:
     yield from _fields(image, place, _IMAGE)
     if (shape := _inner(image, "shape")) is not None:
         yield from _fields(shape, f"{place}.shape", _SHAPE)
-    for j, one in enumerate(_items(image, "objects")):
-        yield from _object_faults(one, f"{place}.objects[{j}]")
+    for j, entry in enumerate(_items(image, "objects")):
+        yield from _object_faults(entry, f"{place}.objects[{j}]")
 
 
-def _object_faults(one: Any, place: str) -> Iterator[str]:
-    yield from _fields(one, place, _OBJECT)
-    for k, point in enumerate(_items(one, "points")):
+def _object_faults(tree: Any, place: str) -> Iterator[str]:
+    yield from _fields(tree, place, _OBJECT)
+    for k, point in enumerate(_items(tree, "points")):
         yield from _fields(point, f"{place}.points[{k}]", _POINT)
-    if (box := _inner(one, "box")) is None:
+    if (box := _inner(tree, "box")) is None:
         return
     faults = list(_fields(box, f"{place}.box", _BOX))
     if not faults and not (box["row0"] < box["row1"] and box["column0"] < box["column1"]):

@@ -112,9 +112,9 @@ def is_zarr(path: Path) -> bool:
     )
 
 
-def too_large(name: str, found: str = "it") -> ImageReadError:
+def too_large(name: str, what: str = "it") -> ImageReadError:
     """The error of an image that does not fit into the memory."""
-    msg = f"{name}: {found} needs more memory than there is. Make it smaller, or cut it up."
+    msg = f"{name}: {what} needs more memory than there is. Make it smaller, or cut it up."
     return ImageReadError(msg)
 
 
@@ -133,8 +133,8 @@ def check_memory(shape: Sequence[int], itemsize: int, name: str) -> None:
     needed = math.prod(shape) * itemsize + math.prod(shape[:2]) * _WORK_BYTES
     if needed > (free := psutil.virtual_memory().available):
         size = " x ".join(map(str, shape))
-        found = f"{size} pixels, {needed / 1e9:.0f} GB where {free / 1e9:.0f} GB are free,"
-        raise too_large(name, found)
+        what = f"{size} pixels, {needed / 1e9:.0f} GB where {free / 1e9:.0f} GB are free,"
+        raise too_large(name, what)
 
 
 def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
@@ -177,8 +177,8 @@ def deep_channels(path: Path) -> tuple[int, ...] | None:
     These hold colour, or grey with an alpha, which is dropped.
     """
     with path.open("rb") as file:
-        found = _DEEP_PNG.match(file.read(26))
-    return {2: (3,), 4: (), 6: (4,)}[found[1][0]] if found else None
+        match = _DEEP_PNG.match(file.read(26))
+    return {2: (3,), 4: (), 6: (4,)}[match[1][0]] if match else None
 
 
 def _deep_pixels(path: Path, channels: tuple[int, ...]) -> NDArray[np.uint16]:
@@ -246,7 +246,7 @@ def open_zarr(path: Path) -> ImageSet:
         if isinstance(node, zarr.Array):
             names = getattr(node.metadata, "dimension_names", None) or ()
             return ImageSet([_lazy_zarr(node, "".join(_axis_letter(str(n)) for n in names))])
-        return ImageSet([_lazy_zarr(*found) for found in _ome_images(node, path.name)])
+        return ImageSet([_lazy_zarr(*image) for image in _ome_images(node, path.name)])
 
 
 def _lazy_zarr(array: Any, axes: str) -> LazyArray:
@@ -269,15 +269,15 @@ def _ome_images(group: Any, name: str) -> list[tuple[Any, str]]:
             f"{name}/{wells[0]}, or one field, as {name}/{wells[0]}/0."
         )
         raise ImageReadError(msg)
-    found: list[tuple[Any, str]] = []
-    while (image := _ome_image(group.get(str(len(found))))) is not None:
-        found.append(image)
-    if not found:
+    images: list[tuple[Any, str]] = []
+    while (image := _ome_image(group.get(str(len(images))))) is not None:
+        images.append(image)
+    if not images:
         msg = (
             f"{name}: zarr group without OME 'multiscales'. Give the folder of one image or array."
         )
         raise ImageReadError(msg)
-    return found
+    return images
 
 
 def _ome_image(node: Any) -> tuple[Any, str] | None:
@@ -316,8 +316,8 @@ def check_pixels(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if pixels.ndim not in (2, 3):
         raise InputError(f"{name}: shape {pixels.shape}, expected (H, W) or (H, W, channels).")
     if min(pixels.shape[:2]) < 2 or 0 in pixels.shape:
-        found = " x ".join(map(str, pixels.shape))
-        msg = f"{name}: {found} pixels, expected at least 2 x 2. Leave it out or check its axes."
+        size = " x ".join(map(str, pixels.shape))
+        msg = f"{name}: {size} pixels, expected at least 2 x 2. Leave it out or check its axes."
         raise InputError(msg)
     if pixels.dtype.kind not in "buif":
         msg = f"{name}: {pixels.dtype} pixels, expected bool, whole or floating numbers."

@@ -25,7 +25,7 @@ _KEYS = ("verdict", "reason", "of", "file", "sha256", "objects")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one result.
+    """The review of one result: what becomes of it.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class Verdict:
     def from_tree(cls, tree: Mapping[str, Any]) -> Verdict:
         """From what `faults` found to be sound."""
         objects = {
-            int(value): ObjectRecord(one["class"], one["score"])
-            for value, one in tree.get("objects", {}).items()
+            int(value): ObjectRecord(about["class"], about["score"])
+            for value, about in tree.get("objects", {}).items()
         }
         reason, file, sha256, of = (tree.get(k, "") for k in ("reason", "file", "sha256", "of"))
         return cls(tree["verdict"], reason, file, sha256, objects, of)
@@ -79,14 +79,14 @@ class Verdict:
 def save_review(
     path: str | Path, verdicts: Mapping[str, Verdict], *, overwrite: bool = False
 ) -> None:
-    """Write a review file: verdicts by the name of the image (`Plane.label`).
+    """Write a review file: verdicts by the name of the image (`ImagePlane.label`).
 
     Raises
     ------
     OutputError
         A file in the way, or the disk refuses.
     """
-    images = {name: one.to_tree() for name, one in sorted(verdicts.items())}
+    images = {name: verdict.to_tree() for name, verdict in sorted(verdicts.items())}
     content = {"format": FORMAT, "version": VERSION, "images": images}
     write_json(path, content, overwrite=overwrite)
 
@@ -103,14 +103,14 @@ def load_review(path: str | Path) -> dict[str, Verdict]:
     """
     source = Path(path)
     tree = read_json(source, "a review file")
-    found = tree if isinstance(tree, dict) else {}
-    if found.get("format") != FORMAT or found.get("version") != VERSION:
-        what = f"{found.get('format')!r:.40}, version {found.get('version')!r:.40}"
+    content = tree if isinstance(tree, dict) else {}
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        what = f"{content.get('format')!r:.40}, version {content.get('version')!r:.40}"
         msg = f"{source.name}: is {what}, expected {FORMAT!r}, version {VERSION}."
         raise FormatError(f"{msg} Pick a review file that this napari-samic wrote.")
-    if wrong := first_of(faults(found.get("images"))):
+    if wrong := first_of(faults(content.get("images"))):
         raise FormatError(f"{source.name}: {wrong}. Mend these places.")
-    return {name: Verdict.from_tree(one) for name, one in found["images"].items()}
+    return {name: Verdict.from_tree(entry) for name, entry in content["images"].items()}
 
 
 def faults(images: Any) -> Iterator[str]:
@@ -118,32 +118,32 @@ def faults(images: Any) -> Iterator[str]:
     if not isinstance(images, dict):
         yield f"images is {images!r:.40}, expected a mapping of names to verdicts"
         return
-    for name, one in images.items():
+    for name, entry in images.items():
         if not is_name(name):
             yield f"{name!r:.40} has a folder, expected the name of an image"
-        if not isinstance(one, dict):
-            yield f"{name} is {one!r:.40}, expected a mapping of {', '.join(_KEYS)}"
+        if not isinstance(entry, dict):
+            yield f"{name} is {entry!r:.40}, expected a mapping of {', '.join(_KEYS)}"
             continue
-        yield from (f"{name}: {fault}" for fault in _faults_of(one))
+        yield from (f"{name}: {fault}" for fault in _faults_of(entry))
 
 
-def _faults_of(one: Mapping[str, Any]) -> Iterator[str]:
-    if unknown := sorted(set(one) - set(_KEYS)):
+def _faults_of(entry: Mapping[str, Any]) -> Iterator[str]:
+    if unknown := sorted(set(entry) - set(_KEYS)):
         yield f"unknown {first_of(unknown, ', ')}. Known: {', '.join(_KEYS)}"
-    verdict = one.get("verdict")
+    verdict = entry.get("verdict")
     if verdict not in VERDICTS:
         yield f"verdict is {verdict!r:.40}, expected one of {', '.join(VERDICTS)}"
-    if not isinstance(one.get("reason", ""), str):
-        yield f"reason is {one['reason']!r:.40}, expected a text"
-    if not re.fullmatch("([0-9a-f]{64})?", str(one.get("of", ""))):
-        yield f"of is {one['of']!r:.40}, expected 64 digits 0-9a-f"
+    if not isinstance(entry.get("reason", ""), str):
+        yield f"reason is {entry['reason']!r:.40}, expected a text"
+    if not re.fullmatch("([0-9a-f]{64})?", str(entry.get("of", ""))):
+        yield f"of is {entry['of']!r:.40}, expected 64 digits 0-9a-f"
     if verdict == EDITED:
-        file = one.get("file")
+        file = entry.get("file")
         if not is_name(file):
             yield f"file is {file!r:.40}, expected the name of a label file"
-        if not re.fullmatch("[0-9a-f]{64}", str(one.get("sha256"))):
-            yield f"sha256 is {one.get('sha256')!r:.40}, expected 64 digits 0-9a-f"
-    yield from _object_faults(one.get("objects", {}))
+        if not re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256"))):
+            yield f"sha256 is {entry.get('sha256')!r:.40}, expected 64 digits 0-9a-f"
+    yield from _object_faults(entry.get("objects", {}))
 
 
 def _object_faults(objects: Any) -> Iterator[str]:
@@ -151,10 +151,10 @@ def _object_faults(objects: Any) -> Iterator[str]:
         yield f"objects is {objects!r:.40}, expected a mapping"
         return
     for value, about in objects.items():
-        found = about if isinstance(about, dict) else {}
-        score = found.get("score")
+        record = about if isinstance(about, dict) else {}
+        score = record.get("score")
         is_score = score is None or (isinstance(score, int | float) and type(score) is not bool)
-        label = found.get("class")
-        is_label = type(label) is int and label > 0 and "score" in found
+        label = record.get("class")
+        is_label = type(label) is int and label > 0 and "score" in record
         if not (value.isdecimal() and int(value) > 0 and is_label and is_score):
             yield f"object {value} is {about!r:.40}, expected a class from 1 and a score or null"

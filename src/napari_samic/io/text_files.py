@@ -123,9 +123,9 @@ def first_of(faults: Iterable[str], sign: str = "; ") -> str:
     >>> first_of(["a is 1", "b is 2"]), first_of([]), first_of(map(str, range(10**9)))[-18:]
     ('a is 1; b is 2', '', '48; 49; and others')
     """
-    found = list(islice(faults, MOST_FAULTS + 1))
-    others = [] if len(found) <= MOST_FAULTS else ["and others"]
-    return sign.join([*found[:MOST_FAULTS], *others])
+    first = list(islice(faults, MOST_FAULTS + 1))
+    others = [] if len(first) <= MOST_FAULTS else ["and others"]
+    return sign.join([*first[:MOST_FAULTS], *others])
 
 
 def _refuse(constant: str) -> float:

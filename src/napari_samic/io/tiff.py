@@ -1,7 +1,7 @@
 """TIFF files: each series at full resolution, in the pixels that viewers show.
 
 Series, axes and the files of a set are those of the file's own metadata, as tifffile reads them.
-Palettes, MinIsWhite, CMYK and the Orientation tag are seen to here. Knows no Plane.
+Palettes, MinIsWhite, CMYK and the Orientation tag are seen to here. Knows no ImagePlane.
 """
 
 from __future__ import annotations
@@ -90,19 +90,19 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> ImageSet:
 
 
 def _full_resolution(series: Any) -> list[int]:
-    numbers = [n for n, one in enumerate(series) if math.prod(one.shape)]
+    numbers = [n for n, part in enumerate(series) if math.prod(part.shape)]
     main = [n for n in numbers if not _is_aside(series[n])]
     return main or numbers
 
 
-def _is_aside(one: Any) -> bool:
-    is_of_slide = one.kind in _SLIDES and one.name in _ASIDE
-    return is_of_slide or one.keyframe.is_reduced or one.keyframe.is_mask
+def _is_aside(series: Any) -> bool:
+    is_of_slide = series.kind in _SLIDES and series.name in _ASIDE
+    return is_of_slide or series.keyframe.is_reduced or series.keyframe.is_mask
 
 
-def _has_unmarked_levels(one: Any) -> bool:
+def _has_unmarked_levels(series: Any) -> bool:
     """Whether there are smaller pages of which nothing but the size says that they are the same."""
-    pages = [level.keyframe for level in one.levels[1:] if one.kind == "generic"]
+    pages = [level.keyframe for level in series.levels[1:] if series.kind == "generic"]
     return any(not page.is_reduced and not page.is_subifd for page in pages)
 
 
@@ -117,8 +117,8 @@ def _lazy(file: Any, number: int, stamp: _Stamp | None, *, as_stored: bool) -> L
     else:
         index = _Index.of(file, series, stamp)
         take = partial(_take, Path(file.filehandle.path), number, index)
-    shown = _Shown.of(series.keyframe, as_stored=as_stored)
-    return LazyArray(shape, named, take, np.dtype(series.dtype), shown)
+    finish = _Shown.of(series.keyframe, as_stored=as_stored)
+    return LazyArray(shape, named, take, np.dtype(series.dtype), finish)
 
 
 def _refuse(fault: str, _: Selection) -> NDArray[Any]:
@@ -439,18 +439,20 @@ def _set_of(path: Path) -> _Set:
             root = ElementTree.fromstring(companion)
     if root is None:
         return _Set()
-    images = [_files_of(one, path, root.get("UUID")) for one in root if _is(one, "Image")]
-    there = [[file for name in names if (file := _beside(path, name))] for names in images]
-    members = tuple(dict.fromkeys([path, *(file for found in there for file in found)]))
-    for names, found in zip(images, there, strict=True):
-        if found and len(found) < len(names):
+    images = [
+        _files_of(element, path, root.get("UUID")) for element in root if _is(element, "Image")
+    ]
+    existing = [[file for name in names if (file := _beside(path, name))] for names in images]
+    members = tuple(dict.fromkeys([path, *(file for files in existing for file in files)]))
+    for names, files in zip(images, existing, strict=True):
+        if files and len(files) < len(names):
             lost = next(name for name in names if _beside(path, name) is None)
             fault = (
-                f"{path.name}: its set of {len(names)} files lacks {len(names) - len(found)}, as "
+                f"{path.name}: its set of {len(names)} files lacks {len(names) - len(files)}, as "
                 f"{lost}. Put them beside it, or export the image to one file."
             )
             return _Set(members, fault=fault)
-    is_part = any(there) and not all(there)
+    is_part = any(existing) and not all(existing)
     companion = _without_folders(root) or companion
     return _Set(members if len(members) > 1 or companion else (), is_part, companion=companion)
 
@@ -476,12 +478,16 @@ def _without_folders(root: ElementTree.Element) -> str:
     root : Element
         Is left as it is.
     """
-    shown = copy.deepcopy(root)
-    names = [one for one in shown.iter() if _is(one, "UUID") and "FileName" in one.attrib]
-    far = [one for one in names if not is_name(one.get("FileName"))]
-    for one in far:
-        one.set("FileName", "")
-    return ElementTree.tostring(shown, encoding="unicode") if far else ""
+    metadata = copy.deepcopy(root)
+    names = [
+        element
+        for element in metadata.iter()
+        if _is(element, "UUID") and "FileName" in element.attrib
+    ]
+    far = [element for element in names if not is_name(element.get("FileName"))]
+    for element in far:
+        element.set("FileName", "")
+    return ElementTree.tostring(metadata, encoding="unicode") if far else ""
 
 
 def _ome_root(path: Path) -> ElementTree.Element | None:
@@ -498,14 +504,14 @@ def _ome_root(path: Path) -> ElementTree.Element | None:
 
 def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[str]:
     """Names of an image's files in the set; the one that is open may have been renamed."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for data in image.iter():
         if _is(data, "TiffData"):
-            named = next((one for one in data if _is(one, "UUID")), None)
+            named = next((element for element in data if _is(element, "UUID")), None)
             is_own = named is None or (own is not None and named.text == own)
             name = path.name if named is None or is_own else named.get("FileName", path.name)
-            found[name] = None
-    return list(found)
+            names[name] = None
+    return list(names)
 
 
 def _is(element: ElementTree.Element, tag: str) -> bool:

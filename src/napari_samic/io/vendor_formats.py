@@ -1,7 +1,7 @@
 """Instruments' and clinics' own formats, by packages of the extra `formats`.
 
 Each opener answers the images of a file with the axes of its metadata. The packages are imported
-when a file needs one. Knows no Plane.
+when a file needs one. Knows no ImagePlane.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def open_vendor(path: Path, *, as_stored: bool = False) -> ImageSet:
     with reading(path.name), _needing(path.name):
         ending = ending_of(path)
         is_dicom = ending == ".dcm"
-        found = _dicom(path, as_stored=as_stored) if is_dicom else _OPENERS[ending](path)
-        return ImageSet([_squeezed(one) for one in found])
+        arrays = _dicom(path, as_stored=as_stored) if is_dicom else _OPENERS[ending](path)
+        return ImageSet([_squeezed(array) for array in arrays])
 
 
 @contextmanager

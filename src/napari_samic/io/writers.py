@@ -78,7 +78,7 @@ class StackWriter:
     ----------
     path : str or Path
     stack_shape : tuple of int
-        Lengths of the stack axes, as in `Plane.stack_shape`; () for a lone image.
+        Lengths of the stack axes, as in `ImagePlane.stack_shape`; () for a lone image.
     shape : tuple of int
         (H, W) in pixels.
     overwrite : bool
@@ -160,7 +160,7 @@ class StackWriter:
             return None
 
     def write(self, index: tuple[int, ...], labels: NDArray[Any]) -> None:
-        """Put one plane, (H, W) whole numbers, at its `Plane.index`.
+        """Put one plane, (H, W) whole numbers, at its `ImagePlane.index`.
 
         Raises
         ------

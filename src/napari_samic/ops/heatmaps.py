@@ -102,7 +102,7 @@ def from_prompts(
     side_px: int,
     settings: HeatMapSettings,
 ) -> HeatMap:
-    """Draw the positive points of all objects on the square grid of the network.
+    """Heat map of the positive points of all objects, on the square grid of the network.
 
     An object without a positive point gives the centre of its box; negative points and objects
     with neither are left out.

@@ -48,11 +48,11 @@ def parts(features: FloatArray, count: int = PARTS, *, seed: int = 0) -> IntArra
         return np.zeros((rows, columns), np.int32)
     rng = np.random.default_rng(seed)
     count = min(count, distinct)
-    _, found = kmeans2(cells, count, iter=12, minit="++", rng=rng, missing="warn")
-    order = np.argsort(-np.bincount(found, minlength=count))
+    _, clusters = kmeans2(cells, count, iter=12, minit="++", rng=rng, missing="warn")
+    order = np.argsort(-np.bincount(clusters, minlength=count))
     rank = np.empty(count, np.int32)
     rank[order] = np.arange(count)
-    return np.asarray(rank[found].reshape(rows, columns), np.int32)
+    return np.asarray(rank[clusters].reshape(rows, columns), np.int32)
 
 
 def colours(cells: IntArray) -> NDArray[np.uint8]:
@@ -86,10 +86,10 @@ def next_point(
     """
     free = np.ones(cells.shape, bool) if others is None else ~others
     regions = _regions(np.where(free, cells, -1))
-    shown = candidates[0] if len(candidates) else np.zeros(cells.shape, bool)
-    if not shown.any():
+    mask = candidates[0] if len(candidates) else np.zeros(cells.shape, bool)
+    if not mask.any():
         return _largest_inside(regions)
-    doubt = _doubt(regions, candidates, shown) * _near(shown) * (regions > 0)
+    doubt = _doubt(regions, candidates, mask) * _near(mask) * (regions > 0)
     per_region = ndimage.sum_labels(doubt, regions, np.arange(1, regions.max() + 1))
     if not len(per_region) or per_region.max() <= 0:
         return None
@@ -103,24 +103,24 @@ def _regions(cells: IntArray) -> IntArray:
     """Number the connected regions of each part from 1; 0 where `cells` is negative."""
     out = np.zeros(cells.shape, np.int32)
     for part in np.unique(cells[cells >= 0]):
-        found, _ = ndimage.label(cells == part)
-        out[found > 0] = found[found > 0] + out.max()
+        components, _ = ndimage.label(cells == part)
+        out[components > 0] = components[components > 0] + out.max()
     return out
 
 
-def _doubt(regions: IntArray, candidates: Sequence[BoolArray], shown: BoolArray) -> FloatArray:
+def _doubt(regions: IntArray, candidates: Sequence[BoolArray], mask: BoolArray) -> FloatArray:
     """Disagreement of the candidates, and of each region with the mask's outline, in [0, 2]."""
     share = np.mean(np.stack([np.asarray(c, np.float32) for c in candidates]), axis=0)
     sizes = np.maximum(np.bincount(regions.ravel()), 1)
-    covered = (np.bincount(regions.ravel(), shown.ravel()) / sizes)[regions]
+    covered = (np.bincount(regions.ravel(), mask.ravel()) / sizes)[regions]
     return np.asarray(4 * share * (1 - share) + 4 * covered * (1 - covered), np.float32)
 
 
-def _near(shown: BoolArray) -> BoolArray:
+def _near(mask: BoolArray) -> BoolArray:
     """The box around a mask, `_REACH` times larger."""
-    near = np.zeros(shown.shape, bool)
+    near = np.zeros(mask.shape, bool)
     window = []
-    for part in window_of(shown):
+    for part in window_of(mask):
         margin = max(1, round((part.stop - part.start) * (_REACH - 1) / 2))
         window.append(slice(max(0, part.start - margin), part.stop + margin))
     near[tuple(window)] = True
@@ -128,8 +128,8 @@ def _near(shown: BoolArray) -> BoolArray:
 
 
 def _largest_component(inside: BoolArray) -> BoolArray:
-    found, _ = ndimage.label(inside)
-    return np.asarray(found == 1 + int(np.argmax(np.bincount(found.ravel())[1:])))
+    components, _ = ndimage.label(inside)
+    return np.asarray(components == 1 + int(np.argmax(np.bincount(components.ravel())[1:])))
 
 
 def _largest_inside(regions: IntArray) -> tuple[float, float] | None:

@@ -1,4 +1,7 @@
-"""Masks of single objects to one label image. Pure NumPy: no torch, no model, no file."""
+"""Label fusion: masks of single objects to one label image.
+
+Pure NumPy: no torch, no model, no file.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def join(
     drop_covered: bool = False,
     heat_map: HeatMap | None = None,
 ) -> Segmentation:
-    """Join one mask for each object into a label image; where masks overlap, the higher score wins.
+    """Label fusion: one mask an object to one label image; the higher score wins an overlap.
 
     Parameters
     ----------
@@ -80,13 +83,13 @@ def join(
 
 
 def rejoined(
-    found: Segmentation, *, instances: bool = True, min_score: float = 0.0
+    segmentation: Segmentation, *, instances: bool = True, min_score: float = 0.0
 ) -> Segmentation:
     """A result with a number for each object, joined by other settings.
 
     Parameters
     ----------
-    found : Segmentation
+    segmentation : Segmentation
         Its labels number its objects.
     instances : bool
         As of `join`.
@@ -103,21 +106,28 @@ def rejoined(
     InputError
         Labels that don't number the objects, or another number of scores.
     """
-    count = len(found.objects)
-    low, high = int(found.labels.min(initial=0)), int(found.labels.max(initial=0))
-    if low < 0 or high > count or len(found.scores) != count:
+    count = len(segmentation.objects)
+    low, high = int(segmentation.labels.min(initial=0)), int(segmentation.labels.max(initial=0))
+    if low < 0 or high > count or len(segmentation.scores) != count:
         msg = (
-            f"labels {low} to {high} and {len(found.scores)} scores for {count} objects. The "
-            "method's labels must number its objects from 1, with a score for each."
+            f"labels {low} to {high} and {len(segmentation.scores)} scores for {count} objects. "
+            "The method's labels must number its objects from 1, with a score for each."
         )
         raise InputError(msg)
-    there = np.bincount(found.labels.ravel(), minlength=count + 1)[1:] > 0
-    kept = [i for i, score in enumerate(found.scores) if there[i] and score >= min_score]
+    is_present = np.bincount(segmentation.labels.ravel(), minlength=count + 1)[1:] > 0
+    kept = [
+        i for i, score in enumerate(segmentation.scores) if is_present[i] and score >= min_score
+    ]
     table = np.zeros(count + 1, np.int32)
     for number, i in enumerate(kept, start=1):
-        table[i + 1] = number if instances else found.objects[i].label
-    objects = tuple(found.objects[i] for i in kept)
-    return replace(found, labels=table[found.labels], scores=found.scores[kept], objects=objects)
+        table[i + 1] = number if instances else segmentation.objects[i].label
+    objects = tuple(segmentation.objects[i] for i in kept)
+    return replace(
+        segmentation,
+        labels=table[segmentation.labels],
+        scores=segmentation.scores[kept],
+        objects=objects,
+    )
 
 
 def _checked(
@@ -190,7 +200,7 @@ def without_covered(
     return sorted(kept)
 
 
-def told_apart(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> dict[int, Prompts]:
+def add_rival_clicks(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> dict[int, Prompts]:
     """Objects whose mask takes in another one's click, with the nearest such clicks as negative.
 
     Parameters

@@ -146,7 +146,7 @@ def _leaves(values: Values, region: BoolArray, cut: float, peak: float) -> list[
 def peaks(
     heat_map: HeatMap, shape_original: tuple[int, int], settings: PeakSettings, sigma_frac: float
 ) -> Points:
-    """Points of a predicted map, in pixels of the original image.
+    """Peaks of a predicted heat map, in pixels of the original image.
 
     Parameters
     ----------

@@ -36,14 +36,14 @@ def window_of(mask: BoolArray, margin_px: int = 0) -> Window:
 
 
 def around(windows: Sequence[Window | None], shape: tuple[int, ...], margin_px: int = 0) -> Window:
-    """Smallest window around some; the whole image if there is none."""
-    found = [w for w in windows if w is not None]
-    if not found:
+    """Smallest window around others; the whole image if there is none."""
+    present = [w for w in windows if w is not None]
+    if not present:
         return slice(0, shape[0]), slice(0, shape[1])
     rows, columns = (
         slice(
-            max(0, min(w[axis].start for w in found) - margin_px),
-            min(shape[axis], max(w[axis].stop for w in found) + margin_px),
+            max(0, min(w[axis].start for w in present) - margin_px),
+            min(shape[axis], max(w[axis].stop for w in present) + margin_px),
         )
         for axis in (0, 1)
     )
@@ -104,9 +104,9 @@ def pieces(inside: BoolArray) -> int:
     return int(np.count_nonzero(sizes >= _PART * sizes.sum()))
 
 
-def border_share(one: CroppedObject, shape: tuple[int, int]) -> float:
+def border_share(cropped: CroppedObject, shape: tuple[int, int]) -> float:
     """Share of the border pixels of an image of `shape` that lie under an object, in [0, 1]."""
-    (row, column), inside = one.corner_rc, one.inside
+    (row, column), inside = cropped.corner_rc, cropped.inside
     height, width = shape
     on_border = np.zeros(inside.shape, bool)
     rows, columns = np.arange(inside.shape[0]) + row, np.arange(inside.shape[1]) + column

@@ -96,7 +96,7 @@ def prompts_of(
         classes = [
             (int(k), prompts_of(values == k, settings)) for k in np.unique(values[values > 0])
         ]
-        return tuple(replace(one, label=k) for k, found in classes for one in found)
+        return tuple(replace(prompts, label=k) for k, objects in classes for prompts in objects)
     labels = as_instances(truth)
     least = (settings or AnnotateSettings()).min_object_px
     if settings is None:
@@ -132,11 +132,11 @@ def next_click(mask: BoolArray, truth: BoolArray) -> tuple[NDArray[np.float64], 
 def annotate_object(
     segmenter: Segmenter, image: Image, truth: BoolArray, settings: AnnotateSettings
 ) -> Annotation:
-    """Click one object until it is good, its confidence is steady, or the clicks are used up.
+    """Simulated annotator: click one object until it is good or its confidence is steady.
 
-    Steady, at whatever height: two clicks in a row changed the confidence by less than
-    `SATURATION`. In the end the clicks after the best mask are undone, as a user undoes
-    what made it worse.
+    It ends at the latest when the clicks are used up. Steady, at whatever height: two clicks in a
+    row changed the confidence by less than `SATURATION`. In the end the clicks after the best mask
+    are undone, as a user undoes what made it worse.
 
     Parameters
     ----------

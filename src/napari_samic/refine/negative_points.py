@@ -17,7 +17,7 @@ from napari_samic.core.types import BoolArray, FloatArray, Prompts
 from napari_samic.ops.heatmaps import Points
 from napari_samic.ops.shape import box_of
 from napari_samic.ops.simulated_annotator import inner_maximum
-from napari_samic.refine.point_sampling import inner
+from napari_samic.refine.point_sampling import interior_point
 from napari_samic.refine.regions import RegionProposal, ThresholdParams
 
 FAINT = 0.5
@@ -48,7 +48,7 @@ def with_negatives(
 
     Returns
     -------
-    list of Guess
+    list of RegionProposal
         In the order of `guesses`; earlier questions stay as they are.
     """
     anywhere = np.zeros(saliency.shape, bool)
@@ -78,7 +78,7 @@ def added(prompts: Prompts, points: Sequence[tuple[int, ...]], *, positive: bool
 
 def _anchor(guess: RegionProposal) -> Points:
     positives = guess.prompts.points_rc[guess.prompts.is_foreground]
-    return np.asarray(positives[0] if len(positives) else inner(guess.region)[0])
+    return np.asarray(positives[0] if len(positives) else interior_point(guess.region)[0])
 
 
 def _between(

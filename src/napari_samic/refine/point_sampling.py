@@ -45,7 +45,7 @@ def snapped(region: BoolArray, saliency: FloatArray) -> Points:
     return pixels[[int(saliency[region].argmax())]].astype(np.float64)
 
 
-def inner(region: BoolArray) -> Points:
+def interior_point(region: BoolArray) -> Points:
     """Pixel farthest from the outline, (1, 2).
 
     Source: the distance-guided points of SAMRefiner (Lin et al., ICLR 2025), and RITM's clicks.
@@ -62,7 +62,7 @@ def medoids(region: BoolArray, count: int) -> Points:
     pixels = np.argwhere(region)
     pixels = pixels[np.linspace(0, len(pixels) - 1, min(SAMPLE, len(pixels))).astype(int)]
     away = cdist(pixels, pixels)  # (P, P)
-    chosen = _spread(pixels, away, inner(region)[0], count)
+    chosen = _spread(pixels, away, interior_point(region)[0], count)
     for _ in range(_ROUNDS):
         nearest = away[:, chosen].argmin(axis=1)  # (P,)
         better = [_middle(away, np.flatnonzero(nearest == k)) for k in range(len(chosen))]
@@ -92,7 +92,7 @@ def along_rays(region: BoolArray, count: int) -> Points:
     the region for the first time. Source: ours, after the evenly spread points of SAMAug (Dai et
     al., 2023).
     """
-    start = inner(region)[0]
+    start = interior_point(region)[0]
     points = [tuple(start)]
     for angle in 2 * np.pi * np.arange(count - 1) / max(1, count - 1):
         halfway = _halfway(region, start, np.array([np.sin(angle), np.cos(angle)]))

@@ -149,12 +149,12 @@ def _saddles(basins: NDArray[np.int32], depth: NDArray[np.float64]) -> dict[tupl
     for rows, left, right in ((0, 0, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0)):  # the four directions
         width = last - max(left, right)
         height = basins.shape[0] - rows
-        one = (slice(0, height), slice(left, left + width))
+        first = (slice(0, height), slice(left, left + width))
         other = (slice(rows, rows + height), slice(right, right + width))
-        a, b = basins[one], basins[other]
+        a, b = basins[first], basins[other]
         meet = (a != b) & (a > 0) & (b > 0)
         both = np.sort(np.stack([a[meet], b[meet]], 1), axis=1)  # (P, 2)
-        for pair, at in zip(both, np.minimum(depth[one], depth[other])[meet], strict=True):
+        for pair, at in zip(both, np.minimum(depth[first], depth[other])[meet], strict=True):
             key = (int(pair[0]), int(pair[1]))
             out[key] = max(out.get(key, 0.0), float(at))
     return out

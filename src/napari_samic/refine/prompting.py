@@ -38,9 +38,9 @@ from napari_samic.core.types import (
     Segmentation,
     Segmenter,
 )
-from napari_samic.ops.label_fusion import join, told_apart
+from napari_samic.ops.label_fusion import add_rival_clicks, join
 from napari_samic.ops.shape import Window, around, bounds
-from napari_samic.refine.point_sampling import inner
+from napari_samic.refine.point_sampling import interior_point
 from napari_samic.refine.regions import RegionProposal
 
 AT_ONCE = 32
@@ -112,8 +112,8 @@ class MapAgreement:
         Examples
         --------
         >>> half = np.array([[1, 1, 0, 0]], np.float32)
-        >>> one = MapAgreement.of(half, [half > 0])
-        >>> one.agreement(0, half > 0), one.agreement(0, np.ones((1, 4), bool))
+        >>> whole = MapAgreement.of(half, [half > 0])
+        >>> whole.agreement(0, half > 0), whole.agreement(0, np.ones((1, 4), bool))
         (1.0, 0.5)
         """
         window, own = self.around(place, mask)
@@ -125,7 +125,7 @@ class MapAgreement:
 
 @dataclass(frozen=True)
 class LogitFrame:
-    """The part of (h, w) logits that shows the image, from the first row and column.
+    """Frame of a mask prompt: the part of (h, w) logits that shows the image, from the first row.
 
     Attributes
     ----------
@@ -156,9 +156,9 @@ class LogitFrame:
             for n, full in zip(self.part_hw, masks.shape[-2:], strict=True)
         )
         coarse = masks[..., rows, :][..., columns]  # (..., rows, columns)
-        return float((coarse == (self.shown(logits) > 0)).mean())
+        return float((coarse == (self.unpadded(logits) > 0)).mean())
 
-    def shown(self, logits: FloatArray) -> FloatArray:
+    def unpadded(self, logits: FloatArray) -> FloatArray:
         """The part of logits (..., h, w) that shows the image."""
         return logits[..., : self.part_hw[0], : self.part_hw[1]]
 
@@ -198,7 +198,7 @@ class SelectedMask:
     agreement : float
         With the map, in [0, 1].
     logits : (h, w) float32 or None
-        The part that shows the image is `Frame.shown`; None where a mask came without.
+        The part that shows the image is `LogitFrame.unpadded`; None where a mask came without.
     prompts : Prompts
         What was asked last.
     """
@@ -245,8 +245,8 @@ def answer(
         A map of another size, or what the segmenter refuses.
     """
     chosen = joining or SegmentSettings()
-    found = query_segmenter(segmenter, image, guesses, heat, settings, joining=chosen)
-    return joined(found, heat, chosen)
+    selection = query_segmenter(segmenter, image, guesses, heat, settings, joining=chosen)
+    return joined(selection, heat, chosen)
 
 
 def query_segmenter(
@@ -266,28 +266,28 @@ def query_segmenter(
     several = settings.choice != "score" or chosen.mask_choice == "score"
     salience = MapAgreement.of(heat, [g.region for g in guesses])
     asking = SegmenterQuery(segmenter, image, salience, settings, several)
-    found, logits = asking.first(guesses)
+    selection, logits = asking.first(guesses)
     if chosen.tell_apart and chosen.instances:
-        return asking.apart(found, logits)
-    return found
+        return asking.apart(selection, logits)
+    return selection
 
 
 def joined(
-    found: Sequence[SelectedMask], heat: FloatArray, settings: SegmentSettings
+    selection: Sequence[SelectedMask], heat: FloatArray, settings: SegmentSettings
 ) -> Segmentation:
-    """Join what was found; the higher score wins.
+    """Join the chosen masks; the higher score wins.
 
     Parameters
     ----------
-    found : sequence of SelectedMask
+    selection : sequence of SelectedMask
     heat : (H, W) float32
         Gives the shape, and is passed on.
     settings : SegmentSettings
     """
     return join(
-        [f.mask for f in found],
-        [f.score for f in found],
-        [f.guess.prompts for f in found],
+        [f.mask for f in selection],
+        [f.score for f in selection],
+        [f.guess.prompts for f in selection],
         shape=(heat.shape[0], heat.shape[1]),
         instances=settings.instances,
         min_score=settings.min_score,
@@ -319,19 +319,19 @@ class SegmenterQuery:
                 logits[place] = said.logits[self._best(place, said)]
         places = list(range(len(guesses)))
         answers = self._answers(places, [g.prompts for g in guesses], logits)
-        found = [self._found(i, guesses[i], guesses[i].prompts, said) for i, said in answers]
-        return found, logits
+        selection = [self._selected(i, guesses[i], guesses[i].prompts, said) for i, said in answers]
+        return selection, logits
 
     def apart(
-        self, found: list[SelectedMask], logits: list[FloatArray | None]
+        self, selection: list[SelectedMask], logits: list[FloatArray | None]
     ) -> list[SelectedMask]:
         """Ask again where a mask takes in another object's point; kept if it is worth no less."""
-        narrower = told_apart([f.mask for f in found], [f.prompts for f in found])
+        narrower = add_rival_clicks([f.mask for f in selection], [f.prompts for f in selection])
         places, prompts = list(narrower), list(narrower.values())
-        out = list(found)
+        out = list(selection)
         for i, said in self._answers(places, prompts, [logits[i] for i in places]):
-            other = self._found(i, found[i].guess, narrower[i], said)
-            if self._worth_of(other) >= self._worth_of(found[i]):
+            other = self._selected(i, selection[i].guess, narrower[i], said)
+            if self._worth_of(other) >= self._worth_of(selection[i]):
                 out[i] = other
         return out
 
@@ -350,15 +350,15 @@ class SegmenterQuery:
 
     def _soft(self, guesses: Sequence[RegionProposal]) -> list[FloatArray | None]:
         """Mask prompts; a first question tells how large they have to be."""
-        shown = [g for g in guesses if g.soft is not None]
-        if not shown:
+        with_mask = [g for g in guesses if g.soft is not None]
+        if not with_mask:
             return [None] * len(guesses)
-        prompts = Prompts(inner(shown[0].region), np.array([True]))
+        prompts = Prompts(interior_point(with_mask[0].region), np.array([True]))
         said = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
         frame = LogitFrame.of(said)
         return [None if g.soft is None else frame.logits(g.soft, MASK_STRENGTH) for g in guesses]
 
-    def _found(
+    def _selected(
         self, place: int, guess: RegionProposal, prompts: Prompts, said: Candidates
     ) -> SelectedMask:
         best = self._best(place, said)
@@ -375,8 +375,8 @@ class SegmenterQuery:
             np.argmax([self._worth(s, a) for s, a in zip(said.scores, agreements, strict=True)])
         )
 
-    def _worth_of(self, found: SelectedMask) -> float:
-        return self._worth(found.score, found.agreement)
+    def _worth_of(self, selected: SelectedMask) -> float:
+        return self._worth(selected.score, selected.agreement)
 
     def _worth(self, score: float, agreement: float) -> float:
         return _WORTH[self.settings.choice](float(score), agreement)

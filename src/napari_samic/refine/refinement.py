@@ -1,6 +1,7 @@
 """From mask to better mask: clicks where mask and map differ, better shapes, and what is dropped.
 
-What `asking.ask` found goes in, the same objects with better masks, or fewer of them, come out.
+What `prompting.query_segmenter` chose goes in, the same objects with better masks, or fewer of
+them, come out.
 Knows a segmenter only as a protocol, and a reference only through a function that is passed in.
 
 Source: clicks after RITM (Sofiiuk et al., ICIP 2022), with the map in place of the truth;
@@ -33,7 +34,7 @@ THRESHOLD = 0.3
 def refine_masks(
     segmenter: Segmenter,
     image: Image,
-    found: Sequence[SelectedMask],
+    selection: Sequence[SelectedMask],
     heat: FloatArray,
     settings: RefineSettings,
     *,
@@ -46,8 +47,8 @@ def refine_masks(
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    found : sequence of SelectedMask
-        As `asking.ask` returns them.
+    selection : sequence of SelectedMask
+        As `prompting.query_segmenter` returns them.
     heat : (H, W) float32
         The map that they were asked from.
     settings : RefineSettings
@@ -59,26 +60,26 @@ def refine_masks(
 
     Returns
     -------
-    list of Found
-        In the order of `found`. With the default settings the same ones.
+    list of SelectedMask
+        In the order of `selection`. With the default settings the same ones.
     """
-    salience = MapAgreement.of(heat, [f.guess.region for f in found])
-    out = split_found(found, salience, limits) if settings.split else list(found)
+    salience = MapAgreement.of(heat, [f.guess.region for f in selection])
+    out = split_touching(selection, salience, limits) if settings.split else list(selection)
     if settings.clicks:
         out = [
-            iterative_clicks(segmenter, image, one, salience, i, rounds=settings.clicks)
-            for i, one in enumerate(out)
+            iterative_clicks(segmenter, image, selected, salience, i, rounds=settings.clicks)
+            for i, selected in enumerate(out)
         ]
     if settings.smooth_px or settings.fill_px:
-        out = [shaped(one, salience, i, settings) for i, one in enumerate(out)]
+        out = [smooth_and_fill(selected, salience, i, settings) for i, selected in enumerate(out)]
     keep = _Keep(segmenter, image, settings, limits, back)
-    return [one for one in out if keep(one)]
+    return [selected for selected in out if keep(selected)]
 
 
 def iterative_clicks(
     segmenter: Segmenter,
     image: Image,
-    found: SelectedMask,
+    selected: SelectedMask,
     salience: MapAgreement,
     place: int,
     *,
@@ -91,7 +92,7 @@ def iterative_clicks(
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    found : SelectedMask
+    selected : SelectedMask
     salience : MapAgreement
     place : int
         Of the object in it, from 0.
@@ -102,25 +103,25 @@ def iterative_clicks(
 
     Returns
     -------
-    Found
-        With the clicks in `prompts`. Its agreement is never below that of `found`.
+    SelectedMask
+        With the clicks in `prompts`. Its agreement is never below that of `selected`.
     """
-    now = found
+    current = selected
     for _ in range(rounds):
-        click = _error(now.mask, salience, place, threshold)
-        if click is None or (now.prompts.points_rc == click[0]).all(axis=1).any():
+        click = _error(current.mask, salience, place, threshold)
+        if click is None or (current.prompts.points_rc == click[0]).all(axis=1).any():
             break
-        prompts = _with_click(now.prompts, *click, now.mask)
-        said = segmenter.candidates(image, [prompts], multimask=False, logits=[now.logits])[0]
+        prompts = _with_click(current.prompts, *click, current.mask)
+        said = segmenter.candidates(image, [prompts], multimask=False, logits=[current.logits])[0]
         mask = said.masks[said.best].copy()
         agreement = salience.agreement(place, mask)
-        if agreement <= now.agreement:
+        if agreement <= current.agreement:
             break
         score, logits = float(said.scores[said.best]), said.logits[said.best].copy()
-        now = replace(
-            now, mask=mask, score=score, agreement=agreement, logits=logits, prompts=prompts
+        current = replace(
+            current, mask=mask, score=score, agreement=agreement, logits=logits, prompts=prompts
         )
-    return now
+    return current
 
 
 def _error(
@@ -144,47 +145,47 @@ def _with_click(prompts: Prompts, at: FloatArray, positive: bool, mask: BoolArra
     return added(prompts, [(int(at[0]), int(at[1]))], positive=positive)
 
 
-def shaped(
-    found: SelectedMask, salience: MapAgreement, place: int, settings: RefineSettings
+def smooth_and_fill(
+    selected: SelectedMask, salience: MapAgreement, place: int, settings: RefineSettings
 ) -> SelectedMask:
     """One object smoothed and filled; its agreement is measured anew, and may fall a little."""
-    mask = filled(smoothed(found.mask, settings.smooth_px), settings.fill_px)
-    return replace(found, mask=mask, agreement=salience.agreement(place, mask))
+    mask = filled(smoothed(selected.mask, settings.smooth_px), settings.fill_px)
+    return replace(selected, mask=mask, agreement=salience.agreement(place, mask))
 
 
-def split_found(
-    found: Sequence[SelectedMask], salience: MapAgreement, limits: ShapePrior | None = None
+def split_touching(
+    selection: Sequence[SelectedMask], salience: MapAgreement, limits: ShapePrior | None = None
 ) -> list[SelectedMask]:
     """Cut each mask that took in another object's point, if there is a neck between the two.
 
     Parameters
     ----------
-    found : sequence of SelectedMask
+    selection : sequence of SelectedMask
     salience : MapAgreement
     limits : ShapePrior, optional
         Each part must be plausible.
 
     Returns
     -------
-    list of Found
+    list of SelectedMask
         In their order; each keeps the part with its own point, and its score.
     """
-    points = np.array([_anchor(one) for one in found]).reshape(-1, 2)
+    points = np.array([_anchor(selected) for selected in selection]).reshape(-1, 2)
     out = []
-    for i, one in enumerate(found):
-        order = [i, *(k for k in range(len(found)) if k != i)]
-        mask = split(one.mask, points[order], limits)[0]
-        if mask.any() and (mask != one.mask).any():
-            one = replace(one, mask=mask, agreement=salience.agreement(i, mask))
-        out.append(one)
+    for i, selected in enumerate(selection):
+        order = [i, *(k for k in range(len(selection)) if k != i)]
+        mask = split(selected.mask, points[order], limits)[0]
+        if mask.any() and (mask != selected.mask).any():
+            selected = replace(selected, mask=mask, agreement=salience.agreement(i, mask))
+        out.append(selected)
     return out
 
 
-def _anchor(found: SelectedMask) -> FloatArray:
-    prompts = found.guess.prompts
+def _anchor(selected: SelectedMask) -> FloatArray:
+    prompts = selected.guess.prompts
     if prompts.is_foreground.any():
         return np.asarray(prompts.points_rc[prompts.is_foreground][0], np.float32)
-    return inner_maximum(found.guess.region).astype(np.float32)
+    return inner_maximum(selected.guess.region).astype(np.float32)
 
 
 def stability(logits: FloatArray, offset: float = 1.0) -> float:
@@ -224,30 +225,35 @@ class _Keep:
         self._segmenter, self._image = segmenter, image
         self._settings, self._limits, self._back = settings, limits, back
 
-    def __call__(self, one: SelectedMask) -> bool:
+    def __call__(self, selected: SelectedMask) -> bool:
         return (
-            self._is_plausible(one)
-            and self._is_stable(one)
-            and self._is_consistent(one)
-            and self._is_sure(one)
+            self._is_plausible(selected)
+            and self._is_stable(selected)
+            and self._is_consistent(selected)
+            and self._is_sure(selected)
         )
 
-    def _is_plausible(self, one: SelectedMask) -> bool:
-        return not self._settings.limits or self._limits is None or self._limits.allow(one.mask)
+    def _is_plausible(self, selected: SelectedMask) -> bool:
+        return (
+            not self._settings.limits or self._limits is None or self._limits.allow(selected.mask)
+        )
 
-    def _is_stable(self, one: SelectedMask) -> bool:
+    def _is_stable(self, selected: SelectedMask) -> bool:
         least = self._settings.min_stability
-        if not least or one.logits is None:
+        if not least or selected.logits is None:
             return True
-        return stability(LogitFrame.under(one.mask, one.logits).shown(one.logits)) >= least
+        return (
+            stability(LogitFrame.under(selected.mask, selected.logits).unpadded(selected.logits))
+            >= least
+        )
 
-    def _is_consistent(self, one: SelectedMask) -> bool:
+    def _is_consistent(self, selected: SelectedMask) -> bool:
         least = self._settings.min_consistency
-        return not least or self._back is None or self._back(one.mask) >= least
+        return not least or self._back is None or self._back(selected.mask) >= least
 
-    def _is_sure(self, one: SelectedMask) -> bool:
+    def _is_sure(self, selected: SelectedMask) -> bool:
         chosen = self._settings
         if not chosen.min_quality:
             return True
-        votes = ensemble(self._segmenter, self._image, one.prompts)
+        votes = ensemble(self._segmenter, self._image, selected.prompts)
         return votes.quality >= chosen.min_quality

@@ -23,7 +23,7 @@ from napari_samic.core.types import BoolArray, FloatArray, HeatMap, IntArray, Pr
 from napari_samic.ops.heatmaps import finite
 from napari_samic.ops.peaks import parts_above, regions_above
 from napari_samic.ops.shape import box_of
-from napari_samic.refine.point_sampling import inner
+from napari_samic.refine.point_sampling import interior_point
 
 TOP = 0.3
 """A middle rises by this over the valley to a higher one."""
@@ -36,7 +36,7 @@ _EIGHT = np.ones((3, 3), bool)
 
 @dataclass(frozen=True, eq=False)
 class RegionProposal:
-    """One object that a map shows.
+    """A region proposal: one object that a map shows, before the segmenter is asked.
 
     Attributes
     ----------
@@ -183,7 +183,7 @@ def guesses(
 
     Returns
     -------
-    list of Guess
+    list of RegionProposal
         Each asks by its box, its inner point and its part of the map; without common pixels. The
         mask prompts of an image beyond 512 pixels are smaller than it.
     """
@@ -213,10 +213,10 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
     size = np.sqrt(np.median(np.bincount(numbers.ravel())[1:]))
     calm = ndimage.gaussian_filter(np.where(mask, depth, 0).astype(np.float64), CALM * size + 0.5)
     tops = local_maxima(reconstruction(calm - TOP, calm), connectivity=2)  # extended maxima
-    seeds, found = ndimage.label(tops & mask, structure=_EIGHT)
+    seeds, seed_count = ndimage.label(tops & mask, structure=_EIGHT)
     low = np.setdiff1d(np.arange(1, count + 1), np.unique(numbers[seeds > 0]))  # without a top
     without = np.isin(numbers, low)
-    seeds[without] = found + numbers[without]
+    seeds[without] = seed_count + numbers[without]
     parted = watershed(-calm, seeds, _EIGHT, mask=mask)
     _, packed = np.unique(parted, return_inverse=True)
     return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
@@ -225,7 +225,7 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
 def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> RegionProposal:
     region = numbers == number
     own = _coarse(np.where((numbers == 0) | region, inside, 0).astype(np.float32))
-    prompts = Prompts(inner(region), np.array([True]), box_of(region), label)
+    prompts = Prompts(interior_point(region), np.array([True]), box_of(region), label)
     return RegionProposal(prompts, region, own)
 
 

@@ -3,7 +3,7 @@
 Robust quantiles with margins, so that one odd reference does not say what is usual. Below
 `FEWEST` objects nothing is known, and all is allowed. Must not know a segmenter or a file.
 
-Source: ours; solidity as in `shapes`, elongation from second moments (Hu, 1962).
+Source: ours; solidity as in `ops/shape.py`, elongation from second moments (Hu, 1962).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOOSE = 0.15
 
 @dataclass(frozen=True)
 class ShapePrior:
-    """Bounds of single objects; as made without arguments they allow everything.
+    """A shape prior: bounds of single objects; as made without arguments they allow everything.
 
     Attributes
     ----------
@@ -54,16 +54,16 @@ class ShapePrior:
 
         Returns
         -------
-        Limits
+        ShapePrior
             Half of the 5 % quantile of areas to twice the 95 % quantile; twice that of elongation;
             0.15 below the 5 % quantile of solidity. Everything for fewer than `FEWEST` objects.
         """
-        objects = [one for mask in masks if mask is not None for one in objects_of(mask)]
+        objects = [mask for truth in masks if truth is not None for mask in objects_of(truth)]
         if len(objects) < FEWEST:
             return cls()
-        areas = np.quantile([one.mean() for one in objects], _QUANTILES)
-        longest = np.quantile([elongation(one) for one in objects], _QUANTILES[1])
-        solid = np.quantile([solidity(one) for one in objects], _QUANTILES[0])
+        areas = np.quantile([mask.mean() for mask in objects], _QUANTILES)
+        longest = np.quantile([elongation(mask) for mask in objects], _QUANTILES[1])
+        solid = np.quantile([solidity(mask) for mask in objects], _QUANTILES[0])
         return cls(
             (float(areas[0]) / _TIMES, min(1.0, float(areas[1]) * _TIMES)),
             float(longest) * _TIMES,
@@ -76,15 +76,15 @@ class ShapePrior:
         if not area:
             return ("empty",)
         least, most = self.area_frac
-        told = []
+        faults = []
         if not least <= area <= most:
-            told.append(f"{100 * area:.2g} % of the image, expected {100 * least:.2g} to "
+            faults.append(f"{100 * area:.2g} % of the image, expected {100 * least:.2g} to "
                         f"{100 * most:.2g}")  # fmt: skip
-        if np.isfinite(self.elongation) and (found := elongation(mask)) > self.elongation:
-            told.append(f"elongation {found:.1f}, expected at most {self.elongation:.1f}")
-        if self.solidity and (found := solidity(mask)) < self.solidity:
-            told.append(f"solidity {found:.2f}, expected at least {self.solidity:.2f}")
-        return tuple(told)
+        if np.isfinite(self.elongation) and (long := elongation(mask)) > self.elongation:
+            faults.append(f"elongation {long:.1f}, expected at most {self.elongation:.1f}")
+        if self.solidity and (solid := solidity(mask)) < self.solidity:
+            faults.append(f"solidity {solid:.2f}, expected at least {self.solidity:.2f}")
+        return tuple(faults)
 
     def allow(self, mask: BoolArray) -> bool:
         """Whether a mask, (H, W) bool, is plausible."""

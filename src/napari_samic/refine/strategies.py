@@ -1,6 +1,6 @@
 """From map to prompts: the ways to ask a segmenter for what a map shows.
 
-Each strategy takes a normalised map, a class and how to cut, and gives a guess for each region; its
+Each strategy takes a normalized map, a class and how to cut, and gives a guess for each region; its
 source stands in its docstring. Must not know a segmenter.
 """
 
@@ -38,13 +38,13 @@ def propose(
     Parameters
     ----------
     maps : dict of int to (H, W) float32
-        By class; at the size of the image, as `guesses.normalised` makes them.
+        By class; at the size of the image, as `regions.normalized` makes them.
     settings : StrategySettings
     cut : ThresholdParams, optional
 
     Returns
     -------
-    list of Guess
+    list of RegionProposal
         Class by class, the strongest region first; empty for maps that show nothing.
 
     Raises
@@ -55,10 +55,10 @@ def propose(
     where = cut or ThresholdParams()
     is_negative = settings.strategy == "negatives"
     strategy = peaks if is_negative else STRATEGIES[settings.strategy]
-    found = [g for label, values in maps.items() for g in strategy(values, label, where)]
-    if not is_negative or not found:
-        return found
-    return with_negatives(found, np.max(list(maps.values()), axis=0), NEGATIVES, where)
+    proposals = [g for label, values in maps.items() for g in strategy(values, label, where)]
+    if not is_negative or not proposals:
+        return proposals
+    return with_negatives(proposals, np.max(list(maps.values()), axis=0), NEGATIVES, where)
 
 
 def centroids(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
@@ -91,16 +91,15 @@ def mask(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionP
     Source: the Gaussian-style mask of SAMRefiner (Lin et al., ICLR 2025): sure in the middle of
     the region, less so towards its outline; what the map says outside of it is ours.
     """
-    found = regions(saliency, cut)
     return [
         _at(point_sampling.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut))
-        for r in found
+        for r in regions(saliency, cut)
     ]
 
 
 def distance(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
     """One point a region, farthest from its outline. Source: SAMRefiner, ICLR 2025."""
-    return [_at(point_sampling.inner(r), r, label) for r in regions(saliency, cut)]
+    return [_at(point_sampling.interior_point(r), r, label) for r in regions(saliency, cut)]
 
 
 def kmedoids(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
@@ -114,9 +113,9 @@ def rays(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionP
 
 
 def negatives(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
-    """The points of `peaks`, and negative ones. Sources: see the room `negatives`."""
-    found = peaks(saliency, label, cut)
-    return with_negatives(found, saliency, NEGATIVES, cut)
+    """The points of `peaks`, and negative ones. Sources: see `negative_points`."""
+    proposals = peaks(saliency, label, cut)
+    return with_negatives(proposals, saliency, NEGATIVES, cut)
 
 
 def curriculum(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionProposal]:
@@ -167,7 +166,7 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: ThresholdParams) -> 
         0.5 to 1 in the region, by a Gaussian as wide as the region; below it 0 to 0.5, by the map,
         and 0 on other regions.
     """
-    centre = point_sampling.inner(region)[0]
+    centre = point_sampling.interior_point(region)[0]
     wide = _SPAN * np.count_nonzero(region)
     rows, columns = (
         np.exp(-((np.arange(n) - at) ** 2) / wide)

@@ -25,7 +25,7 @@ _LEAST_PX = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """What the members said of one object.
+    """Uncertainty of one object: what the members of an ensemble said of it.
 
     Attributes
     ----------
@@ -49,8 +49,8 @@ class Ensemble:
     def of(cls, masks: BoolArray) -> Ensemble:
         """Sum up the masks of all members, (N, H, W) bool."""
         mean = masks.mean(axis=0, dtype=np.float64).astype(np.float32)
-        found = entropy(mean)
-        return cls(mean, found, _pairwise(masks), _on_rim(mean, found))
+        entropies = entropy(mean)
+        return cls(mean, entropies, _pairwise(masks), _on_rim(mean, entropies))
 
 
 def ensemble(
@@ -161,7 +161,7 @@ def _pairwise(masks: BoolArray) -> float:
     return float(np.mean([iou(a, b) for a, b in pairs])) if pairs else 1.0
 
 
-def _on_rim(mean: FloatArray, found: FloatArray) -> float:
+def _on_rim(mean: FloatArray, entropies: FloatArray) -> float:
     inside = mean >= 0.5
     if not inside.any():
         return float(mean.any())
@@ -169,4 +169,4 @@ def _on_rim(mean: FloatArray, found: FloatArray) -> float:
     rim = ndimage.binary_dilation(inside, around) & ~ndimage.binary_erosion(
         inside, around, border_value=1
     )
-    return float(found[rim].mean()) if rim.any() else 0.0
+    return float(entropies[rim].mean()) if rim.any() else 0.0

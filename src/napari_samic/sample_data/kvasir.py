@@ -57,7 +57,7 @@ def fetch(url: str = URL, sha256: str = SHA256) -> Job[Path]:
     temporary = target.with_name(target.name + ".unpacking")
     try:
         with zipfile.ZipFile(archive) as packed:
-            if (size := sum(one.file_size for one in packed.infolist())) > LARGEST:
+            if (size := sum(member.file_size for member in packed.infolist())) > LARGEST:
                 raise ValueError(f"unpacks to {size} bytes, expected at most {LARGEST}")
         shutil.unpack_archive(archive, temporary, "zip")
         inner = next((p.parent for p in temporary.rglob("images") if p.is_dir()), None)

@@ -58,7 +58,7 @@ class ObjectKind:
 
 @dataclass(frozen=True)
 class Ground:
-    """What lies behind the objects: same fields as in Kind, without an outline."""
+    """What lies behind the objects: same fields as in ObjectKind, without an outline."""
 
     texture: str
     colour: tuple[float, float, float]

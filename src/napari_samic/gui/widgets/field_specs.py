@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_samic.core.errors import SettingsError
-from napari_samic.core.settings import Settings, hints_of, shown
+from napari_samic.core.settings import Settings, hints_of, public_fields
 
 TITLES = {
     "sigma_frac": "Click width",
@@ -86,7 +86,7 @@ class FormEntry:
 def entries(kind: type[Settings]) -> Iterator[FormEntry]:
     """Every setting of a dataclass that people see, in its order."""
     hints = hints_of(kind)
-    for spec in shown(kind):
+    for spec in public_fields(kind):
         meta = spec.metadata
         yield FormEntry(
             kind,
@@ -142,7 +142,7 @@ def fault_of(entry: FormEntry, value: Any) -> str:
     >>> fault_of(entry, 2.0), fault_of(entry, 0.5)
     ('At most 1.0 expected', '')
     """
-    told = entry.kind.fault(entry.name, value)
+    told = entry.kind.validate_field(entry.name, value)
     return told.rpartition("expected ")[2].capitalize() + " expected" if told else ""
 
 

@@ -34,7 +34,7 @@ from napari_samic.models.sam import decoding, encoding, engine
 from napari_samic.models.sam.decoding import PromptQuery
 from napari_samic.models.sam.encoding import ImageEmbedding, IntermediateFeatures
 from napari_samic.models.sam.engine import Engine
-from napari_samic.ops.label_fusion import join, told_apart
+from napari_samic.ops.label_fusion import add_rival_clicks, join
 
 __all__ = ["IntermediateFeatures", "SamSegmenter", "build", "load_segmenter"]
 
