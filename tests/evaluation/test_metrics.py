@@ -14,7 +14,7 @@ from napari_samic.evaluation.metrics import (
     fb_iou,
     image_scores,
     iou,
-    summarise,
+    summarize,
 )
 
 EMPTY = np.zeros((20, 30), bool)
@@ -230,7 +230,7 @@ def test_image_scores_hold_every_score():
 def test_summary_averages_images_and_pools_objects():
     three = box(0, 4, 0, 4) + box(0, 4, 8, 12, label=2) + box(0, 4, 16, 20, label=3)
     rows = [image_scores(SQUARE, SHIFTED), image_scores(three, three)]
-    out = summarise(rows)
+    out = summarize(rows)
     assert list(out)[:3] == ["miou", "dice", "n"]
     assert out["n"] == 2
     assert out["miou"] == pytest.approx((1 / 3 + 1) / 2)
@@ -243,9 +243,9 @@ def test_summary_averages_images_and_pools_objects():
 
 def test_summary_averages_further_keys_where_they_are():
     rows = [{**image_scores(SQUARE, SQUARE), "seconds": 2.0}, image_scores(SQUARE, SQUARE)]
-    assert summarise(rows)["seconds"] == 2.0
+    assert summarize(rows)["seconds"] == 2.0
 
 
 def test_summary_of_no_image_is_refused():
     with pytest.raises(InputError, match="no image to score"):
-        summarise([])
+        summarize([])

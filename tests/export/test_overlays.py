@@ -9,7 +9,8 @@ import pytest
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import Prompts
-from napari_samic.export.overlays import contact_sheet, label_colour, overlay
+from napari_samic.export.overlays import label_color
+from napari_samic.io.writers import contact_sheet, overlay
 
 
 def square(side: int = 40) -> np.ndarray:
@@ -23,7 +24,7 @@ def test_overlay_tints_objects_and_leaves_the_rest() -> None:
     out = overlay(image, square())
     assert (out[square() == 0] == 100).all()
     assert (out[20, 20] != 100).any()
-    assert tuple(out[10, 20]) == label_colour(1)
+    assert tuple(out[10, 20]) == label_color(1)
     assert (image == 100).all()
 
 
@@ -31,9 +32,9 @@ def test_outline_parts_touching_objects_but_not_the_frame() -> None:
     labels = np.ones((40, 40), np.int32)
     labels[:, 20:] = 2
     out = overlay(np.zeros((40, 40, 3), np.uint8), labels)
-    assert tuple(out[5, 19]) == label_colour(1)
-    assert tuple(out[5, 20]) == label_colour(2)
-    assert tuple(out[0, 5]) == tuple(out[5, 5]) != label_colour(1)
+    assert tuple(out[5, 19]) == label_color(1)
+    assert tuple(out[5, 20]) == label_color(2)
+    assert tuple(out[0, 5]) == tuple(out[5, 5]) != label_color(1)
 
 
 def test_colour_of_a_label_does_not_depend_on_the_others() -> None:
@@ -44,7 +45,7 @@ def test_colour_of_a_label_does_not_depend_on_the_others() -> None:
 
 
 def test_first_twelve_colours_are_far_apart() -> None:
-    colours = np.array([label_colour(n) for n in range(1, 13)], float)
+    colours = np.array([label_color(n) for n in range(1, 13)], float)
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + np.eye(12) * 999
     assert apart.min() > 40
 

@@ -227,7 +227,7 @@ def test_colours_anywhere_in_the_set_make_its_palettes_numbers(tmp_path):
     for k, most in enumerate((1, 2)):
         save_palette(tmp_path / f"p{k}.png", np.minimum(scene(k)[1], most), colours)
     meaning = run_job(masks.meaning_of(sorted(tmp_path.iterdir())))
-    assert (meaning.values.by_colour, meaning.values.objects) == (False, ())
+    assert (meaning.values.by_color, meaning.values.objects) == (False, ())
     assert "3 values: 0 ground, 1 to 2 objects" in meaning.line
 
 

@@ -36,10 +36,10 @@ def test_same_seed_gives_the_same_parts():
     np.testing.assert_array_equal(hints.parts(values), hints.parts(values))
 
 
-def test_every_part_has_its_own_colour():
-    colours = hints.colours(np.arange(6, dtype=np.int32).reshape(2, 3))
-    assert colours.shape == (2, 3, 3)
-    assert len(np.unique(colours.reshape(-1, 3), axis=0)) == 6
+def test_every_part_has_its_own_color():
+    colors = hints.colors(np.arange(6, dtype=np.int32).reshape(2, 3))
+    assert colors.shape == (2, 3, 3)
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) == 6
 
 
 def test_click_goes_to_the_half_that_the_mask_misses():

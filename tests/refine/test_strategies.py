@@ -11,7 +11,7 @@ from napari_samic.core.settings import PeakSettings, StrategySettings
 from napari_samic.core.types import HeatMap
 from napari_samic.ops.peaks import peaks
 from napari_samic.refine import strategies
-from napari_samic.refine.regions import ThresholdParams, normalised, regions
+from napari_samic.refine.regions import ThresholdParams, normalized, regions
 from napari_samic.refine.strategies import STRATEGIES, propose
 
 SHAPES = [drawn.letter_c, drawn.ring, drawn.line, drawn.dot, drawn.at_border]
@@ -109,7 +109,7 @@ def test_peaks_are_those_of_the_prompter_on_the_same_map(split):
     lone = np.maximum(TWO, drawn.bump(40, 8, 2, 0.6))
     theirs = peaks(HeatMap(lone), drawn.SHAPE, settings, 0.02)
     cut = ThresholdParams.of(settings, drawn.SHAPE, 0.02)
-    ours = propose({1: normalised(lone, settings)}, StrategySettings(), cut)
+    ours = propose({1: normalized(lone, settings)}, StrategySettings(), cut)
     assert len(ours) == len(theirs) == 2 + split
     away = np.abs(theirs - np.concatenate([g.prompts.points_rc for g in ours])).max()
     assert away < 4  # centroids of what is above the split here, of the whole basin there
@@ -139,7 +139,7 @@ def test_map_that_is_not_finite_is_refused():
 
 
 def test_normalised_map_loses_its_background_and_reaches_one():
-    out = normalised(0.4 + 0.2 * drawn.bump(20, 20), PeakSettings())
+    out = normalized(0.4 + 0.2 * drawn.bump(20, 20), PeakSettings())
     assert out.max() == 1
     assert np.median(out) == 0
 

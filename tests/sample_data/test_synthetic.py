@@ -118,12 +118,12 @@ def test_overlap_lets_objects_cover_each_other():
     assert len(piled.kinds) > len(apart.kinds)
 
 
-def test_faint_draws_colours_towards_the_ground():
+def test_faint_draws_colors_towards_the_ground():
     gone, same = synthetic.faint(RED, GREY, 0.0), synthetic.faint(RED, GREY, 1.0)
-    assert gone.colour == pytest.approx(GREY.colour)
+    assert gone.color == pytest.approx(GREY.color)
     assert gone.accent == pytest.approx(GREY.accent)
-    assert same.colour == pytest.approx(RED.colour)
-    assert replace(gone, colour=RED.colour, accent=RED.accent) == RED
+    assert same.color == pytest.approx(RED.color)
+    assert replace(gone, color=RED.color, accent=RED.accent) == RED
 
 
 def test_random_kinds_and_grounds_can_be_drawn():
@@ -131,6 +131,6 @@ def test_random_kinds_and_grounds_can_be_drawn():
         source = rng(seed)
         kind = synthetic.random_kind(source, small=seed % 2 == 0)
         scene = synthetic.draw(source, [kind], [3], synthetic.random_ground(source), side=64)
-        assert min(kind.colour) >= 0
-        assert max(kind.colour) <= 1
+        assert min(kind.color) >= 0
+        assert max(kind.color) <= 1
         assert scene.image.std() > 0

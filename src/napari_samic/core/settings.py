@@ -180,7 +180,7 @@ class PrompterSettings(Settings):
 
     @classmethod
     def paper(cls) -> Self:
-        """ResNet-50, hard discs, not centred."""
+        """ResNet-50, hard discs, not centered."""
         return cls(encoder="resnet50", mask_mode="faithful", centre=False)
 
 

@@ -1,6 +1,6 @@
 """The nouns, frozen, and the protocols that rooms speak to each other.
 
-Frame everywhere: (row, column) in pixels of the original image, pixel centres at whole numbers,
+Frame everywhere: (row, column) in pixels of the original image, pixel centers at whole numbers,
 as in napari and scikit-image. It is turned to (x, y) inside `models/sam` and nowhere else. Arrays
 are kept read-only and classes compare by identity (arrays break dataclass equality).
 Knows no torch, no file format and no napari.

@@ -94,7 +94,7 @@ def boundary_f(prediction: ArrayLike, truth: ArrayLike, *, tolerance_frac: float
 
 
 def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels that differ from their right, lower or lower-right neighbour."""
+    """Pixels that differ from their right, lower or lower-right neighbor."""
     wide = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return np.asarray((mask ^ wide[:-1, 1:]) | (mask ^ wide[1:, :-1]) | (mask ^ wide[1:, 1:]))
 
@@ -186,7 +186,7 @@ def _object_scores(matches: Matches) -> dict[str, float]:
     }
 
 
-def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def summarize(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Scores of a data set from those of its images.
 
     Parameters

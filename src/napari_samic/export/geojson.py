@@ -3,7 +3,7 @@
 Source: RFC 7946. Outer rings run counterclockwise and holes clockwise in the numbers as they are
 written, each ring ends where it begins. The file says that its positions are pixels (section 4:
 another frame by agreement): x to the right, y down, (0, 0) the upper left corner of the image, so
-that pixel centres are at half numbers, as in QuPath.
+that pixel centers are at half numbers, as in QuPath.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Label images as PNG: indexed colours up to 254 objects, 16 bits above.
+"""Label images as PNG: indexed colors up to 254 objects, 16 bits above.
 
-In an indexed PNG the numbers are the labels and the colours are for the eye; `masks.read_labels`
+In an indexed PNG the numbers are the labels and the colors are for the eye; `masks.read_labels`
 reads the numbers of both. Knows no model and no napari.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import checked_labels
 from napari_samic.core.types import IntArray
-from napari_samic.export.overlays import label_colour
+from napari_samic.export.overlays import label_color
 from napari_samic.io.files import atomic_file
 
 LARGEST_INDEXED, LARGEST = 254, 65534
@@ -41,7 +41,7 @@ def write_label_png(path: str | Path, labels: NDArray[Any], *, overwrite: bool =
     if checked.max() <= LARGEST_INDEXED:
         height, width = checked.shape
         picture = Image.frombytes("P", (width, height), checked.astype(np.uint8).tobytes())
-        picture.putpalette([0, 0, 0, *(v for k in range(1, 256) for v in label_colour(k))])
+        picture.putpalette([0, 0, 0, *(v for k in range(1, 256) for v in label_color(k))])
     else:
         picture = Image.fromarray(np.asarray(checked, np.uint16))
     with atomic_file(path, overwrite=overwrite) as temporary:

@@ -19,7 +19,7 @@ import numpy as np
 from napari_samic.core.errors import InputError, OutputError, SamicError
 from napari_samic.core.label_objects import LabelObjects
 from napari_samic.core.types import IntArray
-from napari_samic.export.overlays import label_colour
+from napari_samic.export.overlays import label_color
 from napari_samic.io.files import TEMP_SUFFIX, output_error
 from napari_samic.io.paths import image_of
 from napari_samic.io.readers import is_zarr
@@ -122,10 +122,10 @@ def _label_metadata(planes: Sequence[LabelObjects]) -> dict[str, Any]:
     values = sorted({int(v) for plane in planes for v in np.unique(plane.labels) if v})
     if not values:
         return {}
-    colours = [{"label-value": v, "rgba": [*label_colour(v), 255]} for v in values]
+    colors = [{"label-value": v, "rgba": [*label_color(v), 255]} for v in values]
     if len(planes) > 1:  # values count anew in each plane
-        return {"colors": colours}
-    return {"colors": colours, "properties": [_property(planes[0], v) for v in values]}
+        return {"colors": colors}
+    return {"colors": colors, "properties": [_property(planes[0], v) for v in values]}
 
 
 def _property(plane: LabelObjects, value: int) -> dict[str, Any]:

@@ -28,10 +28,10 @@ _SPELLED = str.maketrans({"µ": "u", "μ": "u", "ß": "ss", "×": "x", "–": "-
 _GAP, _GROUND, _INK = 6, 24, (235, 235, 235)
 
 
-def label_colour(label: int) -> tuple[int, int, int]:
-    """Colour of a label, always the same; neighbours in number are far apart in hue.
+def label_color(label: int) -> tuple[int, int, int]:
+    """Color of a label, always the same; neighbors in number are far apart in hue.
 
-    >>> label_colour(1) == label_colour(1) != label_colour(2)
+    >>> label_color(1) == label_color(1) != label_color(2)
     True
     """
     hue = (0.52 + (label - 1) * _GOLDEN) % 1.0
@@ -80,19 +80,19 @@ def overlay(
         row, column = np.indices(edge.shape) // (4 * width_px)
         dash = (row + column) % 2 == 0
         out[edge & dash], out[edge & ~dash] = _WHITE, _BLACK
-    for row_column, colour in _clicks(points):
-        _cross(out, row_column, colour, width_px)
+    for row_column, color in _clicks(points):
+        _cross(out, row_column, color, width_px)
     return out
 
 
 def _tinted(image: Image, labels: NDArray[np.int64], edge: BoolArray) -> Image:
     out = image.astype(np.float32)
     values, place = np.unique(labels, return_inverse=True)
-    table = np.array([label_colour(int(v)) for v in values], np.float32)  # (labels, 3)
-    colours = table[place.reshape(labels.shape)]  # (H, W, 3)
+    table = np.array([label_color(int(v)) for v in values], np.float32)  # (labels, 3)
+    colors = table[place.reshape(labels.shape)]  # (H, W, 3)
     inside = labels != 0
-    out[inside] = (1 - _FILL) * out[inside] + _FILL * colours[inside]
-    out[edge] = colours[edge]
+    out[inside] = (1 - _FILL) * out[inside] + _FILL * colors[inside]
+    out[edge] = colors[edge]
     return np.asarray(out + 0.5, dtype=np.uint8)
 
 
@@ -125,13 +125,13 @@ def _clicks(
 
 
 def _cross(
-    out: Image, row_column: tuple[float, float], colour: tuple[int, int, int], width_px: int
+    out: Image, row_column: tuple[float, float], color: tuple[int, int, int], width_px: int
 ) -> None:
     """Draw into `out`, which is the caller's own copy."""
     row, column = (round(v) for v in row_column)
     arm = 4 * width_px + 1
     thin = width_px // 2
-    for tone, long, thick in ((_BLACK, arm + width_px, thin + width_px), (colour, arm, thin)):
+    for tone, long, thick in ((_BLACK, arm + width_px, thin + width_px), (color, arm, thin)):
         for tall, wide in ((long, thick), (thick, long)):
             top, left = max(0, row - tall), max(0, column - wide)
             out[top : max(0, row + tall + 1), left : max(0, column + wide + 1)] = tone

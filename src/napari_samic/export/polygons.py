@@ -1,7 +1,7 @@
 """Masks to outlines along the edges of their pixels, with holes; exact, and simple rings.
 
 Frame: x to the right, y down, in pixels; (0, 0) is the corner of the first pixel and (0.5, 0.5) its
-centre, as COCO and QuPath have it. Drawn again, an outline gives the very mask. Pure NumPy and
+center, as COCO and QuPath have it. Drawn again, an outline gives the very mask. Pure NumPy and
 SciPy: knows no file.
 """
 

@@ -67,7 +67,7 @@ def open_images(
     axes : str, optional
         One letter an axis, for instance ``"TZCYX"``: Y X the plane, C or S channels, others stack
         axes. Instead of the file's own; needed for unnamed arrays of five axes and more. Without
-        it, an unnamed last axis of length 3 or 4 is colour, a short one behind two long ones is
+        it, an unnamed last axis of length 3 or 4 is color, a short one behind two long ones is
         channels, and other leading axes are stacks.
     series : int, optional
         The one image to take of each file, from 0.
@@ -398,8 +398,8 @@ def resolve_axes(shape: tuple[int, ...], axes: str, where: str) -> str:
 def axes_of(lazy: LazyArray, where: str) -> str:
     """Letters of the file, or a guess for up to four axes that it does not name.
 
-    Without names: (H, W), (H, W, 3 or 4) colour, (N, H, W) stack, (N, H, W, 3 or 4) stack of
-    colour, (N, M, H, W) stack of stacks; and channels last where planes would be a few pixels wide.
+    Without names: (H, W), (H, W, 3 or 4) color, (N, H, W) stack, (N, H, W, 3 or 4) stack of
+    color, (N, M, H, W) stack of stacks; and channels last where planes would be a few pixels wide.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from napari_samic.io.paths import some
 
 ROLES = ("ground", "void", "object")
 WHITES = (255, 65535)
-_FEW = 64  # values below it are numbers or classes; black, grey and white lie apart
+_FEW = 64  # values below it are numbers or classes; black, gray and white lie apart
 _BLURRED = "many pixels are white and some nearly so, as of blurred edges"
 _TOUCHING = 16  # how near to white a value is where edges were blurred, or all numbers are taken
 
@@ -36,15 +36,15 @@ class MaskValues:
         Values whose pieces, 8-connected, are objects.
     has_numbers : bool
         Any other value is the number of an object; else no other value may occur.
-    by_colour : bool
-        Of a palette image the grey levels of its colours are the values, not the numbers.
+    by_color : bool
+        Of a palette image the gray levels of its colors are the values, not the numbers.
     """
 
     ground: tuple[int, ...] = (0,)
     void: tuple[int, ...] = ()
     objects: tuple[int, ...] = ()
     has_numbers: bool = True
-    by_colour: bool = False
+    by_color: bool = False
 
     def applied(self, values: NDArray[Any], name: str) -> tuple[IntArray, BoolArray]:
         """Turn stored values into numbers of objects.
@@ -97,7 +97,7 @@ def parse_mask_values(text: str) -> MaskValues:
     Where objects are named, no other value may occur. 0 is ground unless it is named.
 
     >>> parse_mask_values("1=object,3=void,2=ground")
-    MaskValues(ground=(0, 2), void=(3,), objects=(1,), has_numbers=False, by_colour=False)
+    MaskValues(ground=(0, 2), void=(3,), objects=(1,), has_numbers=False, by_color=False)
 
     Raises
     ------
@@ -136,7 +136,7 @@ class ValueCounts:
     is_framed : bool
         Nearly all of its edge, and most of it, is not 0.
     is_soft : bool
-        Neighbours differ as those of blurred edges and of maps of scores do.
+        Neighbors differ as those of blurred edges and of maps of scores do.
     black : int
         Number that its palette shows black; 0 also if that is none.
     """
@@ -155,7 +155,7 @@ def decide(masks: Sequence[ValueCounts]) -> MaskValues:
     """Say what the values of a set mean.
 
     One value beside 0 is that of all objects, and so is white of masks that are black and white. Of
-    black, grey and white, grey is void; so is white among small numbers. All else are numbers.
+    black, gray and white, gray is void; so is white among small numbers. All else are numbers.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def described(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
         parts[first] = f"{first} to {last} objects" if last > first else f"{first} object"
     words = ", ".join(parts[v] for v in sorted(parts))
     line = f"{len(values)} value{'s' * (len(values) != 1)}: {words}"
-    return line + " (of the palette's colours)" * meaning.by_colour
+    return line + " (of the palette's colours)" * meaning.by_color
 
 
 def doubt_of(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:

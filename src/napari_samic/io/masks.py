@@ -50,7 +50,7 @@ from napari_samic.io.readers import (
 )
 from napari_samic.io.tiff import shown_as
 
-_LEVELS = 16  # values of a mask, from which on they may be levels of grey
+_LEVELS = 16  # values of a mask, from which on they may be levels of gray
 _LOSSY = (".jpg", ".jpeg")
 
 
@@ -58,7 +58,7 @@ def read_labels(source: str | Path | ImagePlane, *, values: MaskValues | None = 
     """Read a mask by itself: object or class numbers, or black and white.
 
     Black and white of 8 or 16 bits (0 and 255, 0 and 65535) becomes 0 and 1; of a palette image
-    the numbers are read, not the colours, unless these are black and white. Masks of a set are read
+    the numbers are read, not the colors, unless these are black and white. Masks of a set are read
     with `read_mask`.
 
     Parameters
@@ -77,14 +77,14 @@ def read_labels(source: str | Path | ImagePlane, *, values: MaskValues | None = 
     ImageReadError
         The file can't be read.
     InputError
-        Colours, fractions, negative numbers, or a stack where one plane is expected.
+        Colors, fractions, negative numbers, or a stack where one plane is expected.
     """
     plane = source if isinstance(source, ImagePlane) else _only_plane(Path(source))
     if values is not None:
         return _applied(plane, values)[0]
     path = plane.path
     has_palette = path is not None and path.suffix.lower() in PILLOW_SUFFIXES
-    stored = _stored(plane, by_colour=has_palette and _is_grey(path))
+    stored = _stored(plane, by_color=has_palette and _is_gray(path))
     white = _white(stored)
     if white and ((stored == 0) | (stored == white)).all():
         return np.asarray(stored == white, dtype=np.int32)
@@ -103,7 +103,7 @@ def _only_plane(path: Path) -> ImagePlane:
     return planes[0]
 
 
-def _stored(plane: ImagePlane, *, by_colour: bool) -> NDArray[Any]:
+def _stored(plane: ImagePlane, *, by_color: bool) -> NDArray[Any]:
     """Values of a mask, (H, W) whole numbers as they are in the file; white of 1 bit is 255."""
     path, name = plane.path, plane.label
     if path is not None and path.suffix.lower() in PILLOW_SUFFIXES:
@@ -111,7 +111,7 @@ def _stored(plane: ImagePlane, *, by_colour: bool) -> NDArray[Any]:
         pixels = check_pixels(read_pillow(path, palette_indices=True), name)
     else:
         pixels = plane.read()
-    palette = _palette(path) if by_colour else None
+    palette = _palette(path) if by_color else None
     flat = palette[..., 0][pixels] if palette is not None else _one_channel(pixels, name)
     _check_alpha(_alpha(path, pixels), flat, name)
     is_lossy = path is not None and path.suffix.lower() in _LOSSY and flat.dtype != np.bool_
@@ -167,37 +167,37 @@ def _white(values: NDArray[Any]) -> int:
 
 
 def _palette(path: Path | None) -> Image | None:
-    """Colours of a palette image, (N, 3) uint8; None of others."""
+    """Colors of a palette image, (N, 3) uint8; None of others."""
     if path is None or path.is_dir():
         return None
     if path.suffix.lower() in TIFF_SUFFIXES:
         return shown_as(path)[0]
     with reading(path.name), open_pillow(path) as image:
-        return _all_colours(image.getpalette("RGB")) if image.mode == "P" else None
+        return _all_colors(image.getpalette("RGB")) if image.mode == "P" else None
 
 
-def _all_colours(listed: list[int] | None) -> Image:
+def _all_colors(listed: list[int] | None) -> Image:
     """A row for each number, also for those that the file leaves out."""
-    colours = np.zeros((256, 3), np.uint8)
+    colors = np.zeros((256, 3), np.uint8)
     given = np.array(listed or (), np.uint8).reshape(-1, 3)
-    colours[: len(given)] = given
-    return colours
+    colors[: len(given)] = given
+    return colors
 
 
-def _is_grey(path: Path | None) -> bool:
-    """Whether a palette image shows black, white and middle grey alone: these are the mask then.
+def _is_gray(path: Path | None) -> bool:
+    """Whether a palette image shows black, white and middle gray alone: these are the mask then.
 
-    Colours, and many greys, tell objects apart, and the numbers behind them count; so they do of
-    greys in reverse, which are how a viewer shows them (an inverting LUT).
+    Colors, and many grays, tell objects apart, and the numbers behind them count; so they do of
+    grays in reverse, which are how a viewer shows them (an inverting LUT).
     """
     palette = _palette(path)
     if palette is None or path is None or _is_reversed(palette):
         return False
     used = palette[_used(path)]
-    greys = set(used[:, 0].tolist())
-    is_plain = (used == used[:, :1]).all() and greys <= {0, 127, 128, 255}
-    is_whole = {0, 255} <= greys or bool((palette == palette[:, :1]).all())
-    return bool(is_plain and is_whole and len(greys) == len(used))
+    grays = set(used[:, 0].tolist())
+    is_plain = (used == used[:, :1]).all() and grays <= {0, 127, 128, 255}
+    is_whole = {0, 255} <= grays or bool((palette == palette[:, :1]).all())
+    return bool(is_plain and is_whole and len(grays) == len(used))
 
 
 def _is_reversed(palette: Image) -> bool:
@@ -210,7 +210,7 @@ def _used(path: Path) -> NDArray[Any]:
 
 
 def _stored_planes(path: Path) -> list[ImagePlane]:
-    """Planes that read numbers of a palette, not colours."""
+    """Planes that read numbers of a palette, not colors."""
     if path.suffix.lower() in PILLOW_SUFFIXES:
         return [
             ImagePlane(
@@ -244,36 +244,36 @@ def meaning_of(paths: Iterable[Path], mask_values: str | None = None) -> Job[Mas
         Values that could mean this or that, or a text that can't be read.
     """
     files = list(dict.fromkeys(paths))
-    greys: list[bool | None] = []
+    grays: list[bool | None] = []
     for i, path in enumerate(files):
-        greys.append(_safely_grey(path))
+        grays.append(_safely_gray(path))
         yield JobProgress(i, 2 * len(files), f"looking at {path.name}", {"phase": "read"})
-    by_colour = True in greys and False not in greys
+    by_color = True in grays and False not in grays
     held: list[ValueCounts] = []
     for i, path in enumerate(files, start=len(files)):
-        for counts in _held(path, by_colour=by_colour):
+        for counts in _held(path, by_color=by_color):
             held.append(counts)
             yield JobProgress(
                 i, 2 * len(files), f"looking at the mask {counts.name}", {"phase": "read"}
             )
     values = parse_mask_values(mask_values) if mask_values else decide(held)
-    values = replace(values, by_colour=by_colour)
+    values = replace(values, by_color=by_color)
     doubt = "" if mask_values else doubt_of(values, held)
     return MaskValueMeaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
 
 
-def _safely_grey(path: Path) -> bool | None:
-    """As `_is_grey`; None without a palette."""
+def _safely_gray(path: Path) -> bool | None:
+    """As `_is_gray`; None without a palette."""
     with suppress(SamicError):
-        return _is_grey(path) if _palette(path) is not None else None
+        return _is_gray(path) if _palette(path) is not None else None
     return None
 
 
-def _held(path: Path, *, by_colour: bool) -> Iterator[ValueCounts]:
+def _held(path: Path, *, by_color: bool) -> Iterator[ValueCounts]:
     with suppress(SamicError):
-        is_inverted, black = _is_inverted(path), 0 if by_colour else _black(path)
+        is_inverted, black = _is_inverted(path), 0 if by_color else _black(path)
         for plane in planes_of_file(path, palette_indices=True):
-            held = held_by(_stored(plane, by_colour=by_colour), plane.label)
+            held = held_by(_stored(plane, by_color=by_color), plane.label)
             yield replace(held, is_inverted=is_inverted, black=black)
 
 
@@ -295,7 +295,7 @@ def _is_framed(values: NDArray[Any]) -> bool:
 
 
 def _is_soft(values: NDArray[Any]) -> bool:
-    """Whether many neighbours between ground and white differ; labels touch at edges alone."""
+    """Whether many neighbors between ground and white differ; labels touch at edges alone."""
     between = (values != 0) & (values != _white(values))
     pairs = differing = 0
     for a, b, inside in (
@@ -308,7 +308,7 @@ def _is_soft(values: NDArray[Any]) -> bool:
 
 
 def _black(path: Path) -> int:
-    """The number that a palette shows black, if it is used and number 0 has a colour; else 0."""
+    """The number that a palette shows black, if it is used and number 0 has a color; else 0."""
     palette = _palette(path)
     if palette is None or not palette[0].any() or _is_reversed(palette):
         return 0
@@ -325,14 +325,14 @@ def _is_inverted(path: Path) -> bool:
 def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if pixels.ndim == 2:
         return pixels
-    colours = pixels[..., :3] if pixels.shape[2] in (3, 4) else pixels
-    if (colours != colours[..., :1]).any():
+    colors = pixels[..., :3] if pixels.shape[2] in (3, 4) else pixels
+    if (colors != colors[..., :1]).any():
         msg = (
             f"{name}: a mask of {pixels.shape[2]} different channels, expected one. "
             "Export label numbers, one grey channel."
         )
         raise InputError(msg)
-    return colours[..., 0]
+    return colors[..., 0]
 
 
 def read_mask(
@@ -383,7 +383,7 @@ def read_truth(
 
 
 def _applied(mask: ImagePlane, values: MaskValues) -> tuple[IntArray, BoolArray]:
-    return values.applied(_stored(mask, by_colour=values.by_colour), mask.label)
+    return values.applied(_stored(mask, by_color=values.by_color), mask.label)
 
 
 def _mask_at(plane: ImagePlane, path: Path) -> ImagePlane:

@@ -21,7 +21,7 @@ from napari_samic.core.types import Image, ImagePlane, Job, JobProgress
 from napari_samic.io.readers import check_pixels, too_large
 
 _SAMPLE_PX = 65_536
-_COLOUR = (3, 4)
+_COLOR = (3, 4)
 _EDGES = (0.1, 99.9)  # percent
 _SEEN, _WIDE, _ALIKE = 0.02, 0.25, 0.75
 _LEVELS = 16
@@ -38,12 +38,12 @@ class Normalisation:
     low, high : tuple of float
         In units of the pixels, one for each entry of `channels`; high > low.
     channels : tuple of int
-        One (grey), two (red and green) or three (red, green, blue) channel numbers, from 0.
+        One (gray), two (red and green) or three (red, green, blue) channel numbers, from 0.
     channel_count : int
         Channels of the data set that it was fitted to; 0: not known, any that has them will do.
     dtype : str
         Of its pixels, as NumPy calls it; "" if there were several, or it is not known.
-    outside : Normalisation or None
+    outside : Normalization or None
         Takes the images that do not fit the range; None: they are cut off at its ends.
     """
 
@@ -79,7 +79,7 @@ class Normalisation:
     ) -> Image:
         """Turn raw pixels, (H, W) or (H, W, C), into (H, W, 3) uint8.
 
-        One channel becomes grey, two become red and green, three are red, green and blue.
+        One channel becomes gray, two become red and green, three are red, green and blue.
 
         Parameters
         ----------
@@ -91,18 +91,18 @@ class Normalisation:
         is_own : bool
             Whether the range is that of the images themselves, not of a training before.
         tell : callable, optional
-            If strict, is given what is special about an image that passes: it is grey among colour
+            If strict, is given what is special about an image that passes: it is gray among color
             ones, or `outside` takes it.
 
         Raises
         ------
         InputError
-            NaN, a side below 2 pixels, or channels that do not fit; a grey image among colour
+            NaN, a side below 2 pixels, or channels that do not fit; a gray image among color
             images is accepted. If strict, another scale.
         """
         picked = self._picked(check_pixels(pixels, name), name)  # (H, W, len(channels))
         fault = self._misfit(picked) if is_strict or self.outside is not None else ""
-        if is_strict and tell is not None and self.channel_count in _COLOUR and pixels.ndim == 2:
+        if is_strict and tell is not None and self.channel_count in _COLOR and pixels.ndim == 2:
             tell(GREY)
         if is_strict and fault:
             self._refuse_unless_outside(picked, fault, name, tell, is_own=is_own)
@@ -181,9 +181,9 @@ class Normalisation:
     def _picked(self, pixels: NDArray[Any], name: str) -> NDArray[Any]:
         cube = pixels[..., None] if pixels.ndim == 2 else pixels
         count, expected = cube.shape[2], self.channel_count
-        if count == 1 and expected in _COLOUR:
+        if count == 1 and expected in _COLOR:
             return np.repeat(cube, len(self.channels), axis=2)
-        same = expected in (0, count) or (count in _COLOUR and expected in _COLOUR)
+        same = expected in (0, count) or (count in _COLOR and expected in _COLOR)
         if not same or max(self.channels) >= count:
             wanted = expected or f"at least {max(self.channels) + 1}"
             msg = (
@@ -251,7 +251,7 @@ def fit_normalisation(
 ) -> Normalisation:
     """Choose channels and range once, for a whole data set.
 
-    Colour images of 8 bits are kept as they are; all else is stretched between two percentiles,
+    Color images of 8 bits are kept as they are; all else is stretched between two percentiles,
     taken over an evenly spaced sample of planes. Planes that can't be read are passed over, and so
     are those of another kind of pixels than most (than the first, of as many): see `apply`.
 
@@ -277,7 +277,7 @@ def fit_normalisation(
     is_8bit = dtype == "uint8"
     count = _channel_count([s.shape[1] for s in samples])
     chosen = _choose_channels(count, is_8bit, channels, planes[0].label)
-    if is_8bit and count in _COLOUR:
+    if is_8bit and count in _COLOR:
         return Normalisation((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count, dtype)
     fitting = [s for s in samples if s.shape[1] > max(chosen)]
     ranges = [_range(np.concatenate([s[:, c] for s in fitting]), percentiles) for c in chosen]
@@ -288,7 +288,7 @@ def fit_normalisation(
 def fit_outside(
     planes: Sequence[ImagePlane], normalisation: Normalisation
 ) -> Job[Normalisation | None]:
-    """Fit a range to the images that do not fit a normalisation; None if all do. A job.
+    """Fit a range to the images that do not fit a normalization; None if all do. A job.
 
     Every image is read until there are enough; those that can't be are passed over.
     """
@@ -331,8 +331,8 @@ def _sample(planes: Sequence[ImagePlane], max_planes: int) -> list[NDArray[Any]]
 
 
 def _channel_count(counts: list[int]) -> int:
-    colour = [c for c in counts if c > 1]
-    return Counter(colour or counts).most_common(1)[0][0]
+    color = [c for c in counts if c > 1]
+    return Counter(color or counts).most_common(1)[0][0]
 
 
 def _choose_channels(

@@ -62,7 +62,7 @@ class PromptFile:
     images : tuple of ImagePrompts
     model : str
         Name of the segmenter that the prompts were made with.
-    normalisation : dict or None
+    normalization : dict or None
         How pixels became RGB, as plain values.
     classes : dict of int to str
         Name of each class, from 1.

@@ -40,7 +40,7 @@ TURNS = {
 """Orientation: whether rows and columns change places, then the step along each."""
 
 _PILLOW = threading.Lock()
-_WORK_BYTES = 8  # a pixel, of what is made of it: three of colour, or a label and a comparison
+_WORK_BYTES = 8  # a pixel, of what is made of it: three of color, or a label and a comparison
 _TAIL_BYTES = 65_536  # more than notes take
 _DEEP_PNG = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR.{8}\x10([\x02\x04\x06])", re.DOTALL)
 _ZARR_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -143,12 +143,12 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
     Parameters
     ----------
     palette_indices : bool
-        Give the numbers of a palette image instead of its colours.
+        Give the numbers of a palette image instead of its colors.
 
     Returns
     -------
     (H, W) or (H, W, 3 or 4), bool, uint8, uint16, int32 or float32
-        Alpha beside grey is dropped.
+        Alpha beside gray is dropped.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
 def deep_channels(path: Path) -> tuple[int, ...] | None:
     """Channels, () or (3 or 4,), of a PNG of 16 bits that Pillow cuts to 8; None of other files.
 
-    These hold colour, or grey with an alpha, which is dropped.
+    These hold color, or gray with an alpha, which is dropped.
     """
     with path.open("rb") as file:
         match = _DEEP_PNG.match(file.read(26))

@@ -268,7 +268,7 @@ def _take_of_set(
     return _stacked([places[n].read() for n in numbers], joined, inner)
 
 
-# --- colours ------------------------------------------------------------------------------------
+# --- colors ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +283,7 @@ class _Shown:
         Of a sample.
     is_alpha : bool
         The last of two samples is no channel.
-    colours : (N, 3) uint8, (N,) uint8 or None
+    colors : (N, 3) uint8, (N,) uint8 or None
         Of the palette.
     orientation : int
     """
@@ -291,7 +291,7 @@ class _Shown:
     photometric: int
     bits: int
     is_alpha: bool
-    colours: NDArray[np.uint8] | None
+    colors: NDArray[np.uint8] | None
     orientation: int
 
     @classmethod
@@ -299,21 +299,21 @@ class _Shown:
         """None if the stored pixels are those."""
         turn = int(page.tags.valueof(ORIENTATION) or 1)
         if as_stored:
-            return None if turn == 1 else cls(-1, 0, is_alpha=False, colours=None, orientation=turn)
+            return None if turn == 1 else cls(-1, 0, is_alpha=False, colors=None, orientation=turn)
         bits = page.bitspersample if isinstance(page.bitspersample, int) else page.bitspersample[0]
         is_alpha = page.samplesperpixel == 2 and page.extrasamples[:1] in _ALPHA
-        colours = None if page.colormap is None else _colours(page.colormap)
+        colors = None if page.colormap is None else _colors(page.colormap)
         kind = int(page.photometric)
         if kind == _YCBCR and page.compression not in _PLAIN:
             kind = _RGB  # what a decoder of JPEG makes of it
         if turn == 1 and not is_alpha and kind not in (_WHITE_IS_0, _PALETTE, _CMYK, *_SPACES):
             return None
-        return cls(kind, bits, is_alpha, colours, turn)
+        return cls(kind, bits, is_alpha, colors, turn)
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
         kind, depth = self.photometric, pixels.shape[2] if pixels.ndim == 3 else 1
-        if kind == _PALETTE and self.colours is not None and depth == 1:
-            pixels = self.colours[np.asarray(pixels, dtype=np.intp)]
+        if kind == _PALETTE and self.colors is not None and depth == 1:
+            pixels = self.colors[np.asarray(pixels, dtype=np.intp)]
         elif kind == _CMYK and depth == 4:
             pixels = _cmyk_to_rgb(pixels)
         elif kind in _SPACES and depth == 3 and pixels.dtype == np.uint8:
@@ -340,8 +340,8 @@ def _rows(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(rows >> 8 if rows.max() > 255 else rows, dtype=np.uint8)
 
 
-def _colours(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Rows of a palette; one grey each where it has no other colours."""
+def _colors(colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Rows of a palette; one gray each where it has no other colors."""
     eight = _rows(colormap)
     return eight[:, 0] if (eight == eight[:, :1]).all() else eight
 

@@ -1,8 +1,8 @@
 """Clicks to saliency heat map; the way back is in `peaks`.
 
 Source: SAMIC, sections 3.2 (Gaussians) and 3.3 (mean of K maps).
-Pure NumPy: no torch, no SAM, no napari. Frame: (row, column), pixel centres at whole
-numbers; a pixel of the original image and one of the square network input meet at their centres.
+Pure NumPy: no torch, no SAM, no napari. Frame: (row, column), pixel centers at whole
+numbers; a pixel of the original image and one of the square network input meet at their centers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def from_points(
     Parameters
     ----------
     points_rc : (N, 2) float
-        Row and column in pixels of a map of `shape`; pixel centres are whole numbers.
+        Row and column in pixels of a map of `shape`; pixel centers are whole numbers.
     shape : (H, W)
     sigma_frac : float
         Width as a fraction of each axis: `sigma_frac * H` pixels along rows, `* W` along columns.
@@ -79,9 +79,9 @@ def _checked_points(points_rc: ArrayLike, shape: tuple[int, int]) -> Points:
     return points
 
 
-def _bells(centres: Values, length: int, sigma_frac: float) -> Values:
+def _bells(centers: Values, length: int, sigma_frac: float) -> Values:
     sigma = max(sigma_frac * length, _THINNEST_PX)
-    away = (np.arange(length) - centres[:, None]) / sigma  # (N, length)
+    away = (np.arange(length) - centers[:, None]) / sigma  # (N, length)
     return np.asarray(np.exp(-0.5 * away**2))
 
 
@@ -104,7 +104,7 @@ def from_prompts(
 ) -> HeatMap:
     """Heat map of the positive points of all objects, on the square grid of the network.
 
-    An object without a positive point gives the centre of its box; negative points and objects
+    An object without a positive point gives the center of its box; negative points and objects
     with neither are left out.
 
     Parameters
@@ -147,7 +147,7 @@ def _anchors(prompts: Prompts) -> Points:
 
 
 def moved(points_rc: Points, source: tuple[int, int], target: tuple[int, int]) -> Points:
-    """Points of a grid of shape `source` on a grid of shape `target`, by pixel centres."""
+    """Points of a grid of shape `source` on a grid of shape `target`, by pixel centers."""
     return np.asarray((points_rc + 0.5) * np.divide(target, source) - 0.5)
 
 

@@ -1,4 +1,4 @@
-"""What the encoder sees, as coloured parts, and where a next click would tell most.
+"""What the encoder sees, as colored parts, and where a next click would tell most.
 
 K-means++ of an embedding gives the parts; the disagreement of candidate masks says which of them
 is in doubt. Knows no network: features come as an array.
@@ -22,7 +22,7 @@ from napari_samic.ops.simulated_annotator import inner_maximum
 
 PARTS = 6
 _REACH = 1.5
-"""The neighbourhood of an object: its box, this many times larger."""
+"""The neighborhood of an object: its box, this many times larger."""
 
 
 def parts(features: FloatArray, count: int = PARTS, *, seed: int = 0) -> IntArray:
@@ -55,8 +55,8 @@ def parts(features: FloatArray, count: int = PARTS, *, seed: int = 0) -> IntArra
     return np.asarray(rank[clusters].reshape(rows, columns), np.int32)
 
 
-def colours(cells: IntArray) -> NDArray[np.uint8]:
-    """Colour the parts, (h, w) to (h, w, 3) uint8; hues lie as far apart as their number allows."""
+def colors(cells: IntArray) -> NDArray[np.uint8]:
+    """Color the parts, (h, w) to (h, w, 3) uint8; hues lie as far apart as their number allows."""
     count = int(cells.max()) + 1
     hues = [colorsys.hsv_to_rgb((i * 0.381966) % 1.0, 0.75, 1.0) for i in range(count)]
     return np.asarray(np.array(hues)[cells] * 255 + 0.5, np.uint8)

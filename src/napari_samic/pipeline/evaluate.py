@@ -10,7 +10,7 @@ import numpy as np
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.evaluation.matching import as_instances
-from napari_samic.evaluation.metrics import image_scores, summarise
+from napari_samic.evaluation.metrics import image_scores, summarize
 from napari_samic.io import files as io_files
 from napari_samic.io import masks, writers
 from napari_samic.io import paths as io_paths
@@ -80,7 +80,7 @@ def evaluate(
     if not rows:
         raise InputError(f"nothing scored: {next(iter(failures.values()))}")
     figures = {
-        **summarise(list(rows.values())),
+        **summarize(list(rows.values())),
         "median_iou": float(np.median([r["iou"] for r in rows.values()])),
         "n": len(rows),
         "unscored": _unscored(truth, set(pairs.values())),

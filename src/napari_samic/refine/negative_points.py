@@ -1,6 +1,6 @@
 """Negative points: where an object surely is not.
 
-Source: points between neighbours as in PromptNucSeg (Shui et al., ECCV 2024), points on sure
+Source: points between neighbors as in PromptNucSeg (Shui et al., ECCV 2024), points on sure
 background as in PerSAM (Zhang et al., ICLR 2024). That they come from valleys of the map, and never
 from another object's point, is ours. Must not know a segmenter.
 """
@@ -23,7 +23,7 @@ from napari_samic.refine.regions import RegionProposal, ThresholdParams
 FAINT = 0.5
 """Share of the cut below which a pixel is surely background."""
 CLOSE = 2.0
-"""Neighbours are nearer than this many of the two objects' radii together."""
+"""Neighbors are nearer than this many of the two objects' radii together."""
 AROUND = 0.5
 """Of the box at each side: how far from an object its background is looked for."""
 LEAST_PX = 8.0
@@ -35,7 +35,7 @@ def with_negatives(
 ) -> list[RegionProposal]:
     """Tell each object where it is not.
 
-    Half of the points, rounded up, lie between it and its neighbours, the rest on background.
+    Half of the points, rounded up, lie between it and its neighbors, the rest on background.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _between(
     saliency: FloatArray,
     anywhere: BoolArray,
 ) -> list[tuple[int, ...]]:
-    """The valley on the way to each neighbour, the nearest neighbour first."""
+    """The valley on the way to each neighbor, the nearest neighbor first."""
     start, region = anchors[own], guesses[own].region
     away = np.hypot(*(np.array(anchors) - start).T)
     points: list[tuple[int, ...]] = []

@@ -37,10 +37,10 @@ def snapped(region: BoolArray, saliency: FloatArray) -> Points:
 
     Source: SAMIC, section 3.4; that it is moved is ours.
     """
-    centre = centroid(region)
-    row, column = np.rint(centre[0]).astype(int)
+    center = centroid(region)
+    row, column = np.rint(center[0]).astype(int)
     if region[row, column]:
-        return centre
+        return center
     pixels = np.argwhere(region)
     return pixels[[int(saliency[region].argmax())]].astype(np.float64)
 

@@ -143,7 +143,7 @@ def _without_necks(
 
 
 def _saddles(basins: NDArray[np.int32], depth: NDArray[np.float64]) -> dict[tuple[int, int], float]:
-    """Greatest depth at which two neighbouring basins meet."""
+    """Greatest depth at which two neighboring basins meet."""
     out: dict[tuple[int, int], float] = {}
     last = basins.shape[1]
     for rows, left, right in ((0, 0, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0)):  # the four directions

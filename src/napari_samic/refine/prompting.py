@@ -5,7 +5,7 @@ Knows a segmenter only as a protocol; the last question of all objects goes out 
 `AT_ONCE` of them, so that the masks not chosen don't fill the memory.
 
 How far a mask agrees with the map that it was asked from is a soft IoU: the sum of the smaller of
-mask and map over the sum of the larger, in the object's neighbourhood, where the map of other
+mask and map over the sum of the larger, in the object's neighborhood, where the map of other
 objects counts as nothing. A map of clicks has blobs that are smaller than large objects; then a
 mask that is too small agrees best.
 
@@ -13,7 +13,7 @@ SAM pads the image below and right to a square, others may stretch it; the proto
 which, so an answer is asked (`LogitFrame`): its masks tell what its logits show.
 
 Source: Kirillov et al., Segment Anything, ICCV 2023 (scores); that the map has a say is ours, the
-soft Jaccard is that of Rahman and Wang, 2016, the neighbourhood ours.
+soft Jaccard is that of Rahman and Wang, 2016, the neighborhood ours.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def answer(
     guesses : sequence of RegionProposal
         May be empty: then nothing is found.
     heat : (H, W) float32
-        The normalised map; of several classes the highest.
+        The normalized map; of several classes the highest.
     settings : StrategySettings
         `choice` is looked at.
     joining : SegmentSettings, optional

@@ -59,7 +59,7 @@ class RegionProposal:
 
 @dataclass(frozen=True)
 class ThresholdParams:
-    """Where a normalised map is cut into regions.
+    """Where a normalized map is cut into regions.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class ThresholdParams:
         return cls(settings.threshold, settings.split_peaks, area)
 
 
-def normalised(values: FloatArray, settings: PeakSettings) -> FloatArray:
+def normalized(values: FloatArray, settings: PeakSettings) -> FloatArray:
     """A map as strategies take it: without its background, and with a maximum of 1.
 
     Parameters
@@ -119,7 +119,7 @@ def regions(saliency: FloatArray, cut: ThresholdParams) -> list[BoolArray]:
     Parameters
     ----------
     saliency : (H, W) float32
-        In [0, 1], as `normalised` makes it.
+        In [0, 1], as `normalized` makes it.
     cut : ThresholdParams
 
     Returns

@@ -166,11 +166,11 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: ThresholdParams) -> 
         0.5 to 1 in the region, by a Gaussian as wide as the region; below it 0 to 0.5, by the map,
         and 0 on other regions.
     """
-    centre = point_sampling.interior_point(region)[0]
+    center = point_sampling.interior_point(region)[0]
     wide = _SPAN * np.count_nonzero(region)
     rows, columns = (
         np.exp(-((np.arange(n) - at) ** 2) / wide)
-        for n, at in zip(region.shape, centre, strict=True)
+        for n, at in zip(region.shape, center, strict=True)
     )
     bell = np.outer(rows, columns)
     below = np.where(saliency > cut.threshold, 0.0, saliency / max(cut.threshold, 1e-6))

@@ -71,7 +71,7 @@ def _cells(seed: int) -> Sample:
     return Sample(f"cells-{seed:02d}", scene.image, scene.truth(), seed < 6)
 
 
-# Centre row, centre column, half axes, angle of the long axis to the row axis in radians.
+# Center row, center column, half axes, angle of the long axis to the row axis in radians.
 _COINS = (
     (43.5, 334.7, 29.6, 28.0, 1.56), (50.8, 155.2, 23.4, 22.4, 1.25),
     (51.1, 215.2, 23.6, 21.8, 1.47), (52.4, 276.2, 20.5, 18.9, 1.25),
@@ -104,9 +104,9 @@ def _coins() -> tuple[Sample, ...]:
         truth[(along / long) ** 2 + (across / short) ** 2 <= 1] = number
     out = []
     for i, (top, left, bottom, right) in enumerate(_WINDOWS):
-        grey, ids = picture[top:bottom, left:right], truth[top:bottom, left:right]
+        gray, ids = picture[top:bottom, left:right], truth[top:bottom, left:right]
         numbers, flat = np.unique(ids, return_inverse=True)
         small = np.arange(len(numbers), dtype=np.int32) + int(numbers[0] > 0)
-        rgb = np.repeat(grey[..., None], 3, axis=-1)
+        rgb = np.repeat(gray[..., None], 3, axis=-1)
         out.append(Sample(f"coins-{i}", rgb, small[flat].reshape(ids.shape), i < 2))
     return tuple(out)

@@ -1,7 +1,7 @@
 """Procedural scenes with ground truth: the demo's sample set and part of the packaged model's diet.
 
 A scene holds several instances of one or two kinds of object on a textured ground, with occlusion,
-shadow, uneven light, blur and noise. A kind (outline, texture, colour, size) can be kept over many
+shadow, uneven light, blur and noise. A kind (outline, texture, color, size) can be kept over many
 scenes, which is what in-context segmentation is about. Pure NumPy, SciPy and Pillow.
 """
 
@@ -37,7 +37,7 @@ class ObjectKind:
     ----------
     outline, texture : str
         One of OUTLINES, TEXTURES.
-    colour, accent : (3,) float
+    color, accent : (3,) float
         The two ends of the texture, RGB in [0, 1].
     radius_frac : (float, float)
         Smallest and largest radius as a fraction of the side.
@@ -49,7 +49,7 @@ class ObjectKind:
 
     outline: str
     texture: str
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     accent: tuple[float, float, float]
     radius_frac: tuple[float, float] = (0.06, 0.12)
     grain_frac: float = 0.04
@@ -61,7 +61,7 @@ class Ground:
     """What lies behind the objects: same fields as in ObjectKind, without an outline."""
 
     texture: str
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     accent: tuple[float, float, float]
     grain_frac: float = 0.1
 
@@ -155,15 +155,15 @@ def outline(rng: Rng, kind: str, radius_px: float) -> Field:
     return np.asarray(inside, np.float32)
 
 
-def _mix(field: Field, colour: Sequence[float], accent: Sequence[float]) -> Field:
-    first, second = np.asarray(colour, np.float32), np.asarray(accent, np.float32)
+def _mix(field: Field, color: Sequence[float], accent: Sequence[float]) -> Field:
+    first, second = np.asarray(color, np.float32), np.asarray(accent, np.float32)
     return np.asarray(first + (second - first) * field[..., None])  # (H, W, 3)
 
 
-def _window(centre: tuple[int, int], stamp: Field, side: int) -> Place:
+def _window(center: tuple[int, int], stamp: Field, side: int) -> Place:
     """Part of the scene and of the stamp that overlap."""
     half = stamp.shape[0] // 2
-    row0, column0 = centre[0] - half, centre[1] - half
+    row0, column0 = center[0] - half, center[1] - half
     top, left = max(row0, 0), max(column0, 0)
     bottom, right = min(row0 + stamp.shape[0], side), min(column0 + stamp.shape[1], side)
     part = stamp[top - row0 : bottom - row0, left - column0 : right - column0]
@@ -215,7 +215,7 @@ def draw(
     Scene
     """
     field = texture(rng, ground.texture, side, ground.grain_frac * side)
-    image = _mix(field, ground.colour, ground.accent)
+    image = _mix(field, ground.color, ground.accent)
     ids, present = np.zeros((side, side), np.int32), []
     order = rng.permutation(np.repeat(np.arange(len(kinds)), counts))
     for index in order:
@@ -233,8 +233,8 @@ def _place(rng: Rng, stamp: Field, ids: Ids, overlap: float) -> Place | None:
     """Somewhere with 40 % of the object in the picture; None if six tries found nothing."""
     side = ids.shape[0]
     for _ in range(6):
-        centre = (int(rng.uniform(0.05, 0.95) * side), int(rng.uniform(0.05, 0.95) * side))
-        rows, columns, part = _window(centre, stamp, side)
+        center = (int(rng.uniform(0.05, 0.95) * side), int(rng.uniform(0.05, 0.95) * side))
+        rows, columns, part = _window(center, stamp, side)
         covered = ids[rows, columns][part > 0] > 0
         if part.sum() > 0.4 * stamp.sum() and covered.mean() <= overlap:
             return rows, columns, part
@@ -249,7 +249,7 @@ def _paint(
     side = image.shape[0]
     extent = max(part.shape)
     grain = kind.grain_frac * side
-    fill = _mix(texture(rng, kind.texture, extent, grain), kind.colour, kind.accent)
+    fill = _mix(texture(rng, kind.texture, extent, grain), kind.color, kind.accent)
     fill = fill[: part.shape[0], : part.shape[1]] * np.float32(rng.uniform(0.88, 1.12))
     alpha = ndimage.gaussian_filter(part, kind.edge_px)[..., None]
     dark = ndimage.gaussian_filter(part, 0.03 * extent)[..., None]
@@ -264,8 +264,8 @@ def random_kind(rng: Rng, *, small: bool = False) -> ObjectKind:
     return ObjectKind(
         outline=str(rng.choice(OUTLINES, p=[0.34, 0.24, 0.16, 0.14, 0.06, 0.06])),
         texture=str(rng.choice(TEXTURES)),
-        colour=_colour(rng),
-        accent=_colour(rng),
+        color=_color(rng),
+        accent=_color(rng),
         radius_frac=(low, low * rng.uniform(1.1, 1.8)),
         grain_frac=float(rng.uniform(0.01, 0.08)),
         edge_px=float(rng.choice([0.5, 0.9, 2.0], p=[0.4, 0.4, 0.2])),
@@ -275,22 +275,22 @@ def random_kind(rng: Rng, *, small: bool = False) -> ObjectKind:
 def random_ground(rng: Rng) -> Ground:
     """A ground with every property drawn at random."""
     return Ground(
-        str(rng.choice(TEXTURES)), _colour(rng), _colour(rng), float(rng.uniform(0.02, 0.2))
+        str(rng.choice(TEXTURES)), _color(rng), _color(rng), float(rng.uniform(0.02, 0.2))
     )
 
 
 def faint(kind: ObjectKind, ground: Ground, contrast: float) -> ObjectKind:
-    """The same kind with colours drawn towards the ground's: 0 is invisible, 1 unchanged."""
+    """The same kind with colors drawn towards the ground's: 0 is invisible, 1 unchanged."""
 
     def near(own: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, float, float]:
         mixed = [b + contrast * (a - b) for a, b in zip(own, other, strict=True)]
         return (mixed[0], mixed[1], mixed[2])
 
-    colour, accent = near(kind.colour, ground.colour), near(kind.accent, ground.accent)
-    return replace(kind, colour=colour, accent=accent)
+    color, accent = near(kind.color, ground.color), near(kind.accent, ground.accent)
+    return replace(kind, color=color, accent=accent)
 
 
-def _colour(rng: Rng) -> tuple[float, float, float]:
+def _color(rng: Rng) -> tuple[float, float, float]:
     base = rng.uniform(0.08, 0.92)
     tint = rng.normal(0, 0.18, 3) * (rng.random() < 0.7)
     mixed = np.clip(base + tint, 0.02, 0.98)

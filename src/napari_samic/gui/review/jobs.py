@@ -221,7 +221,7 @@ def score(
         They could mean this or that, or no result is of the truth's size.
     """
     from napari_samic.evaluation.matching import as_instances
-    from napari_samic.evaluation.metrics import image_scores, summarise
+    from napari_samic.evaluation.metrics import image_scores, summarize
     from napari_samic.io import masks
     from napari_samic.io.mask_values import ADVICE, decide, described
 
@@ -251,7 +251,7 @@ def score(
         msg = "no result has its place in this layer. Choose labels of the size of the images."
         raise InputError(msg)
     line = f"truth: {described(values, held)}." + " Void is not scored." * bool(values.void)
-    return rows, summarise(list(rows.values())), line
+    return rows, summarize(list(rows.values())), line
 
 
 def advise(

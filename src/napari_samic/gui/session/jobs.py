@@ -114,7 +114,7 @@ def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: ObjectConfid
     if place is not None:
         row, column = ((p + 0.5) * s - 0.5 for p, s in zip(place, scale, strict=True))
         point = (row, column)
-    return Hint(hints.colours(cells)[rows][:, columns], point)
+    return Hint(hints.colors(cells)[rows][:, columns], point)
 
 
 def _shrunk(mask: CroppedMask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
