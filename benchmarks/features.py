@@ -25,7 +25,7 @@ from napari_samic.evaluation.metrics import auc
 from napari_samic.io.cache import ArrayCache
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import match_by_stem, read_mask
-from napari_samic.io.normalize import fit_normalisation, read_rgb
+from napari_samic.io.normalize import fit_normalization, read_rgb
 from napari_samic.models.features.backbones import SegmenterBackbone
 from napari_samic.models.features.patches import PatchFeatures, center_of, upsample
 from napari_samic.models.prompters.random_forest import per_class, sample_cells
@@ -55,14 +55,14 @@ class Pool:
     def __init__(self, folder: Path) -> None:
         self.planes = open_images(folder / "images")
         self.masks = match_by_stem(self.planes, folder / "masks")
-        self.normalisation = fit_normalisation(self.planes)
+        self.normalization = fit_normalization(self.planes)
 
     def __len__(self) -> int:
         return len(self.planes)
 
     def __getitem__(self, i: int) -> Picture:
         plane = self.planes[i]
-        image = read_rgb(plane, self.normalisation)
+        image = read_rgb(plane, self.normalization)
         mask = read_mask(plane, self.masks[plane.label], shape=image.shape)
         return Picture(plane.label, image, mask)
 

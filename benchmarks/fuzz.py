@@ -114,14 +114,14 @@ def images(rng: random.Random, folder: Path) -> None:
     """Open an image of damaged bytes, read its planes, and read it as a mask."""
     from napari_samic.io.images import open_images
     from napari_samic.io.masks import read_labels
-    from napari_samic.io.normalize import fit_normalisation, read_rgb
+    from napari_samic.io.normalize import fit_normalization, read_rgb
 
     name = rng.choice(sorted(_pictures()))
     path = folder / name
     path.write_bytes(damaged(rng, _pictures()[name]))
     with _answered():
         planes = open_images(path)
-        fitted = fit_normalisation(planes[:2])
+        fitted = fit_normalization(planes[:2])
         for plane in planes[:3]:
             read_rgb(plane, fitted)
     with _answered():

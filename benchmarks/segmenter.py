@@ -63,7 +63,7 @@ from napari_samic.evaluation.matching import as_instances
 from napari_samic.evaluation.metrics import clicks_to, iou
 from napari_samic.export.overlays import contact_sheet
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import fit_normalisation, read_rgb
+from napari_samic.io.normalize import fit_normalization, read_rgb
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.sam import segmenter as sam_segmenter
 from napari_samic.models.tiny import model as tiny_model
@@ -207,14 +207,14 @@ def pictures(
     planes = open_images(folder / "images")
     if name.startswith(HELD):
         planes = [p for p in planes if pretraining().is_held_back(p.name)]
-    normalisation = fit_normalisation(planes) if planes else None
+    normalization = fit_normalization(planes) if planes else None
     order = np.random.default_rng(args.seed).permutation(len(planes))
     for plane in (planes[i] for i in sorted(order[: args.images])):
         mask = np.asarray(Image.open(folder / "masks" / f"{plane.name}.png"))
         ids = instances(kind, mask)
         numbers = drawn(ids, args.objects, args.seed, plane.name)
-        if numbers and normalisation:
-            yield plane.name, read_rgb(plane, normalisation), [Trial(ids == n, n) for n in numbers]
+        if numbers and normalization:
+            yield plane.name, read_rgb(plane, normalization), [Trial(ids == n, n) for n in numbers]
 
 
 def sources(args: argparse.Namespace) -> list[Source]:

@@ -354,7 +354,7 @@ def test_slices_are_encoded_only_where_they_can_be_clicked(story, discs):
     page = s.state.page
     s.qtbot.waitUntil(lambda: s.settle() or bool(page.sha256))  # a reference can be made of it
     assert page.name == "cells[9]"
-    assert page.normalisation
+    assert page.normalization
     assert len(encoded) == 3
     s.dock.go_to("Annotate")
     s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 6)

@@ -14,7 +14,7 @@ import tifffile
 from napari_samic.core.errors import InputError
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import read_labels
-from napari_samic.io.normalize import fit_normalisation, read_rgb
+from napari_samic.io.normalize import fit_normalization, read_rgb
 
 SCENE = (96, 128)
 
@@ -37,8 +37,8 @@ def test_channels_last_is_one_plane_that_asks_for_its_channels(case):
     assert plane.read().shape == (*SCENE, 5)
     assert "--axes" in lines[0]
     with pytest.raises(InputError, match=r"5 channels \(0 to 4\).*Choose"):
-        fit_normalisation([plane])
-    assert read_rgb(plane, fit_normalisation([plane], channels=[0])).shape == (*SCENE, 3)
+        fit_normalization([plane])
+    assert read_rgb(plane, fit_normalization([plane], channels=[0])).shape == (*SCENE, 3)
 
 
 def test_thumbnail_is_passed_over_and_every_series_is_there(case):

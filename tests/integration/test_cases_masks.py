@@ -28,7 +28,7 @@ from napari_samic.gui.plugin.writers import write_coco, write_geojson, write_lab
 from napari_samic.io import masks
 from napari_samic.io.images import open_images
 from napari_samic.io.mask_values import ValueCounts, decide, parse_mask_values
-from napari_samic.io.normalize import Normalisation, fit_normalisation, fit_outside, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, fit_outside, read_rgb
 from napari_samic.pipeline import common
 
 
@@ -506,21 +506,21 @@ def test_heat_maps_that_would_meet_are_refused_before_work(shell, tmp_path, prom
 
 def test_case_05_another_bit_depth_is_refused_alone(case):
     folder = case("05")
-    normalisation = fit_normalisation(open_images(folder / "base" / "images"))
+    normalization = fit_normalization(open_images(folder / "base" / "images"))
     for plane in open_images(folder / "mb"):
         if plane.name.startswith("b8"):
-            read_rgb(plane, normalisation, is_strict=True)
+            read_rgb(plane, normalization, is_strict=True)
         else:
             with pytest.raises(InputError, match=r"uint16 from .* training is .* uint8.*--rescale"):
-                read_rgb(plane, normalisation, is_strict=True)
+                read_rgb(plane, normalization, is_strict=True)
 
 
 def test_case_05_images_of_another_depth_are_scaled_anew_when_told(case):
     folder = case("05")
-    known = fit_normalisation(open_images(folder / "base" / "images"))
+    known = fit_normalization(open_images(folder / "base" / "images"))
     planes = open_images(folder / "mb")
     told = replace(known, outside=run_job(fit_outside(planes, known)))
-    assert Normalisation.from_dict(told.to_dict()) == told
+    assert Normalization.from_dict(told.to_dict()) == told
     said = []
     pictures = {p.name: read_rgb(p, told, is_strict=True, tell=said.append) for p in planes}
     assert len(said) == 3
@@ -542,7 +542,7 @@ def discs(dtype=np.uint8, gain=1.0, ground=40.0, height=140.0, noise=4.0):
 
 
 def fitted(pixels):
-    return fit_normalisation([ImagePlane("a", (), lambda: pixels)])
+    return fit_normalization([ImagePlane("a", (), lambda: pixels)])
 
 
 @pytest.mark.parametrize("gain", [1, 200], ids=["of_8_bits", "of_16_bits"])
@@ -594,14 +594,14 @@ def test_another_scale_does_not_fit(known, other):
 
 
 def test_a_prompter_of_before_knows_no_kind_of_pixels():
-    old = Normalisation.from_dict({**fitted(discs()).to_dict(), "dtype": ""})
+    old = Normalization.from_dict({**fitted(discs()).to_dict(), "dtype": ""})
     assert not old.fits(discs(np.uint16, 200))
     assert old.fits(discs(gain=0.7))
 
 
 def test_an_unknown_kind_of_pixels_is_a_damaged_file():
     with pytest.raises(FormatError, match="damaged"):
-        Normalisation.from_dict({**fitted(discs()).to_dict(), "dtype": "int7"})
+        Normalization.from_dict({**fitted(discs()).to_dict(), "dtype": "int7"})
 
 
 def test_segment_refuses_another_depth_alone_and_rescales_when_told(shell, tmp_path, prompter):
@@ -664,7 +664,7 @@ def test_annotated_image_of_another_depth_fails_alone(one_of_16_bits, toy):
 )
 def test_range_is_that_of_the_kind_that_most_images_have(gains, dtype):
     pictures = [discs(np.uint8 if gain == 1 else np.uint16, gain) for gain in gains]
-    found = fit_normalisation([ImagePlane("a", (), lambda p=p: p) for p in pictures])
+    found = fit_normalization([ImagePlane("a", (), lambda p=p: p) for p in pictures])
     assert found.dtype == dtype
     assert [found.fits(p) for p in pictures] == [str(p.dtype) == dtype for p in pictures]
 
@@ -722,5 +722,5 @@ def test_first_look_at_masks_and_ranges_tells_each_plane(tmp_path):
     names = [step.message for step in masks.meaning_of([tmp_path / "s.tif"])]
     assert [sum(f"s[{k}]" in name for name in names) for k in range(5)] == [1] * 5
     planes = open_images(tmp_path / "s.tif")
-    names = [step.message for step in fit_outside(planes, fit_normalisation(planes))]
+    names = [step.message for step in fit_outside(planes, fit_normalization(planes))]
     assert [name.rpartition(" ")[2] for name in names] == [f"s[{k}]" for k in range(5)]

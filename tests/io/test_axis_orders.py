@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.io.prompts import load_prompts
 from napari_samic.io.text_files import pixels_sha256
 
@@ -117,9 +117,9 @@ def test_shell_works_on_them(written, shell, toy, tmp_path):
     assert tifffile.imread(tmp_path / "out" / "a.tif").shape == (*stack, 24, 30)
     stored = load_prompts(tmp_path / "out" / "prompts.json")
     seen = {image.name: image.sha256 for image in stored.images}
-    normalisation = Normalisation.from_dict(stored.normalisation)
+    normalization = Normalization.from_dict(stored.normalization)
     assert seen == {
-        "a" + "".join(f"[{i}]" for i in index): pixels_sha256(normalisation.apply(pixels))
+        "a" + "".join(f"[{i}]" for i in index): pixels_sha256(normalization.apply(pixels))
         for index, pixels in expected.items()
     }
 

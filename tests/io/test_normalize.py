@@ -12,7 +12,7 @@ import pytest
 from napari_samic.core.errors import FormatError, ImageReadError, InputError
 from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -23,29 +23,29 @@ def plane_of(array: np.ndarray, name: str = "image") -> ImagePlane:
 
 def test_colour_of_8_bits_is_left_as_it_is() -> None:
     image = RNG.integers(60, 90, (6, 7, 3), dtype=np.uint8)
-    normalisation = fit_normalisation([plane_of(image)])
-    np.testing.assert_array_equal(read_rgb(plane_of(image), normalisation), image)
+    normalization = fit_normalization([plane_of(image)])
+    np.testing.assert_array_equal(read_rgb(plane_of(image), normalization), image)
 
 
 def test_alpha_is_dropped() -> None:
     image = RNG.integers(0, 255, (6, 7, 4), dtype=np.uint8)
-    rgb = read_rgb(plane_of(image), fit_normalisation([plane_of(image)]))
+    rgb = read_rgb(plane_of(image), fit_normalization([plane_of(image)]))
     np.testing.assert_array_equal(rgb, image[..., :3])
 
 
 def test_range_is_the_data_sets_not_the_images() -> None:
     dim, bright = (np.linspace(0, top, 64).reshape(8, 8) for top in (100, 1000))
     planes = open_images([dim, bright])
-    normalisation = fit_normalisation(planes, percentiles=(0, 100))
-    assert (normalisation.low, normalisation.high) == ((0.0,), (1000.0,))
-    assert read_rgb(planes[0], normalisation).max() == 26
-    assert read_rgb(planes[1], normalisation).max() == 255
+    normalization = fit_normalization(planes, percentiles=(0, 100))
+    assert (normalization.low, normalization.high) == ((0.0,), (1000.0,))
+    assert read_rgb(planes[0], normalization).max() == 26
+    assert read_rgb(planes[1], normalization).max() == 255
 
 
 def test_each_channel_has_its_own_range() -> None:
     cube = np.stack([np.linspace(a, b, 36).reshape(6, 6) for a, b in ((0, 1), (5, 9))], axis=-1)
-    normalisation = fit_normalisation(open_images(cube, axes="YXC"), percentiles=(0, 100))
-    assert (normalisation.low, normalisation.high) == ((0.0, 5.0), (1.0, 9.0))
+    normalization = fit_normalization(open_images(cube, axes="YXC"), percentiles=(0, 100))
+    assert (normalization.low, normalization.high) == ((0.0, 5.0), (1.0, 9.0))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_channel_map(
 ) -> None:
     cube = RNG.integers(0, 5000, shape, dtype=np.uint16)
     planes = open_images(cube, axes="YXC"[: cube.ndim])
-    rgb = read_rgb(planes[0], fit_normalisation(planes, channels=channels))
+    rgb = read_rgb(planes[0], fit_normalization(planes, channels=channels))
     channel = cube[..., None] if cube.ndim == 2 else cube
     for place, number in enumerate(expected):
         if number is None:
@@ -89,7 +89,7 @@ def test_channels_must_be_chosen_within_what_is_there(
 ) -> None:
     planes = open_images(np.zeros(shape, dtype), axes="YXC")
     with pytest.raises(InputError, match=message):
-        fit_normalisation(planes, channels=channels)
+        fit_normalization(planes, channels=channels)
 
 
 @pytest.mark.parametrize(
@@ -102,28 +102,28 @@ def test_channels_must_be_chosen_within_what_is_there(
     ],
 )
 def test_constant_data_has_a_valid_range(array: np.ndarray) -> None:
-    normalisation = fit_normalisation([plane_of(array)])
-    assert normalisation.high > normalisation.low
-    assert len(np.unique(read_rgb(plane_of(array), normalisation))) == 1
+    normalization = fit_normalization([plane_of(array)])
+    assert normalization.high > normalization.low
+    assert len(np.unique(read_rgb(plane_of(array), normalization))) == 1
 
 
 def test_rare_bright_spots_are_not_lost_to_the_percentiles() -> None:
     array = np.zeros((100, 100), np.uint16)
     array[50, 50:52] = 1000, 500
-    rgb = read_rgb(plane_of(array), fit_normalisation([plane_of(array)]))
+    rgb = read_rgb(plane_of(array), fit_normalization([plane_of(array)]))
     assert rgb[50, 49:52, 0].tolist() == [0, 255, 128]
 
 
 def test_bool_image_is_black_and_white() -> None:
     array = np.eye(6, dtype=np.bool_)
-    rgb = read_rgb(plane_of(array), fit_normalisation([plane_of(array)]))
+    rgb = read_rgb(plane_of(array), fit_normalization([plane_of(array)]))
     np.testing.assert_array_equal(rgb[..., 1], np.eye(6) * 255)
 
 
 def test_grey_image_among_colour_images_is_replicated() -> None:
     grey = RNG.integers(0, 255, (6, 7), dtype=np.uint8)
     planes = [plane_of(grey), plane_of(np.zeros((6, 7, 3), np.uint8))]
-    rgb = read_rgb(planes[0], fit_normalisation(planes))
+    rgb = read_rgb(planes[0], fit_normalization(planes))
     np.testing.assert_array_equal(rgb, np.dstack([grey] * 3))
 
 
@@ -138,9 +138,9 @@ def test_grey_image_among_colour_images_is_replicated() -> None:
 def test_plane_with_other_channels_is_named(
     fitted: tuple[int, ...], other: tuple[int, ...], message: str
 ) -> None:
-    normalisation = fit_normalisation([plane_of(np.zeros(fitted, np.uint16))])
+    normalization = fit_normalization([plane_of(np.zeros(fitted, np.uint16))])
     with pytest.raises(InputError, match=message):
-        read_rgb(plane_of(np.zeros(other, np.uint16), "odd"), normalisation)
+        read_rgb(plane_of(np.zeros(other, np.uint16), "odd"), normalization)
 
 
 def test_sample_is_evenly_spaced_and_capped() -> None:
@@ -151,7 +151,7 @@ def test_sample_is_evenly_spaced_and_capped() -> None:
         return np.full((4, 4), number, np.uint16)
 
     planes = [ImagePlane("s", (i,), partial(reader, i), (101,)) for i in range(101)]
-    fit_normalisation(planes, max_planes=5)
+    fit_normalization(planes, max_planes=5)
     assert read == [0, 25, 50, 75, 100]
 
 
@@ -160,19 +160,19 @@ def test_unreadable_planes_are_passed_over_until_none_is_left(tmp_path: Path) ->
         (tmp_path / name).write_bytes(b"")
     bad = open_images(tmp_path)
     good = plane_of(np.zeros((6, 7), np.uint8))
-    assert fit_normalisation([*bad, good]).channels == (0,)
+    assert fit_normalization([*bad, good]).channels == (0,)
     with pytest.raises(ImageReadError, match=r"a\.png"):
-        fit_normalisation(bad)
+        fit_normalization(bad)
 
 
 def test_no_planes_are_refused() -> None:
     with pytest.raises(InputError, match="no images"):
-        fit_normalisation([])
+        fit_normalization([])
 
 
-def test_normalisation_survives_json() -> None:
-    before = Normalisation((0.5, 1.0), (2.0, 3.5), (4, 1), 6)
-    assert Normalisation.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+def test_normalization_survives_json() -> None:
+    before = Normalization((0.5, 1.0), (2.0, 3.5), (4, 1), 6)
+    assert Normalization.from_dict(json.loads(json.dumps(before.to_dict()))) == before
 
 
 @pytest.mark.parametrize(
@@ -184,20 +184,20 @@ def test_normalisation_survives_json() -> None:
         pytest.param({"low": [0], "high": [1], "channels": [0, 1]}, id="lengths"),
     ],
 )
-def test_damaged_normalisation_is_a_format_error(values: dict[str, list[object]]) -> None:
+def test_damaged_normalization_is_a_format_error(values: dict[str, list[object]]) -> None:
     with pytest.raises(FormatError, match=r"normalisation: .*damaged"):
-        Normalisation.from_dict(values)
+        Normalization.from_dict(values)
 
 
 @pytest.mark.parametrize("is_strict", [False, True])
 def test_image_is_looked_through_once(is_strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.linspace(0, 9, 64).reshape(8, 8)
-    normalisation = Normalisation((0.0,), (9.0,), (0,), 1, "float64")
+    normalization = Normalization((0.0,), (9.0,), (0,), 1, "float64")
     looked, isfinite = [], np.isfinite
     monkeypatch.setattr(
         np, "isfinite", lambda a, **k: [looked.append(np.shape(a)), isfinite(a, **k)][1]
     )
-    read_rgb(plane_of(image), normalisation, is_strict=is_strict)
+    read_rgb(plane_of(image), normalization, is_strict=is_strict)
     assert looked.count((8, 8)) == 1
 
 
@@ -205,14 +205,14 @@ def test_image_is_looked_through_once(is_strict: bool, monkeypatch: pytest.Monke
 def test_image_is_no_view_of_the_pixels(channels: tuple[int, ...]) -> None:
     stored = RNG.integers(0, 255, (8, 8, 3)).astype(np.uint8)
     count = len(channels)
-    normalisation = Normalisation((0.0,) * count, (255.0,) * count, channels, 3, "uint8")
-    image = normalisation.apply(stored)
+    normalization = Normalization((0.0,) * count, (255.0,) * count, channels, 3, "uint8")
+    image = normalization.apply(stored)
     np.testing.assert_array_equal(image[..., :count], stored[..., channels])
     assert not np.shares_memory(image, stored)
 
 
 def test_image_that_fits_until_it_is_scaled_is_one_line() -> None:
     giant = np.broadcast_to(np.uint16(7), (10**7, 10**7))
-    normalisation = Normalisation((0.0,), (9.0,), (0,))
+    normalization = Normalization((0.0,), (9.0,), (0,))
     with pytest.raises(ImageReadError, match=r"^giant: it needs more memory than there is"):
-        read_rgb(plane_of(giant, "giant"), normalisation)
+        read_rgb(plane_of(giant, "giant"), normalization)

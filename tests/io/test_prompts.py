@@ -25,7 +25,7 @@ def two_images():
             ImagePrompts("stack[3]", "", (8, 9), "", (), (), clicks=4, seconds=2.5),
         ),
         model="tiny",
-        normalisation={"low": 1.0, "high": [99.5, 3], "mode": "percentile"},
+        normalization={"low": 1.0, "high": [99.5, 3], "mode": "percentile"},
         classes={1: "dot", 2: "Zelle, grün"},
     )
 
@@ -49,7 +49,7 @@ def write(path, tree):
 
 def test_saved_prompts_come_back_to_the_last_digit(saved):
     before, after = two_images(), load_prompts(saved)
-    assert (after.model, after.normalisation) == (before.model, before.normalisation)
+    assert (after.model, after.normalization) == (before.model, before.normalization)
     assert after.classes == before.classes
     for one, other in zip(before.images, after.images, strict=True):
         for name in ("name", "file", "shape", "sha256", "scores", "clicks", "seconds"):
@@ -144,7 +144,7 @@ ONE = Prompts([(1, 1)], [True])
             id="nan_score",
         ),
         pytest.param(
-            PromptFile((), normalisation={"f": np.zeros(3)}),
+            PromptFile((), normalization={"f": np.zeros(3)}),
             OutputError,
             "ndarray is not JSON serializable",
             id="array_in_normalisation",

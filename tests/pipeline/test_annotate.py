@@ -192,7 +192,7 @@ def test_channel_map_is_stored_and_used(toy, tmp_path):
     write_image(tmp_path / "masks" / "p0.png", labels)
     options = {"masks": tmp_path / "masks", "simulate": True, "model": toy}
     annotate(tmp_path / "images", out=tmp_path / "out", channels=(2, 3, 4), **options)
-    stored = load_prompts(tmp_path / "out" / "prompts.json").normalisation
+    stored = load_prompts(tmp_path / "out" / "prompts.json").normalization
     assert (stored["channels"], stored["channel_count"]) == ([2, 3, 4], 5)
     assert max(stored["high"]) > 20_000
     again = annotate(

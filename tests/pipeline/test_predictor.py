@@ -62,7 +62,7 @@ class Maps:
     """A prompter whose map is the discs, and whose references are one image of them."""
 
     peaks, heat = PeakSettings(), HeatMapSettings()
-    normalisation = None
+    normalization = None
 
     def __init__(self):
         points = [Prompts([(20, 20)], [True]), Prompts([(40, 60)], [True])]

@@ -14,7 +14,7 @@ from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.types import HeatMap, ImagePlane, Prompts, Segmentation, run_job
 from napari_samic.io import files, writers
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.io.prompts import load_prompts
 from napari_samic.pipeline import contact_sheet as sheets
 from napari_samic.pipeline.contact_sheet import ContactSheet
@@ -22,7 +22,7 @@ from napari_samic.pipeline.results.reader import read_results
 from napari_samic.pipeline.results.writer import ResultsWriter, recorded_prompts
 from napari_samic.pipeline.runner import BatchRunner, PlaneResult
 
-GREY = Normalisation((0.0,), (255.0,), (0,), 1)
+GREY = Normalization((0.0,), (255.0,), (0,), 1)
 RUN = {"job": "test", "settings": {"cut": 0.5}}
 POINT = Prompts(np.array([[2.0, 3.0]]), np.array([True]))
 
@@ -43,10 +43,10 @@ def folder(tmp_path):
 
 
 def make(
-    folder, work=answer, *, overwrite=False, normalisation=GREY, model="toy", made_by=RUN, **options
+    folder, work=answer, *, overwrite=False, normalization=GREY, model="toy", made_by=RUN, **options
 ):
     out = folder / "out"
-    records = ResultsWriter(out, model, normalisation, made_by, overwrite=overwrite)
+    records = ResultsWriter(out, model, normalization, made_by, overwrite=overwrite)
     sheet = ContactSheet(out / "overlay.png" if options.pop("overlay", False) else None)
     source = options.pop("source", folder / "images")
     return BatchRunner(open_images(source), work, records, sheet, **options)
@@ -343,7 +343,7 @@ def test_file_that_was_numbered_anew_is_known_by_its_contents(folder):
 
 def test_killed_overwriting_of_another_kind_is_gone_on_with(folder):
     run_job(make(folder).run())
-    other = {"normalisation": Normalisation((1.0,), (9.0,), (0,), 1)}
+    other = {"normalization": Normalization((1.0,), (9.0,), (0,), 1)}
     killed(folder, "p9", overwrite=True, **other)
     again = run_job(make(folder, **other).run())
     assert (len(again.skipped), len(again.done), again.failures) == (5, 3, {})
@@ -354,7 +354,7 @@ def test_run_that_was_stopped_before_any_result_stands_in_nobodys_way(folder):
     job = make(folder, fail_on("p4", KeyboardInterrupt())).run()
     with pytest.raises(KeyboardInterrupt):
         next(job)
-    run_job(make(folder, normalisation=Normalisation((1.0,), (9.0,), (0,), 1)).run())
+    run_job(make(folder, normalization=Normalization((1.0,), (9.0,), (0,), 1)).run())
 
 
 def test_newer_version_of_the_package_adds_to_results(folder):
@@ -696,7 +696,7 @@ def test_sheet_keeps_few_and_small_tiles(tmp_path):
     [
         pytest.param({"model": "other"}, "holds results of toy", id="model"),
         pytest.param(
-            {"normalisation": Normalisation((1.0,), (9.0,), (0,), 1)},
+            {"normalization": Normalization((1.0,), (9.0,), (0,), 1)},
             "holds results of another normalisation",
             id="normalisation",
         ),

@@ -14,7 +14,7 @@ from napari_samic.benchmark.report import ImageScore
 from napari_samic.core.types import Image, ImagePlane, IntArray
 from napari_samic.export import overlays
 from napari_samic.io import writers
-from napari_samic.io.normalize import Normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, read_rgb
 from napari_samic.pipeline import common
 
 LOOKED_AT = 24
@@ -26,15 +26,15 @@ class OverlayRecord:
     """One answer, small, to be drawn if it is among those that are looked at."""
 
     item: DatasetItem
-    normalisation: Normalisation
+    normalization: Normalization
     shape: tuple[int, ...]
     packed: bytes
 
     @classmethod
-    def of(cls, item: DatasetItem, normalisation: Normalisation, labels: IntArray) -> OverlayRecord:
+    def of(cls, item: DatasetItem, normalization: Normalization, labels: IntArray) -> OverlayRecord:
         """Pack the (H, W) labels that were found."""
         packed = zlib.compress(np.asarray(labels, np.int32).tobytes(), 1)
-        return cls(item, normalisation, labels.shape, packed)
+        return cls(item, normalization, labels.shape, packed)
 
     @property
     def labels(self) -> IntArray:
@@ -42,9 +42,9 @@ class OverlayRecord:
         return np.frombuffer(zlib.decompress(self.packed), np.int32).reshape(self.shape)
 
 
-def image_of(item: DatasetItem, normalisation: Normalisation) -> Image:
+def image_of(item: DatasetItem, normalization: Normalization) -> Image:
     """Pixels of an item as models take them."""
-    return read_rgb(ImagePlane(item.name, (), item.read_image), normalisation)
+    return read_rgb(ImagePlane(item.name, (), item.read_image), normalization)
 
 
 def draw(stem: Path, results: Sequence[ImageScore], drawn: Sequence[OverlayRecord]) -> None:

@@ -34,7 +34,7 @@ from napari_samic.core.types import (
 )
 from napari_samic.evaluation.metrics import image_scores
 from napari_samic.io import writers
-from napari_samic.io.normalize import Normalisation, fit_normalisation
+from napari_samic.io.normalize import Normalization, fit_normalization
 from napari_samic.ops import simulated_annotator
 from napari_samic.pipeline import common
 from napari_samic.pipeline.results.writer import write_failures
@@ -124,7 +124,7 @@ class Trial:
                 taught.clear()  # one fold at a time
                 taught[episode.fold] = self._base_class_references(episode.fold)
             try:
-                normalisation = _normalisation(episode.references, episode.targets)
+                normalization = _normalization(episode.references, episode.targets)
                 first = episode.references[0].read_truth() if self.is_video else None
             except SamicError as error:
                 self.failures[episode.references[0].name] = str(error)
@@ -149,7 +149,7 @@ class Trial:
                 targets = targets_by_set[cell.name]
                 for i, item in enumerate(targets):
                     try:
-                        target = _Target.read(item, normalisation)
+                        target = _Target.read(item, normalization)
                     except SamicError as error:
                         self.failures[cell.called(item, self.name)] = str(error)
                         continue
@@ -170,11 +170,11 @@ class Trial:
         if not items:
             return ()
         numbers = {label: n for n, label in enumerate(dict.fromkeys(i.label for i in items), 1)}
-        normalisation = _normalisation(items)
+        normalization = _normalization(items)
         out = []
         for item in items:
             try:
-                out.append(_reference(item, normalisation, numbers[item.label]))
+                out.append(_reference(item, normalization, numbers[item.label]))
             except SamicError as error:
                 self.failures[item.name] = str(error)
         return tuple(out)
@@ -186,7 +186,7 @@ class Trial:
         make, out = _of_classes if by_class else _reference, []
         for item in episode.references:
             try:
-                out.append(make(item, normalisation))
+                out.append(make(item, normalization))
             except SamicError as error:
                 self.failures[item.name] = str(error)
         if any(r.objects for r in out):
@@ -212,14 +212,14 @@ class _Target:
     """An image to segment, its truth as it was given and by objects, and which pixels count."""
 
     item: DatasetItem
-    normalisation: Normalisation
+    normalization: Normalization
     image: Image
     given: IntArray
     objects: IntArray
     counted: BoolArray
 
     @classmethod
-    def read(cls, item: DatasetItem, normalisation: Normalisation) -> _Target:
+    def read(cls, item: DatasetItem, normalization: Normalization) -> _Target:
         """Read all of it.
 
         Raises
@@ -227,12 +227,12 @@ class _Target:
         SamicError
             Something of it can't be read, or a truth of another shape.
         """
-        image, given = image_of(item, normalisation), item.read_truth()
+        image, given = image_of(item, normalization), item.read_truth()
         counted = ~item.read_ignored() if item.read_ignored else np.ones(given.shape, bool)
         if not given.shape == counted.shape == image.shape[:2]:
             msg = f"{item.name}: a truth of {given.shape} for an image of {image.shape[:2]}."
             raise InputError(f"{msg} Take a whole copy of the set.")
-        return cls(item, normalisation, image, given, item.objects_in(given), counted)
+        return cls(item, normalization, image, given, item.objects_in(given), counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,7 +331,7 @@ def _plane(item: DatasetItem) -> ImagePlane:
     return ImagePlane(item.name, (), item.read_image)
 
 
-def _reference(item: DatasetItem, normalisation: Normalisation, label: int = 1) -> Reference:
+def _reference(item: DatasetItem, normalization: Normalization, label: int = 1) -> Reference:
     """Its objects are of one class."""
     truth = item.objects_in(item.read_truth())
     prompts = tuple(
@@ -340,8 +340,8 @@ def _reference(item: DatasetItem, normalisation: Normalisation, label: int = 1) 
     return Reference(item.name, image_of(item, normalisation), prompts, truth)
 
 
-def _of_classes(item: DatasetItem, normalisation: Normalisation) -> Reference:
+def _of_classes(item: DatasetItem, normalization: Normalization) -> Reference:
     """Each of its objects is a class of its own."""
     truth = item.read_truth()
     prompts = simulated_annotator.prompts_of(truth, by_class=True)
-    return Reference(item.name, image_of(item, normalisation), prompts, truth)
+    return Reference(item.name, image_of(item, normalization), prompts, truth)

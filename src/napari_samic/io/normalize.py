@@ -30,7 +30,7 @@ GREY = "grey, among images of colour"
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """A normalization: which channels are shown, and what range of each becomes 0 to 255.
 
     Attributes
@@ -52,7 +52,7 @@ class Normalisation:
     channels: tuple[int, ...]
     channel_count: int = 0
     dtype: str = ""
-    outside: Normalisation | None = None
+    outside: Normalization | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.low), len(self.high), len(self.channels)}
@@ -242,13 +242,13 @@ def _highest(dtype: str) -> float:
     return 1.0 if kind == np.bool_ else float(np.iinfo(kind).max) if kind.kind in "ui" else np.inf
 
 
-def fit_normalisation(
+def fit_normalization(
     planes: Sequence[ImagePlane],
     *,
     channels: Sequence[int] | None = None,
     percentiles: tuple[float, float] = _EDGES,
     max_planes: int = _ENOUGH,
-) -> Normalisation:
+) -> Normalization:
     """Choose channels and range once, for a whole data set.
 
     Color images of 8 bits are kept as they are; all else is stretched between two percentiles,
@@ -278,16 +278,16 @@ def fit_normalisation(
     count = _channel_count([s.shape[1] for s in samples])
     chosen = _choose_channels(count, is_8bit, channels, planes[0].label)
     if is_8bit and count in _COLOR:
-        return Normalisation((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count, dtype)
+        return Normalization((0.0,) * len(chosen), (255.0,) * len(chosen), chosen, count, dtype)
     fitting = [s for s in samples if s.shape[1] > max(chosen)]
     ranges = [_range(np.concatenate([s[:, c] for s in fitting]), percentiles) for c in chosen]
     low, high = zip(*ranges, strict=True)
-    return Normalisation(low, high, chosen, count, dtype)
+    return Normalization(low, high, chosen, count, dtype)
 
 
 def fit_outside(
-    planes: Sequence[ImagePlane], normalisation: Normalisation
-) -> Job[Normalisation | None]:
+    planes: Sequence[ImagePlane], normalization: Normalization
+) -> Job[Normalization | None]:
     """Fit a range to the images that do not fit a normalization; None if all do. A job.
 
     Every image is read until there are enough; those that can't be are passed over.
@@ -298,7 +298,7 @@ def fit_outside(
             i, len(planes), f"looking at the range of {plane.label}", {"phase": "read"}
         )
         try:
-            if not normalisation.fits(plane.read(), plane.label):
+            if not normalization.fits(plane.read(), plane.label):
                 outside.append(plane)
         except InputError:
             continue
@@ -306,7 +306,7 @@ def fit_outside(
             break
     if not outside:
         return None
-    return fit_normalisation(outside, channels=normalisation.channels)
+    return fit_normalization(outside, channels=normalization.channels)
 
 
 def _sample(planes: Sequence[ImagePlane], max_planes: int) -> list[NDArray[Any]]:
@@ -372,7 +372,7 @@ def _range(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[floa
 
 def read_rgb(
     plane: ImagePlane,
-    normalisation: Normalisation,
+    normalization: Normalization,
     *,
     is_strict: bool = False,
     is_own: bool = False,
@@ -383,10 +383,10 @@ def read_rgb(
     Parameters
     ----------
     is_strict : bool
-        Whether its scale is checked, too: see `Normalisation.apply`.
+        Whether its scale is checked, too: see `Normalization.apply`.
     is_own : bool
     tell : callable, optional
-        As in `Normalisation.apply`.
+        As in `Normalization.apply`.
 
     Raises
     ------
@@ -397,7 +397,7 @@ def read_rgb(
         that does not.
     """
     try:
-        return normalisation.apply(
+        return normalization.apply(
             plane.read(), plane.label, is_strict=is_strict, is_own=is_own, tell=tell
         )
     except MemoryError as error:

@@ -70,7 +70,7 @@ class PromptFile:
 
     images: tuple[ImagePrompts, ...]
     model: str = ""
-    normalisation: dict[str, Any] | None = None
+    normalization: dict[str, Any] | None = None
     classes: dict[int, str] = field(default_factory=dict)
 
 
@@ -132,7 +132,7 @@ def to_tree(data: PromptFile) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "model": data.model,
-        "normalisation": data.normalisation,
+        "normalisation": data.normalization,
         "classes": {str(label): name for label, name in data.classes.items()},
         "images": [_image_tree(image) for image in data.images],
     }

@@ -286,7 +286,7 @@ def _prompts(results: StoredResults, stored: PromptFile | None, done: Sequence[s
     edited = {image.name: image for image in stored.images} if stored is not None else {}
     images = tuple(_with_edits(i, edited.get(i.name)) for i in own.images if i.name in done)
     classes = {**own.classes, **(stored.classes if stored is not None else {})}
-    return PromptFile(images, own.model, own.normalisation, classes)
+    return PromptFile(images, own.model, own.normalization, classes)
 
 
 def _with_edits(image: ImagePrompts, edited: ImagePrompts | None) -> ImagePrompts:

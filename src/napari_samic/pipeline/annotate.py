@@ -110,7 +110,7 @@ def annotate(
         meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
         values = meaning.values
         notices.append(meaning.line + " Void is ground here." * bool(values.void))
-    normalisation = common.normalisation_of(planes, stored, channels)
+    normalization = common.normalization_of(planes, stored, channels)
     model = common.full_name(model)
     yield JobProgress(0, len(planes), f"loading {model}")
     segmenter = load_segmenter(model, device=device, cache=common.default_cache())

@@ -14,7 +14,7 @@ from napari_samic.core.types import Image, ImagePlane
 from napari_samic.io import files as io_files
 from napari_samic.io.cache import ArrayCache
 from napari_samic.io.images import open_images, planes_of_file, unreadable
-from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import (
     check_stems,
     drawings_among,
@@ -66,11 +66,11 @@ def default_cache() -> ArrayCache:
 
 def input_hashes(
     plane: ImagePlane,
-    normalisation: Normalisation,
+    normalization: Normalization,
     inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {},
 ) -> dict[str, str]:
     """What an answer for a plane is made of now: hashes of its pixels and of further inputs."""
-    return {"pixels": pixels_sha256(read_rgb(plane, normalisation)), **inputs(plane)}
+    return {"pixels": pixels_sha256(read_rgb(plane, normalization)), **inputs(plane)}
 
 
 def open_planes(
@@ -277,13 +277,13 @@ def with_recorded_name(plane: ImagePlane, names: Mapping[str, str]) -> ImagePlan
     return replace(plane, name=wanted.removesuffix(plane.label[len(plane.name) :]))
 
 
-def normalisation_of(
+def normalization_of(
     planes: Sequence[ImagePlane], stored: PromptFile | None, channels: Sequence[int] | None
-) -> Normalisation:
+) -> Normalization:
     """The one the prompts were made with, or one fitted to these images."""
-    if stored is not None and stored.normalisation and channels is None:
-        return Normalisation.from_dict(stored.normalisation)
-    return fit_normalisation(planes, channels=channels)
+    if stored is not None and stored.normalization and channels is None:
+        return Normalization.from_dict(stored.normalization)
+    return fit_normalization(planes, channels=channels)
 
 
 def check_same_image(entry: ImagePrompts, image: Image) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_samic.core.errors import FormatError, SamicError
 from napari_samic.core.types import ImagePlane, Job, JobProgress, Reference
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.io.prompts import PromptFile, load_prompts
 from napari_samic.models.features import backbones
 from napari_samic.models.sam.segmenter import load_segmenter
@@ -96,7 +96,7 @@ def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, N
     header = serialization.describe(path)
     try:
         data, kind = header["normalisation"], str(header["backbone"]["kind"])
-        model, normalisation = str(data["model"]), Normalisation.from_dict(data)
+        model, normalization = str(data["model"]), Normalization.from_dict(data)
     except (KeyError, TypeError) as error:
         raise FormatError(f"{Path(path).name}: lacks {error}. Train again.") from error
     cache = common.default_cache()
@@ -107,7 +107,7 @@ def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, N
 
 
 def _read(
-    planes: list[ImagePlane], stored: PromptFile, normalisation: Normalisation
+    planes: list[ImagePlane], stored: PromptFile, normalization: Normalization
 ) -> Job[list[Reference]]:
-    references, _ = yield from read_references(planes, stored, {}, normalisation)
+    references, _ = yield from read_references(planes, stored, {}, normalization)
     return references

@@ -31,7 +31,7 @@ from napari_samic.core.types import (
     Reference,
     Segmentation,
 )
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.models.features.reference_masks import mask_of
 from napari_samic.models.finetune.network import ForegroundPrediction, ForegroundPredictor
 from napari_samic.models.samic.episodes import labels_of
@@ -95,9 +95,9 @@ class ImagePredictor:
     refine: RefineSettings = field(default_factory=RefineSettings)
 
     @property
-    def normalisation(self) -> Normalisation:
+    def normalization(self) -> Normalization:
         """Of the pixels that the prompter was trained on."""
-        return Normalisation.from_dict(self.prompter.normalisation or {})
+        return Normalization.from_dict(self.prompter.normalization or {})
 
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:  # noqa: ARG002
         """Result of one plane, for `BatchRunner`."""

@@ -21,7 +21,7 @@ from napari_samic.core.settings import (
 )
 from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.io import files
-from napari_samic.io.normalize import Normalisation, fit_outside
+from napari_samic.io.normalize import Normalization, fit_outside
 from napari_samic.io.text_files import sha256_of
 from napari_samic.models.features import backbones
 from napari_samic.models.prompters import registry
@@ -140,7 +140,7 @@ def segment(
     run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
     normalisation = header.normalisation
     if rescale:
-        normalisation = yield from _rescaled(folder, planes, normalisation)
+        normalization = yield from _rescaled(folder, planes, normalization)
     with files.claimed(folder):
         writer = ResultsWriter(folder, header.model, normalisation, run, overwrite=overwrite)
         yield JobProgress(0, len(planes), f"loading {name}")
@@ -262,7 +262,7 @@ class _PrompterHeader:
     model: str
     model_sha256: str
     encoder: str
-    normalisation: Normalisation
+    normalization: Normalization
     peaks: PeakSettings
     has_finder: bool
 
@@ -278,7 +278,7 @@ class _PrompterHeader:
                 str(data["model"]),
                 str(data.get("model_sha256", "")),
                 str(header["backbone"]["kind"]),
-                Normalisation.from_dict(data),
+                Normalization.from_dict(data),
                 PeakSettings.from_dict(header["settings"]["peaks"]),
                 bool(header.get("growth") and header["growth"]["accepted"]),
             )

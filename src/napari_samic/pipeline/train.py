@@ -24,7 +24,7 @@ from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Referen
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
 from napari_samic.io.mask_values import MaskValues
-from napari_samic.io.normalize import Normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, read_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
@@ -159,8 +159,8 @@ def train(
         meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
         values = meaning.values
         notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
-    normalisation = common.normalisation_of(planes, stored, channels)
-    references, failures = yield from read_references(planes, stored, truth, normalisation, values)
+    normalization = common.normalization_of(planes, stored, channels)
+    references, failures = yield from read_references(planes, stored, truth, normalization, values)
     if bare := [r.name for r in references if not r.objects]:
         notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
@@ -339,7 +339,7 @@ def _annotated(
 def _without_annotation(
     planes: Sequence[ImagePlane],
     annotated: Sequence[ImagePlane],
-    normalisation: Normalisation,
+    normalization: Normalization,
     seed: int,
     unreadable: dict[str, str],
 ) -> Iterator[Image]:
@@ -375,7 +375,7 @@ def read_references(
     planes: Sequence[ImagePlane],
     stored: PromptFile | None,
     truth: dict[str, Path],
-    normalisation: Normalisation,
+    normalization: Normalization,
     values: MaskValues | None = None,
 ) -> Job[tuple[list[Reference], dict[str, str]]]:
     """Readable ones, and why the others are not; yields a `JobProgress` each."""
@@ -384,7 +384,7 @@ def read_references(
     failures: dict[str, str] = {}
     for i, plane in enumerate(planes):
         try:
-            image = read_rgb(plane, normalisation, is_strict=True, is_own=True)
+            image = read_rgb(plane, normalization, is_strict=True, is_own=True)
             if plane.label in entries:
                 entry = entries[plane.label]
                 common.check_same_image(entry, image)

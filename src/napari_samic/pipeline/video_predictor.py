@@ -26,7 +26,7 @@ from napari_samic.core.types import (
     Segmentation,
 )
 from napari_samic.evaluation.metrics import iou
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video import mask_propagation, new_objects, optical_flow
 from napari_samic.models.video.evidence import ClassLikelihood
@@ -99,7 +99,7 @@ class VideoPredictor:
         self.numbers: tuple[int, ...] = ()
 
     @property
-    def normalisation(self) -> Normalisation:
+    def normalization(self) -> Normalization:
         """Of the pixels that the prompter was trained on."""
         return self.predictor.normalisation
 

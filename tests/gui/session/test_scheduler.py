@@ -155,14 +155,14 @@ def test_click_stops_encoding_ahead_which_goes_on_later(desk):
 def test_what_was_read_is_noted_for_the_prompt_file(desk):
     ready(desk)
     assert len(desk.state.page.sha256) == 64
-    assert desk.state.page.normalisation["channels"] == [0]
+    assert desk.state.page.normalization["channels"] == [0]
 
 
 def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(desk):
     ready(desk)
     desk.show(desk.pixels, (2,))
     assert len(desk.state.page.sha256) == 64
-    assert desk.state.page.normalisation["channels"] == [0]
+    assert desk.state.page.normalization["channels"] == [0]
 
 
 def test_answer_for_a_slice_that_was_left_is_dropped(desk):
@@ -312,7 +312,7 @@ def test_project_is_saved_at_each_change_and_opened_again(desk, tmp_path):
     other.runner.settle()
     state = other.state
     assert state.pages["cells[1]"].items
-    assert state.pages["cells[1]"].normalisation == desk.state.page.normalisation
+    assert state.pages["cells[1]"].normalization == desk.state.page.normalization
     assert state.references == ("cells[1]",)
     assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
     assert autosave.model_of(other.keeper.project.notes) == "discs"

@@ -405,9 +405,9 @@ def test_object_of_negative_clicks_is_recovered_but_not_given_to_models(desk):
     assert prompts_io.to_files(desk.state) == {}
 
 
-def test_images_of_other_normalisation_get_a_file_of_their_own(desk):
+def test_images_of_other_normalization_get_a_file_of_their_own(desk):
     desk.click(10, 12)
-    desk.state.page.normalisation = {"low": [0], "high": [9], "channels": [0]}
+    desk.state.page.normalization = {"low": [0], "high": [9], "channels": [0]}
     desk.state.open_page("b", SHAPE)
     desk.click(10, 12)
     files = prompts_io.to_files(desk.state)

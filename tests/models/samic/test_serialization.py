@@ -62,14 +62,14 @@ def test_everything_else_is_kept(tmp_path):
     made = given()
     made.settings = made.settings.from_dict({**made.settings.to_dict(), "shots": 3})
     made.heat, made.peaks = HeatMapSettings(sigma_frac=0.05), PeakSettings.paper()
-    made.normalisation = {"model": "tiny", "low": [0.5], "nested": {"a": None}}
+    made.normalization = {"model": "tiny", "low": [0.5], "nested": {"a": None}}
     made.report = FitReport((2.0, 1.0), 0.1, 0.2, True, ("x",), 4, 1.5, "all done")
     box = Prompts(np.zeros((0, 2)), np.zeros(0, bool), np.array([3.0, 4, 20, 30]), label=2)
     mixed = Prompts(np.array([[1.5, 2], [3, 4]]), np.array([True, False]))
     made.references = (Reference("r", discs([]), (box, mixed), np.ones((64, 64), np.int32)),)
     serialization.save(made, tmp_path / "p.samic")
     again = serialization.load(tmp_path / "p.samic", ColourBackbone())
-    for name in ("settings", "heat", "peaks", "normalisation", "report"):
+    for name in ("settings", "heat", "peaks", "normalization", "report"):
         assert getattr(again, name) == getattr(made, name)
     [shown] = again.references
     assert shown.name == "r"
@@ -127,7 +127,7 @@ def test_file_from_before_layers_could_be_chosen_has_three(tmp_path):
 
 def test_header_is_read_without_a_network(tmp_path):
     made = given()
-    made.normalisation = {"model": "tiny"}
+    made.normalization = {"model": "tiny"}
     serialization.save(made, tmp_path / "p.samic")
     header = serialization.describe(tmp_path / "p.samic")
     assert header["backbone"]["name"] == "colours"
@@ -140,13 +140,13 @@ def test_header_is_read_without_a_network(tmp_path):
 def test_numbers_of_numpy_do_not_make_the_file_unreadable(tmp_path):
     made = given()
     made.heat = HeatMapSettings(sigma_frac=np.float64(0.08))
-    made.normalisation = {"low": np.float32(1.5), "bits": np.int64(8)}
+    made.normalization = {"low": np.float32(1.5), "bits": np.int64(8)}
     made.references = (
         Reference(np.str_("n"), discs([]), (Prompts([[3.0, 3]], [True], label=np.int64(1)),)),
     )
     serialization.save(made, tmp_path / "p.samic")
     again = serialization.load(tmp_path / "p.samic", ColourBackbone())
-    assert again.normalisation == {"low": 1.5, "bits": 8}
+    assert again.normalization == {"low": 1.5, "bits": 8}
     assert again.references[0].objects[0].label == 1
 
 

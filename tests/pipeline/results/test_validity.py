@@ -97,7 +97,7 @@ def test_segment_with_a_prompter_that_was_trained_again_is_refused(done, toy):
         segment(done)
 
 
-def test_segment_with_another_normalisation_is_refused(done, toy):
+def test_segment_with_another_normalization_is_refused(done, toy):
     retrained(done, model=toy, channels=(2, 1, 0))
     with pytest.raises(StaleError, match="another normalisation"):
         segment(done)

@@ -1,7 +1,7 @@
 """Pixels of the chosen image layer, slice by slice, as models take them.
 
 Reads from what the layer showed when it was chosen, so a layer deleted in the middle of a job does
-no harm. One normalisation for the whole stack, fitted once. Threads may share it. Must not know Qt;
+no harm. One normalization for the whole stack, fitted once. Threads may share it. Must not know Qt;
 sees a napari layer only as something with `data`, `rgb`, `multiscale`, `name` and `source`.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import Image, ImagePlane
-from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.io.text_files import is_name, writable
 
@@ -37,7 +37,7 @@ KEPT = 6
 LARGEST_PX = 4096 * 4096
 """Of a multiscale image, the finest level with planes up to this is annotated."""
 SAMPLED = 8
-"""Planes that the normalisation is fitted to."""
+"""Planes that the normalization is fitted to."""
 _LONG = 200  # bytes of a name, which leave room for a place in a stack and for endings
 
 
@@ -92,7 +92,7 @@ class LayerPixels:
         self.files = _files_of(first, self.file, math.prod(self.stack_shape)) if by_file else ()
         self._by_label: dict[str, tuple[int, ...]] = {}
         self._lock = threading.Lock()
-        self._normalisation: Normalisation | None = None
+        self._normalization: Normalization | None = None
         self._kept: OrderedDict[tuple[int, ...], Image] = OrderedDict()
 
     def overlaps(self, other: LayerPixels) -> bool:
@@ -122,12 +122,12 @@ class LayerPixels:
         parts = [np.asarray(array[index]) for array in self._arrays]
         return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
 
-    def normalisation(self) -> Normalisation:
+    def normalization(self) -> Normalization:
         """How pixels become RGB; reads some slices the first time."""
         with self._lock:
-            if self._normalisation is None:
-                self._normalisation = fit_normalisation([self.plane(i) for i in self._sample()])
-            return self._normalisation
+            if self._normalization is None:
+                self._normalization = fit_normalization([self.plane(i) for i in self._sample()])
+            return self._normalization
 
     def _sample(self) -> list[tuple[int, ...]]:
         count = math.prod(self.stack_shape)
@@ -144,12 +144,12 @@ class LayerPixels:
         InputError
             It can't be read or normalised.
         """
-        normalisation = self.normalisation()
+        normalization = self.normalization()
         with self._lock:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index]
-        image = read_rgb(self.plane(index), normalisation)
+        image = read_rgb(self.plane(index), normalization)
         with self._lock:
             self._kept[index] = image
             while len(self._kept) > KEPT:
@@ -160,7 +160,7 @@ class LayerPixels:
         """The layer's pixels changed: read them anew."""
         with self._lock:
             self._kept.clear()
-            self._normalisation = None
+            self._normalization = None
             self.filed.clear()
 
     def after(self, index: tuple[int, ...], count: int = 2) -> list[tuple[int, ...]]:

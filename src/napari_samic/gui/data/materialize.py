@@ -189,19 +189,19 @@ def references_as_files(
 ) -> Job[tuple[list[Path], Path]]:
     """Give a file for each reference, and one of the prompts of exactly these."""
     data = prompts_io.to_file(state, [one.page for one in found], all_items=False)
-    paths, kinds = [], {json.dumps(one.page.normalisation) for one in found if one.pixels is None}
+    paths, kinds = [], {json.dumps(one.page.normalization) for one in found if one.pixels is None}
     for done, one in enumerate(found):
         yield JobProgress(done, len(found), f"preparing {one.page.name}", {"phase": "files"})
         if one.pixels is None:
             paths.append(_closed_file(one.page, project.images_folder))
         else:
             paths.append(file_of(one.pixels, one.index, project.images_folder))
-            kinds.add(json.dumps(one.pixels.normalisation().to_dict()))
+            kinds.add(json.dumps(one.pixels.normalization().to_dict()))
     if len(kinds) == 1:
-        data = replace(data, normalisation=json.loads(kinds.pop()))
+        data = replace(data, normalization=json.loads(kinds.pop()))
     else:  # annotated in several ways: the pipeline finds one for all, so its pixels are others
         images = tuple(replace(image, sha256="") for image in data.images)
-        data = replace(data, normalisation=None, images=images)
+        data = replace(data, normalization=None, images=images)
     return paths, _kept(project, data)
 
 

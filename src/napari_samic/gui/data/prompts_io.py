@@ -32,12 +32,12 @@ def to_file(
     """
     chosen = [p for p in (state.pages.values() if pages is None else pages) if p.items]
     images = [_image(page, all_items) for page in chosen]
-    kinds = {json.dumps(page.normalisation, sort_keys=True) for page in chosen}
-    normalisation = chosen[0].normalisation if len(kinds) == 1 else None
+    kinds = {json.dumps(page.normalization, sort_keys=True) for page in chosen}
+    normalization = chosen[0].normalization if len(kinds) == 1 else None
     return PromptFile(
         tuple(image for image in images if image.objects),
         state.model,
-        normalisation,
+        normalization,
         state.classes.names,
     )
 
@@ -62,7 +62,7 @@ def to_files(state: AnnotationModel, name: str = "prompts") -> dict[str, PromptF
     groups: dict[str, list[ImageAnnotation]] = {}
     for page in state.pages.values():
         if any(item.is_askable for item in page.items):
-            key = json.dumps(page.normalisation, sort_keys=True)
+            key = json.dumps(page.normalization, sort_keys=True)
             groups.setdefault(key, []).append(page)
     parts = [to_file(state, pages, all_items=False) for pages in groups.values()]
     return {name if i == 0 else f"{name}-{i + 1}": part for i, part in enumerate(parts)}
@@ -114,7 +114,7 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
         page.commit(items, items[0].number if items else page.next_number)
         page.efforts[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
         page.sha256 = page.sha256 or image.sha256
-        page.normalisation = page.normalisation or data.normalisation
+        page.normalization = page.normalization or data.normalization
     state.refresh()
     return len(data.images)
 

@@ -27,7 +27,7 @@ from napari_samic.core.types import (
 )
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.result_files import LabelFiles, read_result
-from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _open(file: Path) -> LoadedPredictor:
 
 
 def _look(eyes: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
-    image = read_rgb(plane, eyes.worker.normalisation, is_strict=True)
+    image = read_rgb(plane, eyes.worker.normalization, is_strict=True)
     with eyes.lock:
         return ImagePreview(plane.label, image, eyes.worker.extract_features(image))
 
@@ -249,7 +249,7 @@ def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
     header = serialization.describe(prompter)["normalisation"] or {}
     if earlier is None or "model" not in header:
         return False  # a prompter that lacks something: `segment` says so
-    same = earlier.normalisation == Normalisation.from_dict(header).to_dict()
+    same = earlier.normalization == Normalization.from_dict(header).to_dict()
     return not same or earlier.model != header["model"]
 
 
@@ -277,6 +277,6 @@ def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Fol
     plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
     if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
-    image: Any = read_rgb(plane, fit_normalisation([plane]))
+    image: Any = read_rgb(plane, fit_normalization([plane]))
     shown = results.shown(plane.name) or results.file(plane.name)
     return FolderImage(label, image, read_result(shown, plane, image.shape))

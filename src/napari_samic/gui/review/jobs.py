@@ -77,16 +77,16 @@ def read_file(one: Any, stored: PromptFile | None) -> Image:
     InputError
         It is not there any more, or can't be read.
     """
-    from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+    from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
     from napari_samic.pipeline.common import planes_of
 
     planes = planes_of(Path(one.image_file))
     found = [p for p in planes if p.label == one.label]
     if not found:
         raise InputError(f"{one.label}: not in {one.image_file}. Open the image in napari.")
-    if stored is not None and stored.normalisation:
-        return read_rgb(found[0], Normalisation.from_dict(stored.normalisation))
-    return read_rgb(found[0], fit_normalisation(found))
+    if stored is not None and stored.normalization:
+        return read_rgb(found[0], Normalization.from_dict(stored.normalization))
+    return read_rgb(found[0], fit_normalization(found))
 
 
 def _by_value(one: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:

@@ -33,7 +33,7 @@ class ImageSummary:
 
     index: tuple[int, ...]
     sha256: str
-    normalisation: dict[str, Any]
+    normalization: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def look_at(
         image = pixels.image(index)
         if precompute is not None:
             precompute(image)
-        seen = ImageSummary(index, pixels_sha256(image), pixels.normalisation().to_dict())
+        seen = ImageSummary(index, pixels_sha256(image), pixels.normalization().to_dict())
         yield SeenStep(done + 1, len(indices), pixels.label(index), seen=seen)
 
 

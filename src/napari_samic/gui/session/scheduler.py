@@ -167,7 +167,7 @@ class PromptScheduler:
     def _note(self, page: ImageAnnotation) -> None:
         """Let an image have what is known of its pixels, also if that was before it was shown."""
         if (seen := self._facts.get(page.name)) is not None:
-            page.sha256, page.normalisation = seen.sha256, seen.normalisation
+            page.sha256, page.normalization = seen.sha256, seen.normalization
 
     def _stop_looking(self) -> None:
         if self._ahead is not None:

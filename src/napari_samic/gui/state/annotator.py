@@ -109,7 +109,7 @@ class AnnotationModel:
         if page is not None:
             self.open_page(page.name, page.shape, page.file)
             self.pages[page.name].sha256 = page.sha256
-            self.pages[page.name].normalisation = page.normalisation
+            self.pages[page.name].normalization = page.normalization
 
     def refresh(self) -> None:
         """Pages were changed from outside: tell, and ask for what has no answer."""

@@ -41,7 +41,7 @@ class ImageAnnotation:
     is_reference : bool
     sha256 : str
         Of its RGB pixels, once they were read.
-    normalisation : dict or None
+    normalization : dict or None
         How the pixels became RGB, once known.
     """
 
@@ -53,7 +53,7 @@ class ImageAnnotation:
     efforts: dict[int, AnnotationCost] = field(default_factory=dict)
     is_reference: bool = False
     sha256: str = ""
-    normalisation: dict[str, Any] | None = None
+    normalization: dict[str, Any] | None = None
     past: list[Snapshot] = field(default_factory=list)
     future: list[Snapshot] = field(default_factory=list)
 

@@ -20,7 +20,7 @@ from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.io.images import planes_of_file
-from napari_samic.io.normalize import Normalisation, fit_normalisation, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.ops import heatmaps
 
 SIDE_PX = 92
@@ -136,7 +136,7 @@ def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
     """The image of a page that is not open, from its file, in the colours of its prompts."""
     files = [Path(page.file)] if page.file else []
     files += [folder / f"{page.name}.tif"] if folder is not None else []
-    known, reason = page.normalisation, InputError("not open in napari, and its file is not there")
+    known, reason = page.normalization, InputError("not open in napari, and its file is not there")
     for file in files:
         if not trusted_files.allows(file, folder and folder.parent):
             reason = InputError(f"{file}: you opened no image of this folder yet. Open it")
@@ -145,7 +145,7 @@ def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
             planes = planes_of_file(file) if file.is_file() else []
             plane = next((p for p in planes if p.label == page.name), None)
             if plane is not None:
-                of = Normalisation.from_dict(known) if known else fit_normalisation([plane])
+                of = Normalization.from_dict(known) if known else fit_normalization([plane])
                 return read_rgb(plane, of)
         except SamicError as error:  # damaged; ours in the project may not be
             reason = InputError(str(error))

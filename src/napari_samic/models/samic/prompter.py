@@ -73,7 +73,7 @@ class SamicPrompter:
         Mean feature of each block, subtracted before features are compared.
     references : tuple of Reference
         Used when `propose` is called without any.
-    normalisation : dict or None
+    normalization : dict or None
         How raw pixels of this data set became 8-bit RGB.
     report : FitReport or None
     finder : ForegroundPredictor or None
@@ -110,7 +110,7 @@ class SamicPrompter:
         self.learner = learner.to(backbone.device).eval()
         self.center: Levels | None = None
         self.references: tuple[Reference, ...] = ()
-        self.normalisation: dict[str, Any] | None = None
+        self.normalization: dict[str, Any] | None = None
         self.report: FitReport | None = None
         self.finder: ForegroundPredictor | None = None
         self.growth: FinetuneReport | None = None

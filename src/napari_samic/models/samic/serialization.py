@@ -69,7 +69,7 @@ def pack(prompter: SamicPrompter) -> dict[str, Any]:
             "heat": prompter.heat.to_dict(),
             "peaks": prompter.peaks.to_dict(),
         },
-        "normalisation": prompter.normalisation,
+        "normalisation": prompter.normalization,
         "report": prompter.report and asdict(prompter.report),
         "growth": prompter.growth and asdict(prompter.growth),
         "tuning": prompter.tuning and asdict(prompter.tuning),
@@ -178,7 +178,7 @@ def _rebuild(content: dict[str, Any], backbone: Backbone) -> SamicPrompter:
     center = content["centre"]
     prompter.center = center and [[c.to(backbone.device) for c in level] for level in center]
     prompter.references = tuple(_reference(tree) for tree in content["references"])
-    prompter.normalisation = content["normalisation"]
+    prompter.normalization = content["normalisation"]
     if content["report"]:
         prompter.report = FitReport(**_tuples(content["report"]))
     if content.get("growth"):

@@ -18,7 +18,7 @@ from napari_samic.core.label_objects import LabelObjects, ObjectRecord
 from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.text_files import sha256_of

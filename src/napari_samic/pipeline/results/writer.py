@@ -20,7 +20,7 @@ from napari_samic.core.errors import FormatError, OutputError, SamicError, Stale
 from napari_samic.core.types import Image, ImagePlane, IntArray, Prompts, Segmentation
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
-from napari_samic.io.normalize import Normalisation
+from napari_samic.io.normalize import Normalization
 from napari_samic.io.paths import folded, natural_key
 from napari_samic.io.prompts import (
     ImagePrompts,
@@ -168,7 +168,7 @@ class Tables:
     images, rows, provenance : dict
         By image; `rows` are those of scores.csv.
     model : str
-    normalisation : dict or None
+    normalization : dict or None
     classes : dict of int to str
     unfinished : UnfinishedResults or None
     lost : list of str
@@ -179,7 +179,7 @@ class Tables:
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     provenance: dict[str, Provenance] = field(default_factory=dict)
     model: str = ""
-    normalisation: dict[str, Any] | None = None
+    normalization: dict[str, Any] | None = None
     classes: dict[int, str] = field(default_factory=dict)
     unfinished: UnfinishedResults | None = None
     lost: list[str] = field(default_factory=list)
@@ -193,7 +193,7 @@ class Tables:
     def prompts(self) -> PromptFile:
         """As prompts.json holds it."""
         images = tuple(self.images[k] for k in sorted(self.images, key=natural_key))
-        return PromptFile(images, self.model, self.normalisation, self.classes)
+        return PromptFile(images, self.model, self.normalization, self.classes)
 
     def drop(self, label: str) -> None:
         """Forget one image."""
@@ -351,7 +351,7 @@ class ResultsWriter:
     ----------
     out : Path
     model : str
-    normalisation : Normalisation
+    normalization : Normalization
     run : dict
         What makes the results: see `provenance`.
     overwrite : bool
@@ -369,14 +369,14 @@ class ResultsWriter:
         self,
         out: Path,
         model: str,
-        normalisation: Normalisation,
+        normalization: Normalization,
         run: Run,
         *,
         overwrite: bool = False,
     ) -> None:
         self.out, self.run = out, plain(run)
         self.failures: dict[str, str] = {}
-        self.model, self.normalisation = model, normalisation
+        self.model, self.normalization = model, normalization
         try:
             self._tables = read_tables(out)
         except (SamicError, KeyError, TypeError, ValueError) as error:
@@ -400,8 +400,8 @@ class ResultsWriter:
         self._check_kind()
 
     def _check_kind(self) -> None:
-        earlier, mine = self._tables, self.normalisation.to_dict()
-        if earlier.is_empty or (earlier.model, earlier.normalisation) == (self.model, mine):
+        earlier, mine = self._tables, self.normalization.to_dict()
+        if earlier.is_empty or (earlier.model, earlier.normalization) == (self.model, mine):
             return
         if not self.overwrite:
             what = "another normalisation" if earlier.model == self.model else earlier.model
@@ -422,7 +422,7 @@ class ResultsWriter:
 
     @property
     def _head(self) -> dict[str, Any]:
-        kind = {"model": self.model, "normalisation": self.normalisation.to_dict()}
+        kind = {"model": self.model, "normalisation": self.normalization.to_dict()}
         how = {"overwrite": self.overwrite, "replaces": self.replaces}
         return {"run": self.run, **how, **kind}
 
