@@ -4,7 +4,7 @@ import maps as drawn
 import numpy as np
 import pytest
 
-from napari_samic.refine.postprocess import filled, smoothed, split
+from napari_samic.refine.postprocess import fill_holes, smooth, split
 from napari_samic.refine.shape_prior import ShapePrior, elongation
 
 DISC = drawn.disc(24, 30, 10)
@@ -14,7 +14,7 @@ def test_smoothing_takes_whiskers_off_and_closes_cracks():
     mask = DISC.copy()
     mask[24, 40:60] = True
     mask[24, 25:35] = False
-    out = smoothed(mask, 2)
+    out = smooth(mask, 2)
     assert not out[24, 45:].any()
     assert out[24, 25:35].all()
     assert (out ^ DISC).sum() < 12
@@ -23,36 +23,36 @@ def test_smoothing_takes_whiskers_off_and_closes_cracks():
 @pytest.mark.parametrize("radius", [1, 2, 4])
 def test_smoothing_leaves_what_is_smooth(radius):
     half = drawn.disc(0, 30, 12)
-    assert (smoothed(half, radius) == half).mean() > 0.998
+    assert (smooth(half, radius) == half).mean() > 0.998
     full = np.ones(drawn.SHAPE, bool)
-    assert smoothed(full, radius).all()
+    assert smooth(full, radius).all()
     edge = np.zeros(drawn.SHAPE, bool)
     edge[:, :5] = True
-    assert (smoothed(edge, radius) == edge).all()
+    assert (smooth(edge, radius) == edge).all()
 
 
 def test_mask_that_smoothing_would_take_away_stays():
-    assert (smoothed(drawn.line(), 3) == drawn.line()).all()
-    assert not smoothed(np.zeros(drawn.SHAPE, bool), 3).any()
+    assert (smooth(drawn.line(), 3) == drawn.line()).all()
+    assert not smooth(np.zeros(drawn.SHAPE, bool), 3).any()
 
 
 def test_no_radius_is_no_smoothing_but_a_copy():
-    out = smoothed(drawn.line(), 0)
+    out = smooth(drawn.line(), 0)
     assert (out == drawn.line()).all()
 
 
 def test_small_holes_are_filled_and_large_ones_stay():
     mask = DISC & ~drawn.disc(24, 26, 1) & ~drawn.disc(24, 33, 3)
-    out = filled(mask, 5)
+    out = fill_holes(mask, 5)
     assert (out == (DISC & ~drawn.disc(24, 33, 3))).all()
-    assert (filled(mask, 4) == mask).all()
-    assert (filled(mask, 100) == DISC).all()
+    assert (fill_holes(mask, 4) == mask).all()
+    assert (fill_holes(mask, 100) == DISC).all()
 
 
 def test_bay_is_no_hole():
     mask = DISC.copy()
     mask[24, 30:] = False
-    assert (filled(mask, 1000) == mask).all()
+    assert (fill_holes(mask, 1000) == mask).all()
 
 
 LEFT, RIGHT = drawn.disc(24, 20, 8), drawn.disc(24, 34, 8)

@@ -1,4 +1,4 @@
-"""From guesses to a segmentation."""
+"""From region proposals to a segmentation."""
 
 import maps as drawn
 import numpy as np
@@ -18,8 +18,8 @@ IMAGE = drawn.picture()
 def asked(strategy="peaks", heat=HEAT, segmenter=None, joining=None, **settings):
     chosen = StrategySettings(strategy=strategy, **settings)
     machine = segmenter or drawn.Discs()
-    guesses = propose({1: heat}, chosen)
-    return answer(machine, IMAGE, guesses, heat, chosen, joining=joining), machine
+    proposals = propose({1: heat}, chosen)
+    return answer(machine, IMAGE, proposals, heat, chosen, joining=joining), machine
 
 
 def test_toy_is_a_segmenter():
@@ -121,11 +121,11 @@ def test_answer_that_is_less_sure_is_not_taken():
 def test_many_objects_are_asked_for_in_parts_and_keep_their_order():
     regions = [drawn.disc(r, c, 0) for r in range(2, 46, 6) for c in range(2, 62, 6)]
     heat = np.max(regions, axis=0).astype(np.float32)
-    guesses = [RegionProposal(drawn.at(*np.argwhere(r)[0]), r) for r in regions]
-    assert len(guesses) > 2 * AT_ONCE
-    found = query_segmenter(drawn.Discs((1, 2, 3)), IMAGE, guesses, heat, StrategySettings())
-    assert [f.guess for f in found] == guesses
-    assert all((f.mask & g.region).any() for f, g in zip(found, guesses, strict=True))
+    proposals = [RegionProposal(drawn.at(*np.argwhere(r)[0]), r) for r in regions]
+    assert len(proposals) > 2 * AT_ONCE
+    found = query_segmenter(drawn.Discs((1, 2, 3)), IMAGE, proposals, heat, StrategySettings())
+    assert [f.proposal for f in found] == proposals
+    assert all((f.mask & g.region).any() for f, g in zip(found, proposals, strict=True))
 
 
 def test_no_guess_gives_an_empty_segmentation_without_asking():
@@ -147,9 +147,9 @@ def test_defaults_answer_as_sam_segmenter_does():
 
     sam = SamSegmenter(random_sam(), name="toy", device="cpu")
     image = picture(drawn.SHAPE)
-    guesses = propose({1: HEAT}, StrategySettings())
-    ours = answer(sam, image, guesses, HEAT, StrategySettings())
-    theirs = sam.segment(image, [g.prompts for g in guesses])
+    proposals = propose({1: HEAT}, StrategySettings())
+    ours = answer(sam, image, proposals, HEAT, StrategySettings())
+    theirs = sam.segment(image, [g.prompts for g in proposals])
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_allclose(ours.scores, theirs.scores)
     masked = StrategySettings(strategy="mask")  # SAM takes the logits, too

@@ -28,9 +28,9 @@ def ask(strategy, saliency, label=1):
 @pytest.mark.parametrize("strategy", POINTED)
 def test_positive_points_lie_on_their_component(strategy, shape):
     region = shape()
-    (guess,) = ask(strategy, drawn.flat(region))
-    assert (guess.region == region).all()
-    points = drawn.positives(guess.prompts)
+    (proposal,) = ask(strategy, drawn.flat(region))
+    assert (proposal.region == region).all()
+    points = drawn.positives(proposal.prompts)
     assert len(points)
     assert region[tuple(np.rint(points).astype(int).T)].all()
 
@@ -39,21 +39,21 @@ def test_positive_points_lie_on_their_component(strategy, shape):
 @pytest.mark.parametrize("strategy", BOXED)
 def test_boxes_cover_their_component_and_stay_inside_the_image(strategy, shape):
     region = shape()
-    (guess,) = ask(strategy, drawn.flat(region))
-    top, left, bottom, right = guess.prompts.box_rc
+    (proposal,) = ask(strategy, drawn.flat(region))
+    top, left, bottom, right = proposal.prompts.box_rc
     rows, columns = np.nonzero(region)
     assert top < rows.min() <= rows.max() < bottom
     assert left < columns.min() <= columns.max() < right
-    guess.prompts.check_inside(drawn.SHAPE)
+    proposal.prompts.check_inside(drawn.SHAPE)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_point_is_given_twice(strategy, shape):
-    (guess,) = ask(strategy, drawn.flat(shape()))
-    points = guess.prompts.points_rc
+    (proposal,) = ask(strategy, drawn.flat(shape()))
+    points = proposal.prompts.points_rc
     assert len(np.unique(points, axis=0)) == len(points)
-    guess.prompts.check_inside(drawn.SHAPE)
+    proposal.prompts.check_inside(drawn.SHAPE)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -91,16 +91,16 @@ def test_settings_offer_all_strategies():
 
 
 def test_centroid_is_the_mean_also_where_that_is_outside():
-    (guess,) = ask("centroids", drawn.flat(drawn.letter_c()))
+    (proposal,) = ask("centroids", drawn.flat(drawn.letter_c()))
     mean = np.argwhere(drawn.letter_c()).mean(0)
-    np.testing.assert_allclose(guess.prompts.points_rc, [mean])
+    np.testing.assert_allclose(proposal.prompts.points_rc, [mean])
     assert not drawn.letter_c()[tuple(np.rint(mean).astype(int))]
 
 
 def test_centroid_counts_the_hole():
     hole = drawn.disc(24, 34, 4)
-    (guess,) = ask("centroids", drawn.flat(drawn.disc(24, 30, 10) & ~hole))
-    np.testing.assert_allclose(guess.prompts.points_rc, [(24, 30)])
+    (proposal,) = ask("centroids", drawn.flat(drawn.disc(24, 30, 10) & ~hole))
+    np.testing.assert_allclose(proposal.prompts.points_rc, [(24, 30)])
 
 
 @pytest.mark.parametrize("split", [True, False])
@@ -151,33 +151,33 @@ def test_wide_box_is_wider_by_its_margin():
 
 
 def test_medoids_spread_over_a_line():
-    (guess,) = ask("kmedoids", drawn.flat(drawn.line()))
-    columns = sorted(guess.prompts.points_rc[:, 1])
+    (proposal,) = ask("kmedoids", drawn.flat(drawn.line()))
+    columns = sorted(proposal.prompts.points_rc[:, 1])
     assert (columns[0] < 15, 17 < columns[1] < 27, columns[2] > 28) == (True, True, True)
 
 
 def test_rays_go_all_round(monkeypatch):
     monkeypatch.setattr(strategies, "POINTS", 5)
-    (guess,) = ask("rays", drawn.flat(drawn.disc(24, 30, 10)))
-    away = guess.prompts.points_rc - (24, 30)
+    (proposal,) = ask("rays", drawn.flat(drawn.disc(24, 30, 10)))
+    away = proposal.prompts.points_rc - (24, 30)
     np.testing.assert_allclose(away, [(0, 0), (0, 5), (5, 0), (0, -5), (-5, 0)])
 
 
 def test_soft_mask_is_sure_inside_unsure_outside_and_against_others():
     one, other = ask("mask", TWO)
-    assert (one.soft[one.region] > 0.5).all()
-    assert (one.soft[~one.region] <= 0.5).all()
-    assert (one.soft[other.region] == 0).all()
-    assert one.soft.max() == pytest.approx(1, abs=1e-6)
-    assert (one.soft.dtype, one.soft.shape) == (np.float32, drawn.SHAPE)
+    assert (one.mask_prompt[one.region] > 0.5).all()
+    assert (one.mask_prompt[~one.region] <= 0.5).all()
+    assert (one.mask_prompt[other.region] == 0).all()
+    assert one.mask_prompt.max() == pytest.approx(1, abs=1e-6)
+    assert (one.mask_prompt.dtype, one.mask_prompt.shape) == (np.float32, drawn.SHAPE)
 
 
 def test_curriculum_goes_from_box_to_points_to_both():
-    guess = ask("curriculum", TWO)[0]
-    first, second = guess.earlier
+    proposal = ask("curriculum", TWO)[0]
+    first, second = proposal.earlier
     assert (len(first.points_rc), first.box_rc is None) == (0, False)
     assert (len(second.points_rc), second.box_rc is None) == (3, True)
-    assert (len(guess.prompts.points_rc), guess.prompts.box_rc is None) == (3, False)
+    assert (len(proposal.prompts.points_rc), proposal.prompts.box_rc is None) == (3, False)
 
 
 NEGATIVE = StrategySettings(strategy="negatives")
@@ -186,31 +186,31 @@ CROWD = np.max([drawn.bump(r, c, 3) for r in (10, 20, 30) for c in (12, 22, 32)]
 
 def test_negatives_lie_on_no_positive_and_not_on_their_own_object(monkeypatch):
     monkeypatch.setattr(strategies, "NEGATIVES", 4)
-    guesses = propose({1: CROWD}, NEGATIVE)
-    assert len(guesses) == 9
-    taken = {tuple(p) for g in guesses for p in np.rint(drawn.positives(g.prompts)).astype(int)}
-    for guess in guesses:
-        points = np.rint(guess.prompts.points_rc[~guess.prompts.is_foreground]).astype(int)
+    proposals = propose({1: CROWD}, NEGATIVE)
+    assert len(proposals) == 9
+    taken = {tuple(p) for g in proposals for p in np.rint(drawn.positives(g.prompts)).astype(int)}
+    for proposal in proposals:
+        points = np.rint(proposal.prompts.points_rc[~proposal.prompts.is_foreground]).astype(int)
         assert 1 <= len(points) <= 4
-        assert not guess.region[tuple(points.T)].any()
+        assert not proposal.region[tuple(points.T)].any()
         assert not taken & {tuple(p) for p in points}
 
 
 def test_negatives_of_one_class_avoid_the_points_of_another():
     one, other = drawn.flat(drawn.disc(20, 20, 3)), drawn.flat(drawn.disc(20, 28, 3))
-    guesses = propose({1: one, 2: other}, NEGATIVE)
-    assert [g.prompts.label for g in guesses] == [1, 2]
-    for guess in guesses:
-        np.testing.assert_array_equal(guess.prompts.points_rc[1], [20, 24])
+    proposals = propose({1: one, 2: other}, NEGATIVE)
+    assert [g.prompts.label for g in proposals] == [1, 2]
+    for proposal in proposals:
+        np.testing.assert_array_equal(proposal.prompts.points_rc[1], [20, 24])
 
 
 def test_negatives_between_objects_that_touch_lie_on_the_other_one(monkeypatch):
     monkeypatch.setattr(strategies, "NEGATIVES", 1)
     one, other = drawn.disc(24, 30, 8), drawn.disc(24, 30, 8)
     one[:, 30:], other[:, :30] = False, False
-    guesses = propose({1: drawn.flat(one), 2: drawn.flat(other)}, NEGATIVE)
-    for guess, across in zip(guesses, (other, one), strict=True):
-        (point,) = guess.prompts.points_rc[~guess.prompts.is_foreground].astype(int)
+    proposals = propose({1: drawn.flat(one), 2: drawn.flat(other)}, NEGATIVE)
+    for proposal, across in zip(proposals, (other, one), strict=True):
+        (point,) = proposal.prompts.points_rc[~proposal.prompts.is_foreground].astype(int)
         assert across[tuple(point)]
         assert point[1] in (29, 30)  # the first pixel beyond
 
@@ -223,8 +223,8 @@ def test_negative_beyond_a_neighbour_is_not_the_neighbours_point():
 
 def test_rest_of_the_negatives_lies_on_clear_background_apart(monkeypatch):
     monkeypatch.setattr(strategies, "NEGATIVES", 9)
-    (guess,) = propose({1: drawn.bump(24, 30)}, NEGATIVE)
-    points = guess.prompts.points_rc[~guess.prompts.is_foreground].astype(int)
+    (proposal,) = propose({1: drawn.bump(24, 30)}, NEGATIVE)
+    points = proposal.prompts.points_rc[~proposal.prompts.is_foreground].astype(int)
     assert len(points) >= 3
     assert (drawn.bump(24, 30)[tuple(points.T)] <= 0.15).all()
     gaps = [np.hypot(*(a - b)) for i, a in enumerate(points) for b in points[:i]]
@@ -233,5 +233,5 @@ def test_rest_of_the_negatives_lies_on_clear_background_apart(monkeypatch):
 
 def test_no_clear_background_gives_no_negative():
     full = 0.29 + 0.71 * drawn.bump(24, 30)
-    (guess,) = propose({1: full.astype(np.float32)}, NEGATIVE)
-    assert guess.prompts.is_foreground.all()
+    (proposal,) = propose({1: full.astype(np.float32)}, NEGATIVE)
+    assert proposal.prompts.is_foreground.all()

@@ -6,7 +6,7 @@ import pytest
 
 from napari_samic.core.errors import PromptError
 from napari_samic.core.types import Prompts
-from napari_samic.refine.uncertainty import Ensemble, ensemble, entropy, shaken
+from napari_samic.refine.uncertainty import Ensemble, ensemble, entropy, perturb_prompts
 
 IMAGE = drawn.picture()
 BOX = Prompts(np.zeros((0, 2)), np.zeros(0, bool), np.array([10.0, 10, 30, 40]))
@@ -75,13 +75,13 @@ def test_shaken_prompts_stay_boxes_inside_the_image(box):
     draw = np.random.default_rng(0)
     prompts = Prompts(np.array([(0.0, 63), (47, 0)]), np.array([True, False]), np.array(box))
     for _ in range(200):
-        moved = shaken(prompts, 0.5, (20.0, 20.0), drawn.SHAPE, draw)
+        moved = perturb_prompts(prompts, 0.5, (20.0, 20.0), drawn.SHAPE, draw)
         moved.check_inside(drawn.SHAPE)
         assert moved.is_foreground.tolist() == [True, False]
 
 
 def test_no_jitter_moves_nothing():
-    moved = shaken(BOX, 0.0, (20.0, 20.0), drawn.SHAPE, np.random.default_rng(0))
+    moved = perturb_prompts(BOX, 0.0, (20.0, 20.0), drawn.SHAPE, np.random.default_rng(0))
     np.testing.assert_array_equal(moved.box_rc, BOX.box_rc)
 
 

@@ -31,7 +31,7 @@ LEAST_PX = 8.0
 
 
 def with_negatives(
-    guesses: Sequence[RegionProposal], saliency: FloatArray, count: int, cut: ThresholdParams
+    proposals: Sequence[RegionProposal], saliency: FloatArray, count: int, cut: ThresholdParams
 ) -> list[RegionProposal]:
     """Tell each object where it is not.
 
@@ -39,7 +39,7 @@ def with_negatives(
 
     Parameters
     ----------
-    guesses : sequence of RegionProposal
+    proposals : sequence of RegionProposal
         Of all classes: none gets a negative point on a positive one of any.
     saliency : (H, W) float32
     count : int
@@ -49,25 +49,25 @@ def with_negatives(
     Returns
     -------
     list of RegionProposal
-        In the order of `guesses`; earlier questions stay as they are.
+        In the order of `proposals`; earlier questions stay as they are.
     """
     anywhere = np.zeros(saliency.shape, bool)
-    for guess in guesses:
-        anywhere |= guess.region
-    positives = [g.prompts.points_rc[g.prompts.is_foreground] for g in guesses]
+    for proposal in proposals:
+        anywhere |= proposal.region
+    positives = [g.prompts.points_rc[g.prompts.is_foreground] for g in proposals]
     taken = {tuple(p) for p in np.rint(np.concatenate([np.zeros((0, 2)), *positives])).astype(int)}
-    anchors = [_anchor(guess) for guess in guesses]
+    anchors = [_anchor(proposal) for proposal in proposals]
     clear = (saliency <= FAINT * cut.threshold) & ~anywhere
     out = []
-    for i, guess in enumerate(guesses):
-        between = _between(i, guesses, anchors, saliency, anywhere)
+    for i, proposal in enumerate(proposals):
+        between = _between(i, proposals, anchors, saliency, anywhere)
         points = [p for p in between if p not in taken][: (count + 1) // 2]
-        points += _background(guess.region, clear, points, count - len(points), taken)
-        out.append(replace(guess, prompts=added(guess.prompts, points, positive=False)))
+        points += _background(proposal.region, clear, points, count - len(points), taken)
+        out.append(replace(proposal, prompts=add_points(proposal.prompts, points, positive=False)))
     return out
 
 
-def added(prompts: Prompts, points: Sequence[tuple[int, ...]], *, positive: bool) -> Prompts:
+def add_points(prompts: Prompts, points: Sequence[tuple[int, ...]], *, positive: bool) -> Prompts:
     """Prompts with more points behind their own, (row, column) each."""
     more = np.reshape(np.array(points, np.float64), (-1, 2))
     signs = np.concatenate([prompts.is_foreground, np.full(len(more), positive)])
@@ -76,24 +76,24 @@ def added(prompts: Prompts, points: Sequence[tuple[int, ...]], *, positive: bool
     )
 
 
-def _anchor(guess: RegionProposal) -> Points:
-    positives = guess.prompts.points_rc[guess.prompts.is_foreground]
-    return np.asarray(positives[0] if len(positives) else interior_point(guess.region)[0])
+def _anchor(proposal: RegionProposal) -> Points:
+    positives = proposal.prompts.points_rc[proposal.prompts.is_foreground]
+    return np.asarray(positives[0] if len(positives) else interior_point(proposal.region)[0])
 
 
 def _between(
     own: int,
-    guesses: Sequence[RegionProposal],
+    proposals: Sequence[RegionProposal],
     anchors: Sequence[Points],
     saliency: FloatArray,
     anywhere: BoolArray,
 ) -> list[tuple[int, ...]]:
     """The valley on the way to each neighbor, the nearest neighbor first."""
-    start, region = anchors[own], guesses[own].region
+    start, region = anchors[own], proposals[own].region
     away = np.hypot(*(np.array(anchors) - start).T)
     points: list[tuple[int, ...]] = []
     for k in np.argsort(away, kind="stable"):
-        reach = CLOSE * (_radius(region) + _radius(guesses[k].region))
+        reach = CLOSE * (_radius(region) + _radius(proposals[k].region))
         if k == own or away[k] > reach:
             continue
         point = _valley(start, anchors[k], region, saliency, anywhere)

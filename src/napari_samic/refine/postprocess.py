@@ -22,7 +22,7 @@ NECK = 0.75
 _EIGHT = np.ones((3, 3), bool)
 
 
-def smoothed(mask: BoolArray, radius_px: int) -> BoolArray:
+def smooth(mask: BoolArray, radius_px: int) -> BoolArray:
     """Take off what is thinner than a disc, then close what is narrower.
 
     Parameters
@@ -52,7 +52,7 @@ def smoothed(mask: BoolArray, radius_px: int) -> BoolArray:
     return out
 
 
-def filled(mask: BoolArray, hole_px: int) -> BoolArray:
+def fill_holes(mask: BoolArray, hole_px: int) -> BoolArray:
     """Fill the holes of at most `hole_px` pixels.
 
     Parameters

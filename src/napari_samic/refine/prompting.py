@@ -1,4 +1,4 @@
-"""From guesses to a segmentation: asking a segmenter, choosing among its masks, joining them.
+"""From region proposals to a segmentation: ask a segmenter, choose among its masks, join them.
 
 With the default settings and one point an object the result is that of `SamSegmenter.segment`.
 Knows a segmenter only as a protocol; the last question of all objects goes out in one call for each
@@ -162,12 +162,12 @@ class LogitFrame:
         """The part of logits (..., h, w) that shows the image."""
         return logits[..., : self.part_hw[0], : self.part_hw[1]]
 
-    def logits(self, soft: FloatArray, strength: float) -> FloatArray:
+    def logits(self, mask_prompt: FloatArray, strength: float) -> FloatArray:
         """A mask prompt as logits.
 
         Parameters
         ----------
-        soft : (H, W) float32
+        mask_prompt : (H, W) float32
             In [0, 1], over the whole image at any resolution; 0.5 becomes 0.
         strength : float
             What 1 becomes; 0 becomes its opposite, and so does the padding.
@@ -179,7 +179,7 @@ class LogitFrame:
         from skimage.transform import resize  # slow to import
 
         out = np.full(self.logits_hw, -strength, np.float32)
-        part = resize(soft.astype(np.float32), self.part_hw, order=1, anti_aliasing=True)
+        part = resize(mask_prompt.astype(np.float32), self.part_hw, order=1, anti_aliasing=True)
         out[: self.part_hw[0], : self.part_hw[1]] = strength * (2 * np.clip(part, 0, 1) - 1)
         return out
 
@@ -190,7 +190,7 @@ class SelectedMask:
 
     Attributes
     ----------
-    guess : RegionProposal
+    proposal : RegionProposal
         What was asked first; without the points that came later.
     mask : (H, W) bool
     score : float
@@ -203,7 +203,7 @@ class SelectedMask:
         What was asked last.
     """
 
-    guess: RegionProposal
+    proposal: RegionProposal
     mask: BoolArray
     score: float
     agreement: float
@@ -214,19 +214,19 @@ class SelectedMask:
 def answer(
     segmenter: Segmenter,
     image: Image,
-    guesses: Sequence[RegionProposal],
+    proposals: Sequence[RegionProposal],
     heat: FloatArray,
     settings: StrategySettings,
     *,
     joining: SegmentSettings | None = None,
 ) -> Segmentation:
-    """Ask for guesses, choose, tell apart and join.
+    """Ask for region proposals, choose, tell apart and join.
 
     Parameters
     ----------
     segmenter : Segmenter
     image : (H, W, 3) uint8
-    guesses : sequence of RegionProposal
+    proposals : sequence of RegionProposal
         May be empty: then nothing is found.
     heat : (H, W) float32
         The normalized map; of several classes the highest.
@@ -237,7 +237,7 @@ def answer(
     Returns
     -------
     Segmentation
-        With the prompts of the guesses, without what `tell_apart` added.
+        With the prompts of the proposals, without what `tell_apart` added.
 
     Raises
     ------
@@ -245,30 +245,30 @@ def answer(
         A map of another size, or what the segmenter refuses.
     """
     chosen = joining or SegmentSettings()
-    selection = query_segmenter(segmenter, image, guesses, heat, settings, joining=chosen)
+    selection = query_segmenter(segmenter, image, proposals, heat, settings, joining=chosen)
     return joined(selection, heat, chosen)
 
 
 def query_segmenter(
     segmenter: Segmenter,
     image: Image,
-    guesses: Sequence[RegionProposal],
+    proposals: Sequence[RegionProposal],
     heat: FloatArray,
     settings: StrategySettings,
     *,
     joining: SegmentSettings | None = None,
 ) -> list[SelectedMask]:
-    """As `answer`, but not joined yet; one for each guess, in their order."""
+    """As `answer`, but not joined yet; one for each proposal, in their order."""
     if heat.shape != image.shape[:2]:
         msg = f"map of {heat.shape} for an image of {image.shape[:2]}. Resize the map first."
         raise InputError(msg)
     chosen = joining or SegmentSettings()
     several = settings.choice != "score" or chosen.mask_choice == "score"
-    salience = MapAgreement.of(heat, [g.region for g in guesses])
-    asking = SegmenterQuery(segmenter, image, salience, settings, several)
-    selection, logits = asking.first(guesses)
+    map_agreement = MapAgreement.of(heat, [g.region for g in proposals])
+    query = SegmenterQuery(segmenter, image, map_agreement, settings, several)
+    selection, logits = query.first(proposals)
     if chosen.tell_apart and chosen.instances:
-        return asking.apart(selection, logits)
+        return query.apart(selection, logits)
     return selection
 
 
@@ -287,7 +287,7 @@ def joined(
     return join(
         [f.mask for f in selection],
         [f.score for f in selection],
-        [f.guess.prompts for f in selection],
+        [f.proposal.prompts for f in selection],
         shape=(heat.shape[0], heat.shape[1]),
         instances=settings.instances,
         min_score=settings.min_score,
@@ -303,23 +303,26 @@ class SegmenterQuery:
 
     segmenter: Segmenter
     image: Image
-    salience: MapAgreement
+    map_agreement: MapAgreement
     settings: StrategySettings
     multimask: bool
 
     def first(
-        self, guesses: Sequence[RegionProposal]
+        self, proposals: Sequence[RegionProposal]
     ) -> tuple[list[SelectedMask], list[FloatArray | None]]:
-        """The questions of each guess, in its order, and the logits that its last one had."""
-        logits = self._soft(guesses)
-        for round_ in range(max((len(g.earlier) for g in guesses), default=0)):
-            places = [i for i, g in enumerate(guesses) if len(g.earlier) > round_]
-            earlier = [guesses[i].earlier[round_] for i in places]
-            for place, said in self._answers(places, earlier, [logits[i] for i in places]):
-                logits[place] = said.logits[self._best(place, said)]
-        places = list(range(len(guesses)))
-        answers = self._answers(places, [g.prompts for g in guesses], logits)
-        selection = [self._selected(i, guesses[i], guesses[i].prompts, said) for i, said in answers]
+        """The questions of each proposal, in its order, and the logits that its last one had."""
+        logits = self._mask_prompts(proposals)
+        for round_ in range(max((len(g.earlier) for g in proposals), default=0)):
+            places = [i for i, g in enumerate(proposals) if len(g.earlier) > round_]
+            earlier = [proposals[i].earlier[round_] for i in places]
+            for place, candidates in self._answers(places, earlier, [logits[i] for i in places]):
+                logits[place] = candidates.logits[self._best(place, candidates)]
+        places = list(range(len(proposals)))
+        answers = self._answers(places, [g.prompts for g in proposals], logits)
+        selection = [
+            self._selected(i, proposals[i], proposals[i].prompts, candidates)
+            for i, candidates in answers
+        ]
         return selection, logits
 
     def apart(
@@ -329,8 +332,8 @@ class SegmenterQuery:
         narrower = add_rival_clicks([f.mask for f in selection], [f.prompts for f in selection])
         places, prompts = list(narrower), list(narrower.values())
         out = list(selection)
-        for i, said in self._answers(places, prompts, [logits[i] for i in places]):
-            other = self._selected(i, selection[i].guess, narrower[i], said)
+        for i, candidates in self._answers(places, prompts, [logits[i] for i in places]):
+            other = self._selected(i, selection[i].proposal, narrower[i], candidates)
             if self._worth_of(other) >= self._worth_of(selection[i]):
                 out[i] = other
         return out
@@ -348,31 +351,38 @@ class SegmenterQuery:
             )
             yield from zip(places[part], answers, strict=True)
 
-    def _soft(self, guesses: Sequence[RegionProposal]) -> list[FloatArray | None]:
+    def _mask_prompts(self, proposals: Sequence[RegionProposal]) -> list[FloatArray | None]:
         """Mask prompts; a first question tells how large they have to be."""
-        with_mask = [g for g in guesses if g.soft is not None]
+        with_mask = [g for g in proposals if g.mask_prompt is not None]
         if not with_mask:
-            return [None] * len(guesses)
+            return [None] * len(proposals)
         prompts = Prompts(interior_point(with_mask[0].region), np.array([True]))
-        said = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
-        frame = LogitFrame.of(said)
-        return [None if g.soft is None else frame.logits(g.soft, MASK_STRENGTH) for g in guesses]
+        candidates = self.segmenter.candidates(self.image, [prompts], multimask=True)[0]
+        frame = LogitFrame.of(candidates)
+        return [
+            None if g.mask_prompt is None else frame.logits(g.mask_prompt, MASK_STRENGTH)
+            for g in proposals
+        ]
 
     def _selected(
-        self, place: int, guess: RegionProposal, prompts: Prompts, said: Candidates
+        self, place: int, proposal: RegionProposal, prompts: Prompts, candidates: Candidates
     ) -> SelectedMask:
-        best = self._best(place, said)
-        mask = said.masks[best].copy()  # not a view, which would keep the others
-        agreement = self.salience.agreement(place, mask)
-        logits = said.logits[best].copy()
-        return SelectedMask(guess, mask, float(said.scores[best]), agreement, logits, prompts)
+        best = self._best(place, candidates)
+        mask = candidates.masks[best].copy()  # not a view, which would keep the others
+        agreement = self.map_agreement.agreement(place, mask)
+        logits = candidates.logits[best].copy()
+        return SelectedMask(
+            proposal, mask, float(candidates.scores[best]), agreement, logits, prompts
+        )
 
-    def _best(self, place: int, said: Candidates) -> int:
+    def _best(self, place: int, candidates: Candidates) -> int:
         if self.settings.choice == "score":
-            return said.best
-        agreements = [self.salience.agreement(place, mask) for mask in said.masks]
+            return candidates.best
+        agreements = [self.map_agreement.agreement(place, mask) for mask in candidates.masks]
         return int(
-            np.argmax([self._worth(s, a) for s, a in zip(said.scores, agreements, strict=True)])
+            np.argmax(
+                [self._worth(s, a) for s, a in zip(candidates.scores, agreements, strict=True)]
+            )
         )
 
     def _worth_of(self, selected: SelectedMask) -> float:

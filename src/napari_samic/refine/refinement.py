@@ -19,8 +19,8 @@ import numpy as np
 from napari_samic.core.settings import RefineSettings
 from napari_samic.core.types import BoolArray, FloatArray, Image, Prompts, Segmenter
 from napari_samic.ops.simulated_annotator import inner_maximum, next_click
-from napari_samic.refine.negative_points import FAINT, added
-from napari_samic.refine.postprocess import filled, smoothed, split
+from napari_samic.refine.negative_points import FAINT, add_points
+from napari_samic.refine.postprocess import fill_holes, smooth, split
 from napari_samic.refine.prompting import LogitFrame, MapAgreement, SelectedMask
 from napari_samic.refine.shape_prior import ShapePrior
 from napari_samic.refine.uncertainty import ensemble
@@ -63,15 +63,17 @@ def refine_masks(
     list of SelectedMask
         In the order of `selection`. With the default settings the same ones.
     """
-    salience = MapAgreement.of(heat, [f.guess.region for f in selection])
-    out = split_touching(selection, salience, limits) if settings.split else list(selection)
+    map_agreement = MapAgreement.of(heat, [f.proposal.region for f in selection])
+    out = split_touching(selection, map_agreement, limits) if settings.split else list(selection)
     if settings.clicks:
         out = [
-            iterative_clicks(segmenter, image, selected, salience, i, rounds=settings.clicks)
+            iterative_clicks(segmenter, image, selected, map_agreement, i, rounds=settings.clicks)
             for i, selected in enumerate(out)
         ]
     if settings.smooth_px or settings.fill_px:
-        out = [smooth_and_fill(selected, salience, i, settings) for i, selected in enumerate(out)]
+        out = [
+            smooth_and_fill(selected, map_agreement, i, settings) for i, selected in enumerate(out)
+        ]
     keep = _Keep(segmenter, image, settings, limits, back)
     return [selected for selected in out if keep(selected)]
 
@@ -80,7 +82,7 @@ def iterative_clicks(
     segmenter: Segmenter,
     image: Image,
     selected: SelectedMask,
-    salience: MapAgreement,
+    map_agreement: MapAgreement,
     place: int,
     *,
     rounds: int,
@@ -93,7 +95,7 @@ def iterative_clicks(
     segmenter : Segmenter
     image : (H, W, 3) uint8
     selected : SelectedMask
-    salience : MapAgreement
+    map_agreement : MapAgreement
     place : int
         Of the object in it, from 0.
     rounds : int
@@ -108,16 +110,21 @@ def iterative_clicks(
     """
     current = selected
     for _ in range(rounds):
-        click = _error(current.mask, salience, place, threshold)
+        click = _error(current.mask, map_agreement, place, threshold)
         if click is None or (current.prompts.points_rc == click[0]).all(axis=1).any():
             break
         prompts = _with_click(current.prompts, *click, current.mask)
-        said = segmenter.candidates(image, [prompts], multimask=False, logits=[current.logits])[0]
-        mask = said.masks[said.best].copy()
-        agreement = salience.agreement(place, mask)
+        candidates = segmenter.candidates(
+            image, [prompts], multimask=False, logits=[current.logits]
+        )[0]
+        mask = candidates.masks[candidates.best].copy()
+        agreement = map_agreement.agreement(place, mask)
         if agreement <= current.agreement:
             break
-        score, logits = float(said.scores[said.best]), said.logits[said.best].copy()
+        score, logits = (
+            float(candidates.scores[candidates.best]),
+            candidates.logits[candidates.best].copy(),
+        )
         current = replace(
             current, mask=mask, score=score, agreement=agreement, logits=logits, prompts=prompts
         )
@@ -125,9 +132,9 @@ def iterative_clicks(
 
 
 def _error(
-    mask: BoolArray, salience: MapAgreement, place: int, threshold: float
+    mask: BoolArray, map_agreement: MapAgreement, place: int, threshold: float
 ) -> tuple[FloatArray, bool] | None:
-    window, own = salience.around(place, mask)
+    window, own = map_agreement.around(place, mask)
     inside = mask[window]
     wanted = (inside & (own >= FAINT * threshold)) | (own > threshold)
     click = next_click(inside, wanted)
@@ -141,27 +148,27 @@ def _with_click(prompts: Prompts, at: FloatArray, positive: bool, mask: BoolArra
     """Prompts with a click; of a bare mask, its inner maximum comes first."""
     if prompts.is_empty and mask.any():
         middle = inner_maximum(mask)
-        prompts = added(prompts, [(int(middle[0]), int(middle[1]))], positive=True)
-    return added(prompts, [(int(at[0]), int(at[1]))], positive=positive)
+        prompts = add_points(prompts, [(int(middle[0]), int(middle[1]))], positive=True)
+    return add_points(prompts, [(int(at[0]), int(at[1]))], positive=positive)
 
 
 def smooth_and_fill(
-    selected: SelectedMask, salience: MapAgreement, place: int, settings: RefineSettings
+    selected: SelectedMask, map_agreement: MapAgreement, place: int, settings: RefineSettings
 ) -> SelectedMask:
     """One object smoothed and filled; its agreement is measured anew, and may fall a little."""
-    mask = filled(smoothed(selected.mask, settings.smooth_px), settings.fill_px)
-    return replace(selected, mask=mask, agreement=salience.agreement(place, mask))
+    mask = fill_holes(smooth(selected.mask, settings.smooth_px), settings.fill_px)
+    return replace(selected, mask=mask, agreement=map_agreement.agreement(place, mask))
 
 
 def split_touching(
-    selection: Sequence[SelectedMask], salience: MapAgreement, limits: ShapePrior | None = None
+    selection: Sequence[SelectedMask], map_agreement: MapAgreement, limits: ShapePrior | None = None
 ) -> list[SelectedMask]:
     """Cut each mask that took in another object's point, if there is a neck between the two.
 
     Parameters
     ----------
     selection : sequence of SelectedMask
-    salience : MapAgreement
+    map_agreement : MapAgreement
     limits : ShapePrior, optional
         Each part must be plausible.
 
@@ -176,16 +183,16 @@ def split_touching(
         order = [i, *(k for k in range(len(selection)) if k != i)]
         mask = split(selected.mask, points[order], limits)[0]
         if mask.any() and (mask != selected.mask).any():
-            selected = replace(selected, mask=mask, agreement=salience.agreement(i, mask))
+            selected = replace(selected, mask=mask, agreement=map_agreement.agreement(i, mask))
         out.append(selected)
     return out
 
 
 def _anchor(selected: SelectedMask) -> FloatArray:
-    prompts = selected.guess.prompts
+    prompts = selected.proposal.prompts
     if prompts.is_foreground.any():
         return np.asarray(prompts.points_rc[prompts.is_foreground][0], np.float32)
-    return inner_maximum(selected.guess.region).astype(np.float32)
+    return inner_maximum(selected.proposal.region).astype(np.float32)
 
 
 def stability(logits: FloatArray, offset: float = 1.0) -> float:

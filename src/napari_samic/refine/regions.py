@@ -1,7 +1,7 @@
 """What a map says of its objects: the region of each, and the prompts to ask for.
 
 A map of clicks is cut where it is high, and its regions part along the valleys. What a network saw
-of a class gives one guess an object, also of those that touch: where the probability of being
+of a class gives one proposal an object, also of those that touch: where the probability of being
 inside is above the cut there are objects; tops of the depth are their middles, and valleys of the
 depth part them.
 
@@ -44,7 +44,7 @@ class RegionProposal:
         The last question; its first positive point, if any, says where the object is.
     region : (H, W) bool
         Its part of the map above the cut.
-    soft : (h, w) float32 or None
+    mask_prompt : (h, w) float32 or None
         Mask prompt, over the whole image at any resolution: 1 is surely the object, 0 surely not,
         0.5 says nothing.
     earlier : tuple of Prompts
@@ -53,7 +53,7 @@ class RegionProposal:
 
     prompts: Prompts
     region: BoolArray
-    soft: FloatArray | None = None
+    mask_prompt: FloatArray | None = None
     earlier: tuple[Prompts, ...] = ()
 
 
@@ -151,7 +151,7 @@ def regions(saliency: FloatArray, cut: ThresholdParams) -> list[BoolArray]:
     return [(numbers == kept[i]) & above for i in np.argsort(-highest, kind="stable")]
 
 
-def guesses(
+def propose_regions(
     inside: FloatArray,
     depth: FloatArray,
     *,
@@ -161,7 +161,7 @@ def guesses(
     min_area_px: float = 1.0,
     split: bool = True,
 ) -> list[RegionProposal]:
-    """One guess for each object, the surest first.
+    """One region proposal for each object, the surest first.
 
     Parameters
     ----------
@@ -198,11 +198,11 @@ def guesses(
     enough = min(core, max(peaks.values()))
     kept = [k for k in large if peaks[k] >= enough]
     order = sorted(kept, key=lambda k: (-means[k], k))
-    return [_guess(numbers, k, inside, label) for k in order]
+    return [_proposal(numbers, k, inside, label) for k in order]
 
 
 def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -> IntArray:
-    """Numbered objects, (H, W) int32, holes filled; parameters as of `guesses`."""
+    """Numbered objects, (H, W) int32, holes filled; parameters as of `propose_regions`."""
     mask: BoolArray = ndimage.binary_fill_holes(inside > cut)
     numbers, count = ndimage.label(mask, structure=_EIGHT)
     if not split or not count:
@@ -222,7 +222,7 @@ def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -
     return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
 
 
-def _guess(numbers: IntArray, number: int, inside: FloatArray, label: int) -> RegionProposal:
+def _proposal(numbers: IntArray, number: int, inside: FloatArray, label: int) -> RegionProposal:
     region = numbers == number
     own = _coarse(np.where((numbers == 0) | region, inside, 0).astype(np.float32))
     prompts = Prompts(interior_point(region), np.array([True]), box_of(region), label)

@@ -1,7 +1,7 @@
 """From map to prompts: the ways to ask a segmenter for what a map shows.
 
-Each strategy takes a normalized map, a class and how to cut, and gives a guess for each region; its
-source stands in its docstring. Must not know a segmenter.
+Each strategy takes a normalized map, a class and how to cut, and gives a proposal for each region;
+its source stands in its docstring. Must not know a segmenter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SPAN = 4.0
 def propose(
     maps: Mapping[int, FloatArray], settings: StrategySettings, cut: ThresholdParams | None = None
 ) -> list[RegionProposal]:
-    """Guesses of all classes.
+    """Region proposals of all classes.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def mask(saliency: FloatArray, label: int, cut: ThresholdParams) -> list[RegionP
     the region, less so towards its outline; what the map says outside of it is ours.
     """
     return [
-        _at(point_sampling.snapped(r, saliency), r, label, soft=soft_mask(r, saliency, cut))
+        _at(point_sampling.snapped(r, saliency), r, label, mask_prompt=soft_mask(r, saliency, cut))
         for r in regions(saliency, cut)
     ]
 
@@ -178,9 +178,9 @@ def soft_mask(region: BoolArray, saliency: FloatArray, cut: ThresholdParams) -> 
 
 
 def _at(
-    points: Points, region: BoolArray, label: int, soft: FloatArray | None = None
+    points: Points, region: BoolArray, label: int, mask_prompt: FloatArray | None = None
 ) -> RegionProposal:
-    return RegionProposal(_prompts(points, label), region, soft)
+    return RegionProposal(_prompts(points, label), region, mask_prompt)
 
 
 def _boxed(region: BoolArray, label: int, margin_frac: float) -> RegionProposal:

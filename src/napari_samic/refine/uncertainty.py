@@ -96,14 +96,14 @@ def ensemble(
     sides = _sides(prompts, masks[0])
     draw = np.random.default_rng(seed)
     shape = (image.shape[0], image.shape[1])
-    others = [shaken(prompts, jitter_frac, sides, shape, draw) for _ in range(members - 1)]
+    others = [perturb_prompts(prompts, jitter_frac, sides, shape, draw) for _ in range(members - 1)]
     if others:
         answers = segmenter.candidates(image, others, multimask=multimask)
-        masks += [said.masks[said.best] for said in answers]
+        masks += [candidates.masks[candidates.best] for candidates in answers]
     return Ensemble.of(np.array(masks))
 
 
-def shaken(
+def perturb_prompts(
     prompts: Prompts,
     jitter_frac: float,
     sides: tuple[float, float],
