@@ -27,7 +27,7 @@ from napari_samic.core.types import ImagePlane, run_job
 from napari_samic.gui.plugin.writers import write_coco, write_geojson, write_labels
 from napari_samic.io import masks
 from napari_samic.io.images import open_images
-from napari_samic.io.mask_values import ValueCounts, decide, parse_mask_values
+from napari_samic.io.mask_values import ValueCounts, infer_meaning, parse_mask_values
 from napari_samic.io.normalize import Normalization, fit_normalization, fit_outside, read_rgb
 from napari_samic.pipeline import common
 
@@ -142,7 +142,7 @@ def held(*values, white=255, share=0.1):
     ],
 )
 def test_what_values_mean(masks, void, objects):
-    found = decide(masks)
+    found = infer_meaning(masks)
     assert (found.ground, found.void, found.objects) == ((0,), void, objects)
 
 
@@ -165,7 +165,7 @@ def test_what_values_mean(masks, void, objects):
 )
 def test_sets_that_could_mean_this_or_that_are_refused(masks, why):
     with pytest.raises(InputError, match=rf"{why}.*--mask-values"):
-        decide(masks)
+        infer_meaning(masks)
 
 
 @pytest.mark.parametrize(

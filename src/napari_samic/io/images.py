@@ -31,7 +31,7 @@ from napari_samic.io.readers import (
     Selection,
     check_memory,
     check_pixels,
-    is_turned,
+    has_orientation,
     is_zarr,
     open_zarr,
     read_pillow,
@@ -276,7 +276,7 @@ def open_path(
         raise InputError(msg)
     if images is None:
         read = partial(_read_flat, path, palette_indices=palette_indices)
-        turn = ("turned as its EXIF says",) * (not palette_indices and is_turned(path))
+        turn = ("turned as its EXIF says",) * (not palette_indices and has_orientation(path))
         return OpenedFile([ImagePlane(name, (), read, path=path)], turn)
     chosen = [n for n in range(count) if series in (None, n)]
     remarks = list(images.remarks)

@@ -151,7 +151,7 @@ class ValueCounts:
     black: int = 0
 
 
-def decide(masks: Sequence[ValueCounts]) -> MaskValues:
+def infer_meaning(masks: Sequence[ValueCounts]) -> MaskValues:
     """Say what the values of a set mean.
 
     One value beside 0 is that of all objects, and so is white of masks that are black and white. Of
@@ -216,11 +216,11 @@ def _refuse(masks: Sequence[ValueCounts], values: list[int], why: str) -> NoRetu
     raise InputError(f"{where}: values {some(values)} in the masks, and {why}. {ADVICE}")
 
 
-def described(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
+def describe(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     """One line on what the values of a set mean.
 
     >>> masks = [ValueCounts("a", frozenset({0, 128, 255}))]
-    >>> described(decide(masks), masks)
+    >>> describe(infer_meaning(masks), masks)
     '3 values: 0 ground, 128 void, 255 object'
     """
     values = _values(masks)
@@ -237,7 +237,7 @@ def described(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     return line + " (of the palette's colours)" * meaning.by_color
 
 
-def doubt_of(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
+def inverted_warning(meaning: MaskValues, masks: Sequence[ValueCounts]) -> str:
     """Why a decided meaning may be the wrong way round; "" if nothing speaks for it."""
     if not masks or len(meaning.objects) != 1 or not all(mask.is_framed for mask in masks):
         return ""

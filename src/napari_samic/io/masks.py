@@ -23,9 +23,9 @@ from napari_samic.io.images import OpenedFile, open_path, planes_of_file
 from napari_samic.io.mask_values import (
     MaskValues,
     ValueCounts,
-    decide,
-    described,
-    doubt_of,
+    describe,
+    infer_meaning,
+    inverted_warning,
     parse_mask_values,
 )
 from napari_samic.io.paths import (
@@ -41,14 +41,14 @@ from napari_samic.io.paths import (
 from napari_samic.io.readers import (
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
+    apply_orientation,
     check_pixels,
-    exif_turn,
+    exif_orientation,
     open_pillow,
     read_pillow,
     reading,
-    turned,
 )
-from napari_samic.io.tiff import shown_as
+from napari_samic.io.tiff import display_palette
 
 _LEVELS = 16  # values of a mask, from which on they may be levels of gray
 _LOSSY = (".jpg", ".jpeg")
@@ -147,7 +147,7 @@ def _alpha(path: Path | None, pixels: NDArray[Any]) -> NDArray[Any] | None:
     with reading(path.name), open_pillow(path) as image:
         if "A" not in image.getbands():
             return None
-        return turned(np.array(image.getchannel("A")), exif_turn(image))
+        return apply_orientation(np.array(image.getchannel("A")), exif_orientation(image))
 
 
 def _check_alpha(alpha: NDArray[Any] | None, flat: NDArray[Any], name: str) -> None:
@@ -171,7 +171,7 @@ def _palette(path: Path | None) -> Image | None:
     if path is None or path.is_dir():
         return None
     if path.suffix.lower() in TIFF_SUFFIXES:
-        return shown_as(path)[0]
+        return display_palette(path)[0]
     with reading(path.name), open_pillow(path) as image:
         return _all_colors(image.getpalette("RGB")) if image.mode == "P" else None
 
@@ -249,17 +249,19 @@ def meaning_of(paths: Iterable[Path], mask_values: str | None = None) -> Job[Mas
         grays.append(_safely_gray(path))
         yield JobProgress(i, 2 * len(files), f"looking at {path.name}", {"phase": "read"})
     by_color = True in grays and False not in grays
-    held: list[ValueCounts] = []
+    all_counts: list[ValueCounts] = []
     for i, path in enumerate(files, start=len(files)):
-        for counts in _held(path, by_color=by_color):
-            held.append(counts)
+        for counts in _value_counts(path, by_color=by_color):
+            all_counts.append(counts)
             yield JobProgress(
                 i, 2 * len(files), f"looking at the mask {counts.name}", {"phase": "read"}
             )
-    values = parse_mask_values(mask_values) if mask_values else decide(held)
+    values = parse_mask_values(mask_values) if mask_values else infer_meaning(all_counts)
     values = replace(values, by_color=by_color)
-    doubt = "" if mask_values else doubt_of(values, held)
-    return MaskValueMeaning(values, f"mask values: {described(values, held)}. {doubt}".rstrip())
+    doubt = "" if mask_values else inverted_warning(values, all_counts)
+    return MaskValueMeaning(
+        values, f"mask values: {describe(values, all_counts)}. {doubt}".rstrip()
+    )
 
 
 def _safely_gray(path: Path) -> bool | None:
@@ -269,15 +271,15 @@ def _safely_gray(path: Path) -> bool | None:
     return None
 
 
-def _held(path: Path, *, by_color: bool) -> Iterator[ValueCounts]:
+def _value_counts(path: Path, *, by_color: bool) -> Iterator[ValueCounts]:
     with suppress(SamicError):
         is_inverted, black = _is_inverted(path), 0 if by_color else _black(path)
         for plane in planes_of_file(path, palette_indices=True):
-            held = held_by(_stored(plane, by_color=by_color), plane.label)
-            yield replace(held, is_inverted=is_inverted, black=black)
+            counts = count_values(_stored(plane, by_color=by_color), plane.label)
+            yield replace(counts, is_inverted=is_inverted, black=black)
 
 
-def held_by(values: NDArray[Any], name: str) -> ValueCounts:
+def count_values(values: NDArray[Any], name: str) -> ValueCounts:
     """What a mask of whole numbers, (H, W), holds by itself, whatever its file says."""
     white, inside = _white(values), values[values != 0]
     share = float((inside == white).mean()) if inside.size else 0.0
@@ -319,7 +321,7 @@ def _is_inverted(path: Path) -> bool:
     """Whether a file says that 0 is white."""
     if (palette := _palette(path)) is not None and _is_reversed(palette):
         return True
-    return path.suffix.lower() in TIFF_SUFFIXES and shown_as(path)[1]
+    return path.suffix.lower() in TIFF_SUFFIXES and display_palette(path)[1]
 
 
 def _one_channel(pixels: NDArray[Any], name: str) -> NDArray[Any]:

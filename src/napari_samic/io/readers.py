@@ -33,7 +33,7 @@ INSTRUMENT_SUFFIXES = (*SLIDE_SUFFIXES, ".czi", ".nd2", ".lif", ".dcm", ".nii", 
 
 ORIENTATION = 274
 """Number of the tag, in EXIF as in TIFF."""
-TURNS = {
+ORIENTATIONS = {
     2: (False, 1, -1), 3: (False, -1, -1), 4: (False, -1, 1), 5: (True, 1, 1), 6: (True, 1, -1),
     7: (True, -1, -1), 8: (True, -1, 1),
 }  # fmt: skip
@@ -162,13 +162,13 @@ def read_pillow(path: Path, *, palette_indices: bool = False) -> NDArray[Any]:
         size = 4 if bands[0] in "IF" else 1 + (channels is not None)
         check_memory((image.height, image.width, *depth), size, path.name)
         image.load()
-        turn = exif_turn(image)
+        turn = exif_orientation(image)
         if channels is not None:
-            return turned(_deep_pixels(path, channels), turn)
+            return apply_orientation(_deep_pixels(path, channels), turn)
         wanted = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "La": "L"}
         mode = wanted.get(image.mode, image.mode)
         is_as_it_is = mode == image.mode or (image.mode == "P" and palette_indices)
-        return turned(np.array(image if is_as_it_is else image.convert(mode)), turn)
+        return apply_orientation(np.array(image if is_as_it_is else image.convert(mode)), turn)
 
 
 def deep_channels(path: Path) -> tuple[int, ...] | None:
@@ -201,32 +201,35 @@ def open_pillow(path: Path) -> Any:
             PillowImage.MAX_IMAGE_PIXELS = limit
 
 
-def exif_turn(image: Any) -> int:
+def exif_orientation(image: Any) -> int:
     """Orientation of an image that Pillow opened; 1, as it is, if nothing sensible is noted."""
     with suppress(Exception):  # damaged notes of a camera spoil no picture
         turn = image.getexif().get(ORIENTATION)
-        return turn if turn in TURNS else 1
+        return turn if turn in ORIENTATIONS else 1
     return 1
 
 
-def is_turned(path: Path) -> bool:
+def has_orientation(path: Path) -> bool:
     """Whether the EXIF of a file of Pillow's turns its image; decodes no pixels for it."""
     with suppress(Exception), open_pillow(path) as image:  # it says why when it is read
         if image.format != "PNG" or {"exif", "Raw profile type exif"} & image.info.keys():
-            return exif_turn(image) != 1
+            return exif_orientation(image) != 1
         with path.open("rb") as file:
             file.seek(-min(path.stat().st_size, _TAIL_BYTES), 2)
-            return b"eXIf" in file.read() and exif_turn(image) != 1  # notes behind the pixels
+            return (
+                b"eXIf" in file.read() and exif_orientation(image) != 1
+            )  # notes behind the pixels
     return False
 
 
-def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Pixels, (H, W) or (H, W, C), as EXIF's Orientation wants them shown.
 
-    >>> turned(np.array([[1, 2, 3]]), 6).tolist(), turned(np.array([[1, 2, 3]]), 3).tolist()
+    >>> row = np.array([[1, 2, 3]])
+    >>> apply_orientation(row, 6).tolist(), apply_orientation(row, 3).tolist()
     ([[1], [2], [3]], [[3, 2, 1]])
     """
-    swap, rows, columns = TURNS.get(orientation, (False, 1, 1))
+    swap, rows, columns = ORIENTATIONS.get(orientation, (False, 1, 1))
     stored = np.swapaxes(pixels, 0, 1) if swap else pixels
     return stored[::rows, ::columns]
 

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import ImageReadError
 from napari_samic.io.readers import (
     ORIENTATION,
+    ORIENTATIONS,
     TIFF_SUFFIXES,
-    TURNS,
     ImageSet,
     LazyArray,
     Selection,
+    apply_orientation,
     check_memory,
     reading,
-    turned,
 )
 from napari_samic.io.text_files import is_name
 
@@ -77,14 +77,14 @@ def open_tiff(path: Path, *, palette_indices: bool = False) -> ImageSet:
             is_cut = len(numbers) < len(file.series)
             is_pyramid = any(_has_unmarked_levels(file.series[number]) for number in numbers)
             parts = [_lazy(file, number, stamp, as_stored=palette_indices) for number in numbers]
-            is_turned = file.pages.first.tags.valueof(ORIENTATION) in TURNS
+            has_orientation = file.pages.first.tags.valueof(ORIENTATION) in ORIENTATIONS
     remarks = {
         f"opened with the other {len(group.files) - 1} files of its set": len(group.files) > 1,
         "the thumbnail or other side images in it are left out": is_cut,
         "smaller pages are taken for levels of a pyramid and left out": is_pyramid,
         "images of its set whose files are not beside it are left out": group.is_part,
         "its OME metadata are in a file that is not beside it": group.is_lost,
-        "turned as its Orientation tag says": is_turned,
+        "turned as its Orientation tag says": has_orientation,
     }
     return ImageSet(parts, tuple(text for text, holds in remarks.items() if holds), group.files)
 
@@ -117,7 +117,7 @@ def _lazy(file: Any, number: int, stamp: _Stamp | None, *, as_stored: bool) -> L
     else:
         index = _Index.of(file, series, stamp)
         take = partial(_take, Path(file.filehandle.path), number, index)
-    finish = _Shown.of(series.keyframe, as_stored=as_stored)
+    finish = _DisplayPixels.of(series.keyframe, as_stored=as_stored)
     return LazyArray(shape, named, take, np.dtype(series.dtype), finish)
 
 
@@ -272,7 +272,7 @@ def _take_of_set(
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
+class _DisplayPixels:
     """Stored pixels, (H, W) or (H, W, C), to those that viewers show.
 
     Attributes
@@ -295,7 +295,7 @@ class _Shown:
     orientation: int
 
     @classmethod
-    def of(cls, page: Any, *, as_stored: bool) -> _Shown | None:
+    def of(cls, page: Any, *, as_stored: bool) -> _DisplayPixels | None:
         """None if the stored pixels are those."""
         turn = int(page.tags.valueof(ORIENTATION) or 1)
         if as_stored:
@@ -322,10 +322,10 @@ class _Shown:
             pixels = ~pixels if pixels.dtype.kind == "b" else (1 << self.bits) - 1 - pixels
         if self.is_alpha and depth == 2:
             pixels = pixels[..., 0]
-        return turned(pixels, self.orientation)
+        return apply_orientation(pixels, self.orientation)
 
 
-def shown_as(path: Path) -> tuple[NDArray[np.uint8] | None, bool]:
+def display_palette(path: Path) -> tuple[NDArray[np.uint8] | None, bool]:
     """Palette of a file's first page, (N, 3), None of others; and whether 0 is white."""
     import tifffile
 

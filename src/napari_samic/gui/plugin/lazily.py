@@ -20,7 +20,7 @@ from napari_samic.io.readers import (
     PILLOW_SUFFIXES,
     TIFF_SUFFIXES,
     deep_channels,
-    exif_turn,
+    exif_orientation,
     open_pillow,
     reading,
 )
@@ -100,7 +100,7 @@ def _kind(plane: ImagePlane) -> Kind:
             deep = deep_channels(path)
             depth = {"L": (), "RGB": (3,), "RGBA": (4,)}.get(picture.mode) if deep is None else deep
             if depth is not None:
-                turn = exif_turn(picture) if "exif" in picture.info else 1
+                turn = exif_orientation(picture) if "exif" in picture.info else 1
                 sides = (picture.height, picture.width)
                 sides = sides[::-1] if turn > 4 else sides
                 return (*sides, *depth), np.dtype(np.uint8 if deep is None else np.uint16)

@@ -223,16 +223,16 @@ def score(
     from napari_samic.evaluation.matching import as_instances
     from napari_samic.evaluation.metrics import image_scores, summarize
     from napari_samic.io import masks
-    from napari_samic.io.mask_values import ADVICE, decide, described
+    from napari_samic.io.mask_values import ADVICE, describe, infer_meaning
 
     judged = [one for one in looked.results.images if one.label in truths]
     held = []
     for done, one in enumerate(judged):
         yield JobProgress(done, 2 * len(judged), one.label)
         truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
-        held.append(masks.held_by(truth, one.label))
+        held.append(masks.count_values(truth, one.label))
     try:
-        values = decide(held)
+        values = infer_meaning(held)
     except InputError as error:
         fault = str(error).removesuffix(ADVICE)
         raise InputError(
@@ -250,7 +250,7 @@ def score(
     if not rows:
         msg = "no result has its place in this layer. Choose labels of the size of the images."
         raise InputError(msg)
-    line = f"truth: {described(values, held)}." + " Void is not scored." * bool(values.void)
+    line = f"truth: {describe(values, held)}." + " Void is not scored." * bool(values.void)
     return rows, summarize(list(rows.values())), line
 
 
