@@ -93,7 +93,7 @@ def cosines(
     """Likeness of every cell to a level's prototype, each (h, w) of the finest grid."""
     grid = look.last[0].shape[-2:]
     maps = [torch.einsum("c,chw->hw", w, x) for w, x in zip(wanted, look.unit(center), strict=True)]
-    return [upsampled(m[None], grid)[0] for m in maps]
+    return [upsample(m[None], grid)[0] for m in maps]
 
 
 def interval(values: Sequence[float], seed: int = 0) -> str:
@@ -112,7 +112,7 @@ def one_shot(backbone: Any, pool: Any, pairs: int, seed: int) -> dict[str, list[
     rows: dict[str, list[list[float]]] = {}
     for _ in range(pairs):
         a, b = (look_at(backbone, pool[int(i)]) for i in rng.choice(len(pool), 2, replace=False))
-        for name, center in (("the pair", centre_of([a, b])), ("20 references", shared)):
+        for name, center in (("the pair", center_of([a, b])), ("20 references", shared)):
             front, back = (cosines(b, p, center) for p in prototypes(a, center))
             contrast = [f - g for f, g in zip(front, back, strict=True)]
             for kind, maps in (("object", front), ("object less background", contrast)):
@@ -133,7 +133,7 @@ def probe(backbone: Any, pool: Any, references: int, targets: int, seed: int) ->
     support = [look_at(backbone, pool[i]) for i in order[: min(references, len(pool) // 2)]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     most = per_class(len(support), (1,))
-    model.fit(*sampled(support, (1,), rng, most=most, colour=False))
+    model.fit(*sample_cells(support, (1,), rng, most=most, color=False))
     others = (look_at(backbone, pool[i]) for i in order[len(support) :][:targets])
     return [auc(model.decision_function(look.stacked()), truth_of(look)) for look in others]
 

@@ -56,7 +56,7 @@ def draw(stem: Path, results: Sequence[ImageScore], drawn: Sequence[OverlayRecor
         tiles, captions = [], []
         for i in places:
             record = drawn[i]
-            image = image_of(record.item, record.normalisation)
+            image = image_of(record.item, record.normalization)
             truth = record.item.objects_in(record.item.read_truth())
             tiles.append(overlays.overlay(image, record.labels, truth=truth))
             captions.append(f"{results[i].iou:.2f} sure {results[i].score:.2f} {record.item.name}")

@@ -130,12 +130,12 @@ class Trial:
                 self.failures[episode.references[0].name] = str(error)
                 continue
             several = first is not None and len(np.unique(first[first > 0])) > 1
-            references = self._references(episode, normalisation, by_class=several)
+            references = self._references(episode, normalization, by_class=several)
             if not references:
                 continue
             base_references = taught.get(episode.fold, ())
             more = tuple(
-                partial(image_of, item, normalisation)
+                partial(image_of, item, normalization)
                 for targets in targets_by_set.values()
                 for item in targets
             )
@@ -180,7 +180,7 @@ class Trial:
         return tuple(out)
 
     def _references(
-        self, episode: Episode, normalisation: Normalisation, *, by_class: bool
+        self, episode: Episode, normalization: Normalization, *, by_class: bool
     ) -> list[Reference]:
         """Those references that can be read; none where no object is in any."""
         make, out = _of_classes if by_class else _reference, []
@@ -287,7 +287,7 @@ class TrialResults:
                         both=int(((predicted > 0) & (truth > 0)).sum()),
                         either=int(((predicted > 0) | (truth > 0)).sum()))  # fmt: skip
         self.results.append(result)
-        self.drawn.append(OverlayRecord.of(item, target.normalisation, segmentation.labels))
+        self.drawn.append(OverlayRecord.of(item, target.normalization, segmentation.labels))
 
     def write(self, cell: Path, sheets: Path) -> None:
         """Write the cell and its sheets of overlays."""
@@ -316,15 +316,15 @@ def _confidence(segmentation: Segmentation) -> float:
     return float(np.average(segmentation.scores, weights=areas))
 
 
-def _normalisation(
+def _normalization(
     items: Sequence[DatasetItem], targets: Sequence[DatasetItem] = ()
-) -> Normalisation:
+) -> Normalization:
     """Of the items; where these are gray, and the first that are asked for in color, of both."""
-    normalisation = fit_normalisation([_plane(i) for i in items])
-    if normalisation.channel_count > 1 or not targets:
-        return normalisation
-    both = fit_normalisation([_plane(i) for i in (*items, *targets[:PEEKED])])
-    return both if both.channel_count > 1 else normalisation
+    normalization = fit_normalization([_plane(i) for i in items])
+    if normalization.channel_count > 1 or not targets:
+        return normalization
+    both = fit_normalization([_plane(i) for i in (*items, *targets[:PEEKED])])
+    return both if both.channel_count > 1 else normalization
 
 
 def _plane(item: DatasetItem) -> ImagePlane:
@@ -337,7 +337,7 @@ def _reference(item: DatasetItem, normalization: Normalization, label: int = 1) 
     prompts = tuple(
         replace(prompt, label=label) for prompt in simulated_annotator.prompts_of(truth)
     )
-    return Reference(item.name, image_of(item, normalisation), prompts, truth)
+    return Reference(item.name, image_of(item, normalization), prompts, truth)
 
 
 def _of_classes(item: DatasetItem, normalization: Normalization) -> Reference:

@@ -118,7 +118,7 @@ def annotate(
     work = _PromptPredictor(segmenter, entries, truth, values, settings, segment)
     with files.claimed(folder):
         run = {**work.run, "axes": axes, "series": series}
-        writer = ResultsWriter(folder, model, normalisation, run, overwrite=overwrite)
+        writer = ResultsWriter(folder, model, normalization, run, overwrite=overwrite)
         sheet = ContactSheet(folder / "overlay.png" if overlay else None)
         runner = BatchRunner(
             planes, work, writer, sheet, inputs=work.inputs, is_strict=True, is_own=True

@@ -69,8 +69,8 @@ def compare_prompters(
         if not holdout_names or (is_last and holdout_iou is not None):
             continue
         try:
-            prompter, segmenter, normalisation = _load_prompter(path, device)
-            references = yield from _read(planes, stored, normalisation)
+            prompter, segmenter, normalization = _load_prompter(path, device)
+            references = yield from _read(planes, stored, normalization)
             support = [r for r in references if r.name not in holdout_names]
             holdout = [r for r in references if r.name in holdout_names]
             if holdout_iou is None:
@@ -91,7 +91,7 @@ def _holdout_of(path: Path | str) -> tuple[tuple[str, ...], float | None]:
     return tuple((header["report"] or {}).get("held_out", ())), None
 
 
-def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalisation]:
+def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, Normalization]:
     """A prompter with the networks that it was trained on, and how it sees pixels."""
     header = serialization.describe(path)
     try:
@@ -103,7 +103,7 @@ def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, N
     segmenter = load_segmenter(common.full_name(model), device=device, cache=cache)
     backbone = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
     prompter = serialization.load(path, backbone)
-    return prompter, with_finetuned_decoder(segmenter, prompter), normalisation
+    return prompter, with_finetuned_decoder(segmenter, prompter), normalization
 
 
 def _read(

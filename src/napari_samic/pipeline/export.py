@@ -235,4 +235,4 @@ def _exported_prompts(results: StoredResults) -> PromptFile:
     names = {result.label for result in results.images}
     stored = results.stored
     images = tuple(replace(i, seconds=None) for i in stored.images if i.name in names)
-    return PromptFile(images, stored.model, stored.normalisation, dict(results.classes))
+    return PromptFile(images, stored.model, stored.normalization, dict(results.classes))

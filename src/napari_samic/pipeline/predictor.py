@@ -40,7 +40,7 @@ from napari_samic.models.video.optical_flow import resized
 from napari_samic.ops.label_fusion import rejoined
 from napari_samic.pipeline.runner import PlaneResult
 from napari_samic.refine import prompting, refinement, regions, strategies
-from napari_samic.refine.point_sampling import inner
+from napari_samic.refine.point_sampling import interior_point
 from napari_samic.refine.regions import RegionProposal, ThresholdParams
 from napari_samic.refine.shape_prior import ShapePrior
 
@@ -196,7 +196,7 @@ class ImagePredictor:
             }
         peak_settings = peaks or self.prompter.peaks
         return {
-            label: regions.normalised(resized(values, (shape[0], shape[1])), peak_settings)
+            label: regions.normalized(resized(values, (shape[0], shape[1])), peak_settings)
             for label, values in features.maps.items()
         }
 
@@ -217,7 +217,7 @@ class ImagePredictor:
             return [
                 proposal
                 for label, prediction in features.foreground.items()
-                for proposal in regions.guesses(
+                for proposal in regions.propose_regions(
                     prediction.foreground_prob,
                     prediction.distance_map,
                     label=label,
@@ -243,13 +243,13 @@ class ImagePredictor:
         """How bright the references' clicks of a class are in the maps that this object gives."""
         if not mask.any():
             return 0.0
-        clicked = Prompts(inner(mask), np.array([True]))
+        clicked = Prompts(interior_point(mask), np.array([True]))
         query = Reference("here", image, (clicked,))
         brightness = []
         for reference in self.prompter.references:
             (class_map,) = self.prompter.maps((query,), reference.image).values()
             shape = (reference.image.shape[0], reference.image.shape[1])
-            map_ = regions.normalised(resized(class_map, shape), self.prompter.peaks)
+            map_ = regions.normalized(resized(class_map, shape), self.prompter.peaks)
             brightness.append(
                 max(_mean_at_clicks(map_, reference, k) for k in labels_of(reference))
             )

@@ -175,7 +175,7 @@ class BatchRunner:
             if not self.sheet.has_room:
                 return
             with suppress(SamicError):  # what is on the sheet is a comfort
-                image = read_rgb(plane, self.writer.normalisation)
+                image = read_rgb(plane, self.writer.normalization)
                 labels = read_mask(plane, target, shape=image.shape)
                 objects = self.writer.objects_of(plane.label)
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
@@ -223,7 +223,7 @@ class BatchRunner:
         if part is None or (self.heatmaps and not part.heatmaps):
             return None
         with suppress(SamicError):
-            if part.inputs == input_hashes(plane, self.writer.normalisation, self.inputs):
+            if part.inputs == input_hashes(plane, self.writer.normalization, self.inputs):
                 return part
         return None
 
@@ -235,7 +235,7 @@ class BatchRunner:
         remarks: list[str] = []
         image = read_rgb(
             plane,
-            self.writer.normalisation,
+            self.writer.normalization,
             is_strict=self.is_strict,
             is_own=self.is_own,
             tell=remarks.append,

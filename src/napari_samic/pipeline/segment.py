@@ -138,11 +138,11 @@ def segment(
         groups["memory"] = memory
     reading = {"axes": axes, "series": series}
     run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
-    normalisation = header.normalisation
+    normalization = header.normalization
     if rescale:
         normalization = yield from _rescaled(folder, planes, normalization)
     with files.claimed(folder):
-        writer = ResultsWriter(folder, header.model, normalisation, run, overwrite=overwrite)
+        writer = ResultsWriter(folder, header.model, normalization, run, overwrite=overwrite)
         yield JobProgress(0, len(planes), f"loading {name}")
         sheet = ContactSheet(folder / "overlay.png" if overlay else None)
         predictor = open_predictor(
@@ -170,11 +170,11 @@ def segment(
 
 
 def _rescaled(
-    folder: Path, planes: Sequence[ImagePlane], trained: Normalisation
-) -> Job[Normalisation]:
+    folder: Path, planes: Sequence[ImagePlane], trained: Normalization
+) -> Job[Normalization]:
     """With a range for images of another scale: that of earlier results, or fitted to these."""
-    recorded = read_tables(folder).normalisation
-    earlier = Normalisation.from_dict(recorded) if recorded else trained
+    recorded = read_tables(folder).normalization
+    earlier = Normalization.from_dict(recorded) if recorded else trained
     if earlier.outside and replace(earlier, outside=trained.outside) == trained:
         return earlier
     return replace(trained, outside=(yield from fit_outside(planes, trained)))

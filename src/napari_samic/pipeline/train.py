@@ -170,14 +170,14 @@ def train(
         device,
         prompter or PrompterSettings(),
         train_settings,
-        normalisation,
+        normalization,
         heat=heat,
         peaks=peaks,
     )
     training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:
         unlabeled = _without_annotation(
-            unannotated, planes, normalisation, train_settings.seed, training.unreadable
+            unannotated, planes, normalization, train_settings.seed, training.unreadable
         )
         report, failed = yield from training.fit(unlabeled)
     except TrainingError as error:
@@ -197,7 +197,7 @@ def _new_prompter(
     device: str,
     prompter_settings: PrompterSettings,
     train_settings: TrainSettings,
-    normalisation: Normalisation,
+    normalization: Normalization,
     *,
     heat: HeatMapSettings | None,
     peaks: PeakSettings | None,
@@ -221,7 +221,7 @@ def _new_prompter(
         msg = f"{backbone.name}{other}: no first weights come for it. Train for at least one epoch."
         raise TrainingError(msg)
     sha256 = str(getattr(segmenter, "weights_sha256", ""))
-    prompter.normalisation = {"model": model, "model_sha256": sha256, **normalisation.to_dict()}
+    prompter.normalization = {"model": model, "model_sha256": sha256, **normalization.to_dict()}
     return prompter, segmenter
 
 
@@ -352,7 +352,7 @@ def _without_annotation(
     unannotated = [plane for key, plane in by_key.items() if key not in annotated_keys]
     for i in np.random.default_rng(seed).permutation(len(unannotated)):
         try:
-            image = read_rgb(unannotated[i], normalisation, is_strict=True, is_own=True)
+            image = read_rgb(unannotated[i], normalization, is_strict=True, is_own=True)
         except SamicError as error:
             unreadable[unannotated[i].label] = common.reason(unannotated[i], error)
             continue

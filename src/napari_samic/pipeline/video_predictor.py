@@ -101,7 +101,7 @@ class VideoPredictor:
     @property
     def normalization(self) -> Normalization:
         """Of the pixels that the prompter was trained on."""
-        return self.predictor.normalisation
+        return self.predictor.normalization
 
     def forget(self) -> None:
         """Start anew: the next image follows no other."""

@@ -242,7 +242,7 @@ DAMAGE = [
     pytest.param(lambda p: p.write_bytes(p.read_bytes()[:-500]), "truncated", id="truncated"),
     pytest.param(lambda p: p.write_bytes(b""), "truncated", id="empty"),
     pytest.param(lambda p: p.write_bytes(b"GIF89a"), "not a prompter file", id="picture"),
-    pytest.param(edit(normalisation=Bomb()), "not a prompter file", id="code"),
+    pytest.param(edit(normalization=Bomb()), "not a prompter file", id="code"),
 ]
 DEEPER = [
     pytest.param(edit(learner={}), "damaged .*[Mm]issing key", id="no_weights"),

@@ -241,13 +241,13 @@ def test_few_references_are_accepted_unjudged():
 
 
 def state(made):
-    kept = (made.center, made.references, made.report, made.normalisation)
+    kept = (made.center, made.references, made.report, made.normalization)
     return kept, weights(made), made.learner.training
 
 
 def assert_untouched(made, before):
     kept, old, mode = before
-    now = (made.center, made.references, made.report, made.normalisation)
+    now = (made.center, made.references, made.report, made.normalization)
     assert all(a is b for a, b in zip(now, kept, strict=True))
     assert same(weights(made), old)
     assert made.learner.training == mode

@@ -263,7 +263,7 @@ class SamSegmenter:
     ) -> tuple[list[Any], list[float]]:
         masks, scores = self._highest_scored(encoded, queries, settings)
         apart = settings.tell_apart and settings.instances
-        narrower = told_apart(masks, [q.prompts for q in queries]) if apart else {}
+        narrower = add_rival_clicks(masks, [q.prompts for q in queries]) if apart else {}
         if narrower:
             again = [PromptQuery(i, prompts) for i, prompts in narrower.items()]
             for query, mask, score in zip(

@@ -322,7 +322,7 @@ def _has_changed(
     if recorded is None or not recorded.sha256 or not recorded.file or stored is None:
         return False
     image, labels = Path(recorded.file), result.plane.path
-    if stored.normalisation is None:
+    if stored.normalization is None:
         return False
     try:
         is_newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
@@ -334,7 +334,7 @@ def _has_changed(
         plane = images[image].get(folded(result.label))
         if plane is None:
             return False
-        hashes = input_hashes(plane, Normalisation.from_dict(stored.normalisation))
+        hashes = input_hashes(plane, Normalization.from_dict(stored.normalization))
     except (OSError, TypeError):
         return False  # not there, or not for us
     except SamicError:

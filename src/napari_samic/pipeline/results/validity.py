@@ -73,7 +73,7 @@ class ResultValidity:
 
     def _can_be_read(self, plane: ImagePlane) -> bool:
         with suppress(SamicError):
-            read_rgb(plane, self.writer.normalisation)
+            read_rgb(plane, self.writer.normalization)
             return True
         return False
 
@@ -156,7 +156,7 @@ class ResultValidity:
                 self._redo_reasons["the scores are gone"].append(name)
                 return
             try:
-                hashes = input_hashes(plane, self.writer.normalisation, self.inputs)
+                hashes = input_hashes(plane, self.writer.normalization, self.inputs)
             except SamicError as error:
                 self.failed[target] = reason(plane, error)
                 return

@@ -234,7 +234,7 @@ def read_tables(folder: Path) -> Tables:
     if path.exists():
         stored = load_prompts(path)
         tables.images = {image.name: image for image in stored.images}
-        tables.model, tables.normalisation = stored.model, stored.normalisation
+        tables.model, tables.normalization = stored.model, stored.normalization
         tables.classes = dict(stored.classes)
     if (folder / "scores.csv").exists():
         tables.rows = _read_scores(folder / "scores.csv")
@@ -249,9 +249,9 @@ def read_tables(folder: Path) -> Tables:
     if unfinished is None or not {"model", "normalisation"} <= unfinished.head.keys():
         return tables
     kind = (unfinished.head["model"], unfinished.head["normalisation"])
-    if not tables.is_empty and kind != (tables.model, tables.normalisation):
+    if not tables.is_empty and kind != (tables.model, tables.normalization):
         tables = Tables(unfinished=unfinished)  # an overwriting run of another kind was here
-    tables.model, tables.normalisation = kind
+    tables.model, tables.normalization = kind
     try:
         tables.join(unfinished.entries, unfinished.head["run"])
     except (KeyError, TypeError, ValueError) as error:
@@ -548,7 +548,7 @@ class ResultsWriter:
     def _write_tables(self) -> None:
         tables = self._tables
         content = PromptFile(
-            tables.prompts.images, self.model, self.normalisation.to_dict(), tables.classes
+            tables.prompts.images, self.model, self.normalization.to_dict(), tables.classes
         )
         save_prompts(self.out / "prompts.json", content, overwrite=True)
         rows = [row for name in sorted(tables.rows, key=natural_key) for row in tables.rows[name]]
