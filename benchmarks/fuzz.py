@@ -161,7 +161,7 @@ def _steps_notes(project: Any) -> None:
     notes = project.notes
     review = notes.get("review")
     verdicts.from_notes(review.get("opinions") if isinstance(review, dict) else None)
-    LabelFiles(project.results_folder, notes).shown("a")
+    LabelFiles(project.results_folder, notes).current_file("a")
     train = notes.get("train")
     train = train if isinstance(train, dict) else {}
     jobs.recalled(train.get("settings"))

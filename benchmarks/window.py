@@ -273,10 +273,10 @@ def propagate(window: Window, count: int) -> tuple[Ticker, Memory, float]:
 
         def enough() -> bool:
             nonlocal place
-            if len(run.made) > place + 4:  # the user looks on
-                place = len(run.made)
+            if len(run.finished) > place + 4:  # the user looks on
+                place = len(run.finished)
                 window.viewer.dims.set_point(0, place - 1)
-            return len(run.made) >= count or run.state == "idle"
+            return len(run.finished) >= count or run.state == "idle"
 
         pump(enough, 3600)
         rate = run.progress.rate or 0.0

@@ -73,7 +73,7 @@ def begin(of, until):
     """Start a run and let it do so many images."""
     of.run.start()
     job = of.bench.runner.jobs[-1]
-    while len(of.run.made) < until:
+    while len(of.run.finished) < until:
         job.advance()
     return job
 
@@ -206,7 +206,7 @@ def test_run_makes_what_the_shell_makes_byte_for_byte(of, bench, tmp_path):
         peaks=LOW,
     )  # fmt: skip
     names = [f"cells[{i}]" for i in range(COUNT)]
-    assert made(of) == names == list(of.run.made)
+    assert made(of) == names == list(of.run.finished)
     for name in names:
         assert digest(results(of) / f"{name}.tif") == digest(tmp_path / "shell" / f"{name}.tif")
     assert (results(of) / "heatmaps" / "cells[0].tif").is_file()
@@ -241,7 +241,7 @@ def test_image_that_was_being_done_at_the_cancel_is_counted_by_its_file(of, benc
     of.run.cancel()
     job.cancelled = False  # its step was on its way
     job.advance()
-    assert len(of.run.made) == 1
+    assert len(of.run.finished) == 1
     assert of.run.status.startswith("Stopping")
     job.cancelled = True
     bench.runner.settle()
@@ -314,7 +314,7 @@ def test_file_with_an_accepted_image_is_not_done_again(of, bench, tmp_path, verd
     bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": verdict}}}
     of.run.again(True)
     whole(of)
-    assert list(of.run.made) == ["p"]
+    assert list(of.run.finished) == ["p"]
     assert {name for name, stamp in stamps(of).items() if stamp == before[name]} == {
         "q[s0]", "q[s1]",
     }  # fmt: skip
@@ -345,7 +345,7 @@ def test_rest_of_a_file_is_done_beside_its_accepted_image(of, bench, tmp_path):
     before = stamps(of)
     bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": "accepted"}}}
     whole(of)
-    assert list(of.run.made) == ["q[s1]"]
+    assert list(of.run.finished) == ["q[s1]"]
     assert stamps(of)["q[s0]"] == before["q[s0]"]
 
 
@@ -407,7 +407,7 @@ def test_only_results_of_the_shown_slice_draw_it_anew(of, bench):
     of.heard.clear()
     begin(of, 2)
     assert of.heard.count("slice") == 1  # the first: its layer comes
-    while len(of.run.made) < COUNT:
+    while len(of.run.finished) < COUNT:
         bench.runner.jobs[-1].advance()
     assert of.heard.count("slice") == 2
 
@@ -440,7 +440,7 @@ def test_what_was_painted_survives_every_run_and_session(of, bench):
     bench.desk.show(bench.pixels, (2,))
     of.run.again(True)
     whole(of)
-    assert list(of.run.made) == ["cells[0]", "cells[1]", "cells[3]"]
+    assert list(of.run.finished) == ["cells[0]", "cells[1]", "cells[3]"]
     assert of.shelf.stack[2, 3, 5] == 77
     assert digest(results(of) / "cells[2].tif") == ours
     bench.events.image.emit()  # the layer is opened anew
@@ -465,7 +465,7 @@ def test_accepted_images_are_passed_over(of, bench):
     bench.project.notes["review"] = {"opinions": judged}
     of.run.again(True)
     whole(of)
-    assert list(of.run.made) == ["cells[0]", "cells[2]", "cells[3]"]
+    assert list(of.run.finished) == ["cells[0]", "cells[2]", "cells[3]"]
     assert (results(of) / "cells[1].tif").stat().st_mtime_ns == stamp
     judged |= {f"cells[{i}]": {"verdict": "edited"} for i in (0, 2, 3)}
     whole(of)
@@ -482,7 +482,7 @@ def test_doing_all_again_can_be_stopped_and_resumed(of, bench):
     assert len(list((results(of) / "before").glob("*.tif"))) == COUNT
     assert not of.run.anew  # else the first would be done a third time
     whole(of)
-    assert list(of.run.made) == ["cells[1]", "cells[2]", "cells[3]"]
+    assert list(of.run.finished) == ["cells[1]", "cells[2]", "cells[3]"]
 
 
 def test_another_project_in_the_middle_of_a_run_gets_nothing_of_it(of, bench, tmp_path):
@@ -497,7 +497,7 @@ def test_another_project_in_the_middle_of_a_run_gets_nothing_of_it(of, bench, tm
     bench.runner.settle()
     assert not results(of).exists()
     assert of.shelf.stack[1].max() == 0
-    assert (of.run.state, of.run.made, of.run.can_resume) == ("idle", {}, False)
+    assert (of.run.state, of.run.finished, of.run.can_resume) == ("idle", {}, False)
     assert len(list(before.glob("*.tif"))) == 2
 
 

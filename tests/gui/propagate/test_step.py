@@ -51,7 +51,7 @@ class Story:
     def run_until(self, count):
         self.panel.start.click()
         job = self.runner.jobs[-1]
-        while len(self.of.run.made) < count:
+        while len(self.of.run.finished) < count:
             job.advance()
         return job
 
@@ -86,7 +86,7 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
     np.testing.assert_array_equal(masks.data, result.labels)
     assert len(points.data) == len(result.scores) > 0
     assert list(points.text.values) == [f"{score:.2f}" for score in result.scores]
-    assert f"{len(result.scores)} object" in s.panel.found.text()
+    assert f"{len(result.scores)} object" in s.panel.preview_text.text()
     assert s.viewer.layers.selection.active is active
 
     s.panel.form.show_values(PeakSettings(threshold=0.99, min_area_frac=50))
@@ -157,7 +157,7 @@ def test_run_shows_results_as_they_come_and_can_be_stopped(story):
     assert layer.data[3].max() == 0
     assert (s.panel.bar.value(), s.panel.bar.maximum()) == (2, 4)
     assert s.panel.status.text().startswith("2 of 4 images, ")
-    assert [s.panel.made.item(i).text()[:9] for i in range(2)] == ["cells[0]:", "cells[1]:"]
+    assert [s.panel.finished.item(i).text()[:9] for i in range(2)] == ["cells[0]:", "cells[1]:"]
     assert (s.panel.start.isEnabled(), s.panel.cancel.isEnabled()) == (False, True)
     assert job.title.startswith("SAMIC: propagating")  # in napari's activity, too
 
@@ -168,7 +168,7 @@ def test_run_shows_results_as_they_come_and_can_be_stopped(story):
     s.panel.start.click()
     s.settle()
     assert s.panel.status.text() == "2 images done, 2 had a result."
-    s.panel.made.itemClicked.emit(s.panel.made.item(1))
+    s.panel.finished.itemClicked.emit(s.panel.finished.item(1))
     assert s.of.bench.desk.index == (3,)
     assert not s.runner.errors
 
@@ -211,7 +211,7 @@ def test_images_of_a_folder_are_shown_one_by_one(story, tmp_path, monkeypatch):
     assert not s.panel.failures.isHidden()
     assert s.panel.failures.item(0).text().startswith("bad.png: ")
     for row, shape in ((0, (40, 48)), (1, (64, 72))):
-        s.panel.made.itemClicked.emit(s.panel.made.item(row))
+        s.panel.finished.itemClicked.emit(s.panel.finished.item(row))
         s.settle()
         labels = s.ours()[f"q{row} labels [SAMIC]"]
         assert labels.data.shape == s.ours()[f"q{row} [SAMIC]"].data.shape[:2] == shape
@@ -238,7 +238,7 @@ def test_layers_and_images_that_go_in_the_middle_are_survived(story):
         s.viewer.layers.remove(layer)
     job = s.run_until(1)
     s.viewer.layers.remove(s.ours()["cells results [SAMIC]"])
-    while len(s.of.run.made) < 2:
+    while len(s.of.run.finished) < 2:
         job.advance()
     assert "cells results [SAMIC]" in s.ours()
     s.viewer.layers.remove(s.image)

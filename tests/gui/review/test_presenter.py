@@ -340,12 +340,12 @@ def test_what_was_painted_in_propagate_becomes_an_edit(world):
     assert world.review.reviser.sheet.labels[1, 1] == 9
     assert world.review.opinion("b").verdict == EDITED
     assert not files.edit("b").exists()
-    assert files.shown("b") == world.project.folder / "review" / "b.tif"
-    np.testing.assert_array_equal(read_labels(files.shown("b")), labels)
+    assert files.current_file("b") == world.project.folder / "review" / "b.tif"
+    np.testing.assert_array_equal(read_labels(files.current_file("b")), labels)
     assert "b" in files.protected()
     world.review.revert()
     world.runner.settle()
-    assert files.shown("b") == world.project.results_folder / "b.tif"
+    assert files.current_file("b") == world.project.results_folder / "b.tif"
 
 
 def test_confidence_of_what_was_painted_over_is_not_known_any_more(world):

@@ -74,7 +74,7 @@ def test_thumbnails_come_when_open_and_follow_the_prompts(bench, gallery):
     bench.runner.settle()
     assert [(t.name, t.objects) for t in gallery.thumbs] == [("cells[0]", 2), ("cells[2]", 2)]
     first = gallery.thumbs[0]
-    changed = np.abs(first.shown.astype(int) - first.picture).sum(2)
+    changed = np.abs(first.overlay.astype(int) - first.picture).sum(2)
     assert changed[18, 21] > 100  # the click at (12, 14)
     assert changed[35, 5] == 0
     bench.desk.show(bench.pixels, (0,))
@@ -95,7 +95,7 @@ def test_many_changes_are_drawn_one_at_a_time_and_the_last_counts(bench, gallery
     bench.runner.settle()
     assert gallery.told == ["thumbs"]
     thumb = gallery.thumbs[0]
-    assert (thumb.shown != thumb.picture).any(2).mean() > 0.5  # wide clicks
+    assert (thumb.overlay != thumb.picture).any(2).mean() > 0.5  # wide clicks
 
 
 def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
@@ -161,13 +161,13 @@ def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(benc
     bench.runner.settle()
     gallery.show_glow(True)
     bench.runner.settle()
-    assert (gallery.name, gallery.glow.found.page.name) == ("cells[2]", "cells[2]")
+    assert (gallery.name, gallery.glow.reference.page.name) == ("cells[2]", "cells[2]")
     assert gallery.told[-2:] == ["thumbs", "glow"]
     bench.desk.show(bench.pixels, (0,))
     gallery.follow()
     gallery.refresh()
     bench.runner.settle()
-    assert (gallery.name, gallery.glow.found.page.name) == ("cells[0]", "cells[0]")
+    assert (gallery.name, gallery.glow.reference.page.name) == ("cells[0]", "cells[0]")
     bench.desk.show(bench.pixels, (1,))  # not a reference
     gallery.follow()
     assert gallery.name == "cells[0]"
@@ -194,7 +194,7 @@ def test_heat_map_that_comes_late_is_dropped(bench, gallery):
     gallery.show_glow(True, "cells[1]")
     bench.runner.settle()
     assert late not in bench.runner.jobs
-    assert gallery.glow.found.page.name == "cells[1]"
+    assert gallery.glow.reference.page.name == "cells[1]"
     gallery.show_glow(True, "cells[0]")
     gallery.show_glow(False)
     bench.runner.settle()
@@ -207,7 +207,7 @@ def test_heat_map_of_a_layer_has_its_pixels_or_fewer(bench, gallery):
     gallery.show_glow(True)
     bench.runner.settle()
     assert gallery.glow.values.shape == (48, 60)
-    page = gallery.glow.found.page
+    page = gallery.glow.reference.page
     page.shape = (4800, 6000)
     gallery.refresh()
     bench.runner.settle()

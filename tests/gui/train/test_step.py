@@ -23,7 +23,7 @@ from napari_samic.gui.train import jobs as train_jobs
 from napari_samic.gui.train.curve_plot import LOSS, SCORE, CurvePlot
 from napari_samic.gui.train.jobs import PrompterComparison
 from napari_samic.gui.train.progress import TrainingHistory
-from napari_samic.gui.train.view import told
+from napari_samic.gui.train.view import comparison_text
 
 STACK = np.stack([scene(i)[0] for i in range(5)])
 
@@ -151,7 +151,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.begin()
     first, _second = s.step.gallery.thumbs
     place = np.unravel_index(
-        np.abs(first.shown.astype(int) - first.picture).sum(2).argmax(), (74, 92)
+        np.abs(first.overlay.astype(int) - first.picture).sum(2).argmax(), (74, 92)
     )
     expected = np.array([[13, 14], [32, 39]]) * 92 / 60
     assert np.hypot(*(expected - place).T).min() < 3
@@ -321,5 +321,5 @@ def colours(plot):
     ],
 )
 def test_verdict_says_what_is_known(verdict, parts):
-    text = told(verdict)
+    text = comparison_text(verdict)
     assert all(part in text for part in parts)

@@ -34,11 +34,11 @@ class Chooser:
 
     def fill_images(self, chosen: Any | None) -> bool:
         """List the image layers, keep the chosen one; False if that is gone."""
-        box, found = self.panel.image, layer_choice.image_layers(self.viewer)
-        _refill(box, [(str(layer.name), layer) for layer in found])
-        box.setCurrentIndex(found.index(chosen) if chosen in found else -1)
-        self.fill_colours(chosen if chosen in found else None)
-        return chosen is None or chosen in found
+        box, layers = self.panel.image, layer_choice.image_layers(self.viewer)
+        _refill(box, [(str(layer.name), layer) for layer in layers])
+        box.setCurrentIndex(layers.index(chosen) if chosen in layers else -1)
+        self.fill_colours(chosen if chosen in layers else None)
+        return chosen is None or chosen in layers
 
     def fill_colours(self, image: Any | None) -> None:
         """List how the image may be seen; the box is hidden if there is but one way."""
@@ -50,10 +50,10 @@ class Chooser:
 
     def image(self) -> Any | None:
         """The chosen image layer; a good first one if none is."""
-        found = layer_choice.image_layers(self.viewer)
+        layers = layer_choice.image_layers(self.viewer)
         layer = self.panel.image.currentData() or layer_choice.first_choice(self.viewer)
-        if layer in found:
-            self.panel.image.setCurrentIndex(found.index(layer))
+        if layer in layers:
+            self.panel.image.setCurrentIndex(layers.index(layer))
         return layer
 
     def fill_models(self) -> None:

@@ -72,20 +72,20 @@ class ConfidenceBar(QWidget):
     def _draw_story(self, painter: QPainter, place: QRectF, text: QColor) -> None:
         if not self.scores:
             return
-        shown = self.scores[-24:]
-        step = place.width() / max(8, len(shown) - 1)
+        recent = self.scores[-24:]
+        step = place.width() / max(8, len(recent) - 1)
         points = [
             QPointF(
                 place.left() + i * step, place.bottom() - place.height() * min(max(s, 0.0), 1.0)
             )
-            for i, s in enumerate(shown)
+            for i, s in enumerate(recent)
         ]
         line = QColor(text)
         line.setAlpha(150)
         painter.setPen(QPen(line, 1.4))
         painter.drawPolyline(QPolygonF(points))
         painter.setPen(Qt.PenStyle.NoPen)
-        for point, score in zip(points, shown, strict=True):
+        for point, score in zip(points, recent, strict=True):
             painter.setBrush(QColor(_colour(score)))
             painter.drawEllipse(point, 3.0, 3.0)
 

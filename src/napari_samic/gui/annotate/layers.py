@@ -75,19 +75,19 @@ class AnnotationLayers(OwnedLayers):
         if dims.ndisplay != 2 or tuple(dims.displayed) != (ndim - 2, ndim - 1):
             return None
         place = np.round(self.image.world_to_data(dims.point)[:-2]).astype(int)
-        found = tuple(int(i) for i in place)
+        index = tuple(int(i) for i in place)
         stack = self.pixels.stack_shape
-        inside = all(0 <= i < n for i, n in zip(found, stack, strict=True))
-        return found if inside else None
+        inside = all(0 <= i < n for i, n in zip(index, stack, strict=True))
+        return index if inside else None
 
     # --- layers
 
     def ensure(self) -> None:
         """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
-        made = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
+        missing = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
         active = self.viewer.layers.selection.active
         make = {"masks": self._make_masks, "boxes": self._make_boxes, "clicks": self._make_clicks}
-        for kind in made:
+        for kind in missing:
             layer = make[kind]()
             self.layers[kind] = layer
             if layer not in self.viewer.layers:
@@ -95,11 +95,11 @@ class AnnotationLayers(OwnedLayers):
             if kind in self._heard:
                 layer.events.data.connect(self._on_data)
             self.on_new(layer)
-        if set(self._heard) & set(made):
+        if set(self._heard) & set(missing):
             self._has_drawn = False
-        if "clicks" in made:
+        if "clicks" in missing:
             self.use_points(self.sign)
-        if made and self._resting and active in self.viewer.layers:
+        if missing and self._resting and active in self.viewer.layers:
             self.viewer.layers.selection.active = active
 
     def _make_masks(self) -> Any:
@@ -107,9 +107,9 @@ class AnnotationLayers(OwnedLayers):
 
         shape = (*self.pixels.stack_shape, *self.pixels.shape)
         mark = {OURS: self.pixels.name}
-        for known in self.viewer.layers:  # of the time before the user looked at another image
-            if known.metadata.get(OURS) == self.pixels.name and known.data.shape == shape:
-                return known
+        for existing in self.viewer.layers:  # of the time before the user looked at another image
+            if existing.metadata.get(OURS) == self.pixels.name and existing.data.shape == shape:
+                return existing
         layer = Labels(
             style.sparse(shape),
             name=f"{self.pixels.name} masks",

@@ -217,7 +217,7 @@ class AnnotateStep:
         state.answer.connect(self._answered)
         for signal in (state.page, state.prompts, state.classes):
             signal.connect(self._state_changed)
-        desk.asked.connect(self._still.begin)
+        desk.requested.connect(self._still.begin)
         desk.answered.connect(self._still.end)
         desk.hint.connect(self._show_hint)
         desk.status.connect(self._refresh)
@@ -259,13 +259,13 @@ class AnnotateStep:
 
     def _on_points(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:
-            known = [(i.number, p) for i in self._undrawn() for p in i.points]
-            self.desk.state.replace_points([*known, *self.stage.points()])
+            undrawn = [(i.number, p) for i in self._undrawn() for p in i.points]
+            self.desk.state.replace_points([*undrawn, *self.stage.points()])
 
     def _on_boxes(self) -> None:
         if self.stage is not None and self.desk.pixels is not None:
-            known = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
-            self.desk.state.replace_boxes([*known, *self.stage.boxes()])
+            undrawn = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
+            self.desk.state.replace_boxes([*undrawn, *self.stage.boxes()])
 
     def _undrawn(self) -> Sequence[AnnotatedObject]:
         """What is on the shown slice while the layers hold what was shown before it."""
@@ -345,9 +345,9 @@ class AnnotateStep:
         self._note_images(project)
 
     def _note_images(self, project: Project) -> None:
-        known = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
-        provenance.note_images(project.notes, known, self.bench.layer)
-        trusted_files.remember(path for layer in known for path in provenance.files_of(layer))
+        layers = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
+        provenance.note_images(project.notes, layers, self.bench.layer)
+        trusted_files.remember(path for layer in layers for path in provenance.files_of(layer))
         self.desk.keeper.note()
 
     def _bind(self, layer: Any) -> None:

@@ -225,8 +225,8 @@ class AnnotatePanel(QWidget):
             None if item is None else item.score, () if item is None else item.scores, steady
         )
         masks = len(item.answer.masks) if item is not None and item.answer is not None else 0
-        shown = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
-        self.cycle.setText(f"Other mask (C){shown}")
+        position = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
+        self.cycle.setText(f"Other mask (C){position}")
         self.cycle.setEnabled(masks > 1)
         self.table.show_page(page, state.classes)
         self._show_classes(state, item.label if item is not None else state.label)

@@ -52,7 +52,7 @@ class OwnedLayers:
         active = layers.selection.active
         self.layers[kind] = layer
         layers.insert(
-            max((layers.index(one) + 1 for one in below if one in layers), default=0), layer
+            max((layers.index(other) + 1 for other in below if other in layers), default=0), layer
         )
         if active is None or active in layers:
             layers.selection.active = active

@@ -42,7 +42,7 @@ class LayerVisibility:
 
 
 def _among(layer: Any, others: Collection[Any]) -> bool:
-    return any(layer is one for one in others)
+    return any(layer is other for other in others)
 
 
 def is_ours(layer: Any) -> bool:

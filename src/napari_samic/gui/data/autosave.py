@@ -238,8 +238,8 @@ def recall(state: AnnotationModel, notes: Mapping[str, Any]) -> None:
 def model_of(notes: Mapping[str, Any]) -> str:
     """The model that the project was annotated with; "" if none is known."""
     own = notes.get(KEY)
-    found = own.get("model") if isinstance(own, dict) else None
-    return found if isinstance(found, str) else ""
+    model = own.get("model") if isinstance(own, dict) else None
+    return model if isinstance(model, str) else ""
 
 
 def write_prompts(path: Path, data: PromptFile) -> Job[Path]:

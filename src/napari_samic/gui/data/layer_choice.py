@@ -23,9 +23,9 @@ def image_layers(viewer: Any) -> list[Any]:
 
 def first_choice(viewer: Any) -> Any | None:
     """The active layer if it is an image, else the topmost image."""
-    found = image_layers(viewer)
+    layers = image_layers(viewer)
     active = viewer.layers.selection.active
-    return active if active in found else (found[0] if found else None)
+    return active if active in layers else (layers[0] if layers else None)
 
 
 def colour_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
@@ -56,5 +56,5 @@ def models() -> list[tuple[str, str]]:
                 registry.locate(spec.name)
                 problem = ""
             out.append((spec.name, problem))
-    known: Sequence[str] = [name for name, _ in out]
-    return out + [(name, "") for name in registry.plugins("segmenters") if name not in known]
+    names: Sequence[str] = [name for name, _ in out]
+    return out + [(name, "") for name in registry.plugins("segmenters") if name not in names]

@@ -197,8 +197,8 @@ class LayerNames:
         return LayerPixels(layers, name, by_file=bool(labels))
 
     def _entry(self, layer: Any) -> tuple[str, tuple[str, ...]]:
-        for known, name, labels in self._known:
-            if known is layer:
+        for named_layer, name, labels in self._known:
+            if named_layer is layer:
                 return name, labels
         pixels = LayerPixels((layer,))
         taken = {n for _, name, labels in self._known for n in (name, *labels)}
@@ -230,8 +230,8 @@ def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:
     if listed is None and path and Path(path).is_dir() and count > 1:
         with suppress(InputError):  # a folder that napari stacked, in the order it counts in
             listed = list_source(path)
-    files = tuple(Path(one) for one in listed or ())
-    stems = {_stem(one) for one in files}
+    files = tuple(Path(file) for file in listed or ())
+    stems = {_stem(file) for file in files}
     return files if len(files) == count == len(stems) else ()
 
 

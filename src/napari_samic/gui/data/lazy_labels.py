@@ -78,8 +78,8 @@ class LabelStack:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index]
-        found = self._read(index)
-        fresh = np.zeros(self.plane_shape, np.int32) if found is None else np.array(found)
+        stored = self._read(index)
+        fresh = np.zeros(self.plane_shape, np.int32) if stored is None else np.array(stored)
         self.put(index, fresh)
         return fresh
 
@@ -156,11 +156,11 @@ class LabelStack:
 
     def _planes_in(self, arrays: Any) -> list[tuple[Index, NDArray[np.bool_]]]:
         lead = np.stack([np.asarray(a).ravel() for a in arrays[:-2]], axis=1)
-        found = []
+        planes = []
         for row in np.unique(lead, axis=0):
             where = np.all([a == v for a, v in zip(arrays[:-2], row, strict=True)], axis=0)
-            found.append((tuple(int(v) for v in row), where))
-        return found
+            planes.append((tuple(int(v) for v in row), where))
+        return planes
 
     def _paint_block(self, lead: tuple[Any, ...], rest: tuple[Any, ...], value: Any) -> None:
         axes = self._axes(lead)

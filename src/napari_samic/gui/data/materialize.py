@@ -53,14 +53,14 @@ def as_files(pixels: LayerPixels, indices: Sequence[Index], folder: Path) -> Job
 
 
 def others_as_files(
-    found: Sequence[tuple[LayerPixels, Index]], known: Collection[str], folder: Path
+    slices: Sequence[tuple[LayerPixels, Index]], annotated: Collection[str], folder: Path
 ) -> Callable[[int], Job[list[Path]]]:
     """Give a file for some slices that are not annotated, in random order.
 
     Parameters
     ----------
-    found : sequence of (LayerPixels, index)
-    known : collection of str
+    slices : sequence of (LayerPixels, index)
+    annotated : collection of str
         Names of those that are annotated.
     folder : Path
         For slices without a file of their own.
@@ -71,8 +71,8 @@ def others_as_files(
         From a seed to a Job of list of Path, `OTHERS` of them at most. What can't be read or
         written is passed over: nothing depends on it.
     """
-    free = {pixels.label(index): (pixels, index) for pixels, index in found}
-    free = {name: one for name, one in free.items() if name not in known}
+    free = {pixels.label(index): (pixels, index) for pixels, index in slices}
+    free = {name: entry for name, entry in free.items() if name not in annotated}
 
     def job(seed: int) -> Job[list[Path]]:
         names, paths = sorted(free), []
@@ -87,14 +87,14 @@ def others_as_files(
 
 def file_of(pixels: LayerPixels, index: Index, folder: Path) -> Path:
     """The file of one slice; written if it has none."""
-    known = pixels.filed.get(index)
-    if known is None or not known.exists():
+    path = pixels.filed.get(index)
+    if path is None or not path.exists():
         plane = pixels.plane(index)
-        known = plane.path if _is_own(plane) else _written(plane, folder)
-        if known is None:  # pragma: no cover
+        path = plane.path if _is_own(plane) else _written(plane, folder)
+        if path is None:  # pragma: no cover
             raise InputError(f"{plane.label}: has no file.")
-        pixels.filed[index] = known
-    return known
+        pixels.filed[index] = path
+    return path
 
 
 def _is_own(plane: ImagePlane) -> bool:
@@ -102,16 +102,17 @@ def _is_own(plane: ImagePlane) -> bool:
     if plane.path is None or not plane.path.exists():
         return False
     try:
-        found = planes_of_file(plane.path)
-        if len(found) != 1 or found[0].label != plane.label:
+        planes = planes_of_file(plane.path)
+        if len(planes) != 1 or planes[0].label != plane.label:
             return False
-        return _is_same(found[0].read(), plane.read())
+        return _is_same(planes[0].read(), plane.read())
     except SamicError:
         return not plane.stack_shape  # the pipeline says what is wrong with it, and goes on
 
 
-def _is_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return one.dtype == other.dtype and one.shape == other.shape and bool(np.all(one == other))
+def _is_same(first: NDArray[Any], other: NDArray[Any]) -> bool:
+    is_alike = first.dtype == other.dtype and first.shape == other.shape
+    return is_alike and bool(np.all(first == other))
 
 
 def _written(plane: ImagePlane, folder: Path) -> Path:
@@ -177,26 +178,27 @@ def references(
         raise InputError("Nothing is annotated yet. Click on an object in the Annotate step first.")
     out = []
     for page in chosen:
-        found = find(page.name)
+        match = find(page.name)
         out.append(
-            OpenReference(page, found[1], found[2]) if found else OpenReference(page, None, ())
+            OpenReference(page, match[1], match[2]) if match else OpenReference(page, None, ())
         )
     return out
 
 
 def references_as_files(
-    found: Sequence[OpenReference], state: AnnotationModel, project: Project
+    chosen: Sequence[OpenReference], state: AnnotationModel, project: Project
 ) -> Job[tuple[list[Path], Path]]:
     """Give a file for each reference, and one of the prompts of exactly these."""
-    data = prompts_io.to_file(state, [one.page for one in found], all_items=False)
-    paths, kinds = [], {json.dumps(one.page.normalization) for one in found if one.pixels is None}
-    for done, one in enumerate(found):
-        yield JobProgress(done, len(found), f"preparing {one.page.name}", {"phase": "files"})
-        if one.pixels is None:
-            paths.append(_closed_file(one.page, project.images_folder))
+    data = prompts_io.to_file(state, [reference.page for reference in chosen], all_items=False)
+    closed = [reference for reference in chosen if reference.pixels is None]
+    paths, kinds = [], {json.dumps(reference.page.normalisation) for reference in closed}
+    for done, reference in enumerate(chosen):
+        yield JobProgress(done, len(chosen), f"preparing {reference.page.name}", {"phase": "files"})
+        if reference.pixels is None:
+            paths.append(_closed_file(reference.page, project.images_folder))
         else:
-            paths.append(file_of(one.pixels, one.index, project.images_folder))
-            kinds.add(json.dumps(one.pixels.normalization().to_dict()))
+            paths.append(file_of(reference.pixels, reference.index, project.images_folder))
+            kinds.add(json.dumps(reference.pixels.normalisation().to_dict()))
     if len(kinds) == 1:
         data = replace(data, normalization=json.loads(kinds.pop()))
     else:  # annotated in several ways: the pipeline finds one for all, so its pixels are others
@@ -226,8 +228,8 @@ def _closed_file(page: ImageAnnotation, folder: Path) -> Path:
         if path is not None and not trusted_files.allows(path, folder.parent):
             strange = f" You opened no image of the folder of {path} yet."
         elif path is not None and path.is_file():
-            found = planes_of_file(path)
-            if len(found) == 1 and found[0].label == page.name:
+            planes = planes_of_file(path)
+            if len(planes) == 1 and planes[0].label == page.name:
                 return path
     msg = f"{page.name}: annotated, but not open in napari.{strange} Open its image, or unmark it."
     raise InputError(msg)

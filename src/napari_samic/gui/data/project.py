@@ -57,8 +57,8 @@ class Project:
         Recipes name them, so none is written to again. Before there was one for each training,
         all had `references.json`, which stays as it is.
         """
-        found = {p.stem.partition("-")[2]: p for p in self.folder.glob("references-*.json")}
-        return [found[n] for n in sorted((n for n in found if n.isdecimal()), key=int)]
+        by_number = {p.stem.partition("-")[2]: p for p in self.folder.glob("references-*.json")}
+        return [by_number[n] for n in sorted((n for n in by_number if n.isdecimal()), key=int)]
 
     @property
     def images_folder(self) -> Path:
@@ -104,14 +104,14 @@ class Project:
             raise OutputError(f"{place}: is a project already. Open it, or choose another folder.")
         try:
             place.mkdir(parents=True, exist_ok=True)
-            found = sorted(p.name for p in place.iterdir() if not p.name.startswith("."))
+            existing = sorted(p.name for p in place.iterdir() if not p.name.startswith("."))
         except (FileExistsError, NotADirectoryError) as error:
             raise OutputError(f"{place}: is a file, expected a folder. Choose another.") from error
         except OSError as error:
             raise output_error(place, error) from error
-        if found:
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            msg = f"{place}: holds {found[0]}{more}. Choose an empty folder for the project."
+        if existing:
+            more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+            msg = f"{place}: holds {existing[0]}{more}. Choose an empty folder for the project."
             raise OutputError(msg)
         project = cls(place)
         project.save()

@@ -95,11 +95,11 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
         Prompts that were made on an image of another size; nothing is taken.
     """
     for image in data.images:
-        known = state.pages.get(image.name)
-        if known is not None and known.shape != image.shape:
+        existing = state.pages.get(image.name)
+        if existing is not None and existing.shape != image.shape:
             msg = (
-                f"{image.name}: {known.shape[0]} x {known.shape[1]} pixels here, its prompts were "
-                f"made on {image.shape[0]} x {image.shape[1]}. Open the image they belong to."
+                f"{image.name}: {existing.shape[0]} x {existing.shape[1]} pixels here, its prompts "
+                f"were made on {image.shape[0]} x {image.shape[1]}. Open the image they belong to."
             )
             raise InputError(msg)
     used = {prompts.label for image in data.images for prompts in image.objects}

@@ -45,8 +45,8 @@ def note_images(notes: dict[str, Any], layers: Sequence[Any], chosen: Any | None
 
 def files_of(layer: Any) -> list[Path]:
     """The files that an image layer shows."""
-    found = [file_of(layer), *layer.metadata.get(FILES, ())]
-    return [Path(one) for one in found if one]
+    paths = [file_of(layer), *layer.metadata.get(FILES, ())]
+    return [Path(path) for path in paths if path]
 
 
 def _note(layer: Any) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def bring_back(
     own = project.notes.get(KEY)
     own = own if isinstance(own, dict) else {}
     noted = own.get("images")
-    notes = [one for one in noted if _is_sound(one)] if isinstance(noted, list) else []
-    missing = [one for one in notes if _already(viewer, one) is None]
+    notes = [note for note in noted if _is_sound(note)] if isinstance(noted, list) else []
+    missing = [note for note in notes if _find_open(viewer, note) is None]
     allows = trusted_files.allowing(project.folder)
-    strange = [p for one in missing for p in _files(one) if not allows(p)]
+    strange = [p for note in missing for p in _files(note) if not allows(p)]
     granted = set(strange) if strange and ask(strange) else set()
     trusted_files.remember(granted)
     lost, chosen = [], None
@@ -97,9 +97,9 @@ def bring_back(
         return path in granted or allows(path)
 
     for note in notes:
-        layer = _already(viewer, note) or _opened(viewer, note, project, may)
+        layer = _find_open(viewer, note) or _open_noted(viewer, note, project, may)
         if layer is None:
-            lost.append(_told(note, may))
+            lost.append(_why_lost(note, may))
             continue
         names.of(layer)
         chosen = layer if note["name"] == own.get("image") else chosen or layer
@@ -114,38 +114,38 @@ def _is_sound(note: Any) -> bool:
     if not isinstance(note, dict) or not isinstance(note.get("name"), str):
         return False
     texts = [note.get("path", ""), *_listed(note, "files"), *_listed(note, "sample")]
-    return all(isinstance(one, str) and "\0" not in one for one in texts)
+    return all(isinstance(text, str) and "\0" not in text for text in texts)
 
 
 def _listed(note: Note, key: str) -> list[Any]:
-    found = note.get(key)
-    return found if isinstance(found, list) else []
+    entries = note.get(key)
+    return entries if isinstance(entries, list) else []
 
 
 def _files(note: Note) -> list[Path]:
     """What a note names: its files, else its path; none of a sample set."""
-    found = _listed(note, "files") or ([note["path"]] if note.get("path") else [])
-    return [] if _listed(note, "sample") else [Path(one) for one in found]
+    paths = _listed(note, "files") or ([note["path"]] if note.get("path") else [])
+    return [] if _listed(note, "sample") else [Path(path) for path in paths]
 
 
-def _told(note: Note, may: May) -> str:
+def _why_lost(note: Note, may: May) -> str:
     name, files = note["name"], _files(note)
-    if path := next((one for one in files if not may(one)), None):
+    if path := next((file for file in files if not may(file)), None):
         return f"{name}: {path} was not opened"
-    if path := next((one for one in files if one.is_file() and not is_readable(one)), None):
+    if path := next((file for file in files if file.is_file() and not is_readable(file)), None):
         return f"{name}: {path.name} is there, but is not opened from notes"
     return f"{name}: not where it was"
 
 
-def _already(viewer: Any, note: Note) -> Any | None:
+def _find_open(viewer: Any, note: Note) -> Any | None:
     for layer in layer_choice.image_layers(viewer):
-        found = _note(layer)
-        if all(found[key] == note.get(key) for key in ("name", "path", "sample", "files")):
+        existing = _note(layer)
+        if all(existing[key] == note.get(key) for key in ("name", "path", "sample", "files")):
             return layer
     return None
 
 
-def _opened(viewer: Any, note: Note, project: Project, may: May) -> Any | None:
+def _open_noted(viewer: Any, note: Note, project: Project, may: May) -> Any | None:
     """Open an image from where it came, else from what jobs wrote of it."""
     sample, before = _listed(note, "sample"), list(viewer.layers)
     if sample:
@@ -156,13 +156,13 @@ def _opened(viewer: Any, note: Note, project: Project, may: May) -> Any | None:
         viewer.open_sample(*sample)
     else:
         for files in (_files(note), written(project, note["name"])):
-            found = _read_layer(files, note) if files and all(map(may, files)) else None
-            if found is not None:
-                viewer.add_image(found[0], **found[1])
+            opened = _read_layer(files, note) if files and all(map(may, files)) else None
+            if opened is not None:
+                viewer.add_image(opened[0], **opened[1])
                 break
-    made = [one for one in layer_choice.image_layers(viewer) if one not in before]
-    same = [one for one in made if str(one.name) == note["name"]]
-    return (same or made or [None])[0]
+    new = [layer for layer in layer_choice.image_layers(viewer) if layer not in before]
+    same = [layer for layer in new if str(layer.name) == note["name"]]
+    return (same or new or [None])[0]
 
 
 def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]] | None:
@@ -171,7 +171,7 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
     if first.is_dir() and not is_readable(first):
         array, options, _ = stack(list_source(first), name)
         options["metadata"][FILE] = str(first)
-    elif not all(is_readable(one) for one in files):
+    elif not all(is_readable(file) for file in files):
         return None
     elif len(files) == 1 and not _listed(note, "files"):
         rgb = note["rgb"] if isinstance(note.get("rgb"), bool) else None  # napari guesses it
@@ -231,8 +231,8 @@ def _part(lazy: LazyArray, index: tuple[int, ...]) -> Any:
 def written(project: Project, name: str) -> list[Path]:
     """The TIFFs that jobs wrote of an image layer, in the order of its slices."""
     folder = project.images_folder
-    found = folder.iterdir() if folder.is_dir() else ()
-    mine = [p for p in found if p.suffix == ".tif" and (p.stem == name or _is_slice(p.stem, name))]
+    files = folder.iterdir() if folder.is_dir() else ()
+    mine = [p for p in files if p.suffix == ".tif" and (p.stem == name or _is_slice(p.stem, name))]
     return sorted(mine, key=lambda path: natural_key(path.stem))
 
 
@@ -254,9 +254,9 @@ def stack(files: Sequence[Path], name: str) -> tuple[Any, dict[str, Any], str]:
     planes = [open_images([path])[0] for path in files]
     stack_shape: tuple[int, ...] = (len(files),)
     if len(files) == 1:
-        found = open_images(files)
-        planes = [p for p in found if p.name == name] or [
-            p for p in found if p.name == found[0].name
+        images = open_images(files)
+        planes = [p for p in images if p.name == name] or [
+            p for p in images if p.name == images[0].name
         ]
         stack_shape = planes[0].stack_shape
     first = planes[0].read()

@@ -54,12 +54,12 @@ class Leftover:
 
 def leftovers() -> list[Leftover]:
     """Recovery files of sessions that ended, newest first."""
-    found = []
+    orphans = []
     for path in folder().glob("*.prompts.json"):
         with suppress(OSError):
             if path not in _live and not _is_running(path):
-                found.append(Leftover(path, datetime.fromtimestamp(path.stat().st_mtime)))
-    return sorted(found, key=lambda one: one.saved, reverse=True)
+                orphans.append(Leftover(path, datetime.fromtimestamp(path.stat().st_mtime)))
+    return sorted(orphans, key=lambda leftover: leftover.saved, reverse=True)
 
 
 def _is_running(path: Path) -> bool:

@@ -56,19 +56,19 @@ class LabelFiles:
         """Where its edit is kept, if there is one."""
         return self.folder / EDITS / f"{name}.tif"
 
-    def shown(self, name: str) -> Path | None:
+    def current_file(self, name: str) -> Path | None:
         """The file to be shown: the newest edit, else the result; None if there is nothing."""
         reviewed = [self.folder.parent / REVIEW / f"{name}.tif"] if self._is_edited(name) else []
         files = (self.edit(name), *reviewed, self.file(name))
         return next((path for path in files if path.is_file()), None)
 
     def _is_edited(self, name: str) -> bool:
-        one = _opinions(self.notes).get(name)
-        return isinstance(one, dict) and bool(one.get("edit"))
+        decision = _decisions(self.notes).get(name)
+        return isinstance(decision, dict) and bool(decision.get("edit"))
 
     def has(self, name: str) -> bool:
         """Whether there is a result or an edit."""
-        return self.shown(name) is not None
+        return self.current_file(name) is not None
 
     def labels(self, name: str, shape: tuple[int, int]) -> IntArray | None:
         """What is shown, (H, W) int32; None if there is nothing yet.
@@ -78,7 +78,7 @@ class LabelFiles:
         InputError
             A damaged file, or one of another shape.
         """
-        path = self.shown(name)
+        path = self.current_file(name)
         if path is None:
             return None
         labels = read_labels(path)
@@ -90,9 +90,9 @@ class LabelFiles:
     def protected(self) -> set[str]:
         """Names of images that propagating may not touch."""
         edits = {p.stem for p in (self.folder / EDITS).glob("*.tif")}
-        return edits | _judged(_opinions(self.notes))
+        return edits | _judged(_decisions(self.notes))
 
-    def made(self) -> set[str]:
+    def names(self) -> set[str]:
         """Names of images with a result."""
         return {p.stem for p in self.folder.glob("*.tif")}
 
@@ -138,9 +138,9 @@ class LabelFiles:
     def check_names(self, files: Mapping[Path, Iterable[str]]) -> None:
         """Raise InputError if one of the names that each file has is that of another file."""
         earlier = self.tables()
-        known = {image_of(i.name): i.file for i in earlier.images if i.file} if earlier else {}
+        sources = {image_of(i.name): i.file for i in earlier.images if i.file} if earlier else {}
         for image, name in ((image, name) for image, names in files.items() for name in names):
-            other = known.get(name)
+            other = sources.get(name)
             if other and self.file(name).is_file() and not _same(Path(other), image):
                 msg = (
                     f"{image.name}: the project has the result of another image of that name "
@@ -149,19 +149,19 @@ class LabelFiles:
                 raise InputError(msg)
 
 
-def _opinions(notes: dict[str, Any]) -> dict[str, Any]:
+def _decisions(notes: dict[str, Any]) -> dict[str, Any]:
     """What the Review step noted of each image."""
     review = notes.get(REVIEW)
-    found = review.get("opinions") if isinstance(review, dict) else None
-    return found if isinstance(found, dict) else {}
+    decisions = review.get("opinions") if isinstance(review, dict) else None
+    return decisions if isinstance(decisions, dict) else {}
 
 
-def _judged(opinions: dict[str, Any]) -> set[str]:
+def _judged(decisions: dict[str, Any]) -> set[str]:
     """Names that are accepted or edited."""
     return {
         name
-        for name, one in opinions.items()
-        if isinstance(one, dict) and (one.get("verdict") in KEPT or one.get("edit"))
+        for name, decision in decisions.items()
+        if isinstance(decision, dict) and (decision.get("verdict") in KEPT or decision.get("edit"))
     }
 
 
@@ -170,8 +170,8 @@ def read_result(path: Path, plane: ImagePlane, shape: tuple[int, ...]) -> IntArr
     return read_mask(plane, path, shape=shape) if path.is_file() else np.zeros(shape[:2], np.int32)
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+def _same(first: Path, other: Path) -> bool:
+    return first.resolve() == other.resolve()
 
 
 def _move(source: Path, target: Path) -> None:

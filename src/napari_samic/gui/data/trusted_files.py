@@ -32,19 +32,20 @@ def file() -> Path:
 def folders() -> list[str]:
     """Whole paths of the folders that images were opened from, the newest last."""
     with suppress(SamicError):
-        found = read_json(file(), "the list of folders")
-        return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+        listed = read_json(file(), "the list of folders")
+        listed = listed if isinstance(listed, list) else []
+        return [folder for folder in listed if isinstance(folder, str)]
     return []
 
 
 def remember(images: Iterable[Path]) -> None:
     """Note the folders of images that the user opened, or said yes to."""
     before = folders()
-    both = [one for path in images for one in (_plain(path), path.resolve())]
+    both = [variant for path in images for variant in (_plain(path), path.resolve())]
     new = dict.fromkeys(str(path.parent) for path in both)
     if set(new) <= set(before):
         return
-    kept = [*(one for one in before if one not in new), *new][-MOST:]
+    kept = [*(folder for folder in before if folder not in new), *new][-MOST:]
     with suppress(SamicError), atomic_file(file(), overwrite=True) as temporary:
         temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
@@ -64,12 +65,12 @@ def allowing(project: Path | None) -> Callable[[Path], bool]:
     project : Path or None
         The folder of the open project.
     """
-    known = {os.path.normcase(one) for one in folders()}
+    trusted = {os.path.normcase(folder) for folder in folders()}
     own = [] if project is None else [_cased(_plain(project)), _cased(project.resolve())]
 
     def is_in(image: Path) -> bool:
         place = _cased(image)
-        return str(place.parent) in known or any(place.is_relative_to(one) for one in own)
+        return str(place.parent) in trusted or any(place.is_relative_to(folder) for folder in own)
 
     return lambda image: is_in(_plain(image)) and is_in(_plain(image).resolve())
 

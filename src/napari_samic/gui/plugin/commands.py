@@ -22,8 +22,8 @@ def dock_of(viewer: Any) -> SamicDock:
     from napari_samic.gui.dock import SamicDock
 
     window = viewer.window
-    found: list[SamicDock] = window._qt_window.findChildren(SamicDock)
-    for dock in found:
+    docks: list[SamicDock] = window._qt_window.findChildren(SamicDock)
+    for dock in docks:
         if not dock.is_closed:
             return dock
     _, widget = window.add_plugin_dock_widget(PLUGIN, WIDGET)

@@ -114,10 +114,12 @@ def read(path: str | Sequence[str]) -> list[LayerTuple]:
 
 
 def _layers(image: ImagePrompts) -> list[LayerTuple]:
-    numbers = [n for n, one in enumerate(image.objects, 1) for _ in one.points_rc]
-    signs = [bool(s) for one in image.objects for s in one.is_foreground]
-    points = [row for one in image.objects for row in one.points_rc.tolist()]
-    boxes = [_corners(one.box_rc.tolist()) for one in image.objects if one.box_rc is not None]
+    numbers = [n for n, prompts in enumerate(image.objects, 1) for _ in prompts.points_rc]
+    signs = [bool(s) for prompts in image.objects for s in prompts.is_foreground]
+    points = [row for prompts in image.objects for row in prompts.points_rc.tolist()]
+    boxes = [
+        _corners(prompts.box_rc.tolist()) for prompts in image.objects if prompts.box_rc is not None
+    ]
     of_points = {
         "name": f"{image.name} clicks",
         "features": {"object": numbers, "positive": signs},

@@ -277,6 +277,6 @@ def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[Fol
     plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
     if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
-    image: Any = read_rgb(plane, fit_normalization([plane]))
-    shown = results.shown(plane.name) or results.file(plane.name)
-    return FolderImage(label, image, read_result(shown, plane, image.shape))
+    image: Any = read_rgb(plane, fit_normalisation([plane]))
+    result_path = results.current_file(plane.name) or results.file(plane.name)
+    return FolderImage(label, image, read_result(result_path, plane, image.shape))

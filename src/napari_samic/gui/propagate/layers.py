@@ -45,7 +45,7 @@ class PropagateStage(OwnedLayers):
     # --- preview
 
     def show_preview(
-        self, image: Any, factor: float, heat: HeatMap | None, found: Segmentation | None
+        self, image: Any, factor: float, heat: HeatMap | None, segmentation: Segmentation | None
     ) -> None:
         """Show what is known of the preview; what is None is taken away."""
         if heat is None or image not in self.viewer.layers:
@@ -53,9 +53,9 @@ class PropagateStage(OwnedLayers):
             return
         flat = style.flat_frame(image, factor)
         self._show_heat(image, heat, flat)
-        if found is not None:
-            self._show_masks(image, found, flat)
-            self._show_points(image, found, flat)
+        if segmentation is not None:
+            self._show_masks(image, segmentation, flat)
+            self._show_points(image, segmentation, flat)
 
     def hide_preview(self) -> None:
         """Take the layers of the preview away."""
@@ -76,29 +76,32 @@ class PropagateStage(OwnedLayers):
             contrast_limits=(0.0, top), metadata={OURS: True}, **flat,
         ))  # fmt: skip
 
-    def _show_masks(self, image: Any, found: Segmentation, flat: dict[str, Any]) -> None:
+    def _show_masks(self, image: Any, segmentation: Segmentation, flat: dict[str, Any]) -> None:
         if self.has("preview masks"):
-            self.layers["preview masks"].data = np.array(found.labels)
+            self.layers["preview masks"].data = np.array(segmentation.labels)
             return
         from napari.layers import Labels
         from napari.utils.colormaps import DirectLabelColormap
 
         bright = DirectLabelColormap(color_dict={None: OUTLINE, 0: "transparent"})
-        layer = Labels(np.array(found.labels), colormap=bright, opacity=1.0,
+        layer = Labels(np.array(segmentation.labels), colormap=bright, opacity=1.0,
                        metadata={OURS: True}, **flat)  # fmt: skip
         layer.contour = 2  # the heat map below stays to be seen
         layer.editable = False
         self._add("preview masks", image, layer)
 
-    def _show_points(self, image: Any, found: Segmentation, flat: dict[str, Any]) -> None:
+    def _show_points(self, image: Any, segmentation: Segmentation, flat: dict[str, Any]) -> None:
         from napari.layers import Points
 
-        places = [(p.points_rc[0], s) for p, s in zip(found.objects, found.scores, strict=True)]
+        places = [
+            (p.points_rc[0], s)
+            for p, s in zip(segmentation.objects, segmentation.scores, strict=True)
+        ]
         data = np.array([at for at, _ in places], float).reshape(-1, 2)
         scores = np.array([float(score) for _, score in places])
         self.remove("predicted points")
         self._add("predicted points", image, Points(
-            data, size=max(3.0, max(found.labels.shape) / 60), canvas_size_limits=(2, 16),
+            data, size=max(3.0, max(segmentation.labels.shape) / 60), canvas_size_limits=(2, 16),
             face_color="#ffe14d", border_color="#101010", border_width=0.12,
             features={"score": scores}, metadata={OURS: True}, **flat,
             text={"string": "{score:.2f}", "size": 9, "color": "white",
@@ -127,22 +130,22 @@ class PropagateStage(OwnedLayers):
         if self.has("results"):
             self.layers["results"].refresh(extent=False, thumbnail=False, highlight=False)
 
-    def arrange(self, *, shown: bool, previewing: bool = False) -> None:
+    def arrange(self, *, is_shown: bool, previewing: bool = False) -> None:
         """Let one thing be seen: results or preview, and none of it while another step is shown.
 
         Parameters
         ----------
-        shown : bool
+        is_shown : bool
             Whether the step is.
         previewing : bool
             The preview is on, also where its layers are yet to come.
         """
-        if shown:
+        if is_shown:
             self._aside.hide(keep=self.layers.values())
         else:
             self._aside.bring_back()
         layer = self.layers["results"] if self.has("results") else None
-        wanted = shown and not previewing
+        wanted = is_shown and not previewing
         if layer is not None and layer.visible and not wanted:
             layer.visible, self._covered = False, layer
         elif wanted and self._covered is not None:

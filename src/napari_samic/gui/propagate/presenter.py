@@ -112,9 +112,9 @@ class PropagationModel:
             No project, or no prompter in it.
         """
         self.bench.need_project()
-        if (found := self.prompter) is None:
+        if (path := self.prompter) is None:
             raise InputError("There is no prompter yet. Train one first, in the Train step.")
-        return found
+        return path
 
     def _project_changed(self) -> None:
         self.run.leave_project()
@@ -167,8 +167,8 @@ class PropagationModel:
     def notes(self) -> dict[str, Any]:
         """What the project keeps of this step."""
         project = self.bench.project
-        found = project.notes.get(NOTES) if project is not None else None
-        return found if isinstance(found, dict) else {}
+        notes = project.notes.get(NOTES) if project is not None else None
+        return notes if isinstance(notes, dict) else {}
 
     def note(self, **values: Any) -> None:
         """Let the project keep something."""
@@ -222,22 +222,22 @@ class PropagationModel:
             return
         self._stop()
         plane = pixels.plane(index)
-        known = self._look if self._look and self._look.label == plane.label else None
+        features = self._look if self._look and self._look.label == plane.label else None
         eyes = self._eyes if self._eyes and self._eyes.stamp == work.stamp_of(file) else None
-        known = known if eyes is not None else None
-        self._asked = asked = object()
+        features = features if eyes is not None else None
+        self._asked = request = object()
         self.looking = "Looking at the slice ..." if eyes else "Loading the prompter ..."
-        job = work.preview(file, plane, self.settings, self.peaks, eyes=eyes, look=known)
+        job = work.preview(file, plane, self.settings, self.peaks, eyes=eyes, look=features)
         calls = Calls(
-            on_step=partial(self._looked, asked),
-            on_done=partial(self._previewed, asked),
-            on_end=partial(self._ended, asked),
+            on_step=partial(self._looked, request),
+            on_done=partial(self._previewed, request),
+            on_end=partial(self._ended, request),
         )
         self._handle = self.bench.runner.start(job, calls)
         self.events.state.emit()
 
-    def _looked(self, asked: object, step: JobProgress) -> None:
-        if asked is not self._asked:
+    def _looked(self, request: object, step: JobProgress) -> None:
+        if request is not self._asked:
             return
         heat = None
         if isinstance(step, work.PreviewStep):
@@ -248,13 +248,13 @@ class PropagationModel:
             self.events.preview.emit()
         self.events.state.emit()
 
-    def _previewed(self, asked: object, preview: work.Preview) -> None:
-        if asked is self._asked:
+    def _previewed(self, request: object, preview: work.Preview) -> None:
+        if request is self._asked:
             self.preview, self.heat = preview, preview.result.heat_map
             self.events.preview.emit()
 
-    def _ended(self, asked: object) -> None:
-        if asked is self._asked:
+    def _ended(self, request: object) -> None:
+        if request is self._asked:
             self._handle, self.looking = None, ""
             self.events.state.emit()
 
@@ -267,9 +267,9 @@ class PropagationModel:
 
     def _drop(self) -> None:
         self._stop()
-        shown = self.heat is not None or self.preview is not None
+        had_preview = self.heat is not None or self.preview is not None
         self.heat = self.preview = None
-        if shown:
+        if had_preview:
             self.events.preview.emit()
         self.events.state.emit()
 

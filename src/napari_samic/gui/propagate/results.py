@@ -105,7 +105,7 @@ class ResultStore:
     def _look_for_any(self) -> bool:
         if self.stack is None or self.results is None or self._pixels is None:
             return False
-        names = self.results.made() | self.results.protected()
+        names = self.results.names() | self.results.protected()
         return any(self._pixels.label(index) in names for index in self._pixels.indices())
 
     def _read_later(self, index: Index) -> None:
@@ -125,7 +125,7 @@ class ResultStore:
 
         self.bench.runner.start(read(), Calls(on_end=ended))
 
-    def made(self, label: str, labels: IntArray) -> None:
+    def add_result(self, label: str, labels: IntArray) -> None:
         """A run has made the labels of an image; an edit goes on being shown."""
         index = self._pixels.index_of(label) if self._pixels is not None else None
         if index is None or self.stack is None or self.results is None:

@@ -70,7 +70,7 @@ class PropagationRun:
         self.anew = False
         self.state, self.status = "idle", ""
         self.failures: dict[str, str] = {}
-        self.made: dict[str, str] = {}
+        self.finished: dict[str, str] = {}
         self.paths: list[Path] = []
         self._names: frozenset[str] = frozenset()
         self.stopped = False
@@ -94,7 +94,7 @@ class PropagationRun:
         """Propagate to a folder, or (None) to the slices of the chosen layer."""
         if self.state == "idle" and folder != self.folder:
             self.folder, self.stopped, self.status = folder, False, ""
-            self.failures, self.made = {}, {}
+            self.failures, self.finished = {}, {}
             self._meter = ThroughputMeter()
             self.changed.emit()
 
@@ -129,7 +129,7 @@ class PropagationRun:
     def _begin(self, job: Job[Any]) -> None:
         self.state, self.stopped, self._unfinished = "running", False, ""
         self.status = "Preparing ..."
-        self.failures, self.made, self._names = {}, {}, frozenset()
+        self.failures, self.finished, self._names = {}, {}, frozenset()
         self._meter = ThroughputMeter()
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
@@ -149,7 +149,7 @@ class PropagationRun:
         """Another project is open: what is done stays in the one before."""
         self.cancel()
         self.folder, self.anew, self.stopped = None, False, False
-        self.failures, self.made, self.paths = {}, {}, []
+        self.failures, self.finished, self.paths = {}, {}, []
         self._names = frozenset()
         self._meter = ThroughputMeter()
         if self.state == "idle":
@@ -181,11 +181,11 @@ class PropagationRun:
         elif label:
             result = data["result"]
             count = len(result.scores)
-            self.made[label] = f"{count} object{'s' * (count != 1)}, score {result.score:.2f}"
+            self.finished[label] = f"{count} object{'s' * (count != 1)}, score {result.score:.2f}"
             if self.anew:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
-                self.shelf.made(label, result.labels)
+                self.shelf.add_result(label, result.labels)
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)
@@ -206,13 +206,13 @@ class PropagationRun:
             return
         self._handle, self.state = None, "idle"
         if self.stopped and not self._unfinished:
-            self.status = self._told_stop()
+            self.status = self._stop_message()
         self.bench.events.results.emit()
         self.changed.emit()
 
-    def _told_stop(self) -> str:
+    def _stop_message(self) -> str:
         """By the files: the image that was being done while the user cancelled was finished."""
         results, names = self.shelf.results, self._names
         if results is None or not names:
             return "Stopped before the first image."
-        return f"Stopped: {len(names & results.made())} of {len(names)} images have a result."
+        return f"Stopped: {len(names & results.names())} of {len(names)} images have a result."

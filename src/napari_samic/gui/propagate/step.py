@@ -136,8 +136,8 @@ class PropagateStep:
         if pixels is None or self.bench.layer is None:
             self.stage.hide_preview()
             return
-        found = of.preview.result if of.preview is not None else None
-        self.stage.show_preview(self.bench.layer, pixels.factor, of.heat, found)
+        segmentation = of.preview.result if of.preview is not None else None
+        self.stage.show_preview(self.bench.layer, pixels.factor, of.heat, segmentation)
 
     def _show_results(self) -> None:
         """The layer comes with the first result."""
@@ -149,13 +149,13 @@ class PropagateStep:
         self._arrange()
 
     def _arrange(self) -> None:
-        self.stage.arrange(shown=self._shown, previewing=self.presenter.watching)
+        self.stage.arrange(is_shown=self._shown, previewing=self.presenter.watching)
 
     def _refresh(self) -> None:
         of, pixels = self.presenter, self.bench.pixels
         self._arrange()
         self.panel.show_prompter(of.prompter)
-        self.panel.show_found(of)
+        self.panel.show_preview_text(of)
         count = len(pixels.indices()) if pixels is not None else 0
         self.panel.show_source(pixels.name if pixels else "", count, of.run.folder)
         images = pixels is not None or of.run.folder is not None

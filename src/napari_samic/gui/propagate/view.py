@@ -76,11 +76,11 @@ class PropagatePanel(QWidget):
             "masks with their scores. While it is on, it follows the slice and the settings."
         )
         self.preview.clicked.connect(lambda on: self.verbs["preview"](on))
-        self.found = _wrapped()
-        self.found.setMinimumHeight(34)
-        self.found.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.preview_text = _wrapped()
+        self.preview_text.setMinimumHeight(34)
+        self.preview_text.setAlignment(Qt.AlignmentFlag.AlignTop)
         column.addWidget(self.preview)
-        column.addWidget(self.found)
+        column.addWidget(self.preview_text)
         return part
 
     def _settings(self) -> QWidget:
@@ -125,10 +125,10 @@ class PropagatePanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         self.failed, self.failures = QLabel(), _list(90)
         self.failures.setWordWrap(True)
-        self.done, self.made = QLabel(), _list(150)
-        self.made.setToolTip("Click to see an image with its result")
-        self.made.itemClicked.connect(lambda item: self.verbs["show"](item.data(_KEY)))
-        for widget in (self.failed, self.failures, self.done, self.made):
+        self.done, self.finished = QLabel(), _list(150)
+        self.finished.setToolTip("Click to see an image with its result")
+        self.finished.itemClicked.connect(lambda item: self.verbs["show"](item.data(_KEY)))
+        for widget in (self.failed, self.failures, self.done, self.finished):
             column.addWidget(widget)
             widget.hide()
         return part
@@ -153,12 +153,12 @@ class PropagatePanel(QWidget):
         self.form.show_values(of.peaks or of.stored or PeakSettings())
         self.form.blockSignals(False)
 
-    def show_found(self, of: PropagationModel) -> None:
+    def show_preview_text(self, of: PropagationModel) -> None:
         """Say what the preview has found, or what it is doing."""
         self.preview.setChecked(of.watching)
         result = of.preview.result if of.preview is not None else None
-        text = of.looking or (_told(result) if result is not None else "")
-        self.found.setText(text)
+        text = of.looking or (_summary(result) if result is not None else "")
+        self.preview_text.setText(text)
 
     def show_source(self, layer: str, count: int, folder: Path | None) -> None:
         """Say which images can be chosen."""
@@ -188,25 +188,25 @@ class PropagatePanel(QWidget):
 
     def _show_lists(self, run: PropagationRun) -> None:
         _fill(self.failures, run.failures.items())
-        _fill(self.made, ((k, f"{k}: {v}") for k, v in run.made.items()))
+        _fill(self.finished, ((k, f"{k}: {v}") for k, v in run.finished.items()))
         count = len(run.failures)
         self.failed.setText(f"{count} image{'s' * (count != 1)} failed:")
         self.done.setText("Done in this run:")
-        for widgets, shown in (
+        for widgets, is_visible in (
             ((self.failed, self.failures), count),
-            ((self.done, self.made), len(run.made)),
+            ((self.done, self.finished), len(run.finished)),
         ):
             for widget in widgets:
-                widget.setVisible(bool(shown))
+                widget.setVisible(bool(is_visible))
 
 
-def _told(result: Segmentation) -> str:
+def _summary(result: Segmentation) -> str:
     count = len(result.scores)
     if not count:
         return "Nothing found. Lower the threshold, or annotate more references."
-    shown = ", ".join(f"{score:.2f}" for score in sorted(result.scores, reverse=True)[:8])
+    scores = ", ".join(f"{score:.2f}" for score in sorted(result.scores, reverse=True)[:8])
     more = ", ..." if count > 8 else ""
-    return f"{count} object{'s' * (count != 1)}, score {result.score:.2f} ({shown}{more})"
+    return f"{count} object{'s' * (count != 1)}, score {result.score:.2f} ({scores}{more})"
 
 
 def _fill(list_: QListWidget, rows: object) -> None:
@@ -223,10 +223,10 @@ def _fill(list_: QListWidget, rows: object) -> None:
 
 
 def _list(height: int) -> QListWidget:
-    found = QListWidget()
-    found.setMaximumHeight(height)
-    found.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return found
+    widget = QListWidget()
+    widget.setMaximumHeight(height)
+    widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return widget
 
 
 def _wrapped() -> QLabel:

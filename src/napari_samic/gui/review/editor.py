@@ -158,10 +158,10 @@ class ResultEditor:
             self.events.points.emit()
             what = "image of this result is not there" if segmenter else "model is not loaded"
             raise InputError(f"the {what}. Choose one in the Annotate step.")
-        shown, before = self.sheet, self.sheet.labels
+        previous, before = self.sheet, self.sheet.labels
         self.sheet, changed = result.moved(self.sheet, listed, self.label)
         if changed:
-            self._remember(shown)
+            self._remember(previous)
         wanted = [n for n in changed if self.sheet.is_askable(n)]
         for number in changed:
             self._asked.pop(number, None)
@@ -185,13 +185,13 @@ class ResultEditor:
         )
         self.runner.start(job, calls)
 
-    def _answered(self, generation: int, found: dict[int, tuple[NDArray[Any], float]]) -> None:
-        fresh = [n for n in found if self._asked.get(n) == generation]
+    def _answered(self, generation: int, answers: dict[int, tuple[NDArray[Any], float]]) -> None:
+        fresh = [n for n in answers if self._asked.get(n) == generation]
         if self.sheet is None or not fresh:
             return
         for number in fresh:
             del self._asked[number]
-            mask, score = found[number]
+            mask, score = answers[number]
             self.sheet = result.answered(self.sheet, number, mask, score)
         self._changed()
         self.events.labels.emit()
@@ -251,7 +251,7 @@ class ResultEditor:
 
 def edit_of(sheet: ReviewedResult, sha256: str = "") -> Edit:
     """What is kept of a changed result."""
-    return Edit(file_name(sheet.name), sha256, sheet.known(), sheet.points)
+    return Edit(file_name(sheet.name), sha256, sheet.records(), sheet.points)
 
 
 def file_name(name: str) -> str:

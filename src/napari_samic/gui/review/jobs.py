@@ -32,32 +32,41 @@ Read = Callable[[], Image]
 
 
 def fetch(
-    one: Any, edit: Edit | None, edits: Path, read: Read | None
+    result: Any, edit: Edit | None, edits: Path, read: Read | None
 ) -> Job[tuple[ReviewedResult, Any]]:
     """Read one result, edited or not; and its image (None: it is open already)."""
-    yield JobProgress(0, 1, one.label)
+    yield JobProgress(0, 1, result.label)
     from napari_samic.io import masks
 
     image = read() if read is not None else None
-    known = one.label_objects()
-    prompts = one.prompts.objects if one.prompts is not None else ()
+    objects = result.labelled()
+    prompts = result.prompts.objects if result.prompts is not None else ()
     points = tuple(
         (n, (float(r), float(c), bool(sign)))
-        for n, p in _by_value(one, prompts).items()
+        for n, p in _by_value(result, prompts).items()
         for (r, c), sign in zip(p.points_rc, p.is_foreground, strict=True)
     )
     boxes = {
         n: tuple(map(float, p.box_rc))
-        for n, p in _by_value(one, prompts).items()
+        for n, p in _by_value(result, prompts).items()
         if p.box_rc is not None
     }
-    sheet = ReviewedResult(one.label, known.labels, known.about, points, boxes, known.numbered)  # type: ignore[arg-type]
+    sheet = ReviewedResult(
+        result.label,
+        objects.labels,
+        objects.about,
+        points,
+        boxes,  # type: ignore[arg-type]
+        objects.numbered,
+    )
     if edit is None:
         return sheet, image
     labels = masks.read_labels(edits / edit.file)
     if labels.shape != sheet.labels.shape:
-        raise InputError(f"{edit.file}: {labels.shape} for {one.label} of {sheet.labels.shape}.")
-    kept = ReviewedResult(one.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered)
+        raise InputError(f"{edit.file}: {labels.shape} for {result.label} of {sheet.labels.shape}.")
+    kept = ReviewedResult(
+        result.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered
+    )
     return kept, image
 
 
@@ -69,7 +78,7 @@ def read_painted(path: Path) -> Job[Any]:
     return masks.read_labels(path)
 
 
-def read_file(one: Any, stored: PromptFile | None) -> Image:
+def read_file(result: Any, stored: PromptFile | None) -> Image:
     """The image of a result from its file, (H, W, 3) uint8.
 
     Raises
@@ -80,24 +89,24 @@ def read_file(one: Any, stored: PromptFile | None) -> Image:
     from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
     from napari_samic.pipeline.common import planes_of
 
-    planes = planes_of(Path(one.image_file))
-    found = [p for p in planes if p.label == one.label]
-    if not found:
-        raise InputError(f"{one.label}: not in {one.image_file}. Open the image in napari.")
-    if stored is not None and stored.normalization:
-        return read_rgb(found[0], Normalization.from_dict(stored.normalization))
-    return read_rgb(found[0], fit_normalization(found))
+    planes = planes_of(Path(result.image_file))
+    matches = [p for p in planes if p.label == result.label]
+    if not matches:
+        raise InputError(f"{result.label}: not in {result.image_file}. Open the image in napari.")
+    if stored is not None and stored.normalisation:
+        return read_rgb(matches[0], Normalisation.from_dict(stored.normalisation))
+    return read_rgb(matches[0], fit_normalisation(matches))
 
 
-def _by_value(one: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
+def _by_value(result: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
     """Prompts of each value: of all that were asked for, those whose object is there."""
-    if not one.numbered:
+    if not result.numbered:
         return {}
-    scores = one.prompts.scores if one.prompts is not None else ()
-    there = [p for p, s in zip(prompts, scores, strict=True) if s > 0] or list(prompts)
-    if len(there) != len(one.rows):
-        there = list(prompts)
-    return dict(enumerate(there, start=1))
+    scores = result.prompts.scores if result.prompts is not None else ()
+    present = [p for p, s in zip(prompts, scores, strict=True) if s > 0] or list(prompts)
+    if len(present) != len(result.rows):
+        present = list(prompts)
+    return dict(enumerate(present, start=1))
 
 
 def redo(
@@ -106,10 +115,10 @@ def redo(
     """Ask for some objects again: the surest mask of each."""
     yield JobProgress(0, len(wanted), "mask")
     image = read()
-    found = segmenter.candidates(image, list(wanted.values()), multimask=True)
+    candidates = segmenter.candidates(image, list(wanted.values()), multimask=True)
     return {
-        number: (one.masks[one.best], float(one.scores[one.best]))
-        for number, one in zip(wanted, found, strict=True)
+        number: (candidate.masks[candidate.best], float(candidate.scores[candidate.best]))
+        for number, candidate in zip(wanted, candidates, strict=True)
     }
 
 
@@ -165,9 +174,11 @@ def _write(
     looked: ScannedResults,
     classes: Mapping[int, str],
 ) -> None:
-    verdicts = {name: v for name, one in opinions.items() if (v := one.to_verdict()) is not None}
+    verdicts = {
+        name: v for name, decision in opinions.items() if (v := decision.to_verdict()) is not None
+    }
     save_review(target / "review.json", verdicts)
-    by_name = {one.label: one for one in looked.results.images}
+    by_name = {result.label: result for result in looked.results.images}
     images = []
     for name, verdict in verdicts.items():
         edit = opinions[name].edit
@@ -180,25 +191,27 @@ def _write(
     save_prompts(target / "prompts.json", PromptFile(tuple(images), "", None, dict(classes)))
 
 
-def _prompts(one: Any, edit: Edit) -> ImagePrompts | None:
+def _prompts(result: Any, edit: Edit) -> ImagePrompts | None:
     """The moved points, as prompts."""
-    if one.prompts is None:
+    if result.prompts is None:
         return None
     empty = np.zeros((1, 1), np.int32)
-    sheet = ReviewedResult(one.label, empty, edit.objects, edit.points)
+    sheet = ReviewedResult(result.label, empty, edit.objects, edit.points)
     numbers = [n for n in edit.objects if sheet.is_askable(n)]
     scores = tuple(edit.objects[n].score or 0.0 for n in numbers)
     objects = tuple(sheet.prompts(n) for n in numbers)
-    return ImagePrompts(one.label, one.prompts.file, one.prompts.shape, "", objects, scores)
+    return ImagePrompts(
+        result.label, result.prompts.file, result.prompts.shape, "", objects, scores
+    )
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    found = filecmp.dircmp(one, other)
-    if found.left_only or found.right_only or found.funny_files:
+def _is_same(first: Path, other: Path) -> bool:
+    comparison = filecmp.dircmp(first, other)
+    if comparison.left_only or comparison.right_only or comparison.funny_files:
         return False
-    same, _, _ = filecmp.cmpfiles(one, other, found.common_files, shallow=False)
-    inside = all(_is_same(one / name, other / name) for name in found.common_dirs)
-    return len(same) == len(found.common_files) and inside
+    same, _, _ = filecmp.cmpfiles(first, other, comparison.common_files, shallow=False)
+    inside = all(_is_same(first / name, other / name) for name in comparison.common_dirs)
+    return len(same) == len(comparison.common_files) and inside
 
 
 # --- scoring and suggesting
@@ -225,12 +238,12 @@ def score(
     from napari_samic.io import masks
     from napari_samic.io.mask_values import ADVICE, describe, infer_meaning
 
-    judged = [one for one in looked.results.images if one.label in truths]
+    judged = [result for result in looked.results.images if result.label in truths]
     held = []
-    for done, one in enumerate(judged):
-        yield JobProgress(done, 2 * len(judged), one.label)
-        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
-        held.append(masks.count_values(truth, one.label))
+    for done, result in enumerate(judged):
+        yield JobProgress(done, 2 * len(judged), result.label)
+        truth = masks.whole_numbers(np.asarray(truths[result.label]()), result.label)
+        held.append(masks.held_by(truth, result.label))
     try:
         values = infer_meaning(held)
     except InputError as error:
@@ -239,14 +252,14 @@ def score(
             f"{fault}Choose a layer of numbers of objects, 0 where none is."
         ) from error
     rows: dict[str, dict[str, float]] = {}
-    for done, one in enumerate(judged, start=len(judged)):
-        yield JobProgress(done, 2 * len(judged), one.label)
-        edit = opinions.get(one.label, ReviewDecision()).edit
-        labels = one.labels() if edit is None else masks.read_labels(edits / edit.file)
-        truth = masks.whole_numbers(np.asarray(truths[one.label]()), one.label)
+    for done, result in enumerate(judged, start=len(judged)):
+        yield JobProgress(done, 2 * len(judged), result.label)
+        edit = opinions.get(result.label, ReviewDecision()).edit
+        labels = result.labels() if edit is None else masks.read_labels(edits / edit.file)
+        truth = masks.whole_numbers(np.asarray(truths[result.label]()), result.label)
         if truth.shape == labels.shape and truth.any():
-            wanted, void = values.applied(truth, one.label)
-            rows[one.label] = image_scores(labels, as_instances(wanted), void=void)
+            wanted, void = values.applied(truth, result.label)
+            rows[result.label] = image_scores(labels, as_instances(wanted), void=void)
     if not rows:
         msg = "no result has its place in this layer. Choose labels of the size of the images."
         raise InputError(msg)
@@ -257,7 +270,7 @@ def score(
 def advise(
     segmenter: Segmenter,
     readers: Mapping[str, Read],
-    known: Sequence[str],
+    annotated: Sequence[str],
     order: Sequence[QualityFlag],
 ) -> Job[str]:
     """Which image would teach most: doubtful, and least like the references.
@@ -268,14 +281,14 @@ def advise(
         No image is left to choose from, or the model can't show what it sees.
     """
     see = getattr(segmenter, "embedding", None)
-    value = {one.name: one.value for one in order}
-    rest = [name for name in readers if name not in known and name in value]
+    value = {flag.name: flag.value for flag in order}
+    rest = [name for name in readers if name not in annotated and name in value]
     if not rest:
         raise InputError("every image is annotated already, or none of them is open in napari.")
     if see is None:
         raise InputError(f"{segmenter.name} can't show what it sees. Choose another model.")
     features = {}
-    everything = [*rest, *(name for name in known if name in readers)]
+    everything = [*rest, *(name for name in annotated if name in readers)]
     for done, name in enumerate(everything):
         yield JobProgress(done, len(everything), name)
         embedding = see(readers[name]())  # (D, h, w)

@@ -57,17 +57,19 @@ class ReviewStage(OwnedLayers):
 
     # --- to the layers
 
-    def show(self, sheet: ReviewedResult, found: tuple[Any, Any, Any] | None, picture: Any) -> None:
+    def show(
+        self, sheet: ReviewedResult, location: tuple[Any, Any, Any] | None, picture: Any
+    ) -> None:
         """Show a result.
 
         Parameters
         ----------
-        found : (layer, Pixels, index) or None
+        location : (layer, Pixels, index) or None
             Where its image is, if it is open.
         picture : (H, W, 3) uint8 or None
             The image, if it is not.
         """
-        frame = _frame(found)
+        frame = _frame(location)
         with self.silent():
             self._show_picture(picture)
             self._show_labels(sheet, frame)
@@ -83,19 +85,21 @@ class ReviewStage(OwnedLayers):
         elif layer is not None:
             layer.data = picture
         else:
-            made = Image(picture, rgb=True, name=f"review image {SUFFIX}", metadata={OURS: True})
-            self._add("picture", made)
+            image_layer = Image(
+                picture, rgb=True, name=f"review image {SUFFIX}", metadata={OURS: True}
+            )
+            self._add("picture", image_layer)
 
     def _show_labels(self, sheet: ReviewedResult, frame: dict[str, Any]) -> None:
         from napari.layers import Labels
 
         layer, labels = self.get("labels"), np.array(sheet.labels)
         if layer is None:
-            made = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
+            labels_layer = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
                           metadata={OURS: True}, **frame)  # fmt: skip
-            made.events.labels_update.connect(self._painted)
-            made.events.paint.connect(self._painted)
-            self._add("labels", made)
+            labels_layer.events.labels_update.connect(self._painted)
+            labels_layer.events.paint.connect(self._painted)
+            self._add("labels", labels_layer)
             return
         layer.data = labels
         _place(layer, frame)
@@ -211,11 +215,11 @@ class ReviewStage(OwnedLayers):
         self.layers.clear()
 
 
-def _frame(found: tuple[Any, Any, Any] | None) -> dict[str, Any]:
+def _frame(location: tuple[Any, Any, Any] | None) -> dict[str, Any]:
     """Scale and place of a flat layer over the image."""
-    if found is None:
+    if location is None:
         return {"scale": np.ones(2), "translate": np.zeros(2)}
-    return style.flat_frame(found[0], found[1].factor)
+    return style.flat_frame(location[0], location[1].factor)
 
 
 def _place(layer: Any, frame: dict[str, Any]) -> None:

@@ -94,18 +94,18 @@ class ReviewModel:
     @property
     def counts(self) -> dict[str, int]:
         """How many results have each verdict; "" has none."""
-        found = dict.fromkeys(MARKS, 0)
-        for one in self.order:
-            found[self.opinion(one.name).verdict] += 1
-        return found
+        counts = dict.fromkeys(MARKS, 0)
+        for flag in self.order:
+            counts[self.opinion(flag.name).verdict] += 1
+        return counts
 
     def opinion(self, name: str) -> ReviewDecision:
         """On a result."""
         return self.opinions.get(name, ReviewDecision())
 
-    def is_outdated(self, name: str, one: ReviewDecision) -> bool:
+    def is_outdated(self, name: str, decision: ReviewDecision) -> bool:
         """Judged on labels that are no more; an edit stands by itself."""
-        return one.verdict in (ACCEPTED, REJECTED) and one.of != self._hash(name)
+        return decision.verdict in (ACCEPTED, REJECTED) and decision.of != self._hash(name)
 
     def _hash(self, name: str) -> str:
         return self.looked.hashes.get(name, "") if self.looked is not None else ""
@@ -125,7 +125,7 @@ class ReviewModel:
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
         folders, may = (project.results_folder, project.references_folder), self._allowing()
-        judged = [name for name, one in self.opinions.items() if one.verdict]
+        judged = [name for name, decision in self.opinions.items() if decision.verdict]
         job = scan.look(*folders, self.looked, may, judged)
         self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
 
@@ -133,7 +133,7 @@ class ReviewModel:
         self._looking = None
         self.looked = looked
         self.order = list(looked.order)
-        outdated = [n for n, one in self.opinions.items() if self.is_outdated(n, one)]
+        outdated = [n for n, decision in self.opinions.items() if self.is_outdated(n, decision)]
         for name in outdated:
             self.opinions[name] = replace(self.opinions[name], verdict="", of="")
         changed = [_told_of(outdated)] if outdated else []
@@ -159,13 +159,13 @@ class ReviewModel:
 
     def doubt(self) -> QualityFlag | None:
         """Of the result that is shown."""
-        return next((one for one in self.order if one.name == self.current), None)
+        return next((flag for flag in self.order if flag.name == self.current), None)
 
     # --- going
 
     def step(self, by: int) -> None:
         """To the next (+1) or previous (-1) of the queue."""
-        names = [one.name for one in self.order]
+        names = [flag.name for flag in self.order]
         if self.current in names:
             place = names.index(self.current) + by
             if 0 <= place < len(names):
@@ -173,7 +173,7 @@ class ReviewModel:
 
     def go_on(self) -> None:
         """To the most doubtful result after this one that has no verdict, else the first such."""
-        names = [one.name for one in self.order]
+        names = [flag.name for flag in self.order]
         place = names.index(self.current) if self.current in names else -1
         for name in names[place + 1 :] + names[: max(place, 0)]:
             if not self.opinion(name).verdict:
@@ -183,17 +183,17 @@ class ReviewModel:
 
     def go(self, name: str) -> None:
         """Show a result: its image, its labels, its points."""
-        found = self._result(name)
-        if found is None or self.bench.project is None:
+        result = self._result(name)
+        if result is None or self.bench.project is None:
             return
         self.current, self.picture = name, None
         self.note(current=name)
         self.events.current.emit()
         read = self._reader(name, self._allowing())
         is_open = self.bench._find(name) is not None
-        if read is None and found.image_file:
+        if read is None and result.image_file:
             self.say(
-                f"{found.image_file}: you opened no image of this folder yet. Open it to see it."
+                f"{result.image_file}: you opened no image of this folder yet. Open it to see it."
             )
         if is_open:
             self._is_moving = True
@@ -203,15 +203,15 @@ class ReviewModel:
                 self._is_moving = False
         edit = self.opinion(name).edit
         folder = self.bench.project.folder / "review"
-        job = jobs.fetch(found, edit, folder, None if is_open else read)
+        job = jobs.fetch(result, edit, folder, None if is_open else read)
         calls = Calls(on_done=partial(self._came, read))
         if self._going is not None:
             self._going.cancel()  # what it would bring is of a result that is left
         self._going = self.bench.runner.start(job, calls)
 
-    def _came(self, read: Read | None, found: tuple[ReviewedResult, Any]) -> None:
+    def _came(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
         self._going = None
-        sheet, self.picture = found
+        sheet, self.picture = fetched
         self.reviser.label = self.bench.desk.state.label
         self._before.pop(sheet.name, None)
         self.reviser.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
@@ -262,7 +262,7 @@ class ReviewModel:
 
     def _result(self, name: str) -> Any:
         images = self.looked.results.images if self.looked is not None else ()
-        return next((one for one in images if one.label == name), None)
+        return next((image for image in images if image.label == name), None)
 
     def _allowing(self) -> Callable[[Path], bool]:
         """What tells whether an image may be opened unasked."""
@@ -272,16 +272,16 @@ class ReviewModel:
 
     def _reader(self, name: str, may: Callable[[Path], bool]) -> Read | None:
         """How to get the image: from an open layer, else from its file, if it may be opened."""
-        found = self.bench._find(name)
-        if found is not None:
-            _, pixels, index = found
+        location = self.bench._find(name)
+        if location is not None:
+            _, pixels, index = location
             return partial(pixels.image, index)
-        one = self._result(name)
-        if self.looked is None or one is None or not one.image_file:
+        result = self._result(name)
+        if self.looked is None or result is None or not result.image_file:
             return None
-        if not may(Path(one.image_file)):
+        if not may(Path(result.image_file)):
             return None
-        return partial(jobs.read_file, one, self.looked.results.stored)
+        return partial(jobs.read_file, result, self.looked.results.stored)
 
     # --- verdicts
 
@@ -289,9 +289,9 @@ class ReviewModel:
         """Results without a verdict whose confidence is at least `score`."""
         facts = self.looked.facts if self.looked is not None else {}
         return [
-            one.name
-            for one in self.order
-            if not self.opinion(one.name).verdict and (facts[one.name].score or 0.0) >= score
+            flag.name
+            for flag in self.order
+            if not self.opinion(flag.name).verdict and (facts[flag.name].score or 0.0) >= score
         ]
 
     @property
@@ -301,7 +301,7 @@ class ReviewModel:
         Half of the results have it, so it suits any model, whatever its scores are like.
         """
         facts = self.looked.facts.values() if self.looked is not None else ()
-        scores = sorted(one.score for one in facts if one.score is not None)
+        scores = sorted(features.score for features in facts if features.score is not None)
         middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
         return None if middle is None else int(100 * middle + 1e-6) / 100
 
@@ -322,9 +322,9 @@ class ReviewModel:
 
     def remember(self) -> None:
         """Keep the opinions, and tell."""
-        for name, one in self.opinions.items():
-            if self._kept.get(name, (None,))[0] is not one:
-                self._kept[name] = (one, to_notes({name: one}))
+        for name, decision in self.opinions.items():
+            if self._kept.get(name, (None,))[0] is not decision:
+                self._kept[name] = (decision, to_notes({name: decision}))
         trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
         self.note(opinions=trees)
         self.events.verdicts.emit()
@@ -361,10 +361,10 @@ class ReviewModel:
         InputError
             Nothing is shown, or it has no object.
         """
-        sheet, one = self.reviser.sheet, self._result(self.current)
-        if sheet is None or one is None or not sheet.values or not sheet.numbered:
+        sheet, result = self.reviser.sheet, self._result(self.current)
+        if sheet is None or result is None or not sheet.values or not sheet.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
-        take_sheet(self.bench.desk.state, sheet, one.image_file)
+        take_sheet(self.bench.desk.state, sheet, result.image_file)
         self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
 
     def score_against(self, truths: Mapping[str, Any]) -> None:
@@ -376,8 +376,8 @@ class ReviewModel:
         calls = Calls(on_done=self._scored)
         self.bench.runner.start(job, calls, title="SAMIC: scoring")
 
-    def _scored(self, found: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
-        self.scores, self.total, line = found
+    def _scored(self, scored: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
+        self.scores, self.total, line = scored
         self.say(sentence(line))
         self.events.scores.emit()
 
@@ -395,10 +395,10 @@ class ReviewModel:
         may = self._allowing()
         readers = {n: r for n in self.looked.facts if (r := self._reader(n, may)) is not None}
         pages = self.bench.desk.state.pages
-        known = [name for name, page in pages.items() if page.items]
-        rest = [name for name in known if name not in readers]
+        annotated = [name for name, page in pages.items() if page.items]
+        rest = [name for name in annotated if name not in readers]
         extra = {n: r for n in rest if (r := self._reader(n, may)) is not None}
-        job = jobs.advise(segmenter, {**readers, **extra}, known, self.order)
+        job = jobs.advise(segmenter, {**readers, **extra}, annotated, self.order)
         calls = Calls(on_done=self._suggested)
         self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
 
@@ -409,8 +409,8 @@ class ReviewModel:
     def notes(self) -> dict[str, Any]:
         """What was kept."""
         project = self.bench.project
-        found = project.notes.get(KEY) if project is not None else None
-        return found if isinstance(found, dict) else {}
+        notes = project.notes.get(KEY) if project is not None else None
+        return notes if isinstance(notes, dict) else {}
 
     def note(self, **values: Any) -> None:
         """Keep values in the notes of the project."""

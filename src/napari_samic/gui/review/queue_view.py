@@ -55,8 +55,8 @@ class QueueModel(QAbstractTableModel):
         return len(COLUMNS)
 
     def headerData(self, section: int, way: Any, role: int = 0) -> Any:  # noqa: D102
-        shown = role == Qt.ItemDataRole.DisplayRole and way == Qt.Orientation.Horizontal
-        return COLUMNS[section] if shown else None
+        is_title = role == Qt.ItemDataRole.DisplayRole and way == Qt.Orientation.Horizontal
+        return COLUMNS[section] if is_title else None
 
     def data(self, index: QModelIndex, role: int = 0) -> Any:  # noqa: D102
         if role == Qt.ItemDataRole.DisplayRole:
@@ -292,7 +292,7 @@ class QueueView(QWidget):
 
     def show_current(self, name: str = "") -> None:
         """Show which result is on the screen, and why it is doubtful."""
-        places = [one.name for one in self.review.order]
+        places = [flag.name for flag in self.review.order]
         here = name in places
         for button in (self.accept, self.reject, self.revert, *self.tools.values()):
             button.setEnabled(here)

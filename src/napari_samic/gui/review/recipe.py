@@ -52,7 +52,7 @@ class RecipeRunner:
         return self._running is not None
 
     @property
-    def shown(self) -> Path | None:
+    def current_path(self) -> Path | None:
         """The recipe in question: the one that was loaded, or that of the project."""
         project = self._project()
         return self.path or (project.recipe if project is not None else None)
@@ -65,7 +65,7 @@ class RecipeRunner:
         InputError, FormatError
             It can't be read, or is none.
         """
-        path = self.shown
+        path = self.current_path
         if path is None or not path.exists():
             return ""
         recipes.load_recipe(path)
@@ -116,7 +116,7 @@ class RecipeRunner:
             self._running.cancel()
 
     def _needed(self) -> Path:
-        path = self.shown
+        path = self.current_path
         if path is None or not path.exists():
             raise InputError("Nothing was recorded yet. Train or propagate first, or load a file.")
         return path
@@ -146,10 +146,10 @@ class RecipeRunner:
 
 def _sameness(figures: dict[str, Any]) -> str:
     """Whether the labels are those recorded."""
-    known = [s["same_labels"] for s in figures.get("steps", ()) if s.get("same_labels") is not None]
-    if not known:
+    same = [s["same_labels"] for s in figures.get("steps", ()) if s.get("same_labels") is not None]
+    if not same:
         return ""
-    return "All labels are the same." if all(known) else "Some labels are other than recorded."
+    return "All labels are the same." if all(same) else "Some labels are other than recorded."
 
 
 def _rewritten(source: Path, target: Path) -> Job[Path]:

@@ -74,14 +74,14 @@ class RecipeView(QWidget):
     def refresh(self) -> None:
         """Show the recipe as it is now."""
         notify_errors(self._show_text)()
-        path = self.replayer.shown
+        path = self.replayer.current_path
         self.place.setText(path.name if path is not None else "No project is open.")
         self.place.setToolTip(str(path or ""))
         self.status.setText(self.replayer.status)
-        known, running = bool(self.text.toPlainText()), self.replayer.is_running
+        has_text, running = bool(self.text.toPlainText()), self.replayer.is_running
         own = {"Stop": running, "Load ...": not running, "Of the project": self._is_other}
         for name, button in self.buttons.items():
-            button.setEnabled(own.get(name, known and not running))
+            button.setEnabled(own.get(name, has_text and not running))
 
     @property
     def _is_other(self) -> bool:

@@ -73,7 +73,7 @@ class ReviewedResult:
         """A positive point or a box says where it is."""
         return number in self.boxes or any(sign for *_, sign in self.points_of(number))
 
-    def known(self) -> dict[int, ObjectRecord]:
+    def records(self) -> dict[int, ObjectRecord]:
         """Class and confidence of the values that are there."""
         return {value: self.about.get(value, ObjectRecord()) for value in self.values}
 
@@ -118,7 +118,9 @@ def _owner(sheet: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int
     if here := int(sheet.labels[pixel]):
         return here
     if not sign and placed:
-        return min(placed, key=lambda one: np.hypot(one[1][0] - row, one[1][1] - column))[0]
+        return min(
+            placed, key=lambda candidate: np.hypot(candidate[1][0] - row, candidate[1][1] - column)
+        )[0]
     return 1 + max([0, *sheet.about, *sheet.values, *(n for n, _ in placed)])
 
 
@@ -152,15 +154,15 @@ def painted(sheet: ReviewedResult, labels: NDArray[Any], label: int = 1) -> Revi
 
     The confidence of what was painted over is no longer known.
     """
-    found = np.array(labels, np.int32)
+    new_labels = np.array(labels, np.int32)
     about = dict(sheet.about)
-    where = found != sheet.labels
-    for value in map(int, np.union1d(found[where], sheet.labels[where])):
+    where = new_labels != sheet.labels
+    for value in map(int, np.union1d(new_labels[where], sheet.labels[where])):
         if value in about:
             about[value] = ObjectRecord(about[value].label)
         elif value:
             about[value] = ObjectRecord(label if sheet.numbered else value)
-    return replace(sheet, labels=found, about=about)
+    return replace(sheet, labels=new_labels, about=about)
 
 
 def with_points(sheet: ReviewedResult) -> ReviewedResult:

@@ -55,7 +55,7 @@ class ScannedResults:
 def look(
     folder: Path,
     references: Path | None = None,
-    known: ScannedResults | None = None,
+    previous: ScannedResults | None = None,
     may: Callable[[Path], bool] = lambda _: True,
     judged: Collection[str] = (),
 ) -> Job[ScannedResults]:
@@ -66,7 +66,7 @@ def look(
     folder : Path
     references : Path, optional
         What `annotate` made of the references: says what objects are like.
-    known : ScannedResults, optional
+    previous : ScannedResults, optional
         What was read before: label files that are the same are not measured again.
     may : callable
         Whether an image may be looked at; see `trust.allowing`.
@@ -80,19 +80,21 @@ def look(
     facts: dict[str, ResultFeatures] = {}
     files: dict[Path, str] = {}
     hashes: dict[str, str] = {}
-    for done, one in enumerate(results.images):
-        yield JobProgress(done, len(results.images), one.label)
-        path = one.plane.path
+    for done, result in enumerate(results.images):
+        yield JobProgress(done, len(results.images), result.label)
+        path = result.plane.path
         try:
             if path is not None and path not in files:
                 files[path] = sha256_of(path)
             of = files.get(path, "") if path is not None else ""
-            before = known.facts.get(one.label) if known and known.is_same(one.label, of) else None
-            facts[one.label] = _facts(one) if before is None else _as_told(before, one)
-            hashes[one.label] = of
+            name, before = result.label, None
+            if previous and previous.is_same(name, of):
+                before = previous.facts.get(name)
+            facts[name] = _facts(result) if before is None else _with_table_facts(before, result)
+            hashes[name] = of
         except SamicError:
             continue
-    numbered = all(one.numbered for one in results.images)  # else a size is that of a class
+    numbered = all(result.numbered for result in results.images)  # else a size is that of a class
     models = _models(references) if references is not None and numbered else ()
     order = tuple(rank_outliers(list(facts.values()), models))
     return ScannedResults(results, facts, hashes, order, models, notices)
@@ -103,35 +105,35 @@ def _models(references: Path) -> tuple[ResultFeatures, ...]:
     from napari_samic.pipeline.results.reader import read_results
 
     try:
-        numbered = [one for one in read_results(references).images if one.numbered]
+        numbered = [result for result in read_results(references).images if result.numbered]
     except SamicError:
         return ()
-    found = []
-    for one in numbered:
+    models = []
+    for result in numbered:
         with suppress(SamicError):
-            found.append(_facts(one))
-    return tuple(found)
+            models.append(_facts(result))
+    return tuple(models)
 
 
-def _facts(one: Any) -> ResultFeatures:
-    labels = one.labels()
+def _facts(result: Any) -> ResultFeatures:
+    labels = result.labels()
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
     size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0
-    facts = _as_told(ResultFeatures(one.label, None, len(areas), size), one)
-    if not one.numbered or not len(areas):
+    facts = _with_table_facts(ResultFeatures(result.label, None, len(areas), size), result)
+    if not result.numbered or not len(areas):
         return facts
-    found = list(cutouts(labels))
+    objects = list(cutouts(labels))
     return replace(
         facts,
         largest_px=float(areas.max()),
-        solidity=min(shape.solidity(cut.inside) for cut in found),
-        pieces=max(shape.pieces(cut.inside) for cut in found),
-        border=max(shape.border_share(cut, labels.shape) for cut in found),
+        solidity=min(shape.solidity(cut.inside) for cut in objects),
+        pieces=max(shape.pieces(cut.inside) for cut in objects),
+        border=max(shape.border_share(cut, labels.shape) for cut in objects),
     )
 
 
-def _as_told(facts: ResultFeatures, one: Any) -> ResultFeatures:
+def _with_table_facts(facts: ResultFeatures, result: Any) -> ResultFeatures:
     """With what the tables of the run tell."""
-    agreed = [float(row["agreement"]) for row in one.rows if row.get("agreement")]
-    score = one.score if facts.count else None
+    agreed = [float(row["agreement"]) for row in result.rows if row.get("agreement")]
+    score = result.score if facts.count else None
     return replace(facts, score=score, agreement=float(np.mean(agreed)) if agreed else None)

@@ -175,15 +175,17 @@ class ReviewStep:
 
     def _score(self) -> None:
         wanted = self.queue.truth.currentText()
-        layer = next((one for one in self._truth_layers() if one.name == wanted), None)
+        layer = next(
+            (candidate for candidate in self._truth_layers() if candidate.name == wanted), None
+        )
         if layer is None or self.review.looked is None:
             self.queue.show_scores("")
             return
         truths = {}
         for name in self.review.looked.facts:
-            found = self.bench._find(name)
-            if found is not None and len(layer.data.shape) == len(found[2]) + 2:
-                truths[name] = partial(_plane, layer.data, found[2])
+            location = self.bench._find(name)
+            if location is not None and len(layer.data.shape) == len(location[2]) + 2:
+                truths[name] = partial(_plane, layer.data, location[2])
         self.review.score_against(truths)
 
     def _show_scores(self) -> None:

@@ -70,19 +70,26 @@ class ReviewDecision:
 
 def to_notes(opinions: Mapping[str, ReviewDecision]) -> dict[str, Any]:
     """Plain values, for JSON."""
-    return {name: _tree(one) for name, one in opinions.items() if one != ReviewDecision()}
+    return {
+        name: _tree(decision) for name, decision in opinions.items() if decision != ReviewDecision()
+    }
 
 
-def _tree(one: ReviewDecision) -> dict[str, Any]:
-    tree: dict[str, Any] = {"verdict": one.verdict, "reason": one.reason, "of": one.of}
-    if one.edit is not None:
+def _tree(decision: ReviewDecision) -> dict[str, Any]:
+    tree: dict[str, Any] = {
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "of": decision.of,
+    }
+    if decision.edit is not None:
         tree["edit"] = {
-            "file": one.edit.file,
-            "sha256": one.edit.sha256,
+            "file": decision.edit.file,
+            "sha256": decision.edit.sha256,
             "objects": {
-                str(value): [about.label, about.score] for value, about in one.edit.objects.items()
+                str(value): [about.label, about.score]
+                for value, about in decision.edit.objects.items()
             },
-            "points": [[number, *point] for number, point in one.edit.points],
+            "points": [[number, *point] for number, point in decision.edit.points],
         }
     return tree
 
@@ -99,14 +106,14 @@ def from_notes(notes: Any) -> dict[str, ReviewDecision]:
 
 
 def _opinion(tree: Mapping[str, Any]) -> ReviewDecision:
-    found = tree.get("edit")
+    edit_tree = tree.get("edit")
     edit = None
-    if found is not None:
-        objects = {int(v): ObjectRecord(int(a[0]), a[1]) for v, a in found["objects"].items()}
+    if edit_tree is not None:
+        objects = {int(v): ObjectRecord(int(a[0]), a[1]) for v, a in edit_tree["objects"].items()}
         points = tuple(
-            (int(n), (float(r), float(c), bool(sign))) for n, r, c, sign in found["points"]
+            (int(n), (float(r), float(c), bool(sign))) for n, r, c, sign in edit_tree["points"]
         )
-        edit = Edit(str(found["file"]), str(found["sha256"]), objects, points)
+        edit = Edit(str(edit_tree["file"]), str(edit_tree["sha256"]), objects, points)
         if not is_name(edit.file):
             raise ValueError(edit.file)
     verdict = str(tree["verdict"])

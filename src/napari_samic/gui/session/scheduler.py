@@ -31,7 +31,7 @@ class DeskEvents(SignalGroup):
 
     status = Signal()
     hint = Signal()
-    asked = Signal()
+    requested = Signal()
     answered = Signal()
 
 
@@ -138,8 +138,8 @@ class PromptScheduler:
         if self.pixels is None or self._asking:
             return
         wanted = [self.index, *(self.pixels.after(self.index) if encode else ())]
-        known = self._seen if encode else self._facts
-        todo = [i for i in wanted if self.pixels.label(i) not in known]
+        ready = self._seen if encode else self._facts
+        todo = [i for i in wanted if self.pixels.label(i) not in ready]
         if not todo:
             self._say(self._ready())
             return
@@ -205,14 +205,14 @@ class PromptScheduler:
     ) -> None:
         self._asking = True
         if pixels.label(self.index) in self._seen:
-            self.events.asked.emit()
+            self.events.requested.emit()
         read = partial(pixels.image, self.index)
         job = jobs.answer(segmenter, read, question.prompts, question.model)
         calls = Calls(
             on_step=partial(self._answered_first, question),
             on_done=partial(self._answered, question),
             on_error=partial(self._unanswered, question),
-            on_end=self._asked,
+            on_end=self._request_ended,
         )
         self.runner.start(job, calls)
 
@@ -232,7 +232,7 @@ class PromptScheduler:
         self.events.answered.emit()
         return False
 
-    def _asked(self) -> None:
+    def _request_ended(self) -> None:
         self._asking = False
         self._next()
         if not self._asking:

@@ -134,7 +134,7 @@ class Session:
         return self.pixels
 
     @property
-    def shown(self) -> str:
+    def image_name(self) -> str:
         """Name of the image on the screen, as `Plane.label`; "" if it is none of ours."""
         page = self.desk.state.page
         return "" if page is None else page.name
@@ -174,8 +174,8 @@ class Session:
             As `images`; or nothing is annotated, or a reference is neither open nor in the project.
         """
         project = self.need_project()
-        found = materialize.references(self.desk.state, self._find)
-        return materialize.references_as_files(found, self.desk.state, project)
+        references = materialize.references(self.desk.state, self._find)
+        return materialize.references_as_files(references, self.desk.state, project)
 
     def other_images(self) -> Callable[[int], Job[list[Path]]]:
         """Make files of open images that are not annotated: see `sources.others_as_files`.
@@ -188,11 +188,11 @@ class Session:
         folder = self.need_project().images_folder
         images: list[LayerPixels] = []
         for _, pixels in self._open():  # the chosen one first; its channels are no images
-            if not any(pixels.overlaps(one) for one in images):
+            if not any(pixels.overlaps(other) for other in images):
                 images.append(pixels)
-        found = [(pixels, index) for pixels in images for index in pixels.indices()]
-        known = {p.name for p in self.desk.state.pages.values() if p.items}
-        return materialize.others_as_files(found, known, folder)
+        slices = [(pixels, index) for pixels in images for index in pixels.indices()]
+        annotated = {p.name for p in self.desk.state.pages.values() if p.items}
+        return materialize.others_as_files(slices, annotated, folder)
 
     def references(self) -> list[materialize.OpenReference]:
         """The images to learn from and their open slices; none if nothing is annotated."""
@@ -222,8 +222,8 @@ class Session:
 
     def layer_of(self, name: str) -> Any | None:
         """The open layer that an image belongs to."""
-        found = self._find(name)
-        return None if found is None else found[0]
+        location = self._find(name)
+        return None if location is None else location[0]
 
     def show_image(self, name: str) -> None:
         """Bring an image on the screen.
@@ -238,10 +238,10 @@ class Session:
         InputError
             No open layer has it.
         """
-        found = self._find(name)
-        if found is None:
+        location = self._find(name)
+        if location is None:
             raise InputError(f"{name}: not open in napari. Open the image it belongs to.")
-        layer, _, index = found
+        layer, _, index = location
         if layer is not self.layer:
             self.choose_layer(layer)
         world = layer.data_to_world((*index, *np.zeros(layer.ndim - len(index))))

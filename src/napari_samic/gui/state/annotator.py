@@ -156,7 +156,7 @@ class AnnotationModel:
 
     def delete_object(self, number: int | None = None) -> None:
         """Remove an object with all its prompts; undo brings it back."""
-        item = self.found(number)
+        item = self.find_object(number)
         if self.page is None or item is None:
             return
         rest = [i for i in self.page.items if i is not item]
@@ -169,7 +169,7 @@ class AnnotationModel:
     @property
     def class_here(self) -> int:
         """Class of the current object, or of the one to come."""
-        item = self.found(None)
+        item = self.find_object(None)
         return self.label if item is None else item.label
 
     def set_class(self, label: int) -> None:
@@ -204,7 +204,7 @@ class AnnotationModel:
 
     def cycle_mask(self) -> None:
         """Show the next of the masks that the model offers for the current object."""
-        item = self.found(None)
+        item = self.find_object(None)
         if self.page is not None and item is not None and item.answer is not None:
             choice = (item.choice + 1) % len(item.answer.masks)
             self.page.amend(replace(item, choice=choice))
@@ -230,14 +230,14 @@ class AnnotationModel:
 
     def remove_point(self, index: int, number: int | None = None) -> None:
         """Take a click back; an object without prompts falls away."""
-        if (item := self.found(number)) is not None and 0 <= index < len(item.points):
+        if (item := self.find_object(number)) is not None and 0 <= index < len(item.points):
             points = item.points[:index] + item.points[index + 1 :]
             self._prompt({item.number: (points, item.box)})
 
     def move_point(self, index: int, row: float, column: float, number: int | None = None) -> None:
         """Put a click elsewhere; it keeps its sign."""
         self.message = ""
-        item = self.found(number)
+        item = self.find_object(number)
         if item is None or not 0 <= index < len(item.points) or not self._holds(row, column):
             return
         points = list(item.points)
@@ -290,7 +290,7 @@ class AnnotationModel:
             self.message = "A box without area inside the image was left out."
         return kept
 
-    def found(self, number: int | None) -> AnnotatedObject | None:
+    def find_object(self, number: int | None) -> AnnotatedObject | None:
         """The object of that number (None: the current one) on the shown image."""
         return None if self.page is None else self.page.item(number)
 
@@ -332,8 +332,8 @@ class AnnotationModel:
 
     def is_wanted(self, question: SegmentationRequest) -> bool:
         """Whether an answer would still count, and be seen."""
-        shown = self.page is not None and self.page.name == question.page
-        return shown and self.asking.counts(question)
+        is_current = self.page is not None and self.page.name == question.page
+        return is_current and self.asking.counts(question)
 
     def receive(
         self, question: SegmentationRequest, answer: MaskCandidates, *, final: bool = True

@@ -82,8 +82,8 @@ class Classes:
     def take(self, names: Mapping[int, str], used: set[int]) -> None:
         """Take over the classes of a prompt file; those it does not name keep their names."""
         for label in sorted({*names, *used}):
-            known = self.style(label)
-            self._styles[label] = replace(known, name=names.get(label, known.name))
+            existing = self.style(label)
+            self._styles[label] = replace(existing, name=names.get(label, existing.name))
 
     def after(self, label: int) -> int:
         """The class that follows, round and round."""

@@ -128,16 +128,16 @@ class ImageAnnotation:
         if number is not None:
             return self.efforts.get(number, AnnotationCost())
         total = AnnotationCost()
-        for one in self.efforts.values():
-            total = total.plus(one.clicks, one.seconds)
+        for cost in self.efforts.values():
+            total = total.plus(cost.clicks, cost.seconds)
         return total
 
     def relabel(self, label: int) -> None:
         """Give the current object another class."""
-        found = self.item()
-        if found is not None and found.label != label:
-            changed = replace(found, label=label)
-            self.commit([changed if i is found else i for i in self.items], self.current)
+        item = self.item()
+        if item is not None and item.label != label:
+            changed = replace(item, label=label)
+            self.commit([changed if i is item else i for i in self.items], self.current)
 
     def holds(self, row: float, column: float) -> bool:
         """Whether a place is inside the image."""

@@ -63,11 +63,11 @@ class CurvePlot(QWidget):
         top = QRectF(0, 1, self.width(), 17)
         middle = Qt.AlignmentFlag.AlignVCenter
         best = self.curves.best
-        told = "loss" if best is None else f"loss {self.curves.losses[best]:.3f} at epoch {best}"
+        caption = "loss" if best is None else f"loss {self.curves.losses[best]:.3f} at epoch {best}"
         if self.curves.batches:
-            told = f"loss {self.curves.losses[max(self.curves.losses)]:.3f}"
+            caption = f"loss {self.curves.losses[max(self.curves.losses)]:.3f}"
         painter.setPen(QColor(LOSS))
-        painter.drawText(top, middle | Qt.AlignmentFlag.AlignLeft, told)
+        painter.drawText(top, middle | Qt.AlignmentFlag.AlignLeft, caption)
         scores = self.curves.scores
         painter.setPen(QColor(SCORE))
         latest = f"held out {scores[max(scores)]:.3f}" if scores else "held out"
@@ -101,15 +101,15 @@ def _points(
     values: Mapping[int, float], place: QRectF, last: int, low: float, high: float
 ) -> list[QPointF]:
     """Where values by epoch are in a frame; of many, some."""
-    known = [(n, v) for n, v in sorted(values.items()) if math.isfinite(v)]
-    shown = known[:: max(1, len(known) // _MOST)]
-    shown += known[-1:] if shown and shown[-1] != known[-1] else []
+    finite = [(n, v) for n, v in sorted(values.items()) if math.isfinite(v)]
+    sampled = finite[:: max(1, len(finite) // _MOST)]
+    sampled += finite[-1:] if sampled and sampled[-1] != finite[-1] else []
     return [
         QPointF(
             place.left() + place.width() * (n - 1) / (last - 1),
             place.bottom() - place.height() * (min(max(v, low), high) - low) / (high - low),
         )
-        for n, v in shown
+        for n, v in sampled
     ]
 
 

@@ -147,8 +147,8 @@ class PrompterComparison:
     @classmethod
     def from_dict(cls, values: Any) -> PrompterComparison:
         """From notes; what is damaged or not known is left out."""
-        known = values if isinstance(values, dict) else {}
-        own = {k: v for k, v in known.items() if k in cls.__dataclass_fields__}
+        notes = values if isinstance(values, dict) else {}
+        own = {k: v for k, v in notes.items() if k in cls.__dataclass_fields__}
         for key in ("held_out", "notices"):
             own[key] = tuple(map(str, own[key])) if isinstance(own.get(key), list) else ()
         return cls(**own)
@@ -176,8 +176,8 @@ def train(order: TrainRequest) -> Job[PrompterComparison]:
     )
     outcome = yield from _trained(order, images, prompts)
     figures = outcome.figures
-    told = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
-    verdict = PrompterComparison(None, figures["after"], (), told, notices=outcome.notices)
+    summary = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
+    verdict = PrompterComparison(None, figures["after"], (), summary, notices=outcome.notices)
     if not (figures["accepted"] or figures["adapted"] or figures["tuned"]):
         verdict = replace(verdict, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
@@ -228,8 +228,8 @@ def _compared(
     old, new = project.prompter_file, new_file(project)
     judged = yield from compare_prompters(images, prompters=[old, new], prompts=prompts)
     why = judged.failures.get(str(old), "")
-    found = judged.figures
-    scores = {"old": found[str(old)], "new": found[str(new)], "by_masks": found["by_masks"]}
+    figures = judged.figures
+    scores = {"old": figures[str(old)], "new": figures[str(new)], "by_masks": figures["by_masks"]}
     return replace(verdict, **scores, held_out=judged.done, why=why)
 
 
@@ -302,7 +302,7 @@ def keep(project: Project, path: Path) -> Path | None:
 
 def describe(settings: Sequence[Settings]) -> dict[str, dict[str, Any]]:
     """Settings as plain values by the name of their kind, for the notes of a project."""
-    return {type(one).__name__: one.to_dict() for one in settings}
+    return {type(section).__name__: section.to_dict() for section in settings}
 
 
 def recalled(values: Any) -> dict[type[Settings], Settings]:

@@ -39,10 +39,10 @@ class HeatLayer(OwnedLayers):
         self.hide()
         from napari.layers import Image, Points
 
-        pixels, index = glow.found.pixels, glow.found.index
+        pixels, index = glow.reference.pixels, glow.reference.index
         if pixels is None:
             return
-        factor = pixels.factor * max(glow.found.page.shape) / max(glow.values.shape)
+        factor = pixels.factor * max(glow.reference.page.shape) / max(glow.values.shape)
         frame = style.frame(image, factor)
         leading = image.ndim - 2
         place = np.zeros(image.ndim)
@@ -50,7 +50,7 @@ class HeatLayer(OwnedLayers):
         frame["translate"] = frame["translate"] + np.asarray(image.scale) * place
         layer = Image(
             glow.values[(None,) * leading],
-            name=f"{glow.found.page.name} heat map [SAMIC]",
+            name=f"{glow.reference.page.name} heat map [SAMIC]",
             colormap="inferno",
             blending="additive",
             opacity=0.8,
@@ -59,7 +59,7 @@ class HeatLayer(OwnedLayers):
             **frame,
         )
         self.insert(KIND, layer, image)
-        points = [one for one in self.viewer.layers if isinstance(one, Points)]
+        points = [other for other in self.viewer.layers if isinstance(other, Points)]
         self._aside.hide(keep=(layer, *points))
 
     def hide(self) -> None:

@@ -106,8 +106,8 @@ class TrainingModel:
             n: self.bench.desk.state.classes.style(n).name
             for n in self.bench.desk.state.classes.labels
         }
-        epochs, found = self.of(TrainSettings).epochs, self.bench.references()
-        return self.missing() or _advice(found, epochs, names)
+        epochs, references = self.of(TrainSettings).epochs, self.bench.references()
+        return self.missing() or _advice(references, epochs, names)
 
     @property
     def device(self) -> str:
@@ -130,7 +130,7 @@ class TrainingModel:
 
     def choose(self, *settings: Settings) -> None:
         """Take settings for the next training."""
-        self.chosen |= {type(one): one for one in settings}
+        self.chosen |= {type(section): section for section in settings}
         self._note("settings", jobs.describe(list(self.chosen.values())))
         self.events.state.emit()
 
@@ -250,8 +250,8 @@ class TrainingModel:
         self.chosen |= jobs.recalled(notes.get("settings"))
         self.curves, self.news = TrainingHistory.from_dict(notes.get("curves")), ""
         waits = jobs.new_file(project).exists()
-        found = PrompterComparison.from_dict(notes.get("verdict"))
-        self.verdict = replace(found, has_old=self.has_prompter) if waits else None
+        comparison = PrompterComparison.from_dict(notes.get("verdict"))
+        self.verdict = replace(comparison, has_old=self.has_prompter) if waits else None
         self.phase = CHOOSING if waits else IDLE
         self.events.state.emit()
 
@@ -276,17 +276,17 @@ def _told(verdict: PrompterComparison) -> str:
     return " ".join([text, *sentences(verdict.notices)])
 
 
-def _class_counts(found: Sequence[OpenReference]) -> dict[int, int]:
+def _class_counts(references: Sequence[OpenReference]) -> dict[int, int]:
     """In how many references each class is."""
-    labels = [{i.label for i in one.page.items if i.is_askable} for one in found]
-    return {n: sum(n in one for one in labels) for n in sorted(set().union(*labels))}
+    labels = [{i.label for i in reference.page.items if i.is_askable} for reference in references]
+    return {n: sum(n in classes for classes in labels) for n in sorted(set().union(*labels))}
 
 
-def _missing(found: Sequence[OpenReference], epochs: int, *, has_model: bool) -> str:
+def _missing(references: Sequence[OpenReference], epochs: int, *, has_model: bool) -> str:
     """Why training can't start; "" if it can."""
-    if not found:
+    if not references:
         return "Annotate two images or more in the first step: what you click on is learned."
-    if epochs > 0 and max(_class_counts(found).values()) < 2:
+    if epochs > 0 and max(_class_counts(references).values()) < 2:
         return (
             "Training needs two annotated images that show the same class. With one, set Epochs "
             "to 0: the packaged prompter looks for its objects untrained (one-shot)."
@@ -294,16 +294,16 @@ def _missing(found: Sequence[OpenReference], epochs: int, *, has_model: bool) ->
     return "" if has_model else "The model is being loaded."
 
 
-def _advice(found: Sequence[OpenReference], epochs: int, names: Mapping[int, str]) -> str:
+def _advice(references: Sequence[OpenReference], epochs: int, names: Mapping[int, str]) -> str:
     """What to know before a training that can start."""
-    count = f"{len(found)} reference{'s' * (len(found) != 1)}"
+    count = f"{len(references)} reference{'s' * (len(references) != 1)}"
     if epochs == 0:
         return f"{count}. No epochs: the packaged prompter looks for their objects untrained."
-    lone = [names.get(label, str(label)) for label, n in _class_counts(found).items() if n < 2]
+    lone = [names.get(label, str(label)) for label, n in _class_counts(references).items() if n < 2]
     if lone:
         return (
             f"{count}. Only one shows {', '.join(lone)}: annotate another, so that it is learned."
         )
-    if len(found) < 4:
+    if len(references) < 4:
         return f"{count}. From four on, one is kept aside to judge the training."
     return f"{count}. Some are kept aside to judge the training."

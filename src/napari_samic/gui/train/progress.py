@@ -63,14 +63,14 @@ class TrainingHistory:
     @classmethod
     def from_dict(cls, values: Any) -> TrainingHistory:
         """From notes; what is damaged is left out."""
-        known = values if isinstance(values, dict) else {}
+        notes = values if isinstance(values, dict) else {}
         try:
             losses, scores = (
-                {int(n): float(v) for n, v in known.get(k, [])} for k in ("losses", "scores")
+                {int(n): float(v) for n, v in notes.get(k, [])} for k in ("losses", "scores")
             )
         except (TypeError, ValueError, OverflowError):
             return cls()
-        return cls(losses, scores, known.get("batches") is True)
+        return cls(losses, scores, notes.get("batches") is True)
 
 
 class EtaEstimator:
@@ -109,8 +109,8 @@ class EtaEstimator:
         else:
             self.share = step.done / step.total if step.total else None
             count = f" ({step.done} of {step.total})" if step.total > 1 else ""
-            known = _WORDS.get(self.phase)
-            self.text = step.message if known is None else known + count
+            phrase = _WORDS.get(self.phase)
+            self.text = step.message if phrase is None else phrase + count
 
     def _learning(self, step: JobProgress) -> None:
         done, now = step.done / 1000, self._clock()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class HeatMapOverlay:
     """The heat map of a reference, (h, w) in [0, 1], and where it belongs."""
 
-    found: OpenReference
+    reference: OpenReference
     values: FloatArray
 
 
@@ -91,24 +91,24 @@ class ReferenceGallery:
         if self._drawing is not None:
             self._stale = True
             return
-        found, self._stale = self.bench.references(), False
+        references, self._stale = self.bench.references(), False
         heat, squeeze = self._heat()
-        known = {
-            one.page.name: thumb
-            for one in found
-            if (kept := self._known.get(one.page.name)) and kept[0] is one.pixels
+        cached = {
+            reference.page.name: thumb
+            for reference in references
+            if (kept := self._known.get(reference.page.name)) and kept[0] is reference.pixels
             for thumb in kept[1:]
         }
         project = self.bench.project
         folder = project.images_folder if project is not None else None
-        job = thumbnails.draw(found, heat, known, folder, squeeze=squeeze)
-        calls = Calls(on_done=partial(self._drawn, found), on_end=self._ended)
+        job = thumbnails.draw(references, heat, cached, folder, squeeze=squeeze)
+        calls = Calls(on_done=partial(self._drawn, references), on_end=self._ended)
         self._drawing = self.bench.runner.start(job, calls)
         self._glow_again()
 
-    def _drawn(self, found: list[OpenReference], thumbs: list[Thumb]) -> None:
-        pairs = zip(found, thumbs, strict=True)
-        self._known = {t.name: (one.pixels, t) for one, t in pairs}
+    def _drawn(self, references: list[OpenReference], thumbs: list[Thumb]) -> None:
+        pairs = zip(references, thumbs, strict=True)
+        self._known = {t.name: (reference.pixels, t) for reference, t in pairs}
         if not self._stale:
             self.thumbs = thumbs
             self.events.thumbs.emit()
@@ -145,33 +145,38 @@ class ReferenceGallery:
         """
         self.wants_glow = False
         if on:
-            there = self._open_ones()
-            wanted = [n for n in (name, self.bench.shown, self.name, *there) if n in there]
+            open_names = self._open_names()
+            wanted = [
+                n for n in (name, self.bench.image_name, self.name, *open_names) if n in open_names
+            ]
             if not wanted:
                 raise InputError("no reference is open in napari. Open the image of one.")
             self.wants_glow = True
             self._choose(wanted[0])
-            if self.bench.shown != self.name:
+            if self.bench.image_name != self.name:
                 self.bench.show_image(self.name)
         self._glow_again()
 
     def follow(self) -> None:
         """Another image is on the screen: while heat maps are shown, its own is, if it has one."""
-        if self.wants_glow and self.bench.shown in self._open_ones():
-            self._choose(self.bench.shown)
+        if self.wants_glow and self.bench.image_name in self._open_names():
+            self._choose(self.bench.image_name)
 
     def _choose(self, name: str) -> None:
         if name != self.name:
             self.name = name
             self.events.thumbs.emit()
 
-    def _open_ones(self) -> list[str]:
-        return [one.page.name for one in self.bench.references() if one.pixels is not None]
+    def _open_names(self) -> list[str]:
+        return [reference.page.name for reference in self._open_references()]
+
+    def _open_references(self) -> list[OpenReference]:
+        return [reference for reference in self.bench.references() if reference.pixels is not None]
 
     def _glow_again(self) -> None:
         self._asked += 1
-        found = self.bench.references() if self.wants_glow else []
-        chosen = [one for one in found if one.page.name == self.name and one.pixels is not None]
+        chosen = self._open_references() if self.wants_glow else []
+        chosen = [reference for reference in chosen if reference.page.name == self.name]
         if not chosen:
             self._glown(self._asked, None)
             return
@@ -179,16 +184,16 @@ class ReferenceGallery:
         job = glow(chosen[0], heat, squeeze=squeeze)
         self.bench.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
 
-    def _glown(self, asked: int, glow: HeatMapOverlay | None) -> None:
-        if asked == self._asked and glow is not self.glow:
+    def _glown(self, request: int, glow: HeatMapOverlay | None) -> None:
+        if request == self._asked and glow is not self.glow:
             self.glow = glow
             self.events.glow.emit()
 
 
-def glow(found: OpenReference, heat: HeatMapSettings, *, squeeze: bool) -> Job[HeatMapOverlay]:
+def glow(reference: OpenReference, heat: HeatMapSettings, *, squeeze: bool) -> Job[HeatMapOverlay]:
     """Draw the heat map of one reference."""
-    yield JobProgress(0, 1, found.page.name)
-    side = min(thumbnails.MAP_PX, max(found.page.shape))
-    objects = thumbnails.objects_of(found)
-    values = thumbnails.heat_map(objects, found.page.shape, side, heat, squeeze=squeeze)
-    return HeatMapOverlay(found, values)
+    yield JobProgress(0, 1, reference.page.name)
+    side = min(thumbnails.MAP_PX, max(reference.page.shape))
+    objects = thumbnails.objects_of(reference)
+    values = thumbnails.heat_map(objects, reference.page.shape, side, heat, squeeze=squeeze)
+    return HeatMapOverlay(reference, values)

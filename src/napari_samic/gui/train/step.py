@@ -139,11 +139,11 @@ class TrainStep:
 
     def _show_glow(self) -> None:
         glow = self.gallery.glow
-        found = self.bench.layer_of(glow.found.page.name) if glow is not None else None
-        if glow is None or found is None:
+        image_layer = self.bench.layer_of(glow.reference.page.name) if glow is not None else None
+        if glow is None or image_layer is None:
             self.layer.hide()
         else:
-            self.layer.show(glow, found)
+            self.layer.show(glow, image_layer)
 
     def _removed(self, _event: Any) -> None:
         if self.layer.layer is not None and not self.layer.has(KIND):

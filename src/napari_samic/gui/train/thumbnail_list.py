@@ -60,8 +60,8 @@ def _told(thumb: Thumb) -> str:
 
 
 def _icon(thumb: Thumb) -> QIcon:
-    shown = thumb.picture if thumb.shown is None else thumb.shown
-    pixels = np.ascontiguousarray(shown)
+    picture = thumb.picture if thumb.overlay is None else thumb.overlay
+    pixels = np.ascontiguousarray(picture)
     height, width = pixels.shape[:2]
     image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
     drawn, out = QPixmap.fromImage(image.copy()), QIcon()

@@ -42,7 +42,7 @@ class Thumb:
     picture : (h, w, 3) uint8
         The image, not brightened.
     objects : int
-    shown : (h, w, 3) uint8
+    overlay : (h, w, 3) uint8
         With its heat map.
     why : str
         Why there is no picture, if so.
@@ -53,14 +53,14 @@ class Thumb:
     name: str
     picture: NDArray[np.uint8]
     objects: int = 0
-    shown: NDArray[np.uint8] | None = None
+    overlay: NDArray[np.uint8] | None = None
     why: str = ""
     is_open: bool = True
 
 
-def objects_of(found: OpenReference) -> tuple[Prompts, ...]:
+def objects_of(reference: OpenReference) -> tuple[Prompts, ...]:
     """What was said about the objects of a reference."""
-    return tuple(item.prompts() for item in found.page.items if item.is_askable)
+    return tuple(item.prompts() for item in reference.page.items if item.is_askable)
 
 
 def heat_map(
@@ -95,9 +95,9 @@ def heat_map(
 
 
 def draw(
-    found: Sequence[OpenReference],
+    references: Sequence[OpenReference],
     heat: HeatMapSettings,
-    known: dict[str, Thumb],
+    cached: dict[str, Thumb],
     folder: Path | None = None,
     *,
     squeeze: bool = False,
@@ -106,37 +106,38 @@ def draw(
 
     Parameters
     ----------
-    known : dict of str to Thumb
+    cached : dict of str to Thumb
         By name.
     folder : Path, optional
         Where earlier jobs wrote slices that have no file of their own.
     """
     out: list[Thumb] = []
-    for done, one in enumerate(found):
-        yield JobProgress(done, len(found), one.page.name)
-        thumb, objects = known.get(one.page.name), objects_of(one)
+    for done, reference in enumerate(references):
+        yield JobProgress(done, len(references), reference.page.name)
+        thumb, objects = cached.get(reference.page.name), objects_of(reference)
         if thumb is None or thumb.why:
-            thumb = _read(one, folder)
-        shown = _heated(thumb.picture, objects, one.page.shape, heat, squeeze)
-        out.append(replace(thumb, shown=shown, objects=len(objects)))
+            thumb = _read(reference, folder)
+        overlay = _heated(thumb.picture, objects, reference.page.shape, heat, squeeze)
+        out.append(replace(thumb, overlay=overlay, objects=len(objects)))
     return out
 
 
-def _read(found: OpenReference, folder: Path | None) -> Thumb:
-    name, grey = found.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
+def _read(reference: OpenReference, folder: Path | None) -> Thumb:
+    name, grey = reference.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
     try:
-        if found.pixels is not None:
-            return Thumb(name, small(found.pixels.image(found.index)))
-        return Thumb(name, small(_closed_image(found.page, folder)), is_open=False)
+        if reference.pixels is not None:
+            return Thumb(name, small(reference.pixels.image(reference.index)))
+        return Thumb(name, small(_closed_image(reference.page, folder)), is_open=False)
     except SamicError as error:
-        return Thumb(name, grey, why=str(error), is_open=found.pixels is not None)
+        return Thumb(name, grey, why=str(error), is_open=reference.pixels is not None)
 
 
 def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
     """The image of a page that is not open, from its file, in the colours of its prompts."""
     files = [Path(page.file)] if page.file else []
     files += [folder / f"{page.name}.tif"] if folder is not None else []
-    known, reason = page.normalization, InputError("not open in napari, and its file is not there")
+    stored = page.normalisation
+    reason = InputError("not open in napari, and its file is not there")
     for file in files:
         if not trusted_files.allows(file, folder and folder.parent):
             reason = InputError(f"{file}: you opened no image of this folder yet. Open it")
@@ -145,7 +146,7 @@ def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
             planes = planes_of_file(file) if file.is_file() else []
             plane = next((p for p in planes if p.label == page.name), None)
             if plane is not None:
-                of = Normalization.from_dict(known) if known else fit_normalization([plane])
+                of = Normalisation.from_dict(stored) if stored else fit_normalisation([plane])
                 return read_rgb(plane, of)
         except SamicError as error:  # damaged; ours in the project may not be
             reason = InputError(str(error))

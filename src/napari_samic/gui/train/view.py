@@ -176,7 +176,7 @@ class TrainPanel(QWidget):
         self.plot.show_curves(trainer.curves)
 
     def _show_verdict(self, verdict: PrompterComparison) -> None:
-        self.verdict_text.setText(told(verdict))
+        self.verdict_text.setText(comparison_text(verdict))
         self.new.setDefault(not verdict.is_worse)
         self.old.setEnabled(verdict.has_old)
         better = "QPushButton { font-weight: bold; }"
@@ -191,7 +191,7 @@ class TrainPanel(QWidget):
         self.glow.setEnabled(count > 0)
 
 
-def told(verdict: PrompterComparison) -> str:
+def comparison_text(verdict: PrompterComparison) -> str:
     """Both numbers side by side, and what they are worth."""
 
     def number(value: float | None) -> str:

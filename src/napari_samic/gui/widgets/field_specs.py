@@ -79,8 +79,8 @@ class FormEntry:
             (True, False): f"At least {low}",
             (False, True): f"At most {high}",
         }.get((low is not None, high is not None), "")
-        known = [f"{bounds} {self.unit}".strip(), f"Default: {text_of(self.default)}"]
-        return f"{self.help} ({'. '.join(k for k in known if k)}.)".strip()
+        parts = [f"{bounds} {self.unit}".strip(), f"Default: {text_of(self.default)}"]
+        return f"{self.help} ({'. '.join(k for k in parts if k)}.)".strip()
 
 
 def entries(kind: type[Settings]) -> Iterator[FormEntry]:
@@ -142,8 +142,8 @@ def fault_of(entry: FormEntry, value: Any) -> str:
     >>> fault_of(entry, 2.0), fault_of(entry, 0.5)
     ('At most 1.0 expected', '')
     """
-    told = entry.kind.validate_field(entry.name, value)
-    return told.rpartition("expected ")[2].capitalize() + " expected" if told else ""
+    message = entry.kind.fault(entry.name, value)
+    return message.rpartition("expected ")[2].capitalize() + " expected" if message else ""
 
 
 def heading_of(kind: type[Settings]) -> str:

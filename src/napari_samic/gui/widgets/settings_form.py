@@ -121,20 +121,20 @@ class SettingsForm(QWidget):
         SettingsError
             A field is wrong, which says so and is unfolded; or two don't fit each other.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         faults = []
         for entry in entries(kind):
             field = self.fields[entry.name]
             value, fault = field.read()
-            found[entry.name] = value
+            values[entry.name] = value
             if fault:
                 faults.append(f"{entry.title}: {fault}")
                 if self.advanced.isAncestorOf(field.editor):
                     self.more.setChecked(True)
         if faults:
             raise SettingsError("; ".join(faults) + ".")
-        made: S = replace(self._given[kind], **found)
-        return made
+        settings: S = replace(self._given[kind], **values)
+        return settings
 
     def show_values(self, settings: Settings) -> None:
         """Show the values of one kind; `changed` comes once."""
