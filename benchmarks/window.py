@@ -191,14 +191,14 @@ class Window:
         self.viewer.window.resize(1280, 960)
         self.dock = SamicDock(self.viewer)
         self.viewer.window.add_dock_widget(self.dock, name="SAMIC", area="right")
-        self.bench = self.dock.bench
+        self.session = self.dock.session
         self.project = Project.create(folder / "project")
-        self.bench.desk.keeper.begin_project(self.project)
+        self.session.scheduler.autosaver.begin_project(self.project)
         self.step: Any = next(s for s in self.dock.steps if s.title == "Propagate")
 
     def idle(self, limit_s: float = 300) -> None:
-        desk = self.bench.desk
-        pump(lambda: desk.segmenter is not None and desk.runner.count == 0, limit_s)
+        scheduler = self.session.scheduler
+        pump(lambda: scheduler.segmenter is not None and scheduler.runner.count == 0, limit_s)
 
     def open(self, source: Path) -> tuple[int, int]:
         """Open lazily; returns planes that were read, and how many there are."""
@@ -257,9 +257,9 @@ def train(window: Window, epochs: int) -> Ticker:
     )  # fmt: skip
     calls = Calls(on_end=lambda: ended.append(True))
     with Ticker() as ticker:
-        window.bench.runner.start(job, calls, title="SAMIC: training")
+        window.session.runner.start(job, calls, title="SAMIC: training")
         pump(lambda: bool(ended), 1800)
-    window.bench.events.prompter.emit()
+    window.session.events.prompter.emit()
     return ticker
 
 
@@ -300,7 +300,7 @@ def clicks(window: Window, count: int) -> list[float]:
 
 def click(window: Window, rng: np.random.Generator) -> float:
     """From the click to the mask on the screen, in ms."""
-    desk, stage = window.bench.desk, window.dock.annotate.stage
+    scheduler, stage = window.session.scheduler, window.dock.annotate.stage
     painted: list[bool] = []
 
     def on_answer() -> None:

@@ -21,7 +21,7 @@ CONFIG = tiny_model.TinyConfig("test_efficientnet", 32, 16, (8, 8, 16, 16))
 
 
 @pytest.fixture(scope="module")
-def bench():
+def session():
     spec = importlib.util.spec_from_file_location("bench_segmenter", PATH)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
@@ -69,9 +69,9 @@ def lay_out(folder, stems=("a", "b", "c"), size=(64, 80)):
     return folder.parent
 
 
-def measured(bench, monkeypatch, data, out, toy, *more):
-    monkeypatch.setattr(bench, "segmenter_of", lambda *_: toy)
-    bench.main(["--data", str(data), "--out", str(out), "--max-clicks", "7", *more])
+def measured(session, monkeypatch, data, out, toy, *more):
+    monkeypatch.setattr(session, "segmenter_of", lambda *_: toy)
+    session.main(["--data", str(data), "--out", str(out), "--max-clicks", "7", *more])
     return json.loads((out / "segmenter.json").read_text())["models"][0]
 
 
@@ -80,28 +80,28 @@ def data(tmp_path):
     return lay_out(tmp_path / "data" / "kvasir-seg-train880")
 
 
-def test_perfect_segmenter_needs_one_click(bench, monkeypatch, data, tmp_path):
-    found = measured(bench, monkeypatch, data, tmp_path / "out", Toy(), "--sets", "kvasir")
+def test_perfect_segmenter_needs_one_click(session, monkeypatch, data, tmp_path):
+    found = measured(session, monkeypatch, data, tmp_path / "out", Toy(), "--sets", "kvasir")
     row = found["rows"][0]
     assert (row["images"], row["objects"]) == (3, 6)
-    assert [row[c] for c in bench.COLUMNS] == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert [row[c] for c in session.COLUMNS] == [1, 1, 1, 1, 1, 1, 0, 0]
     assert row["interval_95"] == {"box": [1, 1], "1 click": [1, 1], "3 clicks": [1, 1]}
     written = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert written == ["segmenter.json", "segmenter.md", "sheet.png"]
 
 
-def test_failure_counts_as_all_clicks(bench, monkeypatch, data, tmp_path):
+def test_failure_counts_as_all_clicks(session, monkeypatch, data, tmp_path):
     toy = Toy("nothing")
-    found = measured(bench, monkeypatch, data, tmp_path / "out", toy, "--sets", "kvasir")
-    assert [found["rows"][0][c] for c in bench.COLUMNS] == [0, 0, 0, 0, 0, 7, 0, 1]
+    found = measured(session, monkeypatch, data, tmp_path / "out", toy, "--sets", "kvasir")
+    assert [found["rows"][0][c] for c in session.COLUMNS] == [0, 0, 0, 0, 0, 7, 0, 1]
     assert {len(o["clicks"]) for o in found["objects"]} == {7}
 
 
-def test_next_click_is_negative_outside_and_takes_the_earlier_logits(bench):
+def test_next_click_is_negative_outside_and_takes_the_earlier_logits(session):
     truth = np.zeros((40, 60), bool)
     truth[5:15, 5:15] = True
-    toy, trial = Toy("too much"), bench.Trial(truth, 1)
-    bench.ask(toy, np.zeros((40, 60, 3), np.uint8), [trial], 5)
+    toy, trial = Toy("too much"), session.Trial(truth, 1)
+    session.ask(toy, np.zeros((40, 60, 3), np.uint8), [trial], 5)
     assert [c[2] for c in trial.clicks] == [True, False, False, False, False]
     assert not truth[tuple(np.array(trial.clicks[1][:2], int))]
     box, three, *single = toy.asked
@@ -111,25 +111,25 @@ def test_next_click_is_negative_outside_and_takes_the_earlier_logits(bench):
     assert [logits.max() for _, logits, _ in single[1:]] == [3, 4, 5, 6]
 
 
-def test_last_mask_counts_not_the_best(bench):
-    trial = bench.Trial(np.ones((2, 2), bool), 1, three=[(0.2, 0.0), (0.4, 0.0)])
+def test_last_mask_counts_not_the_best(session):
+    trial = session.Trial(np.ones((2, 2), bool), 1, three=[(0.2, 0.0), (0.4, 0.0)])
     trial.answers = [(0.5, 0.5), (0.9, 0.5), (0.6, 0.5)]
-    figures = dict(zip(bench.COLUMNS, trial.figures(20), strict=True))
+    figures = dict(zip(session.COLUMNS, trial.figures(20), strict=True))
     assert figures["3 clicks"] == figures["5 clicks"] == 0.6
     assert figures["clicks to 85 %"] == 2
     assert figures["1 click, best of three"] == 0.4
     assert figures["confidence error"] == pytest.approx((0 + 0 + 0.4 + 0.1) / 4)
 
 
-def test_objects_are_drawn_by_seed_and_large_ones_more_often(bench):
+def test_objects_are_drawn_by_seed_and_large_ones_more_often(session):
     ids = np.repeat(np.arange(1, 11), 40).reshape(10, 40)
     ids[:5] = 1
-    draws = [tuple(bench.drawn(ids, 2, seed, "a")) for seed in range(100)]
-    assert draws == [tuple(bench.drawn(ids, 2, seed, "a")) for seed in range(100)]
+    draws = [tuple(session.drawn(ids, 2, seed, "a")) for seed in range(100)]
+    assert draws == [tuple(session.drawn(ids, 2, seed, "a")) for seed in range(100)]
     assert {len(set(d)) for d in draws} == {2}
     counts = np.bincount(np.ravel(draws), minlength=11)
     assert counts[1] > max(counts[2:])
-    assert draws != [tuple(bench.drawn(ids, 2, seed, "b")) for seed in range(100)]
+    assert draws != [tuple(session.drawn(ids, 2, seed, "b")) for seed in range(100)]
 
 
 @pytest.mark.parametrize(
@@ -140,51 +140,51 @@ def test_objects_are_drawn_by_seed_and_large_ones_more_often(bench):
         pytest.param([5], [], id="under_30_px"),
     ],
 )
-def test_small_polyps_are_left_out(bench, blocks, kept):
+def test_small_polyps_are_left_out(session, blocks, kept):
     mask = np.zeros((200, 200), np.uint8)
     for number, side in enumerate(blocks):
         mask[100 * number : 100 * number + side, :side] = 200
-    areas = np.unique(bench.instances("polyp", mask), return_counts=True)[1][1:]
+    areas = np.unique(session.instances("polyp", mask), return_counts=True)[1][1:]
     assert areas.tolist() == kept
 
 
-def test_absent_set_is_named_and_skipped(bench, monkeypatch, data, tmp_path, capsys):
+def test_absent_set_is_named_and_skipped(session, monkeypatch, data, tmp_path, capsys):
     sets = ["--sets", "cvc", "kvasir"]
-    found = measured(bench, monkeypatch, data, tmp_path / "out", Toy(), *sets)
+    found = measured(session, monkeypatch, data, tmp_path / "out", Toy(), *sets)
     assert [r["set"] for r in found["rows"]] == ["kvasir"]
     assert "skipped cvc" in capsys.readouterr().out
 
 
-def test_only_held_back_pictures_are_read(bench, monkeypatch, tmp_path):
+def test_only_held_back_pictures_are_read(session, monkeypatch, tmp_path):
     rules = SimpleNamespace(
         SETS={"blocks": "block", "others": "block", "absent": "block"},
         is_held_back=lambda name: name == "b",
         objects=lambda _, mask: (ndimage.label(mask)[0], []),
     )
-    monkeypatch.setattr(bench, "pretraining", lambda: rules)
+    monkeypatch.setattr(session, "pretraining", lambda: rules)
     lay_out(tmp_path / "data" / "pretrain" / "blocks")
     data = lay_out(tmp_path / "data" / "pretrain" / "others").parent
     more = ["--sets", "heldback", "--objects", "1"]
-    found = measured(bench, monkeypatch, data, tmp_path / "out", Toy(), *more)
+    found = measured(session, monkeypatch, data, tmp_path / "out", Toy(), *more)
     assert {o["image"] for o in found["objects"]} == {"b"}
     rows = [(r["set"], r["objects"]) for r in found["rows"]]
     assert rows == [("heldback/blocks", 1), ("heldback/others", 1), ("heldback, mean of sets", 2)]
 
 
-def test_side_rebuilds_a_tiny_network_around_the_same_weights(bench, tmp_path):
+def test_side_rebuilds_a_tiny_network_around_the_same_weights(session, tmp_path):
     file = tmp_path / "weights.pt"
     network = tiny_model.build(CONFIG)
     torch.save(tiny_model.pack(network, CONFIG), file)
     name = f"path:{file}"
-    assert [bench.segmenter_of(name, side, "cpu").side_px for side in (None, 64)] == [32, 64]
+    assert [session.segmenter_of(name, side, "cpu").side_px for side in (None, 64)] == [32, 64]
 
 
-def test_speed_compares_with_vit_b_in_turn(bench, monkeypatch):
+def test_speed_compares_with_vit_b_in_turn(session, monkeypatch):
     monkeypatch.setattr("segment_anything.build_sam_vit_b", lambda: tiny_model.build(CONFIG).eval())
     model = segmenter.SamSegmenter(tiny_model.build(CONFIG), name="mine", device="cpu")
     encoded = []
     monkeypatch.setattr(model, "precompute", lambda image: encoded.append(image.tobytes()))
-    rows = bench.speed([model], 2)
+    rows = session.speed([model], 2)
     assert [r["model"] for r in rows] == ["mine", "ViT-B, random"]
     assert rows[0]["x ViT-B"] == pytest.approx(rows[1]["encode_ms"] / rows[0]["encode_ms"])
     assert len(set(encoded)) == 3  # a new picture each turn: nothing to remember

@@ -62,12 +62,12 @@ class Story:
         return self.dock.annotate
 
     @property
-    def desk(self):
-        return self.dock.bench.desk
+    def scheduler(self):
+        return self.dock.session.scheduler
 
     @property
     def state(self):
-        return self.desk.state
+        return self.scheduler.state
 
     @property
     def layers(self):
@@ -75,10 +75,10 @@ class Story:
 
     @property
     def shown(self):
-        return self.layers["masks"].data[self.desk.index]
+        return self.layers["masks"].data[self.scheduler.index]
 
     def click(self, row, column):
-        self.layers["clicks"].add((*self.desk.index, row, column))
+        self.layers["clicks"].add((*self.scheduler.index, row, column))
         self.settle()
 
     def press(self, verb):
@@ -97,7 +97,7 @@ def story(make_napari_viewer, qtbot, discs):
 def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch):
     s = story()
     panel, clicks = s.step.panel, s.layers["clicks"]
-    assert s.desk.index == (1,)
+    assert s.scheduler.index == (1,)
     assert "Click on an object" in panel.guide.text()
     assert s.viewer.layers.selection.active is clicks
     assert clicks.mode == "add"
@@ -162,7 +162,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     s.press("delete")
     s.press("delete")
     assert len(clicks.data) == s.layers["boxes"].nshapes == s.shown.max() == 0
-    s.desk.keeper.load(tmp_path / "out" / "prompts.json")
+    s.scheduler.autosaver.load(tmp_path / "out" / "prompts.json")
     s.settle()
     assert len(clicks.data) == 3
     assert s.layers["boxes"].nshapes == 1
@@ -285,7 +285,7 @@ def test_closing_leaves_no_key_and_no_callback(story):
     assert not again.annotate.panel.recovery.isHidden()
     again.annotate.panel.verbs["restore"]()
     s.settle()
-    assert again.bench.desk.state.pages["cells[1]"].items
+    assert again.session.scheduler.state.pages["cells[1]"].items
     assert not left.path.exists()
 
 
@@ -425,12 +425,12 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     s = story()
     s.layers["clicks"].add((1, 10, 12))
     s.runner.jobs[-1].advance()
-    desk: PromptScheduler = s.desk
+    scheduler: PromptScheduler = s.scheduler
     s.viewer.close()
     # Qt destroyed the dock, which ended the work
-    s.qtbot.waitUntil(lambda: not is_heard(desk.events))
+    s.qtbot.waitUntil(lambda: not is_heard(scheduler.events))
     s.runner.settle()
-    assert desk.state.pages["cells[1]"].items
+    assert scheduler.state.pages["cells[1]"].items
     assert not s.runner.errors
 
 
@@ -455,14 +455,14 @@ def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot)
     viewer.add_image(data, **options)
     dock = SamicDock(viewer)
     viewer.window.add_dock_widget(dock, name="SAMIC")
-    qtbot.waitUntil(lambda: dock.bench.desk.status.startswith("Ready: tiny"), timeout=60_000)
-    index = dock.bench.desk.index
+    qtbot.waitUntil(lambda: dock.session.scheduler.status.startswith("Ready: tiny"), timeout=60_000)
+    index = dock.session.scheduler.index
     truth = sample_set()[index[0]].truth
     rows, columns = np.nonzero(truth == truth[truth > 0][0])
     place = rows.mean().round(), columns.mean().round()
     dock.annotate.stage.layers["clicks"].add((*index, *place))
     qtbot.waitUntil(lambda: dock.annotate.panel.confidence.value is not None, timeout=30_000)
-    qtbot.waitUntil(lambda: not dock.bench.desk.state.is_waiting, timeout=30_000)
+    qtbot.waitUntil(lambda: not dock.session.scheduler.state.is_waiting, timeout=30_000)
     assert dock.annotate.stage.layers["masks"].data[index].max() == 1
-    qtbot.waitUntil(lambda: dock.bench.desk.runner.count == 0, timeout=30_000)
+    qtbot.waitUntil(lambda: dock.session.scheduler.runner.count == 0, timeout=30_000)
     dock.release()

@@ -35,19 +35,19 @@ class Session:
         viewer.layers["SAMIC samples, truth"].data = viewer.layers[-1].data[:SLICES]
         viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
-        self.bench = self.dock.bench
-        self.wait(lambda: self.bench.desk.status.startswith("Ready"), 900)
-        self.bench.desk.keeper.begin_project(Project.create(folder))
+        self.session = self.dock.session
+        self.wait(lambda: self.session.scheduler.status.startswith("Ready"), 900)
+        self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
     @property
     def project(self):
-        return self.bench.project
+        return self.session.project
 
     def wait(self, done, seconds=300):
         self.qtbot.waitUntil(done, timeout=1000 * seconds)
 
     def rest(self):
-        self.wait(lambda: self.bench.runner.count == 0, 1800)
+        self.wait(lambda: self.session.runner.count == 0, 1800)
 
     def step(self, title):
         self.dock.go_to(title)
@@ -62,11 +62,13 @@ class Session:
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
             step.panel.verbs["new"]()
-            self.wait(lambda: is_drawn(step.stage.layers["clicks"], self.bench.desk.state.page))
+            self.wait(
+                lambda: is_drawn(step.stage.layers["clicks"], self.session.scheduler.state.page)
+            )
             step.stage.layers["clicks"].add((number, row, column))
-            self.wait(lambda: self.bench.desk.state.page.item() is not None)
-            self.wait(lambda: not self.bench.desk.state.is_waiting)
-        places = [item.points for item in self.bench.desk.state.page.items]
+            self.wait(lambda: self.session.scheduler.state.page.item() is not None)
+            self.wait(lambda: not self.session.scheduler.state.is_waiting)
+        places = [item.points for item in self.session.scheduler.state.page.items]
         assert [len(points) for points in places] == [1] * min(2, int(truth.max()))
         step.panel.verbs["reference"]()
         self.rest()

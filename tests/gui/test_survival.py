@@ -46,7 +46,7 @@ class Story:
         self.docked = viewer.window.add_dock_widget(self.dock, name="SAMIC")
         self.settle()
         self.project = Project.create(folder)
-        self.dock.bench.desk.keeper.begin_project(self.project)
+        self.dock.session.scheduler.autosaver.begin_project(self.project)
         self.settle()
 
     def settle(self):
@@ -64,7 +64,7 @@ class Story:
 
     @property
     def state(self):
-        return self.dock.bench.desk.state
+        return self.dock.session.scheduler.state
 
     def click(self, number, row, column):
         self.dock.go_to("Annotate")
@@ -96,11 +96,11 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
             story.viewer.layers.remove(layer)
         story.settle()
         other = story.viewer.add_image(np.zeros((30, 40), np.uint8), name="other")
-        story.dock.bench.choose_layer(other)
+        story.dock.session.choose_layer(other)
         story.settle()
         story.viewer.layers.remove(other)
         story.settle()
-        story.dock.bench.choose_layer(story.image)
+        story.dock.session.choose_layer(story.image)
         story.settle()
         assert not story.runner.errors, title
     assert len(load_prompts(story.project.prompts_file).images) == 2
@@ -109,7 +109,7 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
     story.dock.go_to("Annotate")
     assert story.dock.annotate.stage.layers["clicks"].mode == "add"
     story.viewer.dims.set_point(0, 1)
-    story.dock.bench.desk.choose_model("vit_b")
+    story.dock.session.scheduler.choose_model("vit_b")
     story.settle()
     assert story.state.pages["cells[1]"].items[0].points == before
     assert story.state.model == "vit_b"
@@ -119,7 +119,7 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
     story.settle()
     assert story.count_wires() == story.wires
     assert not any(layer.keymap for layer in story.viewer.layers)
-    assert not is_heard(story.dock.bench.events)
+    assert not is_heard(story.dock.session.events)
     assert not story.runner.jobs
     assert recovery.leftovers() == []
 

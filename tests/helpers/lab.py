@@ -1,4 +1,4 @@
-"""A bench over small scenes without a window: what tests of the steps after Annotate share."""
+"""A session over small scenes without a window: what tests of the steps after Annotate share."""
 
 from types import SimpleNamespace
 
@@ -28,16 +28,16 @@ def layer(data, name="cells", rgb=True):
 
 
 def make_bench(monkeypatch, model, count=4):
-    """A bench over a stack of scenes, with `model` named but answered by discs."""
+    """A session over a stack of scenes, with `model` named but answered by discs."""
     monkeypatch.setattr(
         "napari_samic.gui.data.layer_choice.image_layers", lambda viewer: viewer.layers
     )
     cells = layer(np.stack([scene(i)[0] for i in range(count)]))
-    bench = Session(Viewer(cells), Inline())
-    bench.layer, bench.pixels = cells, LayerPixels([cells], bench.names.of(cells))
-    bench.desk.segmenter = Discs()
-    bench.desk.state.set_model(model)
-    return bench
+    session = Session(Viewer(cells), Inline())
+    session.layer, session.pixels = cells, LayerPixels([cells], session.names.of(cells))
+    session.scheduler.segmenter = Discs()
+    session.scheduler.state.set_model(model)
+    return session
 
 
 def listen(*groups):
@@ -53,18 +53,18 @@ def is_heard(group):
     return any(len(signal) for signal in group.signals.values())
 
 
-def annotate(bench, *slices):
+def annotate(session, *slices):
     """Click on the two objects of some slices, as a user would."""
     for number in slices:
-        bench.desk.show(bench.pixels, (number,))
-        bench.desk.look()
+        session.scheduler.show(session.pixels, (number,))
+        session.scheduler.look()
         for row, column in ((12 + number, 14), (32, 40 - number)):
-            bench.desk.state.new_object()
-            bench.desk.state.add_point(row, column)
-        bench.runner.settle()
+            session.scheduler.state.new_object()
+            session.scheduler.state.add_point(row, column)
+        session.runner.settle()
 
 
-def begin(bench, folder):
-    bench.desk.keeper.begin_project(Project.create(folder))
-    bench.runner.settle()
-    return bench.project
+def begin(session, folder):
+    session.scheduler.autosaver.begin_project(Project.create(folder))
+    session.runner.settle()
+    return session.project

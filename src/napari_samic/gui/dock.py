@@ -38,22 +38,22 @@ class SamicDock(QWidget):
     def __init__(self, napari_viewer: Viewer, runner: jobs.Runner | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.bench = Session(napari_viewer, runner or jobs.Jobs())
+        self.session = Session(napari_viewer, runner or jobs.Jobs())
         self._was_docked = self._closed = False
         self._end_context = gl_context.keep_current(napari_viewer)
-        self.annotate = AnnotateStep(self.bench)
-        self.train, self.propagate = TrainStep(self.bench), PropagateStep(self.bench)
-        self.review = ReviewStep(self.bench)
+        self.annotate = AnnotateStep(self.session)
+        self.train, self.propagate = TrainStep(self.session), PropagateStep(self.session)
+        self.review = ReviewStep(self.session)
         self.steps: list[WorkflowStep] = [self.annotate, self.train, self.propagate, self.review]
-        self.line = ProjectLine(self, self.bench)
+        self.line = ProjectLine(self, self.session)
         self.bar = StepBar([step.title for step in self.steps], self.go_to)
         self.pages = QStackedWidget()
         self._lay_out()
-        self.bench.ask_project = self.line.ask
-        self.bench.ask_images = self.line.ask_images
-        self.bench.go_to = self.go_to
-        self.bench.events.project.connect(self._project_changed)
-        self.destroyed.connect(_closer(self.bench, self.annotate.disconnect, self._end_context))
+        self.session.ask_project = self.line.ask
+        self.session.ask_images = self.line.ask_images
+        self.session.go_to = self.go_to
+        self.session.events.project.connect(self._project_changed)
+        self.destroyed.connect(_closer(self.session, self.annotate.disconnect, self._end_context))
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.release)
@@ -87,9 +87,9 @@ class SamicDock(QWidget):
             self.pages.setCurrentIndex(self.steps.index(wanted))
             wanted.enter()
         self.bar.show_step(title)
-        if self.bench.project is not None and self.bench.project.notes.get("step") != title:
-            self.bench.project.notes["step"] = title
-            self.bench.desk.keeper.note()
+        if self.session.project is not None and self.session.project.notes.get("step") != title:
+            self.session.project.notes["step"] = title
+            self.session.scheduler.autosaver.note()
 
     @property
     def is_closed(self) -> bool:
@@ -97,9 +97,9 @@ class SamicDock(QWidget):
         return self._closed
 
     def _project_changed(self) -> None:
-        if self.bench.project is not None:
-            self.line.show_project(self.bench.project)
-            self.go_to(str(self.bench.project.notes.get("step", self.step.title)))
+        if self.session.project is not None:
+            self.line.show_project(self.session.project)
+            self.go_to(str(self.session.project.notes.get("step", self.step.title)))
 
     # --- the end
 
@@ -139,16 +139,16 @@ class SamicDock(QWidget):
         self.step.leave()
         for step in reversed(self.steps):
             step.release()
-        self.bench.close()
+        self.session.close()
         self._end_context()
 
 
-def _closer(bench: Session, *disconnects: Callable[[], None]) -> Callable[..., None]:
+def _closer(session: Session, *disconnects: Callable[[], None]) -> Callable[..., None]:
     """Ends the work when Qt destroys the dock, without touching the dock."""
 
     def close(*_: Any) -> None:
         for disconnect in disconnects:
             disconnect()
-        bench.close()
+        session.close()
 
     return close

@@ -32,12 +32,12 @@ class ProjectLine(QWidget):
     Parameters
     ----------
     parent : QWidget
-    bench : Session
+    session : Session
     """
 
-    def __init__(self, parent: QWidget, bench: Session) -> None:
+    def __init__(self, parent: QWidget, session: Session) -> None:
         super().__init__(parent)
-        self.bench = bench
+        self.session = session
         row = QHBoxLayout(self)
         row.setContentsMargins(8, 0, 8, 0)
         row.setSpacing(4)
@@ -71,20 +71,20 @@ class ProjectLine(QWidget):
     def begin(self) -> None:
         """Ask for an empty folder and begin a project there."""
         if folder := self.ask_folder("Empty folder for the new project"):
-            self.bench.desk.keeper.begin_project(Project.create(folder))
+            self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
     def choose(self) -> None:
         """Ask for the folder of a project and open it."""
         if folder := self.ask_folder("Folder of the project"):
-            self.bench.desk.keeper.open_project(Project.open(folder))
+            self.session.scheduler.autosaver.open_project(Project.open(folder))
 
     def ask(self) -> None:
         """A project is needed: an empty folder begins one, that of a project is opened."""
         folder = self.ask_folder("A project is needed: choose an empty folder, or a project")
         if folder is not None and is_project(folder):
-            self.bench.desk.keeper.open_project(Project.open(folder))
+            self.session.scheduler.autosaver.open_project(Project.open(folder))
         elif folder is not None:
-            self.bench.desk.keeper.begin_project(Project.create(folder))
+            self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
     def ask_images(self, files: Sequence[Path]) -> bool:
         """Whether a project may open images outside of its folder; their paths are shown."""

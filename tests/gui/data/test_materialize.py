@@ -173,7 +173,7 @@ class Viewer:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def session(tmp_path, monkeypatch):
     """Over a stack of four 16-bit scenes, as if its slices were shown and clicked."""
     monkeypatch.setattr(
         "napari_samic.gui.data.layer_choice.image_layers", lambda viewer: viewer.layers
@@ -183,7 +183,7 @@ def bench(tmp_path, monkeypatch):
     made = Session(Viewer(cells), Inline())
     made.layer, made.pixels = cells, LayerPixels([cells], made.names.of(cells))
     monkeypatch.setattr(jobs, "open_model", lambda _name: iter_of(Discs()))
-    made.desk.choose_model("tiny")
+    made.scheduler.choose_model("tiny")
     yield made
     made.close()
 
@@ -193,95 +193,97 @@ def iter_of(value):
     return value
 
 
-def annotate(bench, number):
-    bench.desk.show(bench.pixels, (number,))
-    bench.desk.look()
-    bench.desk.state.add_point(12 + number, 14)
-    bench.desk.state.new_object()
-    bench.desk.state.add_point(32, 40 - number)
-    bench.runner.settle()
+def annotate(session, number):
+    session.scheduler.show(session.pixels, (number,))
+    session.scheduler.look()
+    session.scheduler.state.add_point(12 + number, 14)
+    session.scheduler.state.new_object()
+    session.scheduler.state.add_point(32, 40 - number)
+    session.runner.settle()
 
 
-def test_project_and_annotations_are_asked_for(bench, tmp_path):
+def test_project_and_annotations_are_asked_for(session, tmp_path):
     with pytest.raises(InputError, match="Choose a project folder first"):
-        bench.images()
-    bench.ask_project = lambda: bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
-    assert len(run_job(bench.images())) == 4
+        session.images()
+    session.ask_project = lambda: session.scheduler.autosaver.begin_project(
+        Project.create(tmp_path / "p")
+    )
+    assert len(run_job(session.images())) == 4
     with pytest.raises(InputError, match="Nothing is annotated yet"):
-        bench.reference_images()
+        session.reference_images()
 
 
-def test_marked_images_are_the_references_or_all_if_none_is(bench, tmp_path):
-    bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
+def test_marked_images_are_the_references_or_all_if_none_is(session, tmp_path):
+    session.scheduler.autosaver.begin_project(Project.create(tmp_path / "p"))
     for number in (0, 2, 3):
-        annotate(bench, number)
-    names = [path.name for path in run_job(bench.reference_images())[0]]
+        annotate(session, number)
+    names = [path.name for path in run_job(session.reference_images())[0]]
     assert names == ["cells[0].tif", "cells[2].tif", "cells[3].tif"]
-    bench.desk.show(bench.pixels, (2,))
-    bench.desk.state.use_as_reference(True)
-    (path,), prompts = run_job(bench.reference_images())
+    session.scheduler.show(session.pixels, (2,))
+    session.scheduler.state.use_as_reference(True)
+    (path,), prompts = run_job(session.reference_images())
     assert path.name == "cells[2].tif"
     stored = load_prompts(prompts)
     assert [image.name for image in stored.images] == ["cells[2]"]
 
 
-def test_prompts_of_a_training_are_not_written_to_again(bench, tmp_path):
+def test_prompts_of_a_training_are_not_written_to_again(session, tmp_path):
     project = Project.create(tmp_path / "p")
     (project.folder / "references.json").write_text("of an older version")
-    bench.desk.keeper.begin_project(project)
-    annotate(bench, 0)
-    _, first = run_job(bench.reference_images())
+    session.scheduler.autosaver.begin_project(project)
+    annotate(session, 0)
+    _, first = run_job(session.reference_images())
     text = first.read_text()
-    assert run_job(bench.reference_images())[1] == first  # the very same
-    annotate(bench, 1)
-    _, second = run_job(bench.reference_images())
+    assert run_job(session.reference_images())[1] == first  # the very same
+    annotate(session, 1)
+    _, second = run_job(session.reference_images())
     assert [first.name, second.name] == ["references-1.json", "references-2.json"]
     assert first.read_text() == text
     (project.folder / "references-10.json").write_text(text)
-    annotate(bench, 2)
-    assert run_job(bench.reference_images())[1].name == "references-11.json"
+    annotate(session, 2)
+    assert run_job(session.reference_images())[1].name == "references-11.json"
     assert (project.folder / "references.json").read_text() == "of an older version"
 
 
-def test_open_images_that_are_not_annotated_are_the_others(bench, tmp_path, monkeypatch):
+def test_open_images_that_are_not_annotated_are_the_others(session, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="Choose a project folder first"):
-        bench.other_images()
-    bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
-    annotate(bench, 1)
-    bench.viewer.layers.append(layer(scene(5)[0], "alone", rgb=True))
-    found = run_job(bench.other_images()(0))
+        session.other_images()
+    session.scheduler.autosaver.begin_project(Project.create(tmp_path / "p"))
+    annotate(session, 1)
+    session.viewer.layers.append(layer(scene(5)[0], "alone", rgb=True))
+    found = run_job(session.other_images()(0))
     assert {path.name for path in found} == {
         "cells[0].tif", "cells[2].tif", "cells[3].tif", "alone.tif",
     }  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(materialize, "OTHERS", 2)
-        assert run_job(bench.other_images()(0)) == found[:2]
-    (bench.project.images_folder / "cells[2].tif").write_bytes(b"another image")
-    bench.pixels.filed.clear()
-    assert {path.name for path in run_job(bench.other_images()(0))} == {
+        assert run_job(session.other_images()(0)) == found[:2]
+    (session.project.images_folder / "cells[2].tif").write_bytes(b"another image")
+    session.pixels.filed.clear()
+    assert {path.name for path in run_job(session.other_images()(0))} == {
         "cells[0].tif", "cells[3].tif", "alone.tif",
     }  # fmt: skip
 
 
-def test_channels_of_the_chosen_image_are_no_other_images(bench, tmp_path):
-    bench.desk.keeper.begin_project(Project.create(tmp_path / "p"))
+def test_channels_of_the_chosen_image_are_no_other_images(session, tmp_path):
+    session.scheduler.autosaver.begin_project(Project.create(tmp_path / "p"))
     red, green = (
         layer(np.stack([scene(i)[0][..., c] for i in range(2)]), n, rgb=False)
         for c, n in enumerate(("red", "green"))
     )
-    bench.viewer.layers[:] = [red, green]
-    bench.layer, bench.pixels = red, LayerPixels([red, green], "both")
-    assert sorted(path.name for path in run_job(bench.other_images()(0))) == [
+    session.viewer.layers[:] = [red, green]
+    session.layer, session.pixels = red, LayerPixels([red, green], "both")
+    assert sorted(path.name for path in run_job(session.other_images()(0))) == [
         "both[0].tif", "both[1].tif",
     ]  # fmt: skip
 
 
-def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
+def test_training_takes_what_the_window_annotated(session, tmp_path, toy):
     project = Project.create(tmp_path / "p")
-    bench.desk.keeper.begin_project(project)
+    session.scheduler.autosaver.begin_project(project)
     for number in (0, 1, 3):
-        annotate(bench, number)
-    paths, prompts = run_job(bench.reference_images())
+        annotate(session, number)
+    paths, prompts = run_job(session.reference_images())
     stored = load_prompts(prompts)
     assert all(image.sha256 for image in stored.images)  # so that train checks the pixels
     outcome = napari_samic.train(
@@ -292,18 +294,18 @@ def test_training_takes_what_the_window_annotated(bench, tmp_path, toy):
     assert not outcome.failures
 
 
-def test_training_takes_references_of_images_that_were_open_one_by_one(bench, tmp_path, toy):
+def test_training_takes_references_of_images_that_were_open_one_by_one(session, tmp_path, toy):
     project = Project.create(tmp_path / "p")
-    bench.desk.keeper.begin_project(project)
+    session.scheduler.autosaver.begin_project(project)
     for number in range(2):  # each was made RGB in its own way
         cells = layer(scene(number, scale=200 - number)[0], f"cells {number}", rgb=True)
-        bench.viewer.layers.append(cells)
-        bench.layer, bench.pixels = cells, LayerPixels([cells], bench.names.of(cells))
-        bench.desk.show(bench.pixels, ())
-        bench.desk.look()
-        bench.desk.state.add_point(12 + number, 14)
-        bench.runner.settle()
-    paths, prompts = run_job(bench.reference_images())
+        session.viewer.layers.append(cells)
+        session.layer, session.pixels = cells, LayerPixels([cells], session.names.of(cells))
+        session.scheduler.show(session.pixels, ())
+        session.scheduler.look()
+        session.scheduler.state.add_point(12 + number, 14)
+        session.runner.settle()
+    paths, prompts = run_job(session.reference_images())
     outcome = napari_samic.train(
         paths, prompts=prompts, out=project.prompter_file,
         model=toy, device="cpu", settings=TrainSettings(epochs=1, views=1),
@@ -311,14 +313,14 @@ def test_training_takes_references_of_images_that_were_open_one_by_one(bench, tm
     assert outcome.done == ("cells 0", "cells 1")
 
 
-def test_reference_whose_layer_was_closed_is_found_in_the_project_or_asked_for(bench, tmp_path):
+def test_reference_whose_layer_was_closed_is_found_in_the_project_or_asked_for(session, tmp_path):
     project = Project.create(tmp_path / "p")
-    bench.desk.keeper.begin_project(project)
-    annotate(bench, 1)
-    paths, _ = run_job(bench.reference_images())
-    bench.viewer.layers.clear()
-    bench.layer = bench.pixels = None
-    assert run_job(bench.reference_images())[0] == paths
+    session.scheduler.autosaver.begin_project(project)
+    annotate(session, 1)
+    paths, _ = run_job(session.reference_images())
+    session.viewer.layers.clear()
+    session.layer = session.pixels = None
+    assert run_job(session.reference_images())[0] == paths
     paths[0].unlink()
     with pytest.raises(InputError, match=r"cells\[1\]: annotated, but not open in napari"):
-        run_job(bench.reference_images())
+        run_job(session.reference_images())

@@ -51,7 +51,7 @@ def settle(viewer):
         QApplication.processEvents()
         for dock in viewer.window._qt_window.findChildren(SamicDock):
             if not dock.is_closed:
-                dock.bench.runner.settle()
+                dock.session.runner.settle()
 
 
 def run(command):
@@ -108,12 +108,12 @@ def test_project_is_begun_and_opened_from_the_menu(viewer, tmp_path, monkeypatch
     run("new_project")
     (dock,) = docks(viewer)
     assert dock.line.name.text() == "project"
-    assert dock.bench.project.file.exists()
+    assert dock.session.project.file.exists()
     viewer.window.remove_dock_widget(dock)
     run("open_project")
     (again,) = docks(viewer)
     assert again is not dock
-    assert again.bench.project.folder == tmp_path / "project"
+    assert again.session.project.folder == tmp_path / "project"
 
 
 def test_recipe_is_loaded_from_the_menu(viewer, tmp_path, monkeypatch):
@@ -136,10 +136,10 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     viewer.open(folder, plugin="napari")
     dock = dock_of(viewer)
     settle(viewer)
-    dock.bench.desk.keeper.begin_project(project)
+    dock.session.scheduler.autosaver.begin_project(project)
     dock.annotate.stage.layers["clicks"].add((1, 20, 30))
     settle(viewer)
-    dock.bench.desk.state.use_as_reference(True)
+    dock.session.scheduler.state.use_as_reference(True)
     settle(viewer)
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
@@ -147,11 +147,11 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     viewer.window._qt_viewer._qt_open([str(project.folder)], stack=False, plugin="napari-samic")
     settle(viewer)
     (again,) = docks(viewer)
-    state = again.bench.desk.state
+    state = again.session.scheduler.state
     assert isinstance(viewer.layers[0], Image)
-    assert again.bench.pixels.file == str(folder)
+    assert again.session.pixels.file == str(folder)
     assert state.references == ("c1",)
-    again.bench.show_image("c1")
+    again.session.show_image("c1")
     settle(viewer)
     assert again.annotate.stage.layers["clicks"].data.tolist() == [[1, 20, 30]]
     assert not str(viewer.layers[0].source.path).endswith("project")
@@ -197,7 +197,7 @@ def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path
     dock = dock_of(viewer)
     settle(viewer)
     assert layer.data.shape == (3, 40, 50)
-    assert dock.bench.pixels.index_of("c10") == (2,)
+    assert dock.session.pixels.index_of("c10") == (2,)
     assert int(layer.data[2].compute()[0, 0]) == 10
 
 

@@ -36,33 +36,33 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bench(tmp_path, prompter):
+def session(tmp_path, prompter):
     """A stack of four scenes without a file, in a project with a prompter."""
     project = Project.create(tmp_path / "work")
     shutil.copy(prompter, project.prompter_file)
-    bench = Session(SimpleNamespace(layers=[]), Inline())
-    bench.desk.keeper.begin_project(project)
+    session = Session(SimpleNamespace(layers=[]), Inline())
+    session.scheduler.autosaver.begin_project(project)
     stack = np.stack([scene(i)[0] for i in range(COUNT)])
     layer = SimpleNamespace(
         data=stack, name="cells", rgb=True, multiscale=False, source=SimpleNamespace(path=None)
     )
-    bench.layer, bench.pixels = layer, LayerPixels([layer])
-    bench.desk.show(bench.pixels, (0,))
-    bench.runner.settle()
-    yield bench
-    bench.runner.close()
+    session.layer, session.pixels = layer, LayerPixels([layer])
+    session.scheduler.show(session.pixels, (0,))
+    session.runner.settle()
+    yield session
+    session.runner.close()
 
 
 @pytest.fixture
-def of(bench):
-    of = PropagationModel(bench)
-    of.heard = listen(of.events, of.shelf.events)
-    bench.runner.settle()
+def of(session):
+    of = PropagationModel(session)
+    of.heard = listen(of.events, of.store.events)
+    session.runner.settle()
     return of
 
 
 def results(of):
-    return of.bench.project.results_folder
+    return of.session.project.results_folder
 
 
 def made(of):
@@ -72,7 +72,7 @@ def made(of):
 def begin(of, until):
     """Start a run and let it do so many images."""
     of.run.start()
-    job = of.bench.runner.jobs[-1]
+    job = of.session.runner.jobs[-1]
     while len(of.run.finished) < until:
         job.advance()
     return job
@@ -80,25 +80,25 @@ def begin(of, until):
 
 def whole(of):
     of.run.start()
-    of.bench.runner.settle()
+    of.session.runner.settle()
 
 
 # --- preview
 
 
-def test_preview_is_what_the_shell_makes_of_the_slice(of, bench, tmp_path):
+def test_preview_is_what_the_shell_makes_of_the_slice(of, session, tmp_path):
     of.change(SegmentSettings(mask_choice="single"), LOW)
     for index in range(COUNT):
-        bench.desk.show(bench.pixels, (index,))
+        session.scheduler.show(session.pixels, (index,))
         of.watch(True)
-        bench.runner.settle()
+        session.runner.settle()
         assert of.preview.label == f"cells[{index}]"
         tifffile.imwrite(tmp_path / f"seen{index}.tif", np.array(of.preview.result.labels))
     (tmp_path / "images").mkdir()
     for index in range(COUNT):
         write_image(tmp_path / "images" / f"p{index}.png", scene(index)[0])
     napari_samic.segment(
-        tmp_path / "images", prompter=bench.project.prompter_file, out=tmp_path / "shell",
+        tmp_path / "images", prompter=session.project.prompter_file, out=tmp_path / "shell",
         settings=SegmentSettings(mask_choice="single"), peaks=LOW, heatmaps=True,
     )  # fmt: skip
     found = 0
@@ -111,18 +111,18 @@ def test_preview_is_what_the_shell_makes_of_the_slice(of, bench, tmp_path):
     np.testing.assert_array_equal(of.preview.result.heat_map.values, heat)
 
 
-def test_heat_map_comes_before_the_masks(of, bench):
+def test_heat_map_comes_before_the_masks(of, session):
     of.watch(True)
-    job = bench.runner.jobs[-1]
+    job = session.runner.jobs[-1]
     while of.heat is None:
         job.advance()
     assert of.preview is None
-    bench.runner.settle()
+    session.runner.settle()
     assert of.preview is not None
     assert not of.looking
 
 
-def test_other_settings_ask_the_network_no_second_time(of, bench, monkeypatch):
+def test_other_settings_ask_the_network_no_second_time(of, session, monkeypatch):
     asked = []
     maps = SamicPrompter.maps_and_agreement
 
@@ -132,50 +132,50 @@ def test_other_settings_ask_the_network_no_second_time(of, bench, monkeypatch):
 
     monkeypatch.setattr(SamicPrompter, "maps_and_agreement", counted)
     of.watch(True)
-    bench.runner.settle()
+    session.runner.settle()
     before = len(of.preview.result.objects)
     of.change(SegmentSettings(instances=False), PeakSettings(threshold=0.99, min_area_frac=50))
-    bench.runner.settle()
+    session.runner.settle()
     assert len(of.preview.result.objects) < before
     assert len(asked) == 1
-    bench.desk.show(bench.pixels, (1,))
+    session.scheduler.show(session.pixels, (1,))
     of.moved()
     of.look_again()
-    bench.runner.settle()
+    session.runner.settle()
     assert len(asked) == 2
 
 
-def test_late_preview_of_a_slice_that_was_left_is_dropped(of, bench):
+def test_late_preview_of_a_slice_that_was_left_is_dropped(of, session):
     of.watch(True)
-    job = bench.runner.jobs[-1]
+    job = session.runner.jobs[-1]
     while of.heat is None:
         job.advance()
-    bench.desk.show(bench.pixels, (2,))
+    session.scheduler.show(session.pixels, (2,))
     of.moved()
     assert (of.heat, of.preview) == (None, None)
     of.look_again()
-    late, fresh = bench.runner.jobs
+    late, fresh = session.runner.jobs
     late.cancelled = False  # the worst case: the answer was on its way already
-    while late in bench.runner.jobs:
+    while late in session.runner.jobs:
         late.advance()
     assert of.preview is None
-    while fresh in bench.runner.jobs:
+    while fresh in session.runner.jobs:
         fresh.advance()
     assert of.preview.label == "cells[2]"
 
 
-def test_another_prompter_is_loaded_before_it_is_asked(of, bench):
+def test_another_prompter_is_loaded_before_it_is_asked(of, session):
     of.watch(True)
-    bench.runner.settle()
-    bench.project.prompter_file.write_bytes(b"no prompter")
-    bench.events.prompter.emit()
-    bench.runner.settle()
+    session.runner.settle()
+    session.project.prompter_file.write_bytes(b"no prompter")
+    session.events.prompter.emit()
+    session.runner.settle()
     assert of.preview is None
-    assert "not a prompter file" in str(bench.runner.errors[-1])
+    assert "not a prompter file" in str(session.runner.errors[-1])
 
 
-def test_without_a_prompter_the_user_hears_what_to_do(of, bench):
-    bench.project.prompter_file.unlink()
+def test_without_a_prompter_the_user_hears_what_to_do(of, session):
+    session.project.prompter_file.unlink()
     with pytest.raises(InputError, match="Train one first"):
         of.watch(True)
     with pytest.raises(InputError, match="Train one first"):
@@ -183,26 +183,27 @@ def test_without_a_prompter_the_user_hears_what_to_do(of, bench):
     assert not of.watching
 
 
-def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, bench):
+def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, session):
     assert of.stored == PeakSettings(min_area_frac=0.2)
     of.change(SegmentSettings(), of.stored)
     assert of.peaks is None
     of.change(SegmentSettings(min_score=0.3), LOW)
-    bench.runner.settle()
-    again = PropagationModel(bench)
+    session.runner.settle()
+    again = PropagationModel(session)
     assert (again.settings, again.peaks) == (SegmentSettings(min_score=0.3), LOW)
-    stored = Project.open(bench.project.folder)
+    stored = Project.open(session.project.folder)
     assert stored.notes["propagate"]["peaks"]["threshold"] == 0.2
 
 
 # --- the run
 
 
-def test_run_makes_what_the_shell_makes_byte_for_byte(of, bench, tmp_path):
+def test_run_makes_what_the_shell_makes_byte_for_byte(of, session, tmp_path):
     of.change(SegmentSettings(), LOW)
     whole(of)
     napari_samic.segment(
-        bench.project.images_folder, prompter=bench.project.prompter_file, out=tmp_path / "shell",
+        session.project.images_folder,
+        prompter=session.project.prompter_file, out=tmp_path / "shell",
         peaks=LOW,
     )  # fmt: skip
     names = [f"cells[{i}]" for i in range(COUNT)]
@@ -210,12 +211,12 @@ def test_run_makes_what_the_shell_makes_byte_for_byte(of, bench, tmp_path):
     for name in names:
         assert digest(results(of) / f"{name}.tif") == digest(tmp_path / "shell" / f"{name}.tif")
     assert (results(of) / "heatmaps" / "cells[0].tif").is_file()
-    (step,) = load_recipe(bench.project.recipe).steps
+    (step,) = load_recipe(session.project.recipe).steps
     assert (step.do, step.settings["threshold"]) == ("segment", 0.2)
     assert of.run.status == "4 images done."
 
 
-def test_cancel_keeps_what_is_done_and_resume_does_the_rest(of, bench):
+def test_cancel_keeps_what_is_done_and_resume_does_the_rest(of, session):
     begin(of, 2)
     done = {name: digest(results(of) / f"{name}.tif") for name in made(of)}
     stamps = {name: (results(of) / f"{name}.tif").stat().st_mtime_ns for name in done}
@@ -223,20 +224,20 @@ def test_cancel_keeps_what_is_done_and_resume_does_the_rest(of, bench):
     assert of.run.state == "stopping"
     with pytest.raises(InputError, match="under way"):
         of.run.start()
-    bench.runner.settle()
+    session.runner.settle()
     assert (of.run.state, of.run.can_resume) == ("idle", True)
     assert of.run.status == "Stopped: 2 of 4 images have a result."
     assert len(done) == 2
-    assert not bench.project.recipe.exists()
+    assert not session.project.recipe.exists()
     whole(of)
     assert len(made(of)) == COUNT
     assert stamps == {n: (results(of) / f"{n}.tif").stat().st_mtime_ns for n in done}
     assert of.run.status == "2 images done, 2 had a result."
     assert not of.run.can_resume
-    assert len(load_recipe(bench.project.recipe).steps[0].inputs["images"]) == COUNT
+    assert len(load_recipe(session.project.recipe).steps[0].inputs["images"]) == COUNT
 
 
-def test_image_that_was_being_done_at_the_cancel_is_counted_by_its_file(of, bench):
+def test_image_that_was_being_done_at_the_cancel_is_counted_by_its_file(of, session):
     job = begin(of, 1)
     of.run.cancel()
     job.cancelled = False  # its step was on its way
@@ -244,11 +245,11 @@ def test_image_that_was_being_done_at_the_cancel_is_counted_by_its_file(of, benc
     assert len(of.run.finished) == 1
     assert of.run.status.startswith("Stopping")
     job.cancelled = True
-    bench.runner.settle()
+    session.runner.settle()
     assert of.run.status == "Stopped: 2 of 4 images have a result."
 
 
-def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, bench, tmp_path):
+def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, session, tmp_path):
     folder = tmp_path / "more"
     for i, side in enumerate((40, 64)):
         write_image(folder / f"q{i}.png", scene(i, (side, side + 8))[0])
@@ -261,19 +262,19 @@ def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, bench, tm
     assert of.run.status == "2 images done, 1 failed."
     assert tifffile.imread(results(of) / "q1.tif").shape == (64, 72)  # sizes differ
     of.open_page("q1")
-    bench.runner.settle()
+    session.runner.settle()
     assert of.page.image.shape == (64, 72, 3)
     np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q1.tif"))
-    assert trusted_files.allows(folder / "q1.png", bench.project.folder)  # Review may show it
+    assert trusted_files.allows(folder / "q1.png", session.project.folder)  # Review may show it
 
 
-def test_several_images_of_one_file_are_done_and_shown_each(of, bench, tmp_path):
+def test_several_images_of_one_file_are_done_and_shown_each(of, session, tmp_path):
     several(tmp_path / "more" / "q.tif")
     of.run.choose(tmp_path / "more")
     whole(of)
     assert made(of) == ["q[s0]", "q[s1]"]
     of.open_page("q[s1]")
-    bench.runner.settle()
+    session.runner.settle()
     assert of.page.image.shape == (64, 72, 3)
     np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q[s1].tif"))
 
@@ -290,7 +291,7 @@ def stamps(of):
     return {p.stem: p.stat().st_mtime_ns for p in results(of).glob("*.tif")}
 
 
-def test_several_images_of_one_file_are_done_again_with_other_settings(of, bench, tmp_path):
+def test_several_images_of_one_file_are_done_again_with_other_settings(of, session, tmp_path):
     several(tmp_path / "more" / "q.tif")
     of.run.choose(tmp_path / "more")
     whole(of)
@@ -305,13 +306,13 @@ def test_several_images_of_one_file_are_done_again_with_other_settings(of, bench
 
 
 @pytest.mark.parametrize("verdict", ["accepted", "edited"])
-def test_file_with_an_accepted_image_is_not_done_again(of, bench, tmp_path, verdict):
+def test_file_with_an_accepted_image_is_not_done_again(of, session, tmp_path, verdict):
     several(tmp_path / "more" / "q.tif")
     write_image(tmp_path / "more" / "p.png", scene(0)[0])
     of.run.choose(tmp_path / "more")
     whole(of)
     before = stamps(of)
-    bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": verdict}}}
+    session.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": verdict}}}
     of.run.again(True)
     whole(of)
     assert list(of.run.finished) == ["p"]
@@ -320,13 +321,13 @@ def test_file_with_an_accepted_image_is_not_done_again(of, bench, tmp_path, verd
     }  # fmt: skip
 
 
-def test_stack_with_an_accepted_slice_is_not_done_again(of, bench, tmp_path):
+def test_stack_with_an_accepted_slice_is_not_done_again(of, session, tmp_path):
     (tmp_path / "more").mkdir()
     stack = np.stack([scene(i)[0] for i in range(2)])
     tifffile.imwrite(tmp_path / "more" / "q.tif", stack, photometric="rgb")
     of.run.choose(tmp_path / "more")
     whole(of)
-    bench.project.notes["review"] = {"opinions": {"q[1]": {"verdict": "accepted"}}}
+    session.project.notes["review"] = {"opinions": {"q[1]": {"verdict": "accepted"}}}
     before = stamps(of)
     of.run.again(True)
     whole(of)
@@ -334,32 +335,32 @@ def test_stack_with_an_accepted_slice_is_not_done_again(of, bench, tmp_path):
     assert stamps(of) == before
 
 
-def test_rest_of_a_file_is_done_beside_its_accepted_image(of, bench, tmp_path):
+def test_rest_of_a_file_is_done_beside_its_accepted_image(of, session, tmp_path):
     several(tmp_path / "more" / "q.tif")
     of.run.choose(tmp_path / "more")
     begin(of, 1)
     of.run.cancel()
-    bench.runner.settle()
+    session.runner.settle()
     (results(of) / "q[s1].tif").unlink(missing_ok=True)
     assert made(of) == ["q[s0]"]
     before = stamps(of)
-    bench.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": "accepted"}}}
+    session.project.notes["review"] = {"opinions": {"q[s0]": {"verdict": "accepted"}}}
     whole(of)
     assert list(of.run.finished) == ["q[s1]"]
     assert stamps(of)["q[s0]"] == before["q[s0]"]
 
 
-def test_stopped_run_counts_images_not_files(of, bench, tmp_path):
+def test_stopped_run_counts_images_not_files(of, session, tmp_path):
     several(tmp_path / "more" / "q.tif")
     of.run.choose(tmp_path / "more")
     job = begin(of, 1)
     job.advance()
     of.run.cancel()
-    bench.runner.settle()
+    session.runner.settle()
     assert of.run.status == "Stopped: 2 of 2 images have a result."
 
 
-def test_one_of_several_images_of_another_file_of_that_name_is_refused(of, bench, tmp_path):
+def test_one_of_several_images_of_another_file_of_that_name_is_refused(of, session, tmp_path):
     for folder in ("one", "two"):
         several(tmp_path / folder / "q.tif")
         of.run.choose(tmp_path / folder)
@@ -367,16 +368,16 @@ def test_one_of_several_images_of_another_file_of_that_name_is_refused(of, bench
     assert "another image of that name" in of.run.status
 
 
-def test_image_of_another_folder_with_a_name_that_is_taken_is_refused(of, bench, tmp_path):
+def test_image_of_another_folder_with_a_name_that_is_taken_is_refused(of, session, tmp_path):
     for folder in ("one", "two"):
         write_image(tmp_path / folder / "p.png", scene(0)[0])
         of.run.choose(tmp_path / folder)
         whole(of)
     assert "another image of that name" in of.run.status
-    assert "another image of that name" in str(bench.runner.errors[-1])
+    assert "another image of that name" in str(session.runner.errors[-1])
 
 
-def test_rate_and_time_left_are_told(of, bench):
+def test_rate_and_time_left_are_told(of, session):
     begin(of, 3)
     progress = of.run.progress
     assert (progress.done, progress.total) == (3, COUNT)
@@ -389,80 +390,80 @@ def test_rate_and_time_left_are_told(of, bench):
 # --- results and edits
 
 
-def test_shown_slice_gets_its_labels_while_the_run_goes_on(of, bench):
+def test_shown_slice_gets_its_labels_while_the_run_goes_on(of, session):
     of.change(SegmentSettings(), LOW)
-    bench.desk.show(bench.pixels, (1,))
-    assert of.shelf.stack[1].max() == 0
-    assert not of.shelf.any_here
+    session.scheduler.show(session.pixels, (1,))
+    assert of.store.stack[1].max() == 0
+    assert not of.store.any_here
     begin(of, 2)
     file = results(of) / "cells[1].tif"
-    assert of.shelf.stack[1].max() > 0
-    assert of.shelf.any_here
-    np.testing.assert_array_equal(of.shelf.stack[1], tifffile.imread(file))
-    np.testing.assert_array_equal(of.shelf.stack[0], tifffile.imread(results(of) / "cells[0].tif"))
+    assert of.store.stack[1].max() > 0
+    assert of.store.any_here
+    np.testing.assert_array_equal(of.store.stack[1], tifffile.imread(file))
+    np.testing.assert_array_equal(of.store.stack[0], tifffile.imread(results(of) / "cells[0].tif"))
 
 
-def test_only_results_of_the_shown_slice_draw_it_anew(of, bench):
-    bench.desk.show(bench.pixels, (2,))
+def test_only_results_of_the_shown_slice_draw_it_anew(of, session):
+    session.scheduler.show(session.pixels, (2,))
     of.heard.clear()
     begin(of, 2)
     assert of.heard.count("slice") == 1  # the first: its layer comes
     while len(of.run.finished) < COUNT:
-        bench.runner.jobs[-1].advance()
+        session.runner.jobs[-1].advance()
     assert of.heard.count("slice") == 2
 
 
-def test_large_labels_are_read_in_a_job(of, bench, monkeypatch):
+def test_large_labels_are_read_in_a_job(of, session, monkeypatch):
     of.change(SegmentSettings(), LOW)
     whole(of)
-    bench.desk.show(bench.pixels, (1,))
+    session.scheduler.show(session.pixels, (1,))
     monkeypatch.setattr(lazy_labels, "LARGE_PX", 100)
-    bench.events.image.emit()
-    assert of.shelf.stack[1].max() == 0
+    session.events.image.emit()
+    assert of.store.stack[1].max() == 0
     of.heard.clear()
-    bench.runner.settle()
+    session.runner.settle()
     assert of.heard.count("slice") == 1
     file = results(of) / "cells[1].tif"
-    np.testing.assert_array_equal(of.shelf.stack[1], tifffile.imread(file))
-    assert not bench.runner.jobs
+    np.testing.assert_array_equal(of.store.stack[1], tifffile.imread(file))
+    assert not session.runner.jobs
 
 
-def test_what_was_painted_survives_every_run_and_session(of, bench):
+def test_what_was_painted_survives_every_run_and_session(of, session):
     whole(of)
     ours = digest(results(of) / "cells[2].tif")
     place = (np.array([2, 2]), np.array([3, 4]), np.array([5, 5]))  # as napari's brush gives it
-    of.shelf.stack[place] = 77
+    of.store.stack[place] = 77
     assert "painted" in of.heard
-    of.shelf.keep()
-    bench.runner.settle()
-    assert not of.shelf.stack.painted
+    of.store.keep()
+    session.runner.settle()
+    assert not of.store.stack.painted
     assert digest(results(of) / "cells[2].tif") == ours
-    bench.desk.show(bench.pixels, (2,))
+    session.scheduler.show(session.pixels, (2,))
     of.run.again(True)
     whole(of)
     assert list(of.run.finished) == ["cells[0]", "cells[1]", "cells[3]"]
-    assert of.shelf.stack[2, 3, 5] == 77
+    assert of.store.stack[2, 3, 5] == 77
     assert digest(results(of) / "cells[2].tif") == ours
-    bench.events.image.emit()  # the layer is opened anew
-    assert of.shelf.stack[2, 4, 5] == 77
+    session.events.image.emit()  # the layer is opened anew
+    assert of.store.stack[2, 4, 5] == 77
 
 
-def test_painting_on_a_slice_that_a_run_is_about_to_do_is_kept(of, bench):
-    bench.desk.show(bench.pixels, (3,))
+def test_painting_on_a_slice_that_a_run_is_about_to_do_is_kept(of, session):
+    session.scheduler.show(session.pixels, (3,))
     job = begin(of, 1)
-    of.shelf.stack[3, 10, 10] = 5
-    while job in bench.runner.jobs:
+    of.store.stack[3, 10, 10] = 5
+    while job in session.runner.jobs:
         job.advance()
-    assert of.shelf.stack[3, 10, 10] == 5
+    assert of.store.stack[3, 10, 10] == 5
     of.close()  # the session ends before it was written
     assert tifffile.imread(results(of) / "edits" / "cells[3].tif")[10, 10] == 5
 
 
-def test_accepted_images_are_passed_over(of, bench):
+def test_accepted_images_are_passed_over(of, session):
     whole(of)
     stamp = (results(of) / "cells[1].tif").stat().st_mtime_ns
     judged = {"cells[1]": {"verdict": "accepted"}, "cells[2]": {"verdict": "rejected"}}
-    bench.project.notes["review"] = {"opinions": judged}
+    session.project.notes["review"] = {"opinions": judged}
     of.run.again(True)
     whole(of)
     assert list(of.run.finished) == ["cells[0]", "cells[2]", "cells[3]"]
@@ -472,12 +473,12 @@ def test_accepted_images_are_passed_over(of, bench):
     assert "nothing is left" in of.run.status
 
 
-def test_doing_all_again_can_be_stopped_and_resumed(of, bench):
+def test_doing_all_again_can_be_stopped_and_resumed(of, session):
     whole(of)
     of.run.again(True)
     begin(of, 1)
     of.run.cancel()
-    bench.runner.settle()
+    session.runner.settle()
     assert made(of) == ["cells[0]"]
     assert len(list((results(of) / "before").glob("*.tif"))) == COUNT
     assert not of.run.anew  # else the first would be done a third time
@@ -485,26 +486,26 @@ def test_doing_all_again_can_be_stopped_and_resumed(of, bench):
     assert list(of.run.finished) == ["cells[1]", "cells[2]", "cells[3]"]
 
 
-def test_another_project_in_the_middle_of_a_run_gets_nothing_of_it(of, bench, tmp_path):
+def test_another_project_in_the_middle_of_a_run_gets_nothing_of_it(of, session, tmp_path):
     of.change(SegmentSettings(), LOW)
     job = begin(of, 1)
     before = results(of)
-    bench.desk.keeper.begin_project(Project.create(tmp_path / "other"))
+    session.scheduler.autosaver.begin_project(Project.create(tmp_path / "other"))
     assert of.run.state == "stopping"
     job.cancelled = False  # a step was on its way
     job.advance()
     job.cancelled = True
-    bench.runner.settle()
+    session.runner.settle()
     assert not results(of).exists()
-    assert of.shelf.stack[1].max() == 0
+    assert of.store.stack[1].max() == 0
     assert (of.run.state, of.run.finished, of.run.can_resume) == ("idle", {}, False)
     assert len(list(before.glob("*.tif"))) == 2
 
 
-def test_closing_leaves_no_listener_and_no_job(of, bench):
+def test_closing_leaves_no_listener_and_no_job(of, session):
     begin(of, 1)
     of.close()
-    bench.runner.settle()
-    assert not is_heard(bench.events)
-    assert not bench.runner.jobs
+    session.runner.settle()
+    assert not is_heard(session.events)
+    assert not session.runner.jobs
     assert len(made(of)) == 1

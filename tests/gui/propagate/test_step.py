@@ -31,7 +31,7 @@ class Story:
         self.docked = viewer.window.add_dock_widget(self.dock, name="SAMIC")
         self.project = Project.create(tmp_path / "work")
         shutil.copy(prompter, self.project.prompter_file)
-        self.dock.bench.desk.keeper.begin_project(self.project)
+        self.dock.session.scheduler.autosaver.begin_project(self.project)
         self.step = next(s for s in self.dock.steps if s.title == "Propagate")
         self.panel, self.of = self.step.panel, self.step.presenter
         self.dock.go_to("Propagate")
@@ -169,7 +169,7 @@ def test_run_shows_results_as_they_come_and_can_be_stopped(story):
     s.settle()
     assert s.panel.status.text() == "2 images done, 2 had a result."
     s.panel.finished.itemClicked.emit(s.panel.finished.item(1))
-    assert s.of.bench.desk.index == (3,)
+    assert s.of.session.scheduler.index == (3,)
     assert not s.runner.errors
 
 
@@ -216,13 +216,13 @@ def test_images_of_a_folder_are_shown_one_by_one(story, tmp_path, monkeypatch):
         labels = s.ours()[f"q{row} labels [SAMIC]"]
         assert labels.data.shape == s.ours()[f"q{row} [SAMIC]"].data.shape[:2] == shape
     assert len(s.ours()) == 2
-    assert s.dock.bench.layer is s.image  # none of ours became the image to annotate
+    assert s.dock.session.layer is s.image  # none of ours became the image to annotate
 
 
 def test_without_project_or_prompter_it_says_what_to_do(story):
     s = story
     s.project.prompter_file.unlink()
-    s.dock.bench.events.prompter.emit()
+    s.dock.session.events.prompter.emit()
     s.settle()
     assert "No prompter yet" in s.panel.prompter.text()
     assert not s.panel.start.isEnabled()

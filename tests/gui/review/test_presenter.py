@@ -42,17 +42,17 @@ class NoViewer:
 class World:
     def __init__(self, folder, *, opened=None):
         self.runner = Inline()
-        self.bench = Session(NoViewer(), self.runner)
-        self.bench.desk.segmenter = Discs(radius=4)
+        self.session = Session(NoViewer(), self.runner)
+        self.session.scheduler.segmenter = Discs(radius=4)
         project = opened or Project.create(folder / "project")
         if not opened:
             write_results(project.results_folder, folder / "pictures")
             trusted_files.remember([folder / "pictures" / "a.png"])
-        self.bench.desk.keeper.begin_project(project)
+        self.session.scheduler.autosaver.begin_project(project)
         self.project = project
-        self.review = ReviewModel(self.bench)
-        self.told = listen(self.review.events, self.review.reviser.events)
-        self.finisher = Exporter(self.review, lambda: self.review.reviser.is_writing)
+        self.review = ReviewModel(self.session)
+        self.told = listen(self.review.events, self.review.editor.events)
+        self.exporter = Exporter(self.review, lambda: self.review.editor.is_writing)
 
     def look(self):
         self.review.look()
@@ -66,13 +66,13 @@ class World:
 
     @property
     def sheet(self):
-        return self.review.reviser.sheet
+        return self.review.editor.sheet
 
     def verdicts(self):
         return {n: o.verdict for n, o in self.review.opinions.items()}
 
     def place(self, listed):
-        self.review.reviser.take_points(listed)
+        self.review.editor.take_points(listed)
         self.runner.settle()
 
 
@@ -85,7 +85,7 @@ def home(tmp_path, monkeypatch):
 def world(tmp_path):
     made = World(tmp_path).look()
     yield made
-    made.bench.close()
+    made.session.close()
 
 
 # --- the queue
@@ -116,7 +116,7 @@ def test_images_of_a_foreign_project_are_not_looked_at_unasked(tmp_path, monkeyp
     assert not [path for path in seen if path.is_relative_to(pictures)]
     trusted_files.remember([pictures / "other.png"])
     assert world.go("b").review.picture.shape == (*SHAPE, 3)
-    world.bench.close()
+    world.session.close()
 
 
 def test_result_comes_with_its_labels_and_points(world):
@@ -220,8 +220,8 @@ def test_no_results_is_told(tmp_path):
     made.project.results_folder.rmdir()
     assert made.look().review.status == "No results yet: propagate first."
     with pytest.raises(InputError, match="no results to export"):
-        made.finisher.export(ALL_RESULTS, tmp_path / "o", ExportSettings())
-    made.bench.close()
+        made.exporter.export(ALL_RESULTS, tmp_path / "o", ExportSettings())
+    made.session.close()
 
 
 def test_verdicts_are_there_again_when_the_project_is_opened(world, tmp_path):
@@ -229,14 +229,14 @@ def test_verdicts_are_there_again_when_the_project_is_opened(world, tmp_path):
     world.go("c")
     world.place([(1, (22.0, 33.0, True))])
     world.runner.settle()
-    world.bench.close()
+    world.session.close()
     other = World(tmp_path, opened=Project.open(tmp_path / "project")).look()
     assert other.verdicts() == {"b": "rejected", "c": "edited"}
     assert (other.review.current, other.sheet.points) == ("c", ((1, (22.0, 33.0, True)),))
     wanted = np.zeros(SHAPE, np.int32)
     disc(wanted, (22, 33), 1, 2)
     np.testing.assert_array_equal(other.sheet.labels, wanted)
-    other.bench.close()
+    other.session.close()
 
 
 def test_verdict_on_labels_that_changed_since_is_asked_again(world):
@@ -303,13 +303,13 @@ def test_object_without_points_is_gone(world):
 
 def test_late_answer_to_an_older_place_is_dropped(world):
     world.go("c")
-    world.review.reviser.take_points([(1, (10.0, 10.0, True))])
-    world.review.reviser.take_points([(1, (30.0, 50.0, True))])
-    assert world.review.reviser.waiting
+    world.review.editor.take_points([(1, (10.0, 10.0, True))])
+    world.review.editor.take_points([(1, (30.0, 50.0, True))])
+    assert world.review.editor.waiting
     world.runner.settle()
     assert world.sheet.labels[30, 50] == 1
     assert world.sheet.labels[10, 10] == 0
-    world.review.reviser.take_points([(1, (10.0, 10.0, True))])
+    world.review.editor.take_points([(1, (10.0, 10.0, True))])
     world.review.go("a")
     world.runner.settle()
     np.testing.assert_array_equal(world.sheet.labels, labels_of("a"))
@@ -319,8 +319,8 @@ def test_painted_labels_are_kept_as_a_file_with_its_hash(world):
     world.go("a")
     labels = world.sheet.labels.copy()
     labels[0:3, 0:3] = 9
-    world.review.reviser.take_labels(labels)
-    assert world.review.reviser.is_writing
+    world.review.editor.take_labels(labels)
+    assert world.review.editor.is_writing
     world.runner.settle()
     edit = world.review.opinion("a").edit
     path = world.project.folder / "review" / edit.file
@@ -337,7 +337,7 @@ def test_what_was_painted_in_propagate_becomes_an_edit(world):
     files.keep("b", labels)
     assert "b" in files.protected()
     world.look().go("b")
-    assert world.review.reviser.sheet.labels[1, 1] == 9
+    assert world.review.editor.sheet.labels[1, 1] == 9
     assert world.review.opinion("b").verdict == EDITED
     assert not files.edit("b").exists()
     assert files.current_file("b") == world.project.folder / "review" / "b.tif"
@@ -352,12 +352,12 @@ def test_confidence_of_what_was_painted_over_is_not_known_any_more(world):
     world.go("a")
     labels = world.sheet.labels.copy()
     labels[10, 10] = 0
-    world.review.reviser.take_labels(labels)
+    world.review.editor.take_labels(labels)
     assert world.sheet.about == {1: ObjectRecord(1), 2: ObjectRecord(1, 0.9)}
 
 
 def test_same_labels_are_no_edit(world):
-    world.go("a").review.reviser.take_labels(labels_of("a"))
+    world.go("a").review.editor.take_labels(labels_of("a"))
     assert world.verdicts() == {}
 
 
@@ -366,7 +366,7 @@ def test_newest_of_many_strokes_is_what_is_written(world):
     for value in (3, 4, 5):
         labels = world.sheet.labels.copy()
         labels[0, 0] = value
-        world.review.reviser.take_labels(labels)
+        world.review.editor.take_labels(labels)
     world.runner.settle()
     edit = world.review.opinion("a").edit
     assert read_labels(world.project.folder / "review" / "a.tif")[0, 0] == 5
@@ -388,17 +388,17 @@ def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
     moved = world.sheet
     labels = moved.labels.copy()
     labels[0:3, 0:3] = 9
-    world.review.reviser.take_labels(labels)
+    world.review.editor.take_labels(labels)
     world.runner.settle()
-    world.review.reviser.undo()
+    world.review.editor.undo()
     world.runner.settle()
     assert world.sheet is moved
     edit = world.review.opinion("b").edit
     path = world.project.folder / "review" / "b.tif"
     np.testing.assert_array_equal(read_labels(path), moved.labels)
     assert edit.sha256 == sha256_of(path)
-    world.review.reviser.undo()
-    world.review.reviser.undo()  # there is nothing more
+    world.review.editor.undo()
+    world.review.editor.undo()  # there is nothing more
     world.runner.settle()
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
     assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
@@ -408,8 +408,8 @@ def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
 
 def test_undone_before_the_mask_came_stays_undone(world):
     world.go("b")
-    world.review.reviser.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
-    world.review.reviser.undo()
+    world.review.editor.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    world.review.editor.undo()
     world.runner.settle()
     np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
     assert world.verdicts().get("b", "") == ""
@@ -417,11 +417,11 @@ def test_undone_before_the_mask_came_stays_undone(world):
 
 def test_undo_asks_again_for_a_mask_that_was_under_way(world):
     world.go("b")
-    reviser = world.review.reviser
-    reviser.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
-    reviser.take_points([world.sheet.points[0], (2, (30.0, 50.0, True))])  # no mask came yet
+    editor = world.review.editor
+    editor.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    editor.take_points([world.sheet.points[0], (2, (30.0, 50.0, True))])  # no mask came yet
     world.runner.settle()
-    reviser.undo()
+    editor.undo()
     world.runner.settle()
     assert world.sheet.points[1] == (2, (30.0, 40.0, True))
     assert world.sheet.labels[15, 20] == 1
@@ -436,8 +436,8 @@ def test_large_images_keep_fewer_steps(world, monkeypatch):
     for value in (3, 4):
         labels = world.sheet.labels.copy()
         labels[0, 0] = value
-        world.review.reviser.take_labels(labels)
-    assert len(world.review.reviser.past) == 1
+        world.review.editor.take_labels(labels)
+    assert len(world.review.editor.past) == 1
 
 
 def test_undo_ends_at_the_edit_that_was_there(world):
@@ -446,11 +446,11 @@ def test_undo_ends_at_the_edit_that_was_there(world):
     world.go("a").go("b")
     kept = world.sheet.labels
     world.place([])
-    world.review.reviser.undo()
+    world.review.editor.undo()
     world.runner.settle()
     np.testing.assert_array_equal(read_labels(world.project.folder / "review" / "b.tif"), kept)
     assert world.verdicts() == {"b": "edited"}
-    world.review.reviser.undo()
+    world.review.editor.undo()
     np.testing.assert_array_equal(world.sheet.labels, kept)
 
 
@@ -458,7 +458,7 @@ def test_verdict_holds_again_once_all_changes_are_undone(world):
     world.go("b").review.reject("blurred")
     world.go("b").place([])
     assert world.verdicts() == {"b": "edited"}
-    world.review.reviser.undo()
+    world.review.editor.undo()
     world.runner.settle()
     assert (world.review.opinion("b").verdict, world.review.opinion("b").edit) == ("rejected", None)
 
@@ -469,16 +469,16 @@ def test_only_the_last_changes_can_be_undone_and_the_first_of_them_is_an_edit(wo
     for value in (3, 4, 5):
         labels = world.sheet.labels.copy()
         labels[0, 0] = value
-        world.review.reviser.take_labels(labels)
+        world.review.editor.take_labels(labels)
     for _ in range(3):
-        world.review.reviser.undo()
+        world.review.editor.undo()
     world.runner.settle()
     assert read_labels(world.project.folder / "review" / "a.tif")[0, 0] == 3
     assert world.verdicts() == {"a": "edited"}
 
 
 def test_rejected_while_it_is_written_stays_rejected(world):
-    world.go("a").review.reviser.take_labels(labels_of("c"))
+    world.go("a").review.editor.take_labels(labels_of("c"))
     world.review.reject()
     world.runner.settle()
     assert world.verdicts() == {"a": "rejected"}
@@ -497,9 +497,9 @@ def test_points_can_not_be_moved_where_values_are_classes():
 
 def test_without_a_model_points_stay_and_it_is_told(world):
     world.go("a")
-    world.bench.desk.segmenter = None
+    world.session.scheduler.segmenter = None
     with pytest.raises(InputError, match="model is not loaded"):
-        world.review.reviser.take_points([])
+        world.review.editor.take_points([])
     assert len(world.sheet.points) == 2
     assert world.told[-1] == "points"
 
@@ -522,9 +522,9 @@ def test_reference_has_points_and_masks_and_is_marked(world):
     world.go("a")
     labels = world.sheet.labels.copy()
     labels[35:39, 2:6] = 7
-    world.review.reviser.take_labels(labels)
+    world.review.editor.take_labels(labels)
     world.review.make_reference()
-    state = world.bench.desk.state
+    state = world.session.scheduler.state
     page = state.pages["a"]
     assert state.references == ("a",)
     assert [i.label for i in page.items] == [1, 1, 1]
@@ -611,7 +611,7 @@ def test_accepted_results_are_exported_and_recorded(world, tmp_path):
     world.review.reject()
     world.go("c").place([(1, (15.0, 20.0, True))])
     how = ExportSettings(table=True)
-    world.finisher.export(ACCEPTED_RESULTS, tmp_path / "out", how)
+    world.exporter.export(ACCEPTED_RESULTS, tmp_path / "out", how)
     world.runner.settle()
     assert world.runner.errors == []
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -623,8 +623,8 @@ def test_accepted_results_are_exported_and_recorded(world, tmp_path):
     kept = {"review": "review.json", "edits": "edits", "prompts": "prompts.json"}
     kept = {key: f"reviews/1/{name}" for key, name in kept.items()}
     assert steps[0].inputs == {"results": "results", **kept}
-    assert "3 objects of 2 images: 3 files in" in world.finisher.status
-    assert world.finisher.settings == how
+    assert "3 objects of 2 images: 3 files in" in world.exporter.status
+    assert world.exporter.settings == how
     moved = load_prompts(world.project.folder / "accepted" / "prompts.json").images[1]
     assert moved.objects[0].points_rc.tolist() == [[15.0, 20.0]]
 
@@ -632,7 +632,7 @@ def test_accepted_results_are_exported_and_recorded(world, tmp_path):
 def test_recorded_export_replays_to_the_same_files(world, tmp_path):
     world.go("a").review.accept()
     world.go("c").place([(1, (15.0, 20.0, True))])
-    world.finisher.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings(png=True))
+    world.exporter.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings(png=True))
     world.runner.settle()
     world.go("c").place([(1, (25.0, 20.0, True))])  # later edits do not spoil what was recorded
     outcome = run_job(recipes.replay(world.project.recipe, out=tmp_path / "again", strict=True))
@@ -645,21 +645,21 @@ def test_recorded_export_replays_to_the_same_files(world, tmp_path):
 def test_same_review_is_kept_once_and_another_beside_it(world, tmp_path):
     world.go("a").review.accept()
     for number, name in ((1, "o1"), (1, "o2")):
-        world.finisher.export(ACCEPTED_RESULTS, tmp_path / name, ExportSettings())
+        world.exporter.export(ACCEPTED_RESULTS, tmp_path / name, ExportSettings())
         world.runner.settle()
         kept = sorted(p.name for p in (world.project.folder / "reviews").iterdir())
         assert kept == [str(number)]
     world.go("b").review.accept()
-    world.finisher.export(ACCEPTED_RESULTS, tmp_path / "o3", ExportSettings())
+    world.exporter.export(ACCEPTED_RESULTS, tmp_path / "o3", ExportSettings())
     world.runner.settle()
     assert set(load_review(world.project.folder / "reviews" / "2" / "review.json")) == {"a", "b"}
     assert set(load_review(world.project.folder / "reviews" / "1" / "review.json")) == {"a"}
 
 
 def test_all_results_can_be_exported_without_a_review(world, tmp_path):
-    world.bench.desk.state.style_class(1, name="cell")
+    world.session.scheduler.state.style_class(1, name="cell")
     how = ExportSettings(tiff=False, coco=True)
-    world.finisher.export(ALL_RESULTS, tmp_path / "out", how)
+    world.exporter.export(ALL_RESULTS, tmp_path / "out", how)
     world.runner.settle()
     tree = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert (len(tree["images"]), len(tree["annotations"])) == (4, 5)
@@ -669,33 +669,33 @@ def test_all_results_can_be_exported_without_a_review(world, tmp_path):
 
 def test_nothing_accepted_is_told(world, tmp_path):
     with pytest.raises(InputError, match="nothing is accepted yet"):
-        world.finisher.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings())
+        world.exporter.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings())
 
 
 def test_files_in_the_way_are_told_and_stay(world, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.tif").write_text("mine")
-    world.finisher.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
+    world.exporter.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
     world.runner.settle()
     assert "a.tif: exists already" in str(world.runner.errors[0])
     assert (tmp_path / "out" / "a.tif").read_text() == "mine"
-    assert world.finisher.progress is None
-    world.finisher.export(ALL_RESULTS, tmp_path / "out", ExportSettings(), overwrite=True)
+    assert world.exporter.progress is None
+    world.exporter.export(ALL_RESULTS, tmp_path / "out", ExportSettings(), overwrite=True)
     world.runner.settle()
     assert read_labels(tmp_path / "out" / "a.tif").max() == 2
 
 
 def test_export_that_is_stopped_is_not_recorded(world, tmp_path):
-    world.finisher.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
+    world.exporter.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
     with pytest.raises(InputError, match="under way already"):
-        world.finisher.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
-    world.finisher.stop()
+        world.exporter.export(ALL_RESULTS, tmp_path / "out", ExportSettings())
+    world.exporter.stop()
     world.runner.settle()
-    assert (world.finisher.status, world.finisher.progress) == ("Stopped.", None)
+    assert (world.exporter.status, world.exporter.progress) == ("Stopped.", None)
     assert not world.project.recipe.exists()
 
 
 def test_edit_that_is_being_written_is_waited_for(world, tmp_path):
-    world.go("a").review.reviser.take_labels(labels_of("c"))
+    world.go("a").review.editor.take_labels(labels_of("c"))
     with pytest.raises(InputError, match="an edit is being written"):
-        world.finisher.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings())
+        world.exporter.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings())

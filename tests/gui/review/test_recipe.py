@@ -18,7 +18,7 @@ def project(tmp_path):
 
 
 @pytest.fixture
-def replayer(project):
+def recipe_runner(project):
     return RecipeRunner(Inline(), lambda: project)
 
 
@@ -31,48 +31,50 @@ def recorded(project, prompter, scenes):
     return run_job(job)
 
 
-def test_project_without_a_recipe_says_so(replayer, tmp_path):
-    assert replayer.text() == ""
+def test_project_without_a_recipe_says_so(recipe_runner, tmp_path):
+    assert recipe_runner.text() == ""
     with pytest.raises(InputError, match="Nothing was recorded yet"):
-        replayer.replay(tmp_path / "again")
+        recipe_runner.replay(tmp_path / "again")
     with pytest.raises(InputError, match="Nothing was recorded yet"):
-        replayer.save_as(tmp_path / "copy.yaml")
+        recipe_runner.save_as(tmp_path / "copy.yaml")
 
 
-def test_replay_makes_the_same_labels(replayer, recorded, tmp_path):
-    replayer.replay(tmp_path / "again")
-    assert replayer.is_running
+def test_replay_makes_the_same_labels(recipe_runner, recorded, tmp_path):
+    recipe_runner.replay(tmp_path / "again")
+    assert recipe_runner.is_running
     with pytest.raises(InputError, match="is being replayed"):
-        replayer.replay(tmp_path / "third")
-    replayer.runner.settle()
-    assert not replayer.is_running
-    assert replayer.status == "Replayed 1 steps. All labels are the same."
+        recipe_runner.replay(tmp_path / "third")
+    recipe_runner.runner.settle()
+    assert not recipe_runner.is_running
+    assert recipe_runner.status == "Replayed 1 steps. All labels are the same."
     made = tmp_path / "again" / "results"
     for name in recorded.done:
         assert (made / f"{name}.tif").read_bytes() == (recorded.out / f"{name}.tif").read_bytes()
 
 
-def test_stopped_replay_says_so(replayer, recorded, tmp_path):
-    replayer.replay(tmp_path / "again")
-    replayer.runner.jobs[0].advance()
-    replayer.stop()
-    replayer.runner.settle()
-    assert replayer.status == "The replay was not finished."
-    assert not replayer.is_running
+def test_stopped_replay_says_so(recipe_runner, recorded, tmp_path):
+    recipe_runner.replay(tmp_path / "again")
+    recipe_runner.runner.jobs[0].advance()
+    recipe_runner.stop()
+    recipe_runner.runner.settle()
+    assert recipe_runner.status == "The replay was not finished."
+    assert not recipe_runner.is_running
 
 
-def test_saved_copy_replays_from_where_it_lies(replayer, recorded, tmp_path):
+def test_saved_copy_replays_from_where_it_lies(recipe_runner, recorded, tmp_path):
     (tmp_path / "shelf").mkdir()
     copy = tmp_path / "shelf" / "copy.yaml"
-    replayer.save_as(copy)
-    replayer.runner.settle()
+    recipe_runner.save_as(copy)
+    recipe_runner.runner.settle()
     again = napari_samic.run_recipe(copy, out=tmp_path / "again")
     assert again.figures["steps"][0]["same_labels"] is True
 
 
-def test_file_that_is_no_recipe_is_refused_and_the_one_before_stays(replayer, recorded, tmp_path):
+def test_file_that_is_no_recipe_is_refused_and_the_one_before_stays(
+    recipe_runner, recorded, tmp_path
+):
     (tmp_path / "other.yaml").write_text("a: 1")
-    before = replayer.text()
+    before = recipe_runner.text()
     with pytest.raises(FormatError):
-        replayer.load(tmp_path / "other.yaml")
-    assert replayer.text() == before
+        recipe_runner.load(tmp_path / "other.yaml")
+    assert recipe_runner.text() == before

@@ -45,7 +45,7 @@ class Story:
             viewer.add_image(stack, rgb=True, name="pictures", metadata={FILES: paths})
         self.dock = SamicDock(viewer, self.runner)
         viewer.window.add_dock_widget(self.dock, name="SAMIC")
-        self.dock.bench.desk.keeper.begin_project(self.project)
+        self.dock.session.scheduler.autosaver.begin_project(self.project)
         self.settle()
         self.dock.go_to("Review")
         self.settle()
@@ -91,7 +91,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert story.cells(1) == ["d", "b", "a", "c"]
     assert story.cells(3)[:2] == ["no object, others have 2", "confidence 0.60, others have 0.90"]
     assert "<b>d</b>: no object, others have 2" in story.queue.why.text()
-    assert story.dock.bench.desk.state.page.name == "d"  # the image came with it
+    assert story.dock.session.scheduler.state.page.name == "d"  # the image came with it
     assert isinstance(story.layer("labels"), Labels)
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
@@ -197,7 +197,7 @@ def test_everything_is_let_go_and_comes_back(story):
     story.viewer.layers.remove(truth)
 
     story.do("reference")
-    page = story.dock.bench.desk.state.pages["c"]
+    page = story.dock.session.scheduler.state.pages["c"]
     assert (page.is_reference, len(page.items)) == (True, 1)
 
     story.dock.go_to("Annotate")

@@ -33,7 +33,7 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def desk(monkeypatch):
+def scheduler(monkeypatch):
     made = {"discs": Discs(), "others": Discs("others", radius=8)}
 
     def open_model(name):
@@ -43,93 +43,93 @@ def desk(monkeypatch):
         return made[name]
 
     monkeypatch.setattr(jobs, "open_model", open_model)
-    desk = PromptScheduler(Inline())
-    desk.made = made
-    yield desk
-    desk.close()
+    scheduler = PromptScheduler(Inline())
+    scheduler.made = made
+    yield scheduler
+    scheduler.close()
 
 
-def ready(desk, where=(1,)):
-    desk.choose_model("discs")
-    desk.show(pixels(), where)
-    desk.look()
-    desk.runner.settle()
+def ready(scheduler, where=(1,)):
+    scheduler.choose_model("discs")
+    scheduler.show(pixels(), where)
+    scheduler.look()
+    scheduler.runner.settle()
 
 
-def test_click_before_the_model_is_there_is_answered_once_it_is(desk):
-    desk.show(pixels(), (1,))
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    assert desk.state.page.item().answer is None
-    desk.choose_model("discs")
-    desk.runner.settle()
-    assert desk.state.page.labels()[10, 12] == 1
-    assert desk.status.startswith("Ready: discs")
+def test_click_before_the_model_is_there_is_answered_once_it_is(scheduler):
+    scheduler.show(pixels(), (1,))
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    assert scheduler.state.page.item().answer is None
+    scheduler.choose_model("discs")
+    scheduler.runner.settle()
+    assert scheduler.state.page.labels()[10, 12] == 1
+    assert scheduler.status.startswith("Ready: discs")
 
 
-def test_first_mask_comes_before_the_candidates(desk):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    told = listen(desk.events)
-    job = desk.runner.jobs[-1]
+def test_first_mask_comes_before_the_candidates(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    told = listen(scheduler.events)
+    job = scheduler.runner.jobs[-1]
     job.advance()
     assert told == ["answered"]  # it is drawn at once
-    assert len(desk.state.page.item().answer.masks) == 1
-    assert desk.state.is_waiting
-    desk.runner.settle()
-    assert len(desk.state.page.item().answer.masks) == 4
+    assert len(scheduler.state.page.item().answer.masks) == 1
+    assert scheduler.state.is_waiting
+    scheduler.runner.settle()
+    assert len(scheduler.state.page.item().answer.masks) == 4
 
 
-def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(desk):
-    model = desk.made["discs"]
+def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(scheduler):
+    model = scheduler.made["discs"]
     model.single_is_first, passes = True, []
     answer = model.candidates
     model.candidates = lambda *a, **k: passes.append(k["multimask"]) or answer(*a, **k)
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
     assert passes == [True]
-    assert len(desk.state.page.item().answer.masks) == 3
-    assert not desk.state.is_waiting
+    assert len(scheduler.state.page.item().answer.masks) == 3
+    assert not scheduler.state.is_waiting
 
 
-def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_painted(desk):
-    desk.made["discs"].precompute = lambda image: None
-    ready(desk)
-    told = listen(desk.events, desk.state.events)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    kept = [what for what in told if what in ("asked", "answer", "answered")]
-    assert kept[0] == "asked"
+def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_painted(scheduler):
+    scheduler.made["discs"].precompute = lambda image: None
+    ready(scheduler)
+    told = listen(scheduler.events, scheduler.state.events)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    kept = [what for what in told if what in ("requested", "answer", "answered")]
+    assert kept[0] == "requested"
     assert kept[-2:] == ["answer", "answered"]
 
 
-def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(desk):
-    desk.made["discs"].precompute = lambda image: None
-    told = listen(desk.events)
-    ready(desk)
-    desk.show(desk.pixels, (3,))
-    desk._seen.clear()
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    assert "asked" not in told
+def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(scheduler):
+    scheduler.made["discs"].precompute = lambda image: None
+    told = listen(scheduler.events)
+    ready(scheduler)
+    scheduler.show(scheduler.pixels, (3,))
+    scheduler._seen.clear()
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    assert "requested" not in told
     assert "answered" in told
 
 
-def test_fast_clicks_are_not_all_asked_only_the_newest(desk):
-    ready(desk)
+def test_fast_clicks_are_not_all_asked_only_the_newest(scheduler):
+    ready(scheduler)
     for column in (5, 10, 15, 20):
-        desk.state.add_point(10, column)
-    desk.runner.settle()
-    assert [len(p.points_rc) for p in desk.made["discs"].asked] == [1, 4]
-    assert desk.state.page.labels()[10, 20] == 1
+        scheduler.state.add_point(10, column)
+    scheduler.runner.settle()
+    assert [len(p.points_rc) for p in scheduler.made["discs"].asked] == [1, 4]
+    assert scheduler.state.page.labels()[10, 20] == 1
 
 
-def test_shown_slice_is_encoded_first_then_the_next_two(desk):
+def test_shown_slice_is_encoded_first_then_the_next_two(scheduler):
     seen = []
-    desk.made["discs"].precompute = lambda image: seen.append(image[..., 0].copy())
-    ready(desk, (1,))
-    stack = desk.pixels
+    scheduler.made["discs"].precompute = lambda image: seen.append(image[..., 0].copy())
+    ready(scheduler, (1,))
+    stack = scheduler.pixels
     assert [stack.label(i) for i in [(1,), *stack.after((1,))]] == [
         "cells[1]", "cells[2]", "cells[3]",
     ]  # fmt: skip
@@ -137,134 +137,134 @@ def test_shown_slice_is_encoded_first_then_the_next_two(desk):
     np.testing.assert_array_equal(seen[0], stack.image((1,))[..., 0])
 
 
-def test_click_stops_encoding_ahead_which_goes_on_later(desk):
-    ready(desk)
-    desk.show(desk.pixels, (0,))
+def test_click_stops_encoding_ahead_which_goes_on_later(scheduler):
+    ready(scheduler)
+    scheduler.show(scheduler.pixels, (0,))
     seen = []
-    desk.made["discs"].precompute = lambda image: seen.append(True)
-    desk.look()
-    (ahead,) = desk.runner.jobs
+    scheduler.made["discs"].precompute = lambda image: seen.append(True)
+    scheduler.look()
+    (ahead,) = scheduler.runner.jobs
     ahead.advance()
-    desk.state.add_point(10, 12)
+    scheduler.state.add_point(10, 12)
     assert ahead.cancelled
-    desk.runner.settle()
+    scheduler.runner.settle()
     assert seen == [True]
-    assert desk.state.page.labels()[10, 12] == 1
+    assert scheduler.state.page.labels()[10, 12] == 1
 
 
-def test_what_was_read_is_noted_for_the_prompt_file(desk):
-    ready(desk)
-    assert len(desk.state.page.sha256) == 64
-    assert desk.state.page.normalization["channels"] == [0]
+def test_what_was_read_is_noted_for_the_prompt_file(scheduler):
+    ready(scheduler)
+    assert len(scheduler.state.page.sha256) == 64
+    assert scheduler.state.page.normalisation["channels"] == [0]
 
 
-def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(desk):
-    ready(desk)
-    desk.show(desk.pixels, (2,))
-    assert len(desk.state.page.sha256) == 64
-    assert desk.state.page.normalization["channels"] == [0]
+def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(scheduler):
+    ready(scheduler)
+    scheduler.show(scheduler.pixels, (2,))
+    assert len(scheduler.state.page.sha256) == 64
+    assert scheduler.state.page.normalisation["channels"] == [0]
 
 
-def test_answer_for_a_slice_that_was_left_is_dropped(desk):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.jobs[-1].advance()
-    desk.state.add_point(20, 12)
-    desk.show(desk.pixels, (2,))
-    desk.runner.settle()
-    assert not desk.state.page.items
-    desk.show(desk.pixels, (1,))
-    desk.runner.settle()
-    assert desk.state.page.labels()[20, 12] == 1
+def test_answer_for_a_slice_that_was_left_is_dropped(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.jobs[-1].advance()
+    scheduler.state.add_point(20, 12)
+    scheduler.show(scheduler.pixels, (2,))
+    scheduler.runner.settle()
+    assert not scheduler.state.page.items
+    scheduler.show(scheduler.pixels, (1,))
+    scheduler.runner.settle()
+    assert scheduler.state.page.labels()[20, 12] == 1
 
 
-def test_changing_the_model_keeps_prompts_and_asks_anew(desk):
-    ready(desk)
-    desk.state.add_point(16, 20)
-    desk.runner.settle()
-    before = (desk.state.page.labels() == 1).sum()
-    desk.choose_model("others")
-    desk.runner.settle()
-    assert (desk.state.page.labels() == 1).sum() > before
-    assert desk.state.page.item().points == ((16, 20, True),)
+def test_changing_the_model_keeps_prompts_and_asks_anew(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(16, 20)
+    scheduler.runner.settle()
+    before = (scheduler.state.page.labels() == 1).sum()
+    scheduler.choose_model("others")
+    scheduler.runner.settle()
+    assert (scheduler.state.page.labels() == 1).sum() > before
+    assert scheduler.state.page.item().points == ((16, 20, True),)
 
 
-def test_model_that_can_not_be_loaded_leaves_the_one_before(desk):
-    ready(desk)
-    desk.choose_model("vit_h")
-    desk.runner.settle()
-    assert isinstance(desk.runner.errors[0], InputError)
-    assert "discs answers" in desk.status
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    assert desk.state.page.labels()[10, 12] == 1
+def test_model_that_can_not_be_loaded_leaves_the_one_before(scheduler):
+    ready(scheduler)
+    scheduler.choose_model("vit_h")
+    scheduler.runner.settle()
+    assert isinstance(scheduler.runner.errors[0], InputError)
+    assert "discs answers" in scheduler.status
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    assert scheduler.state.page.labels()[10, 12] == 1
 
 
-def test_model_that_fails_at_a_click_ends_the_waiting(desk):
-    ready(desk)
-    desk.segmenter.candidates = lambda *_, **__: 1 / 0
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    assert not desk.state.is_waiting
-    assert isinstance(desk.runner.errors[0], ZeroDivisionError)
+def test_model_that_fails_at_a_click_ends_the_waiting(scheduler):
+    ready(scheduler)
+    scheduler.segmenter.candidates = lambda *_, **__: 1 / 0
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    assert not scheduler.state.is_waiting
+    assert isinstance(scheduler.runner.errors[0], ZeroDivisionError)
 
 
-def test_leaving_the_image_keeps_what_was_annotated(desk):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.leave()
-    desk.runner.settle()
-    assert desk.state.page is None
-    assert desk.state.pages["cells[1]"].items
+def test_leaving_the_image_keeps_what_was_annotated(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.leave()
+    scheduler.runner.settle()
+    assert scheduler.state.page is None
+    assert scheduler.state.pages["cells[1]"].items
 
 
-def test_hint_follows_the_slice_and_goes(desk):
-    ready(desk)
-    desk.show_hint(True)
-    desk.runner.settle()
-    assert desk.hint.picture.shape == (32, 40, 3)
-    assert desk.hint.point_rc is not None
-    desk.show_hint(False)
-    assert desk.hint is None
+def test_hint_follows_the_slice_and_goes(scheduler):
+    ready(scheduler)
+    scheduler.show_hint(True)
+    scheduler.runner.settle()
+    assert scheduler.hint.picture.shape == (32, 40, 3)
+    assert scheduler.hint.point_rc is not None
+    scheduler.show_hint(False)
+    assert scheduler.hint is None
 
 
 # --- saving
 
 
-def test_each_change_is_in_the_recovery_file(desk):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    desk.state.add_point(11, 13, False)
-    desk.runner.settle()
-    (image,) = load_prompts(desk.keeper.recovery).images
+def test_each_change_is_in_the_recovery_file(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    scheduler.state.add_point(11, 13, False)
+    scheduler.runner.settle()
+    (image,) = load_prompts(scheduler.autosaver.recovery).images
     assert image.name == "cells[1]"
     assert image.objects[0].is_foreground.tolist() == [True, False]
 
 
-def test_unsaved_prompts_are_offered_to_the_next_session_and_come_back(desk):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
+def test_unsaved_prompts_are_offered_to_the_next_session_and_come_back(scheduler):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
     assert recovery.leftovers() == []
-    desk.close()
+    scheduler.close()
     (left,) = recovery.leftovers()
     other = PromptScheduler(Inline())
-    other.keeper.restore(left.path)
+    other.autosaver.restore(left.path)
     other.runner.settle()
     assert other.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
     assert not left.path.exists()
-    assert other.keeper.recovery.exists()
+    assert other.autosaver.recovery.exists()
     other.close()
 
 
-def test_saved_session_leaves_nothing_to_recover(desk, tmp_path):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
-    desk.keeper.save(tmp_path / "out")
-    desk.runner.settle()
-    desk.close()
+def test_saved_session_leaves_nothing_to_recover(scheduler, tmp_path):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    scheduler.autosaver.save(tmp_path / "out")
+    scheduler.runner.settle()
+    scheduler.close()
     assert recovery.leftovers() == []
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cells[1]_labels.tif", "prompts.json",
@@ -279,81 +279,81 @@ def test_file_of_a_running_process_is_not_offered(tmp_path):
     assert [left.path.name[:9] for left in recovery.leftovers()] == ["999999999"]
 
 
-def test_save_replaces_nothing(desk, tmp_path):
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
+def test_save_replaces_nothing(scheduler, tmp_path):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
     (tmp_path / "prompts.json").write_text("mine")
-    desk.keeper.save(tmp_path)
-    desk.runner.settle()
-    assert isinstance(desk.runner.errors[0], OutputError)
+    scheduler.autosaver.save(tmp_path)
+    scheduler.runner.settle()
+    assert isinstance(scheduler.runner.errors[0], OutputError)
     assert (tmp_path / "prompts.json").read_text() == "mine"
     assert not list(tmp_path.glob("*.tif"))
 
 
-def test_nothing_to_save_is_said(desk, tmp_path):
-    ready(desk)
+def test_nothing_to_save_is_said(scheduler, tmp_path):
+    ready(scheduler)
     with pytest.raises(InputError, match="nothing is annotated yet"):
-        desk.keeper.save(tmp_path)
+        scheduler.autosaver.save(tmp_path)
 
 
-def test_project_is_saved_at_each_change_and_opened_again(desk, tmp_path):
-    ready(desk)
-    desk.keeper.begin_project(Project.create(tmp_path / "project"))
-    desk.state.add_point(10, 12)
-    desk.state.use_as_reference(True)
-    nucleus = desk.state.add_class("nucleus")
-    desk.state.style_class(nucleus, colour="#102030")
-    desk.runner.settle()
+def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
+    ready(scheduler)
+    scheduler.autosaver.begin_project(Project.create(tmp_path / "project"))
+    scheduler.state.add_point(10, 12)
+    scheduler.state.use_as_reference(True)
+    nucleus = scheduler.state.add_class("nucleus")
+    scheduler.state.style_class(nucleus, colour="#102030")
+    scheduler.runner.settle()
     assert len(load_prompts(tmp_path / "project" / "prompts.json").images) == 1
-    assert not desk.keeper.unsaved
+    assert not scheduler.autosaver.unsaved
     other = PromptScheduler(Inline())
-    other.keeper.open_project(Project.open(tmp_path / "project"))
+    other.autosaver.open_project(Project.open(tmp_path / "project"))
     other.runner.settle()
     state = other.state
     assert state.pages["cells[1]"].items
-    assert state.pages["cells[1]"].normalization == desk.state.page.normalization
+    assert state.pages["cells[1]"].normalisation == scheduler.state.page.normalisation
     assert state.references == ("cells[1]",)
     assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
-    assert autosave.model_of(other.keeper.project.notes) == "discs"
+    assert autosave.model_of(other.autosaver.project.notes) == "discs"
     other.close()
 
 
-def test_another_project_begins_without_what_the_first_one_has(desk, tmp_path):
-    ready(desk)
+def test_another_project_begins_without_what_the_first_one_has(scheduler, tmp_path):
+    ready(scheduler)
     first, second = (Project.create(tmp_path / name) for name in ("first", "second"))
-    desk.state.add_point(10, 12)
-    desk.keeper.begin_project(first)
-    desk.runner.settle()
-    desk.keeper.begin_project(second)
-    desk.runner.settle()
-    assert not desk.state.page.items
+    scheduler.state.add_point(10, 12)
+    scheduler.autosaver.begin_project(first)
+    scheduler.runner.settle()
+    scheduler.autosaver.begin_project(second)
+    scheduler.runner.settle()
+    assert not scheduler.state.page.items
     assert load_prompts(second.prompts_file).images == ()
-    desk.state.add_point(20, 12)
-    desk.runner.settle()
-    desk.keeper.open_project(Project.open(first.folder))
-    desk.runner.settle()
-    assert desk.state.page.items[0].points == ((10, 12, True),)
+    scheduler.state.add_point(20, 12)
+    scheduler.runner.settle()
+    scheduler.autosaver.open_project(Project.open(first.folder))
+    scheduler.runner.settle()
+    assert scheduler.state.page.items[0].points == ((10, 12, True),)
     assert load_prompts(second.prompts_file).images[0].objects[0].points_rc.tolist() == [[20, 12]]
     assert load_prompts(first.prompts_file).images[0].objects[0].points_rc.tolist() == [[10, 12]]
 
 
-def test_prompts_that_no_project_has_are_not_lost_to_another(desk, tmp_path):
+def test_prompts_that_no_project_has_are_not_lost_to_another(scheduler, tmp_path):
     project = Project.create(tmp_path / "project")
-    ready(desk)
-    desk.state.add_point(10, 12)
-    desk.runner.settle()
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
     with pytest.raises(OutputError, match="prompts that were not saved"):
-        desk.keeper.open_project(project)
-    assert desk.state.page.items
+        scheduler.autosaver.open_project(project)
+    assert scheduler.state.page.items
 
 
-def test_last_click_is_in_the_project_when_the_window_closes_at_once(desk, tmp_path):
-    ready(desk)
+def test_last_click_is_in_the_project_when_the_window_closes_at_once(scheduler, tmp_path):
+    ready(scheduler)
     project = Project.create(tmp_path / "project")
-    desk.keeper.begin_project(project)
-    desk.state.add_point(10, 12)
-    desk.close()
+    scheduler.autosaver.begin_project(project)
+    scheduler.state.add_point(10, 12)
+    scheduler.close()
     assert len(load_prompts(project.prompts_file).images) == 1
     assert recovery.leftovers() == []
 

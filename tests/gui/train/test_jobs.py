@@ -16,7 +16,7 @@ from napari_samic.gui.train.jobs import KINDS, PrompterComparison, TrainRequest
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch, toy):
+def session(tmp_path, monkeypatch, toy):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
     made = make_bench(monkeypatch, toy)
     annotate(made, 0, 1, 2, 3)
@@ -25,14 +25,14 @@ def bench(tmp_path, monkeypatch, toy):
     made.close()
 
 
-def trained(bench, *more, resume=False, stop=lambda: False, **settings):
+def trained(session, *more, resume=False, stop=lambda: False, **settings):
     chosen = {kind: kind() for kind in KINDS}
     chosen[TrainSettings] = TrainSettings(**{"epochs": 1, "views": 1, **settings})
     chosen[PeakSettings] = PeakSettings(min_area_frac=0.2)
     chosen |= {type(one): one for one in more}
     order = TrainRequest(
-        bench.project, bench.reference_images(), bench.desk.state.model, chosen,
-        bench.other_images(), stop, resume,
+        session.project, session.reference_images(), session.scheduler.state.model, chosen,
+        session.other_images(), stop, resume,
     )  # fmt: skip
     return run_job(jobs.train(order))
 
@@ -50,9 +50,9 @@ def steps(project):
     return recipes.load_recipe(project.recipe).steps
 
 
-def test_first_prompter_is_taken_with_its_step(bench):
-    project = bench.project
-    verdict = trained(bench)
+def test_first_prompter_is_taken_with_its_step(session):
+    project = session.project
+    verdict = trained(session)
     assert not verdict.has_old
     assert 0 < abs(verdict.new) <= 1
     assert not project.prompter_file.exists()
@@ -71,12 +71,12 @@ def test_first_prompter_is_taken_with_its_step(bench):
     assert left == ["prompter.pt"]
 
 
-def test_old_and_new_are_judged_and_neither_is_lost(bench):
-    project = bench.project
-    trained(bench)
+def test_old_and_new_are_judged_and_neither_is_lost(session):
+    project = session.project
+    trained(session)
     run_job(jobs.accept(project))
     shutil.copy(project.prompter_file, project.folder / "first.pt")
-    verdict = trained(bench, epochs=2, learning_rate=0.01)
+    verdict = trained(session, epochs=2, learning_rate=0.01)
     assert verdict.has_old
     assert verdict.held_out[0].startswith("cells[")
     assert abs(verdict.old) <= 1
@@ -87,32 +87,32 @@ def test_old_and_new_are_judged_and_neither_is_lost(bench):
     assert same(project.prompter_file, project.folder / "first.pt")
     assert [s.do for s in steps(project)] == ["annotate", "train", "annotate"]
 
-    trained(bench, epochs=2, learning_rate=0.01)
+    trained(session, epochs=2, learning_rate=0.01)
     assert run_job(jobs.accept(project)).name == "prompter-2.pt"
     assert same(project.folder / "prompter-2.pt", project.folder / "first.pt")
     assert same(project.prompter_file, project.folder / "prompter-1.pt")
     assert steps(project)[-1].settings["overwrite"] is True
 
 
-def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(bench, tmp_path):
-    project = bench.project
-    trained(bench, epochs=3, stop=lambda: True)
+def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(session, tmp_path):
+    project = session.project
+    trained(session, epochs=3, stop=lambda: True)
     run_job(jobs.accept(project))
     assert steps(project)[-1].settings["epochs"] == 1
-    verdict = trained(bench, epochs=3, resume=True)
+    verdict = trained(session, epochs=3, resume=True)
     assert "3 epochs" in verdict.summary
     run_job(jobs.accept(project))
     run_job(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
 
 
-def test_recipe_holds_after_a_training_on_other_references(bench, tmp_path):
-    project = bench.project
-    trained(bench)
+def test_recipe_holds_after_a_training_on_other_references(session, tmp_path):
+    project = session.project
+    trained(session)
     run_job(jobs.accept(project))
-    bench.desk.state.add_point(30, 20)
-    bench.runner.settle()
-    trained(bench)
+    session.scheduler.state.add_point(30, 20)
+    session.runner.settle()
+    trained(session)
     run_job(jobs.accept(project))
     assert [s.inputs["prompts"] for s in steps(project)] == [
         "references-1.json", "references-1.json", "references-2.json", "references-2.json",
@@ -121,17 +121,17 @@ def test_recipe_holds_after_a_training_on_other_references(bench, tmp_path):
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
 
 
-def test_nothing_to_go_on_with_is_told(bench):
+def test_nothing_to_go_on_with_is_told(session):
     with pytest.raises(InputError, match="no training to go on with"):
-        trained(bench, resume=True)
+        trained(session, resume=True)
 
 
-def test_other_references_are_another_training(bench):
-    trained(bench)
-    bench.desk.state.add_point(30, 20)
-    bench.runner.settle()
+def test_other_references_are_another_training(session):
+    trained(session)
+    session.scheduler.state.add_point(30, 20)
+    session.runner.settle()
     with pytest.raises(TrainingError, match="not those of the training that was stopped"):
-        trained(bench, resume=True)
+        trained(session, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,16 @@ def test_with_few_references_no_file_is_made_of_others(tmp_path, monkeypatch, to
     made.close()
 
 
-def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
-    project = bench.project
-    trained(bench)
+def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(session):
+    project = session.project
+    trained(session)
     run_job(jobs.accept(project))
     names = ("prompter.pt", "training.mark")
     before = {name: (project.folder / name).read_bytes() for name in names}
     chosen = {kind: kind() for kind in KINDS}
     order = TrainRequest(
-        project, bench.reference_images(), bench.desk.state.model, chosen, bench.other_images(),
-        lambda: False,
+        project, session.reference_images(), session.scheduler.state.model, chosen,
+        session.other_images(), lambda: False,
     )  # fmt: skip
     job = jobs.train(order)
     while next(job).data.get("phase") != "batch":
@@ -194,11 +194,11 @@ def test_cancelled_training_leaves_prompter_recipe_and_mark_as_they_were(bench):
     ("stopped", "left"),
     [pytest.param(False, True, id="window_closed"), pytest.param(True, False, id="by_the_user")],
 )
-def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(bench, stopped, left):
-    project = bench.project
+def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(session, stopped, left):
+    project = session.project
     order = TrainRequest(
-        project, bench.reference_images(), bench.desk.state.model, {k: k() for k in KINDS},
-        bench.other_images(), lambda: stopped,
+        project, session.reference_images(), session.scheduler.state.model, {k: k() for k in KINDS},
+        session.other_images(), lambda: stopped,
     )  # fmt: skip
     job = jobs.train(order)
     while next(job).data.get("phase") != "read":
@@ -208,27 +208,27 @@ def test_training_ended_from_outside_leaves_what_can_be_gone_on_with(bench, stop
     assert jobs.next_mark(project).exists() is left
 
 
-def test_prompter_that_waits_is_kept_when_another_is_trained(bench):
-    project = bench.project
-    trained(bench)
+def test_prompter_that_waits_is_kept_when_another_is_trained(session):
+    project = session.project
+    trained(session)
     first = content(jobs.new_file(project))["learner"]
-    trained(bench, seed=5)
+    trained(session, seed=5)
     kept = content(project.folder / "prompter-1.pt")["learner"]
     assert all(torch.equal(kept[k], first[k]) for k in first)
 
 
-def test_old_prompter_that_can_not_be_used_here_is_told(bench):
-    project = bench.project
+def test_old_prompter_that_can_not_be_used_here_is_told(session):
+    project = session.project
     project.prompter_file.write_bytes(b"damaged")
-    verdict = trained(bench)
+    verdict = trained(session)
     assert (verdict.old, verdict.has_old) == (None, True)
     assert "not a prompter file" in verdict.why
     assert verdict.new is not None
 
 
-def test_accepting_without_a_new_prompter_is_told(bench):
+def test_accepting_without_a_new_prompter_is_told(session):
     with pytest.raises(InputError, match="No new prompter"):
-        run_job(jobs.accept(bench.project))
+        run_job(jobs.accept(session.project))
 
 
 def test_verdict_survives_the_notes_of_a_project():
@@ -251,7 +251,7 @@ def test_settings_survive_the_notes_of_a_project():
     assert jobs.recalled("damaged") == {}
 
 
-def test_a_tuned_decoder_alone_is_a_help(bench, monkeypatch):
+def test_a_tuned_decoder_alone_is_a_help(session, monkeypatch):
     """Neither learner nor grown network may be better, and the masks are all the same."""
     real = jobs._trained
 
@@ -261,10 +261,10 @@ def test_a_tuned_decoder_alone_is_a_help(bench, monkeypatch):
         return replace(outcome, figures=outcome.figures | changed)
 
     monkeypatch.setattr(jobs, "_trained", only_tuned)
-    assert trained(bench).helped
+    assert trained(session).helped
 
 
-def test_what_training_tells_comes_with_the_verdict(bench, monkeypatch):
+def test_what_training_tells_comes_with_the_verdict(session, monkeypatch):
     real = jobs._trained
 
     def telling(*given):
@@ -272,4 +272,4 @@ def test_what_training_tells_comes_with_the_verdict(bench, monkeypatch):
         return replace(outcome, notices=("left out: c.",))
 
     monkeypatch.setattr(jobs, "_trained", telling)
-    assert trained(bench).notices == ("left out: c.",)
+    assert trained(session).notices == ("left out: c.",)

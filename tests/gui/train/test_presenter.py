@@ -14,7 +14,7 @@ from napari_samic.gui.train.progress import EtaEstimator, TrainingHistory
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def session(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
     made = make_bench(monkeypatch, "tiny")
     yield made
@@ -65,61 +65,61 @@ def script(monkeypatch):
 
 
 @pytest.fixture
-def trainer(bench, script, tmp_path):
-    annotate(bench, 0, 1, 2, 3)
-    begin(bench, tmp_path / "project")
-    return TrainingModel(bench, script.clock)
+def trainer(session, script, tmp_path):
+    annotate(session, 0, 1, 2, 3)
+    begin(session, tmp_path / "project")
+    return TrainingModel(session, script.clock)
 
 
-def advance(bench, times):
+def advance(session, times):
     for _ in range(times):
-        bench.runner.jobs[-1].advance()
+        session.runner.jobs[-1].advance()
 
 
-def test_what_is_missing_is_told(bench):
-    made = TrainingModel(bench)
+def test_what_is_missing_is_told(session):
+    made = TrainingModel(session)
     assert "Annotate two images or more" in made.missing()
-    annotate(bench, 0)
+    annotate(session, 0)
     assert "needs two annotated images" in made.missing()
     made.choose(TrainSettings(epochs=0))
     assert made.missing() == ""
     assert "untrained" in made.guide()
     made.choose(TrainSettings())
-    annotate(bench, 1)
+    annotate(session, 1)
     assert made.missing() == ""
     assert made.guide().startswith("2 references. From four on")
-    annotate(bench, 2, 3)
+    annotate(session, 2, 3)
     assert made.guide().startswith("4 references. Some are kept aside")
-    bench.desk.segmenter = None
+    session.scheduler.segmenter = None
     assert made.missing() == "The model is being loaded."
 
 
-def test_class_that_one_image_shows_is_named(bench):
-    made = TrainingModel(bench)
-    annotate(bench, 0, 1)
-    bench.desk.state.set_class(bench.desk.state.add_class("nucleus"))
+def test_class_that_one_image_shows_is_named(session):
+    made = TrainingModel(session)
+    annotate(session, 0, 1)
+    session.scheduler.state.set_class(session.scheduler.state.add_class("nucleus"))
     assert "Only one shows nucleus" in made.guide()
 
 
-def test_only_marked_images_count_once_one_is_marked(bench):
-    annotate(bench, 0, 1)
-    bench.desk.state.use_as_reference(True)
-    assert "needs two annotated images" in TrainingModel(bench).missing()
+def test_only_marked_images_count_once_one_is_marked(session):
+    annotate(session, 0, 1)
+    session.scheduler.state.use_as_reference(True)
+    assert "needs two annotated images" in TrainingModel(session).missing()
 
 
-def test_training_needs_a_project(bench, script):
-    annotate(bench, 0, 1)
+def test_training_needs_a_project(session, script):
+    annotate(session, 0, 1)
     with pytest.raises(InputError, match="Choose a project folder first"):
-        TrainingModel(bench).start()
+        TrainingModel(session).start()
     assert not script.orders
 
 
-def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
-    told, project = listen(bench.events), bench.project
+def test_first_prompter_is_in_use_without_a_question(session, trainer, script):
+    told, project = listen(session.events), session.project
     trainer.choose(HeatMapSettings(sigma_frac=0.05))
     trainer.start()
     assert trainer.phase == RUNNING
-    bench.runner.settle()
+    session.runner.settle()
     assert (trainer.phase, trainer.news) == (IDLE, "3 epochs.")
     assert project.prompter_file.read_bytes() == b"new 1"
     assert told == ["prompter"]
@@ -133,18 +133,18 @@ def test_first_prompter_is_in_use_without_a_question(bench, trainer, script):
     ("take", "in_use", "kept"),
     [pytest.param(True, b"new", b"old", id="new"), pytest.param(False, b"old", b"new", id="old")],
 )
-def test_user_chooses_between_two_prompters(bench, trainer, script, take, in_use, kept):
-    project, told = bench.project, listen(bench.events)
+def test_user_chooses_between_two_prompters(session, trainer, script, take, in_use, kept):
+    project, told = session.project, listen(session.events)
     project.prompter_file.write_bytes(b"old")
     script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.start()
-    bench.runner.settle()
+    session.runner.settle()
     assert trainer.phase == CHOOSING
     assert trainer.verdict.is_worse
     assert project.prompter_file.read_bytes() == b"old"
     trainer.take(take)
     trainer.take(not take)  # a second click, before the first is done
-    bench.runner.settle()
+    session.runner.settle()
     assert (trainer.phase, trainer.verdict) == (IDLE, None)
     assert project.prompter_file.read_bytes()[:3] == in_use
     assert (project.folder / "prompter-1.pt").read_bytes()[:3] == kept
@@ -152,37 +152,37 @@ def test_user_chooses_between_two_prompters(bench, trainer, script, take, in_use
     assert told == (["prompter"] if take else [])
 
 
-def test_stop_keeps_the_best_and_resume_goes_on(bench, trainer, script):
+def test_stop_keeps_the_best_and_resume_goes_on(session, trainer, script):
     assert not trainer.can_resume
     trainer.start()
-    advance(bench, 3)
+    advance(session, 3)
     assert trainer.has_best
     trainer.stop()
     assert trainer.phase == STOPPING
-    bench.runner.settle()
+    session.runner.settle()
     assert (trainer.phase, trainer.news) == (IDLE, "1 epochs.")
-    assert bench.project.prompter_file.exists()
+    assert session.project.prompter_file.exists()
     assert trainer.can_resume
     trainer.start(resume=True)
     assert trainer.curves.losses == {1: 3.0}
-    advance(bench, 1)
+    advance(session, 1)
     assert script.orders[1].resume
     assert not script.orders[1].stop()
 
 
-def test_stop_before_the_first_epoch_changes_nothing(bench, trainer, script):
+def test_stop_before_the_first_epoch_changes_nothing(session, trainer, script):
     trainer.start()
-    advance(bench, 2)
+    advance(session, 2)
     trainer.stop()
-    bench.runner.settle()
+    session.runner.settle()
     assert (trainer.phase, script.closed) == (IDLE, 1)
     assert "nothing changed" in trainer.news
-    assert not jobs.new_file(bench.project).exists()
+    assert not jobs.new_file(session.project).exists()
 
 
 @pytest.mark.parametrize(("batches", "keeps"), [(15, False), (25, True)])
 def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
-    bench, trainer, monkeypatch, batches, keeps
+    session, trainer, monkeypatch, batches, keeps
 ):
     stopped = []
 
@@ -197,39 +197,39 @@ def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
 
     monkeypatch.setattr(jobs, "train", adapting)
     trainer.start()
-    advance(bench, batches)
+    advance(session, batches)
     assert f"adapting: {batches} of 100" in trainer.pace.text
     trainer.stop()
-    bench.runner.settle()
+    session.runner.settle()
     assert bool(stopped) is keeps
     assert ("nothing changed" in trainer.news) is not keeps
 
 
-def test_failed_training_says_why_and_can_begin_anew(bench, trainer, monkeypatch):
+def test_failed_training_says_why_and_can_begin_anew(session, trainer, monkeypatch):
     def broken(order):
         yield JobProgress(0, 0)
         raise TrainingError("the loss is not finite any more.")
 
     monkeypatch.setattr(jobs, "train", broken)
     trainer.start()
-    bench.runner.settle()
+    session.runner.settle()
     assert (trainer.phase, trainer.news) == (IDLE, "the loss is not finite any more.")
-    assert len(bench.runner.errors) == 1
+    assert len(session.runner.errors) == 1
 
 
-def test_training_that_was_killed_with_the_window_can_be_gone_on_with(bench, trainer):
-    project = bench.project
+def test_training_that_was_killed_with_the_window_can_be_gone_on_with(session, trainer):
+    project = session.project
     jobs.mark_file(project).write_bytes(b"of the one before")
     jobs.next_mark(project).write_bytes(b"where it was killed")
     assert jobs.mark_file(project).read_bytes() == b"of the one before"
     trainer.close()
-    bench.desk.keeper.project = Project.open(project.folder)
-    assert TrainingModel(bench).can_resume
+    session.scheduler.autosaver.project = Project.open(project.folder)
+    assert TrainingModel(session).can_resume
     assert jobs.mark_file(project).read_bytes() == b"where it was killed"
     assert not jobs.next_mark(project).exists()
 
 
-def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
+def test_training_that_failed_can_be_gone_on_with(session, trainer, monkeypatch):
     def broken(order):
         jobs.next_mark(order.project).write_bytes(b"where it failed")
         yield JobProgress(0, 0)
@@ -237,58 +237,58 @@ def test_training_that_failed_can_be_gone_on_with(bench, trainer, monkeypatch):
 
     monkeypatch.setattr(jobs, "train", broken)
     trainer.start()
-    bench.runner.settle()
+    session.runner.settle()
     assert trainer.can_resume
 
 
-def test_what_training_tells_is_shown(bench, trainer, script):
+def test_what_training_tells_is_shown(session, trainer, script):
     notices = ("taken for masks: a.", "q.tif: two series.")
     script.verdict = PrompterComparison(summary="3 epochs", notices=notices)
     trainer.start()
-    bench.runner.settle()
+    session.runner.settle()
     assert trainer.news == "3 epochs. Taken for masks: a. q.tif: two series."
 
 
-def test_second_start_while_it_runs_is_no_second_training(bench, trainer, script):
+def test_second_start_while_it_runs_is_no_second_training(session, trainer, script):
     trainer.start()
     trainer.start()
-    assert len(bench.runner.jobs) == 1
+    assert len(session.runner.jobs) == 1
 
 
-def test_project_comes_back_with_settings_curves_and_the_open_choice(bench, trainer, script):
-    project = bench.project
+def test_project_comes_back_with_settings_curves_and_the_open_choice(session, trainer, script):
+    project = session.project
     project.prompter_file.write_bytes(b"old")
     script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.choose(TrainSettings(epochs=7))
     trainer.start()
-    bench.runner.settle()
+    session.runner.settle()
     trainer.close()
-    bench.desk.keeper.project = Project.open(project.folder)
-    again = TrainingModel(bench)
+    session.scheduler.autosaver.project = Project.open(project.folder)
+    again = TrainingModel(session)
     assert again.of(TrainSettings).epochs == 7
     assert again.curves == trainer.curves
     assert (again.phase, again.verdict) == (CHOOSING, script.verdict)
 
 
-def test_answer_for_another_project_is_left_there(bench, trainer, script, tmp_path):
-    first = bench.project
+def test_answer_for_another_project_is_left_there(session, trainer, script, tmp_path):
+    first = session.project
     trainer.start()
-    bench.desk.keeper.project = Project.create(tmp_path / "other")
-    bench.events.project.emit()
-    bench.runner.settle()
+    session.scheduler.autosaver.project = Project.create(tmp_path / "other")
+    session.events.project.emit()
+    session.runner.settle()
     assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, TrainingHistory())
     assert jobs.new_file(first).exists()
-    assert not bench.project.prompter_file.exists()
+    assert not session.project.prompter_file.exists()
 
 
-def test_nothing_is_told_after_close(bench, trainer, script):
+def test_nothing_is_told_after_close(session, trainer, script):
     told = listen(trainer.events)
     trainer.start()
-    advance(bench, 1)
+    advance(session, 1)
     told.clear()
     trainer.close()
-    bench.runner.settle()
-    bench.events.project.emit()
+    session.runner.settle()
+    session.events.project.emit()
     assert not told
     assert script.closed == 1
 

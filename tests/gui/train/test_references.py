@@ -19,7 +19,7 @@ HEAT = HeatMapSettings(sigma_frac=0.02)
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def session(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
     made = make_bench(monkeypatch, "tiny")
     yield made
@@ -27,9 +27,9 @@ def bench(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def gallery(bench):
+def gallery(session):
     heat = {"now": HEAT}
-    made = ReferenceGallery(bench, lambda: (heat["now"], False))
+    made = ReferenceGallery(session, lambda: (heat["now"], False))
     made.heat, made.told = heat, listen(made.events)
     return made
 
@@ -66,44 +66,44 @@ def test_small_picture_keeps_sides_and_colours():
     np.testing.assert_array_equal(small[20, 80], (200, 100, 0))
 
 
-def test_thumbnails_come_when_open_and_follow_the_prompts(bench, gallery):
-    annotate(bench, 0, 2)
+def test_thumbnails_come_when_open_and_follow_the_prompts(session, gallery):
+    annotate(session, 0, 2)
     gallery.refresh()
-    assert not bench.runner.jobs
+    assert not session.runner.jobs
     gallery.open()
-    bench.runner.settle()
+    session.runner.settle()
     assert [(t.name, t.objects) for t in gallery.thumbs] == [("cells[0]", 2), ("cells[2]", 2)]
     first = gallery.thumbs[0]
     changed = np.abs(first.overlay.astype(int) - first.picture).sum(2)
     assert changed[18, 21] > 100  # the click at (12, 14)
     assert changed[35, 5] == 0
-    bench.desk.show(bench.pixels, (0,))
-    bench.desk.state.delete_object(1)
+    session.scheduler.show(session.pixels, (0,))
+    session.scheduler.state.delete_object(1)
     gallery.refresh()
-    bench.runner.settle()
+    session.runner.settle()
     assert gallery.thumbs[0].objects == 1
     assert gallery.thumbs[0].picture is first.picture  # not read again
 
 
-def test_many_changes_are_drawn_one_at_a_time_and_the_last_counts(bench, gallery):
-    annotate(bench, 0)
+def test_many_changes_are_drawn_one_at_a_time_and_the_last_counts(session, gallery):
+    annotate(session, 0)
     gallery.open()
     for sigma in (0.05, 0.2):
         gallery.heat["now"] = HeatMapSettings(sigma)
         gallery.refresh()
-    assert len(bench.runner.jobs) == 1
-    bench.runner.settle()
+    assert len(session.runner.jobs) == 1
+    session.runner.settle()
     assert gallery.told == ["thumbs"]
     thumb = gallery.thumbs[0]
     assert (thumb.overlay != thumb.picture).any(2).mean() > 0.5  # wide clicks
 
 
-def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
-    annotate(bench, 0)
-    bench.viewer.layers.clear()
-    bench.layer = bench.pixels = None
+def test_image_that_is_nowhere_has_a_card_that_says_so(session, gallery):
+    annotate(session, 0)
+    session.viewer.layers.clear()
+    session.layer = session.pixels = None
     gallery.open()
-    bench.runner.settle()
+    session.runner.settle()
     assert "not open in napari" in gallery.thumbs[0].why
     assert not gallery.thumbs[0].is_open
     with pytest.raises(InputError, match="no reference is open"):
@@ -113,71 +113,73 @@ def test_image_that_is_nowhere_has_a_card_that_says_so(bench, gallery):
         gallery.select("cells[0]")
 
 
-def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(bench, gallery, tmp_path):
-    begin(bench, tmp_path / "p")
-    annotate(bench, 2, 3)
-    for page in bench.desk.state.pages.values():
+def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(session, gallery, tmp_path):
+    begin(session, tmp_path / "p")
+    annotate(session, 2, 3)
+    for page in session.scheduler.state.pages.values():
         page.file = str(tmp_path / "private" / f"{page.name}.tif")
         write_image(Path(page.file), scene(2)[0])
-    bench.viewer.layers.clear()
-    bench.layer = bench.pixels = None
+    session.viewer.layers.clear()
+    session.layer = session.pixels = None
     gallery.open()
-    bench.runner.settle()
+    session.runner.settle()
     assert all("you opened no image of this folder yet" in one.why for one in gallery.thumbs)
     with pytest.raises(InputError, match=r"private/cells\[2\]\.tif yet\. Open its image"):
-        run_job(bench.reference_images())
+        run_job(session.reference_images())
 
 
 @pytest.mark.parametrize("where", ["its own", "the project's", "the project's, its own is damaged"])
-def test_image_that_is_not_open_is_read_from_its_file(bench, gallery, tmp_path, where):
-    project = begin(bench, tmp_path / "p")
-    annotate(bench, 2)
-    page = bench.desk.state.pages["cells[2]"]
+def test_image_that_is_not_open_is_read_from_its_file(session, gallery, tmp_path, where):
+    project = begin(session, tmp_path / "p")
+    annotate(session, 2)
+    page = session.scheduler.state.pages["cells[2]"]
     if where == "its own":  # a stack: its slice is read
         page.file = str(tmp_path / "cells.tif")
         trusted_files.remember([Path(page.file)])
-        tifffile.imwrite(page.file, bench.layer.data, photometric="rgb", metadata={"axes": "TYXS"})
+        tifffile.imwrite(
+            page.file, session.layer.data, photometric="rgb", metadata={"axes": "TYXS"}
+        )
     else:
-        run_job(bench.reference_images())
+        run_job(session.reference_images())
         assert (project.images_folder / "cells[2].tif").is_file()
     if "damaged" in where:
         page.file = str(tmp_path / "damaged.tif")
         Path(page.file).write_bytes(b"II*\0 no more")
-    bench.viewer.layers.clear()
-    bench.layer = bench.pixels = None
+    session.viewer.layers.clear()
+    session.layer = session.pixels = None
     gallery.open()
-    bench.runner.settle()
+    session.runner.settle()
     (thumb,) = gallery.thumbs
     assert (thumb.why, thumb.is_open) == ("", False)
     np.testing.assert_array_equal(thumb.picture, thumbnails.small(scene(2)[0]))
     gallery.refresh()
-    bench.runner.settle()
+    session.runner.settle()
     assert gallery.thumbs[0].picture is thumb.picture  # not read again
 
 
-def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(bench, gallery):
-    annotate(bench, 0, 2)
+def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(session, gallery):
+    annotate(session, 0, 2)
     gallery.open()
-    bench.runner.settle()
+    session.runner.settle()
     gallery.show_glow(True)
-    bench.runner.settle()
+    session.runner.settle()
     assert (gallery.name, gallery.glow.reference.page.name) == ("cells[2]", "cells[2]")
     assert gallery.told[-2:] == ["thumbs", "glow"]
-    bench.desk.show(bench.pixels, (0,))
+    session.scheduler.show(session.pixels, (0,))
     gallery.follow()
     gallery.refresh()
-    bench.runner.settle()
+    session.runner.settle()
     assert (gallery.name, gallery.glow.reference.page.name) == ("cells[0]", "cells[0]")
-    bench.desk.show(bench.pixels, (1,))  # not a reference
+    session.scheduler.show(session.pixels, (1,))  # not a reference
     gallery.follow()
     assert gallery.name == "cells[0]"
 
 
-def test_heat_map_wanted_on_another_image_brings_a_reference_up(bench, gallery, monkeypatch):
+def test_heat_map_wanted_on_another_image_brings_a_reference_up(session, gallery, monkeypatch):
     shown = []
-    monkeypatch.setattr(bench, "show_image", shown.append)
-    annotate(bench, 1, 2)
-    bench.desk.show(bench.pixels, (0,))
+    monkeypatch.setattr(session, "show_image", shown.append)
+    annotate(session, 1, 2)
+    session.scheduler.show(session.pixels, (0,))
     gallery.show_glow(True)
     assert (gallery.name, shown) == ("cells[1]", ["cells[1]"])
     gallery.select("cells[2]")
@@ -186,29 +188,29 @@ def test_heat_map_wanted_on_another_image_brings_a_reference_up(bench, gallery, 
     assert shown == ["cells[1]", "cells[2]", "cells[2]"]
 
 
-def test_heat_map_that_comes_late_is_dropped(bench, gallery):
-    annotate(bench, 0, 1)
+def test_heat_map_that_comes_late_is_dropped(session, gallery):
+    annotate(session, 0, 1)
     gallery.is_open = True
     gallery.show_glow(True, "cells[0]")
-    late = bench.runner.jobs[0]
+    late = session.runner.jobs[0]
     gallery.show_glow(True, "cells[1]")
-    bench.runner.settle()
-    assert late not in bench.runner.jobs
+    session.runner.settle()
+    assert late not in session.runner.jobs
     assert gallery.glow.reference.page.name == "cells[1]"
     gallery.show_glow(True, "cells[0]")
     gallery.show_glow(False)
-    bench.runner.settle()
+    session.runner.settle()
     assert gallery.glow is None
 
 
-def test_heat_map_of_a_layer_has_its_pixels_or_fewer(bench, gallery):
-    annotate(bench, 0)
+def test_heat_map_of_a_layer_has_its_pixels_or_fewer(session, gallery):
+    annotate(session, 0)
     gallery.is_open = True
     gallery.show_glow(True)
-    bench.runner.settle()
+    session.runner.settle()
     assert gallery.glow.values.shape == (48, 60)
     page = gallery.glow.reference.page
     page.shape = (4800, 6000)
     gallery.refresh()
-    bench.runner.settle()
+    session.runner.settle()
     assert gallery.glow.values.shape == (410, 512)

@@ -57,7 +57,7 @@ class Story:
 
     @property
     def state(self):
-        return self.dock.bench.desk.state
+        return self.dock.session.scheduler.state
 
     def annotate(self, *slices):
         for number in slices:
@@ -69,7 +69,7 @@ class Story:
                 self.settle()
 
     def begin(self):
-        self.dock.bench.desk.keeper.begin_project(Project.create(self.folder))
+        self.dock.session.scheduler.autosaver.begin_project(Project.create(self.folder))
         self.settle()
         self.dock.go_to("Train")
         self.settle()
@@ -158,7 +158,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
 
     s.panel.thumbs.itemClicked.emit(s.panel.thumbs.item(1))
     s.settle()
-    assert s.dock.bench.desk.index == (3,)
+    assert s.dock.session.scheduler.index == (3,)
     s.panel.glow.click()
     s.settle()
     layer = s.step.layer.layer
@@ -177,7 +177,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     layer = s.step.layer.layer
     assert layer not in [s.image]
     assert s.viewer.layers.selection.active is not layer
-    assert s.dock.bench.layer is s.image  # an image of ours is not one to annotate
+    assert s.dock.session.layer is s.image  # an image of ours is not one to annotate
 
     s.panel.form.show_advanced(True)
     s.panel.form.fields["sigma_frac"].editor.setText("0.1")
@@ -195,7 +195,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.viewer.dims.set_point(0, 0)  # no reference
     s.panel.glow.click()
     s.settle()
-    assert s.dock.bench.desk.index == (3,)
+    assert s.dock.session.scheduler.index == (3,)
     s.dock.go_to("Annotate")
     s.settle()
     assert not any("heat map" in one.name for one in s.viewer.layers if isinstance(one, Image))

@@ -22,11 +22,11 @@ class Dialogs:
     Parameters
     ----------
     parent : QWidget
-    desk : PromptScheduler
+    scheduler : PromptScheduler
     """
 
-    def __init__(self, parent: QWidget, desk: PromptScheduler) -> None:
-        self.parent, self.desk = parent, desk
+    def __init__(self, parent: QWidget, scheduler: PromptScheduler) -> None:
+        self.parent, self.scheduler = parent, scheduler
         self._leftovers: list[recovery.Leftover] = []
         self._panel: AnnotatePanel | None = None
 
@@ -46,11 +46,11 @@ class Dialogs:
         """Ask for a name, and use the class."""
         name, done = QInputDialog.getText(self.parent, "New class", "Name of the class:")
         if done:
-            self.desk.state.set_class(self.desk.state.add_class(name))
+            self.scheduler.state.set_class(self.scheduler.state.add_class(name))
 
     def rename_class(self) -> None:
         """Ask for another name of the current class."""
-        state = self.desk.state
+        state = self.scheduler.state
         style = state.classes.style(state.class_here)
         title, text = "Class", "Name of the class:"
         name, done = QInputDialog.getText(self.parent, title, text, text=style.name)
@@ -59,7 +59,7 @@ class Dialogs:
 
     def recolour_class(self) -> None:
         """Ask for another colour of the current class."""
-        state = self.desk.state
+        state = self.scheduler.state
         before = QColor(state.classes.style(state.class_here).colour)
         colour = QColorDialog.getColor(before, self.parent, "Colour of the class")
         if colour.isValid():
@@ -78,12 +78,12 @@ class Dialogs:
     def save(self) -> None:
         """Prompts and labels, into a folder."""
         if folder := self.ask_folder("Folder for prompts and labels"):
-            self.desk.keeper.save(folder)
+            self.scheduler.autosaver.save(folder)
 
     def load(self) -> None:
         """A prompt file."""
         if path := self.ask_file("Prompt file", "Prompts (*.json)"):
-            self.desk.keeper.load(path)
+            self.scheduler.autosaver.load(path)
 
     def offer_recovery(self, panel: AnnotatePanel) -> None:
         """Show what earlier sessions left, the newest first."""
@@ -96,7 +96,7 @@ class Dialogs:
 
     def restore(self) -> None:
         """Take them over."""
-        self.desk.keeper.restore(self._leftovers[0].path)
+        self.scheduler.autosaver.restore(self._leftovers[0].path)
         if self._panel is not None:
             self._panel.show_recovery("")
 

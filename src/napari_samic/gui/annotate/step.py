@@ -35,11 +35,11 @@ class AnnotateStep:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
 
     Attributes
     ----------
-    desk : Desk
+    scheduler : PromptScheduler
     dialogs : Dialogs
     panel : AnnotatePanel
     stage : AnnotationLayers or None
@@ -48,18 +48,20 @@ class AnnotateStep:
 
     title = "Annotate"
 
-    def __init__(self, bench: Session) -> None:
-        self.bench, self.viewer, self.desk = bench, bench.viewer, bench.desk
+    def __init__(self, session: Session) -> None:
+        self.session, self.viewer, self.scheduler = session, session.viewer, session.scheduler
         self.stage: AnnotationLayers | None = None
         self._bound: list[Any] = []
         self._closed = self._left = self._hinted = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
-        self.dialogs = Dialogs(self.widget, self.desk)
+        self.dialogs = Dialogs(self.widget, self.scheduler)
         self.panel = AnnotatePanel(self.verbs())
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
-        self._pause = later(self.widget, _PAUSE_MS, lambda: self.desk.look(encode=not self._left))
+        self._pause = later(
+            self.widget, _PAUSE_MS, lambda: self.scheduler.look(encode=not self._left)
+        )
         self._soon = CoalescedCall(self.widget, self.redraw)
         self._still = RepaintBlocker(self.widget)
         self._connect()
@@ -68,7 +70,7 @@ class AnnotateStep:
         self.dialogs.offer_recovery(self.panel)
         self._fill_images()
         self._choose_image()
-        self.desk.choose_model(str(self.panel.model.currentData()))
+        self.scheduler.choose_model(str(self.panel.model.currentData()))
 
     def enter(self) -> None:
         """Let clicks make prompts."""
@@ -90,7 +92,7 @@ class AnnotateStep:
 
     def verbs(self) -> dict[str, Callable[..., None]]:
         """What buttons and keys do, by name."""
-        state = self.desk.state
+        state = self.scheduler.state
         plain: dict[str, Callable[..., None]] = {
             "new": state.new_object,
             "previous": lambda: state.step_object(-1),
@@ -142,18 +144,18 @@ class AnnotateStep:
         """Show or hide what the encoder sees."""
         self._hinted = not self._hinted
         self.panel.hint.setChecked(self._hinted)
-        self.desk.show_hint(self._hinted)
+        self.scheduler.show_hint(self._hinted)
 
     def _toggle_reference(self) -> None:
-        page = self.desk.state.page
+        page = self.scheduler.state.page
         if page is not None:
-            self.desk.state.use_as_reference(not page.is_reference)
+            self.scheduler.state.use_as_reference(not page.is_reference)
 
     # --- choosing
 
     def _choose_model(self) -> None:
-        if name := self.chooser.model(self.dialogs.ask_file, self.desk.state.model):
-            self.desk.choose_model(name)
+        if name := self.chooser.model(self.dialogs.ask_file, self.scheduler.state.model):
+            self.scheduler.choose_model(name)
 
     def _fill_images(self, _event: Any = None) -> None:
         """List the image layers; if the chosen one is gone, let it go."""
@@ -162,7 +164,7 @@ class AnnotateStep:
         if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
             self._leave()
             self._refresh()
-            self.bench.events.image.emit()
+            self.session.events.image.emit()
 
     def choose_layer(self, layer: Any) -> None:
         """Make an image layer the one that is annotated."""
@@ -184,21 +186,21 @@ class AnnotateStep:
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
         try:
-            pixels = self.bench.names.open(image, layers)
+            pixels = self.session.names.open(image, layers)
         except SamicError as error:
             jobs.show(error)
             return
         self.stage = AnnotationLayers(
             self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
         )
-        self.bench.layer, self.bench.pixels = image, pixels
+        self.session.layer, self.session.pixels = image, pixels
         self.stage.on_new = self._bind
         self.stage.rest(self._left)
         image.events.data.connect(self._choose_colours)  # other pixels: begin anew
         self.stage.ensure()
         self.panel.show_tool("positive")
         self._slice_changed()
-        self.bench.events.image.emit()
+        self.session.events.image.emit()
 
     def _leave(self, *, remove: bool = True) -> None:
         stage, self.stage = self.stage, None  # first: removing layers comes back here
@@ -207,20 +209,20 @@ class AnnotateStep:
             keys.release(self._bound)
             self._bound.clear()
             stage.release(remove=remove)
-            self.desk.leave()
-            self.bench.layer = self.bench.pixels = None
+            self.scheduler.leave()
+            self.session.layer = self.session.pixels = None
 
     # --- viewer to state
 
     def _connect(self) -> None:
-        state, desk = self.desk.state.events, self.desk.events
+        state, scheduler = self.scheduler.state.events, self.scheduler.events
         state.answer.connect(self._answered)
         for signal in (state.page, state.prompts, state.classes):
             signal.connect(self._state_changed)
-        desk.requested.connect(self._still.begin)
-        desk.answered.connect(self._still.end)
-        desk.hint.connect(self._show_hint)
-        desk.status.connect(self._refresh)
+        scheduler.requested.connect(self._still.begin)
+        scheduler.answered.connect(self._still.end)
+        scheduler.hint.connect(self._show_hint)
+        scheduler.status.connect(self._refresh)
         self.panel.image.activated.connect(lambda _: self._choose_image())
         self.panel.channels.activated.connect(lambda _: self._choose_colours())
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
@@ -236,9 +238,9 @@ class AnnotateStep:
             event.connect(slot)
         for layer in self.viewer.layers:
             layer.events.name.connect(self._fill_images)
-        self.bench.choose_layer = self.choose_layer
-        self.bench.events.project.connect(self._project_changed)
-        self.bench.events.image.connect(self._image_changed)
+        self.session.choose_layer = self.choose_layer
+        self.session.events.project.connect(self._project_changed)
+        self.session.events.image.connect(self._image_changed)
 
     def _inserted(self, event: Any) -> None:
         event.value.events.name.connect(self._fill_images)
@@ -251,104 +253,104 @@ class AnnotateStep:
             return
         index = self.stage.index()
         if index is None:
-            self.desk.leave()
-        elif self.desk.pixels is not self.stage.pixels or index != self.desk.index:
-            self.desk.show(self.stage.pixels, index)
+            self.scheduler.leave()
+        elif self.scheduler.pixels is not self.stage.pixels or index != self.scheduler.index:
+            self.scheduler.show(self.stage.pixels, index)
             self._pause.start()
         self._refresh()
 
     def _on_points(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
+        if self.stage is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, p) for i in self._undrawn() for p in i.points]
-            self.desk.state.replace_points([*undrawn, *self.stage.points()])
+            self.scheduler.state.replace_points([*undrawn, *self.stage.points()])
 
     def _on_boxes(self) -> None:
-        if self.stage is not None and self.desk.pixels is not None:
+        if self.stage is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
-            self.desk.state.replace_boxes([*undrawn, *self.stage.boxes()])
+            self.scheduler.state.replace_boxes([*undrawn, *self.stage.boxes()])
 
     def _undrawn(self) -> Sequence[AnnotatedObject]:
         """What is on the shown slice while the layers hold what was shown before it."""
-        page, stage = self.desk.state.page, self.stage
-        if page is None or stage is None or stage.has_drawn(self.desk.index):
+        page, stage = self.scheduler.state.page, self.stage
+        if page is None or stage is None or stage.has_drawn(self.scheduler.index):
             return ()
         return page.items
 
     # --- state to viewer
 
     def _state_changed(self) -> None:
-        page = self.desk.state.page
+        page = self.scheduler.state.page
         if self.stage is not None and page is not None:
             self.stage.aim(page.current)
         self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
 
     def redraw(self) -> None:
         """Draw the shown image's page, and all of the panel."""
-        page = self.desk.state.page
+        page = self.scheduler.state.page
         if self._closed:
             return
         if self.stage is not None and page is not None:
-            self.stage.show(page, self.desk.index, self.desk.state.classes)
+            self.stage.show(page, self.scheduler.index, self.scheduler.state.classes)
         self._refresh()
 
     def _answered(self) -> None:
-        page = self.desk.state.page
+        page = self.scheduler.state.page
         if self.stage is not None and page is not None:
             self.stage.ensure()
-            self.stage.show_masks(page, self.desk.state.classes)
+            self.stage.show_masks(page, self.scheduler.state.classes)
         self._refresh()
 
     def _show_hint(self) -> None:
         if self.stage is not None:
-            self.stage.show_hint(self.desk.hint)
+            self.stage.show_hint(self.scheduler.hint)
         self._refresh()
 
     def _refresh(self) -> None:
         if self._closed:
             return
-        state, stage = self.desk.state, self.stage
+        state, stage = self.scheduler.state, self.stage
         self.panel.show_state(state)
-        self.panel.status.setText(self.desk.status)
-        self.panel.hint.setEnabled(self.desk.can_hint)
+        self.panel.status.setText(self.scheduler.status)
+        self.panel.hint.setEnabled(self.scheduler.can_hint)
         self.panel.guide.setText(
             guide.what_next(
                 state,
                 has_image=stage is not None,
                 is_flat=stage is not None and stage.index() is not None,
-                has_model=self.desk.segmenter is not None,
+                has_model=self.scheduler.segmenter is not None,
             )
         )
 
     def _project_changed(self) -> None:
-        if (project := self.bench.project) is not None:
+        if (project := self.session.project) is not None:
             name = autosave.model_of(project.notes)
-            if name and name != self.desk.state.model and self.chooser.offers(name):
-                self.desk.choose_model(name)
+            if name and name != self.scheduler.state.model and self.chooser.offers(name):
+                self.scheduler.choose_model(name)
             self._bring_back(project)
             self.redraw()
 
     def _image_changed(self) -> None:
-        if (project := self.bench.project) is not None:
+        if (project := self.session.project) is not None:
             self._note_images(project)
 
     def _bring_back(self, project: Project) -> None:
         """Open the project's images; one without images takes those that are here."""
         try:
             layer = provenance.bring_back(
-                self.viewer, self.bench.names, project, self.bench.ask_images
+                self.viewer, self.session.names, project, self.session.ask_images
             )
         except SamicError as error:
             jobs.show(error)
             return
-        if layer is not None and layer is not self.bench.layer:
+        if layer is not None and layer is not self.session.layer:
             self.choose_layer(layer)
         self._note_images(project)
 
     def _note_images(self, project: Project) -> None:
-        layers = [layer for layer in self.bench.names.layers if layer in self.viewer.layers]
-        provenance.note_images(project.notes, layers, self.bench.layer)
+        layers = [layer for layer in self.session.names.layers if layer in self.viewer.layers]
+        provenance.note_images(project.notes, layers, self.session.layer)
         trusted_files.remember(path for layer in layers for path in provenance.files_of(layer))
-        self.desk.keeper.note()
+        self.scheduler.autosaver.note()
 
     def _bind(self, layer: Any) -> None:
         keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})

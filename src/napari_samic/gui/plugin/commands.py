@@ -46,9 +46,9 @@ def open_project_in(viewer: Any, path: str | Path) -> None:
     from napari_samic.gui.data.project import Project
 
     project = Project.open(path)
-    bench = dock_of(viewer).bench
-    if bench.project is None or bench.project.folder.resolve() != project.folder.resolve():
-        bench.desk.keeper.open_project(project)
+    session = dock_of(viewer).session
+    if session.project is None or session.project.folder.resolve() != project.folder.resolve():
+        session.scheduler.autosaver.open_project(project)
 
 
 def _dock() -> SamicDock:

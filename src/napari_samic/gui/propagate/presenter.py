@@ -2,7 +2,7 @@
 
 The preview follows slice and settings; what takes long is kept, so that changing how peaks are
 found asks no network again. A late answer is dropped. Plain Python: must not know Qt or napari;
-jobs are run by the bench's runner, which tests replace by one without threads.
+jobs are run by the session's runner, which tests replace by one without threads.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 NOTES = "propagate"
 
 
-class PropagatorEvents(SignalGroup):
-    """What changed; of results `Shelf.events` tell, of the run `Run.changed`."""
+class PropagationEvents(SignalGroup):
+    """What changed; of results `ResultStore.events` tell, of the run `PropagationRun.changed`."""
 
     state = Signal()
     settings = Signal()
@@ -42,7 +42,7 @@ class PropagationModel:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
 
     Attributes
     ----------
@@ -60,16 +60,16 @@ class PropagationModel:
         What the preview is doing; "" if nothing.
     run : PropagationRun
         The run over all images.
-    shelf : ResultStore
+    store : ResultStore
         LabelFiles of the chosen image layer, and what is painted on them.
     page : Page or None
         An image of a folder that is shown with its labels.
-    events : PropagatorEvents
+    events : PropagationEvents
     """
 
-    def __init__(self, bench: Session) -> None:
-        self.bench = bench
-        self.events = PropagatorEvents()
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.events = PropagationEvents()
         self.settings = SegmentSettings()
         self.peaks: PeakSettings | None = None
         self.stored: PeakSettings | None = None
@@ -77,18 +77,18 @@ class PropagationModel:
         self.preview: work.Preview | None = None
         self.watching, self.looking = False, ""
         self.page: work.FolderImage | None = None
-        self.shelf = ResultStore(bench)
-        self.run = PropagationRun(bench, self.shelf, self._order)
+        self.store = ResultStore(session)
+        self.run = PropagationRun(session, self.store, self._order)
         self._eyes: work.LoadedPredictor | None = None
         self._look: work.ImagePreview | None = None
         self._asked: object = None
         self._handle: Handle | None = None
         self._reading: Handle | None = None
         self._wires: list[tuple[SignalInstance, Callable[[], None]]] = [
-            (bench.events.project, self._project_changed),
-            (bench.events.prompter, self._read_prompter),
-            (bench.events.image, self._image_changed),
-            (bench.events.review, self.shelf.reread),
+            (session.events.project, self._project_changed),
+            (session.events.prompter, self._read_prompter),
+            (session.events.image, self._image_changed),
+            (session.events.review, self.store.reread),
         ]
         for signal, slot in self._wires:
             signal.connect(slot)
@@ -100,7 +100,7 @@ class PropagationModel:
     @property
     def prompter(self) -> Path | None:
         """The prompter's file, if there is one."""
-        project = self.bench.project
+        project = self.session.project
         return project.prompter_file if project and project.prompter_file.is_file() else None
 
     def need_prompter(self) -> Path:
@@ -111,7 +111,7 @@ class PropagationModel:
         InputError
             No project, or no prompter in it.
         """
-        self.bench.need_project()
+        self.session.need_project()
         if (path := self.prompter) is None:
             raise InputError("There is no prompter yet. Train one first, in the Train step.")
         return path
@@ -125,7 +125,7 @@ class PropagationModel:
     def _image_changed(self) -> None:
         self._look = None
         self.moved()
-        self.shelf.open()
+        self.store.open()
 
     def _read_prompter(self) -> None:
         self.stored, self._eyes, self._look = None, None, None
@@ -134,7 +134,7 @@ class PropagationModel:
             self._reading.cancel()
         if (file := self.prompter) is not None:
             calls = Calls(on_done=self._peaks_read)
-            self._reading = self.bench.runner.start(work.read_peaks(file), calls)
+            self._reading = self.session.runner.start(work.read_peaks(file), calls)
         self.events.settings.emit()
         self.look_again()
 
@@ -166,20 +166,20 @@ class PropagationModel:
     @property
     def notes(self) -> dict[str, Any]:
         """What the project keeps of this step."""
-        project = self.bench.project
+        project = self.session.project
         notes = project.notes.get(NOTES) if project is not None else None
         return notes if isinstance(notes, dict) else {}
 
     def note(self, **values: Any) -> None:
         """Let the project keep something."""
-        if (project := self.bench.project) is not None:
+        if (project := self.session.project) is not None:
             project.notes[NOTES] = self.notes | values
-            self.bench.desk.keeper.note()
+            self.session.scheduler.autosaver.note()
 
     # --- the run
 
     def _order(self, anew: bool) -> work.PropagateRequest:
-        prompter, project = self.need_prompter(), self.bench.need_project()
+        prompter, project = self.need_prompter(), self.session.need_project()
         return work.PropagateRequest(prompter, project.recipe, self.settings, self.peaks, anew=anew)
 
     def start(self) -> None:
@@ -205,7 +205,7 @@ class PropagationModel:
             No image, project or prompter.
         """
         if on:
-            self.bench.need_pixels()
+            self.session.need_pixels()
             self.need_prompter()
         self.watching = on
         self._drop()
@@ -217,7 +217,11 @@ class PropagationModel:
 
     def look_again(self) -> None:
         """Segment the shown slice with the settings of now, if the preview is on."""
-        pixels, index, file = self.bench.desk.pixels, self.bench.desk.index, self.prompter
+        pixels, index, file = (
+            self.session.scheduler.pixels,
+            self.session.scheduler.index,
+            self.prompter,
+        )
         if not self.watching or pixels is None or file is None:
             return
         self._stop()
@@ -233,7 +237,7 @@ class PropagationModel:
             on_done=partial(self._previewed, request),
             on_end=partial(self._ended, request),
         )
-        self._handle = self.bench.runner.start(job, calls)
+        self._handle = self.session.runner.start(job, calls)
         self.events.state.emit()
 
     def _looked(self, request: object, step: JobProgress) -> None:
@@ -277,13 +281,13 @@ class PropagationModel:
 
     def open_page(self, label: str) -> None:
         """Show an image of the folder with its labels; of the chosen layer, go to the slice."""
-        if (results := self.shelf.results) is None:
+        if (results := self.store.results) is None:
             return
         if self.run.folder is None:
-            self.bench.show_image(label)
+            self.session.show_image(label)
             return
         job = work.open_page(self.run.paths, label, results)
-        self.bench.runner.start(job, Calls(on_done=self._paged))
+        self.session.runner.start(job, Calls(on_done=self._paged))
 
     def _paged(self, page: work.FolderImage) -> None:
         self.page = page
@@ -299,4 +303,4 @@ class PropagationModel:
         self.run.changed.disconnect()
         self._stop()
         self.run.cancel()
-        self.shelf.close()
+        self.store.close()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_samic.gui.session.session import Session
 
 
-class ShelfEvents(SignalGroup):
+class ResultStoreEvents(SignalGroup):
     """What changed.
 
     opened : another layer or project; slice : the shown slice has other labels; other : another one
@@ -42,7 +42,7 @@ class ResultStore:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class ResultStore:
         Of the project.
     stack : LabelStack or None
         Labels of the chosen layer; None without project or image.
-    events : ShelfEvents
+    events : ResultStoreEvents
     """
 
-    def __init__(self, bench: Session) -> None:
-        self.bench, self.events = bench, ShelfEvents()
+    def __init__(self, session: Session) -> None:
+        self.session, self.events = session, ResultStoreEvents()
         self.results: LabelFiles | None = None
         self.stack: LabelStack | None = None
         self._pixels: LayerPixels | None = None
@@ -71,7 +71,7 @@ class ResultStore:
         InputError
             No project.
         """
-        project = self.bench.need_project()
+        project = self.session.need_project()
         if self.results is None or self.results.folder != project.results_folder:
             self.open()
         return self.results or LabelFiles(project.results_folder, project.notes)
@@ -79,7 +79,7 @@ class ResultStore:
     def open(self) -> None:
         """Another project or layer: keep what was painted, and show its results."""
         self.keep_now()
-        project, pixels = self.bench.project, self.bench.pixels
+        project, pixels = self.session.project, self.session.pixels
         self.results = LabelFiles(project.results_folder, project.notes) if project else None
         self._pixels, self.stack, self._found = pixels, None, None
         if self.results is not None and pixels is not None:
@@ -120,10 +120,10 @@ class ResultStore:
 
         def ended() -> None:
             self._reading.discard(index)
-            if stack is self.stack and index == self.bench.desk.index:
+            if stack is self.stack and index == self.session.scheduler.index:
                 self.events.slice.emit()
 
-        self.bench.runner.start(read(), Calls(on_end=ended))
+        self.session.runner.start(read(), Calls(on_end=ended))
 
     def add_result(self, label: str, labels: IntArray) -> None:
         """A run has made the labels of an image; an edit goes on being shown."""
@@ -135,7 +135,7 @@ class ResultStore:
             self.events.slice.emit()  # the first: the layer comes
         if index in self.stack.painted or self.results.edit(label).is_file():
             return
-        if index == self.bench.desk.index and labels.shape == self.stack.plane_shape:
+        if index == self.session.scheduler.index and labels.shape == self.stack.plane_shape:
             self.stack.put(index, labels)
             self.events.slice.emit()
         else:
@@ -157,7 +157,7 @@ class ResultStore:
 
         def kept(_path: Path) -> None:
             stack.saved(index, labels)
-            self.bench.events.review.emit()
+            self.session.events.review.emit()
 
         def ended() -> None:
             self._writing = False
@@ -165,7 +165,7 @@ class ResultStore:
                 self.keep()
 
         job = results.write_edit(pixels.label(index), labels)
-        self.bench.runner.start(job, Calls(on_done=kept, on_end=ended))
+        self.session.runner.start(job, Calls(on_done=kept, on_end=ended))
 
     def keep_now(self) -> None:
         """Write what was painted before this is left; of little size, so at once."""

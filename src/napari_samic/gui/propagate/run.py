@@ -31,8 +31,8 @@ class PropagationRun:
 
     Parameters
     ----------
-    bench : Session
-    shelf : ResultStore
+    session : Session
+    store : ResultStore
         Where the results are.
     order : callable
         Says what is to be done, with the settings and the prompter of now; takes `anew`.
@@ -61,11 +61,11 @@ class PropagationRun:
 
     def __init__(
         self,
-        bench: Session,
-        shelf: ResultStore,
+        session: Session,
+        store: ResultStore,
         order: Callable[[bool], work.PropagateRequest],
     ) -> None:
-        self.bench, self.shelf, self._order = bench, shelf, order
+        self.session, self.store, self._order = session, store, order
         self.folder: Path | None = None
         self.anew = False
         self.state, self.status = "idle", ""
@@ -114,13 +114,13 @@ class PropagationRun:
         if self.state != "idle":
             raise InputError("A run is under way. Wait for its end, or cancel it.")
         order, images = self._order(self.anew), self._images()
-        results = self.shelf.need_results()
+        results = self.store.need_results()
         self._begin(work.propagate(self._known(images), results, order))
 
     def _images(self) -> Job[list[Path]]:
         if self.folder is not None:
             return work.of_folder(self.folder)
-        return self.bench.images()
+        return self.session.images()
 
     def _known(self, images: Job[list[Path]]) -> Job[list[Path]]:
         self.paths = yield from images
@@ -134,7 +134,7 @@ class PropagationRun:
         calls = Calls(
             on_step=self._stepped, on_done=self._done, on_error=self._failed, on_end=self._ended
         )
-        self._handle = self.bench.runner.start(job, calls, title=TITLE)
+        self._handle = self.session.runner.start(job, calls, title=TITLE)
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -185,7 +185,7 @@ class PropagationRun:
             if self.anew:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
-                self.shelf.add_result(label, result.labels)
+                self.store.add_result(label, result.labels)
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)
@@ -207,12 +207,12 @@ class PropagationRun:
         self._handle, self.state = None, "idle"
         if self.stopped and not self._unfinished:
             self.status = self._stop_message()
-        self.bench.events.results.emit()
+        self.session.events.results.emit()
         self.changed.emit()
 
     def _stop_message(self) -> str:
         """By the files: the image that was being done while the user cancelled was finished."""
-        results, names = self.shelf.results, self._names
+        results, names = self.store.results, self._names
         if results is None or not names:
             return "Stopped before the first image."
         return f"Stopped: {len(names & results.names())} of {len(names)} images have a result."

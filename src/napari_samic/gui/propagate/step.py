@@ -33,41 +33,41 @@ class PropagateStep:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
     """
 
     title = "Propagate"
 
-    def __init__(self, bench: Session) -> None:
-        self.bench, self.viewer = bench, bench.viewer
+    def __init__(self, session: Session) -> None:
+        self.session, self.viewer = session, session.viewer
         self._closed = self._shown = False
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
-        self.presenter = PropagationModel(bench)
-        self.stage = PropagateStage(bench.viewer, self._stroked)
+        self.presenter = PropagationModel(session)
+        self.stage = PropagateStage(session.viewer, self._stroked)
         self.panel = PropagatePanel(self._verbs())
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
-        self._keep = later(self.widget, _KEEP_MS, self.presenter.shelf.keep)
+        self._keep = later(self.widget, _KEEP_MS, self.presenter.store.keep)
         self.panel.form.changed.connect(self._typed.start)
-        bench.viewer.dims.events.point.connect(self._slice_changed)
-        bench.desk.state.events.page.connect(self._slice_changed)
+        session.viewer.dims.events.point.connect(self._slice_changed)
+        session.scheduler.state.events.page.connect(self._slice_changed)
         self._connect()
         self._refresh_all()
 
     def _connect(self) -> None:
-        events, shelf = self.presenter.events, self.presenter.shelf.events
+        events, store = self.presenter.events, self.presenter.store.events
         events.preview.connect(self._show_preview)
         events.settings.connect(self._show_settings)
         events.page.connect(self._show_page)
         events.connect(self._refresh)
         self.presenter.run.changed.connect(self._refresh)
-        shelf.opened.connect(self._show_results)  # the layer may have been deleted meanwhile
-        shelf.opened.connect(self._refresh)
-        shelf.other.connect(self._show_results)
-        shelf.slice.connect(self._show_slice)
-        shelf.painted.connect(self._stroked)
+        store.opened.connect(self._show_results)  # the layer may have been deleted meanwhile
+        store.opened.connect(self._refresh)
+        store.other.connect(self._show_results)
+        store.slice.connect(self._show_slice)
+        store.painted.connect(self._stroked)
 
     # --- verbs
 
@@ -132,27 +132,27 @@ class PropagateStep:
         self.stage.refresh_results()
 
     def _show_preview(self) -> None:
-        pixels, of = self.bench.pixels, self.presenter
-        if pixels is None or self.bench.layer is None:
+        pixels, of = self.session.pixels, self.presenter
+        if pixels is None or self.session.layer is None:
             self.stage.hide_preview()
             return
         segmentation = of.preview.result if of.preview is not None else None
-        self.stage.show_preview(self.bench.layer, pixels.factor, of.heat, segmentation)
+        self.stage.show_preview(self.session.layer, pixels.factor, of.heat, segmentation)
 
     def _show_results(self) -> None:
         """The layer comes with the first result."""
-        shelf, pixels = self.presenter.shelf, self.bench.pixels
-        if pixels is None or self.bench.layer is None:
+        store, pixels = self.presenter.store, self.session.pixels
+        if pixels is None or self.session.layer is None:
             return
-        stack = shelf.stack if shelf.any_here else None
-        self.stage.show_results(self.bench.layer, pixels.factor, pixels.name, stack)
+        stack = store.stack if store.any_here else None
+        self.stage.show_results(self.session.layer, pixels.factor, pixels.name, stack)
         self._arrange()
 
     def _arrange(self) -> None:
         self.stage.arrange(is_shown=self._shown, previewing=self.presenter.watching)
 
     def _refresh(self) -> None:
-        of, pixels = self.presenter, self.bench.pixels
+        of, pixels = self.presenter, self.session.pixels
         self._arrange()
         self.panel.show_prompter(of.prompter)
         self.panel.show_preview_text(of)
@@ -178,15 +178,15 @@ class PropagateStep:
         """The preview goes, results are not seen any more; a run goes on."""
         self._shown = False
         self.presenter.watch(False)
-        self.presenter.shelf.keep()
+        self.presenter.store.keep()
 
     def release(self) -> None:
-        """See `bench.Step`."""
+        """See `session.WorkflowStep`."""
         if self._closed:
             return
         self._closed = True
         self.viewer.dims.events.point.disconnect(self._slice_changed)
-        self.bench.desk.state.events.page.disconnect(self._slice_changed)
+        self.session.scheduler.state.events.page.disconnect(self._slice_changed)
         for timer in (self._pause, self._typed, self._keep):
             timer.stop()
         self.presenter.close()

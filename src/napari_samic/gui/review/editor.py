@@ -28,7 +28,7 @@ KEPT_BYTES = 256 * 2**20
 """Label images of theirs that are kept, at most."""
 
 
-class ReviserEvents(SignalGroup):
+class ResultEditorEvents(SignalGroup):
     """What changed of the result on the screen."""
 
     sheet = Signal()
@@ -64,7 +64,7 @@ class ResultEditor:
         whose masks were under way then.
     waiting : bool
         Whether a mask is under way.
-    events : ReviserEvents
+    events : ResultEditorEvents
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ResultEditor:
         self.label = 1
         self.past: list[tuple[ReviewedResult, tuple[int, ...]]] = []
         self._is_edit = False
-        self.events = ReviserEvents()
+        self.events = ResultEditorEvents()
         self._asked: dict[int, int] = {}
         self._generation = 0
         self._todo: dict[str, ReviewedResult] = {}

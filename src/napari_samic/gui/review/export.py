@@ -50,7 +50,7 @@ class Exporter:
     changed = Signal()
 
     def __init__(self, review: ReviewModel, is_writing: Callable[[], bool]) -> None:
-        self.review, self.bench = review, review.bench
+        self.review, self.session = review, review.session
         self._is_writing = is_writing
         self.status = ""
         self.progress: float | None = None
@@ -73,7 +73,7 @@ class Exporter:
     @property
     def folder(self) -> Path | None:
         """Where exports go by themselves."""
-        project = self.bench.project
+        project = self.session.project
         return None if project is None else project.exports_folder
 
     # --- acting
@@ -88,7 +88,7 @@ class Exporter:
         InputError
             Nothing to export, no format chosen, or an edit that is being written.
         """
-        project = self.bench.need_project()
+        project = self.session.need_project()
         looked = self.review.looked
         if looked is None:
             raise InputError("there are no results to export. Propagate first.")
@@ -102,7 +102,7 @@ class Exporter:
             dict(self.review.opinions),
             project.folder / "review",
             looked,
-            dict(self.bench.desk.state.classes.names),
+            dict(self.session.scheduler.state.classes.names),
         )
         job = _exported(project, frozen, source, folder, settings, overwrite)
         self._start(job, "SAMIC: exporting", self._told_export)
@@ -124,7 +124,7 @@ class Exporter:
         calls = Calls(
             on_step=self._stepped, on_done=on_done, on_error=self._failed, on_end=self._ended
         )
-        self._running = self.bench.runner.start(job, calls, title=title)
+        self._running = self.session.runner.start(job, calls, title=title)
         self.progress = 0.0
         self.changed.emit()
 

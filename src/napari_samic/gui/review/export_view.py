@@ -35,12 +35,12 @@ class ExportView(QWidget):
 
     Parameters
     ----------
-    finisher : Exporter
+    exporter : Exporter
     """
 
-    def __init__(self, finisher: Exporter) -> None:
+    def __init__(self, exporter: Exporter) -> None:
         super().__init__()
-        self.finisher = finisher
+        self.exporter = exporter
         self._helps = {spec.name: spec.metadata["help"] for spec in fields(ExportSettings)}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 6)
@@ -48,7 +48,7 @@ class ExportView(QWidget):
         for part in (self._what(), self._formats(), self._details(), self._action()):
             layout.addWidget(part)
         layout.addStretch(1)
-        finisher.changed.connect(self._changed)
+        exporter.changed.connect(self._changed)
 
     def _what(self) -> QWidget:
         self.source = QComboBox()
@@ -112,7 +112,7 @@ class ExportView(QWidget):
         self.button = QPushButton("Export")
         self.button.clicked.connect(lambda: notify_errors(self.export)())
         self.stop = QPushButton("Stop")
-        self.stop.clicked.connect(self.finisher.stop)
+        self.stop.clicked.connect(self.exporter.stop)
         self.bar = QProgressBar()
         self.bar.setRange(0, 100)
         self.status = QLabel()
@@ -155,7 +155,7 @@ class ExportView(QWidget):
     def export(self) -> None:
         """Do it."""
         folder = Path(self.place.text()).expanduser()
-        self.finisher.export(
+        self.exporter.export(
             self.source.currentText(), folder, self.settings(), overwrite=self.replace.isChecked()
         )
 
@@ -165,12 +165,12 @@ class ExportView(QWidget):
             self.place.setText(chosen)
 
     def _changed(self) -> None:
-        running = self.finisher.progress is not None
-        self.status.setText(self.finisher.status)
+        running = self.exporter.progress is not None
+        self.status.setText(self.exporter.status)
         self.bar.setVisible(running)
         self.stop.setVisible(running)
         self.button.setEnabled(not running)
-        self.bar.setValue(round(100 * (self.finisher.progress or 0.0)))
+        self.bar.setValue(round(100 * (self.exporter.progress or 0.0)))
 
 
 def _form(part: QWidget) -> QFormLayout:

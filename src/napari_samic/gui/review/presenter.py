@@ -2,7 +2,7 @@
 
 Verdicts are kept in the project's notes as they are given; changes of what is shown are in
 `revising`. Plain Python: must not know Qt;
-sees napari only through the bench.
+sees napari only through the session.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
 
 
-class ReviewerEvents(SignalGroup):
-    """What changed; of the result on the screen `Reviser.events` tell."""
+class ReviewEvents(SignalGroup):
+    """What changed; of the result on the screen `ResultEditor.events` tell."""
 
     queue = Signal()
     current = Signal()
@@ -50,7 +50,7 @@ class ReviewModel:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
 
     Attributes
     ----------
@@ -60,31 +60,31 @@ class ReviewModel:
         The queue, most doubtful first.
     opinions : dict of str to ReviewDecision
     status : str
-    events : ReviewerEvents
+    events : ReviewEvents
     current : str
         Name of the result that is shown; "" if none.
     picture : array or None
         Its image, if that is not open in napari.
-    reviser : ResultEditor
+    editor : ResultEditor
         The result on the screen, and its edits.
     scores : dict of str to dict
         Against ground truth, by image; `total` of all.
     """
 
-    def __init__(self, bench: Session) -> None:
-        self.bench = bench
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.looked: ScannedResults | None = None
         self.order: list[QualityFlag] = []
         self.opinions: dict[str, ReviewDecision] = {}
         self.status = "No results yet: propagate first."
-        self.events = ReviewerEvents()
+        self.events = ReviewEvents()
         self._kept: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
         self.current = ""
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
         self._before: dict[str, ReviewDecision] = {}
-        self.reviser = ResultEditor(bench.runner, lambda: bench.desk.segmenter, self.keep)
+        self.editor = ResultEditor(session.runner, lambda: session.scheduler.segmenter, self.keep)
         self._looking: Handle | None = None
         self._going: Handle | None = None
         self._is_moving = False
@@ -114,20 +114,20 @@ class ReviewModel:
 
     def look(self) -> None:
         """Read the results of the project anew."""
-        project = self.bench.project
+        project = self.session.project
         if project is None or not project.results_folder.is_dir():
             self.say("No results yet: propagate first.")
             return
         if self._looking is not None:
             self._looking.cancel()
         self.opinions = self.opinions or from_notes(self.notes().get("opinions"))
-        self.reviser.folder = project.folder / "review"
+        self.editor.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
         folders, may = (project.results_folder, project.references_folder), self._allowing()
         judged = [name for name, decision in self.opinions.items() if decision.verdict]
         job = scan.look(*folders, self.looked, may, judged)
-        self._looking = self.bench.runner.start(job, calls, title="SAMIC: reading results")
+        self._looking = self.session.runner.start(job, calls, title="SAMIC: reading results")
 
     def _looked(self, looked: ScannedResults) -> None:
         self._looking = None
@@ -154,7 +154,7 @@ class ReviewModel:
         """Another project: nothing of the one before is left."""
         self.looked, self.order, self.opinions, self.current = None, [], {}, ""
         self.scores, self.total, self.picture = {}, {}, None
-        self.reviser.show(None)
+        self.editor.show(None)
         self.events.queue.emit()
 
     def doubt(self) -> QualityFlag | None:
@@ -184,13 +184,13 @@ class ReviewModel:
     def go(self, name: str) -> None:
         """Show a result: its image, its labels, its points."""
         result = self._result(name)
-        if result is None or self.bench.project is None:
+        if result is None or self.session.project is None:
             return
         self.current, self.picture = name, None
         self.note(current=name)
         self.events.current.emit()
         read = self._reader(name, self._allowing())
-        is_open = self.bench._find(name) is not None
+        is_open = self.session._find(name) is not None
         if read is None and result.image_file:
             self.say(
                 f"{result.image_file}: you opened no image of this folder yet. Open it to see it."
@@ -198,23 +198,23 @@ class ReviewModel:
         if is_open:
             self._is_moving = True
             try:
-                self.bench.show_image(name)
+                self.session.show_image(name)
             finally:
                 self._is_moving = False
         edit = self.opinion(name).edit
-        folder = self.bench.project.folder / "review"
+        folder = self.session.project.folder / "review"
         job = jobs.fetch(result, edit, folder, None if is_open else read)
         calls = Calls(on_done=partial(self._came, read))
         if self._going is not None:
             self._going.cancel()  # what it would bring is of a result that is left
-        self._going = self.bench.runner.start(job, calls)
+        self._going = self.session.runner.start(job, calls)
 
     def _came(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
         self._going = None
         sheet, self.picture = fetched
-        self.reviser.label = self.bench.desk.state.label
+        self.editor.label = self.session.scheduler.state.label
         self._before.pop(sheet.name, None)
-        self.reviser.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
+        self.editor.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
         self._look_for_painted(sheet.name)
 
     def _look_for_painted(self, name: str) -> None:
@@ -222,13 +222,13 @@ class ReviewModel:
         files = self._files()
         if files is not None and files.edit(name).is_file():
             calls = Calls(on_done=partial(self._painted, name))
-            self.bench.runner.start(jobs.read_painted(files.edit(name)), calls)
+            self.session.runner.start(jobs.read_painted(files.edit(name)), calls)
 
     def _painted(self, name: str, labels: Any) -> None:
-        sheet = self.reviser.sheet
+        sheet = self.editor.sheet
         if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
-            self.reviser.take_labels(labels)
-            self.reviser.begin(is_edit=True)  # nothing else knows what was painted there
+            self.editor.take_labels(labels)
+            self.editor.begin(is_edit=True)  # nothing else knows what was painted there
 
     def keep(self, name: str, edit: Edit | None) -> None:
         """The labels of a result were changed, and written once the edit has a hash.
@@ -249,10 +249,10 @@ class ReviewModel:
         files = self._files()
         if files is not None and edit.sha256 and self.opinion(name).edit == edit:
             files.taken_over(name)
-            self.bench.events.review.emit()
+            self.session.events.review.emit()
 
     def _files(self) -> LabelFiles | None:
-        project = self.bench.project
+        project = self.session.project
         return None if project is None else LabelFiles(project.results_folder, project.notes)
 
     def follow(self, name: str) -> None:
@@ -267,12 +267,12 @@ class ReviewModel:
     def _allowing(self) -> Callable[[Path], bool]:
         """What tells whether an image may be opened unasked."""
         return trusted_files.allowing(
-            None if self.bench.project is None else self.bench.project.folder
+            None if self.session.project is None else self.session.project.folder
         )
 
     def _reader(self, name: str, may: Callable[[Path], bool]) -> Read | None:
         """How to get the image: from an open layer, else from its file, if it may be opened."""
-        location = self.bench._find(name)
+        location = self.session._find(name)
         if location is not None:
             _, pixels, index = location
             return partial(pixels.image, index)
@@ -328,7 +328,7 @@ class ReviewModel:
         trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
         self.note(opinions=trees)
         self.events.verdicts.emit()
-        self.bench.events.review.emit()
+        self.session.events.review.emit()
 
     def accept(self) -> None:
         """Keep the labels that are shown, as predicted or as edited."""
@@ -346,7 +346,7 @@ class ReviewModel:
     def revert(self) -> None:
         """Take edits and verdict back: the labels are as predicted."""
         if self.current:
-            self.reviser.forget(self.current)
+            self.editor.forget(self.current)
             self.opinions.pop(self.current, None)
             self.remember()
             self.go(self.current)
@@ -361,20 +361,20 @@ class ReviewModel:
         InputError
             Nothing is shown, or it has no object.
         """
-        sheet, result = self.reviser.sheet, self._result(self.current)
+        sheet, result = self.editor.sheet, self._result(self.current)
         if sheet is None or result is None or not sheet.values or not sheet.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
-        take_sheet(self.bench.desk.state, sheet, result.image_file)
+        take_sheet(self.session.scheduler.state, sheet, result.image_file)
         self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
 
     def score_against(self, truths: Mapping[str, Any]) -> None:
         """Score all results against label images, by name."""
-        if self.looked is None or self.bench.project is None:
+        if self.looked is None or self.session.project is None:
             raise InputError("there are no results to score. Propagate first.")
-        folder = self.bench.project.folder / "review"
+        folder = self.session.project.folder / "review"
         job = jobs.score(self.looked, truths, dict(self.opinions), folder)
         calls = Calls(on_done=self._scored)
-        self.bench.runner.start(job, calls, title="SAMIC: scoring")
+        self.session.runner.start(job, calls, title="SAMIC: scoring")
 
     def _scored(self, scored: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
         self.scores, self.total, line = scored
@@ -389,18 +389,18 @@ class ReviewModel:
         InputError
             No results, or no model.
         """
-        segmenter = self.bench.desk.segmenter
+        segmenter = self.session.scheduler.segmenter
         if self.looked is None or segmenter is None:
             raise InputError("results and a model are needed. Propagate first.")
         may = self._allowing()
         readers = {n: r for n in self.looked.facts if (r := self._reader(n, may)) is not None}
-        pages = self.bench.desk.state.pages
+        pages = self.session.scheduler.state.pages
         annotated = [name for name, page in pages.items() if page.items]
         rest = [name for name in annotated if name not in readers]
         extra = {n: r for n in rest if (r := self._reader(n, may)) is not None}
         job = jobs.advise(segmenter, {**readers, **extra}, annotated, self.order)
         calls = Calls(on_done=self._suggested)
-        self.bench.runner.start(job, calls, title="SAMIC: what to annotate next")
+        self.session.runner.start(job, calls, title="SAMIC: what to annotate next")
 
     def _suggested(self, name: str) -> None:
         self.say(f"Annotate {name} next: doubtful, and least like the references.")
@@ -408,15 +408,15 @@ class ReviewModel:
 
     def notes(self) -> dict[str, Any]:
         """What was kept."""
-        project = self.bench.project
+        project = self.session.project
         notes = project.notes.get(KEY) if project is not None else None
         return notes if isinstance(notes, dict) else {}
 
     def note(self, **values: Any) -> None:
         """Keep values in the notes of the project."""
-        if self.bench.project is not None:
-            self.bench.project.notes[KEY] = {**self.notes(), **values}
-            self.bench.desk.keeper.note()
+        if self.session.project is not None:
+            self.session.project.notes[KEY] = {**self.notes(), **values}
+            self.session.scheduler.autosaver.note()
 
     def say(self, text: str) -> None:
         """Tell the user."""
@@ -426,7 +426,7 @@ class ReviewModel:
     def close(self) -> None:
         """Nothing is told any more."""
         self.events.disconnect()
-        self.reviser.events.disconnect()
+        self.editor.events.disconnect()
 
 
 def _told_of(outdated: list[str]) -> str:

@@ -31,13 +31,13 @@ class RecipeView(QWidget):
 
     Parameters
     ----------
-    replayer : RecipeRunner
+    recipe_runner : RecipeRunner
     """
 
-    def __init__(self, replayer: RecipeRunner) -> None:
+    def __init__(self, recipe_runner: RecipeRunner) -> None:
         super().__init__()
-        self.replayer = replayer
-        replayer.on_change = self.refresh
+        self.recipe_runner = recipe_runner
+        recipe_runner.on_change = self.refresh
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
@@ -64,7 +64,7 @@ class RecipeView(QWidget):
             ("Save as ...", self.save, "A copy whose paths hold where it lies"),
             ("Replay ...", self.replay, "Run all steps again, into another folder"),
             ("Replay on others ...", self.replay_on, "Run it on another folder of images"),
-            ("Stop", self.replayer.stop, "End the replay; what is done stays"),
+            ("Stop", self.recipe_runner.stop, "End the replay; what is done stays"),
             ("Of the project", self.back, "Show the project's own recipe again"),
         )):  # fmt: skip
             button = self.buttons[name] = _button(name, act, tip)
@@ -74,21 +74,21 @@ class RecipeView(QWidget):
     def refresh(self) -> None:
         """Show the recipe as it is now."""
         notify_errors(self._show_text)()
-        path = self.replayer.current_path
+        path = self.recipe_runner.current_path
         self.place.setText(path.name if path is not None else "No project is open.")
         self.place.setToolTip(str(path or ""))
-        self.status.setText(self.replayer.status)
-        has_text, running = bool(self.text.toPlainText()), self.replayer.is_running
+        self.status.setText(self.recipe_runner.status)
+        has_text, running = bool(self.text.toPlainText()), self.recipe_runner.is_running
         own = {"Stop": running, "Load ...": not running, "Of the project": self._is_other}
         for name, button in self.buttons.items():
             button.setEnabled(own.get(name, has_text and not running))
 
     @property
     def _is_other(self) -> bool:
-        return self.replayer.path is not None and not self.replayer.is_running
+        return self.recipe_runner.path is not None and not self.recipe_runner.is_running
 
     def _show_text(self) -> None:
-        text = self.replayer.text()
+        text = self.recipe_runner.text()
         if text != self.text.toPlainText():
             self.text.setPlainText(text)
 
@@ -112,28 +112,28 @@ class RecipeView(QWidget):
     def load(self) -> None:
         """Show another recipe."""
         if path := self.ask_file():
-            self.replayer.load(path)
+            self.recipe_runner.load(path)
 
     def back(self) -> None:
         """Show that of the project."""
-        self.replayer.load(None)
+        self.recipe_runner.load(None)
 
     def save(self) -> None:
         """Save a copy."""
         if path := self.ask_target():
-            self.replayer.save_as(path)
+            self.recipe_runner.save_as(path)
 
     def replay(self) -> None:
         """Run it again."""
         if out := self.ask_folder("Empty folder for the results"):
-            self.replayer.replay(out)
+            self.recipe_runner.replay(out)
 
     def replay_on(self) -> None:
         """Run it again on other images."""
         if images := self.ask_folder("Folder of other images"):
             out = self.ask_folder("Empty folder for the results")
             if out is not None:
-                self.replayer.replay(out, images=images)
+                self.recipe_runner.replay(out, images=images)
 
 
 def _button(name: str, act: Callable[[], None], tip: str) -> QPushButton:

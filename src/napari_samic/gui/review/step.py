@@ -35,23 +35,25 @@ class ReviewStep:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
     """
 
     title = "Review"
 
-    def __init__(self, bench: Session) -> None:
-        self.bench = bench
-        self.review = ReviewModel(bench)
-        self.finisher = Exporter(self.review, lambda: self.review.reviser.is_writing)
-        self.replayer = RecipeRunner(bench.runner, lambda: bench.project)
-        self.stage = ReviewStage(bench.viewer, on_points=self._on_points, on_labels=self._on_labels)
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.review = ReviewModel(session)
+        self.exporter = Exporter(self.review, lambda: self.review.editor.is_writing)
+        self.recipe_runner = RecipeRunner(session.runner, lambda: session.project)
+        self.stage = ReviewStage(
+            session.viewer, on_points=self._on_points, on_labels=self._on_labels
+        )
         self.stage.on_new = self._bind
         self._bound: list[Any] = []
         self._tool = ""
         self._visible = self._closed = False
         self.queue = QueueView(self.review, self._verbs())
-        self.exports, self.recipe = ExportView(self.finisher), RecipeView(self.replayer)
+        self.exports, self.recipe = ExportView(self.exporter), RecipeView(self.recipe_runner)
         self.tabs = QTabWidget()
         pages = {"Queue": self.queue, "Export": self.exports, "Recipe": self.recipe}
         for name, page in pages.items():
@@ -66,21 +68,21 @@ class ReviewStep:
         self._connect()
 
     def _connect(self) -> None:
-        events, reviser = self.review.events, self.review.reviser.events
+        events, editor = self.review.events, self.review.editor.events
         events.queue.connect(self.queue.show_queue)
         events.verdicts.connect(self.queue.show_verdicts)
-        reviser.sheet.connect(self._show_sheet)
-        reviser.labels.connect(self._show_labels)
-        reviser.points.connect(self._show_points)
-        for group in (events, reviser):
+        editor.sheet.connect(self._show_sheet)
+        editor.labels.connect(self._show_labels)
+        editor.points.connect(self._show_points)
+        for group in (events, editor):
             group.connect(self._show_current)
-        layers, bench = self.bench.viewer.layers.events, self.bench.events
+        layers, session = self.session.viewer.layers.events, self.session.events
         self._wires: list[tuple[Any, Callable[..., None]]] = [
             (layers.inserted, self._inserted),
             (layers.removed, self._fill_truths),
-            (bench.project, self._project_changed),
-            (bench.results, self._look),
-            (self.bench.desk.state.events.page, self._page_changed),
+            (session.project, self._project_changed),
+            (session.results, self._look),
+            (self.session.scheduler.state.events.page, self._page_changed),
         ]
         for event, slot in self._wires:
             event.connect(slot)
@@ -102,13 +104,13 @@ class ReviewStep:
             "accept": self._settled(review.accept),
             "reject": self._settled(review.reject),
             "revert": review.revert,
-            "undo": self._settled(review.reviser.undo),
+            "undo": self._settled(review.editor.undo),
             "go": review.go,
             "look": review.look,
             "sign": lambda: self.use_tool("negative" if self.stage.sign else "positive"),
             "accept_above": self._accept_above,
             "reference": review.make_reference,
-            "retrain": lambda: self.bench.go_to("Train"),
+            "retrain": lambda: self.session.go_to("Train"),
             "suggest": review.suggest,
             "score": self._score,
         }
@@ -159,7 +161,7 @@ class ReviewStep:
 
         return [
             layer
-            for layer in self.bench.viewer.layers
+            for layer in self.session.viewer.layers
             if isinstance(layer, Labels) and not layer.metadata.get(OURS)
         ]
 
@@ -183,7 +185,7 @@ class ReviewStep:
             return
         truths = {}
         for name in self.review.looked.facts:
-            location = self.bench._find(name)
+            location = self.session._find(name)
             if location is not None and len(layer.data.shape) == len(location[2]) + 2:
                 truths[name] = partial(_plane, layer.data, location[2])
         self.review.score_against(truths)
@@ -204,7 +206,7 @@ class ReviewStep:
         self._soon.start()
 
     def _take_points(self) -> None:
-        self.review.reviser.take_points(self.stage.points())
+        self.review.editor.take_points(self.stage.points())
 
     def _on_labels(self) -> None:
         self._rest.start()
@@ -212,22 +214,22 @@ class ReviewStep:
     def _take_labels(self) -> None:
         labels = self.stage.labels()
         if labels is not None and self._visible:
-            self.review.reviser.take_labels(labels)
+            self.review.editor.take_labels(labels)
 
     # --- state to views and layers
 
     def _show_sheet(self) -> None:
-        sheet = self.review.reviser.sheet
+        sheet = self.review.editor.sheet
         if sheet is not None and self._visible:
             self._rest.stop()
-            self.stage.show(sheet, self.bench._find(sheet.name), self.review.picture)
+            self.stage.show(sheet, self.session._find(sheet.name), self.review.picture)
 
     def _show_labels(self) -> None:
-        if (sheet := self.review.reviser.sheet) is not None:
+        if (sheet := self.review.editor.sheet) is not None:
             self.stage.draw_labels(sheet)
 
     def _show_points(self) -> None:
-        if (sheet := self.review.reviser.sheet) is not None:
+        if (sheet := self.review.editor.sheet) is not None:
             self.stage.draw_points(sheet)
 
     def _show_current(self) -> None:
@@ -246,12 +248,12 @@ class ReviewStep:
             self.review.look()
 
     def _page_changed(self) -> None:
-        page = self.bench.desk.state.page
+        page = self.session.scheduler.state.page
         if self._visible and page is not None:
             self.review.follow(page.name)
 
     def _show_choices(self) -> None:
-        self.exports.show_settings(self.finisher.settings, self.finisher.folder)
+        self.exports.show_settings(self.exporter.settings, self.exporter.folder)
 
     # --- coming and going
 

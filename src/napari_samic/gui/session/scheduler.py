@@ -22,7 +22,7 @@ from napari_samic.gui.state.objects import Hint, MaskCandidates
 from napari_samic.gui.state.requests import SegmentationRequest
 
 
-class DeskEvents(SignalGroup):
+class SchedulerEvents(SignalGroup):
     """What changed: the status or the hint; a question was begun, or answered.
 
     "asked" is of an image that is already encoded; "answered" comes once there is a mask, or none
@@ -54,9 +54,9 @@ class PromptScheduler:
         What is going on, for the user.
     hint : Hint or None
         The overlay, while it is switched on and known.
-    keeper : AutoSaver
+    autosaver : AutoSaver
         Saves and loads.
-    events : DeskEvents
+    events : SchedulerEvents
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -68,8 +68,8 @@ class PromptScheduler:
         self.index: tuple[int, ...] = ()
         self.status = "Choose an image."
         self.hint: Hint | None = None
-        self.events = DeskEvents()
-        self.keeper = AutoSaver(self.state, runner, self._say, lambda: self._asking)
+        self.events = SchedulerEvents()
+        self.autosaver = AutoSaver(self.state, runner, self._say, lambda: self._asking)
         self._asking = False
         self._queue: dict[tuple[str, int], SegmentationRequest] = {}
         self._ahead: Handle | None = None
@@ -236,7 +236,7 @@ class PromptScheduler:
         self._asking = False
         self._next()
         if not self._asking:
-            self.keeper.flush()
+            self.autosaver.flush()
 
     # --- hint
 
@@ -287,7 +287,7 @@ class PromptScheduler:
     def close(self) -> None:
         """Stop all work; prompts that were not saved stay for recovery."""
         self.runner.close()
-        self.keeper.close()
+        self.autosaver.close()
         self.events.disconnect()
         self.state.events.disconnect()
 

@@ -52,7 +52,7 @@ class WorkflowStep(Protocol):
         ...
 
 
-class BenchEvents(SignalGroup):
+class SessionEvents(SignalGroup):
     """What changed for all steps."""
 
     project = Signal()
@@ -72,13 +72,13 @@ class Session:
 
     Attributes
     ----------
-    desk : PromptScheduler
+    scheduler : PromptScheduler
         Annotations, model and the jobs that answer clicks.
     layer : napari.layers.Image or None
         The chosen image.
     pixels : LayerPixels or None
         Of `layer`.
-    events : BenchEvents
+    events : SessionEvents
     ask_project : callable or None
         Lets the user choose a project; None where nobody can be asked.
     ask_images : callable
@@ -91,21 +91,21 @@ class Session:
 
     def __init__(self, viewer: Any, runner: Runner) -> None:
         self.viewer, self.runner = viewer, runner
-        self.desk = PromptScheduler(runner)
+        self.scheduler = PromptScheduler(runner)
         self.names = LayerNames()
         self.layer: Any | None = None
         self.pixels: LayerPixels | None = None
-        self.events = BenchEvents()
+        self.events = SessionEvents()
         self.ask_project: Callable[[], None] | None = None
         self.ask_images: trusted_files.Ask = lambda _files: False
         self.choose_layer: Callable[[Any], None] = lambda _layer: None
         self.go_to: Callable[[str], None] = lambda _title: None
-        self.desk.keeper.on_project = self.events.project.emit
+        self.scheduler.autosaver.on_project = self.events.project.emit
 
     @property
     def project(self) -> Project | None:
         """The open project."""
-        return self.desk.keeper.project
+        return self.scheduler.autosaver.project
 
     def need_project(self) -> Project:
         """The open project; if there is none, the user is asked for one.
@@ -136,7 +136,7 @@ class Session:
     @property
     def image_name(self) -> str:
         """Name of the image on the screen, as `Plane.label`; "" if it is none of ours."""
-        page = self.desk.state.page
+        page = self.scheduler.state.page
         return "" if page is None else page.name
 
     # --- files for the pipeline
@@ -174,8 +174,8 @@ class Session:
             As `images`; or nothing is annotated, or a reference is neither open nor in the project.
         """
         project = self.need_project()
-        references = materialize.references(self.desk.state, self._find)
-        return materialize.references_as_files(references, self.desk.state, project)
+        references = materialize.references(self.scheduler.state, self._find)
+        return materialize.references_as_files(references, self.scheduler.state, project)
 
     def other_images(self) -> Callable[[int], Job[list[Path]]]:
         """Make files of open images that are not annotated: see `sources.others_as_files`.
@@ -191,13 +191,13 @@ class Session:
             if not any(pixels.overlaps(other) for other in images):
                 images.append(pixels)
         slices = [(pixels, index) for pixels in images for index in pixels.indices()]
-        annotated = {p.name for p in self.desk.state.pages.values() if p.items}
+        annotated = {p.name for p in self.scheduler.state.pages.values() if p.items}
         return materialize.others_as_files(slices, annotated, folder)
 
     def references(self) -> list[materialize.OpenReference]:
         """The images to learn from and their open slices; none if nothing is annotated."""
         try:
-            return materialize.references(self.desk.state, self._find)
+            return materialize.references(self.scheduler.state, self._find)
         except InputError:
             return []
 
@@ -254,4 +254,4 @@ class Session:
     def close(self) -> None:
         """Stop all work; what is not saved is saved, or kept to be offered again."""
         self.events.disconnect()
-        self.desk.close()
+        self.scheduler.close()

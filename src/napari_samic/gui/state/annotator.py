@@ -24,7 +24,7 @@ IDLE_S = 30.0
 """A pause longer than this is not counted as annotating."""
 
 
-class AnnotatorEvents(SignalGroup):
+class AnnotationEvents(SignalGroup):
     """What changed: the shown image, prompts, an answer, or the classes."""
 
     page = Signal()
@@ -54,7 +54,7 @@ class AnnotationModel:
     classes : Classes
     message : str
         What the user should hear about the last verb; "" if nothing.
-    events : AnnotatorEvents
+    events : AnnotationEvents
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AnnotationModel:
         self.label = 1
         self.classes = Classes()
         self.message = ""
-        self.events = AnnotatorEvents()
+        self.events = AnnotationEvents()
         self.asking = RequestTracker(ask)
         self._clock = clock
         self._last_act: float | None = None

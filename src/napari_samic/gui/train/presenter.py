@@ -1,7 +1,7 @@
 """Train: its state and verbs, in plain Python.
 
 What may be trained, how the training goes, and whether the new prompter is taken. Jobs are run by
-the bench's runner, which tests replace by one without threads. Must not know Qt or napari.
+the session's runner, which tests replace by one without threads. Must not know Qt or napari.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IDLE, RUNNING, STOPPING, CHOOSING = "idle", "running", "stopping", "choosing"
 S = TypeVar("S", bound=Settings)
 
 
-class TrainerEvents(SignalGroup):
+class TrainingEvents(SignalGroup):
     """What changed; "progress" or "curves" with each step of a training."""
 
     state = Signal()
@@ -48,7 +48,7 @@ class TrainingModel:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
     clock : callable
         Seconds.
 
@@ -65,21 +65,21 @@ class TrainingModel:
         While CHOOSING.
     news : str
         What the last training came to.
-    events : TrainerEvents
+    events : TrainingEvents
     """
 
-    def __init__(self, bench: Session, clock: Callable[[], float] = time.monotonic) -> None:
-        self.bench, self._clock = bench, clock
+    def __init__(self, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+        self.session, self._clock = session, clock
         self.phase, self.news = IDLE, ""
         self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
         self.curves, self.pace = TrainingHistory(), cast("EtaEstimator | None", None)
         self.verdict: PrompterComparison | None = None
-        self.events = TrainerEvents()
+        self.events = TrainingEvents()
         self._asked = threading.Event()
         self._handle: Handle | None = None
         self._first, self._deciding = 0, False
         self._trains: Project | None = None
-        bench.events.project.connect(self.open_project)
+        session.events.project.connect(self.open_project)
         self.open_project()
 
     # --- what may be done
@@ -95,35 +95,38 @@ class TrainingModel:
 
     def missing(self) -> str:
         """Why training can't start; "" if it can."""
-        epochs, has_model = self.of(TrainSettings).epochs, self.bench.desk.segmenter is not None
-        return _missing(self.bench.references(), epochs, has_model=has_model)
+        epochs, has_model = (
+            self.of(TrainSettings).epochs,
+            self.session.scheduler.segmenter is not None,
+        )
+        return _missing(self.session.references(), epochs, has_model=has_model)
 
     def guide(self) -> str:
         """What to know or do before training."""
         if self.phase == CHOOSING:
             return "Decide which prompter to go on with."
         names = {
-            n: self.bench.desk.state.classes.style(n).name
-            for n in self.bench.desk.state.classes.labels
+            n: self.session.scheduler.state.classes.style(n).name
+            for n in self.session.scheduler.state.classes.labels
         }
-        epochs, references = self.of(TrainSettings).epochs, self.bench.references()
+        epochs, references = self.of(TrainSettings).epochs, self.session.references()
         return self.missing() or _advice(references, epochs, names)
 
     @property
     def device(self) -> str:
         """Where the model computes."""
-        return str(getattr(self.bench.desk.segmenter, "device", "") or "not known yet")
+        return str(getattr(self.session.scheduler.segmenter, "device", "") or "not known yet")
 
     @property
     def can_resume(self) -> bool:
         """Whether the last training can be gone on with."""
-        project = self.bench.project
+        project = self.session.project
         return project is not None and jobs.mark_file(project).exists()
 
     @property
     def has_prompter(self) -> bool:
         """Whether the project has one in use."""
-        project = self.bench.project
+        project = self.session.project
         return project is not None and project.prompter_file.exists()
 
     # --- verbs
@@ -144,12 +147,12 @@ class TrainingModel:
         """
         if self.is_busy:
             return
-        project = self.bench.need_project()
+        project = self.session.need_project()
         if text := self.missing():
             raise InputError(text)
-        images = self.bench.reference_images()
-        others = self.bench.other_images() if self.of(AdaptSettings).adapt_others else None
-        model, chosen = self.bench.desk.state.model, dict(self.chosen)
+        images = self.session.reference_images()
+        others = self.session.other_images() if self.of(AdaptSettings).adapt_others else None
+        model, chosen = self.session.scheduler.state.model, dict(self.chosen)
         self._asked = threading.Event()
         order = TrainRequest(project, images, model, chosen, others, self._asked.is_set, resume)
         if not resume:
@@ -161,7 +164,7 @@ class TrainingModel:
             on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
             on_end=self._ended,
         )  # fmt: skip
-        self._handle = self.bench.runner.start(jobs.train(order), calls, title="SAMIC: training")
+        self._handle = self.session.runner.start(jobs.train(order), calls, title="SAMIC: training")
         self.events.state.emit()
 
     def stop(self) -> None:
@@ -185,13 +188,13 @@ class TrainingModel:
 
     def take(self, new: bool) -> None:
         """Go on with the new prompter, or with the old one; the other is kept under a number."""
-        project = self.bench.project
+        project = self.session.project
         if project is None or self.phase != CHOOSING or self._deciding:
             return
         self._deciding = True
         job = jobs.accept(project) if new else jobs.refuse(project)
         calls = Calls(on_done=partial(self._taken, project, new), on_end=self._decided)
-        self.bench.runner.start(job, calls)
+        self.session.runner.start(job, calls)
 
     # --- what jobs say
 
@@ -201,7 +204,7 @@ class TrainingModel:
         (self.events.curves if self.curves.take(step) else self.events.progress).emit()
 
     def _trained(self, project: Project, verdict: PrompterComparison) -> None:
-        if project is not self.bench.project:
+        if project is not self.session.project:
             return
         self.verdict, self.phase = verdict, CHOOSING
         self._note("verdict", verdict.to_dict())
@@ -214,7 +217,7 @@ class TrainingModel:
         return False
 
     def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
-        if project is not self.bench.project:
+        if project is not self.session.project:
             return
         verdict = self.verdict or PrompterComparison()
         other = f" The other one is kept as {kept.name}." if kept is not None else ""
@@ -222,7 +225,7 @@ class TrainingModel:
         self.phase, self.verdict = IDLE, None
         self._note("verdict", None)
         if new:
-            self.bench.events.prompter.emit()
+            self.session.events.prompter.emit()
 
     def _decided(self) -> None:
         self._deciding = False
@@ -233,7 +236,7 @@ class TrainingModel:
             self.phase = IDLE
         if self._trains is not None:
             jobs.take_orphan(self._trains)  # of one that failed
-        if self._trains is not self.bench.project:  # another was opened meanwhile
+        if self._trains is not self.session.project:  # another was opened meanwhile
             self.open_project()
         self.events.state.emit()
 
@@ -241,7 +244,7 @@ class TrainingModel:
 
     def open_project(self) -> None:
         """Show what the open project knows of its last training."""
-        project = self.bench.project
+        project = self.session.project
         if project is None or self.is_busy:
             return
         jobs.take_orphan(project)
@@ -256,18 +259,18 @@ class TrainingModel:
         self.events.state.emit()
 
     def _note(self, name: str, value: Any) -> None:
-        project = self.bench.project
+        project = self.session.project
         if project is not None:
             own = project.notes.get(KEY)
             project.notes[KEY] = {**(own if isinstance(own, dict) else {}), name: value}
-            self.bench.desk.keeper.note()
+            self.session.scheduler.autosaver.note()
 
     def close(self) -> None:
         """Let go: no job of ours is left."""
         self.events.disconnect()
         if self._handle is not None and self.is_busy:
             self._handle.cancel()
-        self.bench.events.project.disconnect(self.open_project)
+        self.session.events.project.disconnect(self.open_project)
 
 
 def _told(verdict: PrompterComparison) -> str:

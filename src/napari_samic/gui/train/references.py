@@ -45,7 +45,7 @@ class ReferenceGallery:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
     heat : callable
         The heat map settings as they are now, and whether the prompter squeezes images.
 
@@ -59,8 +59,8 @@ class ReferenceGallery:
     events : GalleryEvents
     """
 
-    def __init__(self, bench: Session, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
-        self.bench, self._heat = bench, heat
+    def __init__(self, session: Session, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
+        self.session, self._heat = session, heat
         self.thumbs: list[Thumb] = []
         self.name, self.glow = "", None
         self.events = GalleryEvents()
@@ -91,7 +91,7 @@ class ReferenceGallery:
         if self._drawing is not None:
             self._stale = True
             return
-        references, self._stale = self.bench.references(), False
+        references, self._stale = self.session.references(), False
         heat, squeeze = self._heat()
         cached = {
             reference.page.name: thumb
@@ -99,11 +99,11 @@ class ReferenceGallery:
             if (kept := self._known.get(reference.page.name)) and kept[0] is reference.pixels
             for thumb in kept[1:]
         }
-        project = self.bench.project
+        project = self.session.project
         folder = project.images_folder if project is not None else None
         job = thumbnails.draw(references, heat, cached, folder, squeeze=squeeze)
         calls = Calls(on_done=partial(self._drawn, references), on_end=self._ended)
-        self._drawing = self.bench.runner.start(job, calls)
+        self._drawing = self.session.runner.start(job, calls)
         self._glow_again()
 
     def _drawn(self, references: list[OpenReference], thumbs: list[Thumb]) -> None:
@@ -128,7 +128,7 @@ class ReferenceGallery:
         InputError
             It is not open.
         """
-        self.bench.show_image(name)
+        self.session.show_image(name)
         self._choose(name)
         self._glow_again()
 
@@ -147,20 +147,22 @@ class ReferenceGallery:
         if on:
             open_names = self._open_names()
             wanted = [
-                n for n in (name, self.bench.image_name, self.name, *open_names) if n in open_names
+                n
+                for n in (name, self.session.image_name, self.name, *open_names)
+                if n in open_names
             ]
             if not wanted:
                 raise InputError("no reference is open in napari. Open the image of one.")
             self.wants_glow = True
             self._choose(wanted[0])
-            if self.bench.image_name != self.name:
-                self.bench.show_image(self.name)
+            if self.session.image_name != self.name:
+                self.session.show_image(self.name)
         self._glow_again()
 
     def follow(self) -> None:
         """Another image is on the screen: while heat maps are shown, its own is, if it has one."""
-        if self.wants_glow and self.bench.image_name in self._open_names():
-            self._choose(self.bench.image_name)
+        if self.wants_glow and self.session.image_name in self._open_names():
+            self._choose(self.session.image_name)
 
     def _choose(self, name: str) -> None:
         if name != self.name:
@@ -171,7 +173,9 @@ class ReferenceGallery:
         return [reference.page.name for reference in self._open_references()]
 
     def _open_references(self) -> list[OpenReference]:
-        return [reference for reference in self.bench.references() if reference.pixels is not None]
+        return [
+            reference for reference in self.session.references() if reference.pixels is not None
+        ]
 
     def _glow_again(self) -> None:
         self._asked += 1
@@ -182,7 +186,7 @@ class ReferenceGallery:
             return
         heat, squeeze = self._heat()
         job = glow(chosen[0], heat, squeeze=squeeze)
-        self.bench.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
+        self.session.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
 
     def _glown(self, request: int, glow: HeatMapOverlay | None) -> None:
         if request == self._asked and glow is not self.glow:

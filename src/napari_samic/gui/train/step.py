@@ -26,16 +26,16 @@ class TrainStep:
 
     Parameters
     ----------
-    bench : Session
+    session : Session
     """
 
     title = "Train"
 
-    def __init__(self, bench: Session) -> None:
-        self.bench, self._shown = bench, False
-        self.trainer = TrainingModel(bench)
-        self.gallery = ReferenceGallery(bench, self._heat)
-        self.layer = HeatLayer(bench.viewer)
+    def __init__(self, session: Session) -> None:
+        self.session, self._shown = session, False
+        self.trainer = TrainingModel(session)
+        self.gallery = ReferenceGallery(session, self._heat)
+        self.layer = HeatLayer(session.viewer)
         verbs: dict[str, Callable[..., None]] = {
             "start": partial(self._start, resume=False),
             "resume": partial(self._start, resume=True),
@@ -51,7 +51,11 @@ class TrainStep:
         self._connect()
 
     def _connect(self) -> None:
-        trainer, state, bench = self.trainer.events, self.bench.desk.state.events, self.bench.events
+        trainer, state, session = (
+            self.trainer.events,
+            self.session.scheduler.state.events,
+            self.session.events,
+        )
         trainer.state.connect(self._show_trainer)
         trainer.progress.connect(self._show_progress)
         trainer.curves.connect(self._show_curves)
@@ -59,14 +63,14 @@ class TrainStep:
         self.gallery.events.glow.connect(self._show_glow)
         self.panel.form.changed.connect(self._edited)
         self._wires: list[tuple[Any, Callable[..., None]]] = [
-            (bench.project, self._fill_form),
-            (bench.project, self._refresh),
-            (bench.image, self._refresh),
+            (session.project, self._fill_form),
+            (session.project, self._refresh),
+            (session.image, self._refresh),
             (state.page, self._page_changed),
             (state.prompts, self._refresh),
             (state.classes, self._refresh),
-            (self.bench.desk.events.status, self._show_trainer),
-            (self.bench.viewer.layers.events.removed, self._removed),
+            (self.session.scheduler.events.status, self._show_trainer),
+            (self.session.viewer.layers.events.removed, self._removed),
         ]
         for signal, slot in self._wires:
             signal.connect(slot)
@@ -84,7 +88,7 @@ class TrainStep:
         self.gallery.close()
 
     def release(self) -> None:
-        """Let go of viewer and bench."""
+        """Let go of viewer and session."""
         self.leave()
         self.layer.hide()
         self.trainer.close()
@@ -139,7 +143,7 @@ class TrainStep:
 
     def _show_glow(self) -> None:
         glow = self.gallery.glow
-        image_layer = self.bench.layer_of(glow.reference.page.name) if glow is not None else None
+        image_layer = self.session.layer_of(glow.reference.page.name) if glow is not None else None
         if glow is None or image_layer is None:
             self.layer.hide()
         else:
