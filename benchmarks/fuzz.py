@@ -315,12 +315,12 @@ def _made_trees() -> dict[str, Any]:
     image = {"name": "a", "path": "a.png", "reader": "napari", "sample": [], "files": ["a.png"]}
     edit = {"file": "a.tif", "sha256": "0", "objects": {"1": [1, 0.5]},
             "points": [[1, 2.0, 3.0, True]]}  # fmt: skip
-    opinion = {"verdict": "edited", "reason": "", "of": "0", "edit": edit}
+    decision = {"verdict": "edited", "reason": "", "of": "0", "edit": edit}
     notes = {
         "step": "Train",
         "annotate": {"references": ["a"], "classes": {"1": {"name": "x", "colour": "#112233"}},
                      "model": "tiny", "images": [image], "image": "a"},
-        "review": {"opinions": {"a": opinion}, "current": "a"},
+        "review": {"opinions": {"a": decision}, "current": "a"},
         "train": {"settings": {"TrainSettings": {"epochs": 3}}, "verdict": {"held_out": [1]},
                   "curves": {"losses": [[1, 0.5]], "scores": [[1, 0.5]]}},
     }  # fmt: skip

@@ -72,9 +72,9 @@ class Story:
         viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
         self.lay_out(viewer.window._qt_window)
-        self.bench = self.dock.bench
-        wait(lambda: self.bench.desk.status.startswith("Ready"))
-        self.bench.desk.keeper.begin_project(Project.create(folder))
+        self.session = self.dock.session
+        wait(lambda: self.session.scheduler.status.startswith("Ready"))
+        self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
     def lay_out(self, window: Any) -> None:
         """Give most of the window to the image."""
@@ -85,7 +85,7 @@ class Story:
 
     def rest(self) -> None:
         """Wait until no job runs."""
-        wait(lambda: self.bench.runner.count == 0, limit_s=1800)
+        wait(lambda: self.session.runner.count == 0, limit_s=1800)
 
     def step(self, title: str) -> Any:
         """Go to a step."""
@@ -110,12 +110,12 @@ class Story:
         """Click on each object of a slice, where its pixels are nearest to their mean."""
         step = self.step("Annotate")
         self.viewer.dims.set_point(0, number)
-        state, clicks = self.bench.desk.state, step.stage.layers["clicks"]
+        state, clicks = self.session.scheduler.state, step.stage.layers["clicks"]
         truth = sample_set()[number].truth
         for value in np.unique(truth[truth > 0]):
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
-            step.panel.verbs["new"]()
+            step.panel.handlers["new"]()
             wait(lambda: is_drawn(clicks, state.page))  # a hand is slower than the timer that draws
             clicks.add((number, row, column))
             wait(lambda: state.page.item() is not None and not state.is_waiting)
@@ -126,26 +126,26 @@ class Story:
             self.click(number)
             if number == REFERENCES - 1:
                 self.picture("annotate")
-            self.dock.step.panel.verbs["reference"]()
+            self.dock.step.panel.handlers["reference"]()
             self.rest()
 
     def train(self) -> None:
         """Train for a few epochs, with the heat map of a reference on its image."""
         step = self.step("Train")
         step.panel.form.show_values(TrainSettings(epochs=EPOCHS))
-        step.panel.verbs["select"](self.bench.desk.state.references[-1])
-        step.panel.glow.click()
-        step.panel.verbs["start"]()
+        step.panel.handlers["select"](self.session.scheduler.state.references[-1])
+        step.panel.heat_button.click()
+        step.panel.handlers["start"]()
         self.rest()
-        if not self.bench.project.prompter_file.exists():
+        if not self.session.project.prompter_file.exists():
             raise RuntimeError(step.trainer.news)
         self.picture("train")
-        step.panel.glow.click()
+        step.panel.heat_button.click()
 
     def propagate(self) -> None:
         """Do all slices, and preview one that is no reference."""
         step = self.step("Propagate")
-        step.panel.verbs["start"]()
+        step.panel.handlers["start"]()
         self.rest()
         if step.presenter.run.failures:
             raise RuntimeError(step.presenter.run.failures)
@@ -158,7 +158,7 @@ class Story:
         """Reject the most doubtful, accept the next, look at the third; then accept the others."""
         step = self.step("Review")
         for verb in ("reject", "accept", "accept"):
-            step.queue.verbs[verb]()
+            step.queue.handlers[verb]()
             self.rest()
         self.picture("review")
         while any(not step.review.opinion(result.name).verdict for result in step.review.order):

@@ -82,7 +82,7 @@ class Story:
         self.settle()
 
     def press(self, verb):
-        self.step.panel.verbs[verb]()
+        self.step.panel.handlers[verb]()
         self.settle()
 
 
@@ -131,7 +131,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
 
     nucleus = s.state.add_class("nucleus")
     s.press("class")
-    s.step.panel.verbs["classed"](nucleus)
+    s.step.panel.handlers["classed"](nucleus)
     s.settle()
     assert panel.table.item(1, 1).text() == "nucleus"
     assert panel.classes.currentText() == "nucleus"
@@ -283,7 +283,7 @@ def test_closing_leaves_no_key_and_no_callback(story):
     again = SamicDock(s.viewer, s.runner)
     s.viewer.window.add_dock_widget(again, name="SAMIC again")
     assert not again.annotate.panel.recovery.isHidden()
-    again.annotate.panel.verbs["restore"]()
+    again.annotate.panel.handlers["restore"]()
     s.settle()
     assert again.session.scheduler.state.pages["cells[1]"].items
     assert not left.path.exists()
@@ -333,9 +333,9 @@ def test_box_before_a_slice_is_drawn_takes_no_boxes_of_the_old_one_along(story):
 def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
     s = story()
     s.click(10, 12)
-    s.step.panel.verbs["new"]()
+    s.step.panel.handlers["new"]()
     s.layers["clicks"].add((1, 30, 40))  # faster than the timer that draws
-    s.step.panel.verbs["new"]()
+    s.step.panel.handlers["new"]()
     s.layers["boxes"].add_rectangles(np.array([[1, 2, 30], [1, 2, 50], [1, 9, 50], [1, 9, 30]]))
     s.settle()
     items = s.state.pages["cells[1]"].items

@@ -61,7 +61,7 @@ class Session:
         for value in [v for v in np.unique(truth) if v][:2]:
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
-            step.panel.verbs["new"]()
+            step.panel.handlers["new"]()
             self.wait(
                 lambda: is_drawn(step.stage.layers["clicks"], self.session.scheduler.state.page)
             )
@@ -70,20 +70,20 @@ class Session:
             self.wait(lambda: not self.session.scheduler.state.is_waiting)
         places = [item.points for item in self.session.scheduler.state.page.items]
         assert [len(points) for points in places] == [1] * min(2, int(truth.max()))
-        step.panel.verbs["reference"]()
+        step.panel.handlers["reference"]()
         self.rest()
 
     def train(self):
         step = self.step("Train")
         step.panel.form.show_values(TrainSettings(epochs=1, views=1))
         step.panel.form.show_values(AdaptSettings(adapt=False))
-        step.panel.verbs["start"]()
+        step.panel.handlers["start"]()
         self.rest()
         assert self.project.prompter_file.exists(), step.trainer.news
 
     def propagate(self):
         step = self.step("Propagate")
-        step.panel.verbs["start"]()
+        step.panel.handlers["start"]()
         self.rest()
         assert not step.presenter.run.failures
         return step
@@ -92,10 +92,10 @@ class Session:
         """Reject the most doubtful, accept the others, and export."""
         step = self.step("Review")
         self.rest()
-        step.queue.verbs["reject"]()
+        step.queue.handlers["reject"]()
         self.rest()
-        while any(not step.review.opinion(one.name).verdict for one in step.review.order):
-            step.queue.verbs["accept"]()
+        while any(not step.review.decision(one.name).verdict for one in step.review.order):
+            step.queue.handlers["accept"]()
             self.rest()
         for name in ("tiff", "coco", "geojson", "table"):
             step.exports.boxes[name].setChecked(True)

@@ -65,11 +65,11 @@ class World:
         return self
 
     @property
-    def sheet(self):
-        return self.review.editor.sheet
+    def reviewed(self):
+        return self.review.editor.reviewed
 
     def verdicts(self):
-        return {n: o.verdict for n, o in self.review.opinions.items()}
+        return {n: o.verdict for n, o in self.review.decisions.items()}
 
     def place(self, listed):
         self.review.editor.take_points(listed)
@@ -94,7 +94,7 @@ def world(tmp_path):
 def test_most_doubtful_is_shown_first_with_its_reason(world):
     assert [d.name for d in world.review.order] == ["d", "b", "a", "c"]
     assert (world.review.current, world.review.doubt().text) == ("d", "no object, others have 2")
-    assert world.sheet.name == "d"
+    assert world.reviewed.name == "d"
     assert world.review.picture.shape == (*SHAPE, 3)
 
 
@@ -110,7 +110,7 @@ def test_images_of_a_foreign_project_are_not_looked_at_unasked(tmp_path, monkeyp
     monkeypatch.setattr(Path, "stat", stat)
     world.look().go("b")
     pictures = tmp_path / "pictures"
-    assert world.sheet.name == "b"
+    assert world.reviewed.name == "b"
     assert world.review.picture is None
     assert f"{pictures / 'b.png'}: you opened no image of this folder yet" in world.review.status
     assert not [path for path in seen if path.is_relative_to(pictures)]
@@ -121,9 +121,9 @@ def test_images_of_a_foreign_project_are_not_looked_at_unasked(tmp_path, monkeyp
 
 def test_result_comes_with_its_labels_and_points(world):
     world.go("b")
-    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
-    assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
-    assert world.sheet.about == {1: ObjectRecord(1, 0.6), 2: ObjectRecord(1, 0.6)}
+    np.testing.assert_array_equal(world.reviewed.labels, labels_of("b"))
+    assert world.reviewed.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
+    assert world.reviewed.about == {1: ObjectRecord(1, 0.6), 2: ObjectRecord(1, 0.6)}
 
 
 def test_steps_go_along_the_queue_and_stop_at_its_ends(world):
@@ -157,7 +157,7 @@ def test_answer_for_a_result_that_is_left_comes_too_late(world):
     while newest in world.runner.jobs:
         newest.advance()
     world.runner.settle()  # only now the job of "b" goes on
-    assert (world.review.current, world.sheet.name) == ("c", "c")
+    assert (world.review.current, world.reviewed.name) == ("c", "c")
 
 
 def test_leaking_mask_is_doubtful_by_the_shape_of_the_references(world, tmp_path):
@@ -180,14 +180,14 @@ def test_sizes_of_classes_are_not_held_against_those_of_references(world, tmp_pa
     (results / "scores.csv").write_text(table)
     write_results(world.project.references_folder, tmp_path / "more")
     world.look()
-    assert world.review.looked.models == ()
+    assert world.review.scanned.models == ()
 
 
 def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     world.go("a").review.reject()
     assert world.review.above(0.7) == ["c"]
     assert world.review.accept_above(0.7) == 1
-    assert world.review.opinion("c").reason == "confidence from 0.70"
+    assert world.review.decision("c").reason == "confidence from 0.70"
     assert world.verdicts() == {"a": "rejected", "c": "accepted"}
 
 
@@ -200,13 +200,16 @@ def test_only_label_files_that_changed_are_measured_again(world, monkeypatch):
     table.write_text(table.read_text().replace("a,0.9,", "a,0.4,"))
     world.look()
     assert len(measured) == 1
-    assert (world.review.looked.facts["b"].count, world.review.looked.facts["a"].score) == (1, 0.4)
+    assert (world.review.scanned.facts["b"].count, world.review.scanned.facts["a"].score) == (
+        1,
+        0.4,
+    )
 
 
 def test_score_to_accept_from_is_the_median_of_the_run(world):
     assert world.review.usual_score == 0.9
-    world.review.looked.facts["a"] = ResultFeatures("a", 0.579, 2, 81.0)
-    world.review.looked.facts["c"] = ResultFeatures("c", 0.31, 2, 81.0)
+    world.review.scanned.facts["a"] = ResultFeatures("a", 0.579, 2, 81.0)
+    world.review.scanned.facts["c"] = ResultFeatures("c", 0.31, 2, 81.0)
     assert world.review.usual_score == 0.57  # rounded down, so that it takes the one it is of
     assert world.review.above(world.review.usual_score) == ["b", "a"]
     world.review.forget()
@@ -232,10 +235,10 @@ def test_verdicts_are_there_again_when_the_project_is_opened(world, tmp_path):
     world.session.close()
     other = World(tmp_path, opened=Project.open(tmp_path / "project")).look()
     assert other.verdicts() == {"b": "rejected", "c": "edited"}
-    assert (other.review.current, other.sheet.points) == ("c", ((1, (22.0, 33.0, True)),))
+    assert (other.review.current, other.reviewed.points) == ("c", ((1, (22.0, 33.0, True)),))
     wanted = np.zeros(SHAPE, np.int32)
     disc(wanted, (22, 33), 1, 2)
-    np.testing.assert_array_equal(other.sheet.labels, wanted)
+    np.testing.assert_array_equal(other.reviewed.labels, wanted)
     other.session.close()
 
 
@@ -274,31 +277,31 @@ def test_edit_with_a_place_beyond_all_numbers_is_left_out():
 
 def test_mask_follows_a_point_that_is_moved(world):
     world.go("b")
-    world.place([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    world.place([(1, (15.0, 20.0, True)), world.reviewed.points[1]])
     wanted = np.zeros(SHAPE, np.int32)
     disc(wanted, (15, 20), 1, 2)
     disc(wanted, (30, 40), 2)
-    np.testing.assert_array_equal(world.sheet.labels, wanted)
-    assert world.sheet.about[1].score == pytest.approx(0.6)
+    np.testing.assert_array_equal(world.reviewed.labels, wanted)
+    assert world.reviewed.about[1].score == pytest.approx(0.6)
     assert world.verdicts() == {"b": "edited"}
 
 
 def test_new_point_is_a_new_object_unless_it_is_inside_one(world):
     world.go("c")
-    world.place([*world.sheet.points, (result.NEW, (6.0, 6.0, True))])
-    assert world.sheet.points[-1][0] == 2
-    assert world.sheet.labels[6, 6] == 2
-    world.place([*world.sheet.points, (result.NEW, (21.0, 31.0, True))])
-    assert world.sheet.points[-1][0] == 1
-    world.place([*world.sheet.points, (result.NEW, (1.0, 1.0, False))])
-    assert world.sheet.points[-1][0] == 2  # the nearest
+    world.place([*world.reviewed.points, (result.NEW, (6.0, 6.0, True))])
+    assert world.reviewed.points[-1][0] == 2
+    assert world.reviewed.labels[6, 6] == 2
+    world.place([*world.reviewed.points, (result.NEW, (21.0, 31.0, True))])
+    assert world.reviewed.points[-1][0] == 1
+    world.place([*world.reviewed.points, (result.NEW, (1.0, 1.0, False))])
+    assert world.reviewed.points[-1][0] == 2  # the nearest
 
 
 def test_object_without_points_is_gone(world):
     world.go("b")
-    world.place(world.sheet.points[:1])
-    assert world.sheet.values == [1]
-    assert world.review.opinion("b").edit.objects.keys() == {1}
+    world.place(world.reviewed.points[:1])
+    assert world.reviewed.values == [1]
+    assert world.review.decision("b").edit.objects.keys() == {1}
 
 
 def test_late_answer_to_an_older_place_is_dropped(world):
@@ -307,22 +310,22 @@ def test_late_answer_to_an_older_place_is_dropped(world):
     world.review.editor.take_points([(1, (30.0, 50.0, True))])
     assert world.review.editor.waiting
     world.runner.settle()
-    assert world.sheet.labels[30, 50] == 1
-    assert world.sheet.labels[10, 10] == 0
+    assert world.reviewed.labels[30, 50] == 1
+    assert world.reviewed.labels[10, 10] == 0
     world.review.editor.take_points([(1, (10.0, 10.0, True))])
     world.review.go("a")
     world.runner.settle()
-    np.testing.assert_array_equal(world.sheet.labels, labels_of("a"))
+    np.testing.assert_array_equal(world.reviewed.labels, labels_of("a"))
 
 
 def test_painted_labels_are_kept_as_a_file_with_its_hash(world):
     world.go("a")
-    labels = world.sheet.labels.copy()
+    labels = world.reviewed.labels.copy()
     labels[0:3, 0:3] = 9
     world.review.editor.take_labels(labels)
     assert world.review.editor.is_writing
     world.runner.settle()
-    edit = world.review.opinion("a").edit
+    edit = world.review.decision("a").edit
     path = world.project.folder / "review" / edit.file
     np.testing.assert_array_equal(read_labels(path), labels)
     assert edit.sha256 == sha256_of(path)
@@ -337,8 +340,8 @@ def test_what_was_painted_in_propagate_becomes_an_edit(world):
     files.keep("b", labels)
     assert "b" in files.protected()
     world.look().go("b")
-    assert world.review.editor.sheet.labels[1, 1] == 9
-    assert world.review.opinion("b").verdict == EDITED
+    assert world.review.editor.reviewed.labels[1, 1] == 9
+    assert world.review.decision("b").verdict == EDITED
     assert not files.edit("b").exists()
     assert files.current_file("b") == world.project.folder / "review" / "b.tif"
     np.testing.assert_array_equal(read_labels(files.current_file("b")), labels)
@@ -350,10 +353,10 @@ def test_what_was_painted_in_propagate_becomes_an_edit(world):
 
 def test_confidence_of_what_was_painted_over_is_not_known_any_more(world):
     world.go("a")
-    labels = world.sheet.labels.copy()
+    labels = world.reviewed.labels.copy()
     labels[10, 10] = 0
     world.review.editor.take_labels(labels)
-    assert world.sheet.about == {1: ObjectRecord(1), 2: ObjectRecord(1, 0.9)}
+    assert world.reviewed.about == {1: ObjectRecord(1), 2: ObjectRecord(1, 0.9)}
 
 
 def test_same_labels_are_no_edit(world):
@@ -364,11 +367,11 @@ def test_same_labels_are_no_edit(world):
 def test_newest_of_many_strokes_is_what_is_written(world):
     world.go("a")
     for value in (3, 4, 5):
-        labels = world.sheet.labels.copy()
+        labels = world.reviewed.labels.copy()
         labels[0, 0] = value
         world.review.editor.take_labels(labels)
     world.runner.settle()
-    edit = world.review.opinion("a").edit
+    edit = world.review.decision("a").edit
     assert read_labels(world.project.folder / "review" / "a.tif")[0, 0] == 5
     assert edit.sha256 == sha256_of(world.project.folder / "review" / "a.tif")
 
@@ -379,62 +382,62 @@ def test_revert_takes_edit_and_verdict_back(world):
     world.review.revert()
     world.runner.settle()
     assert world.verdicts() == {}
-    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    np.testing.assert_array_equal(world.reviewed.labels, labels_of("b"))
 
 
 def test_changes_are_undone_one_by_one_to_what_was_predicted(world):
     world.go("b")
-    world.place([(1, (15.0, 20.0, True)), world.sheet.points[1]])
-    moved = world.sheet
+    world.place([(1, (15.0, 20.0, True)), world.reviewed.points[1]])
+    moved = world.reviewed
     labels = moved.labels.copy()
     labels[0:3, 0:3] = 9
     world.review.editor.take_labels(labels)
     world.runner.settle()
     world.review.editor.undo()
     world.runner.settle()
-    assert world.sheet is moved
-    edit = world.review.opinion("b").edit
+    assert world.reviewed is moved
+    edit = world.review.decision("b").edit
     path = world.project.folder / "review" / "b.tif"
     np.testing.assert_array_equal(read_labels(path), moved.labels)
     assert edit.sha256 == sha256_of(path)
     world.review.editor.undo()
     world.review.editor.undo()  # there is nothing more
     world.runner.settle()
-    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
-    assert world.sheet.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
-    assert world.review.opinion("b") == ReviewDecision()
+    np.testing.assert_array_equal(world.reviewed.labels, labels_of("b"))
+    assert world.reviewed.points == ((1, (10.0, 10.0, True)), (2, (30.0, 40.0, True)))
+    assert world.review.decision("b") == ReviewDecision()
     assert "b" not in world.project.notes["review"]["opinions"]
 
 
 def test_undone_before_the_mask_came_stays_undone(world):
     world.go("b")
-    world.review.editor.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
+    world.review.editor.take_points([(1, (15.0, 20.0, True)), world.reviewed.points[1]])
     world.review.editor.undo()
     world.runner.settle()
-    np.testing.assert_array_equal(world.sheet.labels, labels_of("b"))
+    np.testing.assert_array_equal(world.reviewed.labels, labels_of("b"))
     assert world.verdicts().get("b", "") == ""
 
 
 def test_undo_asks_again_for_a_mask_that_was_under_way(world):
     world.go("b")
     editor = world.review.editor
-    editor.take_points([(1, (15.0, 20.0, True)), world.sheet.points[1]])
-    editor.take_points([world.sheet.points[0], (2, (30.0, 50.0, True))])  # no mask came yet
+    editor.take_points([(1, (15.0, 20.0, True)), world.reviewed.points[1]])
+    editor.take_points([world.reviewed.points[0], (2, (30.0, 50.0, True))])  # no mask came yet
     world.runner.settle()
     editor.undo()
     world.runner.settle()
-    assert world.sheet.points[1] == (2, (30.0, 40.0, True))
-    assert world.sheet.labels[15, 20] == 1
-    assert world.sheet.labels[10, 10] == 0
+    assert world.reviewed.points[1] == (2, (30.0, 40.0, True))
+    assert world.reviewed.labels[15, 20] == 1
+    assert world.reviewed.labels[10, 10] == 0
     kept = read_labels(world.project.folder / "review" / "b.tif")
-    np.testing.assert_array_equal(kept, world.sheet.labels)
+    np.testing.assert_array_equal(kept, world.reviewed.labels)
 
 
 def test_large_images_keep_fewer_steps(world, monkeypatch):
     monkeypatch.setattr(editor, "KEPT_BYTES", 1)
     world.go("a")
     for value in (3, 4):
-        labels = world.sheet.labels.copy()
+        labels = world.reviewed.labels.copy()
         labels[0, 0] = value
         world.review.editor.take_labels(labels)
     assert len(world.review.editor.past) == 1
@@ -442,16 +445,16 @@ def test_large_images_keep_fewer_steps(world, monkeypatch):
 
 def test_undo_ends_at_the_edit_that_was_there(world):
     world.go("b")
-    world.place(world.sheet.points[:1])
+    world.place(world.reviewed.points[:1])
     world.go("a").go("b")
-    kept = world.sheet.labels
+    kept = world.reviewed.labels
     world.place([])
     world.review.editor.undo()
     world.runner.settle()
     np.testing.assert_array_equal(read_labels(world.project.folder / "review" / "b.tif"), kept)
     assert world.verdicts() == {"b": "edited"}
     world.review.editor.undo()
-    np.testing.assert_array_equal(world.sheet.labels, kept)
+    np.testing.assert_array_equal(world.reviewed.labels, kept)
 
 
 def test_verdict_holds_again_once_all_changes_are_undone(world):
@@ -460,14 +463,17 @@ def test_verdict_holds_again_once_all_changes_are_undone(world):
     assert world.verdicts() == {"b": "edited"}
     world.review.editor.undo()
     world.runner.settle()
-    assert (world.review.opinion("b").verdict, world.review.opinion("b").edit) == ("rejected", None)
+    assert (world.review.decision("b").verdict, world.review.decision("b").edit) == (
+        "rejected",
+        None,
+    )
 
 
 def test_only_the_last_changes_can_be_undone_and_the_first_of_them_is_an_edit(world, monkeypatch):
     monkeypatch.setattr(editor, "KEPT", 2)
     world.go("a")
     for value in (3, 4, 5):
-        labels = world.sheet.labels.copy()
+        labels = world.reviewed.labels.copy()
         labels[0, 0] = value
         world.review.editor.take_labels(labels)
     for _ in range(3):
@@ -487,12 +493,12 @@ def test_rejected_while_it_is_written_stays_rejected(world):
 
 
 def test_points_can_not_be_moved_where_values_are_classes():
-    sheet = ReviewedResult("x", np.ones((4, 4), np.int32), numbered=False)
+    reviewed = ReviewedResult("x", np.ones((4, 4), np.int32), numbered=False)
     one = ResultEditor(Inline(), Discs, lambda *_: None)
-    one.show(sheet, lambda: None)
+    one.show(reviewed, lambda: None)
     with pytest.raises(InputError, match="its values are classes"):
         one.take_points([(0, (1.0, 1.0, True))])
-    assert one.sheet is sheet
+    assert one.reviewed is reviewed
 
 
 def test_without_a_model_points_stay_and_it_is_told(world):
@@ -500,19 +506,19 @@ def test_without_a_model_points_stay_and_it_is_told(world):
     world.session.scheduler.segmenter = None
     with pytest.raises(InputError, match="model is not loaded"):
         world.review.editor.take_points([])
-    assert len(world.sheet.points) == 2
+    assert len(world.reviewed.points) == 2
     assert world.told[-1] == "points"
 
 
 def test_surer_mask_has_the_pixels_where_two_meet():
-    sheet = ReviewedResult(
+    reviewed = ReviewedResult(
         "x",
         np.array([[1, 1, 2, 2, 0]], np.int32),
         {1: ObjectRecord(1, 0.5), 2: ObjectRecord(1, 0.9)},
     )
     mask = np.array([[False, True, True, True, True]])
-    assert result.answered(sheet, 3, mask, 0.7).labels.tolist() == [[1, 3, 2, 2, 3]]
-    assert result.answered(sheet, 2, mask, 0.1).labels.tolist() == [[1, 1, 2, 2, 2]]
+    assert result.answered(reviewed, 3, mask, 0.7).labels.tolist() == [[1, 3, 2, 2, 3]]
+    assert result.answered(reviewed, 2, mask, 0.1).labels.tolist() == [[1, 1, 2, 2, 2]]
 
 
 # --- what comes of it
@@ -520,7 +526,7 @@ def test_surer_mask_has_the_pixels_where_two_meet():
 
 def test_reference_has_points_and_masks_and_is_marked(world):
     world.go("a")
-    labels = world.sheet.labels.copy()
+    labels = world.reviewed.labels.copy()
     labels[35:39, 2:6] = 7
     world.review.editor.take_labels(labels)
     world.review.make_reference()

@@ -73,7 +73,7 @@ class Story:
         return self.step.stage.layers[kind]
 
     def do(self, verb, *args):
-        self.queue.verbs[verb](*args)
+        self.queue.handlers[verb](*args)
         self.settle()
 
     def cells(self, column):
@@ -147,7 +147,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert labels.data[4, 50] == 0
     labels.paint((20, 20), 9)
     story.do("accept")  # at once: the stroke counts all the same
-    assert story.review.opinion("a").verdict == "edited"
+    assert story.review.decision("a").verdict == "edited"
     edited = read_labels(story.project.folder / "review" / "a.tif")
     assert edited[20, 20] == 9
 

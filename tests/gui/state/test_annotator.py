@@ -1,4 +1,4 @@
-"""The state of Annotate and its verbs, without Qt, threads or models."""
+"""The state of Annotate and its actions, without Qt, threads or models."""
 
 import numpy as np
 import pytest

@@ -107,8 +107,8 @@ def test_image_that_is_nowhere_has_a_card_that_says_so(session, gallery):
     assert "not open in napari" in gallery.thumbs[0].why
     assert not gallery.thumbs[0].is_open
     with pytest.raises(InputError, match="no reference is open"):
-        gallery.show_glow(True)
-    assert not gallery.wants_glow
+        gallery.show_heat(True)
+    assert not gallery.wants_heat
     with pytest.raises(InputError, match="not open in napari"):
         gallery.select("cells[0]")
 
@@ -161,15 +161,15 @@ def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(sess
     annotate(session, 0, 2)
     gallery.open()
     session.runner.settle()
-    gallery.show_glow(True)
+    gallery.show_heat(True)
     session.runner.settle()
-    assert (gallery.name, gallery.glow.reference.page.name) == ("cells[2]", "cells[2]")
-    assert gallery.told[-2:] == ["thumbs", "glow"]
+    assert (gallery.name, gallery.heat_overlay.reference.page.name) == ("cells[2]", "cells[2]")
+    assert gallery.told[-2:] == ["thumbs", "heat_overlay"]
     session.scheduler.show(session.pixels, (0,))
     gallery.follow()
     gallery.refresh()
     session.runner.settle()
-    assert (gallery.name, gallery.glow.reference.page.name) == ("cells[0]", "cells[0]")
+    assert (gallery.name, gallery.heat_overlay.reference.page.name) == ("cells[0]", "cells[0]")
     session.scheduler.show(session.pixels, (1,))  # not a reference
     gallery.follow()
     assert gallery.name == "cells[0]"
@@ -180,37 +180,37 @@ def test_heat_map_wanted_on_another_image_brings_a_reference_up(session, gallery
     monkeypatch.setattr(session, "show_image", shown.append)
     annotate(session, 1, 2)
     session.scheduler.show(session.pixels, (0,))
-    gallery.show_glow(True)
+    gallery.show_heat(True)
     assert (gallery.name, shown) == ("cells[1]", ["cells[1]"])
     gallery.select("cells[2]")
     assert gallery.told[-1] == "thumbs"  # it is marked, also where nothing else changes
-    gallery.show_glow(True)
+    gallery.show_heat(True)
     assert shown == ["cells[1]", "cells[2]", "cells[2]"]
 
 
 def test_heat_map_that_comes_late_is_dropped(session, gallery):
     annotate(session, 0, 1)
     gallery.is_open = True
-    gallery.show_glow(True, "cells[0]")
+    gallery.show_heat(True, "cells[0]")
     late = session.runner.jobs[0]
-    gallery.show_glow(True, "cells[1]")
+    gallery.show_heat(True, "cells[1]")
     session.runner.settle()
     assert late not in session.runner.jobs
-    assert gallery.glow.reference.page.name == "cells[1]"
-    gallery.show_glow(True, "cells[0]")
-    gallery.show_glow(False)
+    assert gallery.heat_overlay.reference.page.name == "cells[1]"
+    gallery.show_heat(True, "cells[0]")
+    gallery.show_heat(False)
     session.runner.settle()
-    assert gallery.glow is None
+    assert gallery.heat_overlay is None
 
 
 def test_heat_map_of_a_layer_has_its_pixels_or_fewer(session, gallery):
     annotate(session, 0)
     gallery.is_open = True
-    gallery.show_glow(True)
+    gallery.show_heat(True)
     session.runner.settle()
-    assert gallery.glow.values.shape == (48, 60)
-    page = gallery.glow.reference.page
+    assert gallery.heat_overlay.values.shape == (48, 60)
+    page = gallery.heat_overlay.reference.page
     page.shape = (4800, 6000)
     gallery.refresh()
     session.runner.settle()
-    assert gallery.glow.values.shape == (410, 512)
+    assert gallery.heat_overlay.values.shape == (410, 512)

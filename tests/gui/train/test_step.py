@@ -159,7 +159,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.panel.thumbs.itemClicked.emit(s.panel.thumbs.item(1))
     s.settle()
     assert s.dock.session.scheduler.index == (3,)
-    s.panel.glow.click()
+    s.panel.heat_button.click()
     s.settle()
     layer = s.step.layer.layer
     assert layer.name == "cells[3] heat map [SAMIC]"
@@ -187,19 +187,19 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     assert s.trainer.of(HeatMapSettings).sigma_frac == 0.1
     s.viewer.layers.remove(wide)  # by the user
     s.settle()
-    assert not s.panel.glow.isChecked()
-    s.panel.glow.click()
+    assert not s.panel.heat_button.isChecked()
+    s.panel.heat_button.click()
     s.settle()
     assert s.step.layer.has("heat map")
-    s.panel.glow.click()
+    s.panel.heat_button.click()
     s.viewer.dims.set_point(0, 0)  # no reference
-    s.panel.glow.click()
+    s.panel.heat_button.click()
     s.settle()
     assert s.dock.session.scheduler.index == (3,)
     s.dock.go_to("Annotate")
     s.settle()
     assert not any("heat map" in one.name for one in s.viewer.layers if isinstance(one, Image))
-    assert not s.panel.glow.isChecked()
+    assert not s.panel.heat_button.isChecked()
     assert drawn["masks"].visible
 
 
@@ -229,7 +229,7 @@ def test_dock_that_closes_leaves_nothing_behind(story, monkeypatch):
     s = story
     s.annotate(0, 1)
     s.begin()
-    s.panel.glow.click()
+    s.panel.heat_button.click()
     s.settle()
     s.panel.start.click()
     s.advance(2)

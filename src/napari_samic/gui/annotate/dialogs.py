@@ -30,7 +30,7 @@ class Dialogs:
         self._leftovers: list[recovery.Leftover] = []
         self._panel: AnnotatePanel | None = None
 
-    def verbs(self) -> dict[str, Callable[..., None]]:
+    def handlers(self) -> dict[str, Callable[..., None]]:
         """For the panel's buttons."""
         return {
             "new_class": self.new_class,

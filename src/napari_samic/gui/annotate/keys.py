@@ -37,9 +37,9 @@ def table() -> str:
     return "\n".join(f"{text(verb)}:  {help_}" for verb, (_, help_) in KEYS.items())
 
 
-def bind(layer: Any, verbs: Mapping[str, Callable[[], None]]) -> None:
-    """Let the keys of `verbs` act while `layer` is the active one."""
-    for verb, act in verbs.items():
+def bind(layer: Any, handlers: Mapping[str, Callable[[], None]]) -> None:
+    """Let the keys of `handlers` act while `layer` is the active one."""
+    for verb, act in handlers.items():
         layer.bind_key(KEYS[verb][0], _ignoring(act), overwrite=True)
 
 

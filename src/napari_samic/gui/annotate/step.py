@@ -56,14 +56,14 @@ class AnnotateStep:
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.dialogs = Dialogs(self.widget, self.scheduler)
-        self.panel = AnnotatePanel(self.verbs())
+        self.panel = AnnotatePanel(self.handlers())
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
         self._pause = later(
             self.widget, _PAUSE_MS, lambda: self.scheduler.look(encode=not self._left)
         )
         self._soon = CoalescedCall(self.widget, self.redraw)
-        self._still = RepaintBlocker(self.widget)
+        self._repaint_blocker = RepaintBlocker(self.widget)
         self._connect()
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
@@ -88,9 +88,9 @@ class AnnotateStep:
         if self.stage is not None:
             self.stage.rest(True)
 
-    # --- verbs
+    # --- actions
 
-    def verbs(self) -> dict[str, Callable[..., None]]:
+    def handlers(self) -> dict[str, Callable[..., None]]:
         """What buttons and keys do, by name."""
         state = self.scheduler.state
         plain: dict[str, Callable[..., None]] = {
@@ -112,7 +112,7 @@ class AnnotateStep:
             "draw": lambda: self.use_tool("draw"),
             "hint": self.toggle_hint,
         }
-        plain |= self.dialogs.verbs()
+        plain |= self.dialogs.handlers()
         return {name: notify_errors(act) for name, act in plain.items()}
 
     def use_tool(self, tool: str) -> None:
@@ -219,8 +219,8 @@ class AnnotateStep:
         state.answer.connect(self._answered)
         for signal in (state.page, state.prompts, state.classes):
             signal.connect(self._state_changed)
-        scheduler.requested.connect(self._still.begin)
-        scheduler.answered.connect(self._still.end)
+        scheduler.requested.connect(self._repaint_blocker.begin)
+        scheduler.answered.connect(self._repaint_blocker.end)
         scheduler.hint.connect(self._show_hint)
         scheduler.status.connect(self._refresh)
         self.panel.image.activated.connect(lambda _: self._choose_image())
@@ -353,7 +353,7 @@ class AnnotateStep:
         self.scheduler.autosaver.note()
 
     def _bind(self, layer: Any) -> None:
-        keys.bind(layer, {verb: self.panel.verbs[verb] for verb in keys.KEYS})
+        keys.bind(layer, {verb: self.panel.handlers[verb] for verb in keys.KEYS})
         self._bound.append(layer)
 
     # --- the end
@@ -364,7 +364,7 @@ class AnnotateStep:
             return
         self._leave(remove=False)
         self._closed = True
-        self._still.end()
+        self._repaint_blocker.end()
         self.disconnect()
         for layer in self.viewer.layers:
             layer.events.name.disconnect(self._fill_images)

@@ -1,4 +1,4 @@
-"""The Annotate step as the user sees it: builds the widgets, shows the state, passes verbs on.
+"""The Annotate step as the user sees it: builds the widgets, shows the state, passes actions on.
 
 A view: it decides nothing. Must not know jobs, layers or models.
 """
@@ -38,14 +38,14 @@ class AnnotatePanel(QWidget):
 
     Parameters
     ----------
-    verbs : mapping of str to callable
+    handlers : mapping of str to callable
         Those of `keys.KEYS`, and: positive, negative, draw, select, classed, new_class, style,
         save, load, restore, discard.
     """
 
-    def __init__(self, verbs: Verbs) -> None:
+    def __init__(self, handlers: Verbs) -> None:
         super().__init__()
-        self.verbs = verbs
+        self.handlers = handlers
         self._classes_shown: list[tuple[int, ClassStyle]] = []
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
@@ -136,7 +136,7 @@ class AnnotatePanel(QWidget):
         part = QWidget()
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
-        self.table = ObjectTable(self.verbs["select"])
+        self.table = ObjectTable(self.handlers["select"])
         grid.addWidget(self.table, 0, 0, 1, 4)
         for column, (name, verb) in enumerate(
             (("New", "new"), ("Prev", "previous"), ("Next", "next"), ("Delete", "delete"))
@@ -154,7 +154,7 @@ class AnnotatePanel(QWidget):
         self.classes.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.classes.setToolTip(f"Class of the object, and of new ones ({keys.text('class')}).")
         self.classes.activated.connect(
-            lambda i: self.verbs["classed"](int(self.classes.itemData(i)))
+            lambda i: self.handlers["classed"](int(self.classes.itemData(i)))
         )
         row.addWidget(QLabel("Class"))
         row.addWidget(self.classes, 1)
@@ -191,7 +191,7 @@ class AnnotatePanel(QWidget):
         button = QPushButton(f"{name} ({key})" if len(key) == 1 else name)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setToolTip(f"{keys.KEYS[verb][1]} ({key})" if key else name)
-        button.clicked.connect(lambda: self.verbs[verb]())
+        button.clicked.connect(lambda: self.handlers[verb]())
         return button
 
     def _tool(self, name: str, verb: str, key: str, icon: QIcon | None = None) -> QPushButton:
@@ -202,7 +202,7 @@ class AnnotatePanel(QWidget):
         if icon is not None:
             button.setIcon(icon)
         button.setToolTip(f"{keys.KEYS[key][1]} ({keys.text(key)})")
-        button.clicked.connect(lambda: self.verbs[verb]())
+        button.clicked.connect(lambda: self.handlers[verb]())
         return button
 
     # --- showing

@@ -1,12 +1,12 @@
 """The results of a project: what `segment` made, what was painted over it, and what is protected.
 
     results/NAME.tif          made by `segment`, by nobody else
-    review/NAME.tif           what Review has made of it; shown instead, if its opinion says so
+    review/NAME.tif           what Review has made of it; shown instead, if its decision says so
     results/edits/NAME.tif    painted on a result that is shown by Propagate; shown instead of both,
                               until Review is shown the image and takes it over
     results/before/           what the last run that did all again replaced
 
-NAME is the name of the image: the stem of its file, or of the TIFF that `Bench.images` made of a
+NAME is the name of the image: the stem of its file, or of the TIFF that `Session.images` made of a
 slice, `cells[3]`; `cells[s0]` where a file has several. An image with an edit, and one that was
 accepted, is protected: propagating passes it over. Plain Python: knows no Qt and no napari.
 """

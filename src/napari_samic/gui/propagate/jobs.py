@@ -82,7 +82,7 @@ class Preview:
 class PreviewStep(JobProgress):
     """A step that brings what was loaded and seen, to be given back next time."""
 
-    eyes: LoadedPredictor
+    predictor: LoadedPredictor
     look: ImagePreview | None = None
     heat: HeatMap | None = None
 
@@ -108,22 +108,20 @@ def preview(
     settings: SegmentSettings,
     peaks: PeakSettings | None,
     *,
-    eyes: LoadedPredictor | None = None,
+    predictor: LoadedPredictor | None = None,
     look: ImagePreview | None = None,
 ) -> Job[Preview]:
     """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
-    yield JobProgress(0, 3, "loading the prompter" if eyes is None else "")
-    if eyes is None:
-        eyes = _open(file)
-        yield PreviewStep(0, 3, "looking at the slice", eyes=eyes)
+    yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
+    if predictor is None:
+        predictor = _open(file)
+        yield PreviewStep(0, 3, "looking at the slice", predictor=predictor)
     if look is None:
-        look = _look(eyes, plane)
-    heat = eyes.worker.heat_map(look.seen, look.image.shape)
-    yield PreviewStep(1, 3, "drawing masks", eyes=eyes, look=look, heat=heat)
-    with eyes.lock:
-        return Preview(
-            plane.label, eyes.worker.predict_masks(look.image, look.seen, settings, peaks)
-        )
+        look = _look(predictor, plane)
+    heat = predictor.worker.heat_map(look.seen, look.image.shape)
+    yield PreviewStep(1, 3, "drawing masks", predictor=predictor, look=look, heat=heat)
+    with predictor.lock:
+        return Preview(plane.label, predictor.worker.answer(look.image, look.seen, settings, peaks))
 
 
 def _open(file: Path) -> LoadedPredictor:
@@ -135,10 +133,10 @@ def _open(file: Path) -> LoadedPredictor:
     return LoadedPredictor(stamp, open_predictor(file))
 
 
-def _look(eyes: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
-    image = read_rgb(plane, eyes.worker.normalization, is_strict=True)
-    with eyes.lock:
-        return ImagePreview(plane.label, image, eyes.worker.extract_features(image))
+def _look(predictor: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
+    image = read_rgb(plane, predictor.worker.normalisation, is_strict=True)
+    with predictor.lock:
+        return ImagePreview(plane.label, image, predictor.worker.look(image))
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def of_folder(folder: Path) -> Job[list[Path]]:
 
 
 def propagate(
-    images: Job[list[Path]], results: LabelFiles, order: PropagateRequest
+    images: Job[list[Path]], results: LabelFiles, request: PropagateRequest
 ) -> Job[JobResult]:
     """Segment all images but those that have a result, and those that are protected.
 
@@ -170,9 +168,9 @@ def propagate(
     Parameters
     ----------
     images : Job of list of Path
-        As `Bench.images` and `of_folder` make it.
+        As `Session.images` and `of_folder` make it.
     results : LabelFiles
-    order : PropagateRequest
+    request : PropagateRequest
         With `anew`, results that are not protected are set aside first.
 
     Raises
@@ -186,25 +184,25 @@ def propagate(
     keep = results.protected()
     from napari_samic import pipeline
 
-    todo = [p for p in paths if _is_free(names[p], results, keep, anew=order.anew)]
+    todo = [p for p in paths if _is_free(names[p], results, keep, anew=request.anew)]
     if not todo:
         msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
         raise InputError(f"{msg} to propagate to.")
     every = frozenset(name for path in paths for name in names[path])
     yield FilesStep(0, len(todo), names=every)
     results.check_names({path: names[path] for path in todo})
-    foreign = _is_foreign(results, order.prompter)
-    if foreign and not order.anew:
+    foreign = _is_foreign(results, request.prompter)
+    if foreign and not request.anew:
         msg = "the results are of another model or other colours. Let them be done again."
         raise InputError(msg)
-    if order.anew:
+    if request.anew:
         results.set_aside((name for path in todo for name in names[path]), tables=foreign)
-    job = recipes.recorded(pipeline.segment, order.recipe)(
+    job = recipes.recorded(pipeline.segment, request.recipe)(
         todo,
-        prompter=order.prompter,
+        prompter=request.prompter,
         out=results.folder,
-        settings=order.settings,
-        peaks=order.peaks,
+        settings=request.settings,
+        peaks=request.peaks,
         heatmaps=True,
     )
     try:

@@ -39,7 +39,7 @@ class PropagateStage(OwnedLayers):
     def __init__(self, viewer: Any, on_paint: Callable[[], None]) -> None:
         super().__init__(viewer)
         self._on_paint = on_paint
-        self._aside = LayerVisibility(viewer)
+        self._visibility = LayerVisibility(viewer)
         self._covered: Any | None = None
 
     # --- preview
@@ -141,9 +141,9 @@ class PropagateStage(OwnedLayers):
             The preview is on, also where its layers are yet to come.
         """
         if is_shown:
-            self._aside.hide(keep=self.layers.values())
+            self._visibility.hide(keep=self.layers.values())
         else:
-            self._aside.bring_back()
+            self._visibility.bring_back()
         layer = self.layers["results"] if self.has("results") else None
         wanted = is_shown and not previewing
         if layer is not None and layer.visible and not wanted:
@@ -193,7 +193,7 @@ class PropagateStage(OwnedLayers):
 
     def release(self) -> None:
         """Let go of all layers: the preview and the image of a folder go, results stay."""
-        self._aside.bring_back()
+        self._visibility.bring_back()
         if self._covered is not None:
             self._covered.visible = True
         self._release_results(remove=False)

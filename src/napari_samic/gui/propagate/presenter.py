@@ -1,4 +1,4 @@
-"""The state and verbs of Propagate: one slice as a preview, then all the others.
+"""The state and actions of Propagate: one slice as a preview, then all the others.
 
 The preview follows slice and settings; what takes long is kept, so that changing how peaks are
 found asks no network again. A late answer is dropped. Plain Python: must not know Qt or napari;
@@ -78,7 +78,7 @@ class PropagationModel:
         self.watching, self.looking = False, ""
         self.page: work.FolderImage | None = None
         self.store = ResultStore(session)
-        self.run = PropagationRun(session, self.store, self._order)
+        self.run = PropagationRun(session, self.store, self._request)
         self._eyes: work.LoadedPredictor | None = None
         self._look: work.ImagePreview | None = None
         self._asked: object = None
@@ -178,7 +178,7 @@ class PropagationModel:
 
     # --- the run
 
-    def _order(self, anew: bool) -> work.PropagateRequest:
+    def _request(self, anew: bool) -> work.PropagateRequest:
         prompter, project = self.need_prompter(), self.session.need_project()
         return work.PropagateRequest(prompter, project.recipe, self.settings, self.peaks, anew=anew)
 
@@ -227,11 +227,13 @@ class PropagationModel:
         self._stop()
         plane = pixels.plane(index)
         features = self._look if self._look and self._look.label == plane.label else None
-        eyes = self._eyes if self._eyes and self._eyes.stamp == work.stamp_of(file) else None
-        features = features if eyes is not None else None
+        predictor = self._eyes if self._eyes and self._eyes.stamp == work.stamp_of(file) else None
+        features = features if predictor is not None else None
         self._asked = request = object()
-        self.looking = "Looking at the slice ..." if eyes else "Loading the prompter ..."
-        job = work.preview(file, plane, self.settings, self.peaks, eyes=eyes, look=features)
+        self.looking = "Looking at the slice ..." if predictor else "Loading the prompter ..."
+        job = work.preview(
+            file, plane, self.settings, self.peaks, predictor=predictor, look=features
+        )
         calls = Calls(
             on_step=partial(self._looked, request),
             on_done=partial(self._previewed, request),
@@ -245,7 +247,7 @@ class PropagationModel:
             return
         heat = None
         if isinstance(step, work.PreviewStep):
-            self._eyes, self._look, heat = step.eyes, step.look or self._look, step.heat
+            self._eyes, self._look, heat = step.predictor, step.look or self._look, step.heat
         self.looking = f"{step.message.capitalize()} ..." if step.message else self.looking
         if heat is not None:
             self.heat = heat

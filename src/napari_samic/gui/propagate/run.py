@@ -34,7 +34,7 @@ class PropagationRun:
     session : Session
     store : ResultStore
         Where the results are.
-    order : callable
+    request : callable
         Says what is to be done, with the settings and the prompter of now; takes `anew`.
 
     Attributes
@@ -63,9 +63,9 @@ class PropagationRun:
         self,
         session: Session,
         store: ResultStore,
-        order: Callable[[bool], work.PropagateRequest],
+        request: Callable[[bool], work.PropagateRequest],
     ) -> None:
-        self.session, self.store, self._order = session, store, order
+        self.session, self.store, self._request = session, store, request
         self.folder: Path | None = None
         self.anew = False
         self.state, self.status = "idle", ""
@@ -88,7 +88,7 @@ class PropagationRun:
         """Whether the last run was stopped before its end."""
         return self.state == "idle" and self.stopped
 
-    # --- verbs
+    # --- actions
 
     def choose(self, folder: Path | None) -> None:
         """Propagate to a folder, or (None) to the slices of the chosen layer."""
@@ -113,9 +113,9 @@ class PropagationRun:
         """
         if self.state != "idle":
             raise InputError("A run is under way. Wait for its end, or cancel it.")
-        order, images = self._order(self.anew), self._images()
+        request, images = self._request(self.anew), self._images()
         results = self.store.need_results()
-        self._begin(work.propagate(self._known(images), results, order))
+        self._begin(work.propagate(self._known(images), results, request))
 
     def _images(self) -> Job[list[Path]]:
         if self.folder is not None:

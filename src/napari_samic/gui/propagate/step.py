@@ -45,7 +45,7 @@ class PropagateStep:
         self.widget: QWidget = self._scroll
         self.presenter = PropagationModel(session)
         self.stage = PropagateStage(session.viewer, self._stroked)
-        self.panel = PropagatePanel(self._verbs())
+        self.panel = PropagatePanel(self._handlers())
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
@@ -69,9 +69,9 @@ class PropagateStep:
         store.slice.connect(self._show_slice)
         store.painted.connect(self._stroked)
 
-    # --- verbs
+    # --- actions
 
-    def _verbs(self) -> dict[str, Callable[..., None]]:
+    def _handlers(self) -> dict[str, Callable[..., None]]:
         run = self.presenter.run
         plain: dict[str, Callable[..., None]] = {
             "preview": self._watch,

@@ -1,4 +1,4 @@
-"""The Propagate step as the user sees it: builds the widgets, shows the state, passes verbs on.
+"""The Propagate step as the user sees it: builds the widgets, shows the state, passes actions on.
 
 A view: it decides nothing. Must not know jobs or layers.
 """
@@ -44,13 +44,13 @@ class PropagatePanel(QWidget):
 
     Parameters
     ----------
-    verbs : mapping of str to callable
+    handlers : mapping of str to callable
         preview(on), start(), cancel(), layer(), folder(), again(on), show(name).
     """
 
-    def __init__(self, verbs: Verbs) -> None:
+    def __init__(self, handlers: Verbs) -> None:
         super().__init__()
-        self.verbs = verbs
+        self.handlers = handlers
         self.layout_ = QVBoxLayout(self)
         self.layout_.setContentsMargins(8, 6, 8, 6)
         self.layout_.setSpacing(8)
@@ -75,7 +75,7 @@ class PropagatePanel(QWidget):
             "Show what the prompter finds on the shown slice: its heat map, the points, and the "
             "masks with their scores. While it is on, it follows the slice and the settings."
         )
-        self.preview.clicked.connect(lambda on: self.verbs["preview"](on))
+        self.preview.clicked.connect(lambda on: self.handlers["preview"](on))
         self.preview_text = _wrapped()
         self.preview_text.setMinimumHeight(34)
         self.preview_text.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -101,12 +101,12 @@ class PropagatePanel(QWidget):
             "painted on are never done again. The others are kept in results/before until the next "
             "time.</qt>"
         )
-        self.again.clicked.connect(lambda on: self.verbs["again"](on))
+        self.again.clicked.connect(lambda on: self.handlers["again"](on))
         self.start = QPushButton("Propagate")
-        self.start.clicked.connect(lambda: self.verbs["start"]())
+        self.start.clicked.connect(lambda: self.handlers["start"]())
         self.cancel = QPushButton("Cancel")
         self.cancel.setToolTip("Stop after the image that is being done; what is done stays")
-        self.cancel.clicked.connect(lambda: self.verbs["cancel"]())
+        self.cancel.clicked.connect(lambda: self.handlers["cancel"]())
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(10)
@@ -127,14 +127,14 @@ class PropagatePanel(QWidget):
         self.failures.setWordWrap(True)
         self.done, self.finished = QLabel(), _list(150)
         self.finished.setToolTip("Click to see an image with its result")
-        self.finished.itemClicked.connect(lambda item: self.verbs["show"](item.data(_KEY)))
+        self.finished.itemClicked.connect(lambda item: self.handlers["show"](item.data(_KEY)))
         for widget in (self.failed, self.failures, self.done, self.finished):
             column.addWidget(widget)
             widget.hide()
         return part
 
     def _chosen(self, place: int) -> None:
-        self.verbs["layer" if place == 0 else "folder"]()
+        self.handlers["layer" if place == 0 else "folder"]()
 
     # --- showing
 

@@ -31,7 +31,7 @@ KEPT_BYTES = 256 * 2**20
 class ResultEditorEvents(SignalGroup):
     """What changed of the result on the screen."""
 
-    sheet = Signal()
+    reviewed = Signal()
     labels = Signal()
     points = Signal()
     painted = Signal()
@@ -51,7 +51,7 @@ class ResultEditor:
 
     Attributes
     ----------
-    sheet : ReviewedResult or None
+    reviewed : ReviewedResult or None
         What is on the screen.
     read : callable or None
         Gives its image, (H, W, 3) uint8.
@@ -74,7 +74,7 @@ class ResultEditor:
         on_edit: Callable[[str, Edit | None], None],
     ) -> None:
         self.runner, self._segmenter, self._on_edit = runner, segmenter, on_edit
-        self.sheet: ReviewedResult | None = None
+        self.reviewed: ReviewedResult | None = None
         self.read: Read | None = None
         self.folder: Path | None = None
         self.label = 1
@@ -92,49 +92,49 @@ class ResultEditor:
         return bool(self._asked)
 
     def show(
-        self, sheet: ReviewedResult | None, read: Read | None = None, *, is_edit: bool = False
+        self, reviewed: ReviewedResult | None, read: Read | None = None, *, is_edit: bool = False
     ) -> None:
         """Put another result on the screen; answers for the one before no longer count.
 
         Parameters
         ----------
         is_edit : bool
-            The sheet is not as predicted: an edit of an earlier time.
+            The result is not as predicted: an edit of an earlier time.
         """
-        self.sheet, self.read = sheet, read
+        self.reviewed, self.read = reviewed, read
         self._asked.clear()
         self.begin(is_edit=is_edit)
-        self.events.sheet.emit()
+        self.events.reviewed.emit()
 
     def begin(self, *, is_edit: bool) -> None:
         """Let `undo` go back to what is shown now, and no further."""
         self.past.clear()
         self._is_edit = is_edit
 
-    def _remember(self, sheet: ReviewedResult) -> None:
-        self.past.append((sheet, tuple(self._asked)))
+    def _remember(self, reviewed: ReviewedResult) -> None:
+        self.past.append((reviewed, tuple(self._asked)))
         while len(self.past) > KEPT or (len(self.past) > 1 and self._held() > KEPT_BYTES):
             del self.past[0]
             self._is_edit = True  # what is then the first is not as predicted
 
     def _held(self) -> int:
-        images = {id(sheet.labels): sheet.labels.nbytes for sheet, _ in self.past}
+        images = {id(reviewed.labels): reviewed.labels.nbytes for reviewed, _ in self.past}
         return sum(images.values())
 
     def undo(self) -> None:
         """Take the last change of points or labels back, with the masks that it brought."""
-        if self.sheet is None or not self.past:
+        if self.reviewed is None or not self.past:
             return
-        self.sheet, under_way = self.past.pop()
+        self.reviewed, under_way = self.past.pop()
         self._asked.clear()
-        segmenter, again = self._segmenter(), [n for n in under_way if self.sheet.is_askable(n)]
+        segmenter, again = self._segmenter(), [n for n in under_way if self.reviewed.is_askable(n)]
         if again and segmenter is not None and self.read is not None:
-            self._ask(segmenter, self.read, self.sheet, again)
+            self._ask(segmenter, self.read, self.reviewed, again)
         if self.past or self._is_edit:
             self._changed()
         else:  # as predicted
-            self.forget(self.sheet.name)
-            self._on_edit(self.sheet.name, None)
+            self.forget(self.reviewed.name)
+            self._on_edit(self.reviewed.name, None)
         self.events.points.emit()
         self.events.labels.emit()
 
@@ -148,37 +148,37 @@ class ResultEditor:
         InputError
             Values are classes, or no model is loaded; the points stay as they were.
         """
-        if self.sheet is None:
+        if self.reviewed is None:
             return
-        if not self.sheet.numbered:
+        if not self.reviewed.numbered:
             self.events.points.emit()
-            raise InputError(f"{self.sheet.name}: its values are classes. Paint in the labels.")
+            raise InputError(f"{self.reviewed.name}: its values are classes. Paint in the labels.")
         segmenter = self._segmenter()
         if segmenter is None or self.read is None:
             self.events.points.emit()
             what = "image of this result is not there" if segmenter else "model is not loaded"
             raise InputError(f"the {what}. Choose one in the Annotate step.")
-        previous, before = self.sheet, self.sheet.labels
-        self.sheet, changed = result.moved(self.sheet, listed, self.label)
+        previous, before = self.reviewed, self.reviewed.labels
+        self.reviewed, changed = result.moved(self.reviewed, listed, self.label)
         if changed:
             self._remember(previous)
-        wanted = [n for n in changed if self.sheet.is_askable(n)]
+        wanted = [n for n in changed if self.reviewed.is_askable(n)]
         for number in changed:
             self._asked.pop(number, None)
         if wanted:
-            self._ask(segmenter, self.read, self.sheet, wanted)
+            self._ask(segmenter, self.read, self.reviewed, wanted)
         if changed and not wanted:
             self._changed()
         self.events.points.emit()
-        if self.sheet.labels is not before:
+        if self.reviewed.labels is not before:
             self.events.labels.emit()
 
     def _ask(
-        self, segmenter: Segmenter, read: Read, sheet: ReviewedResult, wanted: Sequence[int]
+        self, segmenter: Segmenter, read: Read, reviewed: ReviewedResult, wanted: Sequence[int]
     ) -> None:
         self._generation += 1
         self._asked |= dict.fromkeys(wanted, self._generation)
-        job = jobs.redo(segmenter, read, {n: sheet.prompts(n) for n in wanted})
+        job = jobs.redo(segmenter, read, {n: reviewed.prompts(n) for n in wanted})
         calls = Calls(
             on_done=partial(self._answered, self._generation),
             on_error=partial(self._unanswered, self._generation),
@@ -187,12 +187,12 @@ class ResultEditor:
 
     def _answered(self, generation: int, answers: dict[int, tuple[NDArray[Any], float]]) -> None:
         fresh = [n for n in answers if self._asked.get(n) == generation]
-        if self.sheet is None or not fresh:
+        if self.reviewed is None or not fresh:
             return
         for number in fresh:
             del self._asked[number]
             mask, score = answers[number]
-            self.sheet = result.answered(self.sheet, number, mask, score)
+            self.reviewed = result.answered(self.reviewed, number, mask, score)
         self._changed()
         self.events.labels.emit()
 
@@ -206,9 +206,9 @@ class ResultEditor:
 
     def take_labels(self, labels: NDArray[Any]) -> None:
         """The user painted."""
-        if self.sheet is not None and (labels != self.sheet.labels).any():
-            self._remember(self.sheet)
-            self.sheet = result.painted(self.sheet, labels, self.label)
+        if self.reviewed is not None and (labels != self.reviewed.labels).any():
+            self._remember(self.reviewed)
+            self.reviewed = result.painted(self.reviewed, labels, self.label)
             self._changed()
             self.events.painted.emit()
 
@@ -216,24 +216,24 @@ class ResultEditor:
 
     def _changed(self) -> None:
         """Keep the labels; one file is written at a time, and only the newest of each image."""
-        if self.sheet is None or self.folder is None:
+        if self.reviewed is None or self.folder is None:
             return
-        self._on_edit(self.sheet.name, edit_of(self.sheet))
-        self._todo[self.sheet.name] = self.sheet
+        self._on_edit(self.reviewed.name, edit_of(self.reviewed))
+        self._todo[self.reviewed.name] = self.reviewed
         self._write()
 
     def _write(self) -> None:
         if self._writing or not self._todo or self.folder is None:
             return
-        name, sheet = self._todo.popitem()
+        name, reviewed = self._todo.popitem()
         self._writing = name
-        job = jobs.keep_edit(self.folder / file_name(name), sheet.labels)
-        calls = Calls(on_done=partial(self._written, sheet), on_end=self._ended)
+        job = jobs.keep_edit(self.folder / file_name(name), reviewed.labels)
+        calls = Calls(on_done=partial(self._written, reviewed), on_end=self._ended)
         self.runner.start(job, calls)
 
-    def _written(self, sheet: ReviewedResult, sha256: str) -> None:
-        if sheet.name not in self._todo:
-            self._on_edit(sheet.name, edit_of(sheet, sha256))
+    def _written(self, reviewed: ReviewedResult, sha256: str) -> None:
+        if reviewed.name not in self._todo:
+            self._on_edit(reviewed.name, edit_of(reviewed, sha256))
 
     def _ended(self) -> None:
         self._writing = ""
@@ -249,9 +249,9 @@ class ResultEditor:
         self._todo.pop(name, None)
 
 
-def edit_of(sheet: ReviewedResult, sha256: str = "") -> Edit:
+def edit_of(reviewed: ReviewedResult, sha256: str = "") -> Edit:
     """What is kept of a changed result."""
-    return Edit(file_name(sheet.name), sha256, sheet.records(), sheet.points)
+    return Edit(file_name(reviewed.name), sha256, reviewed.records(), reviewed.points)
 
 
 def file_name(name: str) -> str:

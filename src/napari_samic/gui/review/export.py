@@ -89,19 +89,21 @@ class Exporter:
             Nothing to export, no format chosen, or an edit that is being written.
         """
         project = self.session.need_project()
-        looked = self.review.looked
-        if looked is None:
+        scanned = self.review.scanned
+        if scanned is None:
             raise InputError("there are no results to export. Propagate first.")
         if self._is_writing():
             raise InputError("an edit is being written. Export in a moment.")
         self.choose(settings)
-        if source == ACCEPTED_RESULTS and not any(v.verdict for v in self.review.opinions.values()):
+        if source == ACCEPTED_RESULTS and not any(
+            v.verdict for v in self.review.decisions.values()
+        ):
             raise InputError("nothing is accepted yet. Accept results, or export all of them.")
         frozen = jobs.freeze(
             project.folder / "reviews",
-            dict(self.review.opinions),
+            dict(self.review.decisions),
             project.folder / "review",
-            looked,
+            scanned,
             dict(self.session.scheduler.state.classes.names),
         )
         job = _exported(project, frozen, source, folder, settings, overwrite)

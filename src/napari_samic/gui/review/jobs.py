@@ -51,7 +51,7 @@ def fetch(
         for n, p in _by_value(result, prompts).items()
         if p.box_rc is not None
     }
-    sheet = ReviewedResult(
+    reviewed = ReviewedResult(
         result.label,
         objects.labels,
         objects.about,
@@ -60,12 +60,14 @@ def fetch(
         objects.numbered,
     )
     if edit is None:
-        return sheet, image
+        return reviewed, image
     labels = masks.read_labels(edits / edit.file)
-    if labels.shape != sheet.labels.shape:
-        raise InputError(f"{edit.file}: {labels.shape} for {result.label} of {sheet.labels.shape}.")
+    if labels.shape != reviewed.labels.shape:
+        raise InputError(
+            f"{edit.file}: {labels.shape} for {result.label} of {reviewed.labels.shape}."
+        )
     kept = ReviewedResult(
-        result.label, labels, edit.objects, edit.points, sheet.boxes, sheet.numbered
+        result.label, labels, edit.objects, edit.points, reviewed.boxes, reviewed.numbered
     )
     return kept, image
 
@@ -143,9 +145,9 @@ class Frozen:
 
 def freeze(
     folder: Path,
-    opinions: Mapping[str, ReviewDecision],
+    decisions: Mapping[str, ReviewDecision],
     edits: Path,
-    looked: ScannedResults,
+    scanned: ScannedResults,
     classes: Mapping[int, str],
 ) -> Job[Frozen]:
     """Copy verdicts and edits to `folder`/N; the last N again if it holds the very same."""
@@ -154,7 +156,7 @@ def freeze(
     yield JobProgress(0, 1, "keeping the review")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        _write(Path(temporary), opinions, edits, looked, classes)
+        _write(Path(temporary), decisions, edits, scanned, classes)
         numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
         last = folder / str(max(numbers, default=0))
         if not (numbers and _is_same(Path(temporary), last)):
@@ -169,19 +171,19 @@ def freeze(
 
 def _write(
     target: Path,
-    opinions: Mapping[str, ReviewDecision],
+    decisions: Mapping[str, ReviewDecision],
     edits: Path,
-    looked: ScannedResults,
+    scanned: ScannedResults,
     classes: Mapping[int, str],
 ) -> None:
     verdicts = {
-        name: v for name, decision in opinions.items() if (v := decision.to_verdict()) is not None
+        name: v for name, decision in decisions.items() if (v := decision.to_verdict()) is not None
     }
     save_review(target / "review.json", verdicts)
-    by_name = {result.label: result for result in looked.results.images}
+    by_name = {result.label: result for result in scanned.results.images}
     images = []
     for name, verdict in verdicts.items():
-        edit = opinions[name].edit
+        edit = decisions[name].edit
         if not verdict.file or edit is None or name not in by_name:
             continue
         (target / "edits").mkdir(exist_ok=True)
@@ -196,10 +198,10 @@ def _prompts(result: Any, edit: Edit) -> ImagePrompts | None:
     if result.prompts is None:
         return None
     empty = np.zeros((1, 1), np.int32)
-    sheet = ReviewedResult(result.label, empty, edit.objects, edit.points)
-    numbers = [n for n in edit.objects if sheet.is_askable(n)]
+    reviewed = ReviewedResult(result.label, empty, edit.objects, edit.points)
+    numbers = [n for n in edit.objects if reviewed.is_askable(n)]
     scores = tuple(edit.objects[n].score or 0.0 for n in numbers)
-    objects = tuple(sheet.prompts(n) for n in numbers)
+    objects = tuple(reviewed.prompts(n) for n in numbers)
     return ImagePrompts(
         result.label, result.prompts.file, result.prompts.shape, "", objects, scores
     )
@@ -218,9 +220,9 @@ def _is_same(first: Path, other: Path) -> bool:
 
 
 def score(
-    looked: ScannedResults,
+    scanned: ScannedResults,
     truths: Mapping[str, Callable[[], NDArray[Any]]],
-    opinions: Mapping[str, ReviewDecision],
+    decisions: Mapping[str, ReviewDecision],
     edits: Path,
 ) -> Job[tuple[dict[str, dict[str, float]], dict[str, float], str]]:
     """Score results, edited or not, against ground truth: of each image, of all, and a line.
@@ -238,7 +240,7 @@ def score(
     from napari_samic.io import masks
     from napari_samic.io.mask_values import ADVICE, describe, infer_meaning
 
-    judged = [result for result in looked.results.images if result.label in truths]
+    judged = [result for result in scanned.results.images if result.label in truths]
     held = []
     for done, result in enumerate(judged):
         yield JobProgress(done, 2 * len(judged), result.label)
@@ -254,7 +256,7 @@ def score(
     rows: dict[str, dict[str, float]] = {}
     for done, result in enumerate(judged, start=len(judged)):
         yield JobProgress(done, 2 * len(judged), result.label)
-        edit = opinions.get(result.label, ReviewDecision()).edit
+        edit = decisions.get(result.label, ReviewDecision()).edit
         labels = result.labels() if edit is None else masks.read_labels(edits / edit.file)
         truth = masks.whole_numbers(np.asarray(truths[result.label]()), result.label)
         if truth.shape == labels.shape and truth.any():

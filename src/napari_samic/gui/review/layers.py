@@ -1,7 +1,7 @@
 """Layers of Review over an image: the labels, which can be painted, and their points.
 
-Layers show the sheet, and what the user does to them is read back as a whole. Other layers of ours
-are hidden meanwhile. Must not know jobs, models or verdicts.
+Layers show the reviewed result, and what the user does to them is read back as a whole. Other
+layers of ours are hidden meanwhile. Must not know jobs, models or verdicts.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ReviewStage(OwnedLayers):
     # --- to the layers
 
     def show(
-        self, sheet: ReviewedResult, location: tuple[Any, Any, Any] | None, picture: Any
+        self, reviewed: ReviewedResult, location: tuple[Any, Any, Any] | None, picture: Any
     ) -> None:
         """Show a result.
 
@@ -72,8 +72,8 @@ class ReviewStage(OwnedLayers):
         frame = _frame(location)
         with self.silent():
             self._show_picture(picture)
-            self._show_labels(sheet, frame)
-            self._show_points(sheet, frame)
+            self._show_labels(reviewed, frame)
+            self._show_points(reviewed, frame)
 
     def _show_picture(self, picture: Any) -> None:
         from napari.layers import Image
@@ -90,10 +90,10 @@ class ReviewStage(OwnedLayers):
             )
             self._add("picture", image_layer)
 
-    def _show_labels(self, sheet: ReviewedResult, frame: dict[str, Any]) -> None:
+    def _show_labels(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:
         from napari.layers import Labels
 
-        layer, labels = self.get("labels"), np.array(sheet.labels)
+        layer, labels = self.get("labels"), np.array(reviewed.labels)
         if layer is None:
             labels_layer = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
                           metadata={OURS: True}, **frame)  # fmt: skip
@@ -104,7 +104,7 @@ class ReviewStage(OwnedLayers):
         layer.data = labels
         _place(layer, frame)
 
-    def _show_points(self, sheet: ReviewedResult, frame: dict[str, Any]) -> None:
+    def _show_points(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:
         layer = self.get("points")
         if layer is None:
             layer = points_layer(f"review points {SUFFIX}", 2, metadata={OURS: True}, **frame)
@@ -112,27 +112,27 @@ class ReviewStage(OwnedLayers):
             self._add("points", layer)
             self.use_hand()
         _place(layer, frame)
-        layer.size = layer.current_size = max(3.0, max(sheet.labels.shape) / 45)
-        self.draw_points(sheet)
+        layer.size = layer.current_size = max(3.0, max(reviewed.labels.shape) / 45)
+        self.draw_points(reviewed)
 
-    def draw_points(self, sheet: ReviewedResult) -> None:
+    def draw_points(self, reviewed: ReviewedResult) -> None:
         """Draw the points anew."""
         layer = self.get("points")
         if layer is None:
             return
-        numbers = np.array([n for n, _ in sheet.points], int)
-        signs = np.array([p[2] for _, p in sheet.points], bool)
-        places = np.array([p[:2] for _, p in sheet.points], float).reshape(-1, 2)
+        numbers = np.array([n for n, _ in reviewed.points], int)
+        signs = np.array([p[2] for _, p in reviewed.points], bool)
+        places = np.array([p[:2] for _, p in reviewed.points], float).reshape(-1, 2)
         with self.silent():
             draw_points(layer, places, numbers, signs, style.faces(np.ones_like(signs), signs))
             next_point(layer, self.sign, NEW)
 
-    def draw_labels(self, sheet: ReviewedResult) -> None:
+    def draw_labels(self, reviewed: ReviewedResult) -> None:
         """Draw the labels anew."""
         layer = self.get("labels")
         if layer is not None:
             with self.silent():
-                layer.data = np.array(sheet.labels)
+                layer.data = np.array(reviewed.labels)
 
     def use_points(self, sign: bool) -> None:
         """Let the next click be a positive or negative point."""

@@ -22,7 +22,7 @@ from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import jobs, scan
 from napari_samic.gui.review.editor import ResultEditor
 from napari_samic.gui.review.jobs import Read
-from napari_samic.gui.review.result import ReviewedResult, take_sheet
+from napari_samic.gui.review.result import ReviewedResult, take_reviewed
 from napari_samic.gui.review.scan import ScannedResults
 from napari_samic.gui.review.verdicts import KEY, Edit, ReviewDecision, from_notes, to_notes
 from napari_samic.gui.runner.jobs import Calls, Handle
@@ -54,11 +54,11 @@ class ReviewModel:
 
     Attributes
     ----------
-    looked : ScannedResults or None
+    scanned : ScannedResults or None
         The results, once they were read.
     order : list of QualityFlag
         The queue, most doubtful first.
-    opinions : dict of str to ReviewDecision
+    decisions : dict of str to ReviewDecision
     status : str
     events : ReviewEvents
     current : str
@@ -73,9 +73,9 @@ class ReviewModel:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.looked: ScannedResults | None = None
+        self.scanned: ScannedResults | None = None
         self.order: list[QualityFlag] = []
-        self.opinions: dict[str, ReviewDecision] = {}
+        self.decisions: dict[str, ReviewDecision] = {}
         self.status = "No results yet: propagate first."
         self.events = ReviewEvents()
         self._kept: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
@@ -89,26 +89,26 @@ class ReviewModel:
         self._going: Handle | None = None
         self._is_moving = False
 
-    # --- opinions
+    # --- decisions
 
     @property
     def counts(self) -> dict[str, int]:
         """How many results have each verdict; "" has none."""
         counts = dict.fromkeys(MARKS, 0)
         for flag in self.order:
-            counts[self.opinion(flag.name).verdict] += 1
+            counts[self.decision(flag.name).verdict] += 1
         return counts
 
-    def opinion(self, name: str) -> ReviewDecision:
+    def decision(self, name: str) -> ReviewDecision:
         """On a result."""
-        return self.opinions.get(name, ReviewDecision())
+        return self.decisions.get(name, ReviewDecision())
 
     def is_outdated(self, name: str, decision: ReviewDecision) -> bool:
         """Judged on labels that are no more; an edit stands by itself."""
         return decision.verdict in (ACCEPTED, REJECTED) and decision.of != self._hash(name)
 
     def _hash(self, name: str) -> str:
-        return self.looked.hashes.get(name, "") if self.looked is not None else ""
+        return self.scanned.hashes.get(name, "") if self.scanned is not None else ""
 
     # --- the queue
 
@@ -120,27 +120,27 @@ class ReviewModel:
             return
         if self._looking is not None:
             self._looking.cancel()
-        self.opinions = self.opinions or from_notes(self.notes().get("opinions"))
+        self.decisions = self.decisions or from_notes(self.notes().get("opinions"))
         self.editor.folder = project.folder / "review"
         self.say("Reading the results ...")
         calls = Calls(on_done=self._looked, on_error=self._not_looked)
         folders, may = (project.results_folder, project.references_folder), self._allowing()
-        judged = [name for name, decision in self.opinions.items() if decision.verdict]
-        job = scan.look(*folders, self.looked, may, judged)
+        judged = [name for name, decision in self.decisions.items() if decision.verdict]
+        job = scan.look(*folders, self.scanned, may, judged)
         self._looking = self.session.runner.start(job, calls, title="SAMIC: reading results")
 
-    def _looked(self, looked: ScannedResults) -> None:
+    def _looked(self, scanned: ScannedResults) -> None:
         self._looking = None
-        self.looked = looked
-        self.order = list(looked.order)
-        outdated = [n for n, decision in self.opinions.items() if self.is_outdated(n, decision)]
+        self.scanned = scanned
+        self.order = list(scanned.order)
+        outdated = [n for n, decision in self.decisions.items() if self.is_outdated(n, decision)]
         for name in outdated:
-            self.opinions[name] = replace(self.opinions[name], verdict="", of="")
+            self.decisions[name] = replace(self.decisions[name], verdict="", of="")
         changed = [_told_of(outdated)] if outdated else []
-        self.say(" ".join([*changed, *sentences(looked.notices)]))
+        self.say(" ".join([*changed, *sentences(scanned.notices)]))
         self.events.queue.emit()
         wanted = self.current or str(self.notes().get("current", ""))
-        if wanted in looked.facts:
+        if wanted in scanned.facts:
             self.go(wanted)
         elif self.order:
             self.go(self.order[0].name)
@@ -152,7 +152,7 @@ class ReviewModel:
 
     def forget(self) -> None:
         """Another project: nothing of the one before is left."""
-        self.looked, self.order, self.opinions, self.current = None, [], {}, ""
+        self.scanned, self.order, self.decisions, self.current = None, [], {}, ""
         self.scores, self.total, self.picture = {}, {}, None
         self.editor.show(None)
         self.events.queue.emit()
@@ -176,7 +176,7 @@ class ReviewModel:
         names = [flag.name for flag in self.order]
         place = names.index(self.current) if self.current in names else -1
         for name in names[place + 1 :] + names[: max(place, 0)]:
-            if not self.opinion(name).verdict:
+            if not self.decision(name).verdict:
                 self.go(name)
                 return
         self.say("Every result has a verdict. Export them.")
@@ -201,7 +201,7 @@ class ReviewModel:
                 self.session.show_image(name)
             finally:
                 self._is_moving = False
-        edit = self.opinion(name).edit
+        edit = self.decision(name).edit
         folder = self.session.project.folder / "review"
         job = jobs.fetch(result, edit, folder, None if is_open else read)
         calls = Calls(on_done=partial(self._came, read))
@@ -211,11 +211,11 @@ class ReviewModel:
 
     def _came(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
         self._going = None
-        sheet, self.picture = fetched
+        reviewed, self.picture = fetched
         self.editor.label = self.session.scheduler.state.label
-        self._before.pop(sheet.name, None)
-        self.editor.show(sheet, read, is_edit=self.opinion(sheet.name).edit is not None)
-        self._look_for_painted(sheet.name)
+        self._before.pop(reviewed.name, None)
+        self.editor.show(reviewed, read, is_edit=self.decision(reviewed.name).edit is not None)
+        self._look_for_painted(reviewed.name)
 
     def _look_for_painted(self, name: str) -> None:
         """What was painted on it in the Propagate step becomes an edit."""
@@ -225,8 +225,8 @@ class ReviewModel:
             self.session.runner.start(jobs.read_painted(files.edit(name)), calls)
 
     def _painted(self, name: str, labels: Any) -> None:
-        sheet = self.editor.sheet
-        if sheet and sheet.name == name and labels.shape == sheet.labels.shape:
+        reviewed = self.editor.reviewed
+        if reviewed and reviewed.name == name and labels.shape == reviewed.labels.shape:
             self.editor.take_labels(labels)
             self.editor.begin(is_edit=True)  # nothing else knows what was painted there
 
@@ -236,18 +236,18 @@ class ReviewModel:
         None: all changes were undone, so what was thought of it before holds again.
         """
         if edit is None:
-            self.opinions[name] = self._before.pop(name, self.opinion(name))
+            self.decisions[name] = self._before.pop(name, self.decision(name))
             self.remember()
             return
-        self._before.setdefault(name, self.opinion(name))
-        if edit.sha256 and self.opinion(name).edit is None:
+        self._before.setdefault(name, self.decision(name))
+        if edit.sha256 and self.decision(name).edit is None:
             return  # taken back while it was written
-        before, of = self.opinion(name), self._hash(name)
+        before, of = self.decision(name), self._hash(name)
         verdict = before.verdict if edit.sha256 else EDITED  # maybe rejected while it was written
-        self.opinions[name] = replace(before, verdict=verdict, of=of, edit=edit)
+        self.decisions[name] = replace(before, verdict=verdict, of=of, edit=edit)
         self.remember()
         files = self._files()
-        if files is not None and edit.sha256 and self.opinion(name).edit == edit:
+        if files is not None and edit.sha256 and self.decision(name).edit == edit:
             files.taken_over(name)
             self.session.events.review.emit()
 
@@ -261,7 +261,7 @@ class ReviewModel:
             self.go(name)
 
     def _result(self, name: str) -> Any:
-        images = self.looked.results.images if self.looked is not None else ()
+        images = self.scanned.results.images if self.scanned is not None else ()
         return next((image for image in images if image.label == name), None)
 
     def _allowing(self) -> Callable[[Path], bool]:
@@ -277,21 +277,21 @@ class ReviewModel:
             _, pixels, index = location
             return partial(pixels.image, index)
         result = self._result(name)
-        if self.looked is None or result is None or not result.image_file:
+        if self.scanned is None or result is None or not result.image_file:
             return None
         if not may(Path(result.image_file)):
             return None
-        return partial(jobs.read_file, result, self.looked.results.stored)
+        return partial(jobs.read_file, result, self.scanned.results.stored)
 
     # --- verdicts
 
     def above(self, score: float) -> list[str]:
         """Results without a verdict whose confidence is at least `score`."""
-        facts = self.looked.facts if self.looked is not None else {}
+        facts = self.scanned.facts if self.scanned is not None else {}
         return [
             flag.name
             for flag in self.order
-            if not self.opinion(flag.name).verdict and (facts[flag.name].score or 0.0) >= score
+            if not self.decision(flag.name).verdict and (facts[flag.name].score or 0.0) >= score
         ]
 
     @property
@@ -300,7 +300,7 @@ class ReviewModel:
 
         Half of the results have it, so it suits any model, whatever its scores are like.
         """
-        facts = self.looked.facts.values() if self.looked is not None else ()
+        facts = self.scanned.facts.values() if self.scanned is not None else ()
         scores = sorted(features.score for features in facts if features.score is not None)
         middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
         return None if middle is None else int(100 * middle + 1e-6) / 100
@@ -315,17 +315,17 @@ class ReviewModel:
 
     def judge(self, name: str, verdict: str, reason: str = "", *, tell: bool = True) -> None:
         """Give a verdict; it counts as long as the label file is the same."""
-        before, of = self.opinion(name), self._hash(name)
-        self.opinions[name] = replace(before, verdict=verdict, reason=reason, of=of)
+        before, of = self.decision(name), self._hash(name)
+        self.decisions[name] = replace(before, verdict=verdict, reason=reason, of=of)
         if tell:
             self.remember()
 
     def remember(self) -> None:
-        """Keep the opinions, and tell."""
-        for name, decision in self.opinions.items():
+        """Keep the decisions, and tell."""
+        for name, decision in self.decisions.items():
             if self._kept.get(name, (None,))[0] is not decision:
                 self._kept[name] = (decision, to_notes({name: decision}))
-        trees = {n: t for k in self.opinions for n, t in self._kept[k][1].items()}
+        trees = {n: t for k in self.decisions for n, t in self._kept[k][1].items()}
         self.note(opinions=trees)
         self.events.verdicts.emit()
         self.session.events.review.emit()
@@ -333,7 +333,7 @@ class ReviewModel:
     def accept(self) -> None:
         """Keep the labels that are shown, as predicted or as edited."""
         if self.current:
-            edited = self.opinion(self.current).edit is not None
+            edited = self.decision(self.current).edit is not None
             self.judge(self.current, EDITED if edited else ACCEPTED)
             self.go_on()
 
@@ -347,7 +347,7 @@ class ReviewModel:
         """Take edits and verdict back: the labels are as predicted."""
         if self.current:
             self.editor.forget(self.current)
-            self.opinions.pop(self.current, None)
+            self.decisions.pop(self.current, None)
             self.remember()
             self.go(self.current)
 
@@ -361,18 +361,18 @@ class ReviewModel:
         InputError
             Nothing is shown, or it has no object.
         """
-        sheet, result = self.editor.sheet, self._result(self.current)
-        if sheet is None or result is None or not sheet.values or not sheet.numbered:
+        reviewed, result = self.editor.reviewed, self._result(self.current)
+        if reviewed is None or result is None or not reviewed.values or not reviewed.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
-        take_sheet(self.session.scheduler.state, sheet, result.image_file)
-        self.say(f"{sheet.name} is a reference now. Train again to learn from it.")
+        take_reviewed(self.session.scheduler.state, reviewed, result.image_file)
+        self.say(f"{reviewed.name} is a reference now. Train again to learn from it.")
 
     def score_against(self, truths: Mapping[str, Any]) -> None:
         """Score all results against label images, by name."""
-        if self.looked is None or self.session.project is None:
+        if self.scanned is None or self.session.project is None:
             raise InputError("there are no results to score. Propagate first.")
         folder = self.session.project.folder / "review"
-        job = jobs.score(self.looked, truths, dict(self.opinions), folder)
+        job = jobs.score(self.scanned, truths, dict(self.decisions), folder)
         calls = Calls(on_done=self._scored)
         self.session.runner.start(job, calls, title="SAMIC: scoring")
 
@@ -390,10 +390,10 @@ class ReviewModel:
             No results, or no model.
         """
         segmenter = self.session.scheduler.segmenter
-        if self.looked is None or segmenter is None:
+        if self.scanned is None or segmenter is None:
             raise InputError("results and a model are needed. Propagate first.")
         may = self._allowing()
-        readers = {n: r for n in self.looked.facts if (r := self._reader(n, may)) is not None}
+        readers = {n: r for n in self.scanned.facts if (r := self._reader(n, may)) is not None}
         pages = self.session.scheduler.state.pages
         annotated = [name for name, page in pages.items() if page.items]
         rest = [name for name in annotated if name not in readers]

@@ -68,9 +68,9 @@ class QueueModel(QAbstractTableModel):
     def _cell(self, row: int, column: int) -> str:
         doubt = self.review.order[row]
         if column == 0:
-            return MARKS[self.review.opinion(doubt.name).verdict]
+            return MARKS[self.review.decision(doubt.name).verdict]
         if column == 2:
-            score = self.review.looked.facts[doubt.name].score if self.review.looked else None
+            score = self.review.scanned.facts[doubt.name].score if self.review.scanned else None
             return "" if score is None else f"{score:.2f}"
         return doubt.name if column == 1 else (doubt.text if doubt.reasons else "")
 
@@ -100,14 +100,14 @@ class QueueView(QWidget):
     Parameters
     ----------
     review : ReviewModel
-    verbs : mapping of str to callable
+    handlers : mapping of str to callable
         Those of `KEYS`, and: go, accept_above, revert, positive, negative, select, brush, retrain,
         suggest, score, look.
     """
 
-    def __init__(self, review: ReviewModel, verbs: Verbs) -> None:
+    def __init__(self, review: ReviewModel, handlers: Verbs) -> None:
         super().__init__()
-        self.review, self.verbs = review, verbs
+        self.review, self.handlers = review, handlers
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(6)
@@ -152,7 +152,7 @@ class QueueView(QWidget):
         return self.table
 
     def _clicked(self, index: QModelIndex) -> None:
-        self.verbs["go"](self.review.order[index.row()].name)
+        self.handlers["go"](self.review.order[index.row()].name)
 
     def _why(self) -> QWidget:
         self.why, self.status = QLabel(), QLabel()
@@ -237,7 +237,7 @@ class QueueView(QWidget):
         self.truth = QComboBox()
         self.truth.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.truth.setToolTip("A Labels layer with the ground truth of the same images")
-        self.truth.activated.connect(lambda _: self.verbs["score"]())
+        self.truth.activated.connect(lambda _: self.handlers["score"]())
         return _row(QLabel("Truth"), self.truth, stretch=1)
 
     def _foot(self) -> QWidget:
@@ -262,7 +262,7 @@ class QueueView(QWidget):
         key, help_ = KEYS.get(verb, ("", tip))
         words = tip or help_[:1].upper() + help_[1:]
         button.setToolTip(f"{words}  [{_plain(key)}]" if key else words)
-        button.clicked.connect(lambda: self.verbs[verb]())
+        button.clicked.connect(lambda: self.handlers[verb]())
         return button
 
     # --- showing
@@ -303,9 +303,9 @@ class QueueView(QWidget):
         row = places.index(name)
         self.table.selectRow(row)
         self.table.scrollTo(self.model.index(row, 1))
-        verdict = self.review.opinion(name).verdict
+        verdict = self.review.decision(name).verdict
         said = f" <i>({verdict})</i>" if verdict else ""
-        score = self.review.looked.facts[name].score if self.review.looked else None
+        score = self.review.scanned.facts[name].score if self.review.scanned else None
         text = self.review.order[row].text
         sure = "" if score is None or "confidence" in text else f"; confidence {score:.2f}"
         self.why.setText(f"<b>{name}</b>{said}: {text}{sure}")

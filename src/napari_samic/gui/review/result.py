@@ -1,6 +1,6 @@
 """One result while it is reviewed: its labels, and the points that each object was found by.
 
-Frozen: a change makes another sheet. Plain Python and NumPy: knows no Qt, no napari, no model.
+Frozen: a change makes another object. Plain Python and NumPy: knows no Qt, no napari, no model.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ReviewedResult:
 
 
 def moved(
-    sheet: ReviewedResult, listed: Sequence[Placed], label: int = 1
+    reviewed: ReviewedResult, listed: Sequence[Placed], label: int = 1
 ) -> tuple[ReviewedResult, list[int]]:
     """Take all points as the layer has them.
 
@@ -97,85 +97,85 @@ def moved(
         The numbers are of the objects whose points changed. Those that no point or box is left of
         have lost their mask.
     """
-    height, width = sheet.labels.shape
+    height, width = reviewed.labels.shape
     inside = [
         (n, p) for n, p in listed if -0.5 <= p[0] <= height - 0.5 and -0.5 <= p[1] <= width - 0.5
     ]
     placed: list[Placed] = []
     for number, point in inside:
-        placed.append((number or _owner(sheet, point, placed), point))
-    fresh = {n: ObjectRecord(label) for n, _ in placed if n not in sheet.about}
-    out = replace(sheet, points=tuple(placed), about={**sheet.about, **fresh})
-    numbers = {n for n, _ in (*placed, *sheet.points)}
-    changed = sorted(n for n in numbers if out.points_of(n) != sheet.points_of(n))
+        placed.append((number or _owner(reviewed, point, placed), point))
+    fresh = {n: ObjectRecord(label) for n, _ in placed if n not in reviewed.about}
+    out = replace(reviewed, points=tuple(placed), about={**reviewed.about, **fresh})
+    numbers = {n for n, _ in (*placed, *reviewed.points)}
+    changed = sorted(n for n in numbers if out.points_of(n) != reviewed.points_of(n))
     return without(out, [n for n in changed if not out.is_askable(n)]), changed
 
 
-def _owner(sheet: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int:
+def _owner(reviewed: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int:
     row, column, sign = point
-    height, width = sheet.labels.shape
+    height, width = reviewed.labels.shape
     pixel = min(round(max(row, 0)), height - 1), min(round(max(column, 0)), width - 1)
-    if here := int(sheet.labels[pixel]):
+    if here := int(reviewed.labels[pixel]):
         return here
     if not sign and placed:
         return min(
             placed, key=lambda candidate: np.hypot(candidate[1][0] - row, candidate[1][1] - column)
         )[0]
-    return 1 + max([0, *sheet.about, *sheet.values, *(n for n, _ in placed)])
+    return 1 + max([0, *reviewed.about, *reviewed.values, *(n for n, _ in placed)])
 
 
-def without(sheet: ReviewedResult, numbers: Sequence[int]) -> ReviewedResult:
+def without(reviewed: ReviewedResult, numbers: Sequence[int]) -> ReviewedResult:
     """Without the masks of some objects."""
     if not len(numbers):
-        return sheet
-    labels = np.where(np.isin(sheet.labels, numbers), 0, sheet.labels)
-    return replace(sheet, labels=np.asarray(labels, np.int32))
+        return reviewed
+    labels = np.where(np.isin(reviewed.labels, numbers), 0, reviewed.labels)
+    return replace(reviewed, labels=np.asarray(labels, np.int32))
 
 
 def answered(
-    sheet: ReviewedResult, number: int, mask: NDArray[Any], score: float
+    reviewed: ReviewedResult, number: int, mask: NDArray[Any], score: float
 ) -> ReviewedResult:
     """With another mask of an object; where it meets others, the surer one has the pixels."""
-    labels = sheet.labels.copy()
+    labels = reviewed.labels.copy()
     labels[labels == number] = 0
     flat, inside = labels.reshape(-1), np.flatnonzero(mask)
     below = flat[inside]  # what is there now
     for value in map(int, np.unique(below)):
-        rival = sheet.about.get(value, ObjectRecord()).score
+        rival = reviewed.about.get(value, ObjectRecord()).score
         if value == 0 or (rival is not None and rival < score):
             flat[inside[below == value]] = number
-    label = sheet.about.get(number, ObjectRecord()).label
-    about = {**sheet.about, number: ObjectRecord(label, round(float(score), 4))}
-    return replace(sheet, labels=labels, about=about)
+    label = reviewed.about.get(number, ObjectRecord()).label
+    about = {**reviewed.about, number: ObjectRecord(label, round(float(score), 4))}
+    return replace(reviewed, labels=labels, about=about)
 
 
-def painted(sheet: ReviewedResult, labels: NDArray[Any], label: int = 1) -> ReviewedResult:
+def painted(reviewed: ReviewedResult, labels: NDArray[Any], label: int = 1) -> ReviewedResult:
     """With labels that the user painted; new values are objects of class `label`.
 
     The confidence of what was painted over is no longer known.
     """
     new_labels = np.array(labels, np.int32)
-    about = dict(sheet.about)
-    where = new_labels != sheet.labels
-    for value in map(int, np.union1d(new_labels[where], sheet.labels[where])):
+    about = dict(reviewed.about)
+    where = new_labels != reviewed.labels
+    for value in map(int, np.union1d(new_labels[where], reviewed.labels[where])):
         if value in about:
             about[value] = ObjectRecord(about[value].label)
         elif value:
-            about[value] = ObjectRecord(label if sheet.numbered else value)
-    return replace(sheet, labels=new_labels, about=about)
+            about[value] = ObjectRecord(label if reviewed.numbered else value)
+    return replace(reviewed, labels=new_labels, about=about)
 
 
-def with_points(sheet: ReviewedResult) -> ReviewedResult:
+def with_points(reviewed: ReviewedResult) -> ReviewedResult:
     """With a point in the middle of every object that has none: for a reference."""
     more = []
-    for cut in cutouts(sheet.labels):
-        if not sheet.is_askable(cut.value):
+    for cut in cutouts(reviewed.labels):
+        if not reviewed.is_askable(cut.value):
             row, column = inner_maximum(cut.inside) + cut.corner_rc
             more.append((cut.value, (float(row), float(column), True)))
-    return replace(sheet, points=(*sheet.points, *more))
+    return replace(reviewed, points=(*reviewed.points, *more))
 
 
-def take_sheet(state: AnnotationModel, sheet: ReviewedResult, file: str) -> None:
+def take_reviewed(state: AnnotationModel, reviewed: ReviewedResult, file: str) -> None:
     """Make a reviewed result a reference: its points and its masks; undo brings back what was.
 
     Objects without a point get one in their middle. The masks count as the model's answers, so
@@ -186,17 +186,17 @@ def take_sheet(state: AnnotationModel, sheet: ReviewedResult, file: str) -> None
     InputError
         The image is known in another size.
     """
-    full = with_points(sheet)
-    shape = (sheet.labels.shape[0], sheet.labels.shape[1])
-    page = state.pages.get(sheet.name) or ImageAnnotation(sheet.name, shape, file)
+    full = with_points(reviewed)
+    shape = (reviewed.labels.shape[0], reviewed.labels.shape[1])
+    page = state.pages.get(reviewed.name) or ImageAnnotation(reviewed.name, shape, file)
     if page.shape != shape:
-        raise InputError(f"{sheet.name}: {page.shape} pixels here, its labels have {shape}.")
-    state.pages[sheet.name] = page
+        raise InputError(f"{reviewed.name}: {page.shape} pixels here, its labels have {shape}.")
+    state.pages[reviewed.name] = page
     items = [
         _reviewed(
             full, CroppedMask(shape, cut.corner_rc, cut.inside), cut.value, number, state.model
         )
-        for number, cut in enumerate(cutouts(sheet.labels), start=page.next_number)
+        for number, cut in enumerate(cutouts(reviewed.labels), start=page.next_number)
     ]
     state.classes.take({}, {item.label for item in items})
     page.commit(items, items[0].number if items else page.next_number)
@@ -206,10 +206,10 @@ def take_sheet(state: AnnotationModel, sheet: ReviewedResult, file: str) -> None
 
 
 def _reviewed(
-    sheet: ReviewedResult, mask: CroppedMask, value: int, number: int, model: str
+    reviewed: ReviewedResult, mask: CroppedMask, value: int, number: int, model: str
 ) -> AnnotatedObject:
-    about = sheet.about.get(value, ObjectRecord())
+    about = reviewed.about.get(value, ObjectRecord())
     answer = MaskCandidates((mask,), (about.score or 1.0,), model)
     return AnnotatedObject(
-        number, about.label, sheet.points_of(value), sheet.boxes.get(value), answer
+        number, about.label, reviewed.points_of(value), reviewed.boxes.get(value), answer
     )

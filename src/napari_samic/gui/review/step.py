@@ -52,7 +52,7 @@ class ReviewStep:
         self._bound: list[Any] = []
         self._tool = ""
         self._visible = self._closed = False
-        self.queue = QueueView(self.review, self._verbs())
+        self.queue = QueueView(self.review, self._handlers())
         self.exports, self.recipe = ExportView(self.exporter), RecipeView(self.recipe_runner)
         self.tabs = QTabWidget()
         pages = {"Queue": self.queue, "Export": self.exports, "Recipe": self.recipe}
@@ -71,7 +71,7 @@ class ReviewStep:
         events, editor = self.review.events, self.review.editor.events
         events.queue.connect(self.queue.show_queue)
         events.verdicts.connect(self.queue.show_verdicts)
-        editor.sheet.connect(self._show_sheet)
+        editor.reviewed.connect(self._show_reviewed)
         editor.labels.connect(self._show_labels)
         editor.points.connect(self._show_points)
         for group in (events, editor):
@@ -94,9 +94,9 @@ class ReviewStep:
         self.tabs.setCurrentIndex(2)
         self.recipe.load()
 
-    # --- verbs
+    # --- actions
 
-    def _verbs(self) -> dict[str, Callable[..., None]]:
+    def _handlers(self) -> dict[str, Callable[..., None]]:
         review = self.review
         plain: dict[str, Callable[..., None]] = {
             "previous": lambda: review.step(-1),
@@ -180,11 +180,11 @@ class ReviewStep:
         layer = next(
             (candidate for candidate in self._truth_layers() if candidate.name == wanted), None
         )
-        if layer is None or self.review.looked is None:
+        if layer is None or self.review.scanned is None:
             self.queue.show_scores("")
             return
         truths = {}
-        for name in self.review.looked.facts:
+        for name in self.review.scanned.facts:
             location = self.session._find(name)
             if location is not None and len(layer.data.shape) == len(location[2]) + 2:
                 truths[name] = partial(_plane, layer.data, location[2])
@@ -218,19 +218,19 @@ class ReviewStep:
 
     # --- state to views and layers
 
-    def _show_sheet(self) -> None:
-        sheet = self.review.editor.sheet
-        if sheet is not None and self._visible:
+    def _show_reviewed(self) -> None:
+        reviewed = self.review.editor.reviewed
+        if reviewed is not None and self._visible:
             self._rest.stop()
-            self.stage.show(sheet, self.session._find(sheet.name), self.review.picture)
+            self.stage.show(reviewed, self.session._find(reviewed.name), self.review.picture)
 
     def _show_labels(self) -> None:
-        if (sheet := self.review.editor.sheet) is not None:
-            self.stage.draw_labels(sheet)
+        if (reviewed := self.review.editor.reviewed) is not None:
+            self.stage.draw_labels(reviewed)
 
     def _show_points(self) -> None:
-        if (sheet := self.review.editor.sheet) is not None:
-            self.stage.draw_points(sheet)
+        if (reviewed := self.review.editor.reviewed) is not None:
+            self.stage.draw_points(reviewed)
 
     def _show_current(self) -> None:
         self.queue.show_current(self.review.current)
@@ -288,7 +288,7 @@ class ReviewStep:
 
     def _bind(self, layer: Any) -> None:
         for verb, (key, _) in KEYS.items():
-            layer.bind_key(key, _ignoring(self.queue.verbs[verb]), overwrite=True)
+            layer.bind_key(key, _ignoring(self.queue.handlers[verb]), overwrite=True)
         self._bound.append(layer)
 
     def _release_keys(self) -> None:

@@ -68,10 +68,12 @@ class ReviewDecision:
         return None
 
 
-def to_notes(opinions: Mapping[str, ReviewDecision]) -> dict[str, Any]:
+def to_notes(decisions: Mapping[str, ReviewDecision]) -> dict[str, Any]:
     """Plain values, for JSON."""
     return {
-        name: _tree(decision) for name, decision in opinions.items() if decision != ReviewDecision()
+        name: _tree(decision)
+        for name, decision in decisions.items()
+        if decision != ReviewDecision()
     }
 
 

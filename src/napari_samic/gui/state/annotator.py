@@ -1,8 +1,8 @@
-"""Annotate (SAMBOX): the state and its verbs, in plain Python.
+"""Annotate (SAMBOX): the state and its actions, in plain Python.
 
 Pages (images) hold objects, objects hold prompts and answers. Masks are asked for through a port,
 so that a test drives all of it without threads. Late answers are dropped: only the newest question
-of an object counts (see `asking`). Must not know Qt, napari, torch or files.
+of an object counts (see `requests`). Must not know Qt, napari, torch or files.
 
 Source: SAMIC, section 3.1.
 """
@@ -69,7 +69,7 @@ class AnnotationModel:
         self.classes = Classes()
         self.message = ""
         self.events = AnnotationEvents()
-        self.asking = RequestTracker(ask)
+        self.requests = RequestTracker(ask)
         self._clock = clock
         self._last_act: float | None = None
 
@@ -103,7 +103,7 @@ class AnnotationModel:
     def forget(self) -> None:
         """Drop all images and classes, for another project; the shown image stays, empty."""
         page = self.page
-        self.asking.forget_all()
+        self.requests.forget_all()
         self.pages.clear()
         self.classes, self.label = Classes(), 1
         if page is not None:
@@ -300,7 +300,7 @@ class AnnotationModel:
             return
         for item in self.page.prompt(prompts, self.label):
             self.touch(item.number)
-            self.asking.submit(self.page, item)
+            self.requests.submit(self.page, item)
         self.events.prompts.emit()
 
     def touch(self, number: int, clicks: int = 1) -> None:
@@ -316,24 +316,24 @@ class AnnotationModel:
     @property
     def model(self) -> str:
         """Whose answers count."""
-        return self.asking.model
+        return self.requests.model
 
     def set_model(self, name: str) -> None:
         """Let another model answer; prompts stay, confidences begin anew."""
-        if name != self.asking.model:
-            self.asking.model = name
-            self.asking.forget_all()
+        if name != self.requests.model:
+            self.requests.model = name
+            self.requests.forget_all()
             self.ask_missing()
 
     def ask_missing(self) -> None:
         """Ask for every object of the shown image that the model has not answered."""
         if self.page is not None:
-            self.asking.missing(self.page)
+            self.requests.missing(self.page)
 
     def is_wanted(self, question: SegmentationRequest) -> bool:
         """Whether an answer would still count, and be seen."""
         is_current = self.page is not None and self.page.name == question.page
-        return is_current and self.asking.counts(question)
+        return is_current and self.requests.counts(question)
 
     def receive(
         self, question: SegmentationRequest, answer: MaskCandidates, *, final: bool = True
@@ -352,29 +352,29 @@ class AnnotationModel:
         """
         page = self.pages.get(question.page)
         item = page.item(question.number) if page is not None else None
-        if page is None or item is None or not self.asking.counts(question):
+        if page is None or item is None or not self.requests.counts(question):
             return False
-        page.amend(self.asking.answered(item, answer))
+        page.amend(self.requests.answered(item, answer))
         if final:
-            self.asking.close(question)
+            self.requests.close(question)
         if page is self.page:
             self.events.answer.emit()
         return True
 
     def refuse(self, question: SegmentationRequest) -> None:
         """Give a question up that failed; the next change of its prompts asks anew."""
-        self.asking.close(question)
+        self.requests.close(question)
         self.events.answer.emit()
 
     @property
     def is_waiting(self) -> bool:
         """Whether the current object has no answer yet but will get one."""
-        return self.page is not None and self.asking.is_open(self.page, self.page.current)
+        return self.page is not None and self.requests.is_open(self.page, self.page.current)
 
     def _travel(self, moved: bool) -> None:
         if moved and self.page is not None:
             for item in self.page.items:
-                self.asking.forget(self.page, item.number)
+                self.requests.forget(self.page, item.number)
             self.touch(self.page.current, clicks=0)
             self.events.prompts.emit()
             self.ask_missing()

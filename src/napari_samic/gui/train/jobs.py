@@ -78,12 +78,12 @@ class TrainRequest:
     ----------
     project : Project
     references : Job of (list of Path, Path)
-        As `Bench.reference_images` gives it.
+        As `Session.reference_images` gives it.
     model : str
     chosen : dict of type to Settings
         One of each of `KINDS`.
     others : callable or None
-        As `Bench.other_images` gives it; None if they are not wanted.
+        As `Session.other_images` gives it; None if they are not wanted.
     stop : callable
         True: end with the best so far.
     resume : bool
@@ -154,7 +154,7 @@ class PrompterComparison:
         return cls(**own)
 
 
-def train(order: TrainRequest) -> Job[PrompterComparison]:
+def train(request: TrainRequest) -> Job[PrompterComparison]:
     """Segment the references by their prompts, train, and judge the new prompter and the old one.
 
     Raises
@@ -164,17 +164,17 @@ def train(order: TrainRequest) -> Job[PrompterComparison]:
     """
     from napari_samic import pipeline
 
-    project = order.project
+    project = request.project
     yield JobProgress(0, 0, "preparing the references", {"phase": "files"})
-    images, prompts = yield from order.references
+    images, prompts = yield from request.references
     job = recipes.recorded(pipeline.annotate, project.recipe)(
-        images, out=project.references_folder, prompts=prompts, model=order.model,
+        images, out=project.references_folder, prompts=prompts, model=request.model,
         overwrite=True,
     )  # fmt: skip
     yield from map_progress(
         job, lambda step: replace(step, data={**step.data, "phase": "annotate"})
     )
-    outcome = yield from _trained(order, images, prompts)
+    outcome = yield from _trained(request, images, prompts)
     figures = outcome.figures
     summary = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
     verdict = PrompterComparison(None, figures["after"], (), summary, notices=outcome.notices)
@@ -185,31 +185,32 @@ def train(order: TrainRequest) -> Job[PrompterComparison]:
     return (yield from _compared(project, images, prompts, replace(verdict, has_old=True)))
 
 
-def _trained(order: TrainRequest, images: list[Path], prompts: Path) -> Job[Any]:
+def _trained(request: TrainRequest, images: list[Path], prompts: Path) -> Job[Any]:
     from napari_samic import pipeline
 
-    project = order.project
+    project = request.project
     keep(project, new_file(project))
     mark = mark_file(project)
-    if not order.resume:
+    if not request.resume:
         mark = next_mark(project)
         mark.unlink(missing_ok=True)
     elif not mark.exists():
         raise InputError("There is no training to go on with. Start a new one.")
-    how, growing = chosen(order.chosen, TrainSettings), chosen(order.chosen, AdaptSettings)
+    how, growing = chosen(request.chosen, TrainSettings), chosen(request.chosen, AdaptSettings)
     others: list[Path] = []
-    if order.others and growing.adapt and how.epochs and len(images) >= OTHERS_FROM:
-        others = yield from order.others(how.seed)
+    if request.others and growing.adapt and how.epochs and len(images) >= OTHERS_FROM:
+        others = yield from request.others(how.seed)
     job = recipes.recorded(pipeline.train, new_step(project))(
         images, out=new_file(project), prompts=prompts, others=others or None,
-        model=order.model, settings=how, adapt=growing,
-        prompter=chosen(order.chosen, PrompterSettings), heat=chosen(order.chosen, HeatMapSettings),
-        peaks=chosen(order.chosen, PeakSettings), stop=order.stop, resume=mark,
+        model=request.model, settings=how, adapt=growing,
+        prompter=chosen(request.chosen, PrompterSettings),
+        heat=chosen(request.chosen, HeatMapSettings),
+        peaks=chosen(request.chosen, PeakSettings), stop=request.stop, resume=mark,
     )  # fmt: skip
     try:
         outcome = yield from job
     except GeneratorExit:
-        if order.stop() and not order.resume:  # nothing was learned: the last mark stays
+        if request.stop() and not request.resume:  # nothing was learned: the last mark stays
             mark.unlink(missing_ok=True)
         raise
     if mark.exists():

@@ -27,30 +27,32 @@ class HeatLayer(OwnedLayers):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(viewer)
-        self._aside = LayerVisibility(viewer)
+        self._visibility = LayerVisibility(viewer)
 
     @property
     def layer(self) -> Any | None:
         """The layer while it is shown; the user may have removed it."""
         return self.layers.get(KIND)
 
-    def show(self, glow: HeatMapOverlay, image: Any) -> None:
+    def show(self, heat_overlay: HeatMapOverlay, image: Any) -> None:
         """Put a heat map over the slice of `image`, the layer that it belongs to."""
         self.hide()
         from napari.layers import Image, Points
 
-        pixels, index = glow.reference.pixels, glow.reference.index
+        pixels, index = heat_overlay.reference.pixels, heat_overlay.reference.index
         if pixels is None:
             return
-        factor = pixels.factor * max(glow.reference.page.shape) / max(glow.values.shape)
+        factor = (
+            pixels.factor * max(heat_overlay.reference.page.shape) / max(heat_overlay.values.shape)
+        )
         frame = style.frame(image, factor)
         leading = image.ndim - 2
         place = np.zeros(image.ndim)
         place[leading - len(index) : leading] = index
         frame["translate"] = frame["translate"] + np.asarray(image.scale) * place
         layer = Image(
-            glow.values[(None,) * leading],
-            name=f"{glow.reference.page.name} heat map [SAMIC]",
+            heat_overlay.values[(None,) * leading],
+            name=f"{heat_overlay.reference.page.name} heat map [SAMIC]",
             colormap="inferno",
             blending="additive",
             opacity=0.8,
@@ -60,9 +62,9 @@ class HeatLayer(OwnedLayers):
         )
         self.insert(KIND, layer, image)
         points = [other for other in self.viewer.layers if isinstance(other, Points)]
-        self._aside.hide(keep=(layer, *points))
+        self._visibility.hide(keep=(layer, *points))
 
     def hide(self) -> None:
         """Take it away."""
-        self._aside.bring_back()
+        self._visibility.bring_back()
         self.remove(KIND)

@@ -1,4 +1,4 @@
-"""Train: its state and verbs, in plain Python.
+"""Train: its state and actions, in plain Python.
 
 What may be trained, how the training goes, and whether the new prompter is taken. Jobs are run by
 the session's runner, which tests replace by one without threads. Must not know Qt or napari.
@@ -129,7 +129,7 @@ class TrainingModel:
         project = self.session.project
         return project is not None and project.prompter_file.exists()
 
-    # --- verbs
+    # --- actions
 
     def choose(self, *settings: Settings) -> None:
         """Take settings for the next training."""
@@ -154,7 +154,7 @@ class TrainingModel:
         others = self.session.other_images() if self.of(AdaptSettings).adapt_others else None
         model, chosen = self.session.scheduler.state.model, dict(self.chosen)
         self._asked = threading.Event()
-        order = TrainRequest(project, images, model, chosen, others, self._asked.is_set, resume)
+        request = TrainRequest(project, images, model, chosen, others, self._asked.is_set, resume)
         if not resume:
             self.curves = TrainingHistory()
         self._first = len(self.curves.losses)
@@ -164,7 +164,9 @@ class TrainingModel:
             on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
             on_end=self._ended,
         )  # fmt: skip
-        self._handle = self.session.runner.start(jobs.train(order), calls, title="SAMIC: training")
+        self._handle = self.session.runner.start(
+            jobs.train(request), calls, title="SAMIC: training"
+        )
         self.events.state.emit()
 
     def stop(self) -> None:

@@ -37,7 +37,7 @@ class GalleryEvents(SignalGroup):
     """What changed."""
 
     thumbs = Signal()
-    glow = Signal()
+    heat_overlay = Signal()
 
 
 class ReferenceGallery:
@@ -54,7 +54,7 @@ class ReferenceGallery:
     thumbs : list of Thumb
     name : str
         The chosen reference, marked among the others; "" if none is.
-    glow : HeatMapOverlay or None
+    heat_overlay : HeatMapOverlay or None
         While it is wanted, and known.
     events : GalleryEvents
     """
@@ -62,15 +62,15 @@ class ReferenceGallery:
     def __init__(self, session: Session, heat: Callable[[], tuple[HeatMapSettings, bool]]) -> None:
         self.session, self._heat = session, heat
         self.thumbs: list[Thumb] = []
-        self.name, self.glow = "", None
+        self.name, self.heat_overlay = "", None
         self.events = GalleryEvents()
-        self.is_open = self.wants_glow = False
+        self.is_open = self.wants_heat = False
         self._known: dict[str, tuple[Any, Thumb]] = {}
         self._drawing: Handle | None = None
         self._stale = False
         self._asked = 0
 
-    glow: HeatMapOverlay | None
+    heat_overlay: HeatMapOverlay | None
 
     def open(self) -> None:
         """The references became visible: draw them, and from now on whenever they change."""
@@ -80,7 +80,7 @@ class ReferenceGallery:
     def close(self) -> None:
         """They are not visible any more."""
         self.is_open = False
-        self.show_glow(False)
+        self.show_heat(False)
 
     # --- thumbnails
 
@@ -104,7 +104,7 @@ class ReferenceGallery:
         job = thumbnails.draw(references, heat, cached, folder, squeeze=squeeze)
         calls = Calls(on_done=partial(self._drawn, references), on_end=self._ended)
         self._drawing = self.session.runner.start(job, calls)
-        self._glow_again()
+        self._redraw_heat()
 
     def _drawn(self, references: list[OpenReference], thumbs: list[Thumb]) -> None:
         pairs = zip(references, thumbs, strict=True)
@@ -130,9 +130,9 @@ class ReferenceGallery:
         """
         self.session.show_image(name)
         self._choose(name)
-        self._glow_again()
+        self._redraw_heat()
 
-    def show_glow(self, on: bool, name: str = "") -> None:
+    def show_heat(self, on: bool, name: str = "") -> None:
         """Show or hide the heat map of a reference, and choose that one.
 
         It is that of `name`, else of the image on the screen, else the one chosen last, else the
@@ -143,7 +143,7 @@ class ReferenceGallery:
         InputError
             None is open; nothing is shown.
         """
-        self.wants_glow = False
+        self.wants_heat = False
         if on:
             open_names = self._open_names()
             wanted = [
@@ -153,15 +153,15 @@ class ReferenceGallery:
             ]
             if not wanted:
                 raise InputError("no reference is open in napari. Open the image of one.")
-            self.wants_glow = True
+            self.wants_heat = True
             self._choose(wanted[0])
             if self.session.image_name != self.name:
                 self.session.show_image(self.name)
-        self._glow_again()
+        self._redraw_heat()
 
     def follow(self) -> None:
         """Another image is on the screen: while heat maps are shown, its own is, if it has one."""
-        if self.wants_glow and self.session.image_name in self._open_names():
+        if self.wants_heat and self.session.image_name in self._open_names():
             self._choose(self.session.image_name)
 
     def _choose(self, name: str) -> None:
@@ -177,24 +177,26 @@ class ReferenceGallery:
             reference for reference in self.session.references() if reference.pixels is not None
         ]
 
-    def _glow_again(self) -> None:
+    def _redraw_heat(self) -> None:
         self._asked += 1
-        chosen = self._open_references() if self.wants_glow else []
+        chosen = self._open_references() if self.wants_heat else []
         chosen = [reference for reference in chosen if reference.page.name == self.name]
         if not chosen:
-            self._glown(self._asked, None)
+            self._heat_drawn(self._asked, None)
             return
         heat, squeeze = self._heat()
-        job = glow(chosen[0], heat, squeeze=squeeze)
-        self.session.runner.start(job, Calls(on_done=partial(self._glown, self._asked)))
+        job = draw_heat_overlay(chosen[0], heat, squeeze=squeeze)
+        self.session.runner.start(job, Calls(on_done=partial(self._heat_drawn, self._asked)))
 
-    def _glown(self, request: int, glow: HeatMapOverlay | None) -> None:
-        if request == self._asked and glow is not self.glow:
-            self.glow = glow
-            self.events.glow.emit()
+    def _heat_drawn(self, request: int, heat_overlay: HeatMapOverlay | None) -> None:
+        if request == self._asked and heat_overlay is not self.heat_overlay:
+            self.heat_overlay = heat_overlay
+            self.events.heat_overlay.emit()
 
 
-def glow(reference: OpenReference, heat: HeatMapSettings, *, squeeze: bool) -> Job[HeatMapOverlay]:
+def draw_heat_overlay(
+    reference: OpenReference, heat: HeatMapSettings, *, squeeze: bool
+) -> Job[HeatMapOverlay]:
     """Draw the heat map of one reference."""
     yield JobProgress(0, 1, reference.page.name)
     side = min(thumbnails.MAP_PX, max(reference.page.shape))

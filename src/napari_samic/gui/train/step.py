@@ -36,16 +36,16 @@ class TrainStep:
         self.trainer = TrainingModel(session)
         self.gallery = ReferenceGallery(session, self._heat)
         self.layer = HeatLayer(session.viewer)
-        verbs: dict[str, Callable[..., None]] = {
+        handlers: dict[str, Callable[..., None]] = {
             "start": partial(self._start, resume=False),
             "resume": partial(self._start, resume=True),
             "stop": self.trainer.stop,
             "new": partial(self.trainer.take, True),
             "old": partial(self.trainer.take, False),
             "select": self.gallery.select,
-            "glow": self._glow,
+            "heat": self._toggle_heat,
         }
-        self.panel = TrainPanel(verbs)
+        self.panel = TrainPanel(handlers)
         self.widget: QWidget = scrolled(self.panel)
         self._fill_form()
         self._connect()
@@ -60,7 +60,7 @@ class TrainStep:
         trainer.progress.connect(self._show_progress)
         trainer.curves.connect(self._show_curves)
         self.gallery.events.thumbs.connect(lambda: self.panel.show_gallery(self.gallery))
-        self.gallery.events.glow.connect(self._show_glow)
+        self.gallery.events.heat_overlay.connect(self._show_heat)
         self.panel.form.changed.connect(self._edited)
         self._wires: list[tuple[Any, Callable[..., None]]] = [
             (session.project, self._fill_form),
@@ -84,7 +84,7 @@ class TrainStep:
     def leave(self) -> None:
         """The heat map goes; a training goes on."""
         self._shown = False
-        self.panel.glow.setChecked(False)
+        self.panel.heat_button.setChecked(False)
         self.gallery.close()
 
     def release(self) -> None:
@@ -120,11 +120,11 @@ class TrainStep:
         self.trainer.choose(*(self.panel.form.values(kind) for kind in KINDS))
         self.trainer.start(resume=resume)
 
-    def _glow(self, on: bool) -> None:
+    def _toggle_heat(self, on: bool) -> None:
         try:
-            self.gallery.show_glow(on)
+            self.gallery.show_heat(on)
         finally:
-            self.panel.glow.setChecked(self.gallery.wants_glow)
+            self.panel.heat_button.setChecked(self.gallery.wants_heat)
 
     # --- what changed
 
@@ -141,19 +141,23 @@ class TrainStep:
             self.panel.show_progress(self.trainer)
             self.panel.show_curves(self.trainer)
 
-    def _show_glow(self) -> None:
-        glow = self.gallery.glow
-        image_layer = self.session.layer_of(glow.reference.page.name) if glow is not None else None
-        if glow is None or image_layer is None:
+    def _show_heat(self) -> None:
+        heat_overlay = self.gallery.heat_overlay
+        image_layer = (
+            self.session.layer_of(heat_overlay.reference.page.name)
+            if heat_overlay is not None
+            else None
+        )
+        if heat_overlay is None or image_layer is None:
             self.layer.hide()
         else:
-            self.layer.show(glow, image_layer)
+            self.layer.show(heat_overlay, image_layer)
 
     def _removed(self, _event: Any) -> None:
         if self.layer.layer is not None and not self.layer.has(KIND):
             self.layer.hide()
-            self.panel.glow.setChecked(False)
-            self.gallery.show_glow(False)
+            self.panel.heat_button.setChecked(False)
+            self.gallery.show_heat(False)
 
     def _refresh(self) -> None:
         if self._shown:

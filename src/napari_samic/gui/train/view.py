@@ -1,4 +1,4 @@
-"""The Train step as the user sees it: builds the widgets, shows the state, passes verbs on.
+"""The Train step as the user sees it: builds the widgets, shows the state, passes actions on.
 
 A view: it decides nothing. Must not know jobs, layers or models.
 """
@@ -38,13 +38,13 @@ class TrainPanel(QWidget):
 
     Parameters
     ----------
-    verbs : dict of str to callable
-        start, resume, stop, new, old, select, glow.
+    handlers : dict of str to callable
+        start, resume, stop, new, old, select, heat.
     """
 
-    def __init__(self, verbs: dict[str, Callable[..., None]]) -> None:
+    def __init__(self, handlers: dict[str, Callable[..., None]]) -> None:
         super().__init__()
-        self.verbs = {name: notify_errors(act) for name, act in verbs.items()}
+        self.handlers = {name: notify_errors(act) for name, act in handlers.items()}
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 6, 8, 6)
         column.setSpacing(8)
@@ -68,16 +68,16 @@ class TrainPanel(QWidget):
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
         self.count = QLabel()
-        self.glow = QPushButton("Show heat map")
-        self.glow.setCheckable(True)
-        self.glow.setToolTip(
+        self.heat_button = QPushButton("Show heat map")
+        self.heat_button.setCheckable(True)
+        self.heat_button.setToolTip(
             "<qt>Put the heat map of the reference on the screen, or else of the chosen one, over "
             "its image: what the prompter is to find. It follows the slice.</qt>"
         )
-        self.glow.clicked.connect(lambda on: self.verbs["glow"](on))
-        self.thumbs = ThumbList(lambda name: self.verbs["select"](name))
+        self.heat_button.clicked.connect(lambda on: self.handlers["heat"](on))
+        self.thumbs = ThumbList(lambda name: self.handlers["select"](name))
         grid.addWidget(self.count, 0, 0)
-        grid.addWidget(self.glow, 0, 1, Qt.AlignmentFlag.AlignRight)
+        grid.addWidget(self.heat_button, 0, 1, Qt.AlignmentFlag.AlignRight)
         grid.addWidget(self.thumbs, 1, 0, 1, 2)
         return part
 
@@ -134,7 +134,7 @@ class TrainPanel(QWidget):
         button = QPushButton(text)
         button.setToolTip(f"<qt>{html.escape(tip)}.</qt>")
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        button.clicked.connect(lambda: self.verbs[verb]())
+        button.clicked.connect(lambda: self.handlers[verb]())
         return button
 
     # --- showing
@@ -188,7 +188,7 @@ class TrainPanel(QWidget):
         count = len(gallery.thumbs)
         self.count.setText(f"{count} reference{'s' * (count != 1)}")
         self.thumbs.show_thumbs(gallery.thumbs, gallery.name)
-        self.glow.setEnabled(count > 0)
+        self.heat_button.setEnabled(count > 0)
 
 
 def comparison_text(verdict: PrompterComparison) -> str:
