@@ -303,7 +303,7 @@ def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
     scheduler.state.add_point(10, 12)
     scheduler.state.use_as_reference(True)
     nucleus = scheduler.state.add_class("nucleus")
-    scheduler.state.style_class(nucleus, colour="#102030")
+    scheduler.state.style_class(nucleus, color="#102030")
     scheduler.runner.settle()
     assert len(load_prompts(tmp_path / "project" / "prompts.json").images) == 1
     assert not scheduler.autosaver.unsaved

@@ -279,14 +279,14 @@ def test_plot_draws_both_curves(qtbot):
     plot = CurvePlot()
     qtbot.addWidget(plot)
     plot.resize(320, 132)
-    assert not colours(plot) & {LOSS, SCORE}
+    assert not colors(plot) & {LOSS, SCORE}
     plot.show_curves(TrainingHistory({1: 3.0, 2: 1.0, 3: 2.0}))
-    assert LOSS in colours(plot)
+    assert LOSS in colors(plot)
     plot.show_curves(TrainingHistory({1: 3.0, 2: float("nan")}, {1: 0.5, 2: 0.75}))
-    assert SCORE in colours(plot)
+    assert SCORE in colors(plot)
 
 
-def colours(plot):
+def colors(plot):
     """Of the inner part: numbers stand outside of it."""
     image = plot.grab().toImage()
     points = [(x, y) for x in range(45, 280) for y in range(24, 112)]

@@ -1,4 +1,4 @@
-"""The boxes in which image, colours and model are chosen: fills them, and says what was chosen.
+"""The boxes in which image, colors and model are chosen: fills them, and says what was chosen.
 
 Must not know what happens then.
 """
@@ -37,13 +37,13 @@ class Chooser:
         box, layers = self.panel.image, layer_choice.image_layers(self.viewer)
         _refill(box, [(str(layer.name), layer) for layer in layers])
         box.setCurrentIndex(layers.index(chosen) if chosen in layers else -1)
-        self.fill_colours(chosen if chosen in layers else None)
+        self.fill_colors(chosen if chosen in layers else None)
         return chosen is None or chosen in layers
 
-    def fill_colours(self, image: Any | None) -> None:
+    def fill_colors(self, image: Any | None) -> None:
         """List how the image may be seen; the box is hidden if there is but one way."""
         box, before = self.panel.channels, self.panel.channels.currentText()
-        options = [] if image is None else layer_choice.colour_choices(self.viewer, image)
+        options = [] if image is None else layer_choice.color_choices(self.viewer, image)
         _refill(box, options)
         box.setCurrentIndex(max(0, box.findText(before)))
         self.panel.choices.setRowVisible(box, len(options) > 1)

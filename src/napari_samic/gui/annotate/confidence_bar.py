@@ -57,7 +57,7 @@ class ConfidenceBar(QWidget):
         if self.value is not None:
             full = QRectF(place)
             full.setWidth(max(6.0, place.width() * min(max(self.value, 0.0), 1.0)))
-            fill = QColor(_colour(self.value))
+            fill = QColor(_color(self.value))
             fill.setAlpha(190)
             painter.setBrush(fill)
             painter.drawRoundedRect(full, 4, 4)
@@ -86,9 +86,9 @@ class ConfidenceBar(QWidget):
         painter.drawPolyline(QPolygonF(points))
         painter.setPen(Qt.PenStyle.NoPen)
         for point, score in zip(points, recent, strict=True):
-            painter.setBrush(QColor(_colour(score)))
+            painter.setBrush(QColor(_color(score)))
             painter.drawEllipse(point, 3.0, 3.0)
 
 
-def _colour(score: float) -> str:
+def _color(score: float) -> str:
     return GOOD if score >= 0.8 else MIDDLE if score >= 0.5 else LOW

@@ -1,4 +1,4 @@
-"""Questions to the user in windows of their own: names, colours, folders; and what was left over.
+"""Questions to the user in windows of their own: names, colors, folders; and what was left over.
 
 Asks, then passes on. Must not know layers or models.
 """
@@ -35,7 +35,7 @@ class Dialogs:
         return {
             "new_class": self.new_class,
             "rename": self.rename_class,
-            "recolour": self.recolour_class,
+            "recolor": self.recolor_class,
             "save": self.save,
             "load": self.load,
             "restore": self.restore,
@@ -57,13 +57,13 @@ class Dialogs:
         if done:
             state.style_class(state.class_here, name=name)
 
-    def recolour_class(self) -> None:
-        """Ask for another colour of the current class."""
+    def recolor_class(self) -> None:
+        """Ask for another color of the current class."""
         state = self.scheduler.state
-        before = QColor(state.classes.style(state.class_here).colour)
-        colour = QColorDialog.getColor(before, self.parent, "Colour of the class")
-        if colour.isValid():
-            state.style_class(state.class_here, colour=colour.name())
+        before = QColor(state.classes.style(state.class_here).color)
+        color = QColorDialog.getColor(before, self.parent, "Colour of the class")
+        if color.isValid():
+            state.style_class(state.class_here, color=color.name())
 
     def ask_folder(self, title: str) -> Path | None:
         """A folder, or None."""

@@ -63,7 +63,7 @@ class AnnotationLayers(OwnedLayers):
         self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._has_drawn = False
-        self._colours: dict[int, str] = {}
+        self._colors: dict[int, str] = {}
         self._tints: tuple[str, ...] = ()
         self._painted: tuple[Any, ...] = ()
 
@@ -118,8 +118,8 @@ class AnnotationLayers(OwnedLayers):
             **style.frame(self.image, self.pixels.factor),
         )
         layer.editable = False
-        self._colours, self._painted = style.palette({}, Classes()), ()
-        layer.colormap = style.colormap(self._colours)  # compiles napari's painter now, not later
+        self._colors, self._painted = style.palette({}, Classes()), ()
+        layer.colormap = style.colormap(self._colors)  # compiles napari's painter now, not later
         return layer
 
     def _make_boxes(self) -> Any:
@@ -204,14 +204,14 @@ class AnnotationLayers(OwnedLayers):
         layer.selected_data = set()
 
     def show_masks(self, page: ImageAnnotation, classes: Classes) -> None:
-        """Paint the masks of the current slice, each in the colour of its class."""
+        """Paint the masks of the current slice, each in the color of its class."""
         if not self.has("masks"):
             return
         layer = self.layers["masks"]
-        colours = style.palette({item.number: item.label for item in page.items}, classes)
-        if colours != self._colours:
-            self._colours = colours
-            layer.colormap = style.colormap(colours)
+        colors = style.palette({item.number: item.label for item in page.items}, classes)
+        if colors != self._colors:
+            self._colors = colors
+            layer.colormap = style.colormap(colors)
         masks = page.painted()
         if self._painted != (self._index, masks):  # cutouts compare by identity
             self._painted = (self._index, masks)

@@ -67,7 +67,7 @@ class ObjectTable(QTableWidget):
             if cell.text() != text:
                 cell.setText(text)
             if column == 1:
-                cell.setForeground(QColor(style.colour))
+                cell.setForeground(QColor(style.color))
 
     def _clicked(self, row: int, _column: int) -> None:
         cell = self.item(row, 0)

@@ -175,10 +175,10 @@ class AnnotateStep:
     def _choose_image(self) -> None:
         if (layer := self.chooser.image()) is not None:
             self._enter(layer, (layer,))
-            self.chooser.fill_colours(layer)
+            self.chooser.fill_colors(layer)
         self._refresh()
 
-    def _choose_colours(self, _event: Any = None) -> None:
+    def _choose_colors(self, _event: Any = None) -> None:
         layers = self.panel.channels.currentData()
         if self.stage is not None and layers:
             self._enter(self.stage.image, layers)
@@ -196,7 +196,7 @@ class AnnotateStep:
         self.session.layer, self.session.pixels = image, pixels
         self.stage.on_new = self._bind
         self.stage.rest(self._left)
-        image.events.data.connect(self._choose_colours)  # other pixels: begin anew
+        image.events.data.connect(self._choose_colors)  # other pixels: begin anew
         self.stage.ensure()
         self.panel.show_tool("positive")
         self._slice_changed()
@@ -205,7 +205,7 @@ class AnnotateStep:
     def _leave(self, *, remove: bool = True) -> None:
         stage, self.stage = self.stage, None  # first: removing layers comes back here
         if stage is not None:
-            stage.image.events.data.disconnect(self._choose_colours)
+            stage.image.events.data.disconnect(self._choose_colors)
             keys.release(self._bound)
             self._bound.clear()
             stage.release(remove=remove)
@@ -224,7 +224,7 @@ class AnnotateStep:
         scheduler.hint.connect(self._show_hint)
         scheduler.status.connect(self._refresh)
         self.panel.image.activated.connect(lambda _: self._choose_image())
-        self.panel.channels.activated.connect(lambda _: self._choose_colours())
+        self.panel.channels.activated.connect(lambda _: self._choose_colors())
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         self._wires: list[tuple[Any, Callable[..., None]]] = [
             (layers.inserted, self._inserted),

@@ -161,7 +161,7 @@ class AnnotatePanel(QWidget):
         for name, verb, tip in (
             ("Add", "new_class", "Make another class"),
             ("Name", "rename", "Give the class another name"),
-            ("Colour", "recolour", "Give the class another colour"),
+            ("Colour", "recolor", "Give the class another colour"),
         ):
             button = self._button(name, verb)
             button.setToolTip(tip)
@@ -242,7 +242,7 @@ class AnnotatePanel(QWidget):
             self._classes_shown = wanted
             self.classes.clear()
             for number, style in wanted:
-                self.classes.addItem(_dot(style.colour, square=True), style.name, number)
+                self.classes.addItem(_dot(style.color, square=True), style.name, number)
         self.classes.setCurrentIndex(self.classes.findData(label))
 
 
@@ -262,14 +262,14 @@ def _wrapped() -> QLabel:
     return label
 
 
-def _dot(colour: str, square: bool = False) -> QIcon:
+def _dot(color: str, square: bool = False) -> QIcon:
     from qtpy.QtGui import QPainter
 
     picture = QPixmap(14, 14)
     picture.fill(QColor(0, 0, 0, 0))
     painter = QPainter(picture)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setBrush(QColor(colour))
+    painter.setBrush(QColor(color))
     painter.setPen(QColor("#101010"))
     (painter.drawRect if square else painter.drawEllipse)(2, 2, 10, 10)
     painter.end()

@@ -118,9 +118,9 @@ def next_point(layer: Any, sign: bool, number: int | None = None) -> None:
     wanted = int(defaults["object"]) if number is None else number
     if (int(defaults["object"]), bool(defaults["positive"])) != (wanted, sign):
         layer.feature_defaults = {"object": wanted, "positive": sign}
-    symbol, colour = _SYMBOLS[sign], POSITIVE if sign else NEGATIVE
-    if str(layer.current_symbol) != symbol or layer.current_face_color != colour:
-        layer.current_symbol, layer.current_face_color = symbol, colour
+    symbol, color = _SYMBOLS[sign], POSITIVE if sign else NEGATIVE
+    if str(layer.current_symbol) != symbol or layer.current_face_color != color:
+        layer.current_symbol, layer.current_face_color = symbol, color
 
 
 def point_rows(layer: Any) -> Iterator[tuple[Any, int, tuple[float, float, bool]]]:

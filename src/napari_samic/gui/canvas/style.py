@@ -1,4 +1,4 @@
-"""Colours, corners and frames of our layers: small pure functions for `stage`.
+"""Colors, corners and frames of our layers: small pure functions for `stage`.
 
 Must not know the viewer.
 """
@@ -51,39 +51,39 @@ def sparse(shape: tuple[int, ...]) -> Any:
     return zarr.create_array(store={}, shape=shape, chunks=chunks, dtype="int32")
 
 
-def rgba(colour: str, alpha: float) -> tuple[float, float, float, float]:
+def rgba(color: str, alpha: float) -> tuple[float, float, float, float]:
     """#rrggbb to floats."""
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return red, green, blue, alpha
 
 
 def tint(number: int, label: int, classes: Classes) -> str:
-    """Colour of an object: that of its class, in one of three shades to tell neighbours apart."""
+    """Color of an object: that of its class, in one of three shades to tell neighbours apart."""
     factor = (1.0, 0.72, 0.86)[(number - 1) % 3]
-    red, green, blue = (round(v * 255 * factor) for v in rgba(classes.style(label).colour, 1.0)[:3])
+    red, green, blue = (round(v * 255 * factor) for v in rgba(classes.style(label).color, 1.0)[:3])
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def palette(labels: dict[int, int], classes: Classes) -> dict[int, str]:
-    """Colour of each object by number, and of some to come: a new table costs napari 50 ms."""
+    """Color of each object by number, and of some to come: a new table costs napari 50 ms."""
     count = 16 * (1 + max(labels, default=0) // 16) + 16
     latest = labels[max(labels)] if labels else classes.labels[0]
     return {n: tint(n, labels.get(n, latest), classes) for n in range(1, count)}
 
 
 def faces(current: NDArray[np.bool_], signs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Colours of points, (N, 4): by sign, faint unless of the current object."""
+    """Colors of points, (N, 4): by sign, faint unless of the current object."""
     out = np.array([rgba(POSITIVE if s else NEGATIVE, 1.0) for s in signs]).reshape(-1, 4)
     out[:, 3] = np.where(current, 1.0, _FAINT)
     return out
 
 
-def colormap(colours: dict[int, str]) -> Any:
-    """For a Labels layer: colour of each number, the rest transparent."""
+def colormap(colors: dict[int, str]) -> Any:
+    """For a Labels layer: color of each number, the rest transparent."""
     from napari.utils.colormaps import DirectLabelColormap
 
     table: dict[int | None, Any] = {None: np.zeros(4), 0: np.zeros(4)}
-    table |= {number: np.array(rgba(c, 1.0), np.float32) for number, c in colours.items()}
+    table |= {number: np.array(rgba(c, 1.0), np.float32) for number, c in colors.items()}
     return DirectLabelColormap(color_dict=table)
 
 

@@ -2,7 +2,7 @@
 
 No file of the user is replaced unasked: only our recovery file, and the prompt file of a project
 that this session began or opened, whose notes also keep what prompt files have no place for: marks
-of references, colours of classes and the model. Knows no Qt and no napari.
+of references, colors of classes and the model. Knows no Qt and no napari.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def remember(state: AnnotationModel, notes: dict[str, Any]) -> None:
     own = dict(notes.get(KEY, {}))
     own["references"] = sorted(p.name for p in state.pages.values() if p.is_reference and p.items)
     own["classes"] = {
-        str(label): {"name": style.name, "colour": style.colour}
+        str(label): {"name": style.name, "colour": style.color}
         for label in state.classes.labels
         if (style := state.classes.style(label))
     }
@@ -231,7 +231,7 @@ def recall(state: AnnotationModel, notes: Mapping[str, Any]) -> None:
             label = int(number)
             state.classes.take({label: str(style.get("name") or f"class {label}")}, {label})
             if re.fullmatch(r"#[0-9a-fA-F]{6}", str(style.get("colour"))):
-                state.classes.recolour(label, str(style["colour"]))
+                state.classes.recolor(label, str(style["colour"]))
     state.events.classes.emit()
 
 

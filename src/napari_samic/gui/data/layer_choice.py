@@ -1,4 +1,4 @@
-"""What can be chosen: image layers, their colours, models. Knows layers, no Qt."""
+"""What can be chosen: image layers, their colors, models. Knows layers, no Qt."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def first_choice(viewer: Any) -> Any | None:
     return active if active in layers else (layers[0] if layers else None)
 
 
-def colour_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
-    """How an image may be seen: alone, or with the other channels of its shape as colours."""
+def color_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """How an image may be seen: alone, or with the other channels of its shape as colors."""
     alone = ("this layer", (image,))
     if image.rgb or image.multiscale:
         return [alone]

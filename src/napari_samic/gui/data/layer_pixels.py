@@ -191,7 +191,7 @@ class LayerNames:
         return self._entry(layer)[0]
 
     def open(self, layer: Any, layers: Sequence[Any] = ()) -> LayerPixels:
-        """Pixels of a layer, or of several as its colours, under its name."""
+        """Pixels of a layer, or of several as its colors, under its name."""
         name, labels = self._entry(layer)
         layers = layers or (layer,)
         return LayerPixels(layers, name, by_file=bool(labels))

@@ -141,9 +141,9 @@ def write_image(path: Path, pixels: NDArray[Any]) -> None:
     """
     import tifffile
 
-    colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
-    options: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
-    if pixels.ndim == 3 and not colour:
+    color = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    options: dict[str, Any] = {"photometric": "rgb" if color else "minisblack"}
+    if pixels.ndim == 3 and not color:
         options |= {"planarconfig": "contig", "metadata": {"axes": "YXS"}}
     with files.atomic_file(path) as temporary:
         try:

@@ -30,7 +30,7 @@ SAMPLES = ("scenes", "coins", "kvasir")
 
 Note = Mapping[str, Any]
 STORED = "napari-samic stored"
-"""Metadata of a layer that we read as napari's reader had: numbers as stored, colours or not."""
+"""Metadata of a layer that we read as napari's reader had: numbers as stored, colors or not."""
 May = Callable[[Path], bool]
 """Whether a file may be opened."""
 

@@ -45,7 +45,7 @@ def lazy_layers(
     -------
     list of LayerData
         Lone images as they are; a stack file, and images of one size, as one lazy layer. Channels
-        that are not colour are layers of their own.
+        that are not color are layers of their own.
 
     Raises
     ------

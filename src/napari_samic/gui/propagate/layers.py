@@ -23,7 +23,7 @@ from napari_samic.gui.propagate.jobs import FolderImage
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
 OUTLINE = "#5fe3ff"
-"""Of the masks of a preview: to be seen over a heat map, where napari's own colours may be dark."""
+"""Of the masks of a preview: to be seen over a heat map, where napari's own colors may be dark."""
 
 
 class PropagateStage(OwnedLayers):

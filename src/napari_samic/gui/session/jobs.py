@@ -92,7 +92,7 @@ class ObjectConfidence:
 
 
 def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: ObjectConfidence) -> Job[Hint]:
-    """Colour the parts that the encoder sees, and find the next click."""
+    """Color the parts that the encoder sees, and find the next click."""
     from napari_samic.ops import hints
 
     yield JobProgress(0, 1, "parts")

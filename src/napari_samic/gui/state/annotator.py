@@ -186,10 +186,8 @@ class AnnotationModel:
         self.events.classes.emit()
         return self.label
 
-    def style_class(
-        self, label: int, *, name: str | None = None, colour: str | None = None
-    ) -> None:
-        """Rename or recolour a class.
+    def style_class(self, label: int, *, name: str | None = None, color: str | None = None) -> None:
+        """Rename or recolor a class.
 
         Raises
         ------
@@ -198,8 +196,8 @@ class AnnotationModel:
         """
         if name is not None:
             self.classes.rename(label, name)
-        if colour is not None:
-            self.classes.recolour(label, colour)
+        if color is not None:
+            self.classes.recolor(label, color)
         self.events.classes.emit()
 
     def cycle_mask(self) -> None:

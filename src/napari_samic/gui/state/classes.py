@@ -1,4 +1,4 @@
-"""The classes of objects: numbers from 1, each with a name and a colour.
+"""The classes of objects: numbers from 1, each with a name and a color.
 
 Plain Python: knows no Qt and no napari.
 """
@@ -18,10 +18,10 @@ PALETTE = (
 
 @dataclass(frozen=True)
 class ClassStyle:
-    """Name and colour (#rrggbb) of a class."""
+    """Name and color (#rrggbb) of a class."""
 
     name: str
-    colour: str
+    color: str
 
 
 class Classes:
@@ -46,7 +46,7 @@ class Classes:
 
     def style(self, label: int) -> ClassStyle:
         """Of a class; one that was never named gets its number."""
-        return self._styles.get(label) or ClassStyle(f"class {label}", _colour(label))
+        return self._styles.get(label) or ClassStyle(f"class {label}", _color(label))
 
     def add(self, name: str = "") -> int:
         """Make a class.
@@ -57,7 +57,7 @@ class Classes:
             Its number.
         """
         label = 1 + max(self._styles, default=0)
-        self._styles[label] = ClassStyle(name.strip() or f"class {label}", _colour(label))
+        self._styles[label] = ClassStyle(name.strip() or f"class {label}", _color(label))
         return label
 
     def rename(self, label: int, name: str) -> None:
@@ -75,9 +75,9 @@ class Classes:
             raise SettingsError(f"there is a class {wanted!r} already. Choose another name.")
         self._styles[label] = replace(self.style(label), name=wanted)
 
-    def recolour(self, label: int, colour: str) -> None:
-        """Give a class another colour, #rrggbb."""
-        self._styles[label] = replace(self.style(label), colour=colour)
+    def recolor(self, label: int, color: str) -> None:
+        """Give a class another color, #rrggbb."""
+        self._styles[label] = replace(self.style(label), color=color)
 
     def take(self, names: Mapping[int, str], used: set[int]) -> None:
         """Take over the classes of a prompt file; those it does not name keep their names."""
@@ -92,5 +92,5 @@ class Classes:
         return later[0] if later else order[0]
 
 
-def _colour(label: int) -> str:
+def _color(label: int) -> str:
     return PALETTE[(label - 1) % len(PALETTE)]

@@ -113,9 +113,9 @@ def _points(
     ]
 
 
-def _draw_line(painter: QPainter, points: list[QPointF], colour: str) -> None:
-    painter.setPen(QPen(QColor(colour), 1.6))
-    painter.setBrush(QColor(colour))
+def _draw_line(painter: QPainter, points: list[QPointF], color: str) -> None:
+    painter.setPen(QPen(QColor(color), 1.6))
+    painter.setBrush(QColor(color))
     if len(points) > 1:
         painter.drawPolyline(QPolygonF(points))
     elif points:
@@ -123,18 +123,18 @@ def _draw_line(painter: QPainter, points: list[QPointF], colour: str) -> None:
 
 
 def _draw_axis(
-    painter: QPainter, place: QRectF, ends: tuple[float, float], colour: str, side: str
+    painter: QPainter, place: QRectF, ends: tuple[float, float], color: str, side: str
 ) -> None:
     """The two ends of an axis, as numbers beside the frame."""
     across = Qt.AlignmentFlag.AlignRight if side == "right" else Qt.AlignmentFlag.AlignLeft
-    painter.setPen(QColor(colour))
+    painter.setPen(QColor(color))
     for value, down in zip(
         ends, (Qt.AlignmentFlag.AlignBottom, Qt.AlignmentFlag.AlignTop), strict=True
     ):
         painter.drawText(place, across | down, f"{value:.3g}")
 
 
-def _faint(colour: QColor, alpha: int) -> QColor:
-    out = QColor(colour)
+def _faint(color: QColor, alpha: int) -> QColor:
+    out = QColor(color)
     out.setAlpha(alpha)
     return out

@@ -28,7 +28,7 @@ SIDE_PX = 92
 MAP_PX = 512
 """Longest side of a heat map that is shown as a layer."""
 HOT = np.array([255.0, 176.0, 32.0])
-"""Colour of the heat map over a thumbnail."""
+"""Color of the heat map over a thumbnail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def _read(reference: OpenReference, folder: Path | None) -> Thumb:
 
 
 def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
-    """The image of a page that is not open, from its file, in the colours of its prompts."""
+    """The image of a page that is not open, from its file, in the colors of its prompts."""
     files = [Path(page.file)] if page.file else []
     files += [folder / f"{page.name}.tif"] if folder is not None else []
     stored = page.normalisation
