@@ -300,7 +300,7 @@ def clicks(window: Window, count: int) -> list[float]:
 
 def click(window: Window, rng: np.random.Generator) -> float:
     """From the click to the mask on the screen, in ms."""
-    scheduler, stage = window.session.scheduler, window.dock.annotate.stage
+    scheduler, owned_layers = window.session.scheduler, window.dock.annotate.owned_layers
     painted: list[bool] = []
 
     def on_answer() -> None:
@@ -323,7 +323,7 @@ def click(window: Window, rng: np.random.Generator) -> float:
     canvas._scene_canvas.events.draw.connect(drawn)
     canvas.native.frameSwapped.connect(swapped)
     started = time.perf_counter()
-    stage.layers["clicks"].add(place)
+    owned_layers.layers["clicks"].add(place)
     pump(lambda: bool(frames), 120)
     canvas._scene_canvas.events.draw.disconnect(drawn)
     canvas.native.frameSwapped.disconnect(swapped)

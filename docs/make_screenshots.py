@@ -110,15 +110,16 @@ class Story:
         """Click on each object of a slice, where its pixels are nearest to their mean."""
         step = self.step("Annotate")
         self.viewer.dims.set_point(0, number)
-        state, clicks = self.session.scheduler.state, step.stage.layers["clicks"]
+        state, clicks = self.session.scheduler.state, step.owned_layers.layers["clicks"]
         truth = sample_set()[number].truth
         for value in np.unique(truth[truth > 0]):
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
             step.panel.handlers["new"]()
-            wait(lambda: is_drawn(clicks, state.page))  # a hand is slower than the timer that draws
+            # a hand is slower than the timer that draws
+            wait(lambda: is_drawn(clicks, state.annotation))
             clicks.add((number, row, column))
-            wait(lambda: state.page.item() is not None and not state.is_waiting)
+            wait(lambda: state.annotation.item() is not None and not state.is_waiting)
 
     def annotate(self) -> None:
         """Make the references."""

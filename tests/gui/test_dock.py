@@ -71,7 +71,7 @@ class Story:
 
     @property
     def layers(self):
-        return self.step.stage.layers
+        return self.step.owned_layers.layers
 
     @property
     def shown(self):
@@ -112,14 +112,14 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     s.press("sign")
     assert panel.tools["negative"].isChecked()
     s.click(12, 12)
-    assert s.state.page.item().points == ((10, 12, True), (12, 12, False))
+    assert s.state.annotation.item().points == ((10, 12, True), (12, 12, False))
     np.testing.assert_allclose(clicks.face_color[1], [1, 0.25, 0.376, 1], atol=0.01)
     assert [str(v) for v in clicks.symbol] == ["disc", "cross"]
 
     s.press("sign")
     s.press("new")
     s.click(30, 40)
-    assert (s.shown[30, 40], len(s.state.page.items)) == (2, 2)
+    assert (s.shown[30, 40], len(s.state.annotation.items)) == (2, 2)
     assert clicks.face_color[0][3] < clicks.face_color[2][3] == 1.0  # the current one is bright
 
     s.press("undo")
@@ -140,7 +140,7 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     assert s.layers["boxes"].mode == "add_rectangle"
     s.layers["boxes"].add_rectangles(np.array([[1, 20, 30], [1, 20, 50], [1, 40, 50], [1, 40, 30]]))
     s.settle()
-    assert s.state.page.item(2).box == (20, 30, 40, 50)
+    assert s.state.annotation.item(2).box == (20, 30, 40, 50)
     assert s.shown[22, 48] == 2
 
     s.press("cycle")
@@ -174,7 +174,7 @@ def test_slices_layers_and_images_come_and_go(story):
     s.click(10, 12)
     s.viewer.dims.set_point(0, 2)
     s.settle()
-    assert s.state.page.name == "cells[2]"
+    assert s.state.annotation.name == "cells[2]"
     assert len(s.layers["clicks"].data) == 0
     s.click(20, 20)
     s.viewer.dims.set_point(0, 1)
@@ -187,24 +187,24 @@ def test_slices_layers_and_images_come_and_go(story):
         value=s.layers["clicks"].data, action="changed", data_indices=(0,), vertex_indices=((),)
     )
     s.settle()
-    assert s.state.page.item().points == ((30, 40, True),)
+    assert s.state.annotation.item().points == ((30, 40, True),)
     assert s.shown[30, 40] == 1
 
     s.layers["clicks"].selected_data = {0}
     s.layers["clicks"].remove_selected()
     s.settle()
-    assert not s.state.page.items
+    assert not s.state.annotation.items
     s.press("undo")
     assert len(s.layers["clicks"].data) == 1
 
     s.image.name = "renamed"
     assert s.step.panel.image.currentText() == "renamed"
-    assert s.state.page.name == "cells[1]"
+    assert s.state.annotation.name == "cells[1]"
 
     for kind in ("clicks", "masks", "boxes"):
         s.viewer.layers.remove(s.layers[kind])
     s.settle()
-    assert s.state.page.items
+    assert s.state.annotation.items
     s.step.use_tool("positive")
     s.settle()
     assert len(s.layers["clicks"].data) == 1
@@ -213,13 +213,13 @@ def test_slices_layers_and_images_come_and_go(story):
 
     s.image.data = np.zeros((2, 30, 30), np.uint8)  # other pixels, another size
     s.settle()
-    assert s.state.page.shape == (30, 30)
+    assert s.state.annotation.shape == (30, 30)
     s.image.data = IMAGE
     s.settle()
     s.viewer.dims.set_point(0, 1)
     s.settle()
-    assert s.step.stage.pixels.shape == (48, 64)
-    assert s.state.page.items
+    assert s.step.owned_layers.pixels.shape == (48, 64)
+    assert s.state.annotation.items
 
     s.viewer.dims.ndisplay = 3
     s.settle()
@@ -234,7 +234,7 @@ def test_slices_layers_and_images_come_and_go(story):
     s.step.panel.image.setCurrentIndex(s.step.panel.image.findText("other"))
     s.step._choose_image()
     s.settle()
-    assert s.state.page.name == "other"
+    assert s.state.annotation.name == "other"
     assert s.layers["clicks"].scale.tolist() == [2, 2]
     s.click(5, 6)
     assert s.shown[5, 6] == 1
@@ -249,8 +249,8 @@ def test_slices_layers_and_images_come_and_go(story):
     s.layers["clicks"].add((9, 9))  # an answer is under way when its image goes
     s.viewer.layers.remove(other)
     s.settle()
-    assert s.step.stage is None
-    assert s.state.pages["other"].items
+    assert s.step.owned_layers is None
+    assert s.state.annotations["other"].items
     s.viewer.layers.remove(s.image)
     s.settle()
     assert "Open an image" in s.step.panel.guide.text()
@@ -272,12 +272,12 @@ def test_closing_leaves_no_key_and_no_callback(story):
     assert not any(layer.keymap for layer in s.viewer.layers)
     assert dict(s.viewer.keymap) == {}
     assert {id(x): dict(type(x).class_keymap) for x in s.viewer.layers} == keys_before
-    steps = len(s.state.pages["cells[1]"].past)
+    steps = len(s.state.annotations["cells[1]"].past)
     clicks.add((1, 20, 20))
     s.viewer.dims.set_point(0, 2)
     s.image.name = "renamed"
     s.settle()
-    assert len(s.state.pages["cells[1]"].past) == steps
+    assert len(s.state.annotations["cells[1]"].past) == steps
     (left,) = recovery.leftovers()  # nothing was saved: offered again
 
     again = SamicDock(s.viewer, s.runner)
@@ -285,7 +285,7 @@ def test_closing_leaves_no_key_and_no_callback(story):
     assert not again.annotate.panel.recovery.isHidden()
     again.annotate.panel.handlers["restore"]()
     s.settle()
-    assert again.session.scheduler.state.pages["cells[1]"].items
+    assert again.session.scheduler.state.annotations["cells[1]"].items
     assert not left.path.exists()
 
 
@@ -295,16 +295,16 @@ def test_click_before_a_new_slice_is_drawn_takes_no_clicks_of_the_old_one_along(
     s.viewer.dims.set_point(0, 2)
     s.layers["clicks"].add((2, 20, 20))  # the layer still holds the click of slice 1
     s.settle()
-    (item,) = s.state.pages["cells[2]"].items
+    (item,) = s.state.annotations["cells[2]"].items
     assert item.points == ((20, 20, True),)
-    assert s.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
+    assert s.state.annotations["cells[1]"].items[0].points == ((10, 12, True),)
     s.press("new")
     s.viewer.dims.set_point(0, 1)
     s.layers["clicks"].add((1, 30, 40))  # nor does it take away those of the new one
     s.settle()
-    (item,) = s.state.pages["cells[1]"].items
+    (item,) = s.state.annotations["cells[1]"].items
     assert item.points == ((10, 12, True), (30, 40, True))
-    assert [i.points for i in s.state.pages["cells[2]"].items] == [((20, 20, True),)]
+    assert [i.points for i in s.state.annotations["cells[2]"].items] == [((20, 20, True),)]
 
 
 def test_box_before_a_slice_is_drawn_takes_no_boxes_of_the_old_one_along(story):
@@ -320,14 +320,14 @@ def test_box_before_a_slice_is_drawn_takes_no_boxes_of_the_old_one_along(story):
     s.viewer.dims.set_point(0, 2)
     box(2, (20, 20))
     s.settle()
-    assert [i.box for i in s.state.pages["cells[2]"].items] == [(20, 20, 28, 29)]
+    assert [i.box for i in s.state.annotations["cells[2]"].items] == [(20, 20, 28, 29)]
     s.press("new")
     s.viewer.dims.set_point(0, 1)
     box(1, (30, 40))
     s.settle()
-    boxes = [i.box for i in s.state.pages["cells[1]"].items]
+    boxes = [i.box for i in s.state.annotations["cells[1]"].items]
     assert (30, 40, 38, 49) in boxes
-    assert s.state.pages["cells[2]"].items[0].box == (20, 20, 28, 29)
+    assert s.state.annotations["cells[2]"].items[0].box == (20, 20, 28, 29)
 
 
 def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
@@ -338,7 +338,7 @@ def test_click_before_a_new_object_is_drawn_is_of_the_new_object(story):
     s.step.panel.handlers["new"]()
     s.layers["boxes"].add_rectangles(np.array([[1, 2, 30], [1, 2, 50], [1, 9, 50], [1, 9, 30]]))
     s.settle()
-    items = s.state.pages["cells[1]"].items
+    items = s.state.annotations["cells[1]"].items
     assert [(i.points, i.box) for i in items] == [
         (((10, 12, True),), None), (((30, 40, True),), None), ((), (2, 30, 9, 50)),
     ]  # fmt: skip
@@ -351,10 +351,12 @@ def test_slices_are_encoded_only_where_they_can_be_clicked(story, discs):
     s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 3)  # the shown one, and two ahead
     s.dock.go_to("Propagate")
     s.viewer.dims.set_point(0, 9)
-    page = s.state.page
-    s.qtbot.waitUntil(lambda: s.settle() or bool(page.sha256))  # a reference can be made of it
-    assert page.name == "cells[9]"
-    assert page.normalization
+    annotation = s.state.annotation
+    s.qtbot.waitUntil(
+        lambda: s.settle() or bool(annotation.sha256)
+    )  # a reference can be made of it
+    assert annotation.name == "cells[9]"
+    assert annotation.normalisation
     assert len(encoded) == 3
     s.dock.go_to("Annotate")
     s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 6)
@@ -430,7 +432,7 @@ def test_closing_the_viewer_in_the_middle_of_a_job_is_survived(story):
     # Qt destroyed the dock, which ended the work
     s.qtbot.waitUntil(lambda: not is_heard(scheduler.events))
     s.runner.settle()
-    assert scheduler.state.pages["cells[1]"].items
+    assert scheduler.state.annotations["cells[1]"].items
     assert not s.runner.errors
 
 
@@ -460,9 +462,9 @@ def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot)
     truth = sample_set()[index[0]].truth
     rows, columns = np.nonzero(truth == truth[truth > 0][0])
     place = rows.mean().round(), columns.mean().round()
-    dock.annotate.stage.layers["clicks"].add((*index, *place))
+    dock.annotate.owned_layers.layers["clicks"].add((*index, *place))
     qtbot.waitUntil(lambda: dock.annotate.panel.confidence.value is not None, timeout=30_000)
     qtbot.waitUntil(lambda: not dock.session.scheduler.state.is_waiting, timeout=30_000)
-    assert dock.annotate.stage.layers["masks"].data[index].max() == 1
+    assert dock.annotate.owned_layers.layers["masks"].data[index].max() == 1
     qtbot.waitUntil(lambda: dock.session.scheduler.runner.count == 0, timeout=30_000)
     dock.release()

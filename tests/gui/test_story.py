@@ -63,12 +63,14 @@ class Session:
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
             step.panel.handlers["new"]()
             self.wait(
-                lambda: is_drawn(step.stage.layers["clicks"], self.session.scheduler.state.page)
+                lambda: is_drawn(
+                    step.owned_layers.layers["clicks"], self.session.scheduler.state.annotation
+                )
             )
-            step.stage.layers["clicks"].add((number, row, column))
-            self.wait(lambda: self.session.scheduler.state.page.item() is not None)
+            step.owned_layers.layers["clicks"].add((number, row, column))
+            self.wait(lambda: self.session.scheduler.state.annotation.item() is not None)
             self.wait(lambda: not self.session.scheduler.state.is_waiting)
-        places = [item.points for item in self.session.scheduler.state.page.items]
+        places = [item.points for item in self.session.scheduler.state.annotation.items]
         assert [len(points) for points in places] == [1] * min(2, int(truth.max()))
         step.panel.handlers["reference"]()
         self.rest()
@@ -104,11 +106,11 @@ class Session:
         return step
 
 
-def is_drawn(clicks, page):
-    """Whether the layer shows this page, so that the next click goes to its current object."""
-    points = [point[:2] for item in page.items for point in item.points]
+def is_drawn(clicks, annotation):
+    """Whether the layer shows all points, so that the next click goes to the current object."""
+    points = [point[:2] for item in annotation.items for point in item.points]
     shown = [tuple(at[-2:]) for at in clicks.data]
-    return shown == points and clicks.feature_defaults["object"].iloc[0] == page.current
+    return shown == points and clicks.feature_defaults["object"].iloc[0] == annotation.current
 
 
 def hashes(folder):

@@ -70,7 +70,7 @@ class Story:
         self.dock.go_to("Annotate")
         self.viewer.dims.set_point(0, number)
         self.settle()
-        self.dock.annotate.stage.layers["clicks"].add((number, row, column))
+        self.dock.annotate.owned_layers.layers["clicks"].add((number, row, column))
         self.settle()
 
 
@@ -105,15 +105,15 @@ def test_every_step_survives_what_happens_to_layers_and_leaves_nothing(story):
         assert not story.runner.errors, title
     assert len(load_prompts(story.project.prompts_file).images) == 2
 
-    before = story.state.pages["cells[1]"].items[0].points
+    before = story.state.annotations["cells[1]"].items[0].points
     story.dock.go_to("Annotate")
-    assert story.dock.annotate.stage.layers["clicks"].mode == "add"
+    assert story.dock.annotate.owned_layers.layers["clicks"].mode == "add"
     story.viewer.dims.set_point(0, 1)
     story.dock.session.scheduler.choose_model("vit_b")
     story.settle()
-    assert story.state.pages["cells[1]"].items[0].points == before
+    assert story.state.annotations["cells[1]"].items[0].points == before
     assert story.state.model == "vit_b"
-    assert story.state.page.labels().sum() > 100  # the other model's disc
+    assert story.state.annotation.labels().sum() > 100  # the other model's disc
 
     story.viewer.window.remove_dock_widget(story.docked)
     story.settle()

@@ -137,7 +137,7 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     dock = dock_of(viewer)
     settle(viewer)
     dock.session.scheduler.autosaver.begin_project(project)
-    dock.annotate.stage.layers["clicks"].add((1, 20, 30))
+    dock.annotate.owned_layers.layers["clicks"].add((1, 20, 30))
     settle(viewer)
     dock.session.scheduler.state.use_as_reference(True)
     settle(viewer)
@@ -153,7 +153,7 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     assert state.references == ("c1",)
     again.session.show_image("c1")
     settle(viewer)
-    assert again.annotate.stage.layers["clicks"].data.tolist() == [[1, 20, 30]]
+    assert again.annotate.owned_layers.layers["clicks"].data.tolist() == [[1, 20, 30]]
     assert not str(viewer.layers[0].source.path).endswith("project")
 
 

@@ -261,10 +261,10 @@ def test_bad_images_are_named_with_the_reason_and_the_rest_is_done(of, session, 
     assert of.run.failures["bad"].startswith("bad.png: ")
     assert of.run.status == "2 images done, 1 failed."
     assert tifffile.imread(results(of) / "q1.tif").shape == (64, 72)  # sizes differ
-    of.open_page("q1")
+    of.open_folder_image("q1")
     session.runner.settle()
-    assert of.page.image.shape == (64, 72, 3)
-    np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q1.tif"))
+    assert of.folder_image.image.shape == (64, 72, 3)
+    np.testing.assert_array_equal(of.folder_image.labels, tifffile.imread(results(of) / "q1.tif"))
     assert trusted_files.allows(folder / "q1.png", session.project.folder)  # Review may show it
 
 
@@ -273,10 +273,12 @@ def test_several_images_of_one_file_are_done_and_shown_each(of, session, tmp_pat
     of.run.choose(tmp_path / "more")
     whole(of)
     assert made(of) == ["q[s0]", "q[s1]"]
-    of.open_page("q[s1]")
+    of.open_folder_image("q[s1]")
     session.runner.settle()
-    assert of.page.image.shape == (64, 72, 3)
-    np.testing.assert_array_equal(of.page.labels, tifffile.imread(results(of) / "q[s1].tif"))
+    assert of.folder_image.image.shape == (64, 72, 3)
+    np.testing.assert_array_equal(
+        of.folder_image.labels, tifffile.imread(results(of) / "q[s1].tif")
+    )
 
 
 def several(path):

@@ -111,7 +111,7 @@ def seen(s):
 
 def test_one_thing_at_a_time_is_seen(story):
     s = story
-    clicks = s.dock.annotate.stage.layers["clicks"]
+    clicks = s.dock.annotate.owned_layers.layers["clicks"]
     assert not clicks.visible  # of another step
     s.panel.preview.click()
     s.settle()

@@ -531,12 +531,12 @@ def test_reference_has_points_and_masks_and_is_marked(world):
     world.review.editor.take_labels(labels)
     world.review.make_reference()
     state = world.session.scheduler.state
-    page = state.pages["a"]
+    annotation = state.annotations["a"]
     assert state.references == ("a",)
-    assert [i.label for i in page.items] == [1, 1, 1]
-    np.testing.assert_array_equal(page.labels() > 0, labels > 0)
-    assert labels[tuple(int(v) for v in page.items[2].points[0][:2])] == 7
-    assert page.file.endswith("a.png")
+    assert [i.label for i in annotation.items] == [1, 1, 1]
+    np.testing.assert_array_equal(annotation.labels() > 0, labels > 0)
+    assert labels[tuple(int(v) for v in annotation.items[2].points[0][:2])] == 7
+    assert annotation.file.endswith("a.png")
 
 
 def test_result_without_objects_is_no_reference(world):

@@ -70,7 +70,7 @@ class Story:
         return self.step.review
 
     def layer(self, kind):
-        return self.step.stage.layers[kind]
+        return self.step.owned_layers.layers[kind]
 
     def do(self, verb, *args):
         self.queue.handlers[verb](*args)
@@ -91,7 +91,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert story.cells(1) == ["d", "b", "a", "c"]
     assert story.cells(3)[:2] == ["no object, others have 2", "confidence 0.60, others have 0.90"]
     assert "<b>d</b>: no object, others have 2" in story.queue.why.text()
-    assert story.dock.session.scheduler.state.page.name == "d"  # the image came with it
+    assert story.dock.session.scheduler.state.annotation.name == "d"  # the image came with it
     assert isinstance(story.layer("labels"), Labels)
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
@@ -197,8 +197,8 @@ def test_everything_is_let_go_and_comes_back(story):
     story.viewer.layers.remove(truth)
 
     story.do("reference")
-    page = story.dock.session.scheduler.state.pages["c"]
-    assert (page.is_reference, len(page.items)) == (True, 1)
+    annotation = story.dock.session.scheduler.state.annotations["c"]
+    assert (annotation.is_reference, len(annotation.items)) == (True, 1)
 
     story.dock.go_to("Annotate")
     story.settle()

@@ -60,10 +60,10 @@ def test_click_before_the_model_is_there_is_answered_once_it_is(scheduler):
     scheduler.show(pixels(), (1,))
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
-    assert scheduler.state.page.item().answer is None
+    assert scheduler.state.annotation.item().answer is None
     scheduler.choose_model("discs")
     scheduler.runner.settle()
-    assert scheduler.state.page.labels()[10, 12] == 1
+    assert scheduler.state.annotation.labels()[10, 12] == 1
     assert scheduler.status.startswith("Ready: discs")
 
 
@@ -74,10 +74,10 @@ def test_first_mask_comes_before_the_candidates(scheduler):
     job = scheduler.runner.jobs[-1]
     job.advance()
     assert told == ["answered"]  # it is drawn at once
-    assert len(scheduler.state.page.item().answer.masks) == 1
+    assert len(scheduler.state.annotation.item().answer.masks) == 1
     assert scheduler.state.is_waiting
     scheduler.runner.settle()
-    assert len(scheduler.state.page.item().answer.masks) == 4
+    assert len(scheduler.state.annotation.item().answer.masks) == 4
 
 
 def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(scheduler):
@@ -89,7 +89,7 @@ def test_network_whose_single_mask_is_its_first_candidate_is_asked_once(schedule
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
     assert passes == [True]
-    assert len(scheduler.state.page.item().answer.masks) == 3
+    assert len(scheduler.state.annotation.item().answer.masks) == 3
     assert not scheduler.state.is_waiting
 
 
@@ -122,7 +122,7 @@ def test_fast_clicks_are_not_all_asked_only_the_newest(scheduler):
         scheduler.state.add_point(10, column)
     scheduler.runner.settle()
     assert [len(p.points_rc) for p in scheduler.made["discs"].asked] == [1, 4]
-    assert scheduler.state.page.labels()[10, 20] == 1
+    assert scheduler.state.annotation.labels()[10, 20] == 1
 
 
 def test_shown_slice_is_encoded_first_then_the_next_two(scheduler):
@@ -149,20 +149,20 @@ def test_click_stops_encoding_ahead_which_goes_on_later(scheduler):
     assert ahead.cancelled
     scheduler.runner.settle()
     assert seen == [True]
-    assert scheduler.state.page.labels()[10, 12] == 1
+    assert scheduler.state.annotation.labels()[10, 12] == 1
 
 
 def test_what_was_read_is_noted_for_the_prompt_file(scheduler):
     ready(scheduler)
-    assert len(scheduler.state.page.sha256) == 64
-    assert scheduler.state.page.normalisation["channels"] == [0]
+    assert len(scheduler.state.annotation.sha256) == 64
+    assert scheduler.state.annotation.normalisation["channels"] == [0]
 
 
 def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(scheduler):
     ready(scheduler)
     scheduler.show(scheduler.pixels, (2,))
-    assert len(scheduler.state.page.sha256) == 64
-    assert scheduler.state.page.normalisation["channels"] == [0]
+    assert len(scheduler.state.annotation.sha256) == 64
+    assert scheduler.state.annotation.normalisation["channels"] == [0]
 
 
 def test_answer_for_a_slice_that_was_left_is_dropped(scheduler):
@@ -172,21 +172,21 @@ def test_answer_for_a_slice_that_was_left_is_dropped(scheduler):
     scheduler.state.add_point(20, 12)
     scheduler.show(scheduler.pixels, (2,))
     scheduler.runner.settle()
-    assert not scheduler.state.page.items
+    assert not scheduler.state.annotation.items
     scheduler.show(scheduler.pixels, (1,))
     scheduler.runner.settle()
-    assert scheduler.state.page.labels()[20, 12] == 1
+    assert scheduler.state.annotation.labels()[20, 12] == 1
 
 
 def test_changing_the_model_keeps_prompts_and_asks_anew(scheduler):
     ready(scheduler)
     scheduler.state.add_point(16, 20)
     scheduler.runner.settle()
-    before = (scheduler.state.page.labels() == 1).sum()
+    before = (scheduler.state.annotation.labels() == 1).sum()
     scheduler.choose_model("others")
     scheduler.runner.settle()
-    assert (scheduler.state.page.labels() == 1).sum() > before
-    assert scheduler.state.page.item().points == ((16, 20, True),)
+    assert (scheduler.state.annotation.labels() == 1).sum() > before
+    assert scheduler.state.annotation.item().points == ((16, 20, True),)
 
 
 def test_model_that_can_not_be_loaded_leaves_the_one_before(scheduler):
@@ -197,7 +197,7 @@ def test_model_that_can_not_be_loaded_leaves_the_one_before(scheduler):
     assert "discs answers" in scheduler.status
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
-    assert scheduler.state.page.labels()[10, 12] == 1
+    assert scheduler.state.annotation.labels()[10, 12] == 1
 
 
 def test_model_that_fails_at_a_click_ends_the_waiting(scheduler):
@@ -214,8 +214,8 @@ def test_leaving_the_image_keeps_what_was_annotated(scheduler):
     scheduler.state.add_point(10, 12)
     scheduler.leave()
     scheduler.runner.settle()
-    assert scheduler.state.page is None
-    assert scheduler.state.pages["cells[1]"].items
+    assert scheduler.state.annotation is None
+    assert scheduler.state.annotations["cells[1]"].items
 
 
 def test_hint_follows_the_slice_and_goes(scheduler):
@@ -252,7 +252,7 @@ def test_unsaved_prompts_are_offered_to_the_next_session_and_come_back(scheduler
     other = PromptScheduler(Inline())
     other.autosaver.restore(left.path)
     other.runner.settle()
-    assert other.state.pages["cells[1]"].items[0].points == ((10, 12, True),)
+    assert other.state.annotations["cells[1]"].items[0].points == ((10, 12, True),)
     assert not left.path.exists()
     assert other.autosaver.recovery.exists()
     other.close()
@@ -311,8 +311,8 @@ def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
     other.autosaver.open_project(Project.open(tmp_path / "project"))
     other.runner.settle()
     state = other.state
-    assert state.pages["cells[1]"].items
-    assert state.pages["cells[1]"].normalisation == scheduler.state.page.normalisation
+    assert state.annotations["cells[1]"].items
+    assert state.annotations["cells[1]"].normalisation == scheduler.state.annotation.normalisation
     assert state.references == ("cells[1]",)
     assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
     assert autosave.model_of(other.autosaver.project.notes) == "discs"
@@ -327,13 +327,13 @@ def test_another_project_begins_without_what_the_first_one_has(scheduler, tmp_pa
     scheduler.runner.settle()
     scheduler.autosaver.begin_project(second)
     scheduler.runner.settle()
-    assert not scheduler.state.page.items
+    assert not scheduler.state.annotation.items
     assert load_prompts(second.prompts_file).images == ()
     scheduler.state.add_point(20, 12)
     scheduler.runner.settle()
     scheduler.autosaver.open_project(Project.open(first.folder))
     scheduler.runner.settle()
-    assert scheduler.state.page.items[0].points == ((10, 12, True),)
+    assert scheduler.state.annotation.items[0].points == ((10, 12, True),)
     assert load_prompts(second.prompts_file).images[0].objects[0].points_rc.tolist() == [[20, 12]]
     assert load_prompts(first.prompts_file).images[0].objects[0].points_rc.tolist() == [[10, 12]]
 
@@ -345,7 +345,7 @@ def test_prompts_that_no_project_has_are_not_lost_to_another(scheduler, tmp_path
     scheduler.runner.settle()
     with pytest.raises(OutputError, match="prompts that were not saved"):
         scheduler.autosaver.open_project(project)
-    assert scheduler.state.page.items
+    assert scheduler.state.annotation.items
 
 
 def test_last_click_is_in_the_project_when_the_window_closes_at_once(scheduler, tmp_path):

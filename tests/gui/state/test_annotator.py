@@ -25,15 +25,15 @@ class Desk:
         self.state.open_page("a", SHAPE)
         self.told = listen(self.state.events)
 
-    def answer(self, question=None, segmenter=None):
-        question = question or self.questions.pop(0)
+    def answer(self, request=None, segmenter=None):
+        request = request or self.questions.pop(0)
         segmenter = segmenter or Discs()
         answer = MaskCandidates.of(
-            segmenter.candidates(IMAGE, [question.prompts], multimask=False)[0], question.model
+            segmenter.candidates(IMAGE, [request.prompts], multimask=False)[0], request.model
         )
-        for multi in segmenter.candidates(IMAGE, [question.prompts]):
+        for multi in segmenter.candidates(IMAGE, [request.prompts]):
             answer = answer.plus(multi)
-        return self.state.receive(question, answer)
+        return self.state.receive(request, answer)
 
     def settle(self):
         while self.questions:
@@ -45,11 +45,11 @@ class Desk:
 
     @property
     def item(self):
-        return self.state.page.item()
+        return self.state.annotation.item()
 
     @property
     def labels(self):
-        return self.state.page.labels()
+        return self.state.annotation.labels()
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def desk():
 
 def test_click_asks_and_its_answer_becomes_the_mask(desk):
     desk.state.add_point(10, 12)
-    (question,) = desk.questions
-    assert (question.page, question.number, question.model) == ("a", 1, "discs")
-    np.testing.assert_array_equal(question.prompts.points_rc, [[10, 12]])
+    (request,) = desk.questions
+    assert (request.image_name, request.number, request.model) == ("a", 1, "discs")
+    np.testing.assert_array_equal(request.prompts.points_rc, [[10, 12]])
     assert desk.labels.max() == 0
     assert desk.answer()
     assert desk.labels[10, 12] == 1
@@ -111,9 +111,9 @@ def test_changing_the_model_keeps_prompts_and_starts_the_confidences_anew(desk):
 
 def test_changing_the_image_drops_what_is_asked_and_asks_again_on_return(desk):
     desk.state.add_point(10, 12)
-    (question,) = desk.questions
+    (request,) = desk.questions
     desk.state.open_page("b", SHAPE)
-    assert not desk.state.is_wanted(question)
+    assert not desk.state.is_wanted(request)
     desk.questions.clear()
     desk.state.open_page("a", SHAPE)
     desk.settle()
@@ -133,19 +133,19 @@ def test_objects_of_an_image_of_another_size_are_set_aside_not_lost(desk):
     desk.click(10, 12)
     desk.state.open_page("a", (20, 20))
     assert desk.item is None
-    assert desk.state.pages["a, 40 x 50"].items
+    assert desk.state.annotations["a, 40 x 50"].items
     desk.click(5, 5)
     assert desk.labels.shape == (20, 20)
     desk.state.open_page("a", SHAPE)
     assert desk.item.points == ((10, 12, True),)
-    assert sorted(desk.state.pages) == ["a", "a, 20 x 20"]
+    assert sorted(desk.state.annotations) == ["a", "a, 20 x 20"]
 
 
 def test_new_object_takes_the_next_click(desk):
     desk.click(10, 12)
     desk.state.new_object()
     desk.click(30, 40)
-    assert [item.number for item in desk.state.page.items] == [1, 2]
+    assert [item.number for item in desk.state.annotation.items] == [1, 2]
     assert (desk.labels[10, 12], desk.labels[30, 40]) == (1, 2)
 
 
@@ -154,7 +154,7 @@ def test_new_object_twice_leaves_no_gap(desk):
     desk.state.new_object()
     desk.state.new_object()
     desk.click(30, 40)
-    assert [item.number for item in desk.state.page.items] == [1, 2]
+    assert [item.number for item in desk.state.annotation.items] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_stepping_goes_round(desk, by, order):
     seen = []
     for _ in order:
         desk.state.step_object(by)
-        seen.append(desk.state.page.current)
+        seen.append(desk.state.annotation.current)
     assert seen == order
 
 
@@ -180,10 +180,10 @@ def test_deleted_object_comes_back_with_undo_and_its_number_is_not_given_again(d
     assert desk.labels.max() == 1
     desk.state.new_object()
     desk.click(20, 20)
-    assert desk.state.page.current == 3
+    assert desk.state.annotation.current == 3
     desk.state.undo()
     desk.state.undo()
-    assert [item.number for item in desk.state.page.items] == [1, 2]
+    assert [item.number for item in desk.state.annotation.items] == [1, 2]
     assert desk.labels[30, 40] == 2
 
 
@@ -192,8 +192,8 @@ def test_undo_and_redo_run_through_all_levels_without_asking_again(desk):
         desk.click(20, column)
     for left in range(9, -1, -1):
         desk.state.undo()
-        assert len(desk.state.page.items and desk.item.points) == left
-    assert not desk.state.page.items
+        assert len(desk.state.annotation.items and desk.item.points) == left
+    assert not desk.state.annotation.items
     for _ in range(10):
         desk.state.redo()
     assert len(desk.item.points) == 10
@@ -215,8 +215,8 @@ def test_undo_of_an_unanswered_click_asks_for_the_prompts_before(desk):
     desk.state.add_point(30, 40)
     desk.questions.clear()
     desk.state.undo()
-    (question,) = desk.questions
-    assert len(question.prompts.points_rc) == 1
+    (request,) = desk.questions
+    assert len(request.prompts.points_rc) == 1
 
 
 def test_point_is_moved_and_removed(desk):
@@ -247,7 +247,7 @@ def test_box_is_cut_at_the_edge_and_asked(desk):
 )
 def test_prompt_outside_the_image_is_left_out_with_a_word(desk, act):
     act(desk.state)
-    assert not desk.state.page.items
+    assert not desk.state.annotation.items
     assert not desk.questions
     assert "outside the image" in desk.state.message or "inside the image" in desk.state.message
 
@@ -264,18 +264,18 @@ def test_points_as_the_layer_has_them_are_one_step_of_undo(desk):
     desk.click(30, 40)
     desk.state.replace_points([(1, (11, 12, True)), (2, (30, 40, True)), (2, (31, 30, False))])
     desk.settle()
-    assert desk.state.page.item(1).points == ((11, 12, True),)
-    assert len(desk.state.page.item(2).points) == 2
+    assert desk.state.annotation.item(1).points == ((11, 12, True),)
+    assert len(desk.state.annotation.item(2).points) == 2
     desk.state.undo()
-    assert desk.state.page.item(1).points == ((10, 12, True),)
-    assert len(desk.state.page.item(2).points) == 1
+    assert desk.state.annotation.item(1).points == ((10, 12, True),)
+    assert len(desk.state.annotation.item(2).points) == 1
 
 
 def test_unchanged_points_of_the_layer_are_no_step(desk):
     desk.click(10, 12)
-    steps = len(desk.state.page.past)
+    steps = len(desk.state.annotation.past)
     desk.state.replace_points([(1, (10, 12, True))])
-    assert len(desk.state.page.past) == steps
+    assert len(desk.state.annotation.past) == steps
     assert not desk.questions
 
 
@@ -317,10 +317,10 @@ def test_class_goes_to_the_object_and_to_new_ones_and_is_undone(desk):
     desk.state.set_class(nucleus)
     desk.state.new_object()
     desk.click(30, 40)
-    assert [item.label for item in desk.state.page.items] == [2, 2]
+    assert [item.label for item in desk.state.annotation.items] == [2, 2]
     desk.state.undo()
     desk.state.undo()
-    assert desk.state.page.item(1).label == 1
+    assert desk.state.annotation.item(1).label == 1
 
 
 def test_two_classes_can_not_share_a_name(desk):
@@ -335,9 +335,9 @@ def test_clicks_and_time_are_kept_for_each_object_and_undo_keeps_them(desk):
         desk.now += later
         desk.click(10, column)
     desk.state.undo()
-    effort = desk.state.page.effort(1)
-    assert effort.clicks == 4
-    assert effort.seconds == pytest.approx(2 + 5 + 30)
+    cost = desk.state.annotation.cost(1)
+    assert cost.clicks == 4
+    assert cost.seconds == pytest.approx(2 + 5 + 30)
 
 
 def test_reference_counts_once_it_has_an_object(desk):
@@ -367,11 +367,11 @@ def test_prompt_file_takes_everything_and_gives_it_back(desk, tmp_path):
     other = Desk()
     assert prompts_io.take(other.state, load_prompts(tmp_path / "p.json")) == 1
     other.settle()
-    assert other.state.page.items[0].points == ((10, 12, True),)
-    assert other.state.page.items[1].box == (20, 20, 30, 30)
-    assert other.state.page.items[1].label == 2
+    assert other.state.annotation.items[0].points == ((10, 12, True),)
+    assert other.state.annotation.items[1].box == (20, 20, 30, 30)
+    assert other.state.annotation.items[1].label == 2
     assert other.state.classes.names == {1: "object", 2: "nucleus"}
-    assert other.state.page.effort().clicks == 3
+    assert other.state.annotation.cost().clicks == 3
     np.testing.assert_array_equal(other.labels, desk.labels)
 
 
@@ -391,12 +391,12 @@ def test_loading_replaces_what_is_there_and_undo_brings_it_back(desk):
 
 def test_prompts_of_another_size_are_refused_and_nothing_is_taken(desk):
     other = Desk()
-    other.state.pages.clear()
+    other.state.annotations.clear()
     other.state.open_page("a", (8, 9))
     other.click(3, 3)
     with pytest.raises(InputError, match="a: 40 x 50 pixels here, its prompts were made on 8 x 9"):
         prompts_io.take(desk.state, prompts_io.to_file(other.state, all_items=True))
-    assert not desk.state.page.items
+    assert not desk.state.annotation.items
 
 
 def test_object_of_negative_clicks_is_recovered_but_not_given_to_models(desk):
@@ -407,7 +407,7 @@ def test_object_of_negative_clicks_is_recovered_but_not_given_to_models(desk):
 
 def test_images_of_other_normalization_get_a_file_of_their_own(desk):
     desk.click(10, 12)
-    desk.state.page.normalization = {"low": [0], "high": [9], "channels": [0]}
+    desk.state.annotation.normalisation = {"low": [0], "high": [9], "channels": [0]}
     desk.state.open_page("b", SHAPE)
     desk.click(10, 12)
     files = prompts_io.to_files(desk.state)

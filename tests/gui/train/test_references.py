@@ -116,9 +116,9 @@ def test_image_that_is_nowhere_has_a_card_that_says_so(session, gallery):
 def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(session, gallery, tmp_path):
     begin(session, tmp_path / "p")
     annotate(session, 2, 3)
-    for page in session.scheduler.state.pages.values():
-        page.file = str(tmp_path / "private" / f"{page.name}.tif")
-        write_image(Path(page.file), scene(2)[0])
+    for annotation in session.scheduler.state.annotations.values():
+        annotation.file = str(tmp_path / "private" / f"{annotation.name}.tif")
+        write_image(Path(annotation.file), scene(2)[0])
     session.viewer.layers.clear()
     session.layer = session.pixels = None
     gallery.open()
@@ -132,19 +132,19 @@ def test_file_that_a_prompt_file_names_elsewhere_is_not_opened(session, gallery,
 def test_image_that_is_not_open_is_read_from_its_file(session, gallery, tmp_path, where):
     project = begin(session, tmp_path / "p")
     annotate(session, 2)
-    page = session.scheduler.state.pages["cells[2]"]
+    annotation = session.scheduler.state.annotations["cells[2]"]
     if where == "its own":  # a stack: its slice is read
-        page.file = str(tmp_path / "cells.tif")
-        trusted_files.remember([Path(page.file)])
+        annotation.file = str(tmp_path / "cells.tif")
+        trusted_files.remember([Path(annotation.file)])
         tifffile.imwrite(
-            page.file, session.layer.data, photometric="rgb", metadata={"axes": "TYXS"}
+            annotation.file, session.layer.data, photometric="rgb", metadata={"axes": "TYXS"}
         )
     else:
         run_job(session.reference_images())
         assert (project.images_folder / "cells[2].tif").is_file()
     if "damaged" in where:
-        page.file = str(tmp_path / "damaged.tif")
-        Path(page.file).write_bytes(b"II*\0 no more")
+        annotation.file = str(tmp_path / "damaged.tif")
+        Path(annotation.file).write_bytes(b"II*\0 no more")
     session.viewer.layers.clear()
     session.layer = session.pixels = None
     gallery.open()
@@ -163,13 +163,19 @@ def test_heat_map_is_of_the_image_on_the_screen_and_its_reference_is_marked(sess
     session.runner.settle()
     gallery.show_heat(True)
     session.runner.settle()
-    assert (gallery.name, gallery.heat_overlay.reference.page.name) == ("cells[2]", "cells[2]")
+    assert (gallery.name, gallery.heat_overlay.reference.annotation.name) == (
+        "cells[2]",
+        "cells[2]",
+    )
     assert gallery.told[-2:] == ["thumbs", "heat_overlay"]
     session.scheduler.show(session.pixels, (0,))
     gallery.follow()
     gallery.refresh()
     session.runner.settle()
-    assert (gallery.name, gallery.heat_overlay.reference.page.name) == ("cells[0]", "cells[0]")
+    assert (gallery.name, gallery.heat_overlay.reference.annotation.name) == (
+        "cells[0]",
+        "cells[0]",
+    )
     session.scheduler.show(session.pixels, (1,))  # not a reference
     gallery.follow()
     assert gallery.name == "cells[0]"
@@ -196,7 +202,7 @@ def test_heat_map_that_comes_late_is_dropped(session, gallery):
     gallery.show_heat(True, "cells[1]")
     session.runner.settle()
     assert late not in session.runner.jobs
-    assert gallery.heat_overlay.reference.page.name == "cells[1]"
+    assert gallery.heat_overlay.reference.annotation.name == "cells[1]"
     gallery.show_heat(True, "cells[0]")
     gallery.show_heat(False)
     session.runner.settle()
@@ -209,8 +215,8 @@ def test_heat_map_of_a_layer_has_its_pixels_or_fewer(session, gallery):
     gallery.show_heat(True)
     session.runner.settle()
     assert gallery.heat_overlay.values.shape == (48, 60)
-    page = gallery.heat_overlay.reference.page
-    page.shape = (4800, 6000)
+    annotation = gallery.heat_overlay.reference.annotation
+    annotation.shape = (4800, 6000)
     gallery.refresh()
     session.runner.settle()
     assert gallery.heat_overlay.values.shape == (410, 512)

@@ -163,7 +163,7 @@ def test_references_and_their_heat_maps_are_shown(story, monkeypatch):
     s.settle()
     layer = s.step.layer.layer
     assert layer.name == "cells[3] heat map [SAMIC]"
-    drawn = s.dock.annotate.stage.layers
+    drawn = s.dock.annotate.owned_layers.layers
     assert (drawn["masks"].visible, drawn["clicks"].visible) == (False, True)
     assert layer.ndim == 3
     assert layer.get_value((3, 15, 14), world=True) > 0.9
@@ -247,9 +247,9 @@ def test_no_callback_takes_long(story, monkeypatch):
     s = story
     s.annotate(*range(5))
     s.begin()
-    page = next(iter(s.state.pages.values()))
+    annotation = next(iter(s.state.annotations.values()))
     for i in range(40):
-        s.state.pages[f"more {i}"] = page
+        s.state.annotations[f"more {i}"] = annotation
     s.step.gallery.refresh()
     s.settle()
     spent = {}

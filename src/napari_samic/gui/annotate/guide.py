@@ -25,13 +25,13 @@ def what_next(state: AnnotationModel, *, has_image: bool, is_flat: bool, has_mod
     """
     if not has_image:
         return "Open an image, or try File > Open Sample > SAMIC sample scenes."
-    if not is_flat or state.page is None:
+    if not is_flat or state.annotation is None:
         return "Show a single slice: 2-D view, last two axes."
     if state.message:
         return state.message
-    item = state.page.item()
+    item = state.annotation.item()
     if item is None:
-        which = "the next object" if state.page.items else "an object"
+        which = "the next object" if state.annotation.items else "an object"
         return f"Click on {which} in the image, or draw a box around it."
     if not has_model:
         return "The model is being loaded. Click on; masks follow."

@@ -1,8 +1,8 @@
-"""Our own layers over the chosen image: clicks, boxes, masks, hints; drawn from a page, read back.
+"""Our own layers over the chosen image: clicks, boxes, masks, hints; drawn and read back.
 
-The page is the truth: layers show the current slice of it, and what the user does to them is read
-as a whole, so that dragging, deleting and pasting need no code of their own. A layer that the user
-deletes is made again when it is needed. Must not know jobs, models or what a verb does.
+The annotation is the truth: layers show the current slice of it, and what the user does to them is
+read as a whole, so that dragging, deleting and pasting need no code of their own. A layer that the
+user deletes is made again when it is needed. Must not know jobs, models or what an action does.
 """
 
 from __future__ import annotations
@@ -155,40 +155,40 @@ class AnnotationLayers(OwnedLayers):
                 if int(defaults["object"]) != number:
                     self.layers[kind].feature_defaults = {**defaults, "object": number}
 
-    def show(self, page: ImageAnnotation, index: tuple[int, ...], classes: Classes) -> None:
-        """Draw everything of a page that is not drawn already."""
+    def show(self, annotation: ImageAnnotation, index: tuple[int, ...], classes: Classes) -> None:
+        """Draw everything of an annotation that is not drawn already."""
         self._index, self._has_drawn = index, True
-        self.show_prompts(page, classes)
-        self.show_masks(page, classes)
+        self.show_prompts(annotation, classes)
+        self.show_masks(annotation, classes)
 
-    def show_prompts(self, page: ImageAnnotation, classes: Classes) -> None:
+    def show_prompts(self, annotation: ImageAnnotation, classes: Classes) -> None:
         """Draw clicks and boxes; the current object's are bright."""
         with self.silent():
             if self.has("clicks"):
-                self._draw_points(self.layers["clicks"], page)
+                self._draw_points(self.layers["clicks"], annotation)
             if self.has("boxes"):
-                self._draw_boxes(self.layers["boxes"], page, classes)
+                self._draw_boxes(self.layers["boxes"], annotation, classes)
 
-    def _draw_points(self, layer: Any, page: ImageAnnotation) -> None:
-        rows = [(item.number, point) for item in page.items for point in item.points]
+    def _draw_points(self, layer: Any, annotation: ImageAnnotation) -> None:
+        rows = [(item.number, point) for item in annotation.items for point in item.points]
         coordinates = np.array([(*self._index, p[0], p[1]) for _, p in rows], float)
         coordinates = coordinates.reshape(-1, len(self._index) + 2)
         numbers = np.array([n for n, _ in rows], int)
         signs = np.array([p[2] for _, p in rows], bool)
-        faces = style.faces(numbers == page.current, signs)
+        faces = style.faces(numbers == annotation.current, signs)
         draw_points(layer, coordinates, numbers, signs, faces)
-        next_point(layer, self.sign, page.current)
+        next_point(layer, self.sign, annotation.current)
 
-    def _draw_boxes(self, layer: Any, page: ImageAnnotation, classes: Classes) -> None:
-        items = [item for item in page.items if item.box is not None]
+    def _draw_boxes(self, layer: Any, annotation: ImageAnnotation, classes: Classes) -> None:
+        items = [item for item in annotation.items if item.box is not None]
         wanted = [style.corners(item.box, self._index) for item in items if item.box is not None]
         tints = tuple(style.tint(item.number, item.label, classes) for item in items)
         numbers = [item.number for item in items]
         same = len(wanted) == layer.nshapes and all(
             np.array_equal(a, b) for a, b in zip(wanted, layer.data, strict=True)
         )
-        if int(layer.feature_defaults["object"].iloc[0]) != page.current:
-            layer.feature_defaults = {"object": page.current}
+        if int(layer.feature_defaults["object"].iloc[0]) != annotation.current:
+            layer.feature_defaults = {"object": annotation.current}
         if same and self._tints == tints and list(layer.features["object"]) == numbers:
             return
         self._tints = tints
@@ -203,19 +203,19 @@ class AnnotationLayers(OwnedLayers):
             layer.face_color = [(0.0, 0.0, 0.0, 0.0)] * len(items)
         layer.selected_data = set()
 
-    def show_masks(self, page: ImageAnnotation, classes: Classes) -> None:
+    def show_masks(self, annotation: ImageAnnotation, classes: Classes) -> None:
         """Paint the masks of the current slice, each in the color of its class."""
         if not self.has("masks"):
             return
         layer = self.layers["masks"]
-        colors = style.palette({item.number: item.label for item in page.items}, classes)
+        colors = style.palette({item.number: item.label for item in annotation.items}, classes)
         if colors != self._colors:
             self._colors = colors
             layer.colormap = style.colormap(colors)
-        masks = page.painted()
+        masks = annotation.painted()
         if self._painted != (self._index, masks):  # cutouts compare by identity
             self._painted = (self._index, masks)
-            labels = page.labels()
+            labels = annotation.labels()
             if labels.any() or np.any(layer.data[self._index]):  # a zero written takes memory too
                 layer.data[self._index] = labels
             layer.refresh(extent=False, thumbnail=False, highlight=False)

@@ -37,15 +37,15 @@ class ObjectTable(QTableWidget):
             down.setDefaultSectionSize(22)
         self.cellClicked.connect(self._clicked)
 
-    def show_page(self, page: ImageAnnotation | None, classes: Classes) -> None:
-        """Show the objects of a page; cells that stay the same are left alone."""
-        items = () if page is None else page.items
+    def show_objects(self, annotation: ImageAnnotation | None, classes: Classes) -> None:
+        """Show the objects of an image; cells that stay the same are left alone."""
+        items = () if annotation is None else annotation.items
         self.setRowCount(len(items))
         selected = -1
         for row, item in enumerate(items):
-            if page is not None:
-                self._show_row(row, item, page, classes)
-                selected = row if item.number == page.current else selected
+            if annotation is not None:
+                self._show_row(row, item, annotation, classes)
+                selected = row if item.number == annotation.current else selected
         if selected < 0:
             self.clearSelection()
         elif self.currentRow() != selected or not self.selectedItems():
@@ -54,11 +54,11 @@ class ObjectTable(QTableWidget):
                 self.scrollToItem(cell)
 
     def _show_row(
-        self, row: int, item: AnnotatedObject, page: ImageAnnotation, classes: Classes
+        self, row: int, item: AnnotatedObject, annotation: ImageAnnotation, classes: Classes
     ) -> None:
-        effort, style = page.effort(item.number), classes.style(item.label)
+        cost, style = annotation.cost(item.number), classes.style(item.label)
         score = "..." if item.score is None else f"{item.score:.2f}"
-        texts = (str(item.number), style.name, score, str(effort.clicks), f"{effort.seconds:.0f} s")
+        texts = (str(item.number), style.name, score, str(cost.clicks), f"{cost.seconds:.0f} s")
         for column, text in enumerate(texts):
             cell = self.item(row, column)
             if cell is None:

@@ -42,7 +42,7 @@ class AnnotateStep:
     scheduler : PromptScheduler
     dialogs : Dialogs
     panel : AnnotatePanel
-    stage : AnnotationLayers or None
+    owned_layers : AnnotationLayers or None
         Our layers; None while no image is chosen.
     """
 
@@ -50,7 +50,7 @@ class AnnotateStep:
 
     def __init__(self, session: Session) -> None:
         self.session, self.viewer, self.scheduler = session, session.viewer, session.scheduler
-        self.stage: AnnotationLayers | None = None
+        self.owned_layers: AnnotationLayers | None = None
         self._bound: list[Any] = []
         self._closed = self._left = self._hinted = False
         self._scroll = QScrollArea()
@@ -76,17 +76,17 @@ class AnnotateStep:
         """Let clicks make prompts."""
         self._slice_changed()
         self._left, was_left = False, self._left
-        if self.stage is not None and was_left:
+        if self.owned_layers is not None and was_left:
             self._pause.start()
-            self.stage.rest(False)
+            self.owned_layers.rest(False)
             tools = self.panel.tools.items()
             self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
 
     def leave(self) -> None:
         """Clicks make no prompts now; layers stay, and answers under way still come."""
         self._left = True
-        if self.stage is not None:
-            self.stage.rest(True)
+        if self.owned_layers is not None:
+            self.owned_layers.rest(True)
 
     # --- actions
 
@@ -117,28 +117,30 @@ class AnnotateStep:
 
     def use_tool(self, tool: str) -> None:
         """Choose what the next click or drag does: "positive", "negative" or "draw"."""
-        if self.stage is None:
+        if self.owned_layers is None:
             return
-        self.stage.ensure()
+        self.owned_layers.ensure()
         self.redraw()
         if tool == "draw":
-            self.stage.use_boxes()
+            self.owned_layers.use_boxes()
         else:
-            self.stage.use_points(tool == "positive")
+            self.owned_layers.use_points(tool == "positive")
         self.panel.show_tool(tool)
 
     def toggle_sign(self) -> None:
         """From positive to negative clicks and back; from boxes to clicks."""
-        if self.stage is not None:
+        if self.owned_layers is not None:
             drawing = self.panel.tools["draw"].isChecked()
-            positive = self.stage.sign if drawing else not self.stage.sign
+            positive = self.owned_layers.sign if drawing else not self.owned_layers.sign
             self.use_tool("positive" if positive else "negative")
 
     def toggle_box(self) -> None:
         """From clicks to boxes and back."""
-        if self.stage is not None:
+        if self.owned_layers is not None:
             drawing = self.panel.tools["draw"].isChecked()
-            self.use_tool(("positive" if self.stage.sign else "negative") if drawing else "draw")
+            self.use_tool(
+                ("positive" if self.owned_layers.sign else "negative") if drawing else "draw"
+            )
 
     def toggle_hint(self) -> None:
         """Show or hide what the encoder sees."""
@@ -147,9 +149,9 @@ class AnnotateStep:
         self.scheduler.show_hint(self._hinted)
 
     def _toggle_reference(self) -> None:
-        page = self.scheduler.state.page
-        if page is not None:
-            self.scheduler.state.use_as_reference(not page.is_reference)
+        annotation = self.scheduler.state.annotation
+        if annotation is not None:
+            self.scheduler.state.use_as_reference(not annotation.is_reference)
 
     # --- choosing
 
@@ -161,7 +163,9 @@ class AnnotateStep:
         """List the image layers; if the chosen one is gone, let it go."""
         if self._closed:
             return
-        if not self.chooser.fill_images(self.stage.image if self.stage is not None else None):
+        if not self.chooser.fill_images(
+            self.owned_layers.image if self.owned_layers is not None else None
+        ):
             self._leave()
             self._refresh()
             self.session.events.image.emit()
@@ -180,8 +184,8 @@ class AnnotateStep:
 
     def _choose_colors(self, _event: Any = None) -> None:
         layers = self.panel.channels.currentData()
-        if self.stage is not None and layers:
-            self._enter(self.stage.image, layers)
+        if self.owned_layers is not None and layers:
+            self._enter(self.owned_layers.image, layers)
 
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
@@ -190,25 +194,28 @@ class AnnotateStep:
         except SamicError as error:
             jobs.show(error)
             return
-        self.stage = AnnotationLayers(
+        self.owned_layers = AnnotationLayers(
             self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
         )
         self.session.layer, self.session.pixels = image, pixels
-        self.stage.on_new = self._bind
-        self.stage.rest(self._left)
+        self.owned_layers.on_new = self._bind
+        self.owned_layers.rest(self._left)
         image.events.data.connect(self._choose_colors)  # other pixels: begin anew
-        self.stage.ensure()
+        self.owned_layers.ensure()
         self.panel.show_tool("positive")
         self._slice_changed()
         self.session.events.image.emit()
 
     def _leave(self, *, remove: bool = True) -> None:
-        stage, self.stage = self.stage, None  # first: removing layers comes back here
-        if stage is not None:
-            stage.image.events.data.disconnect(self._choose_colors)
+        owned_layers, self.owned_layers = (
+            self.owned_layers,
+            None,
+        )  # first: removing layers comes back here
+        if owned_layers is not None:
+            owned_layers.image.events.data.disconnect(self._choose_colors)
             keys.release(self._bound)
             self._bound.clear()
-            stage.release(remove=remove)
+            owned_layers.release(remove=remove)
             self.scheduler.leave()
             self.session.layer = self.session.pixels = None
 
@@ -217,7 +224,7 @@ class AnnotateStep:
     def _connect(self) -> None:
         state, scheduler = self.scheduler.state.events, self.scheduler.events
         state.answer.connect(self._answered)
-        for signal in (state.page, state.prompts, state.classes):
+        for signal in (state.annotation, state.prompts, state.classes):
             signal.connect(self._state_changed)
         scheduler.requested.connect(self._repaint_blocker.begin)
         scheduler.answered.connect(self._repaint_blocker.end)
@@ -245,78 +252,86 @@ class AnnotateStep:
     def _inserted(self, event: Any) -> None:
         event.value.events.name.connect(self._fill_images)
         self._fill_images()
-        if self.stage is None and not self._closed and layer_choice.image_layers(self.viewer):
+        if (
+            self.owned_layers is None
+            and not self._closed
+            and layer_choice.image_layers(self.viewer)
+        ):
             self._choose_image()
 
     def _slice_changed(self, _event: Any = None) -> None:
-        if self.stage is None or self._closed:
+        if self.owned_layers is None or self._closed:
             return
-        index = self.stage.index()
+        index = self.owned_layers.index()
         if index is None:
             self.scheduler.leave()
-        elif self.scheduler.pixels is not self.stage.pixels or index != self.scheduler.index:
-            self.scheduler.show(self.stage.pixels, index)
+        elif self.scheduler.pixels is not self.owned_layers.pixels or index != self.scheduler.index:
+            self.scheduler.show(self.owned_layers.pixels, index)
             self._pause.start()
         self._refresh()
 
     def _on_points(self) -> None:
-        if self.stage is not None and self.scheduler.pixels is not None:
+        if self.owned_layers is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, p) for i in self._undrawn() for p in i.points]
-            self.scheduler.state.replace_points([*undrawn, *self.stage.points()])
+            self.scheduler.state.replace_points([*undrawn, *self.owned_layers.points()])
 
     def _on_boxes(self) -> None:
-        if self.stage is not None and self.scheduler.pixels is not None:
+        if self.owned_layers is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
-            self.scheduler.state.replace_boxes([*undrawn, *self.stage.boxes()])
+            self.scheduler.state.replace_boxes([*undrawn, *self.owned_layers.boxes()])
 
     def _undrawn(self) -> Sequence[AnnotatedObject]:
         """What is on the shown slice while the layers hold what was shown before it."""
-        page, stage = self.scheduler.state.page, self.stage
-        if page is None or stage is None or stage.has_drawn(self.scheduler.index):
+        annotation, owned_layers = self.scheduler.state.annotation, self.owned_layers
+        if (
+            annotation is None
+            or owned_layers is None
+            or owned_layers.has_drawn(self.scheduler.index)
+        ):
             return ()
-        return page.items
+        return annotation.items
 
     # --- state to viewer
 
     def _state_changed(self) -> None:
-        page = self.scheduler.state.page
-        if self.stage is not None and page is not None:
-            self.stage.aim(page.current)
+        annotation = self.scheduler.state.annotation
+        if self.owned_layers is not None and annotation is not None:
+            self.owned_layers.aim(annotation.current)
         self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
 
     def redraw(self) -> None:
-        """Draw the shown image's page, and all of the panel."""
-        page = self.scheduler.state.page
+        """Draw the shown image's annotation, and all of the panel."""
+        annotation = self.scheduler.state.annotation
         if self._closed:
             return
-        if self.stage is not None and page is not None:
-            self.stage.show(page, self.scheduler.index, self.scheduler.state.classes)
+        if self.owned_layers is not None and annotation is not None:
+            self.owned_layers.show(annotation, self.scheduler.index, self.scheduler.state.classes)
         self._refresh()
 
     def _answered(self) -> None:
-        page = self.scheduler.state.page
-        if self.stage is not None and page is not None:
-            self.stage.ensure()
-            self.stage.show_masks(page, self.scheduler.state.classes)
+        annotation = self.scheduler.state.annotation
+        if self.owned_layers is not None and annotation is not None:
+            self.owned_layers.ensure()
+            self.owned_layers.show_masks(annotation, self.scheduler.state.classes)
         self._refresh()
 
     def _show_hint(self) -> None:
-        if self.stage is not None:
-            self.stage.show_hint(self.scheduler.hint)
+        if self.owned_layers is not None:
+            self.owned_layers.show_hint(self.scheduler.hint)
         self._refresh()
 
     def _refresh(self) -> None:
         if self._closed:
             return
-        state, stage = self.scheduler.state, self.stage
+        state, owned_layers = self.scheduler.state, self.owned_layers
         self.panel.show_state(state)
         self.panel.status.setText(self.scheduler.status)
         self.panel.hint.setEnabled(self.scheduler.can_hint)
         self.panel.guide.setText(
             guide.what_next(
                 state,
-                has_image=stage is not None,
-                is_flat=stage is not None and stage.index() is not None,
+                has_image=owned_layers is not None,
+                is_flat=owned_layers is not None and owned_layers.index() is not None,
                 has_model=self.scheduler.segmenter is not None,
             )
         )

@@ -218,8 +218,8 @@ class AnnotatePanel(QWidget):
 
     def show_state(self, state: AnnotationModel) -> None:
         """Show objects, confidence, class and totals of the current image."""
-        page = state.page
-        item = page.item() if page is not None else None
+        annotation = state.annotation
+        item = annotation.item() if annotation is not None else None
         steady = item is not None and item.is_steady()
         self.confidence.show_scores(
             None if item is None else item.score, () if item is None else item.scores, steady
@@ -228,9 +228,9 @@ class AnnotatePanel(QWidget):
         position = f": {item.choice + 1} of {masks}" if item is not None and masks > 1 else ""
         self.cycle.setText(f"Other mask (C){position}")
         self.cycle.setEnabled(masks > 1)
-        self.table.show_page(page, state.classes)
+        self.table.show_objects(annotation, state.classes)
         self._show_classes(state, item.label if item is not None else state.label)
-        self.reference.setChecked(page is not None and page.is_reference)
+        self.reference.setChecked(annotation is not None and annotation.is_reference)
         count = len(state.references)
         marked = f" ({count} so far)" if count else ""
         self.reference.setText(f"Use as reference (U){marked}")
@@ -247,11 +247,11 @@ class AnnotatePanel(QWidget):
 
 
 def _totals(state: AnnotationModel) -> str:
-    if state.page is None or not state.page.items:
+    if state.annotation is None or not state.annotation.items:
         return "No object yet."
-    effort, count = state.page.effort(), len(state.page.items)
+    cost, count = state.annotation.cost(), len(state.annotation.items)
     return (
-        f"{count} object{'s' * (count != 1)}, {effort.clicks} clicks, {effort.seconds:.0f} s "
+        f"{count} object{'s' * (count != 1)}, {cost.clicks} clicks, {cost.seconds:.0f} s "
         "on this image"
     )
 

@@ -1,4 +1,4 @@
-"""Colors, corners and frames of our layers: small pure functions for `stage`.
+"""Colors, corners and frames of our layers: small pure functions for the rooms `layers`.
 
 Must not know the viewer.
 """

@@ -69,7 +69,7 @@ class AutoSaver:
     @property
     def has_prompts(self) -> bool:
         """Whether anything is annotated."""
-        return any(page.items for page in self.state.pages.values())
+        return any(annotation.items for annotation in self.state.annotations.values())
 
     def _mark_dirty(self) -> None:
         self.unsaved = self._dirty = True
@@ -206,7 +206,9 @@ class AutoSaver:
 def remember(state: AnnotationModel, notes: dict[str, Any]) -> None:
     """Put it into the notes; what else is there stays."""
     own = dict(notes.get(KEY, {}))
-    own["references"] = sorted(p.name for p in state.pages.values() if p.is_reference and p.items)
+    own["references"] = sorted(
+        p.name for p in state.annotations.values() if p.is_reference and p.items
+    )
     own["classes"] = {
         str(label): {"name": style.name, "colour": style.color}
         for label in state.classes.labels
@@ -223,8 +225,8 @@ def recall(state: AnnotationModel, notes: Mapping[str, Any]) -> None:
         return
     marked = own.get("references")
     for name in marked if isinstance(marked, list) else []:
-        if isinstance(name, str) and name in state.pages:
-            state.pages[name].is_reference = True
+        if isinstance(name, str) and name in state.annotations:
+            state.annotations[name].is_reference = True
     classes = own.get("classes")
     for number, style in classes.items() if isinstance(classes, dict) else ():
         if str(number).isdigit() and int(number) > 0 and isinstance(style, dict):

@@ -100,7 +100,7 @@ class LayerPixels:
         return any(mine is theirs for mine in self._arrays for theirs in other._arrays)
 
     def label(self, index: tuple[int, ...]) -> str:
-        """Name of a slice, as `Plane.label`."""
+        """Name of a slice, as `ImagePlane.label`."""
         return self.plane(index).label
 
     def index_of(self, label: str) -> tuple[int, ...] | None:

@@ -155,9 +155,9 @@ def write_image(path: Path, pixels: NDArray[Any]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class OpenReference:
-    """A page and the open slice that it belongs to; None if it is not open."""
+    """An annotation and the open slice that it belongs to; None if it is not open."""
 
-    page: ImageAnnotation
+    annotation: ImageAnnotation
     pixels: LayerPixels | None
     index: Index
 
@@ -172,15 +172,17 @@ def references(
     InputError
         Nothing is annotated.
     """
-    annotated = [p for p in state.pages.values() if any(i.is_askable for i in p.items)]
+    annotated = [p for p in state.annotations.values() if any(i.is_askable for i in p.items)]
     chosen = [p for p in annotated if p.is_reference] or annotated
     if not chosen:
         raise InputError("Nothing is annotated yet. Click on an object in the Annotate step first.")
     out = []
-    for page in chosen:
-        match = find(page.name)
+    for annotation in chosen:
+        match = find(annotation.name)
         out.append(
-            OpenReference(page, match[1], match[2]) if match else OpenReference(page, None, ())
+            OpenReference(annotation, match[1], match[2])
+            if match
+            else OpenReference(annotation, None, ())
         )
     return out
 
@@ -189,13 +191,17 @@ def references_as_files(
     chosen: Sequence[OpenReference], state: AnnotationModel, project: Project
 ) -> Job[tuple[list[Path], Path]]:
     """Give a file for each reference, and one of the prompts of exactly these."""
-    data = prompts_io.to_file(state, [reference.page for reference in chosen], all_items=False)
+    data = prompts_io.to_file(
+        state, [reference.annotation for reference in chosen], all_items=False
+    )
     closed = [reference for reference in chosen if reference.pixels is None]
-    paths, kinds = [], {json.dumps(reference.page.normalisation) for reference in closed}
+    paths, kinds = [], {json.dumps(reference.annotation.normalisation) for reference in closed}
     for done, reference in enumerate(chosen):
-        yield JobProgress(done, len(chosen), f"preparing {reference.page.name}", {"phase": "files"})
+        yield JobProgress(
+            done, len(chosen), f"preparing {reference.annotation.name}", {"phase": "files"}
+        )
         if reference.pixels is None:
-            paths.append(_closed_file(reference.page, project.images_folder))
+            paths.append(_closed_file(reference.annotation, project.images_folder))
         else:
             paths.append(file_of(reference.pixels, reference.index, project.images_folder))
             kinds.add(json.dumps(reference.pixels.normalisation().to_dict()))
@@ -221,15 +227,21 @@ def _kept(project: Project, data: PromptFile) -> Path:
     return same
 
 
-def _closed_file(page: ImageAnnotation, folder: Path) -> Path:
+def _closed_file(annotation: ImageAnnotation, folder: Path) -> Path:
     """File of an image that is not open: its own, or what an earlier job wrote."""
     strange = ""
-    for path in (Path(page.file) if page.file else None, folder / f"{page.name}.tif"):
+    for path in (
+        Path(annotation.file) if annotation.file else None,
+        folder / f"{annotation.name}.tif",
+    ):
         if path is not None and not trusted_files.allows(path, folder.parent):
             strange = f" You opened no image of the folder of {path} yet."
         elif path is not None and path.is_file():
             planes = planes_of_file(path)
-            if len(planes) == 1 and planes[0].label == page.name:
+            if len(planes) == 1 and planes[0].label == annotation.name:
                 return path
-    msg = f"{page.name}: annotated, but not open in napari.{strange} Open its image, or unmark it."
+    msg = (
+        f"{annotation.name}: annotated, but not open in napari.{strange} Open its image, or "
+        "unmark it."
+    )
     raise InputError(msg)

@@ -1,4 +1,4 @@
-"""Pages to prompt files and back, and the labels to save.
+"""Annotations to prompt files and back, and the labels to save.
 
 Plain Python: knows no Qt, no napari; writes nothing itself.
 """
@@ -21,19 +21,21 @@ from napari_samic.io.prompts import ImagePrompts, PromptFile
 
 
 def to_file(
-    state: AnnotationModel, pages: Iterable[ImageAnnotation] | None = None, *, all_items: bool
+    state: AnnotationModel, annotations: Iterable[ImageAnnotation] | None = None, *, all_items: bool
 ) -> PromptFile:
-    """The prompts of pages (None: all that have any) as a file.
+    """The prompts of images (None: all that have any) as a file.
 
     Parameters
     ----------
     all_items : bool
         Also objects that only have negative points: for recovery, not for the models.
     """
-    chosen = [p for p in (state.pages.values() if pages is None else pages) if p.items]
-    images = [_image(page, all_items) for page in chosen]
-    kinds = {json.dumps(page.normalization, sort_keys=True) for page in chosen}
-    normalization = chosen[0].normalization if len(kinds) == 1 else None
+    chosen = [
+        p for p in (state.annotations.values() if annotations is None else annotations) if p.items
+    ]
+    images = [_image(annotation, all_items) for annotation in chosen]
+    kinds = {json.dumps(annotation.normalisation, sort_keys=True) for annotation in chosen}
+    normalisation = chosen[0].normalisation if len(kinds) == 1 else None
     return PromptFile(
         tuple(image for image in images if image.objects),
         state.model,
@@ -42,38 +44,38 @@ def to_file(
     )
 
 
-def _image(page: ImageAnnotation, all_items: bool) -> ImagePrompts:
-    items = [item for item in page.items if all_items or item.is_askable]
-    effort = page.effort()
+def _image(annotation: ImageAnnotation, all_items: bool) -> ImagePrompts:
+    items = [item for item in annotation.items if all_items or item.is_askable]
+    cost = annotation.cost()
     return ImagePrompts(
-        name=page.name,
-        file=page.file,
-        shape=page.shape,
-        sha256=page.sha256,
+        name=annotation.name,
+        file=annotation.file,
+        shape=annotation.shape,
+        sha256=annotation.sha256,
         objects=tuple(item.prompts() for item in items),
         scores=tuple(item.score or 0.0 for item in items),
-        clicks=effort.clicks,
-        seconds=round(effort.seconds, 2),
+        clicks=cost.clicks,
+        seconds=round(cost.seconds, 2),
     )
 
 
 def to_files(state: AnnotationModel, name: str = "prompts") -> dict[str, PromptFile]:
     """Prompts to save by the file's stem: one file for each way of making pixels RGB."""
     groups: dict[str, list[ImageAnnotation]] = {}
-    for page in state.pages.values():
-        if any(item.is_askable for item in page.items):
-            key = json.dumps(page.normalization, sort_keys=True)
-            groups.setdefault(key, []).append(page)
-    parts = [to_file(state, pages, all_items=False) for pages in groups.values()]
+    for annotation in state.annotations.values():
+        if any(item.is_askable for item in annotation.items):
+            key = json.dumps(annotation.normalisation, sort_keys=True)
+            groups.setdefault(key, []).append(annotation)
+    parts = [to_file(state, annotations, all_items=False) for annotations in groups.values()]
     return {name if i == 0 else f"{name}-{i + 1}": part for i, part in enumerate(parts)}
 
 
 def to_labels(state: AnnotationModel) -> dict[str, NDArray[np.int32]]:
     """Label images to save by the file's stem: one for each image that has a mask."""
     return {
-        f"{_safe(page.name)}_labels": page.labels()
-        for page in state.pages.values()
-        if any(item.answer is not None for item in page.items)
+        f"{_safe(annotation.name)}_labels": annotation.labels()
+        for annotation in state.annotations.values()
+        if any(item.answer is not None for item in annotation.items)
     }
 
 
@@ -95,7 +97,7 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
         Prompts that were made on an image of another size; nothing is taken.
     """
     for image in data.images:
-        existing = state.pages.get(image.name)
+        existing = state.annotations.get(image.name)
         if existing is not None and existing.shape != image.shape:
             msg = (
                 f"{image.name}: {existing.shape[0]} x {existing.shape[1]} pixels here, its prompts "
@@ -105,16 +107,17 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
     used = {prompts.label for image in data.images for prompts in image.objects}
     state.classes.take(data.classes, used)
     for image in data.images:
-        page = state.pages.setdefault(
+        annotation = state.annotations.setdefault(
             image.name, ImageAnnotation(image.name, image.shape, image.file)
         )
         items = [
-            _item(n, prompts) for n, prompts in enumerate(image.objects, start=page.next_number)
+            _item(n, prompts)
+            for n, prompts in enumerate(image.objects, start=annotation.next_number)
         ]
-        page.commit(items, items[0].number if items else page.next_number)
-        page.efforts[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
-        page.sha256 = page.sha256 or image.sha256
-        page.normalization = page.normalization or data.normalization
+        annotation.commit(items, items[0].number if items else annotation.next_number)
+        annotation.costs[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
+        annotation.sha256 = annotation.sha256 or image.sha256
+        annotation.normalisation = annotation.normalisation or data.normalisation
     state.refresh()
     return len(data.images)
 

@@ -2,7 +2,8 @@
 
 What is noted of an image layer is its file or folder, our sample set, or else the TIFFs that jobs
 wrote into the project. Notes may come from somebody else: they name images only, which our own
-reader opens, in folders that the user chose (see `trust`). Knows layers and the viewer, and no job.
+reader opens, in folders that the user chose (see `trusted_files`). Knows layers and the viewer, and
+no job.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def bring_back(
     names : LayerNames
     project : Project
     ask : callable
-        Whether files may be opened that lie elsewhere; see `trust.allows`.
+        Whether files may be opened that lie elsewhere; see `trusted_files.allows`.
 
     Raises
     ------

@@ -260,7 +260,7 @@ class FolderImage:
     labels: IntArray
 
 
-def open_page(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[FolderImage]:
+def open_folder_image(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[FolderImage]:
     """Read one image of a folder, and what is shown of its results.
 
     Raises

@@ -26,7 +26,7 @@ OUTLINE = "#5fe3ff"
 """Of the masks of a preview: to be seen over a heat map, where napari's own colors may be dark."""
 
 
-class PropagateStage(OwnedLayers):
+class PropagationLayers(OwnedLayers):
     """See the module.
 
     Parameters
@@ -167,14 +167,21 @@ class PropagateStage(OwnedLayers):
 
     # --- an image of a folder
 
-    def show_page(self, page: FolderImage) -> None:
+    def show_folder_image(self, folder_image: FolderImage) -> None:
         """Show an image with its labels, in place of the one before."""
         from napari.layers import Image, Labels
 
         self.remove("labels")
         self.remove("image")
-        picture = Image(page.image, rgb=True, name=f"{page.label} {SUFFIX}", metadata={OURS: True})
-        labels = Labels(page.labels, name=f"{page.label} labels {SUFFIX}", opacity=0.55)
+        picture = Image(
+            folder_image.image,
+            rgb=True,
+            name=f"{folder_image.label} {SUFFIX}",
+            metadata={OURS: True},
+        )
+        labels = Labels(
+            folder_image.labels, name=f"{folder_image.label} labels {SUFFIX}", opacity=0.55
+        )
         labels.metadata[OURS] = True
         labels.editable = False
         for kind, layer in (("image", picture), ("labels", labels)):

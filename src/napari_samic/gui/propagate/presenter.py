@@ -34,7 +34,7 @@ class PropagationEvents(SignalGroup):
     state = Signal()
     settings = Signal()
     preview = Signal()
-    page = Signal()
+    folder_image = Signal()
 
 
 class PropagationModel:
@@ -62,7 +62,7 @@ class PropagationModel:
         The run over all images.
     store : ResultStore
         LabelFiles of the chosen image layer, and what is painted on them.
-    page : Page or None
+    folder_image : FolderImage or None
         An image of a folder that is shown with its labels.
     events : PropagationEvents
     """
@@ -76,7 +76,7 @@ class PropagationModel:
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None
         self.watching, self.looking = False, ""
-        self.page: work.FolderImage | None = None
+        self.folder_image: work.FolderImage | None = None
         self.store = ResultStore(session)
         self.run = PropagationRun(session, self.store, self._request)
         self._eyes: work.LoadedPredictor | None = None
@@ -188,7 +188,7 @@ class PropagationModel:
         Raises
         ------
         InputError
-            As `Run.start`; the preview stays.
+            As `PropagationRun.start`; the preview stays.
         """
         self.run.start()
         if self.watching:
@@ -281,19 +281,19 @@ class PropagationModel:
 
     # --- an image of a folder
 
-    def open_page(self, label: str) -> None:
+    def open_folder_image(self, label: str) -> None:
         """Show an image of the folder with its labels; of the chosen layer, go to the slice."""
         if (results := self.store.results) is None:
             return
         if self.run.folder is None:
             self.session.show_image(label)
             return
-        job = work.open_page(self.run.paths, label, results)
-        self.session.runner.start(job, Calls(on_done=self._paged))
+        job = work.open_folder_image(self.run.paths, label, results)
+        self.session.runner.start(job, Calls(on_done=self._folder_image_read))
 
-    def _paged(self, page: work.FolderImage) -> None:
-        self.page = page
-        self.events.page.emit()
+    def _folder_image_read(self, folder_image: work.FolderImage) -> None:
+        self.folder_image = folder_image
+        self.events.folder_image.emit()
 
     # --- the end
 

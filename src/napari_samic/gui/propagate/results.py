@@ -1,4 +1,4 @@
-"""LabelFiles of the chosen image layer: which file each slice shows, and what is painted on them.
+"""Results of the chosen image layer: which file each slice shows, and what is painted on them.
 
 What is painted is kept in a file of its own (`LabelFiles.edit`) a moment later, and never lost
 to a run. Plain Python: must not know Qt or napari.

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 
 from napari_samic.core.errors import SettingsError
 from napari_samic.core.settings import PeakSettings, SegmentSettings
-from napari_samic.gui.propagate.layers import PropagateStage
+from napari_samic.gui.propagate.layers import PropagationLayers
 from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.propagate.view import PropagatePanel
 from napari_samic.gui.runner.jobs import notify_errors
@@ -44,7 +44,7 @@ class PropagateStep:
         self._scroll = QScrollArea()
         self.widget: QWidget = self._scroll
         self.presenter = PropagationModel(session)
-        self.stage = PropagateStage(session.viewer, self._stroked)
+        self.owned_layers = PropagationLayers(session.viewer, self._stroked)
         self.panel = PropagatePanel(self._handlers())
         scrolled(self.panel, self._scroll)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
@@ -52,7 +52,7 @@ class PropagateStep:
         self._keep = later(self.widget, _KEEP_MS, self.presenter.store.keep)
         self.panel.form.changed.connect(self._typed.start)
         session.viewer.dims.events.point.connect(self._slice_changed)
-        session.scheduler.state.events.page.connect(self._slice_changed)
+        session.scheduler.state.events.annotation.connect(self._slice_changed)
         self._connect()
         self._refresh_all()
 
@@ -60,7 +60,7 @@ class PropagateStep:
         events, store = self.presenter.events, self.presenter.store.events
         events.preview.connect(self._show_preview)
         events.settings.connect(self._show_settings)
-        events.page.connect(self._show_page)
+        events.folder_image.connect(self._show_folder_image)
         events.connect(self._refresh)
         self.presenter.run.changed.connect(self._refresh)
         store.opened.connect(self._show_results)  # the layer may have been deleted meanwhile
@@ -80,7 +80,7 @@ class PropagateStep:
             "layer": lambda: run.choose(None),
             "folder": self._choose_folder,
             "again": run.again,
-            "show": self.presenter.open_page,
+            "show": self.presenter.open_folder_image,
         }
         return {name: notify_errors(act) for name, act in plain.items()}
 
@@ -123,21 +123,21 @@ class PropagateStep:
     def _show_settings(self) -> None:
         self.panel.show_settings(self.presenter)
 
-    def _show_page(self) -> None:
-        if self.presenter.page is not None:
-            self.stage.show_page(self.presenter.page)
+    def _show_folder_image(self) -> None:
+        if self.presenter.folder_image is not None:
+            self.owned_layers.show_folder_image(self.presenter.folder_image)
 
     def _show_slice(self) -> None:
         self._show_results()
-        self.stage.refresh_results()
+        self.owned_layers.refresh_results()
 
     def _show_preview(self) -> None:
         pixels, of = self.session.pixels, self.presenter
         if pixels is None or self.session.layer is None:
-            self.stage.hide_preview()
+            self.owned_layers.hide_preview()
             return
         segmentation = of.preview.result if of.preview is not None else None
-        self.stage.show_preview(self.session.layer, pixels.factor, of.heat, segmentation)
+        self.owned_layers.show_preview(self.session.layer, pixels.factor, of.heat, segmentation)
 
     def _show_results(self) -> None:
         """The layer comes with the first result."""
@@ -145,11 +145,11 @@ class PropagateStep:
         if pixels is None or self.session.layer is None:
             return
         stack = store.stack if store.any_here else None
-        self.stage.show_results(self.session.layer, pixels.factor, pixels.name, stack)
+        self.owned_layers.show_results(self.session.layer, pixels.factor, pixels.name, stack)
         self._arrange()
 
     def _arrange(self) -> None:
-        self.stage.arrange(is_shown=self._shown, previewing=self.presenter.watching)
+        self.owned_layers.arrange(is_shown=self._shown, previewing=self.presenter.watching)
 
     def _refresh(self) -> None:
         of, pixels = self.presenter, self.session.pixels
@@ -186,8 +186,8 @@ class PropagateStep:
             return
         self._closed = True
         self.viewer.dims.events.point.disconnect(self._slice_changed)
-        self.session.scheduler.state.events.page.disconnect(self._slice_changed)
+        self.session.scheduler.state.events.annotation.disconnect(self._slice_changed)
         for timer in (self._pause, self._typed, self._keep):
             timer.stop()
         self.presenter.close()
-        self.stage.release()
+        self.owned_layers.release()

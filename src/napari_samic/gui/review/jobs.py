@@ -1,9 +1,9 @@
 """The jobs of Review: showing a result, asking again, keeping edits, accepting, scoring.
 
-Reading all of them is in `looking`.
+Reading all of them is in `scan`.
 
-Thin generators over the core, each run by `jobs`. Must not know Qt or napari; what is heavy is
-imported inside, so in the worker.
+Thin generators over the core, each run by `runner.jobs`. Must not know Qt or napari; what is heavy
+is imported inside, so in the worker.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from napari_samic.gui.review.result import NEW, ReviewedResult
 from napari_samic.gui.review.verdicts import Placed
 
 
-class ReviewStage(OwnedLayers):
+class ReviewLayers(OwnedLayers):
     """See the module.
 
     Parameters

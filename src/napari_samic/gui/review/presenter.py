@@ -1,7 +1,7 @@
 """Review: the queue of results, most doubtful first; showing, judging and using them.
 
 Verdicts are kept in the project's notes as they are given; changes of what is shown are in
-`revising`. Plain Python: must not know Qt;
+`editor`. Plain Python: must not know Qt;
 sees napari only through the session.
 """
 
@@ -394,8 +394,8 @@ class ReviewModel:
             raise InputError("results and a model are needed. Propagate first.")
         may = self._allowing()
         readers = {n: r for n in self.scanned.facts if (r := self._reader(n, may)) is not None}
-        pages = self.session.scheduler.state.pages
-        annotated = [name for name, page in pages.items() if page.items]
+        annotations = self.session.scheduler.state.annotations
+        annotated = [name for name, annotation in annotations.items() if annotation.items]
         rest = [name for name in annotated if name not in readers]
         extra = {n: r for n in rest if (r := self._reader(n, may)) is not None}
         job = jobs.advise(segmenter, {**readers, **extra}, annotated, self.order)

@@ -93,7 +93,7 @@ def moved(
 
     Returns
     -------
-    Sheet, list of int
+    ReviewedResult, list of int
         The numbers are of the objects whose points changed. Those that no point or box is left of
         have lost their mask.
     """
@@ -188,19 +188,21 @@ def take_reviewed(state: AnnotationModel, reviewed: ReviewedResult, file: str) -
     """
     full = with_points(reviewed)
     shape = (reviewed.labels.shape[0], reviewed.labels.shape[1])
-    page = state.pages.get(reviewed.name) or ImageAnnotation(reviewed.name, shape, file)
-    if page.shape != shape:
-        raise InputError(f"{reviewed.name}: {page.shape} pixels here, its labels have {shape}.")
-    state.pages[reviewed.name] = page
+    annotation = state.annotations.get(reviewed.name) or ImageAnnotation(reviewed.name, shape, file)
+    if annotation.shape != shape:
+        raise InputError(
+            f"{reviewed.name}: {annotation.shape} pixels here, its labels have {shape}."
+        )
+    state.annotations[reviewed.name] = annotation
     items = [
         _reviewed(
             full, CroppedMask(shape, cut.corner_rc, cut.inside), cut.value, number, state.model
         )
-        for number, cut in enumerate(cutouts(reviewed.labels), start=page.next_number)
+        for number, cut in enumerate(cutouts(reviewed.labels), start=annotation.next_number)
     ]
     state.classes.take({}, {item.label for item in items})
-    page.commit(items, items[0].number if items else page.next_number)
-    page.is_reference = True
+    annotation.commit(items, items[0].number if items else annotation.next_number)
+    annotation.is_reference = True
     state.refresh()
     state.events.prompts.emit()
 

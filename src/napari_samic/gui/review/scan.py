@@ -69,7 +69,7 @@ def look(
     previous : ScannedResults, optional
         What was read before: label files that are the same are not measured again.
     may : callable
-        Whether an image may be looked at; see `trust.allowing`.
+        Whether an image may be looked at; see `trusted_files.allowing`.
     judged : collection of str
         Images whose labels stay as they are, whichever run they are of.
     """

@@ -1,6 +1,6 @@
 """The Review step on its viewer: wiring only.
 
-Views and layers on one side, `review`, `revising` and `finishing` on the other; lets all go when
+Views and layers on one side, `presenter`, `editor` and `export` on the other; lets all go when
 the dock or the viewer closes. Must not decide or compute.
 """
 
@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QMessageBox, QTabWidget, QWidget
 from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.review.export import Exporter
 from napari_samic.gui.review.export_view import ExportView
-from napari_samic.gui.review.layers import ReviewStage
+from napari_samic.gui.review.layers import ReviewLayers
 from napari_samic.gui.review.presenter import ReviewModel
 from napari_samic.gui.review.queue_view import KEYS, QueueView
 from napari_samic.gui.review.recipe import RecipeRunner
@@ -45,10 +45,10 @@ class ReviewStep:
         self.review = ReviewModel(session)
         self.exporter = Exporter(self.review, lambda: self.review.editor.is_writing)
         self.recipe_runner = RecipeRunner(session.runner, lambda: session.project)
-        self.stage = ReviewStage(
+        self.owned_layers = ReviewLayers(
             session.viewer, on_points=self._on_points, on_labels=self._on_labels
         )
-        self.stage.on_new = self._bind
+        self.owned_layers.on_new = self._bind
         self._bound: list[Any] = []
         self._tool = ""
         self._visible = self._closed = False
@@ -82,7 +82,7 @@ class ReviewStep:
             (layers.removed, self._fill_truths),
             (session.project, self._project_changed),
             (session.results, self._look),
-            (self.session.scheduler.state.events.page, self._page_changed),
+            (self.session.scheduler.state.events.annotation, self._annotation_changed),
         ]
         for event, slot in self._wires:
             event.connect(slot)
@@ -107,7 +107,7 @@ class ReviewStep:
             "undo": self._settled(review.editor.undo),
             "go": review.go,
             "look": review.look,
-            "sign": lambda: self.use_tool("negative" if self.stage.sign else "positive"),
+            "sign": lambda: self.use_tool("negative" if self.owned_layers.sign else "positive"),
             "accept_above": self._accept_above,
             "reference": review.make_reference,
             "retrain": lambda: self.session.go_to("Train"),
@@ -132,13 +132,13 @@ class ReviewStep:
         """Choose what the mouse does: "positive", "negative", "select", "brush"; again: nothing."""
         self._tool = "" if tool == self._tool else tool
         if not self._tool:
-            self.stage.use_hand()
+            self.owned_layers.use_hand()
         elif tool == "select":
-            self.stage.use_select()
+            self.owned_layers.use_select()
         elif tool == "brush":
-            self.stage.use_brush()
+            self.owned_layers.use_brush()
         else:
-            self.stage.use_points(tool == "positive")
+            self.owned_layers.use_points(tool == "positive")
         self.queue.show_tool(self._tool)
 
     def ask(self, question: str) -> bool:
@@ -168,7 +168,7 @@ class ReviewStep:
     def _inserted(self, _event: Any = None) -> None:
         self._fill_truths()
         if self._visible:  # results that another step draws would cover what is edited here
-            self.stage.hide_others()
+            self.owned_layers.hide_others()
 
     def _fill_truths(self, _event: Any = None) -> None:
         if not self._closed:
@@ -206,13 +206,13 @@ class ReviewStep:
         self._soon.start()
 
     def _take_points(self) -> None:
-        self.review.editor.take_points(self.stage.points())
+        self.review.editor.take_points(self.owned_layers.points())
 
     def _on_labels(self) -> None:
         self._rest.start()
 
     def _take_labels(self) -> None:
-        labels = self.stage.labels()
+        labels = self.owned_layers.labels()
         if labels is not None and self._visible:
             self.review.editor.take_labels(labels)
 
@@ -222,15 +222,15 @@ class ReviewStep:
         reviewed = self.review.editor.reviewed
         if reviewed is not None and self._visible:
             self._rest.stop()
-            self.stage.show(reviewed, self.session._find(reviewed.name), self.review.picture)
+            self.owned_layers.show(reviewed, self.session._find(reviewed.name), self.review.picture)
 
     def _show_labels(self) -> None:
         if (reviewed := self.review.editor.reviewed) is not None:
-            self.stage.draw_labels(reviewed)
+            self.owned_layers.draw_labels(reviewed)
 
     def _show_points(self) -> None:
         if (reviewed := self.review.editor.reviewed) is not None:
-            self.stage.draw_points(reviewed)
+            self.owned_layers.draw_points(reviewed)
 
     def _show_current(self) -> None:
         self.queue.show_current(self.review.current)
@@ -239,7 +239,7 @@ class ReviewStep:
 
     def _project_changed(self) -> None:
         self.review.forget()
-        self.stage.clear()
+        self.owned_layers.clear()
         self._show_choices()
         self._look()
 
@@ -247,10 +247,10 @@ class ReviewStep:
         if self._visible:
             self.review.look()
 
-    def _page_changed(self) -> None:
-        page = self.session.scheduler.state.page
-        if self._visible and page is not None:
-            self.review.follow(page.name)
+    def _annotation_changed(self) -> None:
+        annotation = self.session.scheduler.state.annotation
+        if self._visible and annotation is not None:
+            self.review.follow(annotation.name)
 
     def _show_choices(self) -> None:
         self.exports.show_settings(self.exporter.settings, self.exporter.folder)
@@ -260,7 +260,7 @@ class ReviewStep:
     def enter(self) -> None:
         """Read the results if there are any, and show the most doubtful."""
         self._visible = True
-        self.stage.hide_others()
+        self.owned_layers.hide_others()
         self._fill_truths()
         self.recipe.refresh()
         self.review.look()
@@ -273,8 +273,8 @@ class ReviewStep:
         self._visible, self._tool = False, ""
         self.queue.show_tool("")
         self._release_keys()
-        self.stage.clear()
-        self.stage.aside.bring_back()
+        self.owned_layers.clear()
+        self.owned_layers.aside.bring_back()
 
     def release(self) -> None:
         """Let go of the viewer: no key, callback or job of ours is left."""

@@ -52,7 +52,7 @@ class Calls:
     Attributes
     ----------
     on_step, on_done : callable
-        With each Step; with the result.
+        With each JobProgress; with the result.
     on_error : callable
         With an error; by default it is shown. Shown also if this returns False.
     on_end : callable

@@ -1,4 +1,4 @@
-"""The jobs of the window: thin generators over the core, each run by `jobs`.
+"""The jobs of the window: thin generators over the core, each run by `runner.jobs`.
 
 Must not know Qt or napari. Heavy modules are imported inside, so in the worker: torch takes
 seconds.

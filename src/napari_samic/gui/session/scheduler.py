@@ -1,7 +1,7 @@
-"""Between the state and the jobs: which question is asked when, and encoding ahead.
+"""Between the state and the jobs: which request is made when, and encoding ahead.
 
 Clicks come first: they stop encoding ahead, which goes on once all are answered. Knows no Qt and no
-napari: jobs are run by a `jobs.Runner`, which tests replace by one without threads.
+napari: jobs are run by a `runner.jobs.Runner`, which tests replace by one without threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from napari_samic.gui.state.requests import SegmentationRequest
 
 
 class SchedulerEvents(SignalGroup):
-    """What changed: the status or the hint; a question was begun, or answered.
+    """What changed: the status or the hint; a request was begun, or answered.
 
     "asked" is of an image that is already encoded; "answered" comes once there is a mask, or none
     will come.
@@ -132,7 +132,7 @@ class PromptScheduler:
         Parameters
         ----------
         encode : bool
-            Else only what is shown is read, so that its page knows its normalisation and hash.
+            Else only what is shown is read, so that its annotation knows normalisation and hash.
         """
         self._stop_looking()
         if self.pixels is None or self._asking:
@@ -159,15 +159,15 @@ class PromptScheduler:
         if segmenter is not None and segmenter is self.segmenter:
             self._seen.add(name)
         self._facts[name] = seen
-        if (page := self.state.pages.get(name)) is not None:
-            self._note(page)
+        if (annotation := self.state.annotations.get(name)) is not None:
+            self._note(annotation)
         if seen.index == self.index:
             self._say(self._ready())
 
-    def _note(self, page: ImageAnnotation) -> None:
+    def _note(self, annotation: ImageAnnotation) -> None:
         """Let an image have what is known of its pixels, also if that was before it was shown."""
-        if (seen := self._facts.get(page.name)) is not None:
-            page.sha256, page.normalization = seen.sha256, seen.normalization
+        if (seen := self._facts.get(annotation.name)) is not None:
+            annotation.sha256, annotation.normalisation = seen.sha256, seen.normalisation
 
     def _stop_looking(self) -> None:
         if self._ahead is not None:
@@ -182,53 +182,53 @@ class PromptScheduler:
 
     # --- questions
 
-    def _ask(self, question: SegmentationRequest) -> None:
-        self._queue.pop((question.page, question.number), None)
-        self._queue[question.page, question.number] = question
+    def _ask(self, request: SegmentationRequest) -> None:
+        self._queue.pop((request.image_name, request.number), None)
+        self._queue[request.image_name, request.number] = request
         self._next()
 
     def _next(self) -> None:
-        """Ask the newest question that still counts, unless one is under way."""
+        """Make the newest request that still counts, unless one is under way."""
         if self._asking or self.segmenter is None or self.pixels is None:
             return
         while self._queue:
-            _, question = self._queue.popitem()
-            if self.state.is_wanted(question):
+            _, request = self._queue.popitem()
+            if self.state.is_wanted(request):
                 self._stop_looking()
-                self._start(question, self.segmenter, self.pixels)
+                self._start(request, self.segmenter, self.pixels)
                 return
         if self._ahead is None:
             self.look()
 
     def _start(
-        self, question: SegmentationRequest, segmenter: Segmenter, pixels: LayerPixels
+        self, request: SegmentationRequest, segmenter: Segmenter, pixels: LayerPixels
     ) -> None:
         self._asking = True
         if pixels.label(self.index) in self._seen:
             self.events.requested.emit()
         read = partial(pixels.image, self.index)
-        job = jobs.answer(segmenter, read, question.prompts, question.model)
+        job = jobs.answer(segmenter, read, request.prompts, request.model)
         calls = Calls(
-            on_step=partial(self._answered_first, question),
-            on_done=partial(self._answered, question),
-            on_error=partial(self._unanswered, question),
+            on_step=partial(self._answered_first, request),
+            on_done=partial(self._answered, request),
+            on_error=partial(self._unanswered, request),
             on_end=self._request_ended,
         )
         self.runner.start(job, calls)
 
-    def _answered_first(self, question: SegmentationRequest, step: JobProgress) -> None:
+    def _answered_first(self, request: SegmentationRequest, step: JobProgress) -> None:
         if isinstance(step, AnswerStep):
-            self.state.receive(question, step.answer, final=False)
+            self.state.receive(request, step.answer, final=False)
             self.events.answered.emit()
 
-    def _answered(self, question: SegmentationRequest, answer: MaskCandidates) -> None:
-        if self.state.receive(question, answer) and not self._queue:
+    def _answered(self, request: SegmentationRequest, answer: MaskCandidates) -> None:
+        if self.state.receive(request, answer) and not self._queue:
             self._hint_again()
         self.events.answered.emit()
 
-    def _unanswered(self, question: SegmentationRequest, error: Exception) -> bool:
+    def _unanswered(self, request: SegmentationRequest, error: Exception) -> bool:
         del error
-        self.state.refuse(question)
+        self.state.refuse(request)
         self.events.answered.emit()
         return False
 
@@ -254,7 +254,7 @@ class PromptScheduler:
         self._hint_again()
 
     def _hint_again(self) -> None:
-        ready = self._wants_hint and self.pixels is not None and self.state.page is not None
+        ready = self._wants_hint and self.pixels is not None and self.state.annotation is not None
         if self._hinting is not None:
             self._hinting.cancel()
             self._hinting = None
@@ -265,11 +265,11 @@ class PromptScheduler:
         self._hinting = self.runner.start(job, Calls(on_done=self._hinted))
 
     def _doubt(self) -> jobs.ObjectConfidence:
-        page = self.state.page
-        if page is None:
+        annotation = self.state.annotation
+        if annotation is None:
             return jobs.ObjectConfidence()
-        item = page.item()
-        others = tuple(i.mask for i in page.items if i is not item and i.mask is not None)
+        item = annotation.item()
+        others = tuple(i.mask for i in annotation.items if i is not item and i.mask is not None)
         if item is None or item.answer is None:
             return jobs.ObjectConfidence((), others)
         first = item.answer.masks[item.choice]

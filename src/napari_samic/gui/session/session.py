@@ -82,7 +82,8 @@ class Session:
     ask_project : callable or None
         Lets the user choose a project; None where nobody can be asked.
     ask_images : callable
-        Asks whether a project may open images that lie elsewhere: `trust.Ask`; the dock sets it.
+        Asks whether a project may open images that lie elsewhere: `trusted_files.Ask`; the dock
+        sets it.
     choose_layer : callable
         Makes an image layer the chosen one; the Annotate step sets it.
     go_to : callable
@@ -135,9 +136,9 @@ class Session:
 
     @property
     def image_name(self) -> str:
-        """Name of the image on the screen, as `Plane.label`; "" if it is none of ours."""
-        page = self.scheduler.state.page
-        return "" if page is None else page.name
+        """Name of the image on the screen, as `ImagePlane.label`; "" if it is none of ours."""
+        annotation = self.scheduler.state.annotation
+        return "" if annotation is None else annotation.name
 
     # --- files for the pipeline
 
@@ -178,7 +179,7 @@ class Session:
         return materialize.references_as_files(references, self.scheduler.state, project)
 
     def other_images(self) -> Callable[[int], Job[list[Path]]]:
-        """Make files of open images that are not annotated: see `sources.others_as_files`.
+        """Make files of open images that are not annotated: see `materialize.others_as_files`.
 
         Raises
         ------
@@ -191,7 +192,7 @@ class Session:
             if not any(pixels.overlaps(other) for other in images):
                 images.append(pixels)
         slices = [(pixels, index) for pixels in images for index in pixels.indices()]
-        annotated = {p.name for p in self.scheduler.state.pages.values() if p.items}
+        annotated = {p.name for p in self.scheduler.state.annotations.values() if p.items}
         return materialize.others_as_files(slices, annotated, folder)
 
     def references(self) -> list[materialize.OpenReference]:
@@ -231,7 +232,7 @@ class Session:
         Parameters
         ----------
         name : str
-            As `Plane.label`.
+            As `ImagePlane.label`.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Annotate (SAMBOX): the state and its actions, in plain Python.
 
-Pages (images) hold objects, objects hold prompts and answers. Masks are asked for through a port,
-so that a test drives all of it without threads. Late answers are dropped: only the newest question
+Images hold objects, objects hold prompts and answers. Masks are asked for through a port,
+so that a test drives all of it without threads. Late answers are dropped: only the newest request
 of an object counts (see `requests`). Must not know Qt, napari, torch or files.
 
 Source: SAMIC, section 3.1.
@@ -27,7 +27,7 @@ IDLE_S = 30.0
 class AnnotationEvents(SignalGroup):
     """What changed: the shown image, prompts, an answer, or the classes."""
 
-    page = Signal()
+    annotation = Signal()
     prompts = Signal()
     answer = Signal()
     classes = Signal()
@@ -39,15 +39,15 @@ class AnnotationModel:
     Parameters
     ----------
     ask : callable
-        The port: takes a Question, returns at once; the answer comes by `receive`.
+        The port: takes a request, returns at once; the answer comes by `receive`.
     clock : callable
         Seconds, for the annotated time.
 
     Attributes
     ----------
-    pages : dict of str to ImageAnnotation
+    annotations : dict of str to ImageAnnotation
         All images that were looked at, by name.
-    page : ImageAnnotation or None
+    annotation : ImageAnnotation or None
         The image that is shown.
     label : int
         Class of the next new object.
@@ -63,8 +63,8 @@ class AnnotationModel:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.pages: dict[str, ImageAnnotation] = {}
-        self.page: ImageAnnotation | None = None
+        self.annotations: dict[str, ImageAnnotation] = {}
+        self.annotation: ImageAnnotation | None = None
         self.label = 1
         self.classes = Classes()
         self.message = ""
@@ -80,76 +80,76 @@ class AnnotationModel:
 
         Objects of an image that had this name but another size are set aside under "name, H x W".
         """
-        page = self.pages.get(name)
-        if page is not None and page.shape != shape:
-            page.name = f"{name}, {page.shape[0]} x {page.shape[1]}"
-            self.pages[page.name], page = page, None
-        if page is None:
-            page = self.pages.pop(f"{name}, {shape[0]} x {shape[1]}", None) or ImageAnnotation(
-                name, shape
-            )
-            page.name, self.pages[name] = name, page
-        page.file = file or page.file
-        self.page = page
+        annotation = self.annotations.get(name)
+        if annotation is not None and annotation.shape != shape:
+            annotation.name = f"{name}, {annotation.shape[0]} x {annotation.shape[1]}"
+            self.annotations[annotation.name], annotation = annotation, None
+        if annotation is None:
+            annotation = self.annotations.pop(
+                f"{name}, {shape[0]} x {shape[1]}", None
+            ) or ImageAnnotation(name, shape)
+            annotation.name, self.annotations[name] = name, annotation
+        annotation.file = file or annotation.file
+        self.annotation = annotation
         self._last_act = None
         self.refresh()
-        return page
+        return annotation
 
     def close_page(self) -> None:
         """Show no image; what was annotated stays."""
-        self.page = None
-        self.events.page.emit()
+        self.annotation = None
+        self.events.annotation.emit()
 
     def forget(self) -> None:
         """Drop all images and classes, for another project; the shown image stays, empty."""
-        page = self.page
+        annotation = self.annotation
         self.requests.forget_all()
-        self.pages.clear()
+        self.annotations.clear()
         self.classes, self.label = Classes(), 1
-        if page is not None:
-            self.open_page(page.name, page.shape, page.file)
-            self.pages[page.name].sha256 = page.sha256
-            self.pages[page.name].normalization = page.normalization
+        if annotation is not None:
+            self.open_page(annotation.name, annotation.shape, annotation.file)
+            self.annotations[annotation.name].sha256 = annotation.sha256
+            self.annotations[annotation.name].normalisation = annotation.normalisation
 
     def refresh(self) -> None:
         """Pages were changed from outside: tell, and ask for what has no answer."""
-        self.events.page.emit()
+        self.events.annotation.emit()
         self.ask_missing()
 
     def use_as_reference(self, on: bool) -> None:
         """Mark the shown image as one to learn from."""
-        if self.page is not None:
-            self.page.is_reference = on
+        if self.annotation is not None:
+            self.annotation.is_reference = on
             self.events.prompts.emit()
 
     @property
     def references(self) -> tuple[str, ...]:
         """Names of the images to learn from: marked, and with at least one object."""
-        return tuple(p.name for p in self.pages.values() if p.is_reference and p.items)
+        return tuple(p.name for p in self.annotations.values() if p.is_reference and p.items)
 
     # --- objects
 
     def new_object(self) -> None:
         """Let the next click begin another object."""
-        if self.page is not None and self.page.item() is not None:
-            self.page.current = self.page.next_number
+        if self.annotation is not None and self.annotation.item() is not None:
+            self.annotation.current = self.annotation.next_number
             self.touch(0)
             self.events.prompts.emit()
 
     def select(self, number: int) -> None:
         """Make an object the current one."""
-        if self.page is not None and self.page.item(number) is not None:
-            self.page.current = number
-            self.label = next(i.label for i in self.page.items if i.number == number)
+        if self.annotation is not None and self.annotation.item(number) is not None:
+            self.annotation.current = number
+            self.label = next(i.label for i in self.annotation.items if i.number == number)
             self.events.prompts.emit()
 
     def step_object(self, by: int) -> None:
         """Go to the next (+1) or previous (-1) object, round and round."""
-        if self.page is None or not self.page.items:
+        if self.annotation is None or not self.annotation.items:
             return
-        numbers = [item.number for item in self.page.items]
-        if self.page.current in numbers:
-            place = (numbers.index(self.page.current) + by) % len(numbers)
+        numbers = [item.number for item in self.annotation.items]
+        if self.annotation.current in numbers:
+            place = (numbers.index(self.annotation.current) + by) % len(numbers)
         else:
             place = 0 if by > 0 else len(numbers) - 1
         self.select(numbers[place])
@@ -157,13 +157,13 @@ class AnnotationModel:
     def delete_object(self, number: int | None = None) -> None:
         """Remove an object with all its prompts; undo brings it back."""
         item = self.find_object(number)
-        if self.page is None or item is None:
+        if self.annotation is None or item is None:
             return
-        rest = [i for i in self.page.items if i is not item]
+        rest = [i for i in self.annotation.items if i is not item]
         later = [i.number for i in rest if i.number > item.number]
-        nearest = later[0] if later else (rest[-1].number if rest else self.page.next_number)
+        nearest = later[0] if later else (rest[-1].number if rest else self.annotation.next_number)
         self.touch(item.number, clicks=0)
-        self.page.commit(rest, nearest)
+        self.annotation.commit(rest, nearest)
         self.events.prompts.emit()
 
     @property
@@ -176,8 +176,8 @@ class AnnotationModel:
         """Give the current object, and those to come, a class."""
         self.label = label
         self.classes.take({}, {label})
-        if self.page is not None:
-            self.page.relabel(label)
+        if self.annotation is not None:
+            self.annotation.relabel(label)
         self.events.classes.emit()
 
     def add_class(self, name: str = "") -> int:
@@ -203,28 +203,28 @@ class AnnotationModel:
     def cycle_mask(self) -> None:
         """Show the next of the masks that the model offers for the current object."""
         item = self.find_object(None)
-        if self.page is not None and item is not None and item.answer is not None:
+        if self.annotation is not None and item is not None and item.answer is not None:
             choice = (item.choice + 1) % len(item.answer.masks)
-            self.page.amend(replace(item, choice=choice))
+            self.annotation.amend(replace(item, choice=choice))
             self.touch(item.number, clicks=0)
             self.events.answer.emit()
 
     def undo(self) -> None:
         """Take the last change of prompts, objects or classes of this image back."""
-        self._travel(self.page is not None and self.page.undo())
+        self._travel(self.annotation is not None and self.annotation.undo())
 
     def redo(self) -> None:
         """Take the last undo back."""
-        self._travel(self.page is not None and self.page.redo())
+        self._travel(self.annotation is not None and self.annotation.redo())
 
     # --- prompts
 
     def add_point(self, row: float, column: float, positive: bool = True) -> None:
         """Click on the current object; the first click makes it."""
         self.message = ""
-        if self.page is not None and self._holds(row, column):
-            points, box = self.page.prompts_of(self.page.current)
-            self._prompt({self.page.current: ((*points, (row, column, positive)), box)})
+        if self.annotation is not None and self._holds(row, column):
+            points, box = self.annotation.prompts_of(self.annotation.current)
+            self._prompt({self.annotation.current: ((*points, (row, column, positive)), box)})
 
     def remove_point(self, index: int, number: int | None = None) -> None:
         """Take a click back; an object without prompts falls away."""
@@ -244,61 +244,61 @@ class AnnotationModel:
 
     def set_box(self, box: Box | None, number: int | None = None) -> None:
         """Draw, move or (None) remove the box of an object; it is cut at the image's edge."""
-        if self.page is None:
+        if self.annotation is None:
             return
         self.message = ""
-        wanted = self.page.current if number is None else number
+        wanted = self.annotation.current if number is None else number
         kept = None if box is None else self._clipped(box)
         if box is None or kept is not None:
-            self._prompt({wanted: (self.page.prompts_of(wanted)[0], kept)})
+            self._prompt({wanted: (self.annotation.prompts_of(wanted)[0], kept)})
 
     def replace_points(self, listed: Sequence[tuple[int, Point]]) -> None:
         """Take all points as the layer has them, (object, point): one step of undo.
 
         Points outside the image are left out, and `message` says so.
         """
-        if self.page is None:
+        if self.annotation is None:
             return
         self.message = ""
-        points: dict[int, tuple[Point, ...]] = {item.number: () for item in self.page.items}
+        points: dict[int, tuple[Point, ...]] = {item.number: () for item in self.annotation.items}
         for number, point in listed:
             if self._holds(point[0], point[1]):
                 points[number] = (*points.get(number, ()), point)
-        self._prompt({n: (p, self.page.prompts_of(n)[1]) for n, p in points.items()})
+        self._prompt({n: (p, self.annotation.prompts_of(n)[1]) for n, p in points.items()})
 
     def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
         """Take all boxes as the layer has them; of several for one object the last counts."""
-        if self.page is None:
+        if self.annotation is None:
             return
         self.message = ""
-        boxes: dict[int, Box | None] = {item.number: None for item in self.page.items}
+        boxes: dict[int, Box | None] = {item.number: None for item in self.annotation.items}
         for number, box in listed:
             boxes[number] = self._clipped(box) or boxes.get(number)
-        self._prompt({n: (self.page.prompts_of(n)[0], box) for n, box in boxes.items()})
+        self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
 
     def _holds(self, row: float, column: float) -> bool:
-        inside = self.page is not None and self.page.holds(row, column)
+        inside = self.annotation is not None and self.annotation.holds(row, column)
         if not inside:
             self.message = "A click outside the image was left out."
         return inside
 
     def _clipped(self, box: Box) -> Box | None:
-        kept = None if self.page is None else self.page.clipped(box)
+        kept = None if self.annotation is None else self.annotation.clipped(box)
         if kept is None:
             self.message = "A box without area inside the image was left out."
         return kept
 
     def find_object(self, number: int | None) -> AnnotatedObject | None:
         """The object of that number (None: the current one) on the shown image."""
-        return None if self.page is None else self.page.item(number)
+        return None if self.annotation is None else self.annotation.item(number)
 
     def _prompt(self, prompts: PromptsOf) -> None:
         """Give objects other prompts, ask for those that changed, and tell."""
-        if self.page is None:
+        if self.annotation is None:
             return
-        for item in self.page.prompt(prompts, self.label):
+        for item in self.annotation.prompt(prompts, self.label):
             self.touch(item.number)
-            self.requests.submit(self.page, item)
+            self.requests.submit(self.annotation, item)
         self.events.prompts.emit()
 
     def touch(self, number: int, clicks: int = 1) -> None:
@@ -306,8 +306,8 @@ class AnnotationModel:
         now = self._clock()
         since = 0.0 if self._last_act is None else now - self._last_act
         self._last_act = now
-        if self.page is not None and number > 0:
-            self.page.spend(number, clicks, min(since, IDLE_S))
+        if self.annotation is not None and number > 0:
+            self.annotation.spend(number, clicks, min(since, IDLE_S))
 
     # --- answers
 
@@ -325,16 +325,16 @@ class AnnotationModel:
 
     def ask_missing(self) -> None:
         """Ask for every object of the shown image that the model has not answered."""
-        if self.page is not None:
-            self.requests.missing(self.page)
+        if self.annotation is not None:
+            self.requests.missing(self.annotation)
 
-    def is_wanted(self, question: SegmentationRequest) -> bool:
+    def is_wanted(self, request: SegmentationRequest) -> bool:
         """Whether an answer would still count, and be seen."""
-        is_current = self.page is not None and self.page.name == question.page
-        return is_current and self.requests.counts(question)
+        is_current = self.annotation is not None and self.annotation.name == request.image_name
+        return is_current and self.requests.counts(request)
 
     def receive(
-        self, question: SegmentationRequest, answer: MaskCandidates, *, final: bool = True
+        self, request: SegmentationRequest, answer: MaskCandidates, *, final: bool = True
     ) -> bool:
         """Take an answer, unless it comes late.
 
@@ -348,31 +348,33 @@ class AnnotationModel:
         bool
             Whether it was taken.
         """
-        page = self.pages.get(question.page)
-        item = page.item(question.number) if page is not None else None
-        if page is None or item is None or not self.requests.counts(question):
+        annotation = self.annotations.get(request.image_name)
+        item = annotation.item(request.number) if annotation is not None else None
+        if annotation is None or item is None or not self.requests.counts(request):
             return False
-        page.amend(self.requests.answered(item, answer))
+        annotation.amend(self.requests.answered(item, answer))
         if final:
-            self.requests.close(question)
-        if page is self.page:
+            self.requests.close(request)
+        if annotation is self.annotation:
             self.events.answer.emit()
         return True
 
-    def refuse(self, question: SegmentationRequest) -> None:
-        """Give a question up that failed; the next change of its prompts asks anew."""
-        self.requests.close(question)
+    def refuse(self, request: SegmentationRequest) -> None:
+        """Give a request up that failed; the next change of its prompts asks anew."""
+        self.requests.close(request)
         self.events.answer.emit()
 
     @property
     def is_waiting(self) -> bool:
         """Whether the current object has no answer yet but will get one."""
-        return self.page is not None and self.requests.is_open(self.page, self.page.current)
+        return self.annotation is not None and self.requests.is_open(
+            self.annotation, self.annotation.current
+        )
 
     def _travel(self, moved: bool) -> None:
-        if moved and self.page is not None:
-            for item in self.page.items:
-                self.requests.forget(self.page, item.number)
-            self.touch(self.page.current, clicks=0)
+        if moved and self.annotation is not None:
+            for item in self.annotation.items:
+                self.requests.forget(self.annotation, item.number)
+            self.touch(self.annotation.current, clicks=0)
             self.events.prompts.emit()
             self.ask_missing()

@@ -28,7 +28,7 @@ class ImageAnnotation:
     Attributes
     ----------
     name : str
-        As `Plane.label`.
+        As `ImagePlane.label`.
     shape : (H, W)
     file : str
         "" if it has none.
@@ -36,7 +36,7 @@ class ImageAnnotation:
         In the order of their numbers.
     current : int
         Number of the object that the next click belongs to; it may have no item yet.
-    efforts : dict of int to AnnotationCost
+    costs : dict of int to AnnotationCost
         By number; 0 holds what a loaded file says of the whole image.
     is_reference : bool
     sha256 : str
@@ -50,7 +50,7 @@ class ImageAnnotation:
     file: str = ""
     items: tuple[AnnotatedObject, ...] = ()
     current: int = 1
-    efforts: dict[int, AnnotationCost] = field(default_factory=dict)
+    costs: dict[int, AnnotationCost] = field(default_factory=dict)
     is_reference: bool = False
     sha256: str = ""
     normalization: dict[str, Any] | None = None
@@ -65,7 +65,7 @@ class ImageAnnotation:
     @property
     def next_number(self) -> int:
         """A number that no object of this image ever had."""
-        return 1 + max([0, *self.efforts, *(item.number for item in self.items)])
+        return 1 + max([0, *self.costs, *(item.number for item in self.items)])
 
     def commit(self, items: Sequence[AnnotatedObject], current: int) -> None:
         """Change the objects so that it can be undone; blank ones fall away."""
@@ -86,7 +86,7 @@ class ImageAnnotation:
 
         Returns
         -------
-        list of Item
+        list of AnnotatedObject
             Those whose prompts changed; one of them is current then.
         """
         changed = []
@@ -121,14 +121,14 @@ class ImageAnnotation:
 
     def spend(self, number: int, clicks: int, seconds: float) -> None:
         """Add to what an object cost."""
-        self.efforts[number] = self.efforts.get(number, AnnotationCost()).plus(clicks, seconds)
+        self.costs[number] = self.costs.get(number, AnnotationCost()).plus(clicks, seconds)
 
-    def effort(self, number: int | None = None) -> AnnotationCost:
+    def cost(self, number: int | None = None) -> AnnotationCost:
         """What an object cost, or the whole image."""
         if number is not None:
-            return self.efforts.get(number, AnnotationCost())
+            return self.costs.get(number, AnnotationCost())
         total = AnnotationCost()
-        for cost in self.efforts.values():
+        for cost in self.costs.values():
             total = total.plus(cost.clicks, cost.seconds)
         return total
 

@@ -1,6 +1,6 @@
-"""Questions to the model and which of their answers still count.
+"""Requests to the model and which of their answers still count.
 
-Of one object only the newest question counts, so a late answer to an older click is dropped.
+Of one object only the newest request counts, so a late answer to an older click is dropped.
 Plain Python: knows no thread, no Qt, no napari, no model.
 """
 
@@ -18,19 +18,19 @@ from napari_samic.gui.state.objects import AnnotatedObject, MaskCandidates
 class SegmentationRequest:
     """Please segment one object."""
 
-    page: str
+    image_name: str
     number: int
     prompts: Prompts
     model: str
 
 
 class RequestTracker:
-    """The questions under way.
+    """The requests under way.
 
     Parameters
     ----------
     ask : callable
-        The port: takes a Question and returns at once.
+        The port: takes a request and returns at once.
 
     Attributes
     ----------
@@ -43,41 +43,41 @@ class RequestTracker:
         self._ask = ask
         self._newest: dict[tuple[str, int], SegmentationRequest] = {}
 
-    def submit(self, page: ImageAnnotation, item: AnnotatedObject) -> None:
-        """Ask for an object; earlier questions about it no longer count."""
-        self.forget(page, item.number)
+    def submit(self, annotation: ImageAnnotation, item: AnnotatedObject) -> None:
+        """Ask for an object; earlier requests about it no longer count."""
+        self.forget(annotation, item.number)
         if item.is_askable:
-            question = SegmentationRequest(page.name, item.number, item.prompts(), self.model)
-            self._newest[page.name, item.number] = question
-            self._ask(question)
+            request = SegmentationRequest(annotation.name, item.number, item.prompts(), self.model)
+            self._newest[annotation.name, item.number] = request
+            self._ask(request)
 
-    def missing(self, page: ImageAnnotation) -> None:
-        """Ask for every object of a page that this model has not answered."""
-        for item in page.items:
+    def missing(self, annotation: ImageAnnotation) -> None:
+        """Ask for every object of an image that this model has not answered."""
+        for item in annotation.items:
             if item.answer is None or item.answer.model != self.model:
-                self.submit(page, item)
+                self.submit(annotation, item)
 
-    def forget(self, page: ImageAnnotation, number: int) -> None:
-        """Let no question about this object count any more."""
-        self._newest.pop((page.name, number), None)
+    def forget(self, annotation: ImageAnnotation, number: int) -> None:
+        """Let no request about this object count any more."""
+        self._newest.pop((annotation.name, number), None)
 
     def forget_all(self) -> None:
-        """Let no question count any more."""
+        """Let no request count any more."""
         self._newest.clear()
 
-    def is_open(self, page: ImageAnnotation, number: int) -> bool:
+    def is_open(self, annotation: ImageAnnotation, number: int) -> bool:
         """Whether an answer for this object is awaited."""
-        return (page.name, number) in self._newest
+        return (annotation.name, number) in self._newest
 
-    def counts(self, question: SegmentationRequest) -> bool:
-        """Whether an answer to this question is still awaited."""
-        newest = self._newest.get((question.page, question.number))
-        return newest is question and question.model == self.model
+    def counts(self, request: SegmentationRequest) -> bool:
+        """Whether an answer to this request is still awaited."""
+        newest = self._newest.get((request.image_name, request.number))
+        return newest is request and request.model == self.model
 
-    def close(self, question: SegmentationRequest) -> None:
-        """The question was answered to the end, or failed."""
-        if self.counts(question):
-            del self._newest[question.page, question.number]
+    def close(self, request: SegmentationRequest) -> None:
+        """The request was answered to the end, or failed."""
+        if self.counts(request):
+            del self._newest[request.image_name, request.number]
 
     def answered(self, item: AnnotatedObject, answer: MaskCandidates) -> AnnotatedObject:
         """The object with its answer; confidences of another model are left behind."""

@@ -43,7 +43,9 @@ class HeatLayer(OwnedLayers):
         if pixels is None:
             return
         factor = (
-            pixels.factor * max(heat_overlay.reference.page.shape) / max(heat_overlay.values.shape)
+            pixels.factor
+            * max(heat_overlay.reference.annotation.shape)
+            / max(heat_overlay.values.shape)
         )
         frame = style.frame(image, factor)
         leading = image.ndim - 2
@@ -52,7 +54,7 @@ class HeatLayer(OwnedLayers):
         frame["translate"] = frame["translate"] + np.asarray(image.scale) * place
         layer = Image(
             heat_overlay.values[(None,) * leading],
-            name=f"{heat_overlay.reference.page.name} heat map [SAMIC]",
+            name=f"{heat_overlay.reference.annotation.name} heat map [SAMIC]",
             colormap="inferno",
             blending="additive",
             opacity=0.8,

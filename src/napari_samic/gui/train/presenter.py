@@ -283,7 +283,9 @@ def _told(verdict: PrompterComparison) -> str:
 
 def _class_counts(references: Sequence[OpenReference]) -> dict[int, int]:
     """In how many references each class is."""
-    labels = [{i.label for i in reference.page.items if i.is_askable} for reference in references]
+    labels = [
+        {i.label for i in reference.annotation.items if i.is_askable} for reference in references
+    ]
     return {n: sum(n in classes for classes in labels) for n in sorted(set().union(*labels))}
 
 

@@ -30,7 +30,7 @@ class TrainingHistory:
     batches: bool = False
 
     def take(self, step: JobProgress) -> bool:
-        """Take what a Step of an epoch or a batch tells; whether it was one."""
+        """Take what a JobProgress of an epoch or a batch tells; whether it was one."""
         data = step.data
         if data.get("phase") == "adapt" and "loss" in data and step.done % OFTEN == 0:
             self.losses[step.done] = float(data["loss"])
@@ -86,7 +86,7 @@ class EtaEstimator:
     Attributes
     ----------
     phase : str
-        Of the last Step.
+        Of the last JobProgress.
     share : float or None
         Done, of all that may be done; None if that is not known.
     text : str
@@ -102,7 +102,7 @@ class EtaEstimator:
     share: float | None
 
     def take(self, step: JobProgress) -> None:
-        """Look at a Step."""
+        """Look at a JobProgress."""
         self.phase = str(step.data.get("phase", ""))
         if self.phase in ("batch", "epoch"):
             self._learning(step)

@@ -94,9 +94,9 @@ class ReferenceGallery:
         references, self._stale = self.session.references(), False
         heat, squeeze = self._heat()
         cached = {
-            reference.page.name: thumb
+            reference.annotation.name: thumb
             for reference in references
-            if (kept := self._known.get(reference.page.name)) and kept[0] is reference.pixels
+            if (kept := self._known.get(reference.annotation.name)) and kept[0] is reference.pixels
             for thumb in kept[1:]
         }
         project = self.session.project
@@ -170,7 +170,7 @@ class ReferenceGallery:
             self.events.thumbs.emit()
 
     def _open_names(self) -> list[str]:
-        return [reference.page.name for reference in self._open_references()]
+        return [reference.annotation.name for reference in self._open_references()]
 
     def _open_references(self) -> list[OpenReference]:
         return [
@@ -180,7 +180,7 @@ class ReferenceGallery:
     def _redraw_heat(self) -> None:
         self._asked += 1
         chosen = self._open_references() if self.wants_heat else []
-        chosen = [reference for reference in chosen if reference.page.name == self.name]
+        chosen = [reference for reference in chosen if reference.annotation.name == self.name]
         if not chosen:
             self._heat_drawn(self._asked, None)
             return
@@ -198,8 +198,8 @@ def draw_heat_overlay(
     reference: OpenReference, heat: HeatMapSettings, *, squeeze: bool
 ) -> Job[HeatMapOverlay]:
     """Draw the heat map of one reference."""
-    yield JobProgress(0, 1, reference.page.name)
-    side = min(thumbnails.MAP_PX, max(reference.page.shape))
+    yield JobProgress(0, 1, reference.annotation.name)
+    side = min(thumbnails.MAP_PX, max(reference.annotation.shape))
     objects = thumbnails.objects_of(reference)
-    values = thumbnails.heat_map(objects, reference.page.shape, side, heat, squeeze=squeeze)
+    values = thumbnails.heat_map(objects, reference.annotation.shape, side, heat, squeeze=squeeze)
     return HeatMapOverlay(reference, values)

@@ -66,7 +66,7 @@ class TrainStep:
             (session.project, self._fill_form),
             (session.project, self._refresh),
             (session.image, self._refresh),
-            (state.page, self._page_changed),
+            (state.annotation, self._annotation_changed),
             (state.prompts, self._refresh),
             (state.classes, self._refresh),
             (self.session.scheduler.events.status, self._show_trainer),
@@ -144,7 +144,7 @@ class TrainStep:
     def _show_heat(self) -> None:
         heat_overlay = self.gallery.heat_overlay
         image_layer = (
-            self.session.layer_of(heat_overlay.reference.page.name)
+            self.session.layer_of(heat_overlay.reference.annotation.name)
             if heat_overlay is not None
             else None
         )
@@ -164,7 +164,7 @@ class TrainStep:
             self.gallery.refresh()
             self.panel.show_trainer(self.trainer)
 
-    def _page_changed(self) -> None:
+    def _annotation_changed(self) -> None:
         if self._shown:
             self.gallery.follow()
             self._refresh()

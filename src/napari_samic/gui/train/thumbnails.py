@@ -60,7 +60,7 @@ class Thumb:
 
 def objects_of(reference: OpenReference) -> tuple[Prompts, ...]:
     """What was said about the objects of a reference."""
-    return tuple(item.prompts() for item in reference.page.items if item.is_askable)
+    return tuple(item.prompts() for item in reference.annotation.items if item.is_askable)
 
 
 def heat_map(
@@ -113,30 +113,30 @@ def draw(
     """
     out: list[Thumb] = []
     for done, reference in enumerate(references):
-        yield JobProgress(done, len(references), reference.page.name)
-        thumb, objects = cached.get(reference.page.name), objects_of(reference)
+        yield JobProgress(done, len(references), reference.annotation.name)
+        thumb, objects = cached.get(reference.annotation.name), objects_of(reference)
         if thumb is None or thumb.why:
             thumb = _read(reference, folder)
-        overlay = _heated(thumb.picture, objects, reference.page.shape, heat, squeeze)
+        overlay = _heated(thumb.picture, objects, reference.annotation.shape, heat, squeeze)
         out.append(replace(thumb, overlay=overlay, objects=len(objects)))
     return out
 
 
 def _read(reference: OpenReference, folder: Path | None) -> Thumb:
-    name, grey = reference.page.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
+    name, grey = reference.annotation.name, np.full((SIDE_PX, SIDE_PX, 3), 60, np.uint8)
     try:
         if reference.pixels is not None:
             return Thumb(name, small(reference.pixels.image(reference.index)))
-        return Thumb(name, small(_closed_image(reference.page, folder)), is_open=False)
+        return Thumb(name, small(_closed_image(reference.annotation, folder)), is_open=False)
     except SamicError as error:
         return Thumb(name, grey, why=str(error), is_open=reference.pixels is not None)
 
 
-def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
-    """The image of a page that is not open, from its file, in the colors of its prompts."""
-    files = [Path(page.file)] if page.file else []
-    files += [folder / f"{page.name}.tif"] if folder is not None else []
-    stored = page.normalisation
+def _closed_image(annotation: ImageAnnotation, folder: Path | None) -> Image:
+    """The image of an annotation that is not open, from its file, in the colors of its prompts."""
+    files = [Path(annotation.file)] if annotation.file else []
+    files += [folder / f"{annotation.name}.tif"] if folder is not None else []
+    stored = annotation.normalisation
     reason = InputError("not open in napari, and its file is not there")
     for file in files:
         if not trusted_files.allows(file, folder and folder.parent):
@@ -144,7 +144,7 @@ def _closed_image(page: ImageAnnotation, folder: Path | None) -> Image:
             continue
         try:
             planes = planes_of_file(file) if file.is_file() else []
-            plane = next((p for p in planes if p.label == page.name), None)
+            plane = next((p for p in planes if p.label == annotation.name), None)
             if plane is not None:
                 of = Normalisation.from_dict(stored) if stored else fit_normalisation([plane])
                 return read_rgb(plane, of)

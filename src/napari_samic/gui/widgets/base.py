@@ -8,10 +8,10 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal  # type: ignore[attr-defined
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 
-def scrolled(page: QWidget, area: QScrollArea | None = None) -> QScrollArea:
+def scrolled(annotation: QWidget, area: QScrollArea | None = None) -> QScrollArea:
     """The page in an area that scrolls up and down only; a new one unless one is given."""
     area = area or QScrollArea()
-    area.setWidget(page)
+    area.setWidget(annotation)
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -1,6 +1,6 @@
 """What a form shows of settings: titles, help, bounds, and what is wrong with a value.
 
-Plain Python over `settings`: knows no Qt. `forms` draws it.
+Plain Python over `core.settings`: knows no Qt. `settings_form` draws it.
 """
 
 from __future__ import annotations

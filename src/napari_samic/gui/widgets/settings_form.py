@@ -5,8 +5,8 @@
     form.values(PeakSettings)           # SettingsError, and the field says why, if one is wrong
     form.show_values(PeakSettings(threshold=0.4))
 
-A view: what a setting may be is said by `settings`, and put in words by `fields`. Must not know
-who uses it.
+A view: what a setting may be is said by `core.settings`, and put in words by `field_specs`. Must
+not know who uses it.
 """
 
 from __future__ import annotations
