@@ -57,7 +57,7 @@ def annotate(session, *slices):
     """Click on the two objects of some slices, as a user would."""
     for number in slices:
         session.scheduler.show(session.pixels, (number,))
-        session.scheduler.look()
+        session.scheduler.prepare()
         for row, column in ((12 + number, 14), (32, 40 - number)):
             session.scheduler.state.new_object()
             session.scheduler.state.add_point(row, column)

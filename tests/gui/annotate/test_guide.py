@@ -11,7 +11,7 @@ from napari_samic.gui.state.objects import AnnotatedObject, CroppedMask, MaskCan
 def advised(confidence):
     """After three clicks on one object that all had the same confidence."""
     state = AnnotationModel(lambda request: None)
-    state.open_page("a", (20, 20), "")
+    state.open_image("a", (20, 20), "")
     mask = CroppedMask((20, 20), (0, 0), np.ones((4, 4), bool))
     points = ((5.0, 5.0, True), (6.0, 5.0, True), (7.0, 5.0, True))
     answer, history = MaskCandidates((mask,), (confidence,), "toy"), (confidence,) * 2

@@ -195,7 +195,7 @@ def iter_of(value):
 
 def annotate(session, number):
     session.scheduler.show(session.pixels, (number,))
-    session.scheduler.look()
+    session.scheduler.prepare()
     session.scheduler.state.add_point(12 + number, 14)
     session.scheduler.state.new_object()
     session.scheduler.state.add_point(32, 40 - number)
@@ -302,7 +302,7 @@ def test_training_takes_references_of_images_that_were_open_one_by_one(session, 
         session.viewer.layers.append(cells)
         session.layer, session.pixels = cells, LayerPixels([cells], session.names.of(cells))
         session.scheduler.show(session.pixels, ())
-        session.scheduler.look()
+        session.scheduler.prepare()
         session.scheduler.state.add_point(12 + number, 14)
         session.runner.settle()
     paths, prompts = run_job(session.reference_images())

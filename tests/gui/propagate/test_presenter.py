@@ -119,7 +119,7 @@ def test_heat_map_comes_before_the_masks(of, session):
     assert of.preview is None
     session.runner.settle()
     assert of.preview is not None
-    assert not of.looking
+    assert not of.preview_status
 
 
 def test_other_settings_ask_the_network_no_second_time(of, session, monkeypatch):
@@ -140,7 +140,7 @@ def test_other_settings_ask_the_network_no_second_time(of, session, monkeypatch)
     assert len(asked) == 1
     session.scheduler.show(session.pixels, (1,))
     of.moved()
-    of.look_again()
+    of.refresh_preview()
     session.runner.settle()
     assert len(asked) == 2
 
@@ -153,7 +153,7 @@ def test_late_preview_of_a_slice_that_was_left_is_dropped(of, session):
     session.scheduler.show(session.pixels, (2,))
     of.moved()
     assert (of.heat, of.preview) == (None, None)
-    of.look_again()
+    of.refresh_preview()
     late, fresh = session.runner.jobs
     late.cancelled = False  # the worst case: the answer was on its way already
     while late in session.runner.jobs:
@@ -180,7 +180,7 @@ def test_without_a_prompter_the_user_hears_what_to_do(of, session):
         of.watch(True)
     with pytest.raises(InputError, match="Train one first"):
         of.run.start()
-    assert not of.watching
+    assert not of.is_previewing
 
 
 def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, session):

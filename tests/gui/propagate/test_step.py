@@ -97,7 +97,7 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
 
     s.viewer.dims.set_point(0, 2)
     assert not s.ours()  # what was seen of another slice is not shown over this one
-    qtbot.waitUntil(lambda: s.of.looking != "")  # Annotate encodes the slice too
+    qtbot.waitUntil(lambda: s.of.preview_status != "")  # Annotate encodes the slice too
     s.settle()
     assert s.of.preview.label == "cells[2]"
     s.dock.go_to("Annotate")

@@ -55,12 +55,12 @@ class World:
         self.exporter = Exporter(self.review, lambda: self.review.editor.is_writing)
 
     def look(self):
-        self.review.look()
+        self.review.scan_results()
         self.runner.settle()
         return self
 
     def go(self, name):
-        self.review.go(name)
+        self.review.show_result(name)
         self.runner.settle()
         return self
 
@@ -93,7 +93,10 @@ def world(tmp_path):
 
 def test_most_doubtful_is_shown_first_with_its_reason(world):
     assert [d.name for d in world.review.order] == ["d", "b", "a", "c"]
-    assert (world.review.current, world.review.doubt().text) == ("d", "no object, others have 2")
+    assert (world.review.current, world.review.current_flag().text) == (
+        "d",
+        "no object, others have 2",
+    )
     assert world.reviewed.name == "d"
     assert world.review.picture.shape == (*SHAPE, 3)
 
@@ -129,7 +132,7 @@ def test_result_comes_with_its_labels_and_points(world):
 def test_steps_go_along_the_queue_and_stop_at_its_ends(world):
     seen = []
     for by in (-1, 1, 1, 1, 1, -1):
-        world.review.step(by)
+        world.review.move(by)
         world.runner.settle()
         seen.append(world.review.current)
     assert seen == ["d", "b", "a", "c", "c", "a"]
@@ -151,8 +154,8 @@ def test_verdict_goes_on_to_the_next_without_one(world):
 
 
 def test_answer_for_a_result_that_is_left_comes_too_late(world):
-    world.review.go("b")
-    world.review.go("c")
+    world.review.show_result("b")
+    world.review.show_result("c")
     newest = world.runner.jobs[-1]
     while newest in world.runner.jobs:
         newest.advance()
@@ -185,7 +188,7 @@ def test_sizes_of_classes_are_not_held_against_those_of_references(world, tmp_pa
 
 def test_all_above_a_score_are_accepted_but_for_those_with_a_verdict(world):
     world.go("a").review.reject()
-    assert world.review.above(0.7) == ["c"]
+    assert world.review.undecided_above(0.7) == ["c"]
     assert world.review.accept_above(0.7) == 1
     assert world.review.decision("c").reason == "confidence from 0.70"
     assert world.verdicts() == {"a": "rejected", "c": "accepted"}
@@ -207,13 +210,13 @@ def test_only_label_files_that_changed_are_measured_again(world, monkeypatch):
 
 
 def test_score_to_accept_from_is_the_median_of_the_run(world):
-    assert world.review.usual_score == 0.9
+    assert world.review.median_score == 0.9
     world.review.scanned.facts["a"] = ResultFeatures("a", 0.579, 2, 81.0)
     world.review.scanned.facts["c"] = ResultFeatures("c", 0.31, 2, 81.0)
-    assert world.review.usual_score == 0.57  # rounded down, so that it takes the one it is of
-    assert world.review.above(world.review.usual_score) == ["b", "a"]
-    world.review.forget()
-    assert world.review.usual_score is None
+    assert world.review.median_score == 0.57  # rounded down, so that it takes the one it is of
+    assert world.review.undecided_above(world.review.median_score) == ["b", "a"]
+    world.review.clear()
+    assert world.review.median_score is None
 
 
 def test_no_results_is_told(tmp_path):
@@ -313,7 +316,7 @@ def test_late_answer_to_an_older_place_is_dropped(world):
     assert world.reviewed.labels[30, 50] == 1
     assert world.reviewed.labels[10, 10] == 0
     world.review.editor.take_points([(1, (10.0, 10.0, True))])
-    world.review.go("a")
+    world.review.show_result("a")
     world.runner.settle()
     np.testing.assert_array_equal(world.reviewed.labels, labels_of("a"))
 

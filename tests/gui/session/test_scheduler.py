@@ -52,7 +52,7 @@ def scheduler(monkeypatch):
 def ready(scheduler, where=(1,)):
     scheduler.choose_model("discs")
     scheduler.show(pixels(), where)
-    scheduler.look()
+    scheduler.prepare()
     scheduler.runner.settle()
 
 
@@ -109,7 +109,7 @@ def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(scheduler):
     told = listen(scheduler.events)
     ready(scheduler)
     scheduler.show(scheduler.pixels, (3,))
-    scheduler._seen.clear()
+    scheduler._encoded.clear()
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
     assert "requested" not in told
@@ -142,7 +142,7 @@ def test_click_stops_encoding_ahead_which_goes_on_later(scheduler):
     scheduler.show(scheduler.pixels, (0,))
     seen = []
     scheduler.made["discs"].precompute = lambda image: seen.append(True)
-    scheduler.look()
+    scheduler.prepare()
     (ahead,) = scheduler.runner.jobs
     ahead.advance()
     scheduler.state.add_point(10, 12)

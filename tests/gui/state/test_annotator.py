@@ -22,7 +22,7 @@ class Desk:
         self.questions, self.now = [], 0.0
         self.state = AnnotationModel(self.questions.append, clock=lambda: self.now)
         self.state.set_model("discs")
-        self.state.open_page("a", SHAPE)
+        self.state.open_image("a", SHAPE)
         self.told = listen(self.state.events)
 
     def answer(self, request=None, segmenter=None):
@@ -112,31 +112,31 @@ def test_changing_the_model_keeps_prompts_and_starts_the_confidences_anew(desk):
 def test_changing_the_image_drops_what_is_asked_and_asks_again_on_return(desk):
     desk.state.add_point(10, 12)
     (request,) = desk.questions
-    desk.state.open_page("b", SHAPE)
+    desk.state.open_image("b", SHAPE)
     assert not desk.state.is_wanted(request)
     desk.questions.clear()
-    desk.state.open_page("a", SHAPE)
+    desk.state.open_image("a", SHAPE)
     desk.settle()
     assert desk.labels[10, 12] == 1
 
 
 def test_each_image_keeps_its_own_objects(desk):
     desk.click(10, 12)
-    desk.state.open_page("b", SHAPE)
+    desk.state.open_image("b", SHAPE)
     assert desk.item is None
     desk.click(5, 5)
-    desk.state.open_page("a", SHAPE)
+    desk.state.open_image("a", SHAPE)
     assert desk.item.points == ((10, 12, True),)
 
 
 def test_objects_of_an_image_of_another_size_are_set_aside_not_lost(desk):
     desk.click(10, 12)
-    desk.state.open_page("a", (20, 20))
+    desk.state.open_image("a", (20, 20))
     assert desk.item is None
     assert desk.state.annotations["a, 40 x 50"].items
     desk.click(5, 5)
     assert desk.labels.shape == (20, 20)
-    desk.state.open_page("a", SHAPE)
+    desk.state.open_image("a", SHAPE)
     assert desk.item.points == ((10, 12, True),)
     assert sorted(desk.state.annotations) == ["a", "a, 20 x 20"]
 
@@ -392,7 +392,7 @@ def test_loading_replaces_what_is_there_and_undo_brings_it_back(desk):
 def test_prompts_of_another_size_are_refused_and_nothing_is_taken(desk):
     other = Desk()
     other.state.annotations.clear()
-    other.state.open_page("a", (8, 9))
+    other.state.open_image("a", (8, 9))
     other.click(3, 3)
     with pytest.raises(InputError, match="a: 40 x 50 pixels here, its prompts were made on 8 x 9"):
         prompts_io.take(desk.state, prompts_io.to_file(other.state, all_items=True))
@@ -408,7 +408,7 @@ def test_object_of_negative_clicks_is_recovered_but_not_given_to_models(desk):
 def test_images_of_other_normalization_get_a_file_of_their_own(desk):
     desk.click(10, 12)
     desk.state.annotation.normalisation = {"low": [0], "high": [9], "channels": [0]}
-    desk.state.open_page("b", SHAPE)
+    desk.state.open_image("b", SHAPE)
     desk.click(10, 12)
     files = prompts_io.to_files(desk.state)
     assert [[i.name for i in f.images] for f in files.values()] == [["a"], ["b"]]

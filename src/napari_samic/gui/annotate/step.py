@@ -60,7 +60,7 @@ class AnnotateStep:
         self.chooser = Chooser(self.viewer, self.panel)
         scrolled(self.panel, self._scroll)
         self._pause = later(
-            self.widget, _PAUSE_MS, lambda: self.scheduler.look(encode=not self._left)
+            self.widget, _PAUSE_MS, lambda: self.scheduler.prepare(encode=not self._left)
         )
         self._soon = CoalescedCall(self.widget, self.redraw)
         self._repaint_blocker = RepaintBlocker(self.widget)

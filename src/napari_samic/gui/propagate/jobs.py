@@ -83,7 +83,7 @@ class PreviewStep(JobProgress):
     """A step that brings what was loaded and seen, to be given back next time."""
 
     predictor: LoadedPredictor
-    look: ImagePreview | None = None
+    features: ImagePreview | None = None
     heat: HeatMap | None = None
 
 
@@ -109,19 +109,21 @@ def preview(
     peaks: PeakSettings | None,
     *,
     predictor: LoadedPredictor | None = None,
-    look: ImagePreview | None = None,
+    features: ImagePreview | None = None,
 ) -> Job[Preview]:
     """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
     yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
     if predictor is None:
         predictor = _open(file)
         yield PreviewStep(0, 3, "looking at the slice", predictor=predictor)
-    if look is None:
-        look = _look(predictor, plane)
-    heat = predictor.worker.heat_map(look.seen, look.image.shape)
-    yield PreviewStep(1, 3, "drawing masks", predictor=predictor, look=look, heat=heat)
+    if features is None:
+        features = _extract_features(predictor, plane)
+    heat = predictor.worker.heat_map(features.seen, features.image.shape)
+    yield PreviewStep(1, 3, "drawing masks", predictor=predictor, features=features, heat=heat)
     with predictor.lock:
-        return Preview(plane.label, predictor.worker.answer(look.image, look.seen, settings, peaks))
+        return Preview(
+            plane.label, predictor.worker.answer(features.image, features.seen, settings, peaks)
+        )
 
 
 def _open(file: Path) -> LoadedPredictor:
@@ -133,7 +135,7 @@ def _open(file: Path) -> LoadedPredictor:
     return LoadedPredictor(stamp, open_predictor(file))
 
 
-def _look(predictor: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
+def _extract_features(predictor: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
     image = read_rgb(plane, predictor.worker.normalisation, is_strict=True)
     with predictor.lock:
         return ImagePreview(plane.label, image, predictor.worker.look(image))

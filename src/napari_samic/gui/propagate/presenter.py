@@ -54,14 +54,14 @@ class PropagationModel:
     heat : HeatMap or None
         Of the shown slice; comes before `preview`.
     preview : Preview or None
-    watching : bool
+    is_previewing : bool
         The preview follows slice and settings.
-    looking : str
+    preview_status : str
         What the preview is doing; "" if nothing.
     run : PropagationRun
         The run over all images.
     store : ResultStore
-        LabelFiles of the chosen image layer, and what is painted on them.
+        Results of the chosen image layer, and what is painted on them.
     folder_image : FolderImage or None
         An image of a folder that is shown with its labels.
     events : PropagationEvents
@@ -75,13 +75,13 @@ class PropagationModel:
         self.stored: PeakSettings | None = None
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None
-        self.watching, self.looking = False, ""
+        self.is_previewing, self.preview_status = False, ""
         self.folder_image: work.FolderImage | None = None
         self.store = ResultStore(session)
         self.run = PropagationRun(session, self.store, self._request)
-        self._eyes: work.LoadedPredictor | None = None
-        self._look: work.ImagePreview | None = None
-        self._asked: object = None
+        self._predictor: work.LoadedPredictor | None = None
+        self._features: work.ImagePreview | None = None
+        self._newest: object = None
         self._handle: Handle | None = None
         self._reading: Handle | None = None
         self._wires: list[tuple[SignalInstance, Callable[[], None]]] = [
@@ -123,20 +123,20 @@ class PropagationModel:
         self._image_changed()
 
     def _image_changed(self) -> None:
-        self._look = None
+        self._features = None
         self.moved()
         self.store.open()
 
     def _read_prompter(self) -> None:
-        self.stored, self._eyes, self._look = None, None, None
-        self._drop()
+        self.stored, self._predictor, self._features = None, None, None
+        self._clear_preview()
         if self._reading is not None:
             self._reading.cancel()
         if (file := self.prompter) is not None:
             calls = Calls(on_done=self._peaks_read)
             self._reading = self.session.runner.start(work.read_peaks(file), calls)
         self.events.settings.emit()
-        self.look_again()
+        self.refresh_preview()
 
     def _peaks_read(self, peaks: PeakSettings) -> None:
         self.stored = peaks
@@ -152,7 +152,7 @@ class PropagationModel:
         self.settings, self.peaks = settings, own
         self.note(settings=settings.to_dict(), peaks=own and own.to_dict())
         self.events.state.emit()
-        self.look_again()
+        self.refresh_preview()
 
     def _take_notes(self) -> None:
         notes = self.notes
@@ -191,7 +191,7 @@ class PropagationModel:
             As `PropagationRun.start`; the preview stays.
         """
         self.run.start()
-        if self.watching:
+        if self.is_previewing:
             self.watch(False)
 
     # --- the preview
@@ -207,71 +207,75 @@ class PropagationModel:
         if on:
             self.session.need_pixels()
             self.need_prompter()
-        self.watching = on
-        self._drop()
-        self.look_again()
+        self.is_previewing = on
+        self._clear_preview()
+        self.refresh_preview()
 
     def moved(self) -> None:
-        """Another slice or image is shown; `look_again` looks at it."""
-        self._drop()
+        """Another slice or image is shown; `refresh_preview` looks at it."""
+        self._clear_preview()
 
-    def look_again(self) -> None:
+    def refresh_preview(self) -> None:
         """Segment the shown slice with the settings of now, if the preview is on."""
-        pixels, index, file = (
-            self.session.scheduler.pixels,
-            self.session.scheduler.index,
-            self.prompter,
-        )
-        if not self.watching or pixels is None or file is None:
+        scheduler, file = self.session.scheduler, self.prompter
+        pixels, index = scheduler.pixels, scheduler.index
+        if not self.is_previewing or pixels is None or file is None:
             return
         self._stop()
         plane = pixels.plane(index)
-        features = self._look if self._look and self._look.label == plane.label else None
-        predictor = self._eyes if self._eyes and self._eyes.stamp == work.stamp_of(file) else None
-        features = features if predictor is not None else None
-        self._asked = request = object()
-        self.looking = "Looking at the slice ..." if predictor else "Loading the prompter ..."
+        predictor, features = self._predictor, self._features
+        if predictor is not None and predictor.stamp != work.stamp_of(file):
+            predictor = None
+        if predictor is None or (features is not None and features.label != plane.label):
+            features = None
+        self._newest = request = object()
+        self.preview_status = (
+            "Looking at the slice ..." if predictor else "Loading the prompter ..."
+        )
         job = work.preview(
-            file, plane, self.settings, self.peaks, predictor=predictor, look=features
+            file, plane, self.settings, self.peaks, predictor=predictor, features=features
         )
         calls = Calls(
-            on_step=partial(self._looked, request),
+            on_step=partial(self._preview_stepped, request),
             on_done=partial(self._previewed, request),
             on_end=partial(self._ended, request),
         )
         self._handle = self.session.runner.start(job, calls)
         self.events.state.emit()
 
-    def _looked(self, request: object, step: JobProgress) -> None:
-        if request is not self._asked:
+    def _preview_stepped(self, request: object, step: JobProgress) -> None:
+        if request is not self._newest:
             return
         heat = None
         if isinstance(step, work.PreviewStep):
-            self._eyes, self._look, heat = step.predictor, step.look or self._look, step.heat
-        self.looking = f"{step.message.capitalize()} ..." if step.message else self.looking
+            self._predictor, heat = step.predictor, step.heat
+            self._features = step.features or self._features
+        self.preview_status = (
+            f"{step.message.capitalize()} ..." if step.message else self.preview_status
+        )
         if heat is not None:
             self.heat = heat
             self.events.preview.emit()
         self.events.state.emit()
 
     def _previewed(self, request: object, preview: work.Preview) -> None:
-        if request is self._asked:
+        if request is self._newest:
             self.preview, self.heat = preview, preview.result.heat_map
             self.events.preview.emit()
 
     def _ended(self, request: object) -> None:
-        if request is self._asked:
-            self._handle, self.looking = None, ""
+        if request is self._newest:
+            self._handle, self.preview_status = None, ""
             self.events.state.emit()
 
     def _stop(self) -> None:
-        self._asked = None
+        self._newest = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        self.looking = ""
+        self.preview_status = ""
 
-    def _drop(self) -> None:
+    def _clear_preview(self) -> None:
         self._stop()
         had_preview = self.heat is not None or self.preview is not None
         self.heat = self.preview = None

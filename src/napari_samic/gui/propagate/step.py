@@ -47,7 +47,7 @@ class PropagateStep:
         self.owned_layers = PropagationLayers(session.viewer, self._stroked)
         self.panel = PropagatePanel(self._handlers())
         scrolled(self.panel, self._scroll)
-        self._pause = later(self.widget, _PAUSE_MS, self.presenter.look_again)
+        self._pause = later(self.widget, _PAUSE_MS, self.presenter.refresh_preview)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
         self._keep = later(self.widget, _KEEP_MS, self.presenter.store.keep)
         self.panel.form.changed.connect(self._typed.start)
@@ -111,7 +111,7 @@ class PropagateStep:
     # --- viewer to state
 
     def _slice_changed(self, _event: Any = None) -> None:
-        if self.presenter.watching:
+        if self.presenter.is_previewing:
             self.presenter.moved()
             self._pause.start()
 
@@ -149,7 +149,7 @@ class PropagateStep:
         self._arrange()
 
     def _arrange(self) -> None:
-        self.owned_layers.arrange(is_shown=self._shown, previewing=self.presenter.watching)
+        self.owned_layers.arrange(is_shown=self._shown, previewing=self.presenter.is_previewing)
 
     def _refresh(self) -> None:
         of, pixels = self.presenter, self.session.pixels
@@ -172,7 +172,7 @@ class PropagateStep:
         """Look at what other steps have changed."""
         self._shown = True
         self._refresh_all()
-        self.presenter.look_again()
+        self.presenter.refresh_preview()
 
     def leave(self) -> None:
         """The preview goes, results are not seen any more; a run goes on."""

@@ -155,9 +155,9 @@ class PropagatePanel(QWidget):
 
     def show_preview_text(self, of: PropagationModel) -> None:
         """Say what the preview has found, or what it is doing."""
-        self.preview.setChecked(of.watching)
+        self.preview.setChecked(of.is_previewing)
         result = of.preview.result if of.preview is not None else None
-        text = of.looking or (_summary(result) if result is not None else "")
+        text = of.preview_status or (_summary(result) if result is not None else "")
         self.preview_text.setText(text)
 
     def show_source(self, layer: str, count: int, folder: Path | None) -> None:

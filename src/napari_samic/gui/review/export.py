@@ -107,15 +107,15 @@ class Exporter:
             dict(self.session.scheduler.state.classes.names),
         )
         job = _exported(project, frozen, source, folder, settings, overwrite)
-        self._start(job, "SAMIC: exporting", self._told_export)
+        self._start(job, "SAMIC: exporting", self._export_message)
 
-    def _told_export(self, outcome: Any) -> None:
+    def _export_message(self, outcome: Any) -> None:
         count = len(outcome.figures["files"])
         line = (
             f"{outcome.figures['objects']} objects of {len(outcome.done)} images: {count} "
             f"file{'s' * (count != 1)} in {outcome.out}."
         )
-        self._say(" ".join([line, *sentences(outcome.notices)]))
+        self._set_status(" ".join([line, *sentences(outcome.notices)]))
 
     # --- jobs
 
@@ -134,7 +134,7 @@ class Exporter:
         """Cancel what is under way."""
         if self._running is not None:
             self._running.cancel()
-            self._say("Stopped.")
+            self._set_status("Stopped.")
 
     def _stepped(self, step: JobProgress) -> None:
         self.progress = step.done / step.total if step.total else 0.0
@@ -143,14 +143,14 @@ class Exporter:
 
     def _failed(self, error: Exception) -> bool:
         del error
-        self._say("")
+        self._set_status("")
         return False
 
     def _ended(self) -> None:
         self._running, self.progress = None, None
         self.changed.emit()
 
-    def _say(self, text: str) -> None:
+    def _set_status(self, text: str) -> None:
         self.status = text
         self.changed.emit()
 

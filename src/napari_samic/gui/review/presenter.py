@@ -78,15 +78,15 @@ class ReviewModel:
         self.decisions: dict[str, ReviewDecision] = {}
         self.status = "No results yet: propagate first."
         self.events = ReviewEvents()
-        self._kept: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
+        self._saved_notes: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
         self.current = ""
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
         self._before: dict[str, ReviewDecision] = {}
         self.editor = ResultEditor(session.runner, lambda: session.scheduler.segmenter, self.keep)
-        self._looking: Handle | None = None
-        self._going: Handle | None = None
+        self._scan_handle: Handle | None = None
+        self._read_handle: Handle | None = None
         self._is_moving = False
 
     # --- decisions
@@ -112,76 +112,76 @@ class ReviewModel:
 
     # --- the queue
 
-    def look(self) -> None:
+    def scan_results(self) -> None:
         """Read the results of the project anew."""
         project = self.session.project
         if project is None or not project.results_folder.is_dir():
-            self.say("No results yet: propagate first.")
+            self.set_status("No results yet: propagate first.")
             return
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._scan_handle is not None:
+            self._scan_handle.cancel()
         self.decisions = self.decisions or from_notes(self.notes().get("opinions"))
         self.editor.folder = project.folder / "review"
-        self.say("Reading the results ...")
-        calls = Calls(on_done=self._looked, on_error=self._not_looked)
+        self.set_status("Reading the results ...")
+        calls = Calls(on_done=self._results_scanned, on_error=self._scan_failed)
         folders, may = (project.results_folder, project.references_folder), self._allowing()
         judged = [name for name, decision in self.decisions.items() if decision.verdict]
-        job = scan.look(*folders, self.scanned, may, judged)
-        self._looking = self.session.runner.start(job, calls, title="SAMIC: reading results")
+        job = scan.scan_results(*folders, self.scanned, may, judged)
+        self._scan_handle = self.session.runner.start(job, calls, title="SAMIC: reading results")
 
-    def _looked(self, scanned: ScannedResults) -> None:
-        self._looking = None
+    def _results_scanned(self, scanned: ScannedResults) -> None:
+        self._scan_handle = None
         self.scanned = scanned
         self.order = list(scanned.order)
         outdated = [n for n, decision in self.decisions.items() if self.is_outdated(n, decision)]
         for name in outdated:
             self.decisions[name] = replace(self.decisions[name], verdict="", of="")
-        changed = [_told_of(outdated)] if outdated else []
-        self.say(" ".join([*changed, *sentences(scanned.notices)]))
+        changed = [_outdated_message(outdated)] if outdated else []
+        self.set_status(" ".join([*changed, *sentences(scanned.notices)]))
         self.events.queue.emit()
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in scanned.facts:
-            self.go(wanted)
+            self.show_result(wanted)
         elif self.order:
-            self.go(self.order[0].name)
+            self.show_result(self.order[0].name)
 
-    def _not_looked(self, error: Exception) -> bool:
-        self._looking = None
-        self.say(str(error))
+    def _scan_failed(self, error: Exception) -> bool:
+        self._scan_handle = None
+        self.set_status(str(error))
         return isinstance(error, InputError)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Another project: nothing of the one before is left."""
         self.scanned, self.order, self.decisions, self.current = None, [], {}, ""
         self.scores, self.total, self.picture = {}, {}, None
         self.editor.show(None)
         self.events.queue.emit()
 
-    def doubt(self) -> QualityFlag | None:
+    def current_flag(self) -> QualityFlag | None:
         """Of the result that is shown."""
         return next((flag for flag in self.order if flag.name == self.current), None)
 
-    # --- going
+    # --- moving
 
-    def step(self, by: int) -> None:
+    def move(self, by: int) -> None:
         """To the next (+1) or previous (-1) of the queue."""
         names = [flag.name for flag in self.order]
         if self.current in names:
             place = names.index(self.current) + by
             if 0 <= place < len(names):
-                self.go(names[place])
+                self.show_result(names[place])
 
-    def go_on(self) -> None:
+    def show_next_undecided(self) -> None:
         """To the most doubtful result after this one that has no verdict, else the first such."""
         names = [flag.name for flag in self.order]
         place = names.index(self.current) if self.current in names else -1
         for name in names[place + 1 :] + names[: max(place, 0)]:
             if not self.decision(name).verdict:
-                self.go(name)
+                self.show_result(name)
                 return
-        self.say("Every result has a verdict. Export them.")
+        self.set_status("Every result has a verdict. Export them.")
 
-    def go(self, name: str) -> None:
+    def show_result(self, name: str) -> None:
         """Show a result: its image, its labels, its points."""
         result = self._result(name)
         if result is None or self.session.project is None:
@@ -192,7 +192,7 @@ class ReviewModel:
         read = self._reader(name, self._allowing())
         is_open = self.session._find(name) is not None
         if read is None and result.image_file:
-            self.say(
+            self.set_status(
                 f"{result.image_file}: you opened no image of this folder yet. Open it to see it."
             )
         if is_open:
@@ -204,13 +204,13 @@ class ReviewModel:
         edit = self.decision(name).edit
         folder = self.session.project.folder / "review"
         job = jobs.fetch(result, edit, folder, None if is_open else read)
-        calls = Calls(on_done=partial(self._came, read))
-        if self._going is not None:
-            self._going.cancel()  # what it would bring is of a result that is left
-        self._going = self.session.runner.start(job, calls)
+        calls = Calls(on_done=partial(self._result_read, read))
+        if self._read_handle is not None:
+            self._read_handle.cancel()  # what it would bring is of a result that is left
+        self._read_handle = self.session.runner.start(job, calls)
 
-    def _came(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
-        self._going = None
+    def _result_read(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
+        self._read_handle = None
         reviewed, self.picture = fetched
         self.editor.label = self.session.scheduler.state.label
         self._before.pop(reviewed.name, None)
@@ -237,7 +237,7 @@ class ReviewModel:
         """
         if edit is None:
             self.decisions[name] = self._before.pop(name, self.decision(name))
-            self.remember()
+            self.save_decisions()
             return
         self._before.setdefault(name, self.decision(name))
         if edit.sha256 and self.decision(name).edit is None:
@@ -245,7 +245,7 @@ class ReviewModel:
         before, of = self.decision(name), self._hash(name)
         verdict = before.verdict if edit.sha256 else EDITED  # maybe rejected while it was written
         self.decisions[name] = replace(before, verdict=verdict, of=of, edit=edit)
-        self.remember()
+        self.save_decisions()
         files = self._files()
         if files is not None and edit.sha256 and self.decision(name).edit == edit:
             files.taken_over(name)
@@ -258,7 +258,7 @@ class ReviewModel:
     def follow(self, name: str) -> None:
         """The user moved to another slice, unless it was us."""
         if not self._is_moving and name != self.current and self._result(name) is not None:
-            self.go(name)
+            self.show_result(name)
 
     def _result(self, name: str) -> Any:
         images = self.scanned.results.images if self.scanned is not None else ()
@@ -285,7 +285,7 @@ class ReviewModel:
 
     # --- verdicts
 
-    def above(self, score: float) -> list[str]:
+    def undecided_above(self, score: float) -> list[str]:
         """Results without a verdict whose confidence is at least `score`."""
         facts = self.scanned.facts if self.scanned is not None else {}
         return [
@@ -295,7 +295,7 @@ class ReviewModel:
         ]
 
     @property
-    def usual_score(self) -> float | None:
+    def median_score(self) -> float | None:
         """The median of the scores, rounded down to a hundredth; None if none is known.
 
         Half of the results have it, so it suits any model, whatever its scores are like.
@@ -306,11 +306,11 @@ class ReviewModel:
         return None if middle is None else int(100 * middle + 1e-6) / 100
 
     def accept_above(self, score: float) -> int:
-        """Accept all of `above`; gives their number."""
-        names = self.above(score)
+        """Accept all of `undecided_above`; gives their number."""
+        names = self.undecided_above(score)
         for name in names:
             self.judge(name, ACCEPTED, f"confidence from {score:.2f}", tell=False)
-        self.remember()
+        self.save_decisions()
         return len(names)
 
     def judge(self, name: str, verdict: str, reason: str = "", *, tell: bool = True) -> None:
@@ -318,14 +318,14 @@ class ReviewModel:
         before, of = self.decision(name), self._hash(name)
         self.decisions[name] = replace(before, verdict=verdict, reason=reason, of=of)
         if tell:
-            self.remember()
+            self.save_decisions()
 
-    def remember(self) -> None:
+    def save_decisions(self) -> None:
         """Keep the decisions, and tell."""
         for name, decision in self.decisions.items():
-            if self._kept.get(name, (None,))[0] is not decision:
-                self._kept[name] = (decision, to_notes({name: decision}))
-        trees = {n: t for k in self.decisions for n, t in self._kept[k][1].items()}
+            if self._saved_notes.get(name, (None,))[0] is not decision:
+                self._saved_notes[name] = (decision, to_notes({name: decision}))
+        trees = {n: t for k in self.decisions for n, t in self._saved_notes[k][1].items()}
         self.note(opinions=trees)
         self.events.verdicts.emit()
         self.session.events.review.emit()
@@ -335,21 +335,21 @@ class ReviewModel:
         if self.current:
             edited = self.decision(self.current).edit is not None
             self.judge(self.current, EDITED if edited else ACCEPTED)
-            self.go_on()
+            self.show_next_undecided()
 
     def reject(self, reason: str = "") -> None:
         """Leave the result out."""
         if self.current:
             self.judge(self.current, REJECTED, reason)
-            self.go_on()
+            self.show_next_undecided()
 
     def revert(self) -> None:
         """Take edits and verdict back: the labels are as predicted."""
         if self.current:
             self.editor.forget(self.current)
             self.decisions.pop(self.current, None)
-            self.remember()
-            self.go(self.current)
+            self.save_decisions()
+            self.show_result(self.current)
 
     # --- more
 
@@ -365,7 +365,7 @@ class ReviewModel:
         if reviewed is None or result is None or not reviewed.values or not reviewed.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
         take_reviewed(self.session.scheduler.state, reviewed, result.image_file)
-        self.say(f"{reviewed.name} is a reference now. Train again to learn from it.")
+        self.set_status(f"{reviewed.name} is a reference now. Train again to learn from it.")
 
     def score_against(self, truths: Mapping[str, Any]) -> None:
         """Score all results against label images, by name."""
@@ -378,7 +378,7 @@ class ReviewModel:
 
     def _scored(self, scored: tuple[dict[str, dict[str, float]], dict[str, float], str]) -> None:
         self.scores, self.total, line = scored
-        self.say(sentence(line))
+        self.set_status(sentence(line))
         self.events.scores.emit()
 
     def suggest(self) -> None:
@@ -403,8 +403,8 @@ class ReviewModel:
         self.session.runner.start(job, calls, title="SAMIC: what to annotate next")
 
     def _suggested(self, name: str) -> None:
-        self.say(f"Annotate {name} next: doubtful, and least like the references.")
-        self.go(name)
+        self.set_status(f"Annotate {name} next: doubtful, and least like the references.")
+        self.show_result(name)
 
     def notes(self) -> dict[str, Any]:
         """What was kept."""
@@ -418,7 +418,7 @@ class ReviewModel:
             self.session.project.notes[KEY] = {**self.notes(), **values}
             self.session.scheduler.autosaver.note()
 
-    def say(self, text: str) -> None:
+    def set_status(self, text: str) -> None:
         """Tell the user."""
         self.status = text
         self.events.status.emit()
@@ -429,6 +429,6 @@ class ReviewModel:
         self.editor.events.disconnect()
 
 
-def _told_of(outdated: list[str]) -> str:
+def _outdated_message(outdated: list[str]) -> str:
     count = len(outdated)
     return f"{count} result{'s' * (count != 1)} changed since the review: look at them again."

@@ -66,13 +66,13 @@ class QueueModel(QAbstractTableModel):
         return None
 
     def _cell(self, row: int, column: int) -> str:
-        doubt = self.review.order[row]
+        flag = self.review.order[row]
         if column == 0:
-            return MARKS[self.review.decision(doubt.name).verdict]
+            return MARKS[self.review.decision(flag.name).verdict]
         if column == 2:
-            score = self.review.scanned.facts[doubt.name].score if self.review.scanned else None
+            score = self.review.scanned.facts[flag.name].score if self.review.scanned else None
             return "" if score is None else f"{score:.2f}"
-        return doubt.name if column == 1 else (doubt.text if doubt.reasons else "")
+        return flag.name if column == 1 else (flag.text if flag.reasons else "")
 
     def renew(self) -> None:
         """Other results."""
@@ -210,7 +210,7 @@ class QueueView(QWidget):
 
     def _offer_score(self) -> None:
         """The median of these results, unless the user has chosen another score."""
-        usual = self.review.usual_score
+        usual = self.review.median_score
         if usual is None:  # another project
             self._offered = None
         elif self._offered in (None, round(self.score.value(), 2)):
@@ -219,7 +219,7 @@ class QueueView(QWidget):
         self._show_above()
 
     def _show_above(self) -> None:
-        count = len(self.review.above(self.score.value()))
+        count = len(self.review.undecided_above(self.score.value()))
         self.all_above.setText(f"Accept {count} with a score from")
         self.all_above.setEnabled(count > 0)
 

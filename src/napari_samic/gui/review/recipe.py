@@ -108,7 +108,7 @@ class RecipeRunner:
         job: Job[JobResult] = recipes.replay(self._needed(), out=out, images=images)
         calls = Calls(on_step=self._stepped, on_done=self._done, on_end=self._ended)
         self._running = self.runner.start(job, calls, title="SAMIC: replaying")
-        self._say("Replaying ...")
+        self._set_status("Replaying ...")
 
     def stop(self) -> None:
         """End the replay; what is done stays."""
@@ -124,14 +124,16 @@ class RecipeRunner:
     def _stepped(self, step: JobProgress) -> None:
         number = step.data.get("step")
         count = f" {step.done} of {step.total}" if step.total else ""
-        self._say(f"Step {number}: {step.message}{count}" if number else step.message)
+        self._set_status(f"Step {number}: {step.message}{count}" if number else step.message)
 
     def _done(self, outcome: Any) -> None:
         failed = f", {len(outcome.failures)} images failed" if outcome.failures else ""
-        self._say(f"Replayed {len(outcome.done)} steps{failed}. {_sameness(outcome.figures)}")
+        self._set_status(
+            f"Replayed {len(outcome.done)} steps{failed}. {_sameness(outcome.figures)}"
+        )
 
     def _saved(self, path: Path) -> None:
-        self._say(f"Saved {path.name}.")
+        self._set_status(f"Saved {path.name}.")
 
     def _ended(self) -> None:
         self._running = None
@@ -139,7 +141,7 @@ class RecipeRunner:
             self.status = "The replay was not finished."
         self.on_change()
 
-    def _say(self, text: str) -> None:
+    def _set_status(self, text: str) -> None:
         self.status = text
         self.on_change()
 

@@ -52,7 +52,7 @@ class ScannedResults:
         return bool(sha256) and self.hashes.get(name) == sha256
 
 
-def look(
+def scan_results(
     folder: Path,
     references: Path | None = None,
     previous: ScannedResults | None = None,

@@ -99,14 +99,14 @@ class ReviewStep:
     def _handlers(self) -> dict[str, Callable[..., None]]:
         review = self.review
         plain: dict[str, Callable[..., None]] = {
-            "previous": lambda: review.step(-1),
-            "next": lambda: review.step(+1),
+            "previous": lambda: review.move(-1),
+            "next": lambda: review.move(+1),
             "accept": self._settled(review.accept),
             "reject": self._settled(review.reject),
             "revert": review.revert,
             "undo": self._settled(review.editor.undo),
-            "go": review.go,
-            "look": review.look,
+            "go": review.show_result,
+            "look": review.scan_results,
             "sign": lambda: self.use_tool("negative" if self.owned_layers.sign else "positive"),
             "accept_above": self._accept_above,
             "reference": review.make_reference,
@@ -148,9 +148,9 @@ class ReviewStep:
 
     def _accept_above(self) -> None:
         score = self.queue.score.value()
-        count = len(self.review.above(score))
+        count = len(self.review.undecided_above(score))
         if not count:
-            self.review.say(f"No result without a verdict has a score from {score:.2f}.")
+            self.review.set_status(f"No result without a verdict has a score from {score:.2f}.")
         elif self.ask(f"Accept {count} result{'s' * (count != 1)} with a score from {score:.2f}?"):
             self.review.accept_above(score)
 
@@ -238,14 +238,14 @@ class ReviewStep:
         self.queue.show_status(self.review.status)
 
     def _project_changed(self) -> None:
-        self.review.forget()
+        self.review.clear()
         self.owned_layers.clear()
         self._show_choices()
         self._look()
 
     def _look(self) -> None:
         if self._visible:
-            self.review.look()
+            self.review.scan_results()
 
     def _annotation_changed(self) -> None:
         annotation = self.session.scheduler.state.annotation
@@ -263,7 +263,7 @@ class ReviewStep:
         self.owned_layers.hide_others()
         self._fill_truths()
         self.recipe.refresh()
-        self.review.look()
+        self.review.scan_results()
 
     def leave(self) -> None:
         """Take our layers off; edits are kept."""

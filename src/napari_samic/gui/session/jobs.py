@@ -37,10 +37,10 @@ class ImageSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenStep(JobProgress):
+class SummaryStep(JobProgress):
     """A step after which more is known of an image."""
 
-    seen: ImageSummary
+    summary: ImageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,10 @@ class AnswerStep(JobProgress):
     answer: MaskCandidates
 
 
-def look_at(
+def prepare(
     segmenter: Segmenter | None, pixels: LayerPixels, indices: Sequence[tuple[int, ...]]
 ) -> Job[None]:
-    """Read and encode images, the shown one first; a `SeenStep` after each."""
+    """Read and encode images, the shown one first; a `SummaryStep` after each."""
     from napari_samic.io.text_files import pixels_sha256
 
     precompute = getattr(segmenter, "precompute", None)
@@ -62,8 +62,8 @@ def look_at(
         image = pixels.image(index)
         if precompute is not None:
             precompute(image)
-        seen = ImageSummary(index, pixels_sha256(image), pixels.normalization().to_dict())
-        yield SeenStep(done + 1, len(indices), pixels.label(index), seen=seen)
+        summary = ImageSummary(index, pixels_sha256(image), pixels.normalisation().to_dict())
+        yield SummaryStep(done + 1, len(indices), pixels.label(index), summary=summary)
 
 
 def answer(

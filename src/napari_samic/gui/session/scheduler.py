@@ -15,7 +15,7 @@ from napari_samic.gui.data.autosave import AutoSaver
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.runner.jobs import Calls, Handle, Runner
 from napari_samic.gui.session import jobs
-from napari_samic.gui.session.jobs import AnswerStep, ImageSummary, SeenStep
+from napari_samic.gui.session.jobs import AnswerStep, ImageSummary, SummaryStep
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import Hint, MaskCandidates
@@ -25,8 +25,8 @@ from napari_samic.gui.state.requests import SegmentationRequest
 class SchedulerEvents(SignalGroup):
     """What changed: the status or the hint; a request was begun, or answered.
 
-    "asked" is of an image that is already encoded; "answered" comes once there is a mask, or none
-    will come.
+    "requested" is of an image that is already encoded; "answered" comes once there is a mask, or
+    none will come.
     """
 
     status = Signal()
@@ -69,13 +69,13 @@ class PromptScheduler:
         self.status = "Choose an image."
         self.hint: Hint | None = None
         self.events = SchedulerEvents()
-        self.autosaver = AutoSaver(self.state, runner, self._say, lambda: self._asking)
+        self.autosaver = AutoSaver(self.state, runner, self._set_status, lambda: self._asking)
         self._asking = False
         self._queue: dict[tuple[str, int], SegmentationRequest] = {}
-        self._ahead: Handle | None = None
+        self._preparing: Handle | None = None
         self._loading: Handle | None = None
-        self._seen: set[str] = set()
-        self._facts: dict[str, ImageSummary] = {}
+        self._encoded: set[str] = set()
+        self._summaries: dict[str, ImageSummary] = {}
         self._hinting: Handle | None = None
         self._wants_hint = False
 
@@ -85,7 +85,7 @@ class PromptScheduler:
         """Load a segmenter; until it is there, the one before answers."""
         if self._loading is not None:
             self._loading.cancel()
-        self._say(f"Loading {name} ...")
+        self._set_status(f"Loading {name} ...")
         calls = Calls(on_done=partial(self._loaded, name), on_error=self._not_loaded)
         self._loading = self.runner.start(
             jobs.open_model(name), calls, title="SAMIC: loading the model"
@@ -94,39 +94,41 @@ class PromptScheduler:
     def _loaded(self, name: str, segmenter: Segmenter) -> None:
         self._loading = None
         self.segmenter = segmenter
-        self._seen.clear()
+        self._encoded.clear()
         self.state.set_model(name)
-        self.look()
+        self.prepare()
         self._next()
-        self._hint_again()
+        self._refresh_hint()
 
     def _not_loaded(self, error: Exception) -> bool:
         self._loading = None
         kept = self.state.model
-        self._say(f"That model can't be used; {kept} answers." if kept else "No model is loaded.")
+        self._set_status(
+            f"That model can't be used; {kept} answers." if kept else "No model is loaded."
+        )
         del error
         return False
 
     # --- image
 
     def show(self, pixels: LayerPixels, index: tuple[int, ...]) -> None:
-        """A slice of an image layer is on the screen; `look` encodes it."""
+        """A slice of an image layer is on the screen; `prepare` encodes it."""
         if pixels is not self.pixels:
-            self._seen.clear()
-            self._facts.clear()
-        self._stop_looking()
+            self._encoded.clear()
+            self._summaries.clear()
+        self._stop_preparing()
         self.pixels, self.index = pixels, index
         plane = pixels.plane(index)
-        self._note(self.state.open_page(plane.label, pixels.shape, str(plane.path or "")))
+        self._copy_summary(self.state.open_image(plane.label, pixels.shape, str(plane.path or "")))
 
     def leave(self) -> None:
         """No image is on the screen that can be annotated."""
-        self._stop_looking()
+        self._stop_preparing()
         self.pixels = None
-        self.state.close_page()
-        self._say("Choose an image.")
+        self.state.close_image()
+        self._set_status("Choose an image.")
 
-    def look(self, *, encode: bool = True) -> None:
+    def prepare(self, *, encode: bool = True) -> None:
         """Read and encode what is shown, and the next slices, unless a click is being answered.
 
         Parameters
@@ -134,45 +136,47 @@ class PromptScheduler:
         encode : bool
             Else only what is shown is read, so that its annotation knows normalisation and hash.
         """
-        self._stop_looking()
+        self._stop_preparing()
         if self.pixels is None or self._asking:
             return
         wanted = [self.index, *(self.pixels.after(self.index) if encode else ())]
-        ready = self._seen if encode else self._facts
+        ready = self._encoded if encode else self._summaries
         todo = [i for i in wanted if self.pixels.label(i) not in ready]
         if not todo:
-            self._say(self._ready())
+            self._set_status(self._ready())
             return
-        self._hint_again()
+        self._refresh_hint()
         if self.index in todo:
-            self._say("Looking at the image ...")
+            self._set_status("Looking at the image ...")
         segmenter = self.segmenter if encode else None
-        job = jobs.look_at(segmenter, self.pixels, todo)
-        calls = Calls(on_step=partial(self._looked, self.pixels, segmenter))
-        self._ahead = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
+        job = jobs.prepare(segmenter, self.pixels, todo)
+        calls = Calls(on_step=partial(self._prepared, self.pixels, segmenter))
+        self._preparing = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
 
-    def _looked(self, pixels: LayerPixels, segmenter: Segmenter | None, step: JobProgress) -> None:
-        if not isinstance(step, SeenStep) or pixels is not self.pixels:
+    def _prepared(
+        self, pixels: LayerPixels, segmenter: Segmenter | None, step: JobProgress
+    ) -> None:
+        if not isinstance(step, SummaryStep) or pixels is not self.pixels:
             return
-        seen = step.seen
-        name = pixels.label(seen.index)
+        summary = step.summary
+        name = pixels.label(summary.index)
         if segmenter is not None and segmenter is self.segmenter:
-            self._seen.add(name)
-        self._facts[name] = seen
+            self._encoded.add(name)
+        self._summaries[name] = summary
         if (annotation := self.state.annotations.get(name)) is not None:
-            self._note(annotation)
-        if seen.index == self.index:
-            self._say(self._ready())
+            self._copy_summary(annotation)
+        if summary.index == self.index:
+            self._set_status(self._ready())
 
-    def _note(self, annotation: ImageAnnotation) -> None:
+    def _copy_summary(self, annotation: ImageAnnotation) -> None:
         """Let an image have what is known of its pixels, also if that was before it was shown."""
-        if (seen := self._facts.get(annotation.name)) is not None:
-            annotation.sha256, annotation.normalisation = seen.sha256, seen.normalisation
+        if (summary := self._summaries.get(annotation.name)) is not None:
+            annotation.sha256, annotation.normalisation = summary.sha256, summary.normalisation
 
-    def _stop_looking(self) -> None:
-        if self._ahead is not None:
-            self._ahead.cancel()
-            self._ahead = None
+    def _stop_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing = None
 
     def _ready(self) -> str:
         if self.segmenter is None:
@@ -180,7 +184,7 @@ class PromptScheduler:
         device = getattr(self.segmenter, "device", "")
         return f"Ready: {self.state.model}" + (f" on {device}" if device else "")
 
-    # --- questions
+    # --- requests
 
     def _ask(self, request: SegmentationRequest) -> None:
         self._queue.pop((request.image_name, request.number), None)
@@ -194,17 +198,17 @@ class PromptScheduler:
         while self._queue:
             _, request = self._queue.popitem()
             if self.state.is_wanted(request):
-                self._stop_looking()
+                self._stop_preparing()
                 self._start(request, self.segmenter, self.pixels)
                 return
-        if self._ahead is None:
-            self.look()
+        if self._preparing is None:
+            self.prepare()
 
     def _start(
         self, request: SegmentationRequest, segmenter: Segmenter, pixels: LayerPixels
     ) -> None:
         self._asking = True
-        if pixels.label(self.index) in self._seen:
+        if pixels.label(self.index) in self._encoded:
             self.events.requested.emit()
         read = partial(pixels.image, self.index)
         job = jobs.answer(segmenter, read, request.prompts, request.model)
@@ -223,7 +227,7 @@ class PromptScheduler:
 
     def _answered(self, request: SegmentationRequest, answer: MaskCandidates) -> None:
         if self.state.receive(request, answer) and not self._queue:
-            self._hint_again()
+            self._refresh_hint()
         self.events.answered.emit()
 
     def _unanswered(self, request: SegmentationRequest, error: Exception) -> bool:
@@ -242,7 +246,7 @@ class PromptScheduler:
 
     @property
     def can_hint(self) -> bool:
-        """Whether the model lets its embedding be seen."""
+        """Whether the model lets its embedding be summary."""
         return self.segmenter is None or hasattr(self.segmenter, "embedding")
 
     def show_hint(self, on: bool) -> None:
@@ -251,9 +255,9 @@ class PromptScheduler:
         if not on:
             self.hint = None
             self.events.hint.emit()
-        self._hint_again()
+        self._refresh_hint()
 
-    def _hint_again(self) -> None:
+    def _refresh_hint(self) -> None:
         ready = self._wants_hint and self.pixels is not None and self.state.annotation is not None
         if self._hinting is not None:
             self._hinting.cancel()
@@ -261,10 +265,10 @@ class PromptScheduler:
         if not ready or self.segmenter is None or not self.can_hint or self.pixels is None:
             return
         read = partial(self.pixels.image, self.index)
-        job = jobs.explore(self.segmenter, read, self._doubt())
+        job = jobs.explore(self.segmenter, read, self._object_confidence())
         self._hinting = self.runner.start(job, Calls(on_done=self._hinted))
 
-    def _doubt(self) -> jobs.ObjectConfidence:
+    def _object_confidence(self) -> jobs.ObjectConfidence:
         annotation = self.state.annotation
         if annotation is None:
             return jobs.ObjectConfidence()
@@ -293,8 +297,8 @@ class PromptScheduler:
 
     def _prompts_changed(self) -> None:
         if not self.state.is_waiting:
-            self._hint_again()
+            self._refresh_hint()
 
-    def _say(self, text: str) -> None:
+    def _set_status(self, text: str) -> None:
         self.status = text
         self.events.status.emit()

@@ -75,7 +75,7 @@ class AnnotationModel:
 
     # --- images
 
-    def open_page(self, name: str, shape: tuple[int, int], file: str = "") -> ImageAnnotation:
+    def open_image(self, name: str, shape: tuple[int, int], file: str = "") -> ImageAnnotation:
         """Show an image; one that was annotated before comes back with all its objects.
 
         Objects of an image that had this name but another size are set aside under "name, H x W".
@@ -95,7 +95,7 @@ class AnnotationModel:
         self.refresh()
         return annotation
 
-    def close_page(self) -> None:
+    def close_image(self) -> None:
         """Show no image; what was annotated stays."""
         self.annotation = None
         self.events.annotation.emit()
@@ -107,7 +107,7 @@ class AnnotationModel:
         self.annotations.clear()
         self.classes, self.label = Classes(), 1
         if annotation is not None:
-            self.open_page(annotation.name, annotation.shape, annotation.file)
+            self.open_image(annotation.name, annotation.shape, annotation.file)
             self.annotations[annotation.name].sha256 = annotation.sha256
             self.annotations[annotation.name].normalisation = annotation.normalisation
 
