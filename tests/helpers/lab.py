@@ -27,7 +27,7 @@ def layer(data, name="cells", rgb=True):
     )  # fmt: skip
 
 
-def make_bench(monkeypatch, model, count=4):
+def make_session(monkeypatch, model, count=4):
     """A session over a stack of scenes, with `model` named but answered by discs."""
     monkeypatch.setattr(
         "napari_samic.gui.data.layer_choice.image_layers", lambda viewer: viewer.layers

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lab import annotate, begin, make_bench
+from lab import annotate, begin, make_session
 
 from napari_samic import recipes
 from napari_samic.core.errors import InputError, TrainingError
@@ -18,7 +18,7 @@ from napari_samic.gui.train.jobs import KINDS, PrompterComparison, TrainRequest
 @pytest.fixture
 def session(tmp_path, monkeypatch, toy):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
-    made = make_bench(monkeypatch, toy)
+    made = make_session(monkeypatch, toy)
     annotate(made, 0, 1, 2, 3)
     begin(made, tmp_path / "project")
     yield made
@@ -52,9 +52,9 @@ def steps(project):
 
 def test_first_prompter_is_taken_with_its_step(session):
     project = session.project
-    verdict = trained(session)
-    assert not verdict.has_old
-    assert 0 < abs(verdict.new) <= 1
+    comparison = trained(session)
+    assert not comparison.has_old
+    assert 0 < abs(comparison.new) <= 1
     assert not project.prompter_file.exists()
     assert [s.do for s in steps(project)] == ["annotate"]
     assert (project.references_folder / "cells[0].tif").exists()
@@ -76,11 +76,11 @@ def test_old_and_new_are_judged_and_neither_is_lost(session):
     trained(session)
     run_job(jobs.accept(project))
     shutil.copy(project.prompter_file, project.folder / "first.pt")
-    verdict = trained(session, epochs=2, learning_rate=0.01)
-    assert verdict.has_old
-    assert verdict.held_out[0].startswith("cells[")
-    assert abs(verdict.old) <= 1
-    assert verdict.why == ""
+    comparison = trained(session, epochs=2, learning_rate=0.01)
+    assert comparison.has_old
+    assert comparison.held_out[0].startswith("cells[")
+    assert abs(comparison.old) <= 1
+    assert comparison.why == ""
     assert same(project.prompter_file, project.folder / "first.pt")
 
     assert run_job(jobs.refuse(project)).name == "prompter-1.pt"
@@ -99,8 +99,8 @@ def test_recipe_of_a_training_that_was_stopped_and_gone_on_with_is_replayed(sess
     trained(session, epochs=3, stop=lambda: True)
     run_job(jobs.accept(project))
     assert steps(project)[-1].settings["epochs"] == 1
-    verdict = trained(session, epochs=3, resume=True)
-    assert "3 epochs" in verdict.summary
+    comparison = trained(session, epochs=3, resume=True)
+    assert "3 epochs" in comparison.summary
     run_job(jobs.accept(project))
     run_job(recipes.replay(project.recipe, out=tmp_path / "again", strict=True))
     assert same(tmp_path / "again" / "prompter.pt", project.prompter_file)
@@ -149,7 +149,7 @@ def test_open_images_that_are_not_annotated_help_what_grows(
     growing, names, tmp_path, monkeypatch, toy
 ):
     monkeypatch.setattr(jobs, "OTHERS_FROM", 2)
-    made = make_bench(monkeypatch, toy)
+    made = make_session(monkeypatch, toy)
     annotate(made, 0, 1)
     project = begin(made, tmp_path / "project")
     trained(made, growing)
@@ -160,7 +160,7 @@ def test_open_images_that_are_not_annotated_help_what_grows(
 
 
 def test_with_few_references_no_file_is_made_of_others(tmp_path, monkeypatch, toy):
-    made = make_bench(monkeypatch, toy)
+    made = make_session(monkeypatch, toy)
     annotate(made, 0, 1)
     project = begin(made, tmp_path / "project")
     trained(made, AdaptSettings(adapt_others=True))
@@ -220,10 +220,10 @@ def test_prompter_that_waits_is_kept_when_another_is_trained(session):
 def test_old_prompter_that_can_not_be_used_here_is_told(session):
     project = session.project
     project.prompter_file.write_bytes(b"damaged")
-    verdict = trained(session)
-    assert (verdict.old, verdict.has_old) == (None, True)
-    assert "not a prompter file" in verdict.why
-    assert verdict.new is not None
+    comparison = trained(session)
+    assert (comparison.old, comparison.has_old) == (None, True)
+    assert "not a prompter file" in comparison.why
+    assert comparison.new is not None
 
 
 def test_accepting_without_a_new_prompter_is_told(session):
@@ -232,11 +232,11 @@ def test_accepting_without_a_new_prompter_is_told(session):
 
 
 def test_verdict_survives_the_notes_of_a_project():
-    verdict = PrompterComparison(
+    comparison = PrompterComparison(
         0.5, 0.25, ("a", "b"), "2 epochs", "", True, notices=("left out: c.",)
     )
-    assert PrompterComparison.from_dict(verdict.to_dict()) == verdict
-    assert verdict.is_worse
+    assert PrompterComparison.from_dict(comparison.to_dict()) == comparison
+    assert comparison.is_worse
     assert PrompterComparison.from_dict(
         {"odd": 1, "new": 0.5, "held_out": None}
     ) == PrompterComparison(new=0.5)

@@ -1,7 +1,7 @@
 """Train without Qt: what may be trained, how it goes, and what is kept."""
 
 import pytest
-from lab import annotate, begin, listen, make_bench
+from lab import annotate, begin, listen, make_session
 
 from napari_samic.core.errors import InputError, TrainingError
 from napari_samic.core.settings import HeatMapSettings, TrainSettings
@@ -16,7 +16,7 @@ from napari_samic.gui.train.progress import EtaEstimator, TrainingHistory
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
-    made = make_bench(monkeypatch, "tiny")
+    made = make_session(monkeypatch, "tiny")
     yield made
     made.close()
 
@@ -32,7 +32,7 @@ class Script:
     """Stands for `trainwork.train`: epochs with given losses, ends early when asked to."""
 
     def __init__(self, monkeypatch):
-        self.losses, self.verdict, self.orders, self.closed = [3.0, 2.0, 2.5], None, [], 0
+        self.losses, self.comparison, self.orders, self.closed = [3.0, 2.0, 2.5], None, [], 0
         self.clock = Clock()
         monkeypatch.setattr(jobs, "train", self.train)
 
@@ -54,7 +54,9 @@ class Script:
             jobs.new_file(order.project).write_bytes(f"new {len(self.orders)}".encode())
             jobs.mark_file(order.project).write_bytes(b"mark")
             has_old = order.project.prompter_file.exists()
-            return self.verdict or PrompterComparison(None, 0.5, (), f"{done} epochs", "", has_old)
+            return self.comparison or PrompterComparison(
+                None, 0.5, (), f"{done} epochs", "", has_old
+            )
         finally:
             self.closed += 1
 
@@ -123,8 +125,8 @@ def test_first_prompter_is_in_use_without_a_question(session, trainer, script):
     assert (trainer.phase, trainer.news) == (IDLE, "3 epochs.")
     assert project.prompter_file.read_bytes() == b"new 1"
     assert told == ["prompter"]
-    assert trainer.curves.losses == {1: 3.0, 2: 2.0, 3: 2.5}
-    assert trainer.curves.scores[3] == pytest.approx(0.3)
+    assert trainer.history.losses == {1: 3.0, 2: 2.0, 3: 2.5}
+    assert trainer.history.scores[3] == pytest.approx(0.3)
     assert script.orders[0].chosen[HeatMapSettings].sigma_frac == 0.05
     assert (script.orders[0].model, script.orders[0].resume) == ("tiny", False)
 
@@ -136,16 +138,16 @@ def test_first_prompter_is_in_use_without_a_question(session, trainer, script):
 def test_user_chooses_between_two_prompters(session, trainer, script, take, in_use, kept):
     project, told = session.project, listen(session.events)
     project.prompter_file.write_bytes(b"old")
-    script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    script.comparison = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.start()
     session.runner.settle()
     assert trainer.phase == CHOOSING
-    assert trainer.verdict.is_worse
+    assert trainer.comparison.is_worse
     assert project.prompter_file.read_bytes() == b"old"
     trainer.take(take)
     trainer.take(not take)  # a second click, before the first is done
     session.runner.settle()
-    assert (trainer.phase, trainer.verdict) == (IDLE, None)
+    assert (trainer.phase, trainer.comparison) == (IDLE, None)
     assert project.prompter_file.read_bytes()[:3] == in_use
     assert (project.folder / "prompter-1.pt").read_bytes()[:3] == kept
     assert "prompter-1.pt" in trainer.news
@@ -164,7 +166,7 @@ def test_stop_keeps_the_best_and_resume_goes_on(session, trainer, script):
     assert session.project.prompter_file.exists()
     assert trainer.can_resume
     trainer.start(resume=True)
-    assert trainer.curves.losses == {1: 3.0}
+    assert trainer.history.losses == {1: 3.0}
     advance(session, 1)
     assert script.orders[1].resume
     assert not script.orders[1].stop()
@@ -198,7 +200,7 @@ def test_stop_while_the_encoder_is_adapted_keeps_what_has_learned_enough(
     monkeypatch.setattr(jobs, "train", adapting)
     trainer.start()
     advance(session, batches)
-    assert f"adapting: {batches} of 100" in trainer.pace.text
+    assert f"adapting: {batches} of 100" in trainer.eta.text
     trainer.stop()
     session.runner.settle()
     assert bool(stopped) is keeps
@@ -243,7 +245,7 @@ def test_training_that_failed_can_be_gone_on_with(session, trainer, monkeypatch)
 
 def test_what_training_tells_is_shown(session, trainer, script):
     notices = ("taken for masks: a.", "q.tif: two series.")
-    script.verdict = PrompterComparison(summary="3 epochs", notices=notices)
+    script.comparison = PrompterComparison(summary="3 epochs", notices=notices)
     trainer.start()
     session.runner.settle()
     assert trainer.news == "3 epochs. Taken for masks: a. q.tif: two series."
@@ -258,7 +260,7 @@ def test_second_start_while_it_runs_is_no_second_training(session, trainer, scri
 def test_project_comes_back_with_settings_curves_and_the_open_choice(session, trainer, script):
     project = session.project
     project.prompter_file.write_bytes(b"old")
-    script.verdict = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
+    script.comparison = PrompterComparison(0.8, 0.3, ("cells[1]",), "3 epochs", "", True)
     trainer.choose(TrainSettings(epochs=7))
     trainer.start()
     session.runner.settle()
@@ -266,8 +268,8 @@ def test_project_comes_back_with_settings_curves_and_the_open_choice(session, tr
     session.scheduler.autosaver.project = Project.open(project.folder)
     again = TrainingModel(session)
     assert again.of(TrainSettings).epochs == 7
-    assert again.curves == trainer.curves
-    assert (again.phase, again.verdict) == (CHOOSING, script.verdict)
+    assert again.history == trainer.history
+    assert (again.phase, again.comparison) == (CHOOSING, script.comparison)
 
 
 def test_answer_for_another_project_is_left_there(session, trainer, script, tmp_path):
@@ -276,7 +278,7 @@ def test_answer_for_another_project_is_left_there(session, trainer, script, tmp_
     session.scheduler.autosaver.project = Project.create(tmp_path / "other")
     session.events.project.emit()
     session.runner.settle()
-    assert (trainer.phase, trainer.verdict, trainer.curves) == (IDLE, None, TrainingHistory())
+    assert (trainer.phase, trainer.comparison, trainer.history) == (IDLE, None, TrainingHistory())
     assert jobs.new_file(first).exists()
     assert not session.project.prompter_file.exists()
 
@@ -298,35 +300,35 @@ def test_nothing_is_told_after_close(session, trainer, script):
 
 def test_pace_tells_rate_and_time_left():
     clock = Clock()
-    pace = EtaEstimator(300, clock)
-    pace.take(JobProgress(2, 5, "cells[1]", {"phase": "annotate"}))
-    assert (pace.text, pace.share) == ("masks of the references (2 of 5)", 0.4)
-    pace.take(JobProgress(40_500, 300_000, "", {"phase": "batch", "epoch": 41}))
-    assert pace.text == "epoch 41 of 300"
+    eta = EtaEstimator(300, clock)
+    eta.take(JobProgress(2, 5, "cells[1]", {"phase": "annotate"}))
+    assert (eta.text, eta.share) == ("masks of the references (2 of 5)", 0.4)
+    eta.take(JobProgress(40_500, 300_000, "", {"phase": "batch", "epoch": 41}))
+    assert eta.text == "epoch 41 of 300"
     clock.now = 8.0
-    pace.take(JobProgress(42_500, 300_000, "", {"phase": "batch", "epoch": 43}))
-    assert pace.text == "epoch 43 of 300 · 4.0 s each · at most 17 min left"
-    assert pace.share == pytest.approx(42.5 / 300)
+    eta.take(JobProgress(42_500, 300_000, "", {"phase": "batch", "epoch": 43}))
+    assert eta.text == "epoch 43 of 300 · 4.0 s each · at most 17 min left"
+    assert eta.share == pytest.approx(42.5 / 300)
 
 
 def test_best_epoch_is_that_of_the_lowest_loss():
-    curves = TrainingHistory()
-    assert curves.best is None
+    history = TrainingHistory()
+    assert history.best is None
     for epoch, loss in enumerate([3.0, 1.0, 2.0], start=1):
-        curves.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
-    assert not curves.take(JobProgress(0, 0, "", {"phase": "batch", "epoch": 4}))
-    assert (curves.best, curves.scores) == (2, {})
+        history.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": epoch, "loss": loss}))
+    assert not history.take(JobProgress(0, 0, "", {"phase": "batch", "epoch": 4}))
+    assert (history.best, history.scores) == (2, {})
 
 
 def test_batches_of_the_encoder_are_a_curve_until_there_are_epochs():
-    curves = TrainingHistory()
+    history = TrainingHistory()
     for batch in range(1, 12):
-        curves.take(JobProgress(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
-    assert curves.losses == {5: 0.2, 10: 0.1}
-    assert (curves.batches, curves.best) == (True, None)
-    assert TrainingHistory.from_dict(curves.to_dict()) == curves
-    curves.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
-    assert (curves.losses, curves.batches) == ({1: 3.0}, False)
+        history.take(JobProgress(batch, 120, "", {"phase": "adapt", "loss": 1 / batch}))
+    assert history.losses == {5: 0.2, 10: 0.1}
+    assert (history.batches, history.best) == (True, None)
+    assert TrainingHistory.from_dict(history.to_dict()) == history
+    history.take(JobProgress(0, 0, "", {"phase": "epoch", "epoch": 1, "loss": 3.0}))
+    assert (history.losses, history.batches) == ({1: 3.0}, False)
 
 
 @pytest.mark.parametrize("damaged", [None, "x", {"losses": 3}, {"losses": [["a", 1]]}, {"odd": 1}])
@@ -335,8 +337,8 @@ def test_damaged_curves_are_none(damaged):
 
 
 def test_curves_survive_the_notes_of_a_project():
-    curves = TrainingHistory({1: 2.0, 2: float("nan")}, {2: 0.5})
-    assert TrainingHistory.from_dict(curves.to_dict()) == TrainingHistory({1: 2.0}, {2: 0.5})
+    history = TrainingHistory({1: 2.0, 2: float("nan")}, {2: 0.5})
+    assert TrainingHistory.from_dict(history.to_dict()) == TrainingHistory({1: 2.0}, {2: 0.5})
 
 
 @pytest.mark.parametrize(

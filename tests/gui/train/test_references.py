@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from lab import annotate, begin, listen, make_bench
+from lab import annotate, begin, listen, make_session
 from toys import scene, write_image
 
 from napari_samic.core.errors import InputError
@@ -21,7 +21,7 @@ HEAT = HeatMapSettings(sigma_frac=0.02)
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
-    made = make_bench(monkeypatch, "tiny")
+    made = make_session(monkeypatch, "tiny")
     yield made
     made.close()
 

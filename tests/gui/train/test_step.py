@@ -119,19 +119,19 @@ def test_from_nothing_to_a_choice_between_two_prompters(story, monkeypatch):
     assert s.panel.stop.isEnabled()
     s.advance(2)
     assert visible(s.panel.plot)
-    assert s.panel.plot.curves.losses == {1: 3.0}
-    assert s.panel.pace.text().startswith("epoch 1 of 300")
+    assert s.panel.plot.history.losses == {1: 3.0}
+    assert s.panel.eta.text().startswith("epoch 1 of 300")
     assert s.panel.bar.value() == 333
     s.panel.stop.click()
     assert s.panel.stop.text() == "Stopping ..."
     s.settle()
     assert "a prompter is in use" in s.panel.device.text()
     assert s.panel.news.text() == "3 epochs."
-    assert not visible(s.panel.verdict)
+    assert not visible(s.panel.comparison)
 
     s.panel.start.click()
     s.settle()
-    assert visible(s.panel.verdict)
+    assert visible(s.panel.comparison)
     assert "<b>0.400</b>" in s.panel.verdict_text.text()
     assert "<b>0.800</b>" in s.panel.verdict_text.text()
     assert "is worse" in s.panel.verdict_text.text()
@@ -139,7 +139,7 @@ def test_from_nothing_to_a_choice_between_two_prompters(story, monkeypatch):
     assert not s.panel.start.isEnabled()
     s.panel.old.click()
     s.settle()
-    assert not visible(s.panel.verdict)
+    assert not visible(s.panel.comparison)
     assert (s.folder / "prompter-1.pt").read_bytes() == b"new"
     real = [e for e in s.runner.errors if "not a prompter file" not in str(e)]
     assert not real  # Propagate has looked at the file that stands for a prompter
@@ -262,8 +262,10 @@ def test_no_callback_takes_long(story, monkeypatch):
             times.append(1000 * (time.perf_counter() - started))
         spent[name] = min(times)  # other processes of the machine are not ours
 
-    curves = TrainingHistory({n: 1 / n for n in range(1, 2000)}, dict.fromkeys(range(1, 2000), 0.5))
-    s.trainer.curves = curves
+    history = TrainingHistory(
+        {n: 1 / n for n in range(1, 2000)}, dict.fromkeys(range(1, 2000), 0.5)
+    )
+    s.trainer.history = history
     timed("state", lambda: s.panel.show_trainer(s.trainer))
     timed("gallery", lambda: s.panel.show_gallery(s.step.gallery))
     timed("refresh", s.step.gallery.refresh)
@@ -294,7 +296,7 @@ def colors(plot):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "parts"),
+    ("comparison", "parts"),
     [
         pytest.param(
             PrompterComparison(0.5, 0.75, ("a", "b"), "", "", True),
@@ -320,6 +322,6 @@ def colors(plot):
         ),
     ],
 )
-def test_verdict_says_what_is_known(verdict, parts):
-    text = comparison_text(verdict)
+def test_verdict_says_what_is_known(comparison, parts):
+    text = comparison_text(comparison)
     assert all(part in text for part in parts)

@@ -59,7 +59,7 @@ class AnnotationLayers(OwnedLayers):
         self.image, self.pixels = image, pixels
         self.sign = True
         self.on_new: Callable[[Any], None] = lambda _layer: None
-        self._heard = {"clicks": on_points, "boxes": on_boxes}
+        self._callbacks = {"clicks": on_points, "boxes": on_boxes}
         self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._has_drawn = False
@@ -92,10 +92,10 @@ class AnnotationLayers(OwnedLayers):
             self.layers[kind] = layer
             if layer not in self.viewer.layers:
                 self.viewer.add_layer(layer)
-            if kind in self._heard:
+            if kind in self._callbacks:
                 layer.events.data.connect(self._on_data)
             self.on_new(layer)
-        if set(self._heard) & set(missing):
+        if set(self._callbacks) & set(missing):
             self._has_drawn = False
         if "clicks" in missing:
             self.use_points(self.sign)
@@ -243,9 +243,9 @@ class AnnotationLayers(OwnedLayers):
     # --- from the layers
 
     def _on_data(self, event: Any) -> None:
-        for kind, heard in self._heard.items():
+        for kind, callback in self._callbacks.items():
             if self.is_edit(event) and self.layers.get(kind) is event.source:
-                heard()
+                callback()
 
     def points(self) -> list[tuple[int, Point]]:
         """What the clicks layer holds: the object's number and the point.
@@ -288,7 +288,7 @@ class AnnotationLayers(OwnedLayers):
     def rest(self, on: bool) -> None:
         """While another step is shown, clicks on the image make no prompts."""
         self._resting = on
-        for kind in self._heard:
+        for kind in self._callbacks:
             if on and self.has(kind):
                 self.layers[kind].mode = "pan_zoom"
 
@@ -296,7 +296,7 @@ class AnnotationLayers(OwnedLayers):
         """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
         self._quiet = True
         self.show_hint(None)
-        for kind in self._heard:
+        for kind in self._callbacks:
             if not self.has(kind):
                 continue
             layer = self.layers[kind]

@@ -46,7 +46,7 @@ class AnnotatePanel(QWidget):
     def __init__(self, handlers: Verbs) -> None:
         super().__init__()
         self.handlers = handlers
-        self._classes_shown: list[tuple[int, ClassStyle]] = []
+        self._listed_classes: list[tuple[int, ClassStyle]] = []
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 6, 8, 6)
         layout.setSpacing(8)
@@ -238,8 +238,8 @@ class AnnotatePanel(QWidget):
 
     def _show_classes(self, state: AnnotationModel, label: int) -> None:
         wanted = [(n, state.classes.style(n)) for n in state.classes.labels]
-        if wanted != self._classes_shown:
-            self._classes_shown = wanted
+        if wanted != self._listed_classes:
+            self._listed_classes = wanted
             self.classes.clear()
             for number, style in wanted:
                 self.classes.addItem(_dot(style.color, square=True), style.name, number)

@@ -179,12 +179,12 @@ class LayerNames:
     """A name for each layer, fixed when first asked for: no two share their prompts."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Any, str, tuple[str, ...]]] = []
+        self._named: list[tuple[Any, str, tuple[str, ...]]] = []
 
     @property
     def layers(self) -> list[Any]:
         """Those that were asked for, in that order."""
-        return [layer for layer, _, _ in self._known]
+        return [layer for layer, _, _ in self._named]
 
     def of(self, layer: Any) -> str:
         """The name; "stem (2)" if another layer has the stem."""
@@ -197,17 +197,17 @@ class LayerNames:
         return LayerPixels(layers, name, by_file=bool(labels))
 
     def _entry(self, layer: Any) -> tuple[str, tuple[str, ...]]:
-        for named_layer, name, labels in self._known:
+        for named_layer, name, labels in self._named:
             if named_layer is layer:
                 return name, labels
         pixels = LayerPixels((layer,))
-        taken = {n for _, name, labels in self._known for n in (name, *labels)}
+        taken = {n for _, name, labels in self._named for n in (name, *labels)}
         labels = tuple(_stem(path) for path in pixels.files)
         labels = () if taken.intersection(labels) else labels
         name, number = pixels.name, 2
         while name in taken:
             name, number = f"{pixels.name} ({number})", number + 1
-        self._known.append((layer, name, labels))
+        self._named.append((layer, name, labels))
         return name, labels
 
 

@@ -59,7 +59,7 @@ class ResultStore:
         self.stack: LabelStack | None = None
         self._pixels: LayerPixels | None = None
         self._writing = False
-        self._found: bool | None = None
+        self._has_any: bool | None = None
         self._reading: set[Index] = set()
         self.open()
 
@@ -81,7 +81,7 @@ class ResultStore:
         self.keep_now()
         project, pixels = self.session.project, self.session.pixels
         self.results = LabelFiles(project.results_folder, project.notes) if project else None
-        self._pixels, self.stack, self._found = pixels, None, None
+        self._pixels, self.stack, self._has_any = pixels, None, None
         if self.results is not None and pixels is not None:
             read = partial(_read, self.results, pixels)
             shape, later = pixels.shape, self._read_later
@@ -92,15 +92,15 @@ class ResultStore:
         """Files changed: look at them again."""
         if self.stack is not None:
             self.stack.forget()
-            self._found = None
+            self._has_any = None
             self.events.slice.emit()
 
     @property
     def any_here(self) -> bool:
         """Whether any image of the chosen layer has labels to show."""
-        if self._found is None:
-            self._found = self._look_for_any()
-        return self._found
+        if self._has_any is None:
+            self._has_any = self._look_for_any()
+        return self._has_any
 
     def _look_for_any(self) -> bool:
         if self.stack is None or self.results is None or self._pixels is None:
@@ -130,8 +130,8 @@ class ResultStore:
         index = self._pixels.index_of(label) if self._pixels is not None else None
         if index is None or self.stack is None or self.results is None:
             return
-        if not self._found:
-            self._found = True
+        if not self._has_any:
+            self._has_any = True
             self.events.slice.emit()  # the first: the layer comes
         if index in self.stack.painted or self.results.edit(label).is_file():
             return

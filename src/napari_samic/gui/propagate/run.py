@@ -115,14 +115,14 @@ class PropagationRun:
             raise InputError("A run is under way. Wait for its end, or cancel it.")
         request, images = self._request(self.anew), self._images()
         results = self.store.need_results()
-        self._begin(work.propagate(self._known(images), results, request))
+        self._begin(work.propagate(self._note_paths(images), results, request))
 
     def _images(self) -> Job[list[Path]]:
         if self.folder is not None:
             return work.of_folder(self.folder)
         return self.session.images()
 
-    def _known(self, images: Job[list[Path]]) -> Job[list[Path]]:
+    def _note_paths(self, images: Job[list[Path]]) -> Job[list[Path]]:
         self.paths = yield from images
         return self.paths
 
@@ -165,13 +165,13 @@ class PropagationRun:
         if isinstance(step, work.FilesStep):
             self._names = step.names
         if "plane" in data or "skipped" in data:
-            self._one(step)
+            self._image_done(step)
         elif step.message:
             of = f" ({step.done} of {step.total})" if step.total > 1 and step.done else ""
             self.status = f"{step.message.capitalize()}{of} ..."
         self.changed.emit()
 
-    def _one(self, step: JobProgress) -> None:
+    def _image_done(self, step: JobProgress) -> None:
         data, label = step.data, step.data.get("plane", "")
         skipped, failed = int(data.get("skipped", 0)), int("failure" in data)
         self._meter.count(step.done, step.total, skipped=skipped, failed=failed)

@@ -53,7 +53,7 @@ class AnnotationModel:
         Class of the next new object.
     classes : Classes
     message : str
-        What the user should hear about the last verb; "" if nothing.
+        What the user should hear about the last action; "" if nothing.
     events : AnnotationEvents
     """
 
@@ -112,7 +112,7 @@ class AnnotationModel:
             self.annotations[annotation.name].normalisation = annotation.normalisation
 
     def refresh(self) -> None:
-        """Pages were changed from outside: tell, and ask for what has no answer."""
+        """Images were changed from outside: tell, and ask for what has no answer."""
         self.events.annotation.emit()
         self.ask_missing()
 
@@ -211,11 +211,11 @@ class AnnotationModel:
 
     def undo(self) -> None:
         """Take the last change of prompts, objects or classes of this image back."""
-        self._travel(self.annotation is not None and self.annotation.undo())
+        self._after_undo(self.annotation is not None and self.annotation.undo())
 
     def redo(self) -> None:
         """Take the last undo back."""
-        self._travel(self.annotation is not None and self.annotation.redo())
+        self._after_undo(self.annotation is not None and self.annotation.redo())
 
     # --- prompts
 
@@ -371,7 +371,7 @@ class AnnotationModel:
             self.annotation, self.annotation.current
         )
 
-    def _travel(self, moved: bool) -> None:
+    def _after_undo(self, moved: bool) -> None:
         if moved and self.annotation is not None:
             for item in self.annotation.items:
                 self.requests.forget(self.annotation, item.number)

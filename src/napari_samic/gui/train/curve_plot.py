@@ -21,7 +21,7 @@ class CurvePlot(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.curves = TrainingHistory()
+        self.history = TrainingHistory()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "<qt>Blue: training loss of the encoder's batches, or mean of each epoch of SAMIC's "
@@ -34,9 +34,9 @@ class CurvePlot(QWidget):
         """Wide and low."""
         return QSize(240, 132)
 
-    def show_curves(self, curves: TrainingHistory) -> None:
+    def show_curves(self, history: TrainingHistory) -> None:
         """Show curves as they are now."""
-        self.curves = curves
+        self.history = history
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
@@ -50,7 +50,7 @@ class CurvePlot(QWidget):
         text = self.palette().text().color()
         place = QRectF(40, 20, self.width() - 72, self.height() - 38)
         self._draw_frame(painter, place, text)
-        if self.curves.losses:
+        if self.history.losses:
             self._draw_curves(painter, place, text)
         else:
             painter.setPen(_faint(text, 120))
@@ -62,19 +62,21 @@ class CurvePlot(QWidget):
         painter.drawRect(place)
         top = QRectF(0, 1, self.width(), 17)
         middle = Qt.AlignmentFlag.AlignVCenter
-        best = self.curves.best
-        caption = "loss" if best is None else f"loss {self.curves.losses[best]:.3f} at epoch {best}"
-        if self.curves.batches:
-            caption = f"loss {self.curves.losses[max(self.curves.losses)]:.3f}"
+        best = self.history.best
+        caption = (
+            "loss" if best is None else f"loss {self.history.losses[best]:.3f} at epoch {best}"
+        )
+        if self.history.batches:
+            caption = f"loss {self.history.losses[max(self.history.losses)]:.3f}"
         painter.setPen(QColor(LOSS))
         painter.drawText(top, middle | Qt.AlignmentFlag.AlignLeft, caption)
-        scores = self.curves.scores
+        scores = self.history.scores
         painter.setPen(QColor(SCORE))
         latest = f"held out {scores[max(scores)]:.3f}" if scores else "held out"
         painter.drawText(top, middle | Qt.AlignmentFlag.AlignRight, latest)
 
     def _draw_curves(self, painter: QPainter, place: QRectF, text: QColor) -> None:
-        losses, scores = self.curves.losses, self.curves.scores
+        losses, scores = self.history.losses, self.history.scores
         last = max(2, *losses, *(scores or [0]))
         low, high = min(losses.values()), max(losses.values())
         high = high if high > low else low + 1
@@ -84,7 +86,7 @@ class CurvePlot(QWidget):
             _draw_axis(painter, right, (0.0, 1.0), SCORE, "left")
             _draw_line(painter, _points(scores, place, last, 0.0, 1.0), SCORE)
         _draw_line(painter, _points(losses, place, last, low, high), LOSS)
-        best = self.curves.best
+        best = self.history.best
         if best is not None:
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawEllipse(_points({best: losses[best]}, place, last, low, high)[0], 4.0, 4.0)
@@ -92,7 +94,7 @@ class CurvePlot(QWidget):
         below = QRectF(place.left(), place.bottom() + 1, place.width(), 16)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "1")
         painter.drawText(
-            below, Qt.AlignmentFlag.AlignHCenter, "batch" if self.curves.batches else "epoch"
+            below, Qt.AlignmentFlag.AlignHCenter, "batch" if self.history.batches else "epoch"
         )
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(last))
 

@@ -177,12 +177,12 @@ def train(request: TrainRequest) -> Job[PrompterComparison]:
     outcome = yield from _trained(request, images, prompts)
     figures = outcome.figures
     summary = ". ".join(figures[k] for k in ("summary", "growth", "tuning") if figures[k])
-    verdict = PrompterComparison(None, figures["after"], (), summary, notices=outcome.notices)
+    comparison = PrompterComparison(None, figures["after"], (), summary, notices=outcome.notices)
     if not (figures["accepted"] or figures["adapted"] or figures["tuned"]):
-        verdict = replace(verdict, new=figures["before"], helped=False)
+        comparison = replace(comparison, new=figures["before"], helped=False)
     if not project.prompter_file.exists():
-        return verdict
-    return (yield from _compared(project, images, prompts, replace(verdict, has_old=True)))
+        return comparison
+    return (yield from _compared(project, images, prompts, replace(comparison, has_old=True)))
 
 
 def _trained(request: TrainRequest, images: list[Path], prompts: Path) -> Job[Any]:
@@ -221,7 +221,7 @@ def _trained(request: TrainRequest, images: list[Path], prompts: Path) -> Job[An
 
 
 def _compared(
-    project: Project, images: list[Path], prompts: Path, verdict: PrompterComparison
+    project: Project, images: list[Path], prompts: Path, comparison: PrompterComparison
 ) -> Job[PrompterComparison]:
     """Score the old prompter and the new one on the same references."""
     from napari_samic.pipeline.compare import compare_prompters
@@ -231,7 +231,7 @@ def _compared(
     why = judged.failures.get(str(old), "")
     figures = judged.figures
     scores = {"old": figures[str(old)], "new": figures[str(new)], "by_masks": figures["by_masks"]}
-    return replace(verdict, **scores, held_out=judged.done, why=why)
+    return replace(comparison, **scores, held_out=judged.done, why=why)
 
 
 def accept(project: Project) -> Job[Path | None]:

@@ -36,11 +36,11 @@ S = TypeVar("S", bound=Settings)
 
 
 class TrainingEvents(SignalGroup):
-    """What changed; "progress" or "curves" with each step of a training."""
+    """What changed; "progress" or "history" with each step of a training."""
 
     state = Signal()
     progress = Signal()
-    curves = Signal()
+    history = Signal()
 
 
 class TrainingModel:
@@ -57,11 +57,11 @@ class TrainingModel:
     phase : str
         IDLE, RUNNING, STOPPING (the best so far is being kept), or CHOOSING between two prompters.
     chosen : dict of type to Settings
-    curves : TrainingHistory
+    history : TrainingHistory
         Of this training, or of the last one.
-    pace : EtaEstimator or None
+    eta : EtaEstimator or None
         Of this training.
-    verdict : PrompterComparison or None
+    comparison : PrompterComparison or None
         While CHOOSING.
     news : str
         What the last training came to.
@@ -72,10 +72,10 @@ class TrainingModel:
         self.session, self._clock = session, clock
         self.phase, self.news = IDLE, ""
         self.chosen: dict[type[Settings], Settings] = {kind: kind() for kind in KINDS}
-        self.curves, self.pace = TrainingHistory(), cast("EtaEstimator | None", None)
-        self.verdict: PrompterComparison | None = None
+        self.history, self.eta = TrainingHistory(), cast("EtaEstimator | None", None)
+        self.comparison: PrompterComparison | None = None
         self.events = TrainingEvents()
-        self._asked = threading.Event()
+        self._stop_event = threading.Event()
         self._handle: Handle | None = None
         self._first, self._deciding = 0, False
         self._trains: Project | None = None
@@ -153,13 +153,15 @@ class TrainingModel:
         images = self.session.reference_images()
         others = self.session.other_images() if self.of(AdaptSettings).adapt_others else None
         model, chosen = self.session.scheduler.state.model, dict(self.chosen)
-        self._asked = threading.Event()
-        request = TrainRequest(project, images, model, chosen, others, self._asked.is_set, resume)
+        self._stop_event = threading.Event()
+        request = TrainRequest(
+            project, images, model, chosen, others, self._stop_event.is_set, resume
+        )
         if not resume:
-            self.curves = TrainingHistory()
-        self._first = len(self.curves.losses)
-        self.pace = EtaEstimator(self.of(TrainSettings).epochs, self._clock)
-        self._trains, self.phase, self.verdict, self.news = project, RUNNING, None, ""
+            self.history = TrainingHistory()
+        self._first = len(self.history.losses)
+        self.eta = EtaEstimator(self.of(TrainSettings).epochs, self._clock)
+        self._trains, self.phase, self.comparison, self.news = project, RUNNING, None, ""
         calls = Calls(
             on_step=self._stepped, on_done=partial(self._trained, project), on_error=self._failed,
             on_end=self._ended,
@@ -173,7 +175,7 @@ class TrainingModel:
         """End the training and keep what was learned so far, if anything was."""
         if self.phase != RUNNING:
             return
-        self._asked.set()
+        self._stop_event.set()
         if self._handle is not None and not self.has_best:
             self.news = "Stopped before anything was learned: nothing changed."
             self._handle.cancel()
@@ -183,10 +185,10 @@ class TrainingModel:
     @property
     def has_best(self) -> bool:
         """Whether this training has weights that can be kept."""
-        phase = self.pace.phase if self.pace is not None else ""
-        if self.curves.batches and phase == "adapt":
-            return max(self.curves.losses) >= LEAST_STEPS
-        return phase == "judge" or len(self.curves.losses) > self._first
+        phase = self.eta.phase if self.eta is not None else ""
+        if self.history.batches and phase == "adapt":
+            return max(self.history.losses) >= LEAST_STEPS
+        return phase == "judge" or len(self.history.losses) > self._first
 
     def take(self, new: bool) -> None:
         """Go on with the new prompter, or with the old one; the other is kept under a number."""
@@ -201,17 +203,17 @@ class TrainingModel:
     # --- what jobs say
 
     def _stepped(self, step: JobProgress) -> None:
-        if self.pace is not None:
-            self.pace.take(step)
-        (self.events.curves if self.curves.take(step) else self.events.progress).emit()
+        if self.eta is not None:
+            self.eta.take(step)
+        (self.events.history if self.history.take(step) else self.events.progress).emit()
 
-    def _trained(self, project: Project, verdict: PrompterComparison) -> None:
+    def _trained(self, project: Project, comparison: PrompterComparison) -> None:
         if project is not self.session.project:
             return
-        self.verdict, self.phase = verdict, CHOOSING
-        self._note("verdict", verdict.to_dict())
-        self._note("curves", self.curves.to_dict())
-        if not verdict.has_old:
+        self.comparison, self.phase = comparison, CHOOSING
+        self._note("verdict", comparison.to_dict())
+        self._note("curves", self.history.to_dict())
+        if not comparison.has_old:
             self.take(True)
 
     def _failed(self, error: Exception) -> bool:
@@ -221,10 +223,10 @@ class TrainingModel:
     def _taken(self, project: Project, new: bool, kept: Path | None) -> None:
         if project is not self.session.project:
             return
-        verdict = self.verdict or PrompterComparison()
+        comparison = self.comparison or PrompterComparison()
         other = f" The other one is kept as {kept.name}." if kept is not None else ""
-        self.news = f"{_told(verdict)}{other}" if new else f"Nothing changed.{other}"
-        self.phase, self.verdict = IDLE, None
+        self.news = f"{_outcome_text(comparison)}{other}" if new else f"Nothing changed.{other}"
+        self.phase, self.comparison = IDLE, None
         self._note("verdict", None)
         if new:
             self.session.events.prompter.emit()
@@ -253,10 +255,10 @@ class TrainingModel:
         notes = project.notes.get(KEY)
         notes = notes if isinstance(notes, dict) else {}
         self.chosen |= jobs.recalled(notes.get("settings"))
-        self.curves, self.news = TrainingHistory.from_dict(notes.get("curves")), ""
+        self.history, self.news = TrainingHistory.from_dict(notes.get("curves")), ""
         waits = jobs.new_file(project).exists()
         comparison = PrompterComparison.from_dict(notes.get("verdict"))
-        self.verdict = replace(comparison, has_old=self.has_prompter) if waits else None
+        self.comparison = replace(comparison, has_old=self.has_prompter) if waits else None
         self.phase = CHOOSING if waits else IDLE
         self.events.state.emit()
 
@@ -275,10 +277,12 @@ class TrainingModel:
         self.session.events.project.disconnect(self.open_project)
 
 
-def _told(verdict: PrompterComparison) -> str:
+def _outcome_text(comparison: PrompterComparison) -> str:
     """What the training did, and what is to be known of it."""
-    text = f"{sentence(verdict.summary)}." if verdict.summary else "The new prompter is in use."
-    return " ".join([text, *sentences(verdict.notices)])
+    text = (
+        f"{sentence(comparison.summary)}." if comparison.summary else "The new prompter is in use."
+    )
+    return " ".join([text, *sentences(comparison.notices)])
 
 
 def _class_counts(references: Sequence[OpenReference]) -> dict[int, int]:

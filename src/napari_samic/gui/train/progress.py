@@ -53,10 +53,10 @@ class TrainingHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the notes of a project."""
-        curves = {"losses": self.losses, "scores": self.scores}
+        history = {"losses": self.losses, "scores": self.scores}
         plain: dict[str, Any] = {
             name: [[n, v] for n, v in values.items() if math.isfinite(v)]
-            for name, values in curves.items()
+            for name, values in history.items()
         }
         return {**plain, "batches": self.batches}
 

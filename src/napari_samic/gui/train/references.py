@@ -65,10 +65,10 @@ class ReferenceGallery:
         self.name, self.heat_overlay = "", None
         self.events = GalleryEvents()
         self.is_open = self.wants_heat = False
-        self._known: dict[str, tuple[Any, Thumb]] = {}
+        self._cached: dict[str, tuple[Any, Thumb]] = {}
         self._drawing: Handle | None = None
         self._stale = False
-        self._asked = 0
+        self._newest = 0
 
     heat_overlay: HeatMapOverlay | None
 
@@ -96,7 +96,7 @@ class ReferenceGallery:
         cached = {
             reference.annotation.name: thumb
             for reference in references
-            if (kept := self._known.get(reference.annotation.name)) and kept[0] is reference.pixels
+            if (kept := self._cached.get(reference.annotation.name)) and kept[0] is reference.pixels
             for thumb in kept[1:]
         }
         project = self.session.project
@@ -108,7 +108,7 @@ class ReferenceGallery:
 
     def _drawn(self, references: list[OpenReference], thumbs: list[Thumb]) -> None:
         pairs = zip(references, thumbs, strict=True)
-        self._known = {t.name: (reference.pixels, t) for reference, t in pairs}
+        self._cached = {t.name: (reference.pixels, t) for reference, t in pairs}
         if not self._stale:
             self.thumbs = thumbs
             self.events.thumbs.emit()
@@ -178,18 +178,18 @@ class ReferenceGallery:
         ]
 
     def _redraw_heat(self) -> None:
-        self._asked += 1
+        self._newest += 1
         chosen = self._open_references() if self.wants_heat else []
         chosen = [reference for reference in chosen if reference.annotation.name == self.name]
         if not chosen:
-            self._heat_drawn(self._asked, None)
+            self._heat_drawn(self._newest, None)
             return
         heat, squeeze = self._heat()
         job = draw_heat_overlay(chosen[0], heat, squeeze=squeeze)
-        self.session.runner.start(job, Calls(on_done=partial(self._heat_drawn, self._asked)))
+        self.session.runner.start(job, Calls(on_done=partial(self._heat_drawn, self._newest)))
 
     def _heat_drawn(self, request: int, heat_overlay: HeatMapOverlay | None) -> None:
-        if request == self._asked and heat_overlay is not self.heat_overlay:
+        if request == self._newest and heat_overlay is not self.heat_overlay:
             self.heat_overlay = heat_overlay
             self.events.heat_overlay.emit()
 

@@ -58,7 +58,7 @@ class TrainStep:
         )
         trainer.state.connect(self._show_trainer)
         trainer.progress.connect(self._show_progress)
-        trainer.curves.connect(self._show_curves)
+        trainer.history.connect(self._show_curves)
         self.gallery.events.thumbs.connect(lambda: self.panel.show_gallery(self.gallery))
         self.gallery.events.heat_overlay.connect(self._show_heat)
         self.panel.form.changed.connect(self._edited)

@@ -43,7 +43,7 @@ class ThumbList(QListWidget):
         for thumb in thumbs:
             item = QListWidgetItem(_icon(thumb), f"{thumb.name} · {thumb.objects}")
             item.setData(Qt.ItemDataRole.UserRole, thumb.name)
-            item.setToolTip(_told(thumb))
+            item.setToolTip(_tooltip_text(thumb))
             item.setTextAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignBottom)
             self.addItem(item)
             if thumb.name == chosen:
@@ -53,7 +53,7 @@ class ThumbList(QListWidget):
         self.setFixedHeight(rows * (SIDE_PX + 24) + 8)
 
 
-def _told(thumb: Thumb) -> str:
+def _tooltip_text(thumb: Thumb) -> str:
     count = f"{thumb.objects} object{'s' * (thumb.objects != 1)}"
     rest = "Click to show the image." if thumb.is_open else "Open it in napari to show it."
     return f"{thumb.name}: {count}. {thumb.why or rest}"

@@ -58,7 +58,7 @@ class TrainPanel(QWidget):
         column.addWidget(self.form)
         column.addWidget(self._buttons())
         column.addWidget(self._progress())
-        column.addWidget(self._verdict())
+        column.addWidget(self._comparison())
         column.addStretch(1)
 
     # --- building
@@ -106,29 +106,29 @@ class TrainPanel(QWidget):
         part = QWidget()
         column = QVBoxLayout(part)
         column.setContentsMargins(0, 0, 0, 0)
-        self.bar, self.pace, self.plot, self.news = (
+        self.bar, self.eta, self.plot, self.news = (
             QProgressBar(), _wrapped(), CurvePlot(), _wrapped(),
         )  # fmt: skip
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
-        for widget in (self.bar, self.pace, self.plot, self.news):
+        for widget in (self.bar, self.eta, self.plot, self.news):
             column.addWidget(widget)
         return part
 
-    def _verdict(self) -> QWidget:
-        self.verdict = QFrame()
-        self.verdict.setObjectName("verdict")
-        self.verdict.setStyleSheet("#verdict { background: rgba(255, 178, 36, 45); }")
+    def _comparison(self) -> QWidget:
+        self.comparison = QFrame()
+        self.comparison.setObjectName("verdict")
+        self.comparison.setStyleSheet("#verdict { background: rgba(255, 178, 36, 45); }")
         self.verdict_text = _wrapped()
         self.new = self._button("Use the new one", "new", "The old one is kept under a number")
         self.old = self._button("Keep the old one", "old", "The new one is kept under a number")
         row = QHBoxLayout()
         row.addWidget(self.new)
         row.addWidget(self.old)
-        column = QVBoxLayout(self.verdict)
+        column = QVBoxLayout(self.comparison)
         column.addWidget(self.verdict_text)
         column.addLayout(row)
-        return self.verdict
+        return self.comparison
 
     def _button(self, text: str, verb: str, tip: str) -> QPushButton:
         button = QPushButton(text)
@@ -156,32 +156,32 @@ class TrainPanel(QWidget):
         self.news.setVisible(bool(trainer.news) and not busy)
         self.show_progress(trainer)
         self.show_curves(trainer)
-        self.verdict.setVisible(choosing)
-        if trainer.verdict is not None:
-            self._show_verdict(trainer.verdict)
+        self.comparison.setVisible(choosing)
+        if trainer.comparison is not None:
+            self._show_comparison(trainer.comparison)
 
     def show_progress(self, trainer: TrainingModel) -> None:
         """Show how far it is."""
-        for widget in (self.bar, self.pace):
+        for widget in (self.bar, self.eta):
             widget.setVisible(trainer.is_busy)
-        if trainer.pace is not None and trainer.is_busy:
-            self.pace.setText(trainer.pace.text)
-            share = trainer.pace.share
+        if trainer.eta is not None and trainer.is_busy:
+            self.eta.setText(trainer.eta.text)
+            share = trainer.eta.share
             self.bar.setRange(0, 0 if share is None else 1000)
             self.bar.setValue(round(1000 * (share or 0.0)))
 
     def show_curves(self, trainer: TrainingModel) -> None:
         """Show the curves."""
-        self.plot.setVisible(trainer.is_busy or bool(trainer.curves.losses))
-        self.plot.show_curves(trainer.curves)
+        self.plot.setVisible(trainer.is_busy or bool(trainer.history.losses))
+        self.plot.show_curves(trainer.history)
 
-    def _show_verdict(self, verdict: PrompterComparison) -> None:
-        self.verdict_text.setText(comparison_text(verdict))
-        self.new.setDefault(not verdict.is_worse)
-        self.old.setEnabled(verdict.has_old)
+    def _show_comparison(self, comparison: PrompterComparison) -> None:
+        self.verdict_text.setText(comparison_text(comparison))
+        self.new.setDefault(not comparison.is_worse)
+        self.old.setEnabled(comparison.has_old)
         better = "QPushButton { font-weight: bold; }"
-        self.new.setStyleSheet("" if verdict.is_worse else better)
-        self.old.setStyleSheet(better if verdict.is_worse else "")
+        self.new.setStyleSheet("" if comparison.is_worse else better)
+        self.old.setStyleSheet(better if comparison.is_worse else "")
 
     def show_gallery(self, gallery: ReferenceGallery) -> None:
         """Show the references."""
@@ -191,29 +191,29 @@ class TrainPanel(QWidget):
         self.heat_button.setEnabled(count > 0)
 
 
-def comparison_text(verdict: PrompterComparison) -> str:
+def comparison_text(comparison: PrompterComparison) -> str:
     """Both numbers side by side, and what they are worth."""
 
     def number(value: float | None) -> str:
         return "not known" if value is None else f"<b>{value:.3f}</b>"
 
-    lines = [f"New prompter {number(verdict.new)}, the one in use {number(verdict.old)}."]
-    if verdict.why:
-        lines.append(f"The one in use can't be judged: {html.escape(verdict.why)}")
-    elif verdict.old is None:
+    lines = [f"New prompter {number(comparison.new)}, the one in use {number(comparison.old)}."]
+    if comparison.why:
+        lines.append(f"The one in use can't be judged: {html.escape(comparison.why)}")
+    elif comparison.old is None:
         lines.append(
             "Nothing was kept aside to judge them by, which takes four references, or the "
             "training ended before."
         )
     else:
-        names = html.escape(", ".join(verdict.held_out[:3]))
-        which = "as good" if verdict.old == verdict.new else "better"
-        which = "worse" if verdict.is_worse else which
-        what = "overlap (IoU) of the masks" if verdict.by_masks else "map correlation"
+        names = html.escape(", ".join(comparison.held_out[:3]))
+        which = "as good" if comparison.old == comparison.new else "better"
+        which = "worse" if comparison.is_worse else which
+        what = "overlap (IoU) of the masks" if comparison.by_masks else "map correlation"
         lines.append(f"The new one is {which}: {what} of {names}, kept aside.")
-    if not verdict.helped:
+    if not comparison.helped:
         lines.append("Training did not help, so the new one has the weights it began with.")
-    lines += map(html.escape, sentences(verdict.notices))
+    lines += map(html.escape, sentences(comparison.notices))
     return " ".join(lines)
 
 

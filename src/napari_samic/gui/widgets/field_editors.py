@@ -43,7 +43,7 @@ class SettingField:
     def __init__(self, entry: FormEntry, edited: Callable[[], None]) -> None:
         self.entry, self._edited = entry, edited
         self._fault: tuple[Any, str] = entry.default, ""
-        self.editor, self._get, self._set = _editor(entry, self._heard)
+        self.editor, self._get, self._set = _editor(entry, self._on_edit)
         self.editor.setToolTip(_tooltip(entry))
         self.error = QLabel()
         self.error.setWordWrap(True)
@@ -84,7 +84,7 @@ class SettingField:
         self._set(value)
         self.read()
 
-    def _heard(self, *_: Any) -> None:
+    def _on_edit(self, *_: Any) -> None:
         self.read()
         self._edited()
 

@@ -138,14 +138,14 @@ class SettingsForm(QWidget):
 
     def show_values(self, settings: Settings) -> None:
         """Show the values of one kind; `changed` comes once."""
-        with self._as_one():
+        with self._one_change():
             self._given[type(settings)] = settings
             for entry in entries(type(settings)):
                 self.fields[entry.name].write(getattr(settings, entry.name))
 
     def reset(self) -> None:
         """Show the defaults; `changed` comes once."""
-        with self._as_one():
+        with self._one_change():
             self._given = {kind: kind() for kind in self.kinds}
             for field in self.fields.values():
                 field.write(field.entry.default)
@@ -169,7 +169,7 @@ class SettingsForm(QWidget):
         self.advanced.setVisible(on)
 
     @contextmanager
-    def _as_one(self) -> Iterator[None]:
+    def _one_change(self) -> Iterator[None]:
         self._quiet = True
         try:
             yield
