@@ -49,7 +49,7 @@ class PropagationRun:
         What is going on, or what came of it.
     failures : dict of str to str
         Image, and the line that says why.
-    made : dict of str to str
+    finished : dict of str to str
         Image, and what was found, in the order of the run.
     paths : list of Path
         Images of the run, once they are known.
