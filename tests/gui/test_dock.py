@@ -356,7 +356,7 @@ def test_slices_are_encoded_only_where_they_can_be_clicked(story, discs):
         lambda: s.settle() or bool(annotation.sha256)
     )  # a reference can be made of it
     assert annotation.name == "cells[9]"
-    assert annotation.normalisation
+    assert annotation.normalization
     assert len(encoded) == 3
     s.dock.go_to("Annotate")
     s.qtbot.waitUntil(lambda: s.settle() or len(encoded) == 6)

@@ -155,14 +155,14 @@ def test_click_stops_encoding_ahead_which_goes_on_later(scheduler):
 def test_what_was_read_is_noted_for_the_prompt_file(scheduler):
     ready(scheduler)
     assert len(scheduler.state.annotation.sha256) == 64
-    assert scheduler.state.annotation.normalisation["channels"] == [0]
+    assert scheduler.state.annotation.normalization["channels"] == [0]
 
 
 def test_what_was_read_ahead_is_noted_once_the_slice_is_shown(scheduler):
     ready(scheduler)
     scheduler.show(scheduler.pixels, (2,))
     assert len(scheduler.state.annotation.sha256) == 64
-    assert scheduler.state.annotation.normalisation["channels"] == [0]
+    assert scheduler.state.annotation.normalization["channels"] == [0]
 
 
 def test_answer_for_a_slice_that_was_left_is_dropped(scheduler):
@@ -312,7 +312,7 @@ def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
     other.runner.settle()
     state = other.state
     assert state.annotations["cells[1]"].items
-    assert state.annotations["cells[1]"].normalisation == scheduler.state.annotation.normalisation
+    assert state.annotations["cells[1]"].normalization == scheduler.state.annotation.normalization
     assert state.references == ("cells[1]",)
     assert state.classes.style(nucleus) == ClassStyle("nucleus", "#102030")
     assert autosave.model_of(other.autosaver.project.notes) == "discs"

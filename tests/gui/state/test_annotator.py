@@ -407,7 +407,7 @@ def test_object_of_negative_clicks_is_recovered_but_not_given_to_models(desk):
 
 def test_images_of_other_normalization_get_a_file_of_their_own(desk):
     desk.click(10, 12)
-    desk.state.annotation.normalisation = {"low": [0], "high": [9], "channels": [0]}
+    desk.state.annotation.normalization = {"low": [0], "high": [9], "channels": [0]}
     desk.state.open_image("b", SHAPE)
     desk.click(10, 12)
     files = prompts_io.to_files(desk.state)

@@ -195,7 +195,7 @@ def references_as_files(
         state, [reference.annotation for reference in chosen], all_items=False
     )
     closed = [reference for reference in chosen if reference.pixels is None]
-    paths, kinds = [], {json.dumps(reference.annotation.normalisation) for reference in closed}
+    paths, kinds = [], {json.dumps(reference.annotation.normalization) for reference in closed}
     for done, reference in enumerate(chosen):
         yield JobProgress(
             done, len(chosen), f"preparing {reference.annotation.name}", {"phase": "files"}
@@ -204,7 +204,7 @@ def references_as_files(
             paths.append(_closed_file(reference.annotation, project.images_folder))
         else:
             paths.append(file_of(reference.pixels, reference.index, project.images_folder))
-            kinds.add(json.dumps(reference.pixels.normalisation().to_dict()))
+            kinds.add(json.dumps(reference.pixels.normalization().to_dict()))
     if len(kinds) == 1:
         data = replace(data, normalization=json.loads(kinds.pop()))
     else:  # annotated in several ways: the pipeline finds one for all, so its pixels are others

@@ -34,8 +34,8 @@ def to_file(
         p for p in (state.annotations.values() if annotations is None else annotations) if p.items
     ]
     images = [_image(annotation, all_items) for annotation in chosen]
-    kinds = {json.dumps(annotation.normalisation, sort_keys=True) for annotation in chosen}
-    normalisation = chosen[0].normalisation if len(kinds) == 1 else None
+    kinds = {json.dumps(annotation.normalization, sort_keys=True) for annotation in chosen}
+    normalization = chosen[0].normalization if len(kinds) == 1 else None
     return PromptFile(
         tuple(image for image in images if image.objects),
         state.model,
@@ -64,7 +64,7 @@ def to_files(state: AnnotationModel, name: str = "prompts") -> dict[str, PromptF
     groups: dict[str, list[ImageAnnotation]] = {}
     for annotation in state.annotations.values():
         if any(item.is_askable for item in annotation.items):
-            key = json.dumps(annotation.normalisation, sort_keys=True)
+            key = json.dumps(annotation.normalization, sort_keys=True)
             groups.setdefault(key, []).append(annotation)
     parts = [to_file(state, annotations, all_items=False) for annotations in groups.values()]
     return {name if i == 0 else f"{name}-{i + 1}": part for i, part in enumerate(parts)}
@@ -117,7 +117,7 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
         annotation.commit(items, items[0].number if items else annotation.next_number)
         annotation.costs[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
         annotation.sha256 = annotation.sha256 or image.sha256
-        annotation.normalisation = annotation.normalisation or data.normalisation
+        annotation.normalization = annotation.normalization or data.normalization
     state.refresh()
     return len(data.images)
 

@@ -122,7 +122,8 @@ def preview(
     yield PreviewStep(1, 3, "drawing masks", predictor=predictor, features=features, heat=heat)
     with predictor.lock:
         return Preview(
-            plane.label, predictor.worker.answer(features.image, features.seen, settings, peaks)
+            plane.label,
+            predictor.worker.predict_masks(features.image, features.seen, settings, peaks),
         )
 
 
@@ -136,9 +137,9 @@ def _open(file: Path) -> LoadedPredictor:
 
 
 def _extract_features(predictor: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
-    image = read_rgb(plane, predictor.worker.normalisation, is_strict=True)
+    image = read_rgb(plane, predictor.worker.normalization, is_strict=True)
     with predictor.lock:
-        return ImagePreview(plane.label, image, predictor.worker.look(image))
+        return ImagePreview(plane.label, image, predictor.worker.extract_features(image))
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,6 @@ def open_folder_image(paths: Sequence[Path], label: str, results: LabelFiles) ->
     plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
     if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
-    image: Any = read_rgb(plane, fit_normalisation([plane]))
+    image: Any = read_rgb(plane, fit_normalization([plane]))
     result_path = results.current_file(plane.name) or results.file(plane.name)
     return FolderImage(label, image, read_result(result_path, plane, image.shape))

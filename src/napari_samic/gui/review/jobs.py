@@ -95,9 +95,9 @@ def read_file(result: Any, stored: PromptFile | None) -> Image:
     matches = [p for p in planes if p.label == result.label]
     if not matches:
         raise InputError(f"{result.label}: not in {result.image_file}. Open the image in napari.")
-    if stored is not None and stored.normalisation:
-        return read_rgb(matches[0], Normalisation.from_dict(stored.normalisation))
-    return read_rgb(matches[0], fit_normalisation(matches))
+    if stored is not None and stored.normalization:
+        return read_rgb(matches[0], Normalization.from_dict(stored.normalization))
+    return read_rgb(matches[0], fit_normalization(matches))
 
 
 def _by_value(result: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
@@ -245,7 +245,7 @@ def score(
     for done, result in enumerate(judged):
         yield JobProgress(done, 2 * len(judged), result.label)
         truth = masks.whole_numbers(np.asarray(truths[result.label]()), result.label)
-        held.append(masks.held_by(truth, result.label))
+        held.append(masks.count_values(truth, result.label))
     try:
         values = infer_meaning(held)
     except InputError as error:

@@ -62,7 +62,7 @@ def prepare(
         image = pixels.image(index)
         if precompute is not None:
             precompute(image)
-        summary = ImageSummary(index, pixels_sha256(image), pixels.normalisation().to_dict())
+        summary = ImageSummary(index, pixels_sha256(image), pixels.normalization().to_dict())
         yield SummaryStep(done + 1, len(indices), pixels.label(index), summary=summary)
 
 

@@ -171,7 +171,7 @@ class PromptScheduler:
     def _copy_summary(self, annotation: ImageAnnotation) -> None:
         """Let an image have what is known of its pixels, also if that was before it was shown."""
         if (summary := self._summaries.get(annotation.name)) is not None:
-            annotation.sha256, annotation.normalisation = summary.sha256, summary.normalisation
+            annotation.sha256, annotation.normalization = summary.sha256, summary.normalization
 
     def _stop_preparing(self) -> None:
         if self._preparing is not None:

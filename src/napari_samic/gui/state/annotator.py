@@ -109,7 +109,7 @@ class AnnotationModel:
         if annotation is not None:
             self.open_image(annotation.name, annotation.shape, annotation.file)
             self.annotations[annotation.name].sha256 = annotation.sha256
-            self.annotations[annotation.name].normalisation = annotation.normalisation
+            self.annotations[annotation.name].normalization = annotation.normalization
 
     def refresh(self) -> None:
         """Images were changed from outside: tell, and ask for what has no answer."""

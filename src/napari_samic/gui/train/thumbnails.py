@@ -136,7 +136,7 @@ def _closed_image(annotation: ImageAnnotation, folder: Path | None) -> Image:
     """The image of an annotation that is not open, from its file, in the colors of its prompts."""
     files = [Path(annotation.file)] if annotation.file else []
     files += [folder / f"{annotation.name}.tif"] if folder is not None else []
-    stored = annotation.normalisation
+    stored = annotation.normalization
     reason = InputError("not open in napari, and its file is not there")
     for file in files:
         if not trusted_files.allows(file, folder and folder.parent):
@@ -146,7 +146,7 @@ def _closed_image(annotation: ImageAnnotation, folder: Path | None) -> Image:
             planes = planes_of_file(file) if file.is_file() else []
             plane = next((p for p in planes if p.label == annotation.name), None)
             if plane is not None:
-                of = Normalisation.from_dict(stored) if stored else fit_normalisation([plane])
+                of = Normalization.from_dict(stored) if stored else fit_normalization([plane])
                 return read_rgb(plane, of)
         except SamicError as error:  # damaged; ours in the project may not be
             reason = InputError(str(error))

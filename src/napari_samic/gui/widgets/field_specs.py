@@ -142,7 +142,7 @@ def fault_of(entry: FormEntry, value: Any) -> str:
     >>> fault_of(entry, 2.0), fault_of(entry, 0.5)
     ('At most 1.0 expected', '')
     """
-    message = entry.kind.fault(entry.name, value)
+    message = entry.kind.validate_field(entry.name, value)
     return message.rpartition("expected ")[2].capitalize() + " expected" if message else ""
 
 
