@@ -306,8 +306,8 @@ def click(window: Window, rng: np.random.Generator) -> float:
     def on_answer() -> None:
         painted.append(True)
 
-    desk.state.events.answer.connect(on_answer)  # after the dock's own, which paints
-    place = (*desk.index, *(float(v) for v in rng.integers(SIDE // 4, 3 * SIDE // 4, 2)))
+    scheduler.state.events.answer.connect(on_answer)  # after the dock's own, which paints
+    place = (*scheduler.index, *(float(v) for v in rng.integers(SIDE // 4, 3 * SIDE // 4, 2)))
     frames: list[float] = []
     answered: list[bool] = []
     canvas = window.viewer.window._qt_viewer.canvas
@@ -327,7 +327,7 @@ def click(window: Window, rng: np.random.Generator) -> float:
     pump(lambda: bool(frames), 120)
     canvas._scene_canvas.events.draw.disconnect(drawn)
     canvas.native.frameSwapped.disconnect(swapped)
-    desk.state.events.answer.disconnect(on_answer)
+    scheduler.state.events.answer.disconnect(on_answer)
     return 1e3 * (frames[0] - started)
 
 

@@ -55,7 +55,7 @@ BATCH = 4
 """Pairs a step."""
 
 
-class TrainablePrompter(FeatureSource, Protocol):
+class LearnerHost(FeatureSource, Protocol):
     """What `fit` needs of a prompter; `SamicPrompter` is one."""
 
     learner: HyperCorrelationLearner
@@ -73,7 +73,7 @@ class TrainablePrompter(FeatureSource, Protocol):
 
 
 def fit(
-    prompter: TrainablePrompter,
+    prompter: LearnerHost,
     references: Sequence[Reference],
     settings: TrainSettings,
     control: TrainingControl | None = None,
@@ -125,7 +125,7 @@ def fit(
 
 
 def _take_references(
-    prompter: TrainablePrompter, references: Sequence[Reference], started: float
+    prompter: LearnerHost, references: Sequence[Reference], started: float
 ) -> Job[FitReport]:
     store = FeatureStore(prompter)
     yield from _encode_all(store, references)
@@ -156,12 +156,12 @@ class PrompterSnapshot:
     references: tuple[Reference, ...]
 
     @staticmethod
-    def of(prompter: TrainablePrompter) -> PrompterSnapshot:
+    def of(prompter: LearnerHost) -> PrompterSnapshot:
         """Take the prompter as it is."""
         weights = copy.deepcopy(prompter.learner.state_dict())
         return PrompterSnapshot(weights, prompter.center, prompter.references)
 
-    def restore(self, prompter: TrainablePrompter) -> None:
+    def restore(self, prompter: LearnerHost) -> None:
         """Make the prompter what it was."""
         prompter.learner.load_state_dict(self.weights)
         prompter.learner.eval()
@@ -169,7 +169,7 @@ class PrompterSnapshot:
         _recenter(prompter, self.center)
 
 
-def _recenter(prompter: TrainablePrompter, center: Levels | None) -> None:
+def _recenter(prompter: LearnerHost, center: Levels | None) -> None:
     prompter.center = center
     prompter.clear_caches()
 
@@ -178,7 +178,7 @@ def _recenter(prompter: TrainablePrompter, center: Levels | None) -> None:
 class TrainState:
     """What every step of one training needs."""
 
-    prompter: TrainablePrompter
+    prompter: LearnerHost
     store: FeatureStore
     views: list[AugmentedReference]
     kept: Sequence[Reference]
@@ -318,7 +318,7 @@ def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int
 
 
 def evaluate_holdout(
-    prompter: TrainablePrompter, kept: Sequence[Reference], held: Sequence[Reference]
+    prompter: LearnerHost, kept: Sequence[Reference], held: Sequence[Reference]
 ) -> float | None:
     """Mean correlation of predicted and true map on `held`, by as many of `kept` as a file has."""
     values = []
