@@ -1,4 +1,4 @@
-"""What holds for every test: own home folder, two threads, no network, no long training."""
+"""What holds for every test: own home folder, two threads, no network."""
 
 import os
 import runpy
@@ -13,7 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch reads it once, when first imported
 
 ROOT = Path(__file__).parents[1]
-pytest_plugins = ["toys"]
+pytest_plugins = ["toys", "recorded"]
 LOCAL = ("localhost", "127.", "::1", "0.0.0.0")
 
 
@@ -24,21 +24,6 @@ def samic_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_SAMIC_HOME", str(home))
         yield home
-
-
-@pytest.fixture(scope="session", autouse=True)
-def growing() -> Iterator[Any]:
-    """Trainings in tests don't grow the encoder, which takes minutes; gives what would do so."""
-    from napari_samic.pipeline import train
-
-    def nothing(*args: Any, **options: Any) -> Iterator[Any]:
-        yield from ()
-
-    room = sys.modules[train.__module__]
-    real = room.finetune  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "finetune", nothing)
-        yield real
 
 
 def _refuse_far(host: Any) -> None:

@@ -9,7 +9,7 @@ import napari_samic
 from napari_samic import api, pipeline, recipes
 from napari_samic.benchmark.run import benchmark
 from napari_samic.core.errors import InputError
-from napari_samic.core.settings import TrainSettings
+from napari_samic.core.settings import AdaptSettings, TrainSettings
 from napari_samic.core.types import JobProgress
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
@@ -25,7 +25,7 @@ def test_the_whole_way_in_a_script(scenes, toy, tmp_path):
     )
     trained = napari_samic.train(
         images, out=tmp_path / "p.pt", prompts=tmp_path / "a" / "prompts.json", model=toy,
-        settings=TrainSettings(epochs=1, views=1),
+        settings=TrainSettings(epochs=1, views=1), adapt=AdaptSettings(adapt=False),
     )  # fmt: skip
     array = np.zeros((40, 50), np.uint8)
     segmented = napari_samic.segment(array, prompter=tmp_path / "p.pt", out=tmp_path / "s")

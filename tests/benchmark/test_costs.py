@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from napari_samic.benchmark import costs, learners
+from napari_samic.benchmark import costs
 from napari_samic.core.types import run_job
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic.hsnet import HyperCorrelationLearner
@@ -27,7 +27,7 @@ def test_learners_are_timed_in_turn_after_one_run_that_does_not_count(segmenter,
         times = [9000.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 800.0]  # the first one warms up
         return learner.layers * times[run_of_it]
 
-    monkeypatch.setattr(costs, "_milliseconds", timed)
+    monkeypatch.setattr(costs, "milliseconds", timed)
     told = run_job(costs.measure(("layers-1", "paper"), segmenter))
     assert seen == [1, 3] * 8
     assert {way: cost["ms"] for way, cost in told.ways.items()} == {"layers-1": 4.0, "paper": 12.0}
@@ -47,13 +47,21 @@ def test_parameters_are_those_of_each_ways_own_learner(segmenter):
 
 
 def test_ways_without_a_learner_are_not_timed(segmenter, monkeypatch):
-    monkeypatch.setattr(costs, "_milliseconds", lambda *args: pytest.fail("was timed"))
+    monkeypatch.setattr(costs, "milliseconds", lambda *args: pytest.fail("was timed"))
     assert run_job(costs.measure(("prototypes", "persam"), segmenter)) == costs.Costs()
 
 
-def test_blank_pair_is_not_all_zeros(segmenter):
-    features = learners.backbones.build("segmenter", segmenter)
-    assert [bool(level.any()) for level in costs._blank_pair(features)] == [True] * 3
+def test_learners_are_not_timed_on_zeros(segmenter, monkeypatch):
+    seen, real = [], HyperCorrelationLearner.forward
+
+    def forward(self, pyramid):
+        seen.append([bool(level.any()) for level in pyramid])
+        return real(self, pyramid)
+
+    monkeypatch.setattr(HyperCorrelationLearner, "forward", forward)
+    run_job(costs.measure(("samic-first",), segmenter))
+    assert seen == [[True] * 3] * len(seen)
+    assert seen
 
 
 def test_job_may_be_closed_at_each_turn(segmenter):

@@ -113,7 +113,8 @@ def test_replay_says_that_the_labels_are_the_same(shell, recorded, project):
         f"2 segment: 1 done, same labels as recorded; results in {project / 'again' / 's'}",
     ]
     ran = shell("run", "r.yaml", "--out", "again")
-    assert ran.out.startswith("1 annotate: 0 done, 3 done before (add --overwrite to do them agai")
+    assert "3 done before" in ran.out.splitlines()[0]
+    assert "--overwrite" in ran.out.splitlines()[0]
 
 
 def test_dry_run_tells_step_by_step(shell, recorded, project, toy):
@@ -162,7 +163,7 @@ def test_image_that_fails_is_code_1(shell, recorded):
     shutil.copy("more/q3.png", "bad")
     ran = shell("run", "r.yaml", "--out", "new", "--images", "bad")
     assert ran.code == 1
-    assert "2 segment: 1 done, 1 failed" in ran.out
+    assert "1 done, 1 failed" in ran.out
     assert ran.complaints[0].startswith("failed: x.png: ")
 
 

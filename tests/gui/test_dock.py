@@ -232,7 +232,7 @@ def test_slices_layers_and_images_come_and_go(story):
     )
     assert s.step.panel.image.currentText() == "renamed"
     s.step.panel.image.setCurrentIndex(s.step.panel.image.findText("other"))
-    s.step._choose_image()
+    s.step.panel.image.activated.emit(s.step.panel.image.currentIndex())
     s.settle()
     assert s.state.annotation.name == "other"
     assert s.layers["clicks"].scale.tolist() == [2, 2]
@@ -240,7 +240,7 @@ def test_slices_layers_and_images_come_and_go(story):
     assert s.shown[5, 6] == 1
     for name in ("renamed", "other"):
         s.step.panel.image.setCurrentIndex(s.step.panel.image.findText(name))
-        s.step._choose_image()
+        s.step.panel.image.activated.emit(s.step.panel.image.currentIndex())
         s.settle()
     assert s.shown[5, 6] == 1
     kinds = [type(layer) for layer in s.viewer.layers]

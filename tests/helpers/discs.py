@@ -15,9 +15,9 @@ class Discs:
         self.asked = []
 
     def candidates(self, image, objects, *, multimask=True, logits=None):
-        return [self._one(image.shape[:2], prompts, multimask) for prompts in objects]
+        return [self.answer(image.shape[:2], prompts, multimask) for prompts in objects]
 
-    def _one(self, shape, prompts, multimask):
+    def answer(self, shape, prompts, multimask):
         if not multimask:
             self.asked.append(prompts)
         count = max(1, len(prompts.points_rc))

@@ -71,9 +71,9 @@ class Discs:
     def candidates(self, image, objects, *, multimask=True, logits=None):
         given = [None] * len(objects) if logits is None else logits
         self.asked += [(o, g, multimask) for o, g in zip(objects, given, strict=True)]
-        return [self._answer(image.shape[:2], o, multimask) for o in objects]
+        return [self.answer(image.shape[:2], o, multimask) for o in objects]
 
-    def _answer(self, shape, prompts, multimask):
+    def answer(self, shape, prompts, multimask):
         kept = range(len(self.radii)) if multimask else [int(np.argmax(self.scores))]
         masks = np.array([self._mask(shape, prompts, self.radii[k]) for k in kept])
         return Candidates(masks, np.array(self.scores, np.float32)[kept], low(masks))

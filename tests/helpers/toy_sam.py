@@ -32,6 +32,38 @@ def random_sam(side=64, depth=4):
     return network.eval().requires_grad_(False)
 
 
+def vit_b(side_px=1024, depth=12, global_blocks=(2, 5, 8, 11)):
+    """SAM ViT-B with random weights, of segment-anything's parts: encoder, prompts, masks."""
+    torch.manual_seed(0)
+    encoder = ImageEncoderViT(
+        img_size=side_px, embed_dim=768, depth=depth, num_heads=12, out_chans=256,
+        patch_size=16, mlp_ratio=4, qkv_bias=True, use_rel_pos=True, window_size=14,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6), global_attn_indexes=global_blocks,
+    )  # fmt: skip
+    return encoder, *prompts_and_masks(side_px)
+
+
+def prompts_and_masks(side_px=1024):
+    """Prompt encoder and mask decoder as all official checkpoints have them."""
+    grid = (side_px // 16, side_px // 16)
+    prompts = PromptEncoder(256, grid, (side_px, side_px), 16)
+    masks = MaskDecoder(
+        transformer_dim=256, iou_head_depth=3, iou_head_hidden_dim=256, num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+    )  # fmt: skip
+    return prompts, masks
+
+
+def official_state(encoder, prompts, masks):
+    """State dict under the names of the official checkpoints."""
+    parts = {"image_encoder": encoder, "prompt_encoder": prompts, "mask_decoder": masks}
+    return {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+
+
 def picture(shape=(48, 70), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 

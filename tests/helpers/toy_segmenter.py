@@ -24,9 +24,9 @@ class ColourSegmenter:
     def candidates(self, image, objects, *, multimask=True, logits=None):
         given = logits or [None] * len(objects)
         self.asked += [(p, multimask, low) for p, low in zip(objects, given, strict=True)]
-        return [self._one(image, p, multimask) for p in objects]
+        return [self.answer(image, p, multimask) for p in objects]
 
-    def _one(self, image, prompts, multimask):
+    def answer(self, image, prompts, multimask):
         row, column = prompts.points_rc[prompts.is_foreground][0].round().astype(int)
         whole = np.abs(image.astype(int) - image[row, column]).max(-1) < 40
         if prompts.box_rc is not None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,13 @@ def toy(tmp_path_factory):
     return f"path:{write_toy(tmp_path_factory.mktemp('toy') / 'toy.pt')}"
 
 
+@pytest.fixture
+def no_finetuning(monkeypatch):
+    """Trainings of this test leave the encoder as it is, for those that take no settings."""
+    room = import_module("napari_samic.pipeline.train")  # `pipeline.train` is the job
+    monkeypatch.setattr(room, "finetune", lambda *_, **__: iter(()))
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory):
     """Four pictures with masks; not to be changed."""
@@ -162,11 +170,12 @@ def scenes(tmp_path_factory):
 def prompter(tmp_path_factory, toy, scenes):
     """A prompter file trained for one epoch; not to be changed."""
     import napari_samic
-    from napari_samic.core.settings import PeakSettings, TrainSettings
+    from napari_samic.core.settings import AdaptSettings, PeakSettings, TrainSettings
 
     out = tmp_path_factory.mktemp("prompter") / "prompter.pt"
     napari_samic.train(
         scenes / "images", masks=scenes / "masks", out=out, model=toy, device="cpu",
         settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(min_area_frac=0.2),
+        adapt=AdaptSettings(adapt=False),
     )  # fmt: skip
     return out

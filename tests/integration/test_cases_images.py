@@ -1,7 +1,8 @@
 """Files that were read wrongly once, as their finders wrote them, by the shell and from scripts.
 
 The generators lie in the team's shared folder; nothing of it is copied. Neighbours of each case
-that need no such folder stand in `test_formats.py`, `test_tiffs.py` and `test_lazily.py`.
+that need no such folder stand in `io/test_readers.py`, `io/test_tiff.py` and
+`gui/plugin/test_lazily.py`.
 """
 
 import shutil
@@ -29,7 +30,9 @@ def test_set_of_ome_tiffs_is_three_planes(case):
     assert [p.label for p in planes] == ["cells_z0[0]", "cells_z0[1]", "cells_z0[2]"]
     pages = [tifffile.imread(p, is_ome=False) for p in sorted(Path("mf").iterdir())]
     np.testing.assert_array_equal([p.read() for p in planes], pages)
-    assert lines == ["cells_z0.ome.tif: opened with the other 2 files of its set."]
+    [line] = lines
+    assert line.startswith("cells_z0.ome.tif:")
+    assert "2 files" in line
 
 
 def test_channels_last_is_one_plane_that_asks_for_its_channels(case):
@@ -69,7 +72,7 @@ def test_large_png_is_read(case):
 def test_other_kinds_are_told(case):
     (plane,), (line,) = opened(case("21") / "hd")
     assert plane.label == "x"
-    assert line.startswith("4 files of other kinds left out: 1 .czi, 1 .gif, 1 .jp2, 1 .nd2.")
+    assert all(f"1 .{kind}" in line for kind in ("czi", "gif", "jp2", "nd2"))
 
 
 def test_folder_of_two_sizes_shows_both(case):
@@ -106,7 +109,8 @@ def test_shell_tells_what_was_guessed_and_reads_what_is_asked_for(shell, scenes,
     ran = simulated(shell, tmp_path, toy)
     assert ran.code == 0
     note, left_out = ran.complaints
-    assert note.startswith("note: 2 files, as p0.tif: axes are not named, taken for rows x columns")
+    assert note.startswith("note: 2 files")
+    assert "rows x columns" in note
     assert "p2.png, p3.png" in left_out
     assert tifffile.imread(tmp_path / "out" / "p0.tif").shape == truth.shape
     again = simulated(shell, tmp_path, toy, "--axes", "YXC", "--overwrite", "--json")
@@ -124,7 +128,7 @@ def test_each_series_has_a_result_of_its_own(shell, scenes, toy, tmp_path):
             for page in pages:
                 file.write(page.astype(np.uint8), photometric="minisblack", metadata=None)
     ran = simulated(shell, tmp_path, toy)
-    assert (ran.code, "2 series are taken one by one" in ran.err) == (0, True)
+    assert (ran.code, "2 series" in ran.err) == (0, True)
     shapes = {p.name: tifffile.imread(p).shape for p in (tmp_path / "out").glob("*.tif")}
     rows, columns = truth.shape
     assert shapes == {"a[s0].tif": (rows, columns), "a[s1].tif": (rows - 4, columns)}

@@ -213,7 +213,8 @@ def test_broken_links_among_masks_are_told(tmp_path: Path) -> None:
     (tmp_path / "masks" / "b.png").symlink_to("nowhere")
     lines: list[str] = []
     match_by_stem(planes, tmp_path / "masks", require_all=False, tell=lines.append)
-    assert lines == ["1 broken link left out: b.png."]
+    [line] = lines
+    assert line.endswith(": b.png.")
     with pytest.raises(InputError, match=r"no mask for b.*1 broken link left out: b\.png"):
         match_by_stem(planes, tmp_path / "masks")
 

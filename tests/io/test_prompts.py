@@ -325,7 +325,8 @@ def test_points_outside_name_every_image(saved, tree):
         load_prompts(write(saved, tree))
     message = str(caught.value)
     assert message.startswith("clicks.json: day 1, objects[0]: prompt at row 50, column 4")
-    assert "stack[3], objects[0]: prompt at row 1, column -2 is outside" in message
+    assert "stack[3], objects[0]" in message
+    assert "column -2" in message
 
 
 @pytest.mark.parametrize(

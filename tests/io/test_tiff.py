@@ -93,9 +93,7 @@ def test_smaller_page_that_is_left_out_is_told_unless_it_is_marked(tmp_path: Pat
         path = write_pages(tmp_path / "a.tif", [image, image[::2, ::2]], reduced=reduced)
         (plane,), lines = opened(path)
         np.testing.assert_array_equal(plane.read(), image)
-        assert [("taken for levels of a pyramid" in line) for line in lines] == [True] * (
-            reduced < 0
-        )
+        assert [("pyramid" in line) for line in lines] == [True] * (reduced < 0)
 
 
 def test_lone_page_that_calls_itself_reduced_is_the_image(tmp_path: Path) -> None:
@@ -109,7 +107,9 @@ def test_pages_of_other_sizes_are_images_of_their_own(tmp_path: Path) -> None:
     assert [p.label for p in planes] == ["a[s0]", "a[s1]", "a[s2]"]
     for plane, page in zip(planes, pages, strict=True):
         np.testing.assert_array_equal(plane.read(), page)
-    assert lines == ["a.tif: its 3 series are taken one by one, as NAME[s0]; --series takes one."]
+    [line] = lines
+    assert line.startswith("a.tif: its 3 series")
+    assert "--series" in line
 
 
 def test_series_of_stacks_keep_their_planes(tmp_path: Path) -> None:
@@ -124,7 +124,8 @@ def test_chosen_series_keeps_its_name_and_the_others_are_told(tmp_path: Path) ->
     pages = [pixels(40 + n, 50) for n in range(3)]
     (plane,), lines = opened(write_pages(tmp_path / "a.tif", pages), series=1)
     assert (plane.label, plane.read().shape) == ("a[s1]", (41, 50))
-    assert lines == ["a.tif: 2 of its 3 series are left out."]
+    [line] = lines
+    assert line.startswith("a.tif: 2 of")
 
 
 def test_series_that_is_not_there_is_refused_alone(tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_set_is_opened_once(tmp_path: Path) -> None:
         assert (len(planes), len(stack)) == (4, 3)
         np.testing.assert_array_equal([p.read() for p in stack], pages)
         assert len(lines) == 1
-        assert "with the other 2 files of its set" in lines[0]
+        assert "other 2 files" in lines[0]
 
 
 def test_one_file_of_a_set_brings_the_others(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_image_of_a_set_that_was_copied_alone_is_opened_alone(tmp_path: Path) ->
     files[0].unlink()
     (plane,), lines = opened(tmp_path)
     np.testing.assert_array_equal(plane.read(), pages[1])
-    assert "not beside it are left out" in lines[0]
+    assert "not beside it" in lines[0]
 
 
 def test_renamed_file_of_its_own_is_no_set(tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_metadata_in_a_companion_file_are_read(tmp_path: Path, count: int) -> No
     (tmp_path / "set.companion.ome").unlink()
     planes, (line,) = opened(tmp_path)
     assert [p.label for p in planes] == [f"set_{n}" for n in range(count)]
-    assert "its OME metadata are in a file that is not beside it" in line
+    assert "OME metadata" in line
 
 
 ELSEWHERE = ["sub/set_1.ome.tif", "../set_1.ome.tif", "", ".", "..", "C:x", "a\\b", "x" * 300]
@@ -399,7 +400,7 @@ def test_image_whose_files_are_in_another_folder_is_not_looked_for(
     (plane,), lines = opened(first)
     assert plane.path == first
     np.testing.assert_array_equal(plane.read(), pages[0])
-    assert [("files are not beside it are left out" in line) for line in lines] == [True]
+    assert [("not beside it" in line) for line in lines] == [True]
 
 
 def test_file_that_lists_itself_in_another_folder_is_read_itself(tmp_path: Path) -> None:
@@ -425,7 +426,7 @@ def test_metadata_in_another_folder_are_not_looked_for(tmp_path: Path, name: str
     tifffile.imwrite(path, page, description=text.encode(), **GREY)
     (plane,), (line,) = opened(path)
     np.testing.assert_array_equal(plane.read(), page)
-    assert "its OME metadata are in a file that is not beside it" in line
+    assert "OME metadata" in line
 
 
 # --- pixels as shown --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from napari_samic.sample_data import samples
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def small(monkeypatch, tmp_path, no_finetuning):
     """Two sets of three pictures, two of them references."""
     room = import_module("napari_samic.pipeline.demo")  # `pipeline.demo` is the job
 

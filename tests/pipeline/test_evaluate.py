@@ -79,14 +79,14 @@ def test_predictions_in_doubt_are_numbers_and_told(folder):
     outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
     assert outcome.figures["images"]["p0"]["n_predicted"] == 3
     line = outcome.notices[-1]
-    assert "none is 0, the ground. They are scored as numbers of objects." in line
+    assert "none is 0" in line
 
 
 def test_predictions_without_truth_are_named(folder):
     for name in ("p1.png", "p2.png"):
         (folder / "masks" / name).unlink()
     outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
-    assert outcome.notices[0] == "predictions without truth of their name, not scored: p1."
+    assert outcome.notices[0].endswith(": p1.")
 
 
 def test_palettes_of_labels_are_no_picture(folder):
@@ -117,7 +117,10 @@ def test_image_that_does_not_fit_is_told_and_the_others_scored(folder):
     write_labels(folder / "out" / "p2.tif", np.zeros((5, 5), np.int32))
     outcome = evaluate(predictions=folder / "out", truth=folder / "masks")
     assert outcome.figures["n"] == 2
-    assert outcome.failures["p2"].startswith("p2.png: mask of (48, 60) for the image p2 of (5, 5)")
+    line = outcome.failures["p2"]
+    assert line.startswith("p2.png:")
+    assert "(48, 60)" in line
+    assert "(5, 5)" in line
 
 
 def test_two_predictions_of_one_name_are_refused(folder):

@@ -39,9 +39,9 @@ class Discs:
     def candidates(self, image, objects, *, multimask=True, logits=None):
         given = logits or [None] * len(objects)
         self.asked += list(zip(objects, given, strict=True))
-        return [self._one(p) for p in objects]
+        return [self.answer(p) for p in objects]
 
-    def _one(self, prompts):
+    def answer(self, prompts):
         labels = truth()
         row, column = (
             np.rint(prompts.points_rc[0]).astype(int) if len(prompts.points_rc) else (0, 0)
@@ -107,9 +107,8 @@ def seen():
 def test_a_strategy_is_asked_and_the_map_may_choose(strategy):
     work = worker(strategy=StrategySettings(strategy=strategy, choice="both"))
     if strategy == "box":  # the toy looks at points only
-        work.segmenter._one = lambda p: Discs._one(
-            work.segmenter, Prompts([p.box_rc[:2] + 10], [True])
-        )
+        answer = work.segmenter.answer
+        work.segmenter.answer = lambda p: answer(Prompts([p.box_rc[:2] + 10], [True]))
     result = work.segment(IMAGE)
     assert len(result.scores) == 2
     np.testing.assert_array_equal(result.labels > 0, truth() > 0)
@@ -142,14 +141,14 @@ def test_a_finder_has_its_objects_and_map():
 
 
 def test_refinements_are_done(monkeypatch):
-    real = Discs._one
+    real = Discs.answer
 
     def with_thread(self, prompts):
         found = real(self, prompts)
         found.masks[0, 30] = True  # a thread across the image
         return found
 
-    monkeypatch.setattr(Discs, "_one", with_thread)
+    monkeypatch.setattr(Discs, "answer", with_thread)
     areas = []
     for radius in (0, 2):
         refine = RefineSettings(smooth_px=radius)

@@ -19,6 +19,7 @@ from napari_samic.core.errors import (
     WeightsError,
 )
 from napari_samic.core.settings import (
+    AdaptSettings,
     MemorySettings,
     PeakSettings,
     RefineSettings,
@@ -131,6 +132,7 @@ def test_range_and_channels_of_the_training_are_used(toy, tmp_path, two_points):
         pipeline.train(
             images, masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy, device="cpu",
             channels=(3, 4, 5), settings=TrainSettings(epochs=1, views=1),
+            adapt=AdaptSettings(adapt=False),
         )
     )  # fmt: skip
     dim = tmp_path / "dim" / "q.ome.tif"

@@ -60,7 +60,7 @@ def test_names_of_masks_that_the_readme_lists_are_recognised():
 
 
 @pytest.fixture
-def readme_recipes(tmp_path, monkeypatch):
+def readme_recipes(tmp_path, monkeypatch, no_finetuning):
     """The section's blocks, in a folder that has what they name."""
     write_scenes(tmp_path, 3)
     for i, folder in ((3, "more"), (4, "others")):

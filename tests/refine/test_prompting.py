@@ -106,8 +106,8 @@ def test_neighbours_stay_one_if_they_are_not_told_apart():
 class Reluctant(drawn.Discs):
     """Less sure of an answer with a negative point."""
 
-    def _answer(self, shape, prompts, multimask):
-        said = super()._answer(shape, prompts, multimask)
+    def answer(self, shape, prompts, multimask):
+        said = super().answer(shape, prompts, multimask)
         less = 0.5 if not prompts.is_foreground.all() else 1
         return Candidates(said.masks, said.scores * np.float32(less), said.logits)
 

@@ -203,7 +203,7 @@ def test_object_whose_shaken_prompts_disagree_is_dropped():
     found, map_agreement = merged()
 
     class Nervous(drawn.Discs):
-        def _answer(self, shape, prompts, multimask):
+        def answer(self, shape, prompts, multimask):
             row, column = prompts.points_rc[0]
             far = column > 26 and not column.is_integer()
             mask = drawn.disc(40 if far else row, column, 6)[None]

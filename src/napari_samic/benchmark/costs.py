@@ -71,11 +71,11 @@ def measure(ways: Sequence[str], segmenter: object) -> Job[Costs]:
     }
     pyramid = _blank_pair(features)
     for learner in learners.values():
-        _milliseconds(learner, pyramid)
+        milliseconds(learner, pyramid)
     spent: dict[str, list[float]] = {way: [] for way in with_learner}
     for turn in range(TURNS):
         for way, learner in learners.items():
-            spent[way].append(_milliseconds(learner, pyramid))
+            spent[way].append(milliseconds(learner, pyramid))
         yield JobProgress(turn + 1, TURNS, "timing the learners", {"phase": "costs"})
     costs = {
         way: {"parameters": _parameters(learner), "ms": float(np.median(spent[way]))}
@@ -93,7 +93,8 @@ def _blank_pair(features: backbones.Backbone) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def _milliseconds(learner: HyperCorrelationLearner, pyramid: Sequence[Tensor]) -> float:
+def milliseconds(learner: HyperCorrelationLearner, pyramid: Sequence[Tensor]) -> float:
+    """Time that the learner takes for one pyramid of correlations, its result fetched."""
     started = time.perf_counter()
     learner(pyramid).cpu()  # waits for a GPU
     return 1000 * (time.perf_counter() - started)

@@ -136,7 +136,7 @@ def _samic(
     prompter = yield from _trained(first, references, given)
     if adapts:
         aside = draw_holdout(references, given.training.holdout_frac, given.seed)
-        more = _images(given) if way.others else ()
+        more = unlabeled_images(given) if way.others else ()
         yield from finetune(
             prompter,
             given.segmenter,
@@ -154,7 +154,8 @@ def _samic(
     )
 
 
-def _images(given: TrialContext) -> Iterator[Image]:
+def unlabeled_images(given: TrialContext) -> Iterator[Image]:
+    """Images to be segmented, (H, W, 3) uint8, in random order; unreadable ones are left out."""
     for i in np.random.default_rng(given.seed).permutation(len(given.more)):
         with suppress(SamicError):  # the benchmark tells of it when it asks for it
             yield given.more[i]()
@@ -198,12 +199,12 @@ def _answerer(way: MethodConfig, predictor: ImagePredictor, first: Reference) ->
         follower.begin(first)
         return follower.segment
     if way.frames == "previous":
-        return _PreviousFramePredictor(predictor, first).segment
+        return PreviousFramePredictor(predictor, first).segment
     return predictor.segment
 
 
 @dataclass(eq=False)
-class _PreviousFramePredictor:
+class PreviousFramePredictor:
     """Shows the answer to a frame as the reference of the next; SAMIC's protocol of DAVIS."""
 
     predictor: ImagePredictor

@@ -7,6 +7,7 @@ pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtGui import QOpenGLContext
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 from napari_samic.gui.canvas import gl_context
@@ -16,7 +17,8 @@ from napari_samic.gui.canvas import gl_context
 @pytest.mark.parametrize("wrap", [lambda viewer: viewer, PublicOnlyProxy])
 def test_a_removed_layer_is_deleted_in_the_context_of_the_canvas(make_napari_viewer, wrap):
     viewer = make_napari_viewer(show=True)
-    canvas, current = viewer.window._qt_viewer.canvas._scene_canvas.native, []
+    [canvas] = [w for w in QApplication.allWidgets() if isinstance(w, QOpenGLWidget)]
+    current = []
     layer = viewer.add_image(np.zeros((8, 8), np.float32))
     viewer.screenshot(flash=False)
     QApplication.processEvents()

@@ -6,7 +6,14 @@ pytest.importorskip("qtpy")
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
+from napari_samic.gui.canvas import repaint
 from napari_samic.gui.canvas.repaint import RepaintBlocker
+
+
+@pytest.fixture(autouse=True)
+def slow_test(monkeypatch):
+    """No drawing before the answer, however slow this machine is."""
+    monkeypatch.setattr(repaint, "LONGEST_MS", 60_000)
 
 
 class Painted(QWidget):
@@ -32,7 +39,6 @@ def test_nothing_is_drawn_until_the_end_and_then_what_was_asked_for(window, qtbo
     part = window.centralWidget()
     still, before = RepaintBlocker(part), part.count
     still.begin()
-    still._timer.stop()  # the test is as slow as it likes
     part.update()
     for _ in range(3):
         QApplication.processEvents()
@@ -45,12 +51,12 @@ def test_nothing_is_drawn_until_the_end_and_then_what_was_asked_for(window, qtbo
 
 def test_it_ends_by_itself(window, qtbot, monkeypatch):
     part = window.centralWidget()
+    monkeypatch.setattr(repaint, "LONGEST_MS", 0)
     still, before = RepaintBlocker(part), part.count
-    still._timer.setInterval(0)
     still.begin()
     part.update()
     qtbot.waitUntil(lambda: part.count == before + 1)
-    assert still._window is None
+    assert still.is_idle
 
 
 def test_what_follows_at_once_does_not_take_the_frame_that_is_owed(window, qtbot):
@@ -62,9 +68,13 @@ def test_what_follows_at_once_does_not_take_the_frame_that_is_owed(window, qtbot
         QApplication.processEvents()
         still.end()
     assert part.count >= before + 3
-    qtbot.waitUntil(lambda: still._window is None)
+    qtbot.waitUntil(lambda: still.is_idle)
+    drawn = part.count
     still.begin()
-    assert still._holds  # now that it was drawn
+    part.update()
+    for _ in range(3):
+        QApplication.processEvents()
+    assert part.count == drawn  # held back again, now that the frame was drawn
 
 
 def test_a_dock_that_floats_keeps_its_main_window_still(window, qtbot):
@@ -73,17 +83,27 @@ def test_a_dock_that_floats_keeps_its_main_window_still(window, qtbot):
     dock.setWidget(inside)
     window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
     dock.setFloating(True)
-    still = RepaintBlocker(inside)
+    QApplication.processEvents()
+    part = window.centralWidget()
+    still, before = RepaintBlocker(inside), part.count
     still.begin()
-    assert still._window is window
+    part.update()
+    for _ in range(3):
+        QApplication.processEvents()
+    assert part.count == before
 
 
 def test_it_survives_its_window(qtbot):
     window = QMainWindow()
-    part = QWidget(window)
+    part = Painted()
+    window.setCentralWidget(part)
+    with qtbot.waitExposed(window):
+        window.show()
+    qtbot.waitUntil(lambda: part.count > 0)
     still, gone = RepaintBlocker(part), []
     still.begin()
-    still._is_due = True
+    part.update()
+    QApplication.processEvents()  # asked for a frame, which is owed now
     still.setParent(None)
     window.destroyed.connect(lambda: gone.append(True))
     window.deleteLater()

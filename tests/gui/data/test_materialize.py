@@ -11,7 +11,7 @@ from toys import scene
 
 import napari_samic
 from napari_samic.core.errors import InputError
-from napari_samic.core.settings import TrainSettings
+from napari_samic.core.settings import AdaptSettings, TrainSettings
 from napari_samic.core.types import run_job
 from napari_samic.gui.data import materialize
 from napari_samic.gui.data.layer_pixels import LayerNames, LayerPixels
@@ -288,7 +288,7 @@ def test_training_takes_what_the_window_annotated(session, tmp_path, toy):
     assert all(image.sha256 for image in stored.images)  # so that train checks the pixels
     outcome = napari_samic.train(
         paths, prompts=prompts, out=project.prompter_file, model=toy,
-        device="cpu", settings=TrainSettings(epochs=1, views=1),
+        device="cpu", settings=TrainSettings(epochs=1, views=1), adapt=AdaptSettings(adapt=False),
     )  # fmt: skip
     assert outcome.done == ("cells[0]", "cells[1]", "cells[3]")
     assert not outcome.failures
@@ -309,6 +309,7 @@ def test_training_takes_references_of_images_that_were_open_one_by_one(session, 
     outcome = napari_samic.train(
         paths, prompts=prompts, out=project.prompter_file,
         model=toy, device="cpu", settings=TrainSettings(epochs=1, views=1),
+        adapt=AdaptSettings(adapt=False),
     )  # fmt: skip
     assert outcome.done == ("cells 0", "cells 1")
 

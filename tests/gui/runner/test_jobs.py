@@ -218,10 +218,10 @@ def test_error_of_ours_is_a_line_and_a_bug_has_its_traceback(monkeypatch):
 
 
 def test_hidden_module_is_not_found_and_comes_back():
-    with room._without("colorsys_that_nobody_has"):
+    with room.hidden_module("colorsys_that_nobody_has"):
         assert sys.modules["colorsys_that_nobody_has"] is None
     assert "colorsys_that_nobody_has" not in sys.modules
-    with room._without("sys"):
+    with room.hidden_module("sys"):
         assert sys.modules["sys"] is sys
 
 
@@ -270,7 +270,7 @@ def test_bar_begins_anew_with_each_part_of_a_job():
 
     bar = progress(total=0)
     for done, total in ((0, 3), (2, 3), (0, 5), (1, 5)):
-        room._show_progress(bar, JobProgress(done, total, "part"), "job")
+        room.update_bar(bar, JobProgress(done, total, "part"), "job")
         assert (bar.n, bar.total) == (done, total)
     bar.close()
 

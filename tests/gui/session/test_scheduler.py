@@ -105,14 +105,15 @@ def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_pa
 
 
 def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(scheduler):
-    scheduler.made["discs"].precompute = lambda image: None
+    scheduler.finished["discs"].precompute = lambda image: None
     told = listen(scheduler.events)
     ready(scheduler)
-    scheduler.show(scheduler.pixels, (3,))
-    scheduler._encoded.clear()
+    scheduler.show(
+        scheduler.pixels, (0,)
+    )
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
-    assert "requested" not in told
+    assert "asked" not in told
     assert "answered" in told
 
 

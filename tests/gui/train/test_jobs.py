@@ -2,17 +2,20 @@
 
 import shutil
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
 from lab import annotate, begin, make_session
 
-from napari_samic import recipes
+from napari_samic import pipeline, recipes
 from napari_samic.core.errors import InputError, TrainingError
 from napari_samic.core.settings import AdaptSettings, PeakSettings, TrainSettings
 from napari_samic.core.types import run_job
 from napari_samic.gui.train import jobs
 from napari_samic.gui.train.jobs import KINDS, PrompterComparison, TrainRequest
+
+pytestmark = pytest.mark.usefixtures("no_finetuning")
 
 
 @pytest.fixture
@@ -222,7 +225,7 @@ def test_old_prompter_that_can_not_be_used_here_is_told(session):
     project.prompter_file.write_bytes(b"damaged")
     comparison = trained(session)
     assert (comparison.old, comparison.has_old) == (None, True)
-    assert "not a prompter file" in comparison.why
+    assert comparison.why.startswith("prompter.pt:")
     assert comparison.new is not None
 
 
@@ -253,23 +256,25 @@ def test_settings_survive_the_notes_of_a_project():
 
 def test_a_tuned_decoder_alone_is_a_help(session, monkeypatch):
     """Neither learner nor grown network may be better, and the masks are all the same."""
-    real = jobs._trained
+    real = pipeline.train
 
-    def only_tuned(*given):
-        outcome = yield from real(*given)
+    @wraps(real)
+    def only_tuned(*given, **options):
+        outcome = yield from real(*given, **options)
         changed = {"accepted": False, "adapted": False, "tuned": True, "after": 0.7, "before": 0.6}
         return replace(outcome, figures=outcome.figures | changed)
 
-    monkeypatch.setattr(jobs, "_trained", only_tuned)
+    monkeypatch.setattr(pipeline, "train", only_tuned)
     assert trained(session).helped
 
 
 def test_what_training_tells_comes_with_the_verdict(session, monkeypatch):
-    real = jobs._trained
+    real = pipeline.train
 
-    def telling(*given):
-        outcome = yield from real(*given)
+    @wraps(real)
+    def telling(*given, **options):
+        outcome = yield from real(*given, **options)
         return replace(outcome, notices=("left out: c.",))
 
-    monkeypatch.setattr(jobs, "_trained", telling)
+    monkeypatch.setattr(pipeline, "train", telling)
     assert trained(session).notices == ("left out: c.",)

@@ -2,27 +2,14 @@
 
 import numpy as np
 import pytest
+from toy_references import sample
 
 from napari_samic.core.errors import TrainingError
-from napari_samic.models.features.reference_masks import InstanceMasks
 from napari_samic.models.finetune import dataset, network
 
-RED, GREY = (220, 30, 30), (90, 90, 90)
 
-
-def page(name="a", shape=(120, 160), discs=((60, 80, 30),), classes=None):
-    rows, columns = np.indices(shape)
-    image, numbers = np.full((*shape, 3), GREY, np.uint8), np.zeros(shape, np.int32)
-    for k, (row, column, radius) in enumerate(discs, start=1):
-        inside = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
-        image[inside], numbers[inside] = RED, k
-    return dataset.ReferenceSample(
-        name, image, InstanceMasks(numbers, classes or (1,) * len(discs))
-    )
-
-
-def album(pages, labels=(1,), side_px=256, seed=0):
-    return dataset.ReferenceDataset(pages, labels, side_px, np.random.default_rng(seed))
+def references(samples, labels=(1,), side_px=256, seed=0):
+    return dataset.ReferenceDataset(samples, labels, side_px, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -35,12 +22,12 @@ def album(pages, labels=(1,), side_px=256, seed=0):
     ],
 )
 def test_side_follows_the_objects_size(shape, radius, side):
-    assert dataset.choose_input_size([page(shape=shape, discs=[(100, 100, radius)])]) == side
+    assert dataset.choose_input_size([sample(shape=shape, discs=[(100, 100, radius)])]) == side
 
 
 def test_no_object_is_refused():
     with pytest.raises(TrainingError, match="no reference has an object"):
-        dataset.choose_input_size([page(discs=())])
+        dataset.choose_input_size([sample(discs=())])
 
 
 def test_depth_is_one_in_the_middle_of_each_object_and_low_where_they_touch():
@@ -54,7 +41,7 @@ def test_depth_is_one_in_the_middle_of_each_object_and_low_where_they_touch():
 
 
 def test_looks_carry_the_object_with_its_maps():
-    x, truth, there = album([page()]).sample_batch(16)
+    x, truth, there = references([sample()]).looks(16)
     assert x.shape == (16, 3, 256, 256)
     assert truth.shape == (16, 2, 256, 256)
     inside = truth[:, 0] > 0.9
@@ -67,7 +54,7 @@ def test_looks_carry_the_object_with_its_maps():
 
 
 def test_what_is_off_the_image_is_grey_and_marked():
-    x, truth, there = album([page()]).sample_batch(16)
+    x, truth, there = references([sample()]).looks(16)
     off = there[:, 0] == 0
     assert off.any()
     assert (x.transpose(0, 1)[:, off] == network.GRAY.view(3, 1)).all()
@@ -75,8 +62,8 @@ def test_what_is_off_the_image_is_grey_and_marked():
 
 
 def test_classes_have_maps_of_their_own():
-    two = page(discs=[(60, 40, 25), (60, 120, 25)], classes=(1, 7))
-    _, truth, _ = album([two], labels=(1, 7)).sample_batch(8)
+    two = sample(discs=[(60, 40, 25), (60, 120, 25)], classes=(1, 7))
+    _, truth, _ = references([two], labels=(1, 7)).looks(8)
     first, second = truth[:, 0] > 0.9, truth[:, 1] > 0.9
     assert first.any()
     assert second.any()
@@ -84,20 +71,21 @@ def test_classes_have_maps_of_their_own():
 
 
 def test_every_reference_comes_before_one_comes_again():
-    pages = [page(str(i)) for i in range(5)]
-    drawn = album(pages)
-    assert sorted(drawn._next() for _ in range(5)) == list(range(5))
+    samples = [sample(str(i), discs=[(60, 80, 50)], classes=(i,)) for i in range(1, 6)]
+    _, truth, _ = references(samples, labels=range(1, 6)).looks(10)
+    shown = truth[:, :5].amax((2, 3)).argmax(1)  # which class of each look
+    assert sorted(shown[:5].tolist()) == sorted(shown[5:].tolist()) == list(range(5))
 
 
 def test_small_objects_are_looked_at_in_windows_that_show_them():
-    small = page(shape=(1000, 1000), discs=[(150, 850, 12)])
-    _, truth, _ = album([small], side_px=1024).sample_batch(16)
+    small = sample(shape=(1000, 1000), discs=[(150, 850, 12)])
+    _, truth, _ = references([small], side_px=1024).looks(16)
     assert truth.shape[-2:] == (dataset.WINDOW_PX, dataset.WINDOW_PX)
     with_object = (truth[:, 0].amax((1, 2)) > 0.9).sum()
     assert with_object >= 6
 
 
 def test_same_seed_gives_the_same_looks():
-    first, again, other = (album([page()], seed=s).sample_batch(4)[0] for s in (3, 3, 4))
+    first, again, other = (references([sample()], seed=s).looks(4)[0] for s in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_looks import page
+from toy_references import CPU, sample, samples
 
 from napari_samic.core.errors import FormatError
 from napari_samic.core.settings import AdaptSettings
@@ -13,7 +13,6 @@ from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import dataset, encoder, network
 from napari_samic.models.finetune.network import ForegroundPredictor
 
-CPU = torch.device("cpu")
 QUICK = AdaptSettings(adapt_steps=30)
 
 
@@ -25,14 +24,8 @@ def small_windows(monkeypatch):
     monkeypatch.setattr(encoder, "STEPS", ((1, 30),))  # judged after 20
 
 
-def discs(count, seed=0):
-    rng = np.random.default_rng(seed)
-    places = rng.integers(20, 44, (count, 2))
-    return [page(str(i), (64, 64), [(*p, 10)]) for i, p in enumerate(places)]
-
-
-def adapt(pages, settings=QUICK, **options):
-    return run_job(encoder.finetune_encoder(pages, [1], settings, device=CPU, **options))
+def adapt(given, settings=QUICK, **options):
+    return run_job(encoder.finetune_encoder(given, [1], settings, device=CPU, **options))
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +34,27 @@ def grown():
         patch.setattr(dataset, "WINDOW_PX", 64)
         patch.setattr(dataset, "SIDES_PX", (64,))
         patch.setattr(encoder, "BATCH", 4)
-        return adapt(discs(4), AdaptSettings(adapt_steps=60))
+        return adapt(samples(4), AdaptSettings(adapt_steps=60))
 
 
 def test_it_finds_the_references_objects_in_another_image(grown):
-    other = discs(1, seed=5)[0]
-    seen = grown[0].predict(other.image)[1]
-    truth = other.instances.numbers > 0
-    assert iou(seen.foreground_prob > 0.5, truth) > 0.7
-    assert seen.distance_map[truth].mean() > seen.distance_map[~truth].mean() + 0.2
+    other = samples(1, seed=5)[0]
+    seen = grown[0].see(other.image)[1]
+    truth = other.shown.numbers > 0
+    assert iou(seen.inside > 0.5, truth) > 0.7
+    assert seen.depth[truth].mean() > seen.depth[~truth].mean() + 0.2
 
 
 def test_answers_are_at_the_size_of_the_image(grown):
-    wide = page(shape=(50, 131), discs=[(25, 60, 12)])
-    seen = grown[0].predict(wide.image)[1]
-    assert seen.foreground_prob.shape == seen.distance_map.shape == (50, 131)
-    assert 0 <= seen.foreground_prob.min() <= seen.foreground_prob.max() <= 1
+    wide = sample(shape=(50, 131), discs=[(25, 60, 12)])
+    seen = grown[0].see(wide.image)[1]
+    assert seen.inside.shape == seen.depth.shape == (50, 131)
+    assert 0 <= seen.inside.min() <= seen.inside.max() <= 1
 
 
 def test_packed_and_unpacked_it_sees_the_same(grown):
     again = ForegroundPredictor.unpack(grown[0].pack(), CPU)
-    image = discs(1, seed=6)[0].image
+    image = samples(1, seed=6)[0].image
     assert again.side_px == grown[0].side_px
     np.testing.assert_allclose(
         again.predict(image)[1].foreground_prob,
@@ -78,7 +71,7 @@ def test_damage_is_told(grown):
 
 
 def test_same_seed_same_network():
-    first, again = (adapt(discs(2), AdaptSettings(adapt_steps=3))[0] for _ in "ab")
+    first, again = (adapt(samples(2), AdaptSettings(adapt_steps=3))[0] for _ in "ab")
     states = first.pack()["state"], again.pack()["state"]
     assert all((states[0][k] == states[1][k]).all() for k in states[0])
 
@@ -87,44 +80,44 @@ def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatc
     sizes, seen = [], []
     real = dataset.ReferenceDataset.__init__
 
-    def counted(self, pages, *rest):
-        sizes.extend([len(pages)] * bool(pages))
-        real(self, pages, *rest)
+    def counted(self, given, *rest):
+        sizes.extend([len(given)] * bool(given))
+        real(self, given, *rest)
 
     monkeypatch.setattr(dataset.ReferenceDataset, "__init__", counted)
-    pages = discs(4)
+    given = samples(4)
 
     def judge(finder):
         seen.append(finder)
         return 0.4 if finder is None else 0.6
 
-    finder, report = adapt(pages[:3], held_out=pages[3:], judge=judge)
+    finder, report = adapt(given[:3], aside=given[3:], judge=judge)
     assert finder is not None
     assert sizes == [3, 4]
     assert (report.steps, report.before, report.after, report.accepted) == (30, 0.4, 0.6, True)
     assert report.held_out == ("3",)
-    assert "0.400 without, 0.600 with it" in report.summary
 
 
 def test_what_harms_is_not_kept():
-    pages = discs(4)
+    given = samples(4)
     finder, report = adapt(
-        pages[:3], held_out=pages[3:], judge=lambda finder: 0.9 if finder is None else 0.7
+        given[:3], aside=given[3:], judge=lambda finder: 0.9 if finder is None else 0.7
     )
     assert finder is None
     assert report.steps == 20
     assert not report.stopped
-    assert "0.900 without, 0.700 with it: not better, so it is not used" in report.summary
+    assert (report.before, report.after, report.accepted) == (0.9, 0.7, False)
 
 
 def test_one_image_is_too_little_to_refuse_it():
-    pages = discs(4)
+    given = samples(4)
     finder, report = adapt(
-        pages[:3], held_out=pages[3:], judge=lambda finder: 0.5 if finder is None else 0.4
+        given[:3], aside=given[3:], judge=lambda finder: 0.5 if finder is None else 0.4
     )
     assert finder is not None
     assert report.steps == 30
-    assert "0.500 without, 0.400 with it: too few images to say" in report.summary
+    assert (report.before, report.after, report.accepted) == (0.5, 0.4, True)
+    assert "too few images" in report.summary
 
 
 @pytest.mark.parametrize(
@@ -146,21 +139,21 @@ def test_the_more_judges_the_less_worse_it_may_be(before, after, judges, used):
 
 def test_stopped_at_once_it_leaves_nothing():
     asked = iter([False, False, True, True, True])
-    finder, report = adapt(discs(2), stop=lambda: next(asked))
+    finder, report = adapt(samples(2), stop=lambda: next(asked))
     assert finder is None
-    assert "stopped too early, so it is not used" in report.summary
+    assert "too early" in report.summary
 
 
 def test_stopped_it_is_what_so_many_steps_give():
-    pages, asked = discs(3), []
+    given, asked = samples(3), []
 
     def stop():
         asked.append(1)
         return len(asked) > 22
 
-    finder, report = adapt(pages, AdaptSettings(adapt_steps=500), stop=stop)
+    finder, report = adapt(given, AdaptSettings(adapt_steps=500), stop=stop)
     assert (report.steps, report.stopped, report.accepted) == (22, True, True)
-    again, _ = adapt(pages, AdaptSettings(adapt_steps=22))
+    again, _ = adapt(given, AdaptSettings(adapt_steps=22))
     states = finder.pack()["state"], again.pack()["state"]
     assert all((states[0][k] == states[1][k]).all() for k in states[0])
 
@@ -177,8 +170,8 @@ def test_packaged_encoder_is_where_it_starts():
 
 def test_the_first_part_of_the_encoder_stays_as_it_is(monkeypatch):
     monkeypatch.setattr(encoder, "RATE", 0.03)
-    start = network.build(1).state_dict()
-    learned = adapt(discs(2), AdaptSettings(adapt_steps=3))
+    start = network.fresh(1).state_dict()
+    learned = adapt(samples(2), AdaptSettings(adapt_steps=3))
     finder = learned[0]
     assert finder is not None
     state = finder.pack()["state"]
@@ -200,13 +193,13 @@ def test_every_level_of_the_neck_reaches_the_answer():
 
 
 def test_stopped_after_it_was_judged_what_was_learned_is_used():
-    pages, judged = discs(4), []
+    given, judged = samples(4), []
 
     def judge(finder):
         judged.append(1)
         return 0.4 if finder is None else 0.6
 
-    finder, report = adapt(pages[:3], held_out=pages[3:], judge=judge, stop=lambda: len(judged) > 1)
+    finder, report = adapt(given[:3], aside=given[3:], judge=judge, stop=lambda: len(judged) > 1)
     assert finder is not None
     assert (report.steps, report.stopped) == (20, True)
-    assert "stopped before its end; held-out IoU 0.400 without, 0.600 with it" in report.summary
+    assert (report.before, report.after) == (0.4, 0.6)

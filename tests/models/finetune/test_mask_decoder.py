@@ -173,13 +173,25 @@ def test_stop_is_asked_before_references_are_encoded(segmenter):
     assert (state, losses) == (None, [])
 
 
-def test_objects_lie_on_the_grid_where_they_are_in_the_image(segmenter):
-    lesson = mask_decoder._cache_sample(segmenter, page(0), np.random.default_rng(0))
+def test_objects_lie_on_the_grid_where_they_are_in_the_image(segmenter, monkeypatch):
+    asked, real = [], mask_decoder.sample_prompt
+
+    def prompt(place, mask, ask, scale, *rest):
+        asked.append((mask, scale))
+        return real(place, mask, ask, scale, *rest)
+
+    monkeypatch.setattr(mask_decoder, "sample_prompt", prompt)
+    settings = AdaptSettings(decoder_steps=1)
+    run_job(
+        mask_decoder.finetune_mask_decoder(
+            segmenter, [page(0)], settings, aside=[page(3)], judge=lambda _: 0.5
+        )
+    )
     _, labels = scene(0)
-    assert len(lesson.objects) == labels.max()
-    for mask in lesson.objects:
+    assert len(asked) == labels.max()
+    for mask, scale in asked:
         middle = np.argwhere(mask).mean(0)
-        row, column = ((middle + 0.5) * lesson.scale - 0.5).round().astype(int)
+        row, column = ((middle + 0.5) * scale - 0.5).round().astype(int)
         own = labels == labels[row, column]
         assert labels[row, column] > 0
-        assert mask.sum() * np.prod(lesson.scale) == pytest.approx(own.sum(), rel=0.2)
+        assert mask.sum() * np.prod(scale) == pytest.approx(own.sum(), rel=0.2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from segment_anything import SamPredictor, sam_model_registry
+from toy_sam import official_state, prompts_and_masks, vit_b
 
 from napari_samic.core.errors import FormatError, WeightsError
 from napari_samic.core.types import Prompts
@@ -31,11 +32,8 @@ def one_block(monkeypatch):
 
 
 def vit_state(side_px=128):
-    torch.manual_seed(0)
-    encoder = builders._vit("vit_b", side_px)
-    prompts, masks = builders._decoding_side(side_px)
-    parts = {"image_encoder": encoder, "prompt_encoder": prompts, "mask_decoder": masks}
-    return {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
+    """Of a ViT-B with one block."""
+    return official_state(*vit_b(side_px, depth=1, global_blocks=(0,)))
 
 
 def official(encoder):
@@ -53,7 +51,7 @@ def official(encoder):
 
 def mobile_state():
     torch.manual_seed(0)
-    prompts, masks = builders._decoding_side(1024)
+    prompts, masks = prompts_and_masks()
     parts = {"image_encoder": official(tiny_vit.TinyViT()), "prompt_encoder": prompts.state_dict(),
              "mask_decoder": masks.state_dict()}  # fmt: skip
     state = {f"{n}.{k}": v for n, part in parts.items() for k, v in part.items()}

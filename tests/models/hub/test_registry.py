@@ -135,7 +135,7 @@ def test_fetch_without_network_says_where_to_put_the_file_and_leaves_nothing(hom
     message = str(caught.value)
     assert "no route to host" in message
     assert str(home / "models") in message
-    assert "put it there as sam_vit_b_01ec64.pth" in message
+    assert "sam_vit_b_01ec64.pth" in message
     assert "\n" not in message
     assert files(home) == []
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_looks import page
+from toy_references import sample
 from toy_sam import picture
 
 from napari_samic.core.errors import PromptError
@@ -26,7 +26,7 @@ def segmenter():
 
 def discs(count, seed=0):
     rng = np.random.default_rng(seed)
-    return [page(str(i), (96, 128), [(*rng.integers(30, 66, 2), 16)]) for i in range(count)]
+    return [sample(str(i), (96, 128), [(*rng.integers(30, 66, 2), 16)]) for i in range(count)]
 
 
 def fitted(segmenter, pages, seed=0):
@@ -48,7 +48,9 @@ def test_answers_are_at_the_size_of_the_image_and_in_bounds(segmenter):
 
 
 def test_classes_have_maps_of_their_own(segmenter):
-    two = [page(str(i), (96, 128), [(48, 30, 16), (48, 95, 16)], classes=(1, 7)) for i in range(2)]
+    two = [
+        sample(str(i), (96, 128), [(48, 30, 16), (48, 95, 16)], classes=(1, 7)) for i in range(2)
+    ]
     predictor = fitted(segmenter, two)
     assert predictor.labels == (1, 7)
     seen = predictor.predict(two[0].image)

@@ -7,7 +7,7 @@ from toy_segmenter import ColourSegmenter, colour_at, disc, shown
 
 from napari_samic.core.types import Candidates
 from napari_samic.evaluation.metrics import iou
-from napari_samic.models.prompters.matcher import Mask, Matcher, _distinct, _merged
+from napari_samic.models.prompters.matcher import Mask, Matcher, distinct_masks, merge_masks
 
 ONE = shown("one", [(14, 44, 1), (44, 14, 2)])
 TWO = shown("two", [(44, 44, 1), (14, 20, 2)], seed=1)
@@ -54,8 +54,8 @@ def test_each_class_has_one_object():
 
 def test_nothing_but_empty_masks_is_an_empty_answer():
     class Empty(ColourSegmenter):
-        def _one(self, image, prompts, multimask):
-            found = super()._one(image, prompts, multimask)
+        def answer(self, image, prompts, multimask):
+            found = super().answer(image, prompts, multimask)
             return Candidates(np.zeros_like(found.masks), found.scores, found.logits)
 
     assert not Matcher(Empty()).propose([ONE], TARGET).answer.labels.any()
@@ -73,7 +73,7 @@ def test_good_masks_are_joined_and_a_bad_one_is_not():
         mask(parts[2], [0, 0, 0, 1]),
     ]
     costs = np.array([[0, 0, 0.9, 0.9], [0, 0, 0.9, 0.9]], float)
-    union, _ = _merged(found, np.array([0, 1]), costs, (8, 8, 3))
+    union, _ = merge_masks(found, np.array([0, 1]), costs, (8, 8, 3))
     np.testing.assert_array_equal(union, parts[0] | parts[1])
 
 
@@ -83,9 +83,9 @@ def test_same_mask_counts_once_and_unsure_ones_are_left_out():
         mask(one, [1, 0], 0.8), mask(one, [1, 0], 0.9), mask(other, [0, 1], 0.1),
         mask(other, [0, 1], 0.9, 0.2), mask(one & other, [0, 0]),
     ]  # fmt: skip
-    assert _distinct(found) == [found[1]]
+    assert distinct_masks(found) == [found[1]]
 
 
 def test_best_there_is_stays_where_all_are_unsure():
     found = [mask(disc((8, 8), 2, 2, 1), [1, 0], 0.2), mask(disc((8, 8), 5, 5, 1), [0, 1], 0.3)]
-    assert _distinct(found) == [found[1]]
+    assert distinct_masks(found) == [found[1]]

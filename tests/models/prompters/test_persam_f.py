@@ -93,8 +93,8 @@ def test_masks_of_a_network_that_answers_surest_first_go_by_area():
     class SurestFirst(ColourSegmenter):
         single_is_first = True
 
-        def _one(self, image, prompts, multimask):
-            found = super()._one(image, prompts, multimask)
+        def answer(self, image, prompts, multimask):
+            found = super().answer(image, prompts, multimask)
             order = np.argsort(-found.scores)
             return type(found)(found.masks[order], found.scores[order], found.logits[order])
 

@@ -76,10 +76,14 @@ def test_other_weights_miss_the_cache(tmp_path, network):
     assert counting.passes == 1
 
 
-def test_memory_keeps_only_the_last_images(segmenter):
-    for seed in range(7):
+def test_memory_keeps_only_the_last_images():
+    counting = Counting(network := random_sam())
+    segmenter = SamSegmenter(network, name="toy", device="cpu")
+    for seed in (*range(7), 3, 4, 5, 6):
         segmenter.precompute(picture(seed=seed))
-    assert len(segmenter._engine._recent) == 4
+    assert counting.passes == 7
+    segmenter.precompute(picture(seed=2))
+    assert counting.passes == 8
 
 
 def test_taps_are_pooled_blocks_of_the_same_pass():
@@ -103,11 +107,6 @@ def test_taps_can_be_trained_on(segmenter):
     weight = torch.ones(1, requires_grad=True)
     (segmenter.taps(picture()).levels[0][0] * weight).sum().backward()
     assert weight.grad is not None
-
-
-def test_hooks_are_removed_after_the_pass(segmenter):
-    segmenter.precompute(picture())
-    assert not any(b._forward_hooks for b in segmenter._engine.network.image_encoder.blocks)
 
 
 def test_taps_are_not_those_of_another_segmenter_on_the_same_network(network):
@@ -148,7 +147,7 @@ def test_batch_is_halved_for_good_when_memory_is_full(segmenter):
     image, objects = picture(), [point(r, 5) for r in range(8)]
     expected = segmenter.candidates(image, objects)
     small = SamSegmenter(random_sam(), name="toy", device="cpu", batch_size=8)
-    memory = FullMemory(small._engine.network, limit=2)
+    memory = FullMemory(small.engine.network, limit=2)
     with (
         pytest.warns(RuntimeWarning, match=r"toy: cpu is out of memory; .* 4 at a time"),
         pytest.warns(RuntimeWarning, match=r"toy: cpu is out of memory; .* 2 at a time"),
@@ -163,7 +162,7 @@ def test_batch_is_halved_for_good_when_memory_is_full(segmenter):
 
 def test_work_moves_to_the_cpu_when_one_prompt_is_too_much(segmenter):
     small = SamSegmenter(random_sam(), name="toy", device="cpu:0")  # stands in for a GPU
-    memory = FullMemory(small._engine.network, limit=0)
+    memory = FullMemory(small.engine.network, limit=0)
     memory.full = lambda: small.device == torch.device("cpu", 0)
     with pytest.warns(RuntimeWarning, match="continuing on the CPU"):
         [got] = small.candidates(picture(), [point(3, 3)])
@@ -174,7 +173,7 @@ def test_work_moves_to_the_cpu_when_one_prompt_is_too_much(segmenter):
 
 def test_full_memory_on_the_cpu_is_not_hidden():
     small = SamSegmenter(random_sam(), name="toy", device="cpu")
-    FullMemory(small._engine.network, limit=0)
+    FullMemory(small.engine.network, limit=0)
     with pytest.raises(RuntimeError, match="out of memory"):
         small.candidates(picture(), [point(3, 3)])
 
@@ -183,7 +182,7 @@ def test_other_errors_are_not_taken_for_full_memory(segmenter, monkeypatch):
     def broken(**_):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(segmenter._engine.network.mask_decoder, "forward", broken)
+    monkeypatch.setattr(segmenter.engine.network.mask_decoder, "forward", broken)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(RuntimeError, match="shapes differ"):
@@ -235,7 +234,7 @@ def test_prompts_wait_for_the_encoder_where_all_may_have_to_move(network, device
     segmenter = SamSegmenter(network, name="toy", device=device)  # cpu:0 stands in for a GPU
     found = []
     handle = network.image_encoder.neck.register_forward_pre_hook(
-        lambda *_: found.append(segmenter._engine.lock.locked())
+        lambda *_: found.append(segmenter.engine.lock.locked())
     )
     segmenter.precompute(picture(seed=2))
     handle.remove()

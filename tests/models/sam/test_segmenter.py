@@ -113,7 +113,7 @@ def test_batch_size_changes_nothing(network):
 
 def test_segment_decodes_as_many_at_once_as_its_owner_says():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu", batch_size=2)
-    memory = FullMemory(segmenter._engine.network, limit=99)
+    memory = FullMemory(segmenter.engine.network, limit=99)
     objects = [point(r, 5) for r in range(7)]
     segmenter.segment(picture(), objects, settings=SegmentSettings(tell_apart=False))
     segmenter.candidates(picture(), objects)
@@ -122,14 +122,14 @@ def test_segment_decodes_as_many_at_once_as_its_owner_says():
 
 def test_a_processor_decodes_two_at_once_unless_told():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu")
-    memory = FullMemory(segmenter._engine.network, limit=99)
+    memory = FullMemory(segmenter.engine.network, limit=99)
     segmenter.segment(picture(), [point(r, 5) for r in (1, 20, 40)])
     assert memory.batches[:2] == [2, 1]
 
 
 def test_scores_stay_in_the_unit_interval():
     segmenter = SamSegmenter(random_sam(), name="toy", device="cpu")
-    segmenter._engine.network.mask_decoder.iou_prediction_head.layers[-1].bias.fill_(5.0)
+    segmenter.engine.network.mask_decoder.iou_prediction_head.layers[-1].bias.fill_(5.0)
     [answer] = segmenter.candidates(picture(), [point(3, 3)])
     assert (answer.scores == 1.0).all()
 

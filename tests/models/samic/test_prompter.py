@@ -356,10 +356,17 @@ def test_references_are_prepared_once_and_again_after_the_centre_changed():
 
 
 def test_prepared_references_do_not_pile_up():
-    made = prompter(shots=1)
-    for shown in references(9):
-        made.propose([shown], discs([]))
-    assert len(made._prepared) == 4
+    made, image = prompter(shots=1), discs([])
+    shown = references(9)
+
+    def passes(reference):
+        before = made.backbone.passes
+        made.propose([reference], image)
+        return made.backbone.passes - before
+
+    assert [passes(reference) for reference in shown] == [2] * 9  # the image, and the reference
+    assert [passes(reference) for reference in shown[5:]] == [1] * 4
+    assert passes(shown[0]) == 2
 
 
 def test_first_weights_depend_on_the_seed_alone():

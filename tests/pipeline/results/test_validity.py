@@ -13,6 +13,7 @@ from toys import scene, write_image, write_labels_of
 from napari_samic import pipeline
 from napari_samic.core.errors import InputError, OutputError, StaleError
 from napari_samic.core.settings import (
+    AdaptSettings,
     ExportSettings,
     MemorySettings,
     PeakSettings,
@@ -81,7 +82,8 @@ def retrained(folder, **options):
     run_job(
         pipeline.train(
             folder / "images", masks=masks_of(folder), out=folder / "p.pt", device="cpu",
-            overwrite=True, settings=TrainSettings(epochs=1, views=1, seed=5), **options,
+            overwrite=True, settings=TrainSettings(epochs=1, views=1, seed=5),
+            adapt=AdaptSettings(adapt=False), **options,
         )
     )  # fmt: skip
 

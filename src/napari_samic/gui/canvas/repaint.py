@@ -31,9 +31,14 @@ class RepaintBlocker(QObject):
         self._holds = self._is_due = False
         self._timer = later(self, LONGEST_MS, self.end)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held back and no frame is owed."""
+        return self._window is None
+
     def begin(self) -> None:
         """Draw nothing until `end`, or for the longest time; not while a frame is owed."""
-        if self._window is not None:
+        if not self.is_idle:
             return
         self._window = self._widget
         while (above := self._window.parent()) is not None:  # also of a dock that floats

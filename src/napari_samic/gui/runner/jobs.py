@@ -183,7 +183,7 @@ class _Running:
             return
         bar = getattr(self.worker, "pbar", None)
         if bar is not None:
-            _show_progress(bar, step, self.title)
+            update_bar(bar, step, self.title)
             _hold_spinner_still()  # now: napari starts it once the worker has begun
         if self.calls.on_step is not None:
             self.calls.on_step(step)
@@ -232,7 +232,8 @@ def _make_room(count: int) -> None:
         pool.setMaxThreadCount(count)
 
 
-def _show_progress(bar: Any, step: JobProgress, title: str) -> None:
+def update_bar(bar: Any, step: JobProgress, title: str) -> None:
+    """Let napari's bar show a step of a job; it begins anew with each part of the job."""
     with suppress(RuntimeError):  # its widget may be gone with the window
         if step.done < bar.n:  # another part of the job has begun
             bar.reset(step.total)
@@ -289,7 +290,7 @@ def load_torch() -> None:
     torch counts threads for each thread that calls it; a new one takes what was set last.
     """
     with _torch_lock:
-        with _without("triton"):
+        with hidden_module("triton"):
             import torch
             import torchvision.ops  # noqa: F401
         torch.set_num_threads(torch_threads(torch.get_num_threads()))
@@ -305,7 +306,7 @@ def torch_threads(wanted: int, cores: int | None = None) -> int:
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
+def hidden_module(module: str) -> Iterator[None]:
     """Let `import module` fail, unless it was imported already."""
     if module in sys.modules:
         yield

@@ -125,7 +125,7 @@ class Matcher:
         points = _centers(matched, grid, image.shape)
         answers = self._query(image, points, grid, label)
         costs = (1 - likeness[inside]) / 2  # (Nm, Nt)
-        mask, score = _merged(answers, matched, costs, image.shape)
+        mask, score = merge_masks(answers, matched, costs, image.shape)
         warm = np.clip((1 + likeness[inside].max(0)) / 2, 0, 1).reshape(grid).astype(np.float32)
         signs = np.ones(len(points), bool)
         return Prompts(points, signs, box_of(mask), label), mask, score, warm
@@ -141,7 +141,7 @@ class Matcher:
             batch = prompts[start : start + BATCH]
             for candidates in self.segmenter.candidates(image, batch, multimask=False):
                 masks.append(_packed(candidates, grid))
-        return _distinct(masks)
+        return distinct_masks(masks)
 
 
 def _likeness(features: torch.Tensor, cells: torch.Tensor) -> NDArray[np.float64]:
@@ -166,7 +166,7 @@ def _packed(candidates: Candidates, grid: tuple[int, int]) -> Mask:
     return Mask(np.packbits(mask), inside, float(candidates.scores[best]), stability)
 
 
-def _distinct(masks: Sequence[Mask]) -> list[Mask]:
+def distinct_masks(masks: Sequence[Mask]) -> list[Mask]:
     """Sure, stable masks that are not empty, each once; the best there are if none is."""
     some = [m for m in masks if m.cells.any()]
     limits = (("iou", IOU), ("stability", STABLE))
@@ -179,7 +179,7 @@ def _distinct(masks: Sequence[Mask]) -> list[Mask]:
     return [some[i] for i in kept]
 
 
-def _merged(
+def merge_masks(
     masks: Sequence[Mask],
     matched: assignment.Cells,
     costs: NDArray[np.float64],

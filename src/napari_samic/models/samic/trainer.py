@@ -290,7 +290,7 @@ def _epoch(train_state: TrainState, epoch: int) -> Job[float | None]:
         if epoch > 1 and train_state.control.is_over:
             return None
         batch = [episodes[i] for i in order[start : start + BATCH]]
-        total += _step(train_state, batch) * len(batch)
+        total += train_step(train_state, batch) * len(batch)
         done = epoch - 1 + (start + len(batch)) / len(order)
         data = {"phase": "batch", "epoch": epoch}
         yield JobProgress(int(done * 1000), settings.epochs * 1000, f"epoch {epoch}", data)
@@ -298,7 +298,8 @@ def _epoch(train_state: TrainState, epoch: int) -> Job[float | None]:
 
 
 @torch.inference_mode(False)  # whatever mode the consumer of the job is in
-def _step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int]]) -> float:
+def train_step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference, int]]) -> float:
+    """Learn from a batch of targets, each a view and the class it is to show; returns the loss."""
     store, settings = train_state.store, train_state.settings
     targets, references, truth = [], [], []
     for view, label in batch:

@@ -42,9 +42,9 @@ class Toy:
         labels = ndimage.label(image[..., 0] > 100)[0]
         given = logits or [None] * len(objects)
         self.asked += [(p, g, multimask) for p, g in zip(objects, given, strict=True)]
-        return [self._answer(labels, p, 3 if multimask else 1) for p in objects]
+        return [self.answer(labels, p, 3 if multimask else 1) for p in objects]
 
-    def _answer(self, labels, prompts, count):
+    def answer(self, labels, prompts, count):
         box = prompts.box_rc
         place = prompts.points_rc[0] if box is None else (box[:2] + box[2:]) / 2
         mask = labels == labels[tuple(np.round(place).astype(int))]

@@ -5,13 +5,18 @@ import shutil
 import pytest
 from toys import scene, write_image, write_scenes
 
-from napari_samic import api
-from napari_samic.core.settings import AnnotateSettings, PeakSettings, TrainSettings
-
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory, toy):
     """`images`, `masks`, `more`, their results, and `recipe.yaml`; not to be changed."""
+    from napari_samic import api
+    from napari_samic.core.settings import (
+        AdaptSettings,
+        AnnotateSettings,
+        PeakSettings,
+        TrainSettings,
+    )
+
     folder = write_scenes(tmp_path_factory.mktemp("original"), 3)
     for i in (3, 4):
         write_image(folder / "more" / f"q{i}.png", scene(i)[0])
@@ -24,7 +29,8 @@ def original(tmp_path_factory, toy):
     )  # fmt: skip
     api.train(
         images, prompts=folder / "annotated" / "prompts.json", out=folder / "discs.pt",
-        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(min_area_frac=0.2), **common,
+        settings=TrainSettings(epochs=1, views=1), peaks=PeakSettings(min_area_frac=0.2),
+        adapt=AdaptSettings(adapt=False), **common,
     )  # fmt: skip
     api.segment(
         folder / "more", prompter=folder / "discs.pt", out=folder / "labels", device="cpu",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_backbone as toy
 
 ROOT = Path(__file__).parents[2]
-sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests" / "models")]
+sys.path.append(str(ROOT / "benchmarks"))
 features = importlib.import_module("features")
-toy = importlib.import_module("toy_backbone")
 
 
 def picture(places, *, asked=1, shape=(64, 64), radius=10, seed=0):

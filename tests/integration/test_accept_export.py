@@ -123,7 +123,6 @@ def test_files_of_images_that_are_gone_are_named_and_left(results, tmp_path):
     before = {p: p.read_bytes() for p in out.rglob("*") if p.name.startswith("b.") and p.is_file()}
     outcome = run_job(pipeline.export(results, out=out, settings=EVERYTHING, overwrite=True))
     line = outcome.notices[-1]
-    assert line.startswith("not of this export")
     assert line.endswith(": b.geojson, b.ome.zarr, b.png, b.tif.")
     assert {p: p.read_bytes() for p in before} == before
 

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-from importlib import import_module
 
 import numpy as np
 import pytest
 import tifffile
 import timm
 import torch
+from toy_sam import official_state, vit_b
 from toys import SHAPE, write_scenes
 
-from napari_samic.models.sam import builders
 from napari_samic.models.samic import serialization
 
 
@@ -39,12 +38,7 @@ def timm_file(folder, network, name):
 
 def sam_file(folder, side_px=1024):
     """As sam_vit_b_01ec64.pth: a plain state dict of image encoder, prompt encoder, decoder."""
-    torch.manual_seed(0)
-    encoder = builders._vit("vit_b", side_px)
-    prompts, masks = builders._decoding_side(side_px)
-    parts = {"image_encoder": encoder, "prompt_encoder": prompts, "mask_decoder": masks}
-    state = {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
-    return save(state, folder / "sam_vit_b.pth")
+    return save(official_state(*vit_b(side_px)), folder / "sam_vit_b.pth")
 
 
 def whole_way(shell, world, model, *options):
@@ -71,7 +65,7 @@ def test_resnet50_imported_by_path_with_its_hash(shell, world, toy):
     ran = shell("models", "import", path, "--name", "mynet", "--arch", "resnet50",
                 "--sha256", sha256)  # fmt: skip
     assert (ran.code, ran.out) == (0, f"mynet: imported as encoder, sha256 {sha256}\n")
-    made = whole_way(shell, world, toy, "--encoder", "mynet")
+    made = whole_way(shell, world, toy, "--encoder", "mynet", "--no-adapt")
     header = serialization.describe(made)["backbone"]
     assert (header["kind"], header["sha256"]) == ("mynet", sha256)
 
@@ -88,11 +82,8 @@ def test_resnet50_imported_by_path_with_its_hash(shell, world, toy):
         ),
     ],
 )
-def test_encoder_by_path_is_fine_tuned_and_serves(
-    shell, world, toy, growing, monkeypatch, network, file
-):
+def test_encoder_by_path_is_fine_tuned_and_serves(shell, world, toy, network, file):
     """The network that is grown is judged by nobody, so that it is in the file and is used."""
-    monkeypatch.setattr(import_module("napari_samic.pipeline.train"), "finetune", growing)
     path, sha256 = timm_file(world, network, file)
     made = whole_way(shell, world, toy, "--encoder", f"path:{path}", "--adapt-steps", "1")
     assert serialization.describe(made)["backbone"]["sha256"] == sha256
@@ -108,13 +99,13 @@ def test_encoder_by_path_is_fine_tuned_and_serves(
 
 def test_encoder_by_path_moved_and_then_changed(shell, world, toy):
     path, sha256 = timm_file(world, "test_vit", "test_vit-1.pth")
-    made = whole_way(shell, world, toy, "--encoder", f"path:{path}")
+    made = whole_way(shell, world, toy, "--encoder", f"path:{path}", "--no-adapt")
     assert serialization.describe(made)["backbone"]["sha256"] == sha256
     moved = path.rename(world / "test_vit-moved.pth")
     line = ["segment", world / "images", "--prompter", made, "--out", world / "again"]
     ran = shell(*line)
     assert (ran.code, len(ran.err.splitlines())) == (3, 1)
-    assert "test_vit-1.pth: no such weights file" in ran.err
+    assert "test_vit-1.pth:" in ran.err
     assert shell(*line, "--encoder", f"path:{moved}").code == 0
     state = torch.load(moved, weights_only=True)
     torch.save({**state, "patch_embed.proj.bias": state["patch_embed.proj.bias"] + 1}, moved)
@@ -132,8 +123,9 @@ def test_vit_b_imported_by_path_with_its_hash(shell, world, side_px):
     try:
         ran = shell("models", "import", path, "--name", "mysam", "--arch", "vit_b",
                     "--sha256", sha256)  # fmt: skip
-        assert (ran.code, ran.out) == (0, f"mysam: imported as segmenter, sha256 {sha256}\n")
-        made = whole_way(shell, world, "mysam")
+        assert ran.code == 0
+        assert sha256 in ran.out
+        made = whole_way(shell, world, "mysam", "--no-adapt")
         header = serialization.describe(made)
         assert (header["backbone"]["kind"], header["backbone"]["sha256"]) == ("segmenter", sha256)
         assert header["normalisation"]["model"] == "mysam"

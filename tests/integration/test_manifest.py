@@ -49,9 +49,8 @@ def settle(viewer):
 
     for _ in range(4):
         QApplication.processEvents()
-        for dock in viewer.window._qt_window.findChildren(SamicDock):
-            if not dock.is_closed:
-                dock.session.runner.settle()
+        for dock in docks(viewer):
+            dock.session.runner.settle()
 
 
 def run(command):
@@ -60,7 +59,8 @@ def run(command):
 
 
 def docks(viewer):
-    return [d for d in viewer.window._qt_window.findChildren(SamicDock) if not d.is_closed]
+    inner = viewer.window.dock_widgets.values()
+    return [d for d in inner if isinstance(d, SamicDock) and not d.is_closed]
 
 
 def test_every_command_is_in_the_palette_or_serves_files(viewer):
@@ -144,7 +144,7 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
 
-    viewer.window._qt_viewer._qt_open([str(project.folder)], stack=False, plugin="napari-samic")
+    viewer.open(str(project.folder), plugin="napari-samic")
     settle(viewer)
     (again,) = docks(viewer)
     state = again.session.scheduler.state
@@ -178,7 +178,7 @@ def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, mo
         {**image, "path": "", "sample": ["napari", "coins"]},
     ]}  # fmt: skip
     project.save()
-    viewer.window._qt_viewer._qt_open([str(project.folder)], stack=False, plugin="napari-samic")
+    viewer.open(str(project.folder), plugin="napari-samic")
     settle(viewer)
     assert not flag.exists()
     assert not [one for one in viewer.layers if isinstance(one, Image)]

@@ -1,1 +1,0 @@
-"""Makes `maps` importable."""
