@@ -394,10 +394,10 @@ def test_networks_learn_from_the_classes_of_the_training_part_and_references_onl
     layouts.text(root / "fss_test_set.txt", "bear")
     fitted, real = [], samic_prompter.SamicPrompter.fit
 
-    def fit(self, references, settings=None, watch=None):
+    def fit(self, references, settings=None, control=None):
         classes = {p.label for r in references for p in r.objects}
         fitted.append((settings.epochs, {r.name.split("/")[0] for r in references}, classes))
-        return (yield from real(self, references, settings, watch))
+        return (yield from real(self, references, settings, control))
 
     monkeypatch.setattr(samic_prompter.SamicPrompter, "fit", fit)
     job = benchmark(

@@ -9,8 +9,7 @@ import pytest
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import Prompts
-from napari_samic.export.overlays import label_color
-from napari_samic.io.writers import contact_sheet, overlay
+from napari_samic.export.overlays import contact_sheet, label_color, overlay
 
 
 def square(side: int = 40) -> np.ndarray:

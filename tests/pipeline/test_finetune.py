@@ -432,8 +432,8 @@ def test_judges_see_each_candidate_with_a_finder_that_has_not_seen_them(
 def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkeypatch):
     asked = {}
 
-    def learn(pages, labels, settings, *, aside, **_):
-        asked.update(kept=[p.name for p in pages], aside=[p.name for p in aside])
+    def learn(samples, labels, settings, *, held_out, **_):
+        asked.update(kept=[s.name for s in samples], held_out=[s.name for s in held_out])
         yield from ()
         return None, None
 
@@ -448,7 +448,7 @@ def test_a_reference_without_an_object_is_learned_from_and_does_not_judge(monkey
         finder=None,
     )
     run_job(finetune.finetune(learner, object(), references, GROW, holdout_names=["b", "c"]))
-    assert asked == {"kept": ["a", "c"], "aside": ["b"]}
+    assert asked == {"kept": ["a", "c"], "held_out": ["b"]}
 
 
 def test_what_was_tuned_is_not_used_for_frames(tuned, folder, tmp_path, monkeypatch):

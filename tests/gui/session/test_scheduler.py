@@ -108,9 +108,7 @@ def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(scheduler):
     scheduler.finished["discs"].precompute = lambda image: None
     told = listen(scheduler.events)
     ready(scheduler)
-    scheduler.show(
-        scheduler.pixels, (0,)
-    )
+    scheduler.show(scheduler.pixels, (0,))
     scheduler.state.add_point(10, 12)
     scheduler.runner.settle()
     assert "asked" not in told
