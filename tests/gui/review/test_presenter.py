@@ -94,8 +94,8 @@ def world(tmp_path):
 def test_most_doubtful_is_shown_first_with_its_reason(world):
     assert [d.name for d in world.review.order] == ["d", "b", "a", "c"]
     assert world.review.current == "d"
-    assert world.review.doubt().text.startswith("no object")
-    assert world.sheet.name == "d"
+    assert world.review.current_flag().text.startswith("no object")
+    assert world.reviewed.name == "d"
     assert world.review.picture.shape == (*SHAPE, 3)
 
 

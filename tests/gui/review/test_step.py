@@ -93,7 +93,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert first.startswith("no object")
     assert second.startswith("confidence 0.60")
     assert "<b>d</b>" in story.queue.why.text()
-    assert story.dock.session.scheduler.state.page.name == "d"  # the image came with it
+    assert story.dock.session.scheduler.state.annotation.name == "d"  # the image came with it
     assert isinstance(story.layer("labels"), Labels)
     assert isinstance(story.layer("points"), Points)
     assert not any(x.visible for x in story.viewer.layers if x.name.endswith("clicks"))

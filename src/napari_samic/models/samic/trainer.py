@@ -313,8 +313,8 @@ def train_step(train_state: TrainState, batch: Sequence[tuple[AugmentedReference
     pyramid = correlate(NormalizedFeatures.join(targets), NormalizedFeatures.join(references))
     joined = torch.cat(truth)  # (B, S, S)
     predicted = train_state.prompter.learner.predict(pyramid, (joined.shape[1], joined.shape[2]))
-    weights = {k: getattr(settings, k) for k in ("kld_weight", "cc_weight", "nss_weight")}
-    loss = losses.saliency_loss(predicted, joined, **weights)
+    weights = {name: getattr(settings, f"{name}_weight") for name in losses.SALIENCY_LOSSES}
+    loss = losses.saliency_loss(predicted, joined, weights)
     return train_state.trainer.training_step(loss)
 
 
