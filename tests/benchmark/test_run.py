@@ -427,7 +427,7 @@ def test_answer_to_a_frame_is_shown_with_the_next(shown):
             return Segmentation(labels, np.array([0.9]), (), HeatMap(np.zeros((8, 8), np.float32)))
 
     first = Reference("first", np.zeros((8, 8, 3), np.uint8), (), labels)
-    answer = learners.PreviousFrameReference(Asked(), first).segment
+    answer = learners.PreviousFramePredictor(Asked(), first).segment
     frames = [np.full((8, 8, 3), n, np.uint8) for n in range(3)]
     for frame in frames:
         answer(frame)
@@ -448,7 +448,7 @@ def test_lessons_need_two_images_of_a_class_in_each_fold(fold):
     folds = {0: ("a",), 1: ("b",)}
     found = DataSet("set", tuple(items), "by_class", folds)
     with pytest.raises(InputError, match=f"set, fold {fold}: no class with two images among 1"):
-        benchmark_run._base_class_items(found, 0, 0.99)
+        benchmark_run.base_classes_by_fold(found, 0, 0.99)
 
 
 def test_follow_is_for_videos(folder, tmp_path, toy):

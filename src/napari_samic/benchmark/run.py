@@ -139,7 +139,7 @@ def benchmark(
         shots = (1,)  # the first image, whatever is asked
     elif of_videos := for_videos(ways):
         raise InputError(f"{of_videos[0]} is for videos, and {name} is none. Leave it out.")
-    base_class_items = {seed: _base_class_items(data_set, seed, share) for seed in seeds}
+    base_class_items = {seed: base_classes_by_fold(data_set, seed, share) for seed in seeds}
     if not any(any(by_fold.values()) for by_fold in base_class_items.values()):
         check_shots(ways, shots)
     check_others(ways, shots)
@@ -216,7 +216,7 @@ def benchmark(
     )
 
 
-def _base_class_items(
+def base_classes_by_fold(
     data_set: DataSet, seed: int, share: float
 ) -> dict[int | None, tuple[DatasetItem, ...]]:
     """What is learned from before the references of each fold, or of all, are shown."""

@@ -41,7 +41,7 @@ def test_depth_is_one_in_the_middle_of_each_object_and_low_where_they_touch():
 
 
 def test_looks_carry_the_object_with_its_maps():
-    x, truth, there = references([sample()]).looks(16)
+    x, truth, there = references([sample()]).sample_batch(16)
     assert x.shape == (16, 3, 256, 256)
     assert truth.shape == (16, 2, 256, 256)
     inside = truth[:, 0] > 0.9
@@ -54,7 +54,7 @@ def test_looks_carry_the_object_with_its_maps():
 
 
 def test_what_is_off_the_image_is_grey_and_marked():
-    x, truth, there = references([sample()]).looks(16)
+    x, truth, there = references([sample()]).sample_batch(16)
     off = there[:, 0] == 0
     assert off.any()
     assert (x.transpose(0, 1)[:, off] == network.GRAY.view(3, 1)).all()
@@ -63,7 +63,7 @@ def test_what_is_off_the_image_is_grey_and_marked():
 
 def test_classes_have_maps_of_their_own():
     two = sample(discs=[(60, 40, 25), (60, 120, 25)], classes=(1, 7))
-    _, truth, _ = references([two], labels=(1, 7)).looks(8)
+    _, truth, _ = references([two], labels=(1, 7)).sample_batch(8)
     first, second = truth[:, 0] > 0.9, truth[:, 1] > 0.9
     assert first.any()
     assert second.any()
@@ -72,20 +72,20 @@ def test_classes_have_maps_of_their_own():
 
 def test_every_reference_comes_before_one_comes_again():
     samples = [sample(str(i), discs=[(60, 80, 50)], classes=(i,)) for i in range(1, 6)]
-    _, truth, _ = references(samples, labels=range(1, 6)).looks(10)
+    _, truth, _ = references(samples, labels=range(1, 6)).sample_batch(10)
     shown = truth[:, :5].amax((2, 3)).argmax(1)  # which class of each look
     assert sorted(shown[:5].tolist()) == sorted(shown[5:].tolist()) == list(range(5))
 
 
 def test_small_objects_are_looked_at_in_windows_that_show_them():
     small = sample(shape=(1000, 1000), discs=[(150, 850, 12)])
-    _, truth, _ = references([small], side_px=1024).looks(16)
+    _, truth, _ = references([small], side_px=1024).sample_batch(16)
     assert truth.shape[-2:] == (dataset.WINDOW_PX, dataset.WINDOW_PX)
     with_object = (truth[:, 0].amax((1, 2)) > 0.9).sum()
     assert with_object >= 6
 
 
 def test_same_seed_gives_the_same_looks():
-    first, again, other = (references([sample()], seed=s).looks(4)[0] for s in (3, 3, 4))
+    first, again, other = (references([sample()], seed=s).sample_batch(4)[0] for s in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()

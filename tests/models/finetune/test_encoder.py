@@ -39,17 +39,17 @@ def grown():
 
 def test_it_finds_the_references_objects_in_another_image(grown):
     other = samples(1, seed=5)[0]
-    seen = grown[0].see(other.image)[1]
-    truth = other.shown.numbers > 0
-    assert iou(seen.inside > 0.5, truth) > 0.7
-    assert seen.depth[truth].mean() > seen.depth[~truth].mean() + 0.2
+    seen = grown[0].predict(other.image)[1]
+    truth = other.instances.numbers > 0
+    assert iou(seen.foreground_prob > 0.5, truth) > 0.7
+    assert seen.distance_map[truth].mean() > seen.distance_map[~truth].mean() + 0.2
 
 
 def test_answers_are_at_the_size_of_the_image(grown):
     wide = sample(shape=(50, 131), discs=[(25, 60, 12)])
-    seen = grown[0].see(wide.image)[1]
-    assert seen.inside.shape == seen.depth.shape == (50, 131)
-    assert 0 <= seen.inside.min() <= seen.inside.max() <= 1
+    seen = grown[0].predict(wide.image)[1]
+    assert seen.foreground_prob.shape == seen.distance_map.shape == (50, 131)
+    assert 0 <= seen.foreground_prob.min() <= seen.foreground_prob.max() <= 1
 
 
 def test_packed_and_unpacked_it_sees_the_same(grown):
@@ -91,7 +91,7 @@ def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatc
         seen.append(finder)
         return 0.4 if finder is None else 0.6
 
-    finder, report = adapt(given[:3], aside=given[3:], judge=judge)
+    finder, report = adapt(given[:3], held_out=given[3:], judge=judge)
     assert finder is not None
     assert sizes == [3, 4]
     assert (report.steps, report.before, report.after, report.accepted) == (30, 0.4, 0.6, True)
@@ -101,7 +101,7 @@ def test_judge_decides_after_two_thirds_and_then_all_are_learned_from(monkeypatc
 def test_what_harms_is_not_kept():
     given = samples(4)
     finder, report = adapt(
-        given[:3], aside=given[3:], judge=lambda finder: 0.9 if finder is None else 0.7
+        given[:3], held_out=given[3:], judge=lambda finder: 0.9 if finder is None else 0.7
     )
     assert finder is None
     assert report.steps == 20
@@ -112,7 +112,7 @@ def test_what_harms_is_not_kept():
 def test_one_image_is_too_little_to_refuse_it():
     given = samples(4)
     finder, report = adapt(
-        given[:3], aside=given[3:], judge=lambda finder: 0.5 if finder is None else 0.4
+        given[:3], held_out=given[3:], judge=lambda finder: 0.5 if finder is None else 0.4
     )
     assert finder is not None
     assert report.steps == 30
@@ -170,7 +170,7 @@ def test_packaged_encoder_is_where_it_starts():
 
 def test_the_first_part_of_the_encoder_stays_as_it_is(monkeypatch):
     monkeypatch.setattr(encoder, "RATE", 0.03)
-    start = network.fresh(1).state_dict()
+    start = network.build(1).state_dict()
     learned = adapt(samples(2), AdaptSettings(adapt_steps=3))
     finder = learned[0]
     assert finder is not None
@@ -199,7 +199,7 @@ def test_stopped_after_it_was_judged_what_was_learned_is_used():
         judged.append(1)
         return 0.4 if finder is None else 0.6
 
-    finder, report = adapt(given[:3], aside=given[3:], judge=judge, stop=lambda: len(judged) > 1)
+    finder, report = adapt(given[:3], held_out=given[3:], judge=judge, stop=lambda: len(judged) > 1)
     assert finder is not None
     assert (report.steps, report.stopped) == (20, True)
     assert (report.before, report.after) == (0.4, 0.6)

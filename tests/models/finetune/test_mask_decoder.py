@@ -184,7 +184,7 @@ def test_objects_lie_on_the_grid_where_they_are_in_the_image(segmenter, monkeypa
     settings = AdaptSettings(decoder_steps=1)
     run_job(
         mask_decoder.finetune_mask_decoder(
-            segmenter, [page(0)], settings, aside=[page(3)], judge=lambda _: 0.5
+            segmenter, [page(0)], settings, held_out=[page(3)], judge=lambda _: 0.5
         )
     )
     _, labels = scene(0)

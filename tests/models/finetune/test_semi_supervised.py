@@ -54,7 +54,7 @@ def two_references_do(monkeypatch):
 
 def adapt(more=(), steps=12):
     settings = AdaptSettings(adapt_steps=steps)
-    return run_job(encoder.finetune_encoder(samples(2), [1], settings, device=CPU, more=more))
+    return run_job(encoder.finetune_encoder(samples(2), [1], settings, device=CPU, unlabeled=more))
 
 
 def test_what_the_mean_says_goes_with_the_changed_look():
@@ -71,8 +71,8 @@ def test_what_the_mean_says_goes_with_the_changed_look():
 
 def test_the_mean_is_asked_before_the_colours_change():
     mean = Reds()
-    x, _, there = free(4).looks(16, mean)
-    [plain] = mean.shown
+    x, _, there = free(4).pseudo_labeled_batch(16, mean)
+    [plain] = mean.inputs
     grey = torch.tensor(GRAY).float()
     for before, after, seen in zip(plain, x, there[:, 0] > 0, strict=True):
         assert (before[:, seen] - grey[:, None]).abs().amax(0).median() < 1  # most is ground
@@ -84,8 +84,8 @@ def test_windows_of_other_looks_come_with_what_is_said_of_them(monkeypatch):
         semi_supervised, "WINDOW", (1.0, 1.0)
     )  # the whole look, so that all is exchanged
     mean = Reds()
-    _, told, _ = free(3).looks(16, mean)
-    [plain] = mean.shown
+    _, told, _ = free(3).pseudo_labeled_batch(16, mean)
+    [plain] = mean.inputs
     said = torch.sigmoid(mean(plain))
     own, other = ((told == maps).flatten(1).all(1) for maps in (said, said.roll(1, 0)))
     assert (own | other).all()
@@ -163,7 +163,7 @@ def test_with_few_references_they_are_left_out_and_that_is_told(monkeypatch):
 
 
 def test_classes_are_learned_each():
-    two = [dataset.ReferenceSample(p.name, p.image, p.shown) for p in samples(2)]
+    two = [dataset.ReferenceSample(p.name, p.image, p.instances) for p in samples(2)]
     two[1] = dataset.ReferenceSample(
         two[1].name, two[1].image, type(two[1].instances)(two[1].instances.numbers, (7,))
     )

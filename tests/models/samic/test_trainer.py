@@ -195,7 +195,7 @@ def test_worse_result_is_refused_and_the_old_weights_kept(monkeypatch):
     assert same(weights(made), before)
     assert made.report is report
     assert "old weights" in report.summary
-    assert made.centre is not None  # with which the old weights were judged
+    assert made.center is not None  # with which the old weights were judged
     assert len(made.references) == 4
 
 
@@ -275,7 +275,7 @@ def test_cancelled_it_leaves_the_prompter_as_it_was(phase, count, fresh, monkeyp
         assert np.array_equal(again, proposed)
 
 
-@pytest.mark.parametrize("failing", ["train_step", "score"])
+@pytest.mark.parametrize("failing", ["train_step", "evaluate_holdout"])
 def test_failed_it_leaves_the_prompter_as_it_was(monkeypatch, failing):
     made = prompter()
     before = state(made)

@@ -51,7 +51,7 @@ def export(folder):
 
 
 def review(folder):
-    return run_job(scan.look(folder / "labels"))
+    return run_job(scan.scan_results(folder / "labels"))
 
 
 def accept(folder, of=None):
@@ -154,7 +154,7 @@ def test_labels_of_two_runs_are_told(done, look):
 def test_accepted_labels_may_be_of_an_earlier_run(done):
     some = [done / "images" / "p0.png"]
     segment(done, images=some, settings=SegmentSettings(min_score=0.4), overwrite=True)
-    assert run_job(scan.look(done / "labels", judged=["p1", "p2", "p3"])).notices == ()
+    assert run_job(scan.scan_results(done / "labels", judged=["p1", "p2", "p3"])).notices == ()
 
 
 @pytest.mark.parametrize("look", [export, review])
@@ -233,5 +233,5 @@ def test_image_that_may_not_be_looked_at_is_passed_over(done):
         asked.append(path.name)
         return False
 
-    assert run_job(scan.look(done / "labels", may=may)).notices == ()
+    assert run_job(scan.scan_results(done / "labels", may=may)).notices == ()
     assert asked == ["p0.png", "p1.png", "p2.png", "p3.png"]
