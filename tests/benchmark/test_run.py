@@ -420,10 +420,10 @@ def test_answer_to_a_frame_is_shown_with_the_next(shown):
     class Asked:
         settings = SegmentSettings(instances=False)
 
-        def look(self, image, references):
+        def extract_features(self, image, references):
             seen.append(references[0])
 
-        def answer(self, image, look):
+        def predict_masks(self, image, features):
             return Segmentation(labels, np.array([0.9]), (), HeatMap(np.zeros((8, 8), np.float32)))
 
     first = Reference("first", np.zeros((8, 8, 3), np.uint8), (), labels)
