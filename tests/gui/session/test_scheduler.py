@@ -105,7 +105,7 @@ def test_a_question_on_an_encoded_image_is_told_when_it_begins_and_when_it_is_pa
 
 
 def test_a_question_that_waits_for_the_encoder_keeps_nothing_still(scheduler):
-    scheduler.finished["discs"].precompute = lambda image: None
+    scheduler.made["discs"].precompute = lambda image: None
     told = listen(scheduler.events)
     ready(scheduler)
     scheduler.show(scheduler.pixels, (0,))

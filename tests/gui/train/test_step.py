@@ -119,8 +119,8 @@ def test_from_nothing_to_a_choice_between_two_prompters(story, monkeypatch):
     assert s.panel.stop.isEnabled()
     s.advance(2)
     assert visible(s.panel.plot)
-    assert s.panel.plot.curves.losses == {1: 3.0}
-    assert s.panel.pace.text().startswith("epoch 1")
+    assert s.panel.plot.history.losses == {1: 3.0}
+    assert s.panel.eta.text().startswith("epoch 1")
     assert s.panel.bar.value() == 333
     s.panel.stop.click()
     assert s.panel.stop.text() == "Stopping ..."

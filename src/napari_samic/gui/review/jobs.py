@@ -12,7 +12,7 @@ import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +28,21 @@ from napari_samic.io.reviews import save_review
 from napari_samic.io.text_files import sha256_of
 from napari_samic.io.writers import write_labels
 
+if TYPE_CHECKING:
+    from napari_samic.pipeline.results.reader import StoredResult
+
 Read = Callable[[], Image]
 
 
 def fetch(
-    result: Any, edit: Edit | None, edits: Path, read: Read | None
+    result: StoredResult, edit: Edit | None, edits: Path, read: Read | None
 ) -> Job[tuple[ReviewedResult, Any]]:
     """Read one result, edited or not; and its image (None: it is open already)."""
     yield JobProgress(0, 1, result.label)
     from napari_samic.io import masks
 
     image = read() if read is not None else None
-    objects = result.labelled()
+    objects = result.label_objects()
     prompts = result.prompts.objects if result.prompts is not None else ()
     points = tuple(
         (n, (float(r), float(c), bool(sign)))
@@ -80,7 +83,7 @@ def read_painted(path: Path) -> Job[Any]:
     return masks.read_labels(path)
 
 
-def read_file(result: Any, stored: PromptFile | None) -> Image:
+def read_file(result: StoredResult, stored: PromptFile | None) -> Image:
     """The image of a result from its file, (H, W, 3) uint8.
 
     Raises
@@ -100,7 +103,7 @@ def read_file(result: Any, stored: PromptFile | None) -> Image:
     return read_rgb(matches[0], fit_normalization(matches))
 
 
-def _by_value(result: Any, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
+def _by_value(result: StoredResult, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
     """Prompts of each value: of all that were asked for, those whose object is there."""
     if not result.numbered:
         return {}
@@ -193,7 +196,7 @@ def _write(
     save_prompts(target / "prompts.json", PromptFile(tuple(images), "", None, dict(classes)))
 
 
-def _prompts(result: Any, edit: Edit) -> ImagePrompts | None:
+def _prompts(result: StoredResult, edit: Edit) -> ImagePrompts | None:
     """The moved points, as prompts."""
     if result.prompts is None:
         return None

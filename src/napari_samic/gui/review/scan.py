@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from napari_samic.evaluation.quality import QualityFlag, ResultFeatures, rank_ou
 from napari_samic.io.text_files import sha256_of
 from napari_samic.ops import shape
 
+if TYPE_CHECKING:
+    from napari_samic.pipeline.results.reader import StoredResult, StoredResults
+
 
 @dataclass(frozen=True, eq=False)
 class ScannedResults:
@@ -27,7 +30,7 @@ class ScannedResults:
 
     Attributes
     ----------
-    results : Results
+    results : StoredResults
     facts : dict of str to ResultFeatures
         By name; images that can't be read are not there.
     hashes : dict of str to str
@@ -40,7 +43,7 @@ class ScannedResults:
         What is no longer as it was when the labels were made.
     """
 
-    results: Any
+    results: StoredResults
     facts: Mapping[str, ResultFeatures]
     hashes: Mapping[str, str]
     order: tuple[QualityFlag, ...] = ()
@@ -115,7 +118,7 @@ def _models(references: Path) -> tuple[ResultFeatures, ...]:
     return tuple(models)
 
 
-def _facts(result: Any) -> ResultFeatures:
+def _facts(result: StoredResult) -> ResultFeatures:
     labels = result.labels()
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
     size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0
