@@ -20,9 +20,10 @@ Columns, means over objects (in the row of the mean: over sets); IoU at the imag
 - 1 click: after a positive click on the pixel farthest from the outline; the single mask, which is
   what the product takes (`SegmentSettings.mask_choice`). Best of three: of the three masks for the
   same click, the best by true IoU.
-- 3 clicks, 5 clicks: each further click is `sambox.next_click`, the inner maximum of the largest
-  8-connected error, positive if missed, negative if too much; the earlier logits go back in as mask
-  prompt. The last mask counts, not the best so far. A faultless mask gets no more clicks.
+- 3 clicks, 5 clicks: each further click is `simulated_annotator.next_click`, the inner maximum of
+  the largest 8-connected error, positive if missed, negative if too much; the earlier logits go
+  back in as mask prompt. The last mask counts, not the best so far. A faultless mask gets no more
+  clicks.
 - clicks to 85 %: first number of clicks with an IoU of at least 0.85. A failure, never within
   --max-clicks, counts as --max-clicks; `failed` in the JSON file is the share of these.
 - confidence error: mean |predicted IoU - true IoU| over an object's single masks, those of the box

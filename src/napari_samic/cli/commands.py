@@ -216,7 +216,7 @@ def segment(
         str,
         typer.Option(
             help="What says where objects are: auto, samic, persam, persam-f, matcher, prototypes, "
-            "forest, registration."
+            "forest, instant, registration."
         ),
     ] = "auto",
     paper: Annotated[
