@@ -25,14 +25,15 @@ READ = """
 import sys, tempfile
 import numpy, tifffile, torch, PIL.Image
 from pathlib import Path
-from napari_samic.errors import SamicError
-from napari_samic.gui.project import Project
-from napari_samic.images import open_images
-from napari_samic.masks import read_labels
-from napari_samic.models import checkpoints, prompterfile
-from napari_samic.prompts import load_prompts
+from napari_samic.core.errors import SamicError
+from napari_samic.gui.data.project import Project
+from napari_samic.io.images import open_images
+from napari_samic.io.masks import read_labels
+from napari_samic.io.prompts import load_prompts
+from napari_samic.io.reviews import load_review
+from napari_samic.models.hub import checkpoints
+from napari_samic.models.samic import serialization
 from napari_samic.recipes import load_recipe
-from napari_samic.reviews import load_review
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -48,7 +49,7 @@ def project(path):
         Project.open(place)
 
 READERS = {".json": (load_prompts, load_review, project), ".yaml": (load_recipe,),
-           ".pt": (checkpoints.read, prompterfile.describe)}
+           ".pt": (checkpoints.read, serialization.describe)}
 folder = Path(sys.argv[1])
 before = peak()
 for path in sorted(folder.iterdir()):

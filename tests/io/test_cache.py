@@ -162,7 +162,7 @@ def test_objects_are_told_not_pickled(tmp_path: Path) -> None:
 BUSY = """
 import sys
 import numpy as np
-from napari_samic.cache import ArrayCache
+from napari_samic.io.cache import ArrayCache
 
 folder, value, *keys = sys.argv[1:]
 cache = ArrayCache(folder, max_bytes=100_000)

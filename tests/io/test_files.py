@@ -12,7 +12,7 @@ from napari_samic.io.files import atomic_file
 
 KILLED = """
 import os, sys
-from napari_samic.atomic import atomic_file
+from napari_samic.io.files import atomic_file
 
 with atomic_file(sys.argv[1], overwrite=True) as temporary:
     temporary.write_text("half")
