@@ -228,7 +228,7 @@ def test_touching_objects_are_asked_apart_if_that_is_no_less_sure(
             mask[:, max(0, column - 8) : 70 if alone else column + 8] = True
         return masks, [0.5 if o.is_foreground.all() else sure for o in objects]
 
-    monkeypatch.setattr(segmenter, "_surest", surest)
+    monkeypatch.setattr(segmenter, "_highest_scored", surest)
     asked = [point(20, 10), point(20, 50)]
     found = segmenter.segment(picture(), asked)
     assert len(found.objects) == (2 if told else 1)  # else the second is covered, and dropped
