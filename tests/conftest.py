@@ -19,6 +19,7 @@ WINDOWS = {"gui", "test_manifest.py", "test_story.py", "test_survival.py"}
 """Folders and files of tests that open windows."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In several workers a file stays whole, and one worker has the screen for itself."""
     for item in items:
