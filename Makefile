@@ -17,7 +17,7 @@ demo: .venv/.run ## Segment the packaged scenes from a few clicks; results in sa
 	$(BIN)/napari-samic demo --out samic-demo --overwrite
 
 test: .venv/.dev window ## Run all tests, the slow ones too, on a virtual screen
-	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/pytest -m "" -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/pytest -m "" -n 2 --dist loadfile
 
 lint: .venv/.dev ## Check style, format and types
 	$(BIN)/ruff check .

@@ -15,17 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch reads it once, when first
 ROOT = Path(__file__).parents[1]
 pytest_plugins = ["toys", "recorded"]
 LOCAL = ("localhost", "127.", "::1", "0.0.0.0")
-WINDOWS = {"gui", "test_manifest.py", "test_story.py", "test_survival.py"}
-"""Folders and files of tests that open windows."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several workers a file stays whole, and one worker has the screen for itself."""
-    for item in items:
-        is_windowed = not WINDOWS.isdisjoint(item.path.relative_to(ROOT).parts)
-        group = "window" if is_windowed else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
