@@ -30,7 +30,9 @@ def test_every_job_is_recorded_with_what_differs_from_the_defaults(original, toy
     assert (first.model, first.model_sha256) == (toy, sha256)
     assert (first.data["images"].files, first.results.files) == (3, 3)
     assert second.inputs == {"images": "images", "prompts": "annotated/prompts.json"}
-    assert second.settings == {"device": "cpu", "epochs": 1, "views": 1, "min_area_frac": 0.2}
+    assert second.settings == {
+        "device": "cpu", "epochs": 1, "views": 1, "min_area_frac": 0.2, "adapt": False,
+    }  # fmt: skip
     assert (second.out, second.results) == ("discs.pt", None)
     assert third.inputs == {"images": "more", "prompter": "discs.pt"}
     assert (third.model, third.results.files) == ("", 2)
