@@ -2,7 +2,7 @@
 
 The generators lie in the team's shared folder; nothing of it is copied. Neighbours of each case
 that need no such folder stand in `io/test_readers.py`, `io/test_tiff.py` and
-`gui/plugin/test_lazily.py`.
+`gui/plugin/test_lazy_layers.py`.
 """
 
 import shutil

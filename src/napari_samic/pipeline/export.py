@@ -125,12 +125,8 @@ class _ExportWriter:
     def __init__(
         self, results: StoredResults, folder: Path, settings: ExportSettings, overwrite: bool
     ) -> None:
-        self.results, self.folder, self.settings, self.overwrite = (
-            results,
-            folder,
-            settings,
-            overwrite,
-        )
+        self.results, self.folder = results, folder
+        self.settings, self.overwrite = settings, overwrite
         self.done: list[str] = []
         self.files: list[str] = []
         self.objects = 0
@@ -139,7 +135,7 @@ class _ExportWriter:
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Every file that will be written, and of which image."""
-        formats = [FORMATS[setting] for setting in FORMATS if getattr(self.settings, setting)]
+        formats = [f for setting, f in FORMATS.items() if getattr(self.settings, setting)]
         owners = []
         for name, members in stacks(self.results).items():
             owners += [("stack", name, name)]

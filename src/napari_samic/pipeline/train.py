@@ -131,8 +131,10 @@ def train(
     if (prompts is None) == (masks is None):
         raise InputError("give either a prompt file (--prompts) or a folder of masks (--masks).")
     target = Path(out)
-    chosen = prompter or PrompterSettings()
-    common.check_result_file(target, images, prompts, masks, others, model, chosen.encoder, resume)
+    prompter_settings = prompter or PrompterSettings()
+    common.check_result_file(
+        target, images, prompts, masks, others, model, prompter_settings.encoder, resume
+    )
     files.check_free(target, overwrite=overwrite)
     common.make_folder(target.parent)
     train_settings, adapt_settings = settings or TrainSettings(), adapt or AdaptSettings()
@@ -166,13 +168,7 @@ def train(
     model = common.full_name(model)
     yield JobProgress(0, 0, f"loading {model}", {"phase": "load"})
     networks = _new_prompter(
-        model,
-        device,
-        prompter or PrompterSettings(),
-        train_settings,
-        normalization,
-        heat=heat,
-        peaks=peaks,
+        model, device, prompter_settings, train_settings, normalization, heat=heat, peaks=peaks
     )
     training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:

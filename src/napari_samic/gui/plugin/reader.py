@@ -85,7 +85,7 @@ def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
     """
     from napari.utils.notifications import show_info
 
-    from napari_samic.gui.plugin.lazily import lazy_layers
+    from napari_samic.gui.plugin.lazy_layers import lazy_layers
 
     return lazy_layers(path if isinstance(path, str) else path[0], tell=show_info)
 
