@@ -112,6 +112,11 @@ def sha256_of(path: Path) -> str:
         raise InputError(f"{path}: can't be read ({error.strerror}).") from error
 
 
+def text_sha256(text: str) -> str:
+    """Of a text, in which names that are no UTF-8 may stand."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def pixels_sha256(image: Any) -> str:
     """Of the values of an array, whatever its layout."""
     return hashlib.sha256(image.tobytes()).hexdigest()

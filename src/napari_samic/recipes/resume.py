@@ -6,14 +6,13 @@ and the files that they left. It counts only while all those files are untouched
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import SamicError
 from napari_samic.io.files import remove
-from napari_samic.io.text_files import read_json
+from napari_samic.io.text_files import read_json, text_sha256
 from napari_samic.io.writers import write_json
 from napari_samic.recipes.hashing import files_of
 from napari_samic.recipes.plan import PlannedStep
@@ -35,7 +34,7 @@ class ReplayState:
     def __init__(self, folder: Path, plan: Sequence[PlannedStep], *, overwrite: bool) -> None:
         self._path, self._plan = folder / NAME, plan
         text = repr([overwrite, [(p.number, p.step, p.left_out) for p in plan]])
-        self._key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        self._key = text_sha256(text)
 
     def rows(self) -> dict[int, dict[str, Any]]:
         """What was told of the steps that are done, by their numbers; empty: begin anew."""
@@ -84,7 +83,7 @@ def _inputs(planned: PlannedStep) -> str:
             continue
         for source in (value,) if isinstance(value, str) else value:
             lines += [f"{name} {_stamp(path)}" for name, path in files_of(source)]
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return text_sha256("\n".join(lines))
 
 
 def _stamp(place: Path) -> str:
@@ -95,4 +94,4 @@ def _stamp(place: Path) -> str:
         if not file.name.startswith(".") and file.is_file():
             stat = file.stat()
             lines.append(f"{file.relative_to(place)} {stat.st_mtime_ns} {stat.st_size}")
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return text_sha256("\n".join(lines))

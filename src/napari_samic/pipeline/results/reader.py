@@ -5,7 +5,6 @@ Read by what comes after segmenting: reviewing, accepting, exporting. Writes not
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from napari_samic.io import masks
 from napari_samic.io.normalize import Normalization
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
-from napari_samic.io.text_files import sha256_of
+from napari_samic.io.text_files import sha256_of, text_sha256
 from napari_samic.pipeline.common import input_hashes, open_planes, planes_of, with_recorded_name
 from napari_samic.pipeline.results.provenance import Provenance, Run, difference, same_run
 from napari_samic.pipeline.results.writer import read_tables
@@ -149,7 +148,7 @@ class StoredResults:
             f"{result.label} {self.hash_of(result)} {result.prompts} {result.rows}"
             for result in self.images
         ]
-        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+        return text_sha256("\n".join(parts))
 
 
 def _is_there(path: Path) -> bool:
