@@ -77,12 +77,10 @@ def data(folder: Path) -> None:
     ))  # fmt: skip
 
 
-def annotate(folder: Path, out: Path, **more: Any) -> object:
+def annotate(folder: Path, out: Path, record: Path | None = None) -> object:
     images = [folder / "images" / f"c{i}.tif" for i in range(9)]
-    masks = folder / "masks"
-    return run_job(
-        pipeline.annotate(images, masks=masks, simulate=True, out=out, device="cpu", **more)
-    )
+    job = recipes.recorded(pipeline.annotate, record)
+    return run_job(job(images, masks=folder / "masks", simulate=True, out=out, device="cpu"))
 
 
 def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> object:
@@ -92,9 +90,9 @@ def train(folder: Path, out: Path, adapt: AdaptSettings, epochs: int = 2) -> obj
                               settings=settings, adapt=adapt))  # fmt: skip
 
 
-def segment(folder: Path, out: Path, **more: Any) -> object:
-    images, prompter = folder / "images", folder / "p.pt"
-    return run_job(pipeline.segment(images, prompter=prompter, out=out, device="cpu", **more))
+def segment(folder: Path, out: Path, record: Path | None = None) -> object:
+    job = recipes.recorded(pipeline.segment, record)
+    return run_job(job(folder / "images", prompter=folder / "p.pt", out=out, device="cpu"))
 
 
 def commands(folder: Path) -> dict[str, Command]:
