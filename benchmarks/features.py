@@ -135,7 +135,7 @@ def probe(backbone: Any, pool: Any, references: int, targets: int, seed: int) ->
     most = per_class(len(support), (1,))
     model.fit(*sample_cells(support, (1,), rng, most=most, color=False))
     others = (look_at(backbone, pool[i]) for i in order[len(support) :][:targets])
-    return [auc(model.decision_function(look.stacked()), truth_of(look)) for look in others]
+    return [auc(model.decision_function(look.feature_matrix()), truth_of(look)) for look in others]
 
 
 def table(backbone: Any, pool: Any, *, pairs: int, references: int, targets: int, seed: int) -> str:

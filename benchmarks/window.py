@@ -209,7 +209,7 @@ class Window:
             (layer,) = lazy_layers(source)
             data, options, _ = layer
             image_layer = self.viewer.add_image(data, **options)
-            self.bench.choose_layer(image_layer)
+            self.session.choose_layer(image_layer)
             self.idle()
         return len(counted.seen), len(data)
 
