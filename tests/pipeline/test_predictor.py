@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from skimage.segmentation import flood
 
 from napari_samic.core.settings import (
     HeatMapSettings,
@@ -12,8 +13,18 @@ from napari_samic.core.settings import (
     SegmentSettings,
     StrategySettings,
 )
-from napari_samic.core.types import Candidates, PromptProposal, Prompts, Reference, Segmentation
+from napari_samic.core.types import (
+    Candidates,
+    HeatMap,
+    PromptProposal,
+    Prompts,
+    Reference,
+    Segmentation,
+    run_job,
+)
 from napari_samic.models.finetune.network import ForegroundPrediction
+from napari_samic.ops.label_fusion import join
+from napari_samic.ops.peaks import to_points
 from napari_samic.pipeline.predictor import ImageFeatures, ImagePredictor
 
 SHAPE = (60, 80)
@@ -223,3 +234,81 @@ def test_masks_that_a_method_brings_are_joined_as_asked():
     found = worker().predict_masks(image, look, SegmentSettings(instances=False, min_score=0.5))
     np.testing.assert_array_equal(found.labels, np.where(truth() == 1, 3, 0))
     assert len(found.scores) == 1
+
+
+# --- larger than the references -------------------------------------------------------------------
+
+
+class Reds:
+    """A finder, a prompter's map and a segmenter that go by red: how red, and what is connected."""
+
+    name, side_px, weights_sha256 = "reds", 64, ""
+
+    def predict(self, image):
+        red = image[..., 0].astype(np.float32) / 255
+        return {1: ForegroundPrediction(red, red)}
+
+    def maps_and_agreement(self, references, image):
+        return {1: image[::2, ::2, 0].astype(np.float32)}, {1: 0.5}
+
+    def candidates(self, image, objects, *, multimask=True, logits=None):
+        masks = [flood(image[..., 0] > 30, tuple(p.points_rc[0].astype(int))) for p in objects]
+        small = np.zeros((1, 8, 8), np.float32)
+        return [Candidates(m[None], np.array([0.9], np.float32), small) for m in masks]
+
+    def segment(self, image, objects, *, settings=None):
+        masks = [c.masks[0] for c in self.candidates(image, objects)]
+        return join(masks, [0.9] * len(masks), objects, shape=image.shape[:2])
+
+
+class RedMaps(Maps):
+    maps_and_agreement = Reds.maps_and_agreement
+
+    def heat_map(self, maps, shape):
+        return None
+
+    def proposal(self, maps, shape, settings=None):
+        values = np.kron(maps[1], np.ones((2, 2), np.float32))
+        points = to_points(
+            HeatMap(values), threshold=0.5, normalise=settings.normalise,
+            subtract_background=settings.subtract_background,
+        )  # fmt: skip
+        return PromptProposal(tuple(Prompts([p], [True]) for p in points))
+
+
+def large_image():
+    """Discs, one of them over a seam, a faint one far from the others, and empty tiles."""
+    places = [(30, 30, 10), (40, 82, 12), (150, 200, 12)]
+    labels = truth(places, (200, 300))
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[labels > 0, 0] = 250
+    faint = truth([(40, 250, 9)], (200, 300)) > 0
+    image[faint, 0] = 110
+    return image, labels
+
+
+@pytest.mark.parametrize("finder", [Reds(), None], ids=["finder", "references' map"])
+def test_a_large_image_is_cut_and_an_empty_tile_stays_empty(finder):
+    image, labels = large_image()
+    predictor = ImagePredictor(RedMaps(), Reds(), SegmentSettings(tile_px=80), finder)
+    steps = []
+    result = run_job(predictor.segment_job(image), steps.append)
+    assert len(result.objects) == 3
+    np.testing.assert_array_equal(result.labels > 0, labels > 0)
+    assert len({step.message for step in steps}) == len(steps) > 10
+
+
+def test_a_tile_is_of_the_references_size_and_what_was_done_is_said():
+    predictor = ImagePredictor(RedMaps(), Reds(), SegmentSettings(), Reds())
+    large = np.zeros((100, 2100, 3), np.uint8)
+    assert predictor.tile_side(large.shape) == 80
+    assert "80 px" in run_job(predictor(None, large)).remarks[0]
+    for shape, said in [((100, 300), "--tile-px 80"), ((20, 30), "too large"), ((70, 90), "")]:
+        assert said in predictor.size_remark(shape)
+        assert bool(said) == bool(predictor.size_remark(shape))
+
+
+def test_a_method_that_always_answers_is_not_cut_unless_asked():
+    predictor = ImagePredictor(RedMaps(), Reds(), SegmentSettings(), other=RedMaps())
+    assert predictor.tile_side((3000, 3000, 3)) is None
+    assert "--tile-px" in predictor.size_remark((3000, 3000, 3))

@@ -13,7 +13,7 @@ from PIL import Image as PilImage
 from toys import hidden_files, write_image
 
 from napari_samic.core.errors import InputError, OutputError
-from napari_samic.core.types import HeatMap, ImagePlane, Prompts, Segmentation, run_job
+from napari_samic.core.types import HeatMap, ImagePlane, JobProgress, Prompts, Segmentation, run_job
 from napari_samic.io import files, writers
 from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalization
@@ -766,3 +766,17 @@ def test_steps_bring_results_failures_and_what_was_done_before(folder):
     assert steps[2].data["failure"].startswith("p5.png: ")
     assert steps[3].data["plane"] == "p6"
     assert steps[3].data["result"].labels.max() == 1
+
+
+def test_work_that_is_a_job_tells_how_far_it_is_and_what_is_special(folder):
+    def work(plane, image):
+        yield JobProgress(0, 2, "tile 1 of 2")
+        yield JobProgress(1, 2, "tile 2 of 2")
+        return answer(plane, image, remarks=("cut into tiles",))
+
+    steps = []
+    result = run_job(make(folder, work).run(), steps.append)
+    tiles = [(s.done, s.total, s.message) for s in steps if "tile" in s.message]
+    assert tiles[2:4] == [(1, 8, "p5: tile 1 of 2"), (1, 8, "p5: tile 2 of 2")]
+    assert result.notices == ("8 images: cut into tiles.",)
+    assert len(rows(folder)) == 8

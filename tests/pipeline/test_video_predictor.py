@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import MemorySettings, SegmentSettings
-from napari_samic.core.types import Candidates, ImagePlane, Prompts, Reference
+from napari_samic.core.types import Candidates, ImagePlane, Prompts, Reference, run_job
 from napari_samic.models.video import optical_flow
 from napari_samic.ops.label_fusion import join
 from napari_samic.pipeline.video_predictor import FLOOR, VideoPredictor
@@ -94,7 +94,7 @@ def plane(index=(), stack_shape=(), name="stack"):
 
 def run_stack(follower, frames, name="stack"):
     shape = (len(frames),)
-    return [follower(plane((i,), shape, name), f) for i, f in enumerate(frames)]
+    return [run_job(follower(plane((i,), shape, name), f)) for i, f in enumerate(frames)]
 
 
 def alone(follower, image):
@@ -189,7 +189,7 @@ def test_frame_without_one_before_is_as_the_worker_does_it(follower):
 def test_unordered_folder_never_uses_memory(follower):
     for i, row in enumerate((20, 30, 40)):
         image = frame((row, 30))
-        answer = follower(plane(name=f"file{i}"), image)
+        answer = run_job(follower(plane(name=f"file{i}"), image))
         np.testing.assert_array_equal(answer.result.labels, alone(follower, image))
     assert follower.track is None
     assert all(names in ([], ["mine"]) for names, _ in redness.asked)
@@ -205,7 +205,7 @@ def test_stack_that_is_not_to_be_followed_is_not():
 def test_folder_is_followed_where_the_settings_say_so():
     follower = made(follow="always")
     for i in range(3):
-        follower(plane(name=f"file{i}"), frame((30, 20 + 4 * i)))
+        run_job(follower(plane(name=f"file{i}"), frame((30, 20 + 4 * i))))
     assert redness.asked[-1][0] == ["mine", "frame 1", "frame 2"]
 
 
@@ -226,7 +226,7 @@ def test_another_stack_starts_anew(follower):
 def test_another_position_of_a_stack_of_stacks_starts_anew(follower):
     shape = (2, 2)
     for index in np.ndindex(shape):
-        follower(plane(index, shape), frame((30, 20 + 3 * index[1])))
+        run_job(follower(plane(index, shape), frame((30, 20 + 3 * index[1]))))
     assert follower.track.first_new == 2
     assert [names for names, _ in redness.asked[-2:]] == [[], ["mine", "frame 1"]]
 
@@ -241,3 +241,10 @@ def test_classes_stay_where_no_instances_are_asked_for():
     assert set(np.unique(result.labels)) == {0, 1}
     assert follower.numbers == (1,)
     assert result.labels[50, 68] == 1
+
+
+def test_a_large_frame_is_followed_as_a_whole_and_that_is_said(follower):
+    follower.predictor = replace(follower.predictor, settings=SegmentSettings(tile_px=64))
+    seen = [run_job(follower(plane((i,), (2,)), frame((30, 20 + 4 * i)))) for i in range(2)]
+    assert [len(answer.result.objects) for answer in seen] == [1, 1]
+    assert all("as a whole" in answer.remarks[0] for answer in seen)

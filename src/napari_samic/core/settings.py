@@ -247,6 +247,10 @@ class AnnotateSettings(Settings):
     min_object_px: int = option(16, "Smaller objects are left out.", unit="px", ge=1)
 
 
+LEAST_TILE_PX = 64
+"""Side of a tile in which there is something to see."""
+
+
 @dataclass(frozen=True)
 class SegmentSettings(Settings):
     """How predicted points become masks."""
@@ -260,11 +264,20 @@ class SegmentSettings(Settings):
         0.4, "Where the map of a grown network is cut into objects.", ge=0.0, le=1.0
     )
     map_core: float = option(0.95, "An object of that map has a pixel this sure.", ge=0.0, le=1.0)
+    tile_px: int = option(
+        0, "Side of tiles; 0: the references', if an image is large.", unit="px", ge=0
+    )
     duplicate_iou: float = internal(
         0.8, "Of two masks that overlap more, the surer one stays.", ge=0.0, le=1.0
     )
     drop_covered: bool = internal(True, "Drop a predicted point in the mask of a surer one.")
     tell_apart: bool = internal(True, "Ask again where a mask takes in another object's point.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.tile_px < LEAST_TILE_PX:
+            msg = f"tile_px is {self.tile_px}, expected 0 or at least {LEAST_TILE_PX}"
+            raise SettingsError(f"{type(self).__name__}: {msg}")
 
     @classmethod
     def paper(cls) -> Self:
@@ -312,7 +325,7 @@ class MemorySettings(Settings):
     follow: str = option(
         "never", "Which images follow each other.", choices=("never", "stacks", "always")
     )
-    memory_frames: int = option(3, "Frames that serve as further references.", ge=0, le=64)
+    memory_frames: int = internal(3, "Frames that serve as further references.", ge=0, le=64)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from napari_samic.core.errors import InputError
 
@@ -91,14 +93,29 @@ def match_objects(
     ----------
     Schmidt et al., "Cell detection with star-convex polygons", MICCAI 2018.
     """
-    ious = object_ious(prediction, truth)  # (P, T)
-    fits = (ious >= iou_threshold) & (ious > 0)
-    worth = fits * (1 + ious / (2 * max(*ious.shape, 1)))  # one more pair beats any sum of IoUs
-    at = linear_sum_assignment(worth, maximize=True)
-    pairs = ious[at][fits[at]]
-    predicted, true = ious.shape
-    mean_iou = _mean_iou(predicted + true, len(pairs), float(pairs.sum()))
+    overlaps = sparse_object_ious(prediction, truth)
+    predicted, true = overlaps.shape
+    fits = overlaps.data >= iou_threshold
+    rows, columns, ious = overlaps.row[fits], overlaps.col[fits], overlaps.data[fits]
+    graph = coo_array((ious, (rows, predicted + columns)), shape=(predicted + true,) * 2)
+    groups = connected_components(graph, directed=False)[1][rows]
+    pairs: list[float] = []
+    for at in np.split(order := np.argsort(groups), np.flatnonzero(np.diff(groups[order])) + 1):
+        pairs += ious[at].tolist() if len(at) < 2 else _best_pairs(rows[at], columns[at], ious[at])
+    mean_iou = _mean_iou(predicted + true, len(pairs), sum(pairs))
     return Matches(predicted, true, len(pairs), mean_iou)
+
+
+def _best_pairs(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], ious: NDArray[np.float64]
+) -> list[float]:
+    """IoUs of the best one-to-one pairs among some that compete."""
+    (ids_a, at_a), (ids_b, at_b) = (np.unique(ids, return_inverse=True) for ids in (rows, columns))
+    table = np.zeros((len(ids_a), len(ids_b)))
+    table[at_a, at_b] = ious
+    worth = (table > 0) * (1 + table / (2 * max(table.shape)))  # one more pair beats any sum
+    chosen = table[linear_sum_assignment(worth, maximize=True)]
+    return [float(iou) for iou in chosen if iou > 0]
 
 
 def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
@@ -119,16 +136,25 @@ def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     InputError
         Two shapes, negative labels, or arrays that are neither bool nor integer.
     """
+    return np.asarray(sparse_object_ious(prediction, truth).toarray())
+
+
+def sparse_object_ious(prediction: ArrayLike, truth: ArrayLike) -> coo_array:
+    """As `object_ious`, with an entry for each two that overlap: there may be 100,000 objects."""
     a, b = checked_pair(prediction, truth)
-    ids_a, at_a = np.unique(a, return_inverse=True)
-    ids_b, at_b = np.unique(b, return_inverse=True)
-    size = (len(ids_a), len(ids_b))
-    at = np.ravel_multi_index((at_a.ravel(), at_b.ravel()), size) if a.size else at_a.ravel()
-    table = np.bincount(at, minlength=size[0] * size[1]).reshape(size)  # with background
-    both = table[ids_a != 0][:, ids_b != 0]  # (P, T)
-    area_a = table.sum(axis=1)[ids_a != 0]
-    area_b = table.sum(axis=0)[ids_b != 0]
-    return np.asarray(both / (area_a[:, None] + area_b[None, :] - both))
+    (ids_a, area_a), (ids_b, area_b) = (_areas(labels) for labels in (a, b))
+    common = (a > 0) & (b > 0)
+    codes = np.searchsorted(ids_a, a[common]) * max(1, len(ids_b))
+    pairs, shared = np.unique(codes + np.searchsorted(ids_b, b[common]), return_counts=True)
+    rows, columns = np.divmod(pairs, max(1, len(ids_b)))
+    ious = shared / (area_a[rows] + area_b[columns] - shared)
+    return coo_array((ious, (rows, columns)), shape=(len(ids_a), len(ids_b)))
+
+
+def _areas(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Numbers of the objects, in order, and their pixels."""
+    ids, areas = np.unique(labels[labels > 0], return_counts=True)
+    return ids, areas
 
 
 def without_void(

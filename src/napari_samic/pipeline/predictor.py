@@ -25,11 +25,14 @@ from napari_samic.core.types import (
     HeatMap,
     Image,
     ImagePlane,
+    Job,
+    JobProgress,
     Prompter,
     PromptProposal,
     Prompts,
     Reference,
     Segmentation,
+    run_job,
 )
 from napari_samic.io.normalize import Normalization
 from napari_samic.models.features.reference_masks import mask_of
@@ -38,6 +41,7 @@ from napari_samic.models.samic.episodes import labels_of
 from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video.optical_flow import resized
 from napari_samic.ops.label_fusion import rejoined
+from napari_samic.pipeline import tiling
 from napari_samic.pipeline.runner import PlaneResult
 from napari_samic.refine import prompting, refinement, regions, strategies
 from napari_samic.refine.point_sampling import interior_point
@@ -84,6 +88,8 @@ class ImagePredictor:
         Asked with the prompter's references, in place of both.
     strategy : StrategySettings
     refine : RefineSettings
+    has_heat_map : bool
+        Whether the maps of tiles are put together, too.
     """
 
     prompter: SamicPrompter
@@ -93,19 +99,83 @@ class ImagePredictor:
     other: Prompter | None = None
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
+    has_heat_map: bool = True
 
     @property
     def normalization(self) -> Normalization:
         """Of the pixels that the prompter was trained on."""
         return Normalization.from_dict(self.prompter.normalization or {})
 
-    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:  # noqa: ARG002
+    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:  # noqa: ARG002
         """Result of one plane, for `BatchRunner`."""
-        return to_plane_result(self.segment(image), self.settings)
+        result = yield from self.segment_job(image)
+        remarks = tuple(line for line in [self.size_remark(image.shape)] if line)
+        return replace(to_plane_result(result, self.settings), remarks=remarks)
 
     def segment(self, image: Image) -> Segmentation:
-        """Segment one image, (H, W, 3) uint8."""
+        """Segment one image, (H, W, 3) uint8, in tiles if it is large."""
+        return run_job(self.segment_job(image))
+
+    def segment_job(self, image: Image) -> Job[Segmentation]:
+        """As `segment`, with a step for each tile."""
+        side_px = self.tile_side(image.shape)
+        if side_px is None:
+            return self.segment_whole(image)
+        windows = tiling.windows(image.shape, side_px)
+        maps: list[ImageFeatures] = []
+        peaks: PeakSettings | None = None
+        if self.finder is None and self.other is None:
+            for i, window in enumerate(windows):
+                yield JobProgress(i, len(windows), f"looking at tile {i + 1} of {len(windows)}")
+                maps.append(self.extract_features(image[window]))
+            peaks = replace(self.prompter.peaks, normalise=False, subtract_background=False)
+            maps = _leveled(maps, self.prompter.peaks)
+        settings = replace(self.settings, instances=True)
+
+        def predict(i: int, window: tiling.Window) -> Segmentation:
+            tile = image[window]
+            features = maps[i] if maps else self.extract_features(tile)
+            return self.predict_masks(tile, features, settings, peaks, is_tile=True)
+
+        return (
+            yield from tiling.segment_tiles(
+                predict, image.shape, windows,
+                instances=self.settings.instances, has_heat_map=self.has_heat_map,
+            )
+        )  # fmt: skip
+
+    def segment_whole(self, image: Image) -> Segmentation:
+        """Segment one image, (H, W, 3) uint8, that the network sees as a whole."""
         return self.predict_masks(image, self.extract_features(image))
+
+    def tile_side(self, shape: tuple[int, ...]) -> int | None:
+        """Side of the tiles, in pixels, that an image of a shape is cut into; None if it is not."""
+        if self.other is not None and not self.settings.tile_px:
+            return None  # most of these answer with an object, whatever is in a tile
+        return tiling.tile_side(shape, self._reference_px, self.settings.tile_px)
+
+    def size_remark(self, shape: tuple[int, ...]) -> str:
+        """What there is to say of an image's size beside that of the references; "" if nothing."""
+        side_px, reference_px = self.tile_side(shape), self._reference_px
+        if side_px is not None:
+            return f"larger than the references ({reference_px} px), cut into tiles of {side_px} px"
+        ratio = max(shape[:2]) / reference_px
+        if ratio > tiling.RATIO:
+            return (
+                f"over {tiling.RATIO:g} times as large as the references, and seen as a whole: if "
+                f"objects are of the same size, use --tile-px {reference_px}"
+            )
+        if ratio < 1 / tiling.RATIO:
+            return (
+                f"less than half as large as the references ({reference_px} px): if objects are of "
+                "the same size, they will look too large"
+            )
+        return ""
+
+    @property
+    def _reference_px(self) -> int:
+        sides = [side for r in self.prompter.references for side in r.image.shape[:2]]
+        return int(max(sides))
 
     def extract_features(self, image: Image, references: Sequence[Reference] = ()) -> ImageFeatures:
         """The part that takes long, but for the masks; `references` in place of the prompter's."""
@@ -135,6 +205,8 @@ class ImagePredictor:
         features: ImageFeatures,
         settings: SegmentSettings | None = None,
         peaks: PeakSettings | None = None,
+        *,
+        is_tile: bool = False,
     ) -> Segmentation:
         """Masks, joined.
 
@@ -147,10 +219,12 @@ class ImagePredictor:
             Default: the predictor's.
         peaks : PeakSettings, optional
             Default: the prompter's; not looked at with a finder.
+        is_tile : bool
+            Nothing may be in it; an image shows one object at least.
         """
         chosen = settings or self.settings
         if features.proposal is None and (features.foreground or not self._is_plain):
-            return self._by_strategy(image, features, chosen, peaks)
+            return self._by_strategy(image, features, chosen, peaks, is_tile=is_tile)
         proposal = features.proposal or replace(
             self.prompter.proposal(features.maps, image.shape, peaks), agreement=features.agreement
         )
@@ -171,10 +245,12 @@ class ImagePredictor:
         features: ImageFeatures,
         settings: SegmentSettings,
         peaks: PeakSettings | None,
+        *,
+        is_tile: bool,
     ) -> Segmentation:
         maps = self._maps(features, image.shape, peaks)
         heat = np.max(list(maps.values()), axis=0)
-        proposals = self._proposals(features, maps, settings, peaks)
+        proposals = self._proposals(features, maps, settings, peaks, is_tile=is_tile)
         selected = prompting.query_segmenter(
             self.segmenter, image, proposals, heat, self.strategy, joining=settings
         )
@@ -210,6 +286,8 @@ class ImagePredictor:
         maps: Mapping[int, FloatArray],
         settings: SegmentSettings,
         peaks: PeakSettings | None,
+        *,
+        is_tile: bool,
     ) -> list[RegionProposal]:
         shape = next(iter(maps.values())).shape
         map_cut, min_area_px = settings.map_cut, self._speck_px(shape)
@@ -224,6 +302,7 @@ class ImagePredictor:
                     cut=map_cut,
                     core=settings.map_core,
                     min_area_px=min_area_px,
+                    keep_surest=not is_tile,
                 )
             ]
         if features.foreground:
@@ -254,6 +333,18 @@ class ImagePredictor:
                 max(_mean_at_clicks(map_, reference, k) for k in labels_of(reference))
             )
         return float(np.mean(brightness)) if brightness else 0.0
+
+
+def _leveled(seen: Sequence[ImageFeatures], settings: PeakSettings) -> list[ImageFeatures]:
+    """Features of tiles, with maps as `peaks` levels those of a single image."""
+    out = [dict(features.maps) for features in seen]
+    for label in seen[0].maps:
+        values = np.concatenate([maps[label].ravel() for maps in out])
+        ground = float(np.median(values)) if settings.subtract_background else 0.0
+        top = float(values.max()) - ground if settings.normalise else 1.0
+        for maps in out:
+            maps[label] = np.clip((maps[label] - ground) / max(top, 1e-12), 0, 1)
+    return [replace(features, maps=maps) for features, maps in zip(seen, out, strict=True)]
 
 
 def with_finetuned_decoder(segmenter: Any, prompter: SamicPrompter) -> Any:

@@ -24,6 +24,7 @@ from napari_samic.core.types import (
     JobProgress,
     Prompts,
     Segmentation,
+    map_progress,
 )
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
@@ -49,6 +50,8 @@ class PlaneResult:
         Further columns of the scores, by id() of the Prompts.
     numbered : bool
         Labels count objects; else they are classes.
+    remarks : tuple of str
+        What is special about the image, in words that fit others.
     """
 
     result: Segmentation
@@ -59,6 +62,7 @@ class PlaneResult:
     iou: float | None = None
     truth: IntArray | None = None
     numbered: bool = True
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class PlaneStats:
     iou: float | None
 
 
-Work = Callable[[ImagePlane, Image], PlaneResult]
+Work = Callable[[ImagePlane, Image], PlaneResult | Job[PlaneResult]]
+"""Answers a plane; a job, if that may take long."""
 Chained = Literal["", "planes", "files"]
 
 
@@ -201,7 +206,7 @@ class BatchRunner:
                     yield self._step(f"{plane.label}: done before", len(done))
                     continue
                 try:
-                    plane_result = self._process_plane(plane, labels, done)
+                    plane_result = yield from self._process_plane(plane, labels, done)
                     plane_stats.append(_stats_of_result(plane_result))
                     message = f"{plane.label}: {plane_result.caption}"
                     data: dict[str, Any] = {"result": plane_result.result}
@@ -229,7 +234,7 @@ class BatchRunner:
 
     def _process_plane(
         self, plane: ImagePlane, labels: LabelFileWriter, done: dict[str, Part]
-    ) -> PlaneResult:
+    ) -> Job[PlaneResult]:
         """Labels come last: where they are, all else is too."""
         started = time.monotonic()
         remarks: list[str] = []
@@ -240,8 +245,14 @@ class BatchRunner:
             is_own=self.is_own,
             tell=remarks.append,
         )
-        self.remarks.update(remarks)
-        plane_result = self.work(plane, image)
+        answer = self.work(plane, image)
+        if not isinstance(answer, PlaneResult):
+            count = len(done)
+            answer = yield from map_progress(
+                answer, lambda step: self._step(f"{plane.label}: {step.message}", count)
+            )
+        plane_result = answer
+        self.remarks.update([*remarks, *plane_result.remarks])
         segmentation = plane_result.result
         if self.heatmaps and segmentation.heat_map is not None:
             folder = make_folder(self.writer.out / io_files.HEATMAPS)

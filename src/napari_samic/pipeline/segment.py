@@ -153,6 +153,7 @@ def segment(
             settings=settings or predictor.settings,
             strategy=strategy or predictor.strategy,
             refine=refine or predictor.refine,
+            has_heat_map=heatmaps,
         )
         chained = _CHAINED[memory.follow] if memory is not None else ""
         runner = BatchRunner(

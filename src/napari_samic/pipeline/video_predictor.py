@@ -20,6 +20,7 @@ from napari_samic.core.types import (
     Image,
     ImagePlane,
     IntArray,
+    Job,
     PromptProposal,
     Prompts,
     Reference,
@@ -133,12 +134,15 @@ class VideoPredictor:
         first_new = int(labels.max(initial=0)) + 1
         self.track = Track(reference.image, labels, classes, first_new)
 
-    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
+    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
         """Result of one plane, for `BatchRunner`; lasting numbers are in the scores' `identity`."""
         follows, place = self._sequence_place(plane)
         if not follows:
             self.forget()
-        plane_result = self.predictor(plane, image) if place is None else self._plane_result(image)
+        if place is None:
+            plane_result = yield from self.predictor(plane, image)
+        else:
+            plane_result = self._plane_result(image)
         self._place = place
         return plane_result
 
@@ -158,8 +162,10 @@ class VideoPredictor:
         return previous[:-1] == place[:-1] and previous[-1] < place[-1], place
 
     def _plane_result(self, image: Image) -> PlaneResult:
-        result = self.segment(image)
-        return to_plane_result(result, self.predictor.settings, self.numbers)
+        result = to_plane_result(self.segment(image), self.predictor.settings, self.numbers)
+        if self.predictor.tile_side(image.shape) is None:
+            return result
+        return replace(result, remarks=("larger than the references, followed as a whole",))
 
     def segment(self, image: Image) -> Segmentation:
         """Segment the next frame, (H, W, 3) uint8.
@@ -184,7 +190,7 @@ class VideoPredictor:
 
     def _first(self, image: Image) -> Segmentation:
         """As `ImagePredictor` does; numbers go on where a sequence lost all its objects."""
-        result = self.predictor.segment(image)
+        result = self.predictor.segment_whole(image)
         start = 1 if self.track is None else self.track.first_new
         classes = {} if self.track is None else self.track.classes
         blank = np.zeros_like(result.labels)

@@ -160,6 +160,7 @@ def propose_regions(
     core: float = 0.0,
     min_area_px: float = 1.0,
     split: bool = True,
+    keep_surest: bool = True,
 ) -> list[RegionProposal]:
     """One region proposal for each object, the surest first.
 
@@ -174,12 +175,14 @@ def propose_regions(
     cut : float
         Above it, a pixel is inside.
     core : float
-        An object without a pixel of at least this is left out, but for the surest one: the two
-        thresholds of Canny, IEEE PAMI 1986.
+        An object without a pixel of at least this is left out: the two thresholds of Canny, IEEE
+        PAMI 1986.
     min_area_px : float
         Smaller ones are left out.
     split : bool
         Whether objects that touch are parted.
+    keep_surest : bool
+        Whether the surest object stays in any case.
 
     Returns
     -------
@@ -195,7 +198,7 @@ def propose_regions(
         return []
     means = dict(zip(large, ndimage.mean(inside, numbers, large), strict=True))
     peaks = dict(zip(large, ndimage.maximum(inside, numbers, large), strict=True))
-    enough = min(core, max(peaks.values()))
+    enough = min(core, max(peaks.values())) if keep_surest else core
     kept = [k for k in large if peaks[k] >= enough]
     order = sorted(kept, key=lambda k: (-means[k], k))
     return [_proposal(numbers, k, inside, label) for k in order]

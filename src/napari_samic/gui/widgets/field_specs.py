@@ -25,6 +25,7 @@ TITLES = {
     "instances": "Number every object",
     "map_cut": "Cut of the map",
     "map_core": "Core of an object",
+    "tile_px": "Tiles of large images",
     "min_score": "Least confidence",
     "min_object_px": "Smallest object",
     "tiff": "Label TIFF",
