@@ -20,6 +20,18 @@ from napari_samic.core.types import (
 RGB = np.zeros((6, 8, 3), np.uint8)
 
 
+def test_what_is_locked_is_not_copied_but_a_view_is():
+    out = frozen(np.zeros(4), np.float64)
+    assert frozen(out, np.float64) is out
+    assert frozen(out, np.float32) is not out
+    source = np.zeros(4)
+    view = source[:]
+    view.setflags(write=False)
+    kept = frozen(view, np.float64)
+    source[0] = 1
+    assert kept[0] == 0
+
+
 def test_frozen_copies_and_locks():
     source = np.arange(3)
     out = frozen(source, np.float64)

@@ -28,7 +28,10 @@ R = TypeVar("R")
 
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """Copy to `dtype` and lock against writing."""
+    """Copy to `dtype` and lock against writing; an array of its own that is locked stays."""
+    is_own = isinstance(array, np.ndarray) and array.base is None and not array.flags.writeable
+    if is_own and array.dtype == dtype:
+        return np.asarray(array)
     out = np.array(array, dtype=dtype, copy=True)
     out.setflags(write=False)
     return out

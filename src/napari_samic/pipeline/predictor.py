@@ -116,20 +116,20 @@ class ImagePredictor:
         """Segment one image, (H, W, 3) uint8, in tiles if it is large."""
         return run_job(self.segment_job(image))
 
-    def segment_job(self, image: Image) -> Job[Segmentation]:
-        """As `segment`, with a step for each tile."""
+    def segment_job(self, image: Image, peaks: PeakSettings | None = None) -> Job[Segmentation]:
+        """As `segment`, with a step for each tile; `peaks` in place of the prompter's."""
         side_px = self.tile_side(image.shape)
         if side_px is None:
-            return self.segment_whole(image)
+            return self.predict_masks(image, self.extract_features(image), peaks=peaks)
         windows = tiling.windows(image.shape, side_px)
         maps: list[ImageFeatures] = []
-        peaks: PeakSettings | None = None
         if self.finder is None and self.other is None:
             for i, window in enumerate(windows):
                 yield JobProgress(i, len(windows), f"looking at tile {i + 1} of {len(windows)}")
                 maps.append(self.extract_features(image[window]))
-            peaks = replace(self.prompter.peaks, normalise=False, subtract_background=False)
-            maps = _leveled(maps, self.prompter.peaks)
+            chosen = peaks or self.prompter.peaks
+            maps = _leveled(maps, chosen)
+            peaks = replace(chosen, normalise=False, subtract_background=False)
         settings = replace(self.settings, instances=True)
 
         def predict(i: int, window: tiling.Window) -> Segmentation:

@@ -173,6 +173,7 @@ class Mosaic:
             table[k] = number if instances else self._objects[k].prompts.label
         for row in self._labels:
             row[:] = table[row]
+        self._labels.setflags(write=False)
         return Segmentation(
             self._labels,
             np.array([self._objects[k].score for k in kept], np.float32),

@@ -111,6 +111,32 @@ def test_preview_is_what_the_shell_makes_of_the_slice(of, session, tmp_path):
     np.testing.assert_array_equal(of.preview.result.heat_map.values, heat)
 
 
+def test_preview_of_a_large_slice_goes_tile_by_tile_and_is_what_the_shell_makes(
+    of, session, tmp_path
+):
+    image = scene(0, shape=(60, 170))[0]
+    layer = SimpleNamespace(
+        data=image, name="wide", rgb=True, multiscale=False, source=SimpleNamespace(path=None)
+    )
+    session.layer, session.pixels = layer, LayerPixels([layer])
+    session.scheduler.show(session.pixels, ())
+    settings = SegmentSettings(tile_px=64)
+    of.change(settings, LOW)
+    statuses = set()
+    of.events.state.connect(lambda: statuses.add(of.preview_status))
+    of.watch(True)
+    session.runner.settle()
+    assert {"Tile 1 of 4 ...", "Tile 4 of 4 ..."} <= statuses
+    write_image(tmp_path / "images" / "wide.png", image)
+    napari_samic.segment(
+        tmp_path / "images", prompter=session.project.prompter_file, out=tmp_path / "shell",
+        settings=settings, peaks=LOW,
+    )  # fmt: skip
+    expected = tifffile.imread(tmp_path / "shell" / "wide.tif")
+    np.testing.assert_array_equal(of.preview.result.labels, expected)
+    assert expected.max()
+
+
 def test_heat_map_comes_before_the_masks(of, session):
     of.watch(True)
     job = session.runner.jobs[-1]

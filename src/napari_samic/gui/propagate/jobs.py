@@ -111,20 +111,26 @@ def preview(
     predictor: LoadedPredictor | None = None,
     features: ImagePreview | None = None,
 ) -> Job[Preview]:
-    """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back."""
+    """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back.
+
+    A large one is done tile by tile, with a step for each, and nothing is given back of it.
+    """
     yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
     if predictor is None:
         predictor = _open(file)
         yield PreviewStep(0, 3, "looking at the slice", predictor=predictor)
+    worker = replace(predictor.worker, settings=settings)
+    image = _read(predictor, plane) if features is None else features.image
+    if worker.tile_side(image.shape) is not None:
+        with predictor.lock:
+            return Preview(plane.label, (yield from worker.segment_job(image, peaks)))
     if features is None:
-        features = _extract_features(predictor, plane)
-    heat = predictor.worker.heat_map(features.seen, features.image.shape)
+        with predictor.lock:
+            features = ImagePreview(plane.label, image, worker.extract_features(image))
+    heat = worker.heat_map(features.seen, image.shape)
     yield PreviewStep(1, 3, "drawing masks", predictor=predictor, features=features, heat=heat)
     with predictor.lock:
-        return Preview(
-            plane.label,
-            predictor.worker.predict_masks(features.image, features.seen, settings, peaks),
-        )
+        return Preview(plane.label, worker.predict_masks(image, features.seen, peaks=peaks))
 
 
 def _open(file: Path) -> LoadedPredictor:
@@ -136,10 +142,8 @@ def _open(file: Path) -> LoadedPredictor:
     return LoadedPredictor(stamp, open_predictor(file))
 
 
-def _extract_features(predictor: LoadedPredictor, plane: ImagePlane) -> ImagePreview:
-    image = read_rgb(plane, predictor.worker.normalization, is_strict=True)
-    with predictor.lock:
-        return ImagePreview(plane.label, image, predictor.worker.extract_features(image))
+def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image:
+    return read_rgb(plane, predictor.worker.normalization, is_strict=True)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from napari_samic.pipeline.results.provenance import (
 )
 
 FAILURES = "failures.csv"
+_AREA_PX = 2**24  # counted at once: they take eight bytes each
 _HEAD = {"run", "overwrite", "model", "normalisation"}
 
 
@@ -327,7 +328,9 @@ def _rows(
     plane: ImagePlane, result: Segmentation, extra: Mapping[int, dict[str, Any]], *, numbered: bool
 ) -> list[dict[str, Any]]:
     head = {"image": plane.label, "image_score": round(result.score, 4)}
-    areas = np.bincount(result.labels.ravel(), minlength=len(result.scores) + 1)
+    areas = np.zeros(max(len(result.scores), int(result.labels.max(initial=0))) + 1, np.int64)
+    for part in np.array_split(result.labels, max(1, result.labels.size // _AREA_PX)):
+        areas += np.bincount(part.ravel(), minlength=len(areas))
     rows = [
         {
             **head,
