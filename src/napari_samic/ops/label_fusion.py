@@ -167,9 +167,13 @@ def without_duplicates(
         Masks that overlap more than this are the same object.
     """
     boxes = {i: bounds(masks[i]) for i in among}
+    areas = {i: int(masks[i][box].sum()) if box else 0 for i, box in boxes.items()}
     kept: list[int] = []
     for i in sorted(among, key=lambda i: (-scores[i], i)):
-        if all(_iou(masks[i], masks[k], boxes[i], boxes[k]) <= iou for k in kept):
+        if all(
+            _iou(_common(masks[i], masks[k], boxes[i], boxes[k]), areas[i], areas[k]) <= iou
+            for k in kept
+        ):
             kept.append(i)
     return sorted(kept)
 
@@ -230,11 +234,17 @@ def add_rival_clicks(masks: Sequence[BoolArray], objects: Sequence[Prompts]) -> 
     return out
 
 
-def _iou(a: BoolArray, b: BoolArray, box_a: Window | None, box_b: Window | None) -> float:
+def _common(a: BoolArray, b: BoolArray, box_a: Window | None, box_b: Window | None) -> int:
+    """Pixels that two masks share."""
     if box_a is None or box_b is None:
-        return 0.0
+        return 0
     rows, columns = (
         slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(box_a, box_b, strict=True)
     )
-    common = int((a[rows, columns] & b[rows, columns]).sum())
-    return common / (int(a.sum()) + int(b.sum()) - common)
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return 0
+    return int((a[rows, columns] & b[rows, columns]).sum())
+
+
+def _iou(common: int, area: int, other: int) -> float:
+    return common / (area + other - common) if common else 0.0

@@ -9,8 +9,9 @@ from toy_sam import picture
 from napari_samic.core.errors import PromptError
 from napari_samic.core.types import Reference
 from napari_samic.evaluation.metrics import iou
+from napari_samic.models.features.reference_masks import InstanceMasks
 from napari_samic.models.prompters import registry
-from napari_samic.models.prompters.instant import Instant, InstantPredictor
+from napari_samic.models.prompters.instant import Instant, InstantPredictor, surroundings
 from napari_samic.models.sam.segmenter import SamSegmenter
 from napari_samic.models.tiny import model
 
@@ -84,3 +85,35 @@ def test_as_a_method_every_piece_is_an_object(segmenter):
 def test_without_a_reference_it_says_so(segmenter):
     with pytest.raises(PromptError, match="no reference"):
         registry.make("instant", segmenter).propose((), picture((64, 64)))
+
+
+def test_what_is_not_known_is_not_learned_as_ground(segmenter):
+    page = sample("a", (96, 128), [(30, 30, 14), (66, 98, 14)])
+    numbers = page.instances.numbers * (page.instances.numbers == 1)
+    part = InstanceMasks(numbers, (1,))
+    whole = InstantPredictor(segmenter, [page.image], [part])
+    partly = InstantPredictor(segmenter, [page.image], [part], known=[surroundings(numbers)])
+    second = page.instances.numbers == 2
+    seen = [p.predict(page.image)[1].foreground_prob[second].mean() for p in (whole, partly)]
+    assert seen[1] > seen[0] + 0.2
+
+
+def test_surroundings_of_an_object_are_as_wide_as_it():
+    numbers = np.zeros((60, 60), np.int32)
+    numbers[30:36, 30:34] = 1
+    known = surroundings(numbers)
+    rows, columns = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (24, 41, 24, 39)
+    assert not surroundings(np.zeros((9, 9), np.int32)).any()
+
+
+def test_a_fit_that_nobody_wants_ends_at_once(segmenter):
+    pages = discs(1)
+    asked = []
+    InstantPredictor(
+        segmenter,
+        [pages[0].image],
+        [pages[0].instances],
+        stop=lambda: bool(asked.append(1)) or True,
+    )
+    assert len(asked) == 1

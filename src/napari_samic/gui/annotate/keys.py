@@ -20,6 +20,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "cycle": ("C", "next candidate mask"),
     "class": ("G", "next class"),
     "hint": ("H", "show or hide the hints"),
+    "live": ("Y", "show or hide what would be found now"),
     "reference": ("U", "use the image as a reference"),
     "undo": ("Control-Z", "undo"),
     "redo": ("Control-Shift-Z", "redo"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_samic.core.types import IntArray
 from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import (
     OURS,
@@ -236,6 +237,27 @@ class AnnotationLayers(OwnedLayers):
         layer = Image(picture, rgb=True, name=name, opacity=0.6, metadata={OURS: True}, **flat)
         self.insert("hints", layer, self.image)
 
+    def show_live(self, labels: IntArray | None, classes: Classes) -> None:
+        """Show or remove what would be found now, (H, W), each pixel in the color of its class."""
+        if labels is None:
+            self.remove("live")
+            return
+        if self.has("live"):
+            self.layers["live"].data = labels
+            return
+        from napari.layers import Labels
+
+        layer = Labels(
+            labels,
+            name=f"{self.pixels.name} live",
+            opacity=0.35,
+            colormap=style.colormap({n: classes.style(n).color for n in classes.labels}),
+            metadata={OURS: True},
+            **style.flat_frame(self.image, self.pixels.factor),
+        )
+        layer.editable = False
+        self.insert("live", layer, self.image)
+
     def has_drawn(self, index: tuple[int, ...]) -> bool:
         """Whether the layers hold the prompts of this slice, not still those of another."""
         return self._has_drawn and index == self._index
@@ -296,6 +318,7 @@ class AnnotationLayers(OwnedLayers):
         """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
         self._quiet = True
         self.show_hint(None)
+        self.remove("live")
         for kind in self._callbacks:
             if not self.has(kind):
                 continue

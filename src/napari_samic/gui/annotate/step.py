@@ -28,6 +28,8 @@ from napari_samic.gui.widgets.base import CoalescedCall, later, scrolled
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
+_LIVE_PAUSE_MS = 400
+"""Live looks again once nothing has changed for so long: between clicks there is less."""
 
 
 class AnnotateStep:
@@ -62,6 +64,7 @@ class AnnotateStep:
         self._pause = later(
             self.widget, _PAUSE_MS, lambda: self.scheduler.prepare(encode=not self._left)
         )
+        self._live_pause = later(self.widget, _LIVE_PAUSE_MS, self._look_live)
         self._soon = CoalescedCall(self.widget, self.redraw)
         self._repaint_blocker = RepaintBlocker(self.widget)
         self._connect()
@@ -76,6 +79,7 @@ class AnnotateStep:
         """Let clicks make prompts."""
         self._slice_changed()
         self._left, was_left = False, self._left
+        self._live_pause.start()
         if self.owned_layers is not None and was_left:
             self._pause.start()
             self.owned_layers.rest(False)
@@ -85,6 +89,7 @@ class AnnotateStep:
     def leave(self) -> None:
         """Clicks make no prompts now; layers stay, and answers under way still come."""
         self._left = True
+        self.session.live.forget()
         if self.owned_layers is not None:
             self.owned_layers.rest(True)
 
@@ -111,6 +116,7 @@ class AnnotateStep:
             "negative": lambda: self.use_tool("negative"),
             "draw": lambda: self.use_tool("draw"),
             "hint": self.toggle_hint,
+            "live": lambda: self.session.live.switch(not self.session.live.is_on),
         }
         plain |= self.dialogs.handlers()
         return {name: notify_errors(act) for name, act in plain.items()}
@@ -216,6 +222,7 @@ class AnnotateStep:
             keys.release(self._bound)
             self._bound.clear()
             owned_layers.release(remove=remove)
+            self.session.live.forget()
             self.scheduler.leave()
             self.session.layer = self.session.pixels = None
 
@@ -229,6 +236,7 @@ class AnnotateStep:
         scheduler.requested.connect(self._repaint_blocker.begin)
         scheduler.answered.connect(self._repaint_blocker.end)
         scheduler.hint.connect(self._show_hint)
+        self.session.live.changed.connect(self._show_live)
         scheduler.status.connect(self._refresh)
         self.panel.image.activated.connect(lambda _: self._choose_image())
         self.panel.channels.activated.connect(lambda _: self._choose_colors())
@@ -267,7 +275,9 @@ class AnnotateStep:
             self.scheduler.leave()
         elif self.scheduler.pixels is not self.owned_layers.pixels or index != self.scheduler.index:
             self.scheduler.show(self.owned_layers.pixels, index)
+            self.session.live.forget()
             self._pause.start()
+            self._live_pause.start()
         self._refresh()
 
     def _on_points(self) -> None:
@@ -297,6 +307,7 @@ class AnnotateStep:
         annotation = self.scheduler.state.annotation
         if self.owned_layers is not None and annotation is not None:
             self.owned_layers.aim(annotation.current)
+        self._live_pause.start()
         self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
 
     def redraw(self) -> None:
@@ -313,7 +324,20 @@ class AnnotateStep:
         if self.owned_layers is not None and annotation is not None:
             self.owned_layers.ensure()
             self.owned_layers.show_masks(annotation, self.scheduler.state.classes)
+        self._live_pause.start()
         self._refresh()
+
+    def _look_live(self) -> None:
+        if not self._closed and not self._left:
+            self.session.live.refresh()
+
+    def _show_live(self) -> None:
+        live = self.session.live
+        self.panel.live.setChecked(live.is_on)
+        self.panel.live_status.setText(live.status)
+        if self.owned_layers is not None:
+            labels = None if live.result is None else live.result.labels
+            self.owned_layers.show_live(labels, self.scheduler.state.classes)
 
     def _show_hint(self) -> None:
         if self.owned_layers is not None:
@@ -326,7 +350,8 @@ class AnnotateStep:
         state, owned_layers = self.scheduler.state, self.owned_layers
         self.panel.show_state(state)
         self.panel.status.setText(self.scheduler.status)
-        self.panel.hint.setEnabled(self.scheduler.can_hint)
+        for button in (self.panel.hint, self.panel.live):
+            button.setEnabled(self.scheduler.can_hint)
         self.panel.guide.setText(
             guide.what_next(
                 state,

@@ -120,6 +120,11 @@ class AnnotatePanel(QWidget):
             (self._button("Undo", "undo"), self._button("Redo", "redo"), self.hint)
         ):
             grid.addWidget(button, 1, column)
+        self.live = self._tool("Live (Y)", "live", "live")
+        self.live_status = QLabel()
+        self.live_status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        grid.addWidget(self.live, 2, 0)
+        grid.addWidget(self.live_status, 2, 1, 1, 2)
         return part
 
     def _confidence(self) -> QWidget:

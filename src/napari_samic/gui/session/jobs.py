@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.types import Image, Job, JobProgress, Prompts, Segmenter
+from napari_samic.core.types import Image, IntArray, Job, JobProgress, Prompts, Segmenter
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.objects import CroppedMask, Hint, MaskCandidates
+
+CUT = 0.5
+"""Probability from which a pixel is inside an object, live."""
 
 
 def open_model(name: str) -> Job[Segmenter]:
@@ -81,6 +84,69 @@ def answer(
         return first
     yield AnswerStep(1, 2, "mask", answer=first)
     return first.plus(segmenter.candidates(image, [prompts], multimask=True)[0])
+
+
+@dataclass(frozen=True)
+class LiveReference:
+    """A slice, its objects' masks as they are painted, and their classes.
+
+    One that is not whole is annotated in part: only what is around its objects is ground.
+    """
+
+    pixels: LayerPixels
+    index: tuple[int, ...]
+    masks: tuple[CroppedMask, ...]
+    classes: tuple[int, ...]
+    is_whole: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LiveResult:
+    """What was found in a slice: classes, (H, W) int32, and how many objects that would be."""
+
+    labels: IntArray
+    count: int
+
+
+def live(
+    segmenter: Segmenter,
+    references: Sequence[LiveReference],
+    read: Callable[[], Image],
+    stop: Callable[[], bool],
+) -> Job[LiveResult]:
+    """Fit the instant predictor to what is annotated, and look at a slice.
+
+    Parameters
+    ----------
+    stop : callable
+        True: the fit ends at once; nobody waits for it.
+    """
+    from napari_samic.models.features.reference_masks import InstanceMasks
+    from napari_samic.models.prompters.instant import InstantPredictor, surroundings
+    from napari_samic.refine import regions
+
+    images, masks, known = [], [], []
+    for done, reference in enumerate(references):
+        yield JobProgress(done, len(references) + 2, "reading")
+        image = reference.pixels.image(reference.index)
+        numbers = np.zeros(image.shape[:2], np.int32)
+        for number, mask in enumerate(reference.masks, start=1):
+            mask.paint(numbers, number)
+        images.append(image)
+        masks.append(InstanceMasks(numbers, reference.classes))
+        known.append(None if reference.is_whole else surroundings(numbers))
+    yield JobProgress(len(references), len(references) + 2, "fitting")
+    predictor = InstantPredictor(segmenter, images, masks, known=known, stop=stop)
+    yield JobProgress(len(references) + 1, len(references) + 2, "looking")
+    image = read()
+    labels, surest, count = np.zeros(image.shape[:2], np.int32), np.full(image.shape[:2], CUT), 0
+    for label, prediction in predictor.predict(image).items():
+        prob = prediction.foreground_prob
+        objects = regions.objects(prob, prediction.distance_map, cut=CUT, split=True)
+        labels[prob > surest] = label
+        surest = np.maximum(surest, prob)
+        count += int(objects.max())
+    return LiveResult(labels, count)
 
 
 @dataclass(frozen=True, eq=False)

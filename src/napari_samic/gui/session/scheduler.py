@@ -242,6 +242,11 @@ class PromptScheduler:
         if not self._asking:
             self.autosaver.flush()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a click is being answered."""
+        return self._asking
+
     # --- hint
 
     @property

@@ -15,6 +15,7 @@ from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, materialize, trusted_files
 from napari_samic.gui.data.layer_pixels import LayerNames, LayerPixels
 from napari_samic.gui.runner.jobs import Runner
+from napari_samic.gui.session.live import LivePreview
 from napari_samic.gui.session.scheduler import PromptScheduler
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Session:
     ----------
     scheduler : PromptScheduler
         Annotations, model and the jobs that answer clicks.
+    live : LivePreview
+        What would be found now in the shown slice.
     layer : napari.layers.Image or None
         The chosen image.
     pixels : LayerPixels or None
@@ -93,6 +96,7 @@ class Session:
     def __init__(self, viewer: Any, runner: Runner) -> None:
         self.viewer, self.runner = viewer, runner
         self.scheduler = PromptScheduler(runner)
+        self.live = LivePreview(runner, self.scheduler, self.references)
         self.names = LayerNames()
         self.layer: Any | None = None
         self.pixels: LayerPixels | None = None
@@ -255,4 +259,6 @@ class Session:
     def close(self) -> None:
         """Stop all work; what is not saved is saved, or kept to be offered again."""
         self.events.disconnect()
+        self.live.pause()
+        self.live.changed.disconnect()
         self.scheduler.close()
