@@ -98,12 +98,12 @@ def test_what_is_not_known_is_not_learned_as_ground(segmenter):
     assert seen[1] > seen[0] + 0.2
 
 
-def test_surroundings_of_an_object_are_as_wide_as_it():
+def test_surroundings_of_an_object_are_a_quarter_of_its_size():
     numbers = np.zeros((60, 60), np.int32)
     numbers[30:36, 30:34] = 1
     known = surroundings(numbers)
     rows, columns = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
-    assert (rows[0], rows[-1], columns[0], columns[-1]) == (24, 41, 24, 39)
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (28, 37, 28, 35)
     assert not surroundings(np.zeros((9, 9), np.int32)).any()
 
 

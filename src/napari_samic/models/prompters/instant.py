@@ -37,8 +37,10 @@ HIDDEN = 64
 STEPS, CELLS, RATE = 150, 1024, 3e-3
 """Batches, cells in each, and the rate of AdamW. 4096 cells took three times as long and gave the
 same: IoU 0.463, 0.679, 0.783 on polyps and two sets of nuclei, 0.461, 0.681, 0.785 with these."""
-SURROUNDINGS = 1.0
-"""Around an object, in its size, what is not another is taken for ground in any case."""
+SURROUNDINGS, UNLIKELY = 0.25, 0.5
+"""Of an image annotated in part, ground is what lies so near to an object, in its size, and of the
+rest the share that looks least like one. With two of some 20 nuclei annotated, the IoU on others
+was 0.445 and 0.395 (two sets); 0.498 and 0.304 by what is near alone, 0.009 and 0.077 by all."""
 
 
 class InstantPredictor:
@@ -53,7 +55,8 @@ class InstantPredictor:
         Objects of each image.
     seed : int
     known : sequence of (H, W) bool, optional
-        Pixels of each image that are learned from; None: all, so that what is no object is ground.
+        Pixels of each image that are annotated; None: all, so that what is no object is ground. Of
+        the others the `UNLIKELY` share counts as ground.
     stop : callable
         True: the fit ends as it is, for who does not want it any more.
 
@@ -88,6 +91,11 @@ class InstantPredictor:
             is_known = torch.cat(
                 [_share(pixels, g) > 0.5 for pixels, g in zip(known, grids, strict=True)]
             )
+            first = _fitted(x[is_known], truth[is_known], seed, stop)
+            likeness = first(x)[:, : len(self.labels)].amax(1)
+            others = likeness[~is_known]
+            if len(others):
+                is_known |= likeness <= others.quantile(UNLIKELY)
             x, truth = x[is_known], truth[is_known]
         self._head = _fitted(x, truth, seed, stop)
 
@@ -121,7 +129,7 @@ class InstantPredictor:
 
 
 def surroundings(numbers: IntArray) -> BoolArray:
-    """Where an image that is annotated in part is known: objects, and `SURROUNDINGS` of each.
+    """Pixels of an image annotated in part that are known: objects, and `SURROUNDINGS` of each.
 
     Parameters
     ----------
