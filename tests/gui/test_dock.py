@@ -151,6 +151,13 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     assert "cells hints" in s.viewer.layers
     s.press("hint")
     assert "cells hints" not in s.viewer.layers
+    s.press("live")
+    s.settle()
+    assert s.viewer.layers["cells live"].data.shape == s.shown.shape
+    assert panel.live.isChecked()
+    assert "here" in panel.live_status.text()
+    s.press("live")
+    assert "cells live" not in s.viewer.layers
 
     monkeypatch.setattr(s.step.dialogs, "ask_folder", lambda _title: tmp_path / "out")
     s.press("save")
@@ -262,7 +269,7 @@ def test_closing_leaves_no_key_and_no_callback(story):
     keys_before = {id(layer): dict(type(layer).class_keymap) for layer in s.viewer.layers}
     assert dict(s.viewer.keymap) == {}
     clicks, image = s.layers["clicks"], s.image
-    assert len(clicks.keymap) == 12
+    assert len(clicks.keymap) == 13
     assert not image.keymap
     taken = {str(key) for kind in (Points, Shapes) for key in kind.class_keymap}
     assert not taken & {str(key) for key in clicks.keymap}
