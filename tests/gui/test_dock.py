@@ -457,6 +457,36 @@ def test_other_kinds_of_images_are_annotated(story, data):
     assert not s.runner.errors
 
 
+class Window:
+    """A real window with the dock, that mouse and keys of a user reach."""
+
+    def __init__(self, viewer):
+        self.viewer, self.runner = viewer, Inline()
+        viewer.window.resize(1200, 900)
+        self.open_dock()
+
+    def open_dock(self):
+        self.dock = SamicDock(self.viewer, self.runner)
+        self.docked = self.viewer.window.add_dock_widget(self.dock, name="SAMIC")
+        self.settle()
+
+    settle = Story.settle
+
+
+@pytest.fixture
+def window(make_napari_viewer, discs):
+    return Window(make_napari_viewer(show=True))
+
+
+def test_dock_fills_the_window_each_time_it_is_opened(window):
+    heights = [window.dock.pages.height()]
+    for _ in range(2):
+        window.viewer.window.remove_dock_widget(window.docked)
+        window.open_dock()
+        heights.append(window.dock.pages.height())
+    assert min(heights) == max(heights) > 0.8 * window.dock.height()
+
+
 @pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")
 def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()

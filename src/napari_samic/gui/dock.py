@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QApplication, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_samic.gui.annotate.step import AnnotateStep
 from napari_samic.gui.canvas import gl_context
@@ -67,6 +67,8 @@ class SamicDock(QWidget):
         layout.addWidget(self.bar)
         for step in self.steps:
             self.pages.addWidget(step.widget)
+        # without a part that wants the height napari adds an empty one, a larger one for each dock
+        self.pages.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         layout.addWidget(self.pages, 1)
         self.setMinimumWidth(300)
 
