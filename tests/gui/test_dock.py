@@ -3,13 +3,17 @@
 import os
 
 import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from lab import is_heard
-from napari.layers import Labels, Points, Shapes
+from napari.layers import Image, Labels, Points, Shapes
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from qtpy.QtTest import QTest
 
 from napari_samic.gui.data import recovery
 from napari_samic.gui.dock import SamicDock
@@ -237,10 +241,8 @@ def test_slices_layers_and_images_come_and_go(story):
     other = s.viewer.add_image(
         np.zeros((20, 30, 3), np.uint8), rgb=True, name="other", scale=(2, 2)
     )
-    assert s.step.panel.image.currentText() == "renamed"
-    s.step.panel.image.setCurrentIndex(s.step.panel.image.findText("other"))
-    s.step.panel.image.activated.emit(s.step.panel.image.currentIndex())
     s.settle()
+    assert s.step.panel.image.currentText() == "other"
     assert s.state.annotation.name == "other"
     assert s.layers["clicks"].scale.tolist() == [2, 2]
     s.click(5, 6)
@@ -256,10 +258,11 @@ def test_slices_layers_and_images_come_and_go(story):
     s.layers["clicks"].add((9, 9))  # an answer is under way when its image goes
     s.viewer.layers.remove(other)
     s.settle()
-    assert s.step.owned_layers is None
+    assert s.step.owned_layers.image is s.image  # what is still open is gone on with
     assert s.state.annotations["other"].items
     s.viewer.layers.remove(s.image)
     s.settle()
+    assert s.step.owned_layers is None
     assert "Open an image" in s.step.panel.guide.text()
     assert not s.runner.errors
 
@@ -468,14 +471,51 @@ class Window:
     def open_dock(self):
         self.dock = SamicDock(self.viewer, self.runner)
         self.docked = self.viewer.window.add_dock_widget(self.dock, name="SAMIC")
+        self.canvas = self.dock.window().findChild(QOpenGLWidget)
         self.settle()
 
     settle = Story.settle
+
+    def open(self, file):
+        self.viewer.open(file, plugin="napari")
+        self.settle()
+
+    def click(self, widget=None, right=0):
+        widget = widget or self.canvas
+        place = widget.rect().center() + QPoint(right, 0)
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton, pos=place)
+        self.settle()
+
+    def press(self, key):
+        QTest.keyClick(self.canvas, key)
+        self.settle()
+
+    @property
+    def panel(self):
+        return self.dock.annotate.panel
+
+    @property
+    def state(self):
+        return self.dock.session.scheduler.state
+
+    def signs(self, name):
+        """Of each click on each object, whether it is positive."""
+        return [[p[2] for p in item.points] for item in self.state.annotations[name].items]
 
 
 @pytest.fixture
 def window(make_napari_viewer, discs):
     return Window(make_napari_viewer(show=True))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Images of one size, the same name in two folders."""
+    paths = [tmp_path / name for name in ("a/009.png", "a/010.png", "b/009.png")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(IMAGE[number]).save(path)
+    return paths
 
 
 def test_dock_fills_the_window_each_time_it_is_opened(window):
@@ -485,6 +525,40 @@ def test_dock_fills_the_window_each_time_it_is_opened(window):
         window.open_dock()
         heights.append(window.dock.pages.height())
     assert min(heights) == max(heights) > 0.8 * window.dock.height()
+
+
+def test_clicks_and_keys_reach_images_that_are_opened_with_the_dock_there(window, files):
+    w, (first, second, _) = window, files
+    w.open(first)
+    w.click()
+    w.press(Qt.Key.Key_Q)
+    w.click(right=20)
+    w.press(Qt.Key.Key_N)
+    w.press(Qt.Key.Key_W)
+    assert w.panel.tools["draw"].isChecked()
+    assert w.signs("009") == [[True, False]]
+
+    w.open(second)  # covers the first
+    w.click()
+    assert w.panel.image.currentText() == "010"
+    assert (w.signs("009"), w.signs("010")) == ([[True, False]], [[True]])
+
+    mine = w.viewer.add_labels(np.zeros(IMAGE[0].shape, np.uint8))
+    w.settle()
+    asked = w.panel.guide.text()
+    w.click(right=20)
+    assert w.viewer.layers.selection.active is mine
+    assert w.signs("010") == [[True]]
+    w.click(w.panel.tools["positive"])
+    assert w.panel.guide.text() != asked
+    w.click(right=20)
+    assert w.signs("010") == [[True, True]]
+
+    w.panel.image.setCurrentText("009")
+    w.panel.image.activated.emit(w.panel.image.currentIndex())
+    w.settle()
+    images = [layer.name for layer in w.viewer.layers if isinstance(layer, Image)]
+    assert images == ["010", "009"]  # what takes the clicks is what is seen
 
 
 @pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")

@@ -16,7 +16,7 @@ def advised(confidence):
     points = ((5.0, 5.0, True), (6.0, 5.0, True), (7.0, 5.0, True))
     answer, history = MaskCandidates((mask,), (confidence,), "toy"), (confidence,) * 2
     state.annotation.commit([AnnotatedObject(1, 1, points, None, answer, history=history)], 1)
-    return guide.what_next(state, has_image=True, is_flat=True, has_model=True)
+    return guide.what_next(state, has_image=True, is_flat=True, is_active=True, has_model=True)
 
 
 @pytest.mark.parametrize(("confidence", "sure"), [(0.5, False), (0.69, False), (0.9, True)])

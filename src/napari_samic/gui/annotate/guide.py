@@ -11,7 +11,9 @@ DOUBTFUL = 0.7
 _NEW, _SIGN, _CYCLE = text("new"), text("sign"), text("cycle")
 
 
-def what_next(state: AnnotationModel, *, has_image: bool, is_flat: bool, has_model: bool) -> str:
+def what_next(
+    state: AnnotationModel, *, has_image: bool, is_flat: bool, is_active: bool, has_model: bool
+) -> str:
     """Say what to do next.
 
     Parameters
@@ -20,6 +22,8 @@ def what_next(state: AnnotationModel, *, has_image: bool, is_flat: bool, has_mod
         An image layer is chosen.
     is_flat : bool
         The screen shows one of its slices, in 2-D.
+    is_active : bool
+        Clicks come to the layers of this step, since none of the user's is the active one.
     has_model : bool
         A segmenter is loaded.
     """
@@ -27,6 +31,8 @@ def what_next(state: AnnotationModel, *, has_image: bool, is_flat: bool, has_mod
         return "Open an image, or try File > Open Sample > SAMIC sample scenes."
     if not is_flat or state.annotation is None:
         return "Show a single slice: 2-D view, last two axes."
+    if not is_active:
+        return "Another layer is active and takes clicks and keys. Press Positive to go on here."
     if state.message:
         return state.message
     item = state.annotation.item()

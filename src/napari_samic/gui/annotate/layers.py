@@ -23,10 +23,14 @@ from napari_samic.gui.canvas.owned_layers import (
     points_layer,
 )
 from napari_samic.gui.canvas.style import POSITIVE
+from napari_samic.gui.data import layer_choice
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import Box, Hint, Point
+
+_OPAQUE = ("opaque", "translucent", "translucent_no_depth")
+"""Ways of blending in which an image hides what is below it."""
 
 
 class AnnotationLayers(OwnedLayers):
@@ -83,6 +87,13 @@ class AnnotationLayers(OwnedLayers):
 
     # --- layers
 
+    def bring_forward(self) -> None:
+        """Move the image above those that cover it: clicks go to it, so it must be what is seen."""
+        layers, image = self.viewer.layers, self.image
+        places = [layers.index(x) for x in layer_choice.image_layers(self.viewer) if _covers(x)]
+        if (top := max(places, default=0)) > layers.index(image):
+            layers.move(layers.index(image), top + 1)
+
     def ensure(self) -> None:
         """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
         missing = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
@@ -93,6 +104,8 @@ class AnnotationLayers(OwnedLayers):
             self.layers[kind] = layer
             if layer not in self.viewer.layers:
                 self.viewer.add_layer(layer)
+            elif (place := self.viewer.layers.index(layer)) < self.viewer.layers.index(self.image):
+                self.viewer.layers.move(place, self.viewer.layers.index(self.image) + 1)
             if kind in self._callbacks:
                 layer.events.data.connect(self._on_data)
             self.on_new(layer)
@@ -107,15 +120,15 @@ class AnnotationLayers(OwnedLayers):
         from napari.layers import Labels
 
         shape = (*self.pixels.stack_shape, *self.pixels.shape)
-        mark = {OURS: self.pixels.name}
         for existing in self.viewer.layers:  # of the time before the user looked at another image
-            if existing.metadata.get(OURS) == self.pixels.name and existing.data.shape == shape:
+            is_mask = isinstance(existing, Labels) and existing.data.shape == shape
+            if is_mask and existing.metadata.get(OURS) == self.pixels.name:
                 return existing
         layer = Labels(
             style.sparse(shape),
             name=f"{self.pixels.name} masks",
             opacity=0.55,
-            metadata=mark,
+            metadata={OURS: self.pixels.name},
             **style.frame(self.image, self.pixels.factor),
         )
         layer.editable = False
@@ -135,6 +148,7 @@ class AnnotationLayers(OwnedLayers):
             edge_width=width,
             opacity=0.9,
             features={"object": np.zeros(0, int)},
+            metadata={OURS: self.pixels.name},
             **style.frame(self.image, self.pixels.factor),
         )
 
@@ -143,6 +157,7 @@ class AnnotationLayers(OwnedLayers):
             f"{self.pixels.name} clicks",
             len(self._index) + 2,
             size=max(3.0, max(self.pixels.shape) / 45),
+            metadata={OURS: self.pixels.name},
             **style.frame(self.image, self.pixels.factor),
         )
 
@@ -234,7 +249,9 @@ class AnnotationLayers(OwnedLayers):
 
         flat = style.flat_frame(self.image, self.pixels.factor)
         name = f"{self.pixels.name} hints"
-        layer = Image(picture, rgb=True, name=name, opacity=0.6, metadata={OURS: True}, **flat)
+        layer = Image(
+            picture, rgb=True, name=name, opacity=0.6, metadata={OURS: self.pixels.name}, **flat
+        )
         self.insert("hints", layer, self.image)
 
     def show_live(self, labels: IntArray | None, classes: Classes) -> None:
@@ -252,7 +269,7 @@ class AnnotationLayers(OwnedLayers):
             name=f"{self.pixels.name} live",
             opacity=0.35,
             colormap=style.colormap({n: classes.style(n).color for n in classes.labels}),
-            metadata={OURS: True},
+            metadata={OURS: self.pixels.name},
             **style.flat_frame(self.image, self.pixels.factor),
         )
         layer.editable = False
@@ -290,6 +307,12 @@ class AnnotationLayers(OwnedLayers):
 
     # --- tools
 
+    @property
+    def is_active(self) -> bool:
+        """Whether clicks and keys on the image come to our layers, not to one of the user's."""
+        takers = [self.layers[kind] for kind in self._callbacks if self.has(kind)]
+        return self.viewer.layers.selection.active in takers
+
     def use_points(self, sign: bool) -> None:
         """Let the next click be a positive or negative point."""
         self.sign = sign
@@ -317,8 +340,9 @@ class AnnotationLayers(OwnedLayers):
     def release(self, *, remove: bool) -> None:
         """Let go of the layers; masks stay in the viewer, clicks and boxes unless `remove`."""
         self._quiet = True
-        self.show_hint(None)
-        self.remove("live")
+        if self.image in self.viewer.layers:
+            self.show_hint(None)
+            self.remove("live")
         for kind in self._callbacks:
             if not self.has(kind):
                 continue
@@ -327,6 +351,10 @@ class AnnotationLayers(OwnedLayers):
             layer.mode = "pan_zoom"
             if remove:
                 self.viewer.layers.remove(layer)
+
+
+def _covers(image: Any) -> bool:
+    return bool(image.visible and image.opacity == 1 and str(image.blending) in _OPAQUE)
 
 
 def _is_on(here: tuple[int, ...] | None, at: Any) -> bool:

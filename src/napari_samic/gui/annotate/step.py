@@ -17,6 +17,7 @@ from napari_samic.gui.annotate.chooser import Chooser
 from napari_samic.gui.annotate.dialogs import Dialogs
 from napari_samic.gui.annotate.layers import AnnotationLayers
 from napari_samic.gui.annotate.view import AnnotatePanel
+from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.canvas.repaint import RepaintBlocker
 from napari_samic.gui.data import autosave, layer_choice, provenance, trusted_files
 from napari_samic.gui.data.project import Project
@@ -66,6 +67,8 @@ class AnnotateStep:
         )
         self._live_pause = later(self.widget, _LIVE_PAUSE_MS, self._look_live)
         self._soon = CoalescedCall(self.widget, self.redraw)
+        self._opened: Any | None = None
+        self._tidy_soon = CoalescedCall(self.widget, self._tidy)
         self._repaint_blocker = RepaintBlocker(self.widget)
         self._connect()
         self.chooser.fill_models()
@@ -85,6 +88,7 @@ class AnnotateStep:
             self.owned_layers.rest(False)
             tools = self.panel.tools.items()
             self.use_tool(next((name for name, b in tools if b.isChecked()), "positive"))
+        self._tidy_soon.start()
 
     def leave(self) -> None:
         """Clicks make no prompts now; layers stay, and answers under way still come."""
@@ -172,9 +176,10 @@ class AnnotateStep:
         if not self.chooser.fill_images(
             self.owned_layers.image if self.owned_layers is not None else None
         ):
-            self._leave()
+            self._leave(remove=False)
             self._refresh()
             self.session.events.image.emit()
+        self._tidy_soon.start()
 
     def choose_layer(self, layer: Any) -> None:
         """Make an image layer the one that is annotated."""
@@ -193,8 +198,28 @@ class AnnotateStep:
         if self.owned_layers is not None and layers:
             self._enter(self.owned_layers.image, layers)
 
+    def _tidy(self) -> None:
+        """Annotate what was opened last, or any image if none is; drop our layers of images that
+        are gone.
+
+        Not while napari adds or removes layers: it makes what it adds active at the end, and does
+        not bear that others are removed meanwhile.
+        """
+        if self._closed:
+            return
+        names, layers = self.session.names, self.viewer.layers
+        here = {names.of(layer) for layer in names.layers if layer in layers}
+        gone = {names.of(layer) for layer in names.layers} - here
+        for layer in [layer for layer in layers if layer.metadata.get(OURS) in gone]:
+            layers.remove(layer)
+        if self.owned_layers is None:
+            self._choose_image()
+        elif not self._left and self._opened in layer_choice.image_layers(self.viewer):
+            self.choose_layer(self._opened)
+
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
+        self._opened = None
         try:
             pixels = self.session.names.open(image, layers)
         except SamicError as error:
@@ -206,6 +231,7 @@ class AnnotateStep:
         self.session.layer, self.session.pixels = image, pixels
         self.owned_layers.on_new = self._bind
         self.owned_layers.rest(self._left)
+        self.owned_layers.bring_forward()
         image.events.data.connect(self._choose_colors)  # other pixels: begin anew
         self.owned_layers.ensure()
         self.panel.show_tool("positive")
@@ -248,6 +274,7 @@ class AnnotateStep:
             (dims.point, self._slice_changed),
             (dims.ndisplay, self._slice_changed),
             (dims.order, self._slice_changed),
+            (self.viewer.layers.selection.events.active, self._show_guide),
         ]
         for event, slot in self._wires:
             event.connect(slot)
@@ -259,13 +286,9 @@ class AnnotateStep:
 
     def _inserted(self, event: Any) -> None:
         event.value.events.name.connect(self._fill_images)
+        if event.value in layer_choice.image_layers(self.viewer):
+            self._opened = event.value
         self._fill_images()
-        if (
-            self.owned_layers is None
-            and not self._closed
-            and layer_choice.image_layers(self.viewer)
-        ):
-            self._choose_image()
 
     def _slice_changed(self, _event: Any = None) -> None:
         if self.owned_layers is None or self._closed:
@@ -347,16 +370,20 @@ class AnnotateStep:
     def _refresh(self) -> None:
         if self._closed:
             return
-        state, owned_layers = self.scheduler.state, self.owned_layers
-        self.panel.show_state(state)
+        self.panel.show_state(self.scheduler.state)
         self.panel.status.setText(self.scheduler.status)
         for button in (self.panel.hint, self.panel.live):
             button.setEnabled(self.scheduler.can_hint)
+        self._show_guide()
+
+    def _show_guide(self, _event: Any = None) -> None:
+        owned_layers = self.owned_layers
         self.panel.guide.setText(
             guide.what_next(
-                state,
+                self.scheduler.state,
                 has_image=owned_layers is not None,
                 is_flat=owned_layers is not None and owned_layers.index() is not None,
+                is_active=owned_layers is not None and owned_layers.is_active,
                 has_model=self.scheduler.segmenter is not None,
             )
         )
@@ -382,7 +409,7 @@ class AnnotateStep:
         except SamicError as error:
             jobs.show(error)
             return
-        if layer is not None and layer is not self.session.layer:
+        if layer is not None:
             self.choose_layer(layer)
         self._note_images(project)
 

@@ -24,8 +24,8 @@ def image_layers(viewer: Any) -> list[Any]:
 def first_choice(viewer: Any) -> Any | None:
     """The active layer if it is an image, else the topmost image."""
     layers = image_layers(viewer)
-    active = viewer.layers.selection.active
-    return active if active in layers else (layers[0] if layers else None)
+    active = viewer.layers.selection.active  # napari wraps what it gives to plugins
+    return next((layer for layer in layers if layer == active), layers[0] if layers else None)
 
 
 def color_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
