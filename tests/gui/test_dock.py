@@ -561,6 +561,30 @@ def test_clicks_and_keys_reach_images_that_are_opened_with_the_dock_there(window
     assert images == ["010", "009"]  # what takes the clicks is what is seen
 
 
+def test_image_that_is_removed_and_opened_again_has_its_annotations(window, files):
+    w, (first, second, namesake) = window, files
+    w.open(first)
+    w.click()
+    w.open(second)
+    w.viewer.layers.remove("009")
+    w.settle()
+    assert not [layer for layer in w.viewer.layers if "009" in layer.name]
+    w.open(first)
+    assert w.panel.table.rowCount() == 1
+    assert w.dock.annotate.owned_layers.layers["masks"].data.any()
+    w.click(right=20)
+    assert w.signs("009") == [[True, True]]
+
+    w.viewer.layers.select_all()
+    w.viewer.layers.remove_selected()  # as napari's button does
+    w.settle()
+    assert len(w.viewer.layers) == 0
+    w.open(namesake)
+    w.open(first)
+    assert w.signs("009") == [[True, True]]
+    assert [name for name in w.state.annotations if not w.signs(name)] == ["010", "009 (2)"]
+
+
 @pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")
 def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()

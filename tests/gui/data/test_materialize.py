@@ -164,6 +164,24 @@ def test_two_folders_with_files_of_the_same_names_share_no_prompts(tmp_path):
     assert names.open(layers[0]).label((1,)) == "im1"
 
 
+def test_file_that_is_opened_again_keeps_its_name_alone_and_in_its_folder(tmp_path):
+    stack, names = write_folder(tmp_path / "day"), LayerNames()
+    file = tmp_path / "day" / "im3.png"
+    assert names.open(layer(stack[3], "im3", path=file)).label(()) == "im3"
+    assert names.open(layer(stack[3].copy(), "im3 [1]", path=file)).label(()) == "im3"
+    day = names.open(layer(stack, "day", path=tmp_path / "day"))
+    assert (day.label((3,)), day.label((4,))) == ("im3", "im4")
+    assert names.of(layer(stack.copy(), "day", path=tmp_path / "day")) == day.name
+
+
+def test_other_pixels_of_the_same_file_have_a_name_of_their_own(tmp_path):
+    stack, names = write_folder(tmp_path / "day"), LayerNames()
+    file = tmp_path / "day" / "im3.png"
+    channels = [layer(stack[i], "im3", path=file) for i in (3, 4)]
+    assert [names.of(channel) for channel in channels] == ["im3", "im3 (2)"]
+    assert names.of(layer(stack[4].copy(), "im3", path=file)) == "im3 (2)"
+
+
 # --- references
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.errors import InputError
+from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import Image, ImagePlane
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
@@ -126,10 +126,11 @@ class LayerPixels:
         """How pixels become RGB; reads some slices the first time."""
         with self._lock:
             if self._normalization is None:
-                self._normalization = fit_normalization([self.plane(i) for i in self._sample()])
+                self._normalization = fit_normalization([self.plane(i) for i in self.sample()])
             return self._normalization
 
-    def _sample(self) -> list[tuple[int, ...]]:
+    def sample(self) -> list[tuple[int, ...]]:
+        """Some slices from all over the stack."""
         count = math.prod(self.stack_shape)
         picks = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).round().astype(int))
         return [tuple(int(i) for i in np.unravel_index(p, self.stack_shape or (1,)))[
@@ -176,7 +177,11 @@ class LayerPixels:
 
 
 class LayerNames:
-    """A name for each layer, fixed when first asked for: no two share their prompts."""
+    """A name for each layer, fixed when first asked for.
+
+    No two share their prompts, unless they show the same pixels of the same file, as an image that
+    was removed and opened again.
+    """
 
     def __init__(self) -> None:
         self._named: list[tuple[Any, str, tuple[str, ...]]] = []
@@ -201,14 +206,47 @@ class LayerNames:
             if named_layer is layer:
                 return name, labels
         pixels = LayerPixels((layer,))
-        taken = {n for _, name, labels in self._named for n in (name, *labels)}
         labels = tuple(_stem(path) for path in pixels.files)
-        labels = () if taken.intersection(labels) else labels
-        name, number = pixels.name, 2
-        while name in taken:
-            name, number = f"{pixels.name} ({number})", number + 1
-        self._named.append((layer, name, labels))
-        return name, labels
+        if not self._is_free(labels, pixels):
+            labels, pixels = (), LayerPixels((layer,), by_file=False)
+        stem, number = pixels.name, 2
+        while not self._is_free((pixels.name,), pixels):
+            name, number = f"{stem} ({number})", number + 1
+            pixels = LayerPixels((layer,), name, by_file=bool(labels))
+        self._named.append((layer, pixels.name, labels))
+        return pixels.name, labels
+
+    def _is_free(self, names: Sequence[str], pixels: LayerPixels) -> bool:
+        """Whether no other image of these names shows something else."""
+        for layer, name, labels in self._named:
+            common = set(names).intersection((name, *labels))
+            if common:
+                other = LayerPixels((layer,), name, by_file=bool(labels))
+                if not _show_same(pixels, other, sorted(common)):
+                    return False
+        return True
+
+
+def _show_same(pixels: LayerPixels, other: LayerPixels, names: Sequence[str]) -> bool:
+    """Whether images of the same names are of the same files and, in a few planes, the same."""
+    pairs = [(pixels.index_of(name), other.index_of(name)) for name in names]
+    if pairs == [(None, None)] and pixels.stack_shape == other.stack_shape:  # the name of a stack
+        pairs = [(index, index) for index in pixels.sample()]
+    planes = [
+        (pixels.plane(index), other.plane(other_index))
+        for index, other_index in pairs
+        if index is not None and other_index is not None
+    ]
+    if len(planes) < len(pairs) or any(_place(a) != _place(b) for a, b in planes):
+        return False
+    with suppress(SamicError, OSError, ValueError):
+        picks = (planes[0], planes[len(planes) // 2], planes[-1])
+        return all(np.array_equal(a.read(), b.read()) for a, b in picks)
+    return False
+
+
+def _place(plane: ImagePlane) -> tuple[Path | None, tuple[int, ...]]:
+    return plane.path and plane.path.absolute(), plane.index
 
 
 def file_of(layer: Any) -> str:
