@@ -121,8 +121,9 @@ class AnnotationLayers(OwnedLayers):
 
         shape = (*self.pixels.stack_shape, *self.pixels.shape)
         for existing in self.viewer.layers:  # of the time before the user looked at another image
-            is_mask = isinstance(existing, Labels) and existing.data.shape == shape
-            if is_mask and existing.metadata.get(OURS) == self.pixels.name:
+            is_mask = isinstance(existing, Labels) and existing is not self.get("live")
+            is_of_image = existing.metadata.get(OURS) == self.pixels.name
+            if is_mask and is_of_image and existing.data.shape == shape:
                 return existing
         layer = Labels(
             style.sparse(shape),
