@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from toys import SHAPE, hidden_files, scene, write_image, write_scenes, write_toy
+from tifffile import imread
+from toys import (
+    SHAPE,
+    hidden_files,
+    scene,
+    write_image,
+    write_prompts,
+    write_scenes,
+    write_toy,
+)
 
 from napari_samic import pipeline
 from napari_samic.core.errors import (
@@ -278,3 +287,65 @@ def test_look_at_earlier_results_tells_each_plane_of_a_stack(prompter, tmp_path,
     )
     looks = [step.message for step in job if step.data.get("phase") == "check"]
     assert [sum(f"s[{k}]" in look for look in looks) for k in range(3)] == [1, 1, 1]
+
+
+@pytest.fixture
+def annotated(toy, scenes, tmp_path):
+    """Makes the folder of `annotate` for p0, with these clicks."""
+
+    def annotate(*clicks):
+        prompts = write_prompts(tmp_path / "drawn.json", [("p0", SHAPE, [[at] for at in clicks])])
+        job = pipeline.annotate(
+            scenes / "images", prompts=prompts, out=tmp_path / "drawn", model=toy, device="cpu",
+            overwrite=True,
+        )  # fmt: skip
+        run_job(job)
+        return tmp_path / "drawn"
+
+    return annotate
+
+
+def test_annotated_images_keep_their_labels_and_follow_when_these_change(
+    prompter, scenes, tmp_path, two_points, annotated
+):
+    out, options = tmp_path / "out", {"prompter": prompter, "out": tmp_path / "out"}
+    drawn = annotated((30, 20))
+    outcome = segment(scenes / "images", annotated=drawn, **options)
+    assert (len(two_points), len(outcome.done)) == (3, 4)  # nothing was asked for p0
+    np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
+    (image, *_) = load_prompts(out / "prompts.json").images
+    assert [tuple(p.points_rc[0]) for p in image.objects] == [(30, 20)]
+
+    annotated((30, 20), (10, 40))
+    outcome = segment(scenes / "images", annotated=drawn, **options)
+    assert (outcome.done, len(outcome.skipped)) == (("p0",), 3)
+    np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
+
+
+def test_other_pixels_under_an_annotated_name_are_segmented_and_told(
+    prompter, tmp_path, two_points, annotated
+):
+    write_image(tmp_path / "more" / "p0.png", scene(7)[0])
+    drawn = annotated((30, 20))
+    outcome = segment(tmp_path / "more", prompter=prompter, out=tmp_path / "out", annotated=drawn)
+    assert len(two_points) == 1
+    assert any("pixels" in line and "p0" in line for line in outcome.notices)
+
+
+def test_references_that_are_predicted_are_told(prompter, scenes, tmp_path, two_points):
+    write_image(tmp_path / "more" / "q.png", scene(7)[0])
+    images = [*sorted((scenes / "images").iterdir())[:2], tmp_path / "more" / "q.png"]
+    outcome = segment(images, prompter=prompter, out=tmp_path / "out")
+    assert any("2 images are references" in line for line in outcome.notices)
+
+
+def test_annotated_labels_become_classes_where_these_are_wanted(
+    prompter, scenes, tmp_path, annotated
+):
+    drawn = annotated((30, 20), (10, 40))
+    assert set(np.unique(imread(drawn / "p0.tif"))) == {0, 1, 2}
+    segment(
+        scenes / "images" / "p0.png", prompter=prompter, out=tmp_path / "out", annotated=drawn,
+        settings=SegmentSettings(instances=False),
+    )  # fmt: skip
+    assert set(np.unique(imread(tmp_path / "out" / "p0.tif"))) == {0, 1}

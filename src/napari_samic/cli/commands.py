@@ -206,6 +206,10 @@ def segment(
     *,
     prompter: Annotated[Path, typer.Option(help="Prompter file of `train`.")],
     out: Out,
+    annotated: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `annotate` whose images keep their labels."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Where its segmenter is now, if it moved.")
     ] = None,
@@ -247,7 +251,7 @@ def segment(
 
     del paper  # in the settings
     job = recipes.recorded(pipeline.segment, record)(
-        images, prompter=prompter, out=out, model=model, encoder=encoder,
+        images, prompter=prompter, out=out, annotated=annotated, model=model, encoder=encoder,
         method=method, device=device, axes=axes, series=series, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,

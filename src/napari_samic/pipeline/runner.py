@@ -88,9 +88,9 @@ class BatchRunner:
     says that this was fitted to the images themselves.
 
     The `JobProgress` after a plane has in `data` its label as `plane`, and the `result`, a
-    Segmentation; or why there is none, as `failure`. Those over a file that was done before have
-    `skipped`, the number of its planes. Those of the phase "check" look at what an earlier run has
-    left.
+    Segmentation, with a `caption`; or why there is none, as `failure`. Those over a file that was
+    done before have `skipped`, the number of its planes. Those of the phase "check" look at what an
+    earlier run has left.
 
     Parameters
     ----------
@@ -208,8 +208,9 @@ class BatchRunner:
                 try:
                     plane_result = yield from self._process_plane(plane, labels, done)
                     plane_stats.append(_stats_of_result(plane_result))
-                    message = f"{plane.label}: {plane_result.caption}"
-                    data: dict[str, Any] = {"result": plane_result.result}
+                    caption, result = plane_result.caption, plane_result.result
+                    message = f"{plane.label}: {caption}"
+                    data: dict[str, Any] = {"result": result, "caption": caption}
                 except OutputError:
                     raise
                 except (SamicError, MemoryError, RuntimeError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from napari_samic import __version__
-from napari_samic.core.errors import FormatError, ModelError, SettingsError
+from napari_samic.core.errors import FormatError, InputError, ModelError, SettingsError
+from napari_samic.core.label_objects import ranked
 from napari_samic.core.settings import (
     MemorySettings,
     PeakSettings,
@@ -19,23 +21,27 @@ from napari_samic.core.settings import (
     Settings,
     StrategySettings,
 )
-from napari_samic.core.types import ImagePlane, Job, JobProgress
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Prompts, Segmentation
 from napari_samic.io import files
-from napari_samic.io.normalize import Normalization, fit_outside
-from napari_samic.io.text_files import sha256_of
+from napari_samic.io.normalize import Normalization, fit_outside, read_rgb
+from napari_samic.io.paths import some
+from napari_samic.io.text_files import pixels_sha256, sha256_of, text_sha256
 from napari_samic.models.features import backbones
 from napari_samic.models.prompters import registry
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization
+from napari_samic.ops.simulated_annotator import inner_maximum
 from napari_samic.pipeline import common
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.predictor import ImagePredictor, with_finetuned_decoder
-from napari_samic.pipeline.results.reader import check_plane_files
+from napari_samic.pipeline.results.reader import StoredResult, check_plane_files, read_results
 from napari_samic.pipeline.results.writer import ResultsWriter, read_tables
-from napari_samic.pipeline.runner import BatchRunner, Chained, PlaneStats, Work
+from napari_samic.pipeline.runner import BatchRunner, Chained, PlaneResult, PlaneStats, Work
 from napari_samic.pipeline.video_predictor import VideoPredictor
 
 AUTO = "auto"
+ANNOTATION = "annotation"
+"""Input of a result that was not predicted: its labels are those of `annotated`."""
 _CHAINED: dict[str, Chained] = {"never": "", "stacks": "planes", "always": "files"}
 
 
@@ -44,6 +50,7 @@ def segment(
     *,
     prompter: Path | str,
     out: Path | str,
+    annotated: Path | str | None = None,
     model: str | None = None,
     encoder: str | None = None,
     method: str = AUTO,
@@ -71,6 +78,9 @@ def segment(
         Folder for one label TIFF an image, `prompts.json`, `scores.csv`, `provenance.json`. Scores
         tell of each object its score, and how much the references agree about its class in this
         image; provenance says what made the labels. A run that was stopped is gone on with.
+    annotated : Path, optional
+        Folder of `annotate`: its images, told by name and pixels, keep their labels, and nothing
+        is predicted for them. Without it references are segmented as all images are, and told.
     model, encoder : str, optional
         Where the networks of the training are now, if not where they were: a name or path:FILE.
     method : str
@@ -101,7 +111,8 @@ def segment(
     Returns
     -------
     Job of JobResult
-        `figures`: `objects`, `mean_score`, `empty` images. `notices`: what was done again.
+        `figures`: `objects`, `mean_score`, `empty` images. `notices`: what was done again, which
+        labels were annotated, and which images are references.
 
     Raises
     ------
@@ -118,23 +129,29 @@ def segment(
     """
     check_method(method)
     _check_together(method, memory, strategy, refine)
+    follows = memory is not None and memory.follow != "never"
+    if follows and annotated is not None:
+        raise SettingsError("follow carries masks from image to image: leave annotated out.")
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     header = _PrompterHeader.of(prompter)
-    folder = common.results_folder(out, [p.path for p in planes], prompter, model, encoder)
+    chosen = settings or SegmentSettings()
+    drawn = AnnotatedImages(annotated, instances=chosen.instances)
+    sources = [*(p.path for p in planes), *drawn.files]
+    folder = common.results_folder(out, sources, prompter, model, encoder)
     if heatmaps:
         check_plane_files(folder, planes, ".tif")
     name = common.full_name(model or header.model)
-    if memory is not None and memory.follow != "never":
+    if follows:
         method = registry.TRAINED  # what was fine-tuned was judged on single images
     groups: dict[str, Settings] = {
-        "settings": settings or SegmentSettings(),
+        "settings": chosen,
         "strategy": strategy or StrategySettings(),
         "refine": refine or RefineSettings(),
     }
     if not (method == AUTO and header.has_finder):
         groups["peaks"] = peaks or header.peaks
-    if memory is not None and memory.follow != "never":
+    if memory is not None and follows:
         groups["memory"] = memory
     reading = {"axes": axes, "series": series}
     run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
@@ -150,23 +167,19 @@ def segment(
         )
         predictor = replace(
             predictor,
-            settings=settings or predictor.settings,
+            settings=chosen,
             strategy=strategy or predictor.strategy,
             refine=refine or predictor.refine,
             has_heat_map=heatmaps,
         )
         chained = _CHAINED[memory.follow] if memory is not None else ""
+        references = {pixels_sha256(r.image) for r in predictor.prompter.references}
+        work = _WithAnnotated(_with_memory(predictor, memory), drawn, references)
         runner = BatchRunner(
-            planes,
-            _with_memory(predictor, memory),
-            writer,
-            sheet,
-            heatmaps,
-            chained,
-            is_strict=True,
+            planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True
         )
         result = yield from runner.run()
-    all_notices = (*notices, *result.notices)
+    all_notices = (*notices, *result.notices, *drawn.notices, *work.notices)
     return replace(result, figures=_figures(runner.plane_stats), notices=all_notices)
 
 
@@ -186,6 +199,132 @@ def _with_memory(predictor: ImagePredictor, memory: MemorySettings | None) -> Wo
     if memory is None or memory.follow == "never":
         return predictor
     return VideoPredictor(predictor.prompter, predictor.segmenter, memory, predictor.settings)
+
+
+class AnnotatedImages:
+    """Labels that somebody drew, which take the place of predictions.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of `annotate`; None: there are none.
+    instances : bool
+        Labels are to count objects; else they are to be classes.
+
+    Attributes
+    ----------
+    names : list of str
+        Images that have kept their labels so far.
+    others : list of str
+        Images of such a name with other pixels, so far.
+    """
+
+    def __init__(self, folder: Path | str | None, *, instances: bool) -> None:
+        results = None if folder is None else read_results(folder)
+        stored = results.stored if results is not None else None
+        self.names: list[str] = []
+        self.others: list[str] = []
+        self._instances = instances
+        self._results = results
+        self._by_label = {r.label: r for r in results.images} if results is not None else {}
+        self._normalization = stored.normalization if stored is not None else None
+        self._decided: dict[str, bool] = {}
+        if instances and any(not r.numbered for r in self._by_label.values()):
+            msg = f"{folder}: its labels are classes. Annotate with instances, or segment without."
+            raise InputError(msg)
+
+    @property
+    def files(self) -> list[Path]:
+        """Label files that are read."""
+        return [r.plane.path for r in self._by_label.values() if r.plane.path is not None]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know."""
+        count, notices = len(self.names), []
+        if count:
+            notices.append(
+                f"{count} image{'s keep' if count > 1 else ' keeps'} what was annotated."
+            )
+        if self.others:
+            what = "segmented, as their pixels are not those that were annotated"
+            notices.append(f"{what}: {some(self.others)}.")
+        return tuple(notices)
+
+    def of(self, plane: ImagePlane) -> StoredResult | None:
+        """What was drawn on this very image.
+
+        Raises
+        ------
+        SamicError
+            An image or a label file that can't be read.
+        """
+        result = self._by_label.get(plane.label)
+        if result is None:
+            return None
+        if plane.label not in self._decided:
+            self._decided[plane.label] = is_same = self._is_of(result, plane)
+            (self.names if is_same else self.others).append(plane.label)
+        return result if self._decided[plane.label] else None
+
+    def _is_of(self, result: StoredResult, plane: ImagePlane) -> bool:
+        sha256 = result.prompts.sha256 if result.prompts is not None else ""
+        if not sha256 or self._normalization is None:
+            return result.labels().shape == plane.read().shape[:2]
+        image = read_rgb(plane, Normalization.from_dict(self._normalization))
+        return sha256 == pixels_sha256(image)
+
+    def inputs(self, plane: ImagePlane) -> Mapping[str, str]:
+        """Hash of what was drawn: see `BatchRunner`."""
+        if self._results is None or (result := self.of(plane)) is None:
+            return {}
+        prompts = result.prompts.objects if result.prompts is not None else ()
+        points = [(p.points_rc.tolist(), p.is_foreground.tolist(), p.label) for p in prompts]
+        drawn = f"{self._results.hash_of(result)} {points} {result.rows}"
+        return {ANNOTATION: text_sha256(drawn)}
+
+    def answer(self, plane: ImagePlane) -> PlaneResult | None:
+        """The labels of an image as they were drawn; None if they were not."""
+        result = self.of(plane)
+        if result is None:
+            return None
+        values, numbers = ranked(result.labels())
+        about, prompts = result.label_objects(), result.prompts_by_value()
+        objects, scores = [], []
+        for number, value in enumerate(values, start=1):
+            label, score = about.of(value).label, about.of(value).score
+            point = Prompts(inner_maximum(numbers == number)[None], np.array([True]))
+            objects.append(replace(prompts.get(value, point), label=label))
+            scores.append(1.0 if score is None else score)
+        if not self._instances:
+            numbers = np.array([0, *(p.label for p in objects)], np.int32)[numbers]
+        count = len(objects)
+        caption = f"{count} object{'s' * (count != 1)}, as annotated"
+        drawn = Segmentation(numbers, np.array(scores, np.float32), tuple(objects))
+        return PlaneResult(drawn, caption, numbered=self._instances)
+
+
+class _WithAnnotated:
+    """A `Work` that leaves what was drawn as it is, and notes which images are references."""
+
+    def __init__(self, work: Work, drawn: AnnotatedImages, references: set[str]) -> None:
+        self._work, self._drawn, self._references = work, drawn, references
+        self._predicted: Counter[bool] = Counter()
+
+    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
+        if (result := self._drawn.answer(plane)) is not None:
+            return result
+        self._predicted[pixels_sha256(image) in self._references] += 1
+        return self._work(plane, image)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """References whose labels are no annotation."""
+        count = self._predicted[True]
+        if not count:
+            return ()
+        are = "images are references" if count > 1 else "image is a reference"
+        return (f"{count} {are} of the prompter: labels are predicted, not those annotated.",)
 
 
 def check_method(method: str) -> None:

@@ -141,6 +141,8 @@ class _Planner:
         if is_replaced:
             change.setdefault("images", self.images)
             self.replaced.append(number)
+            recorded = {k: v for k, v in step.inputs.items() if k != "annotated"}
+            step = replace(step, inputs=recorded)  # what was drawn is of the recorded images
         whole, made_by = _located(step, self.recipe.folder, self.results, change)
         old = to_absolute(step.out, self.recipe.folder) if step.out else ""
         target = (

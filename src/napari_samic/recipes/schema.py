@@ -129,7 +129,7 @@ STEP_SCHEMAS = {
         model="tiny",
     ),
     "segment": StepSchema(
-        ("images", "prompter"),
+        ("images", "prompter", "annotated"),
         ("images", "prompter", "out"),
         (
             "encoder",

@@ -6,8 +6,11 @@ images, the prompter, results and the recipe have files of their own. Knows no Q
 
 from __future__ import annotations
 
+import filecmp
 import json
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from napari_samic.io.text_files import read_json
 FILE = "project.json"
 FORMAT, VERSION = "napari-samic/project", 1
 WRITTEN = (
-    "images", "references", "results", "exports", "review", "reviews",
+    "images", "references", "annotated", "results", "exports", "review", "reviews",
     "edits", "before", "heatmaps",
 )  # fmt: skip
 """Folders in a project that are written to."""
@@ -69,6 +72,11 @@ class Project:
     def references_folder(self) -> Path:
         """What `annotate` makes of the references."""
         return self.folder / "references"
+
+    @property
+    def annotated_folder(self) -> Path:
+        """What was drawn on the references whenever a run began, in a folder each: see `frozen`."""
+        return self.folder / "annotated"
 
     @property
     def prompter_file(self) -> Path:
@@ -166,6 +174,37 @@ class Project:
                 with atomic_file(self.file, overwrite=True) as temporary:
                     temporary.write_text(text, encoding="utf-8")
                 self._written = number
+
+
+def frozen(folder: Path, write: Callable[[Path], None]) -> Path:
+    """A folder `folder`/N that is not written to again; the last N if it holds the very same.
+
+    Parameters
+    ----------
+    folder : Path
+    write : callable
+        Writes into the folder that it is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        write(Path(temporary))
+        number = max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=0)
+        last = folder / str(number)
+        if not (number and _is_same(Path(temporary), last)):
+            last = folder / str(number + 1)
+            last.mkdir()
+            for path in sorted(Path(temporary).iterdir()):
+                path.replace(last / path.name)
+    return last
+
+
+def _is_same(first: Path, other: Path) -> bool:
+    comparison = filecmp.dircmp(first, other)
+    if comparison.left_only or comparison.right_only or comparison.funny_files:
+        return False
+    same, _, _ = filecmp.cmpfiles(first, other, comparison.common_files, shallow=False)
+    inside = all(_is_same(first / name, other / name) for name in comparison.common_dirs)
+    return len(same) == len(comparison.common_files) and inside
 
 
 def is_project(folder: str | Path) -> bool:

@@ -8,7 +8,6 @@ is imported inside, so in the worker.
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import Image, IntArray, Job, JobProgress, Prompts, Segmenter
 from napari_samic.evaluation.quality import QualityFlag, suggest_next_image
+from napari_samic.gui.data.project import frozen
 from napari_samic.gui.review.result import ReviewedResult
 from napari_samic.gui.review.scan import ScannedResults
 from napari_samic.gui.review.verdicts import Edit, ReviewDecision
@@ -42,18 +42,13 @@ def fetch(
     from napari_samic.io import masks
 
     image = read() if read is not None else None
-    objects = result.label_objects()
-    prompts = result.prompts.objects if result.prompts is not None else ()
+    objects, prompts = result.label_objects(), result.prompts_by_value()
     points = tuple(
         (n, (float(r), float(c), bool(sign)))
-        for n, p in _by_value(result, prompts).items()
+        for n, p in prompts.items()
         for (r, c), sign in zip(p.points_rc, p.is_foreground, strict=True)
     )
-    boxes = {
-        n: tuple(map(float, p.box_rc))
-        for n, p in _by_value(result, prompts).items()
-        if p.box_rc is not None
-    }
+    boxes = {n: tuple(map(float, p.box_rc)) for n, p in prompts.items() if p.box_rc is not None}
     reviewed = ReviewedResult(
         result.label,
         objects.labels,
@@ -103,17 +98,6 @@ def read_file(result: StoredResult, stored: PromptFile | None) -> Image:
     return read_rgb(matches[0], fit_normalization(matches))
 
 
-def _by_value(result: StoredResult, prompts: Sequence[Prompts]) -> dict[int, Prompts]:
-    """Prompts of each value: of all that were asked for, those whose object is there."""
-    if not result.numbered:
-        return {}
-    scores = result.prompts.scores if result.prompts is not None else ()
-    present = [p for p, s in zip(prompts, scores, strict=True) if s > 0] or list(prompts)
-    if len(present) != len(result.rows):
-        present = list(prompts)
-    return dict(enumerate(present, start=1))
-
-
 def redo(
     segmenter: Segmenter, read: Read, wanted: Mapping[int, Prompts]
 ) -> Job[dict[int, tuple[NDArray[np.bool_], float]]]:
@@ -153,20 +137,9 @@ def freeze(
     scanned: ScannedResults,
     classes: Mapping[int, str],
 ) -> Job[Frozen]:
-    """Copy verdicts and edits to `folder`/N; the last N again if it holds the very same."""
-    import tempfile
-
+    """Copy verdicts and edits to `folder`/N: see `project.frozen`."""
     yield JobProgress(0, 1, "keeping the review")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        _write(Path(temporary), decisions, edits, scanned, classes)
-        numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-        last = folder / str(max(numbers, default=0))
-        if not (numbers and _is_same(Path(temporary), last)):
-            last = folder / str(max(numbers, default=0) + 1)
-            last.mkdir()
-            for path in sorted(Path(temporary).iterdir()):
-                path.replace(last / path.name)
+    last = frozen(folder, lambda place: _write(place, decisions, edits, scanned, classes))
     inside = last / "edits"
     prompts = last / "prompts.json"
     return Frozen(last / "review.json", inside if inside.is_dir() else None, prompts)
@@ -208,15 +181,6 @@ def _prompts(result: StoredResult, edit: Edit) -> ImagePrompts | None:
     return ImagePrompts(
         result.label, result.prompts.file, result.prompts.shape, "", objects, scores
     )
-
-
-def _is_same(first: Path, other: Path) -> bool:
-    comparison = filecmp.dircmp(first, other)
-    if comparison.left_only or comparison.right_only or comparison.funny_files:
-        return False
-    same, _, _ = filecmp.cmpfiles(first, other, comparison.common_files, shallow=False)
-    inside = all(_is_same(first / name, other / name) for name in comparison.common_dirs)
-    return len(same) == len(comparison.common_files) and inside
 
 
 # --- scoring and suggesting

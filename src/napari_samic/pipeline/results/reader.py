@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_samic.core.errors import FormatError, InputError, SamicError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
-from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress
+from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress, Prompts
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
 from napari_samic.io.normalize import Normalization
@@ -76,6 +76,16 @@ class StoredResult:
             It can't be read.
         """
         return masks.read_labels(self.plane)
+
+    def prompts_by_value(self) -> dict[int, Prompts]:
+        """Prompts of each value: of all that were asked for, those whose object is there."""
+        if not self.numbered or self.prompts is None:
+            return {}
+        objects, scores = self.prompts.objects, self.prompts.scores
+        present = [p for p, score in zip(objects, scores, strict=True) if score > 0]
+        if not present or len(present) != len(self.rows):
+            present = list(objects)
+        return dict(enumerate(present, start=1))
 
     def label_objects(self) -> LabelObjects:
         """The label image with all that is known of its objects."""
