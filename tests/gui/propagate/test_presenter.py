@@ -239,7 +239,7 @@ def test_run_makes_what_the_shell_makes_byte_for_byte(of, session, tmp_path):
     assert (results(of) / "heatmaps" / "cells[0].tif").is_file()
     (step,) = load_recipe(session.project.recipe).steps
     assert (step.do, step.settings["threshold"]) == ("segment", 0.2)
-    assert of.run.status == "4 images done."
+    assert of.run.status.startswith("4 images done.")
 
 
 def test_cancel_keeps_what_is_done_and_resume_does_the_rest(of, session):
@@ -258,7 +258,7 @@ def test_cancel_keeps_what_is_done_and_resume_does_the_rest(of, session):
     whole(of)
     assert len(made(of)) == COUNT
     assert stamps == {n: (results(of) / f"{n}.tif").stat().st_mtime_ns for n in done}
-    assert of.run.status == "2 images done, 2 had a result."
+    assert of.run.status.startswith("2 images done, 2 had a result.")
     assert not of.run.can_resume
     assert len(load_recipe(session.project.recipe).steps[0].inputs["images"]) == COUNT
 

@@ -262,3 +262,66 @@ def test_closing_leaves_nothing_but_the_results(story):
     s.settle()
     assert not s.runner.errors
     assert len(list(s.project.results_folder.glob("*.tif"))) >= 1
+
+
+def draw(s, index, *places):
+    """Click on objects of a slice, in the Annotate step."""
+    s.dock.go_to("Annotate")
+    s.viewer.dims.set_point(0, index)
+    s.settle()
+    for row, column in places:
+        s.dock.annotate.panel.handlers["new"]()
+        s.dock.annotate.owned_layers.layers["clicks"].add((index, row, column))
+        s.settle()
+
+
+def propagate(s):
+    s.dock.go_to("Propagate")
+    s.panel.start.click()
+    s.settle()
+
+
+def export(s):
+    """Accept all of the queue, and export label TIFFs."""
+    s.dock.go_to("Review")
+    s.settle()
+    review = s.dock.review
+    while review.review.counts[""]:
+        review.queue.handlers["accept"]()
+        s.settle()
+    review.exports.button.click()
+    s.settle()
+
+
+def test_what_is_drawn_on_references_is_kept_left_out_of_the_queue_and_exported(story):
+    s = story
+    propagate(s)
+    predicted = tifffile.imread(s.project.results_folder / "cells[0].tif")
+    draw(s, 0, (30, 50))
+    s.dock.annotate.panel.handlers["cycle"]()  # another mask than the model's first
+    s.settle()
+    drawn = s.dock.session.scheduler.state.annotations["cells[0]"].labels()
+    assert not np.array_equal(drawn, predicted)
+
+    s.dock.go_to("Review")
+    s.settle()
+    review = s.dock.review
+    assert sorted(flag.name for flag in review.review.order) == [f"cells[{i}]" for i in (1, 2, 3)]
+    export(s)
+    (error,) = s.runner.errors  # nothing is exported in place of what was drawn
+    assert "cells[0]" in str(error)
+    assert "Propagate again" in str(error)
+    assert not list(s.project.exports_folder.glob("*.tif"))
+    s.runner.errors.clear()
+
+    propagate(s)
+    np.testing.assert_array_equal(tifffile.imread(s.project.results_folder / "cells[0].tif"), drawn)
+    shown = s.ours()["cells results [SAMIC]"].data
+    np.testing.assert_array_equal(np.asarray(shown[0]), drawn)
+    assert s.of.run.finished == {"cells[0]": "1 object, as annotated"}
+    export(s)
+    assert not s.runner.errors
+    assert len(review.review.order) == 3
+    exported = {p.name: tifffile.imread(p) for p in s.project.exports_folder.glob("*.tif")}
+    assert len(exported) == 4
+    np.testing.assert_array_equal(exported["cells[0].tif"], drawn)

@@ -7,7 +7,7 @@ TIFF of the name that prompts know it by. Nothing is replaced. Knows no Qt and n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,20 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
+from napari_samic.core.label_objects import ranked
 from napari_samic.core.settings import OTHERS
-from napari_samic.core.types import ImagePlane, Job, JobProgress
+from napari_samic.core.types import Image, ImagePlane, IntArray, Job, JobProgress, Segmenter
 from napari_samic.gui.data import prompts_io, trusted_files
 from napari_samic.gui.data.layer_pixels import LayerPixels
+from napari_samic.gui.data.project import frozen
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.objects import MaskCandidates
 from napari_samic.io import files
 from napari_samic.io.images import planes_of_file
-from napari_samic.io.prompts import PromptFile, save_prompts
+from napari_samic.io.normalize import Normalization, read_rgb
+from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
+from napari_samic.io.text_files import pixels_sha256
+from napari_samic.io.writers import write_csv, write_labels
 
 if TYPE_CHECKING:
     from napari_samic.gui.data.project import Project
 
 Index = tuple[int, ...]
+_LEAST = 1e-4
+"""Confidence of an object that is shown: 0 is that of one without a pixel."""
 
 
 def as_files(pixels: LayerPixels, indices: Sequence[Index], folder: Path) -> Job[list[Path]]:
@@ -162,6 +170,12 @@ class OpenReference:
     index: Index
 
 
+def reference_annotations(state: AnnotationModel) -> list[ImageAnnotation]:
+    """Those to learn from: annotated and marked, or all annotated if none is marked."""
+    annotated = [p for p in state.annotations.values() if any(i.is_askable for i in p.items)]
+    return [p for p in annotated if p.is_reference] or annotated
+
+
 def references(
     state: AnnotationModel, find: Callable[[str], tuple[Any, LayerPixels, Index] | None]
 ) -> list[OpenReference]:
@@ -172,8 +186,7 @@ def references(
     InputError
         Nothing is annotated.
     """
-    annotated = [p for p in state.annotations.values() if any(i.is_askable for i in p.items)]
-    chosen = [p for p in annotated if p.is_reference] or annotated
+    chosen = reference_annotations(state)
     if not chosen:
         raise InputError("Nothing is annotated yet. Click on an object in the Annotate step first.")
     out = []
@@ -211,6 +224,116 @@ def references_as_files(
         images = tuple(replace(image, sha256="") for image in data.images)
         data = replace(data, normalization=None, images=images)
     return paths, _kept(project, data)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What is drawn on the references at one moment; what is drawn later does not change it.
+
+    Attributes
+    ----------
+    annotations : dict of str to ImageAnnotation
+        By the name of the image.
+    classes : dict of int to str
+    model : str
+    segmenter : Segmenter or None
+        Answers objects of images that were not looked at since they were loaded.
+    """
+
+    annotations: Mapping[str, ImageAnnotation]
+    classes: Mapping[int, str]
+    model: str
+    segmenter: Segmenter | None
+
+    @classmethod
+    def of(cls, state: AnnotationModel, segmenter: Segmenter | None) -> Drawing:
+        """As it is now."""
+        now = {p.name: replace(p) for p in reference_annotations(state)}
+        return cls(now, dict(state.classes.names), state.model, segmenter)
+
+
+def write_drawing(
+    drawing: Drawing, planes: Sequence[ImagePlane], normalization: Normalization, folder: Path
+) -> Job[Path | None]:
+    """Write what is drawn on some images as `annotate` would, the masks as they are shown.
+
+    Parameters
+    ----------
+    drawing : Drawing
+    planes : sequence of ImagePlane
+        Images; those without an annotation are passed over.
+    normalization : Normalization
+        Of the pixels by whose hash the images are told.
+    folder : Path
+        See `project.frozen`.
+
+    Returns
+    -------
+    Job of Path or None
+        The folder of these labels; None if there is nothing drawn.
+
+    Raises
+    ------
+    InputError
+        No model is there to answer an object.
+    """
+    images: list[ImagePrompts] = []
+    rows: list[dict[str, Any]] = []
+    labels: dict[str, IntArray] = {}
+    for plane in planes:
+        if (annotation := drawing.annotations.get(plane.label)) is None:
+            continue
+        yield JobProgress(0, 0, f"keeping what is drawn on {plane.label}", {"phase": "files"})
+        own = Normalization.from_dict(annotation.normalization or normalization.to_dict())
+        try:
+            seen, image = read_rgb(plane, own), read_rgb(plane, normalization)
+        except SamicError:
+            continue  # the run says why it can't be read
+        is_same = annotation.sha256 in ("", pixels_sha256(seen))
+        sha256 = pixels_sha256(image) if is_same else annotation.sha256
+        answered = _answered(annotation, seen, drawing.segmenter)
+        present, labels[plane.label] = ranked(answered.labels())
+        items = [item for item in answered.items if item.is_askable]
+        scores = {i.number: max(i.score or 0.0, _LEAST) for i in items if i.number in present}
+        images.append(ImagePrompts(
+            plane.label, str(plane.path or ""), annotation.shape, sha256,
+            tuple(item.prompts() for item in items),
+            tuple(scores.get(item.number, 0.0) for item in items),
+        ))  # fmt: skip
+        head = {"image": plane.label, "image_score": float(np.mean([*scores.values()] or [0.0]))}
+        shown = [item for item in items if item.number in scores]
+        rows += [
+            {**head, "object": n, "class": item.label, "score": scores[item.number],
+             "area_px": int((labels[plane.label] == n).sum())}
+            for n, item in enumerate(shown, start=1)
+        ] or [{**head, "object": 0}]  # fmt: skip
+
+    def write(target: Path) -> None:
+        for name, values in labels.items():
+            write_labels(target / f"{name}.tif", values)
+        data = PromptFile(
+            tuple(images), drawing.model, normalization.to_dict(), dict(drawing.classes)
+        )
+        save_prompts(target / "prompts.json", data)
+        write_csv(target / "scores.csv", rows)
+
+    return frozen(folder, write) if images else None
+
+
+def _answered(
+    annotation: ImageAnnotation, image: Image, segmenter: Segmenter | None
+) -> ImageAnnotation:
+    """With a mask for each object that has prompts, as it would be shown at first."""
+    items = []
+    for item in annotation.items:
+        if item.is_askable and item.answer is None:
+            if segmenter is None:
+                raise InputError("The model is being loaded. Try again in a moment.")
+            knows_first = getattr(segmenter, "single_is_first", False)
+            (candidates,) = segmenter.candidates(image, [item.prompts()], multimask=knows_first)
+            item = replace(item, answer=MaskCandidates.of(candidates, ""), choice=0)
+        items.append(item)
+    return replace(annotation, items=tuple(items))
 
 
 def _kept(project: Project, data: PromptFile) -> Path:

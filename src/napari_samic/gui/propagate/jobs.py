@@ -7,7 +7,7 @@ know Qt or napari. torch is imported inside, so in the worker.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from napari_samic.core.types import (
     map_progress,
 )
 from napari_samic.gui.data import trusted_files
+from napari_samic.gui.data.materialize import Drawing, write_drawing
 from napari_samic.gui.data.result_files import LabelFiles, read_result
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
@@ -148,12 +149,17 @@ def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image:
 
 @dataclass(frozen=True)
 class PropagateRequest:
-    """What is to be done, whichever images it is done to."""
+    """What is to be done, whichever images it is done to.
+
+    What is drawn on some of them stays: it is kept in a folder in `annotated`.
+    """
 
     prompter: Path
     recipe: Path
     settings: SegmentSettings
     peaks: PeakSettings | None
+    drawing: Drawing
+    annotated: Path
     anew: bool = False
 
 
@@ -195,6 +201,7 @@ def propagate(
     if not todo:
         msg = "every image is accepted or edited, or in a file with such a one: nothing is left"
         raise InputError(f"{msg} to propagate to.")
+    annotated = yield from _drawn(todo, names, request)
     every = frozenset(name for path in paths for name in names[path])
     yield FilesStep(0, len(todo), names=every)
     results.check_names({path: names[path] for path in todo})
@@ -208,6 +215,7 @@ def propagate(
         todo,
         prompter=request.prompter,
         out=results.folder,
+        annotated=annotated,
         settings=request.settings,
         peaks=request.peaks,
         heatmaps=True,
@@ -216,6 +224,27 @@ def propagate(
         return (yield from map_progress(job, _brief))
     except StaleError as error:
         raise InputError(f"there are {error.why}. Let them be done again.") from error
+
+
+def _drawn(
+    paths: Sequence[Path], names: Mapping[Path, Names], request: PropagateRequest
+) -> Job[Path | None]:
+    """Keep what is drawn on images of some files; None if nothing is."""
+    from napari_samic.models.samic import serialization
+    from napari_samic.pipeline.common import planes_of
+
+    drawn = set(request.drawing.annotations)
+    planes = [
+        plane
+        for path in paths
+        if any(not drawn.isdisjoint(labels) for labels in names[path].values())
+        for plane in planes_of(path)
+    ]
+    header = serialization.describe(request.prompter)["normalisation"] or {}
+    if not planes or "model" not in header:
+        return None  # of a prompter that lacks something `segment` says so
+    normalization = Normalization.from_dict(header)
+    return (yield from write_drawing(request.drawing, planes, normalization, request.annotated))
 
 
 Names = dict[str, list[str]]

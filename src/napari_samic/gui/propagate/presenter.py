@@ -180,7 +180,10 @@ class PropagationModel:
 
     def _request(self, anew: bool) -> work.PropagateRequest:
         prompter, project = self.need_prompter(), self.session.need_project()
-        return work.PropagateRequest(prompter, project.recipe, self.settings, self.peaks, anew=anew)
+        return work.PropagateRequest(
+            prompter, project.recipe, self.settings, self.peaks, self.session.drawing(),
+            project.annotated_folder, anew=anew,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Begin the run, or go on with it; the preview goes, so that its results are seen.

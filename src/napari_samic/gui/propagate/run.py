@@ -179,13 +179,11 @@ class PropagationRun:
         if failed:
             self.failures[label] = data["failure"]
         elif label:
-            result = data["result"]
-            count = len(result.scores)
-            self.finished[label] = f"{count} object{'s' * (count != 1)}, score {result.score:.2f}"
+            self.finished[label] = data["caption"]
             if self.anew:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
-                self.store.add_result(label, result.labels)
+                self.store.add_result(label, data["result"].labels)
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)

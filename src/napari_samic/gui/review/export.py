@@ -6,7 +6,7 @@ know Qt or napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,15 @@ from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.review import jobs
 from napari_samic.gui.review.jobs import Frozen
 from napari_samic.gui.review.presenter import ReviewModel
+from napari_samic.gui.review.scan import ScannedResults, changed_drawings, drawn_names
+from napari_samic.gui.review.verdicts import ReviewDecision
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentences
+from napari_samic.io.paths import some
+from napari_samic.io.reviews import ACCEPTED
 
 if TYPE_CHECKING:
+    from napari_samic.gui.data.materialize import Drawing
     from napari_samic.gui.data.project import Project
 
 ACCEPTED_RESULTS, ALL_RESULTS = "accepted results", "all results"
@@ -86,7 +91,8 @@ class Exporter:
         Raises
         ------
         InputError
-            Nothing to export, no format chosen, or an edit that is being written.
+            Nothing to export, no format chosen, or an edit that is being written; as the job
+            runs, an image that was annotated since its result was made.
         """
         project = self.session.need_project()
         scanned = self.review.scanned
@@ -99,14 +105,20 @@ class Exporter:
             v.verdict for v in self.review.decisions.values()
         ):
             raise InputError("nothing is accepted yet. Accept results, or export all of them.")
-        frozen = jobs.freeze(
+        decisions, drawing = dict(self.review.decisions), self.session.drawing()
+        judged = [n for n, decision in decisions.items() if decision != ReviewDecision()]
+        drawn = drawn_names(scanned, drawing, judged)
+        for name in drawn:
+            decisions[name] = ReviewDecision(ACCEPTED, "annotated", scanned.hashes.get(name, ""))
+        freezing = jobs.freeze(
             project.folder / "reviews",
-            dict(self.review.decisions),
+            decisions,
             project.folder / "review",
             scanned,
             dict(self.session.scheduler.state.classes.names),
         )
-        job = _exported(project, frozen, source, folder, settings, overwrite)
+        checking = _check_drawn(scanned, drawing, drawn)
+        job = _exported(project, checking, freezing, source, folder, settings, overwrite)
         self._start(job, "SAMIC: exporting", self._export_message)
 
     def _export_message(self, outcome: Any) -> None:
@@ -155,8 +167,16 @@ class Exporter:
         self.changed.emit()
 
 
+def _check_drawn(scanned: ScannedResults, drawing: Drawing, drawn: Collection[str]) -> Job[None]:
+    """Raise InputError where labels are not what the user has drawn by now."""
+    if changed := (yield from changed_drawings(scanned, drawing, drawn)):
+        msg = f"{some(changed)}: annotated otherwise since these results were made."
+        raise InputError(f"{msg} Propagate again, so that what you drew is exported.")
+
+
 def _exported(
     project: Project,
+    checking: Job[None],
     freezing: Job[Frozen],
     source: str,
     folder: Path,
@@ -166,6 +186,7 @@ def _exported(
     """Keep the review as it is now, accept, and export; both jobs are recorded."""
     from napari_samic import pipeline
 
+    yield from checking
     frozen = yield from freezing
     results, classes = project.results_folder, frozen.prompts
     if source == ACCEPTED_RESULTS:

@@ -58,6 +58,8 @@ class ReviewModel:
         The results, once they were read.
     order : list of QualityFlag
         The queue, most doubtful first.
+    drawn : frozenset of str
+        Results that are not in the queue, since the user drew them.
     decisions : dict of str to ReviewDecision
     status : str
     events : ReviewEvents
@@ -75,6 +77,7 @@ class ReviewModel:
         self.session = session
         self.scanned: ScannedResults | None = None
         self.order: list[QualityFlag] = []
+        self.drawn: frozenset[str] = frozenset()
         self.decisions: dict[str, ReviewDecision] = {}
         self.status = "No results yet: propagate first."
         self.events = ReviewEvents()
@@ -132,12 +135,15 @@ class ReviewModel:
     def _results_scanned(self, scanned: ScannedResults) -> None:
         self._scan_handle = None
         self.scanned = scanned
-        self.order = list(scanned.order)
         outdated = [n for n, decision in self.decisions.items() if self.is_outdated(n, decision)]
         for name in outdated:
             self.decisions[name] = replace(self.decisions[name], verdict="", of="")
-        changed = [_outdated_message(outdated)] if outdated else []
-        self.set_status(" ".join([*changed, *sentences(scanned.notices)]))
+        judged = [n for n, decision in self.decisions.items() if decision != ReviewDecision()]
+        self.drawn = scan.drawn_names(scanned, self.session.drawing(), judged)
+        self.order = [flag for flag in scanned.order if flag.name not in self.drawn]
+        lines = [_outdated_message(outdated)] if outdated else []
+        lines += [_drawn_message(len(self.drawn))] if self.drawn else []
+        self.set_status(" ".join([*lines, *sentences(scanned.notices)]))
         self.events.queue.emit()
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in scanned.facts:
@@ -153,6 +159,7 @@ class ReviewModel:
     def clear(self) -> None:
         """Another project: nothing of the one before is left."""
         self.scanned, self.order, self.decisions, self.current = None, [], {}, ""
+        self.drawn = frozenset()
         self.scores, self.total, self.picture = {}, {}, None
         self.editor.show(None)
         self.events.queue.emit()
@@ -300,8 +307,9 @@ class ReviewModel:
 
         Half of the results have it, so it suits any model, whatever its scores are like.
         """
-        facts = self.scanned.facts.values() if self.scanned is not None else ()
-        scores = sorted(features.score for features in facts if features.score is not None)
+        facts = self.scanned.facts if self.scanned is not None else {}
+        in_queue = (facts[flag.name].score for flag in self.order)
+        scores = sorted(score for score in in_queue if score is not None)
         middle = scores[len(scores) // 2] if scores else None  # of two the higher: surer
         return None if middle is None else int(100 * middle + 1e-6) / 100
 
@@ -427,6 +435,11 @@ class ReviewModel:
         """Nothing is told any more."""
         self.events.disconnect()
         self.editor.events.disconnect()
+
+
+def _drawn_message(count: int) -> str:
+    images = f"{count} image{'s are' if count != 1 else ' is'} your own annotation"
+    return f"{images}: not in the queue, and exported as you drew."
 
 
 def _outdated_message(outdated: list[str]) -> str:

@@ -298,7 +298,8 @@ class QueueView(QWidget):
             button.setEnabled(here)
         if not here:
             self.table.clearSelection()
-            self.why.setText("")
+            drawn = name in self.review.drawn
+            self.why.setText(f"<b>{name}</b>: your own annotation." if drawn else "")
             return
         row = places.index(name)
         self.table.selectRow(row)

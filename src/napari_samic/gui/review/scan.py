@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_samic.core.errors import SamicError
-from napari_samic.core.label_objects import cutouts
-from napari_samic.core.types import Job, JobProgress
+from napari_samic.core.label_objects import cutouts, ranked
+from napari_samic.core.types import Job, JobProgress, Prompts
 from napari_samic.evaluation.quality import QualityFlag, ResultFeatures, rank_outliers
 from napari_samic.io.text_files import sha256_of
 from napari_samic.ops import shape
 
 if TYPE_CHECKING:
+    from napari_samic.gui.data.materialize import Drawing
+    from napari_samic.gui.state.image_annotation import ImageAnnotation
     from napari_samic.pipeline.results.reader import StoredResult, StoredResults
 
 
@@ -41,6 +43,8 @@ class ScannedResults:
         Of the references, as far as they are known.
     notices : tuple of str
         What is no longer as it was when the labels were made.
+    annotated : frozenset of str
+        Results that the user drew: nothing was predicted for them.
     """
 
     results: StoredResults
@@ -49,6 +53,7 @@ class ScannedResults:
     order: tuple[QualityFlag, ...] = ()
     models: tuple[ResultFeatures, ...] = ()
     notices: tuple[str, ...] = ()
+    annotated: frozenset[str] = frozenset()
 
     def is_same(self, name: str, sha256: str) -> bool:
         """Whether the label file of a result had this hash."""
@@ -77,6 +82,7 @@ def scan_results(
         Images whose labels stay as they are, whichever run they are of.
     """
     from napari_samic.pipeline.results.reader import read_results, staleness_notices
+    from napari_samic.pipeline.segment import ANNOTATION
 
     results = read_results(folder)
     notices = yield from staleness_notices(results, quick=True, judged=judged, may_read=may)
@@ -99,8 +105,63 @@ def scan_results(
             continue
     numbered = all(result.numbered for result in results.images)  # else a size is that of a class
     models = _models(references) if references is not None and numbered else ()
-    order = tuple(rank_outliers(list(facts.values()), models))
-    return ScannedResults(results, facts, hashes, order, models, notices)
+    made = results.provenance
+    annotated = frozenset(
+        name for name in facts if name in made and ANNOTATION in made[name].inputs
+    )
+    undecided = [of for name, of in facts.items() if name not in annotated or name in judged]
+    order = tuple(rank_outliers(undecided, models))
+    return ScannedResults(results, facts, hashes, order, models, notices, annotated)
+
+
+def drawn_names(
+    scanned: ScannedResults, drawing: Drawing, judged: Collection[str]
+) -> frozenset[str]:
+    """Results that stand for what the user drew, by the run or since; verdicts count more."""
+    stored = scanned.results.stored
+    normalization = stored.normalization if stored is not None else None
+    now = {
+        result.label
+        for result in scanned.results.images
+        if (annotation := drawing.annotations.get(result.label)) is not None
+        and _is_of(annotation, result, normalization)
+    }
+    return (scanned.annotated | now) - frozenset(judged)
+
+
+def _is_of(annotation: ImageAnnotation, result: StoredResult, normalization: Any) -> bool:
+    """Whether a result is of the annotated image, not of another one of its name."""
+    if result.prompts is None or annotation.shape != result.prompts.shape:
+        return result.prompts is None
+    hashes = {annotation.sha256, result.prompts.sha256}
+    return len(hashes) == 1 or "" in hashes or annotation.normalization != normalization
+
+
+def changed_drawings(
+    scanned: ScannedResults, drawing: Drawing, names: Collection[str]
+) -> Job[list[str]]:
+    """Those of `drawn_names` whose result is not what is drawn now."""
+    changed = []
+    for done, result in enumerate(r for r in scanned.results.images if r.label in names):
+        yield JobProgress(done, len(names), result.label)
+        annotation = drawing.annotations.get(result.label)
+        if annotation is None or not _shows(result, annotation):
+            changed.append(result.label)
+    return changed
+
+
+def _shows(result: StoredResult, annotation: ImageAnnotation) -> bool:
+    """Whether labels are the masks that are shown; of those not looked at yet, their prompts."""
+    items = [item for item in annotation.items if item.is_askable]
+    if all(item.answer is not None for item in items):
+        return np.array_equal(ranked(result.labels())[1], ranked(annotation.labels())[1])
+    asked = result.prompts.objects if result.prompts is not None else ()
+    return [_plain(p) for p in asked] == [_plain(item.prompts()) for item in items]
+
+
+def _plain(prompts: Prompts) -> tuple[Any, ...]:
+    box = None if prompts.box_rc is None else prompts.box_rc.tolist()
+    return prompts.points_rc.tolist(), prompts.is_foreground.tolist(), box, prompts.label
 
 
 def _models(references: Path) -> tuple[ResultFeatures, ...]:

@@ -199,6 +199,10 @@ class Session:
         annotated = {p.name for p in self.scheduler.state.annotations.values() if p.items}
         return materialize.others_as_files(slices, annotated, folder)
 
+    def drawing(self) -> materialize.Drawing:
+        """What is drawn on the images to learn from, as it is now."""
+        return materialize.Drawing.of(self.scheduler.state, self.scheduler.segmenter)
+
     def references(self) -> list[materialize.OpenReference]:
         """The images to learn from and their open slices; none if nothing is annotated."""
         try:
