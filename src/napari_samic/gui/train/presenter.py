@@ -172,22 +172,32 @@ class TrainingModel:
         self.events.state.emit()
 
     def stop(self) -> None:
-        """End the training and keep what was learned so far, if anything was."""
+        """End the training and keep what was learned so far, if anything was.
+
+        A fine-tuning that has begun first goes on to the fewest batches that can be used.
+        """
         if self.phase != RUNNING:
             return
-        self._stop_event.set()
-        if self._handle is not None and not self.has_best:
-            self.news = "Stopped before anything was learned: nothing changed."
-            self._handle.cancel()
         self.phase = STOPPING
+        if not self.is_short:
+            self._stop_event.set()
+            if self._handle is not None and not self.has_best:
+                self.news = "Stopped before anything was learned: nothing changed."
+                self._handle.cancel()
         self.events.state.emit()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a fine-tuning has begun that has learned too little yet to be kept."""
+        adapts = self.eta is not None and self.eta.phase == "adapt"
+        return adapts and self.history.batches and not self.has_best
 
     @property
     def has_best(self) -> bool:
         """Whether this training has weights that can be kept."""
         phase = self.eta.phase if self.eta is not None else ""
         if self.history.batches and phase == "adapt":
-            return max(self.history.losses) >= LEAST_STEPS
+            return max(self.history.losses, default=0) >= LEAST_STEPS
         return phase == "judge" or len(self.history.losses) > self._first
 
     def take(self, new: bool) -> None:
@@ -205,7 +215,10 @@ class TrainingModel:
     def _stepped(self, step: JobProgress) -> None:
         if self.eta is not None:
             self.eta.take(step)
-        (self.events.history if self.history.take(step) else self.events.progress).emit()
+        is_point = self.history.take(step)
+        if self.phase == STOPPING and not self.is_short:
+            self._stop_event.set()
+        (self.events.history if is_point else self.events.progress).emit()
 
     def _trained(self, project: Project, comparison: PrompterComparison) -> None:
         if project is not self.session.project:

@@ -32,10 +32,11 @@ class TrainingHistory:
     def take(self, step: JobProgress) -> bool:
         """Take what a JobProgress of an epoch or a batch tells; whether it was one."""
         data = step.data
-        if data.get("phase") == "adapt" and "loss" in data and step.done % OFTEN == 0:
-            self.losses[step.done] = float(data["loss"])
+        if data.get("phase") == "adapt" and "loss" in data:
             self.batches = True
-            return True
+            is_point = step.done % OFTEN == 0
+            self.losses |= {step.done: float(data["loss"])} if is_point else {}
+            return is_point
         if data.get("phase") != "epoch":
             return False
         if self.batches:  # those of a network that was refused

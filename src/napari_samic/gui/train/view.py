@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_samic.core.settings import LEAST_STEPS
 from napari_samic.gui.runner.jobs import notify_errors
 from napari_samic.gui.session.notices import sentences
 from napari_samic.gui.train.curve_plot import CurvePlot
@@ -87,7 +88,7 @@ class TrainPanel(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         self.start = self._button("Start", "start", "Train a new prompter from the references")
         self.stop = self._button(
-            "Stop", "stop", "End the training and keep the best of the epochs so far"
+            "Stop", "stop", "End the training and keep what was learned so far"
         )
         self.resume = self._button(
             "Resume",
@@ -165,7 +166,9 @@ class TrainPanel(QWidget):
         for widget in (self.bar, self.eta):
             widget.setVisible(trainer.is_busy)
         if trainer.eta is not None and trainer.is_busy:
-            self.eta.setText(trainer.eta.text)
+            stops = trainer.phase == STOPPING and trainer.is_short
+            least = f" · stops at {LEAST_STEPS}, the fewest that can be used" if stops else ""
+            self.eta.setText(trainer.eta.text + least)
             share = trainer.eta.share
             self.bar.setRange(0, 0 if share is None else 1000)
             self.bar.setValue(round(1000 * (share or 0.0)))
