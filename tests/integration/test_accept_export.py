@@ -14,8 +14,8 @@ from napari_samic.core.errors import FormatError, InputError, OutputError
 from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.core.settings import ExportSettings, SegmentSettings
 from napari_samic.core.types import Prompts, run_job
-from napari_samic.export.coco import decode
 from napari_samic.io.masks import read_labels
+from napari_samic.io.outlines import decode
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
 from napari_samic.io.reviews import Verdict, load_review, save_review
 from napari_samic.io.text_files import sha256_of

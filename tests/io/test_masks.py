@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -11,9 +13,12 @@ import tifffile
 from PIL import Image as PillowImage
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import ImagePlane
+from napari_samic.core.label_objects import LabelObjects
+from napari_samic.core.types import ImagePlane, run_job
+from napari_samic.export.coco import coco_tree
+from napari_samic.export.geojson import geojson_tree
 from napari_samic.io.images import open_images
-from napari_samic.io.masks import match_by_stem, read_labels, read_mask
+from napari_samic.io.masks import match_by_stem, meaning_of, read_labels, read_mask
 
 RNG = np.random.default_rng(0)
 
@@ -227,3 +232,30 @@ def test_broken_links_beside_images_and_masks_are_told_with_the_images(tmp_path:
     planes = open_images(tmp_path / "a.png")
     match_by_stem(planes, tmp_path, tell=lines.append)
     assert lines == []
+
+
+def test_outlines_are_matched_by_the_names_in_a_coco_file(tmp_path: Path) -> None:
+    images = [LabelObjects(f"s[{i}]", IDS * (i + 1 == IDS)) for i in range(2)]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(coco_tree([*images, LabelObjects("other", IDS)])))
+    planes, lines = open_images(np.zeros((2, *IDS.shape))), list[str]()
+    planes = [replace(plane, name="s") for plane in planes]
+    paths = match_by_stem(planes, path, tell=lines.append)
+    assert lines == ["masks without an image of their name, left out: other."]
+    for i, plane in enumerate(planes):
+        labels = read_mask(plane, paths[plane.label], shape=IDS.shape)
+        np.testing.assert_array_equal(labels > 0, i + 1 == IDS)
+    assert run_job(meaning_of(paths.values())).line.startswith("masks are outlines")
+    with pytest.raises(InputError, match=r"instances\.json: outlines, which have no values"):
+        run_job(meaning_of(paths.values(), "1=object"))
+
+
+def test_geojson_files_of_a_folder_are_matched_as_masks_are(tmp_path: Path) -> None:
+    plane = plane_of(IDS, "a")
+    tree = geojson_tree(LabelObjects("", IDS))
+    (tmp_path / "A_mask.geojson").write_text(json.dumps(tree))
+    path = match_by_stem([plane], tmp_path)["a"]
+    np.testing.assert_array_equal(read_mask(plane, path, shape=IDS.shape), IDS)
+    save_png(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png and A_mask\.geojson are both masks of 'a'"):
+        match_by_stem([plane], tmp_path)

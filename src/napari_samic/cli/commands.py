@@ -94,7 +94,7 @@ def annotate(
     *,
     out: Out,
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of ground-truth masks.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="True masks: folder, COCO or GeoJSON.")] = None,
     mask_values: MaskValues = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Click as a user would, from the masks.")
@@ -146,7 +146,7 @@ def train(
     *,
     out: Annotated[Path, typer.Option(help="Prompter file to write.")],
     prompts: Annotated[Path | None, typer.Option(help="SAMBOX prompt file.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks: folder, COCO or GeoJSON.")] = None,
     paper: Annotated[
         bool,
         typer.Option(
@@ -269,7 +269,7 @@ def segment(
 def evaluate(
     *,
     predictions: Annotated[Path, typer.Option(help="Folder of label files.")],
-    truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks, same stems.")],
+    truth: Annotated[Path, typer.Option(help="True masks of the same stems: folder, COCO, GeoJSON.")],
     mask_values: MaskValues = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,

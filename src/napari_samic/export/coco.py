@@ -1,4 +1,4 @@
-"""COCO: label images to one JSON file of object instances, and its masks back.
+"""COCO: label images to one JSON file of object instances.
 
 Source: the COCO data format, https://cocodataset.org/#format-data. Boxes are x, y, width, height
 from the image's upper left corner, masks run-length encoded column by column, the ground first; or
@@ -7,16 +7,14 @@ polygons, which can't have holes. Where values are classes, an annotation is a c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_samic.core.errors import FormatError
 from napari_samic.core.label_objects import CroppedObject, LabelObjects
-from napari_samic.core.types import BoolArray
 from napari_samic.export.polygons import polygons
+from napari_samic.io.outlines import rle
 
 Masks = Literal["rle", "polygons"]
 
@@ -93,39 +91,6 @@ def coco_tree(images: Iterable[LabelObjects], *, masks: Masks = "rle") -> dict[s
     for image in images:
         coco.add(image)
     return coco.tree()
-
-
-def rle(mask: NDArray[Any]) -> dict[str, Any]:
-    """Encode a mask, (H, W), as COCO's uncompressed RLE.
-
-    >>> rle(np.array([[0, 1], [1, 1]], bool))
-    {'counts': [1, 3], 'size': [2, 2]}
-    """
-    flat = np.asarray(mask, bool).ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    if flat.size and flat[0]:
-        counts.insert(0, 0)
-    return {"counts": counts, "size": [int(n) for n in mask.shape]}
-
-
-def decode(segmentation: Mapping[str, Any]) -> BoolArray:
-    """The mask of an uncompressed RLE, (H, W).
-
-    Raises
-    ------
-    FormatError
-        Runs that do not fill the image.
-    """
-    height, width = segmentation["size"]
-    counts = segmentation["counts"]
-    if isinstance(counts, str):
-        raise FormatError("compressed RLE, expected a list of runs. Decode it with pycocotools.")
-    if sum(counts) != height * width:
-        msg = f"runs for {sum(counts)} pixels, expected {height * width}. The file is damaged."
-        raise FormatError(msg)
-    values = np.arange(len(counts)) % 2 == 1
-    return np.asarray(np.repeat(values, counts).reshape((height, width), order="F"))
 
 
 def _flat(cutout: CroppedObject) -> list[list[int]]:

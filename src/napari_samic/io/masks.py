@@ -1,6 +1,7 @@
 """Label masks: reading them, what a set of them means, and the mask of each image by its name.
 
-0 is background. What values mean is decided in `mask_values`. Knows no network and writes nothing.
+0 is background. What values mean is decided in `mask_values`. Masks may also be outlines, as COCO
+JSON and GeoJSON have them. Knows no network and writes nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +29,19 @@ from napari_samic.io.mask_values import (
     inverted_warning,
     parse_mask_values,
 )
+from napari_samic.io.outlines import (
+    SUFFIXES,
+    ImageOutlines,
+    OutlineFile,
+    numbers_of_classes,
+    read_outlines,
+)
 from napari_samic.io.paths import (
+    Listing,
     bare_stem,
     check_stems,
     folded,
+    is_readable,
     list_source,
     look,
     no_files_line,
@@ -243,7 +253,14 @@ def meaning_of(paths: Iterable[Path], mask_values: str | None = None) -> Job[Mas
     InputError
         Values that could mean this or that, or a text that can't be read.
     """
-    files = list(dict.fromkeys(paths))
+    all_files = list(dict.fromkeys(paths))
+    files = [path for path in all_files if not _has_outlines(path)]
+    outlined = _OUTLINED if len(files) < len(all_files) else ""
+    if not files and outlined:
+        if mask_values:
+            msg = f"{all_files[0].name}: outlines, which have no values. Leave --mask-values out."
+            raise InputError(msg)
+        return MaskValueMeaning(MaskValues(), outlined)
     grays: list[bool | None] = []
     for i, path in enumerate(files):
         grays.append(_safely_gray(path))
@@ -260,8 +277,50 @@ def meaning_of(paths: Iterable[Path], mask_values: str | None = None) -> Job[Mas
     values = replace(values, by_color=by_color)
     doubt = "" if mask_values else inverted_warning(values, all_counts)
     return MaskValueMeaning(
-        values, f"mask values: {describe(values, all_counts)}. {doubt}".rstrip()
+        values, f"mask values: {describe(values, all_counts)}. {doubt} {outlined}".rstrip()
     )
+
+
+_OUTLINED = "masks are outlines: each is an object, and of two that overlap the smaller is on top."
+
+
+def _has_outlines(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def class_numbers(paths: Iterable[Path]) -> dict[str, int]:
+    """A number for each class that the outlines of a set name; masks name none.
+
+    Raises
+    ------
+    InputError, FormatError
+        As `read_outlines`.
+    """
+    outlined = [path for path in dict.fromkeys(paths) if _has_outlines(path)]
+    return numbers_of_classes(_outlines(path) for path in outlined)
+
+
+def class_names(plane: ImagePlane, path: Path) -> tuple[str, ...]:
+    """Class of each number in the mask of `plane`; none of a mask that is no outlines."""
+    if not _has_outlines(path):
+        return ()
+    return tuple(item.class_name for item in _outlines_of(plane, path).objects)
+
+
+def _outlines(path: Path) -> OutlineFile:
+    """What a file of outlines holds; the planes of a set ask for it one after the other."""
+    stat = path.stat()
+    return _just_parsed(path, (stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size))
+
+
+@lru_cache(maxsize=2)
+def _just_parsed(path: Path, _stamp: tuple[int, ...]) -> OutlineFile:
+    return read_outlines(path)
+
+
+def _outlines_of(plane: ImagePlane, path: Path) -> ImageOutlines:
+    images = _outlines(path).images
+    return images.get(folded(plane.label)) or next(iter(images.values()))  # cells_mask.geojson
 
 
 def _safely_gray(path: Path) -> bool | None:
@@ -365,6 +424,9 @@ def read_mask(
     InputError
         A mask of another shape, or one that `read_labels` refuses, or a value without a meaning.
     """
+    if _has_outlines(Path(path)):
+        height, width = (shape or plane.read().shape)[:2]
+        return _outlines_of(plane, Path(path)).labels((height, width))
     mask = _mask_at(plane, Path(path))
     labels = read_labels(mask, values=values)
     _check_shape(plane, Path(path), labels, shape)
@@ -379,6 +441,9 @@ def read_truth(
     values: MaskValues,
 ) -> tuple[IntArray, BoolArray]:
     """As `read_mask`, with where it is void: (H, W) bool."""
+    if _has_outlines(Path(path)):
+        labels = read_mask(plane, path, shape=shape)
+        return labels, np.zeros(labels.shape, bool)
     labels, void = _applied(_mask_at(plane, Path(path)), values)
     _check_shape(plane, Path(path), labels, shape)
     return labels, void
@@ -469,21 +534,24 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def match_by_stem(
     planes: Sequence[ImagePlane],
-    folder: str | Path,
+    folder: str | Path | Sequence[Path],
     *,
     require_all: bool = True,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Path]:
-    """Pair planes with the masks of a folder (or pattern) by name without ending.
+    """Pair planes with the masks of a folder, pattern or file by name without ending.
 
     cells.tif goes with cells.png, cells_mask.png, cells-label(s).tif, cells_seg.png, cells_GT.png,
     cells_Object Identities.tif or cells_cp_masks.png; of several images in one file, cells[s1] with
     cells[s1].png, or with the same place in cells.tif. Case and the spelling of accents make no
     difference. The images themselves may lie in the same folder: where it has cells.png and
-    cells_mask.png, the latter is the mask.
+    cells_mask.png, the latter is the mask. A COCO file of instances names the images itself; a
+    GeoJSON file is called as its image is.
 
     Parameters
     ----------
+    folder : str, Path or sequence of Path
+        A sequence is of files.
     require_all : bool
         Whether images without a mask are an error, or just left out; none at all always is.
     tell : callable, optional
@@ -500,7 +568,7 @@ def match_by_stem(
         Images without a mask (up to five are named), or with two; or two images of one name.
     """
     images = {plane.path.resolve() for plane in planes if plane.path is not None}
-    listing = look(folder)
+    listing, outlined = masks_in(folder)
     files = [path for path in listing.images if path.resolve() not in images]
     places = {image.parent for image in images}  # of these it is told when they are opened
     no_files = [path for path in listing.no_files if path.parent.resolve() not in places]
@@ -512,11 +580,20 @@ def match_by_stem(
     named = [path for path in files if _stem(path) not in wanted and _bare(path) in wanted]
     matches = same | _unambiguous(named, _bare)
     matches |= _of_whole_files(set(wanted) - set(matches), files)
-    missing = sorted(name for key, name in wanted.items() if key not in matches)
-    if missing and (require_all or not matches):
+    by_label = {p.label: matches[folded(p.name)] for p in planes if folded(p.name) in matches}
+    outlines, lone = _by_outlines(planes, outlined)
+    for label in by_label.keys() & outlines.keys():
         msg = (
-            f"{folder}: no mask for {some(missing)}. A mask has the name of its image, with or "
-            f"without _mask, _label or _seg. {left_out}"
+            f"{by_label[label].name} and {outlines[label].name} are both masks of '{label}'. "
+            "Remove one."
+        )
+        raise InputError(msg)
+    by_label |= outlines
+    missing = list(dict.fromkeys(p.name for p in planes if p.label not in by_label))
+    if missing and (require_all or not by_label):
+        msg = (
+            f"{_place(folder)}: no mask for {some(sorted(missing))}. A mask has the name of its "
+            f"image, with or without _mask, _label or _seg. {left_out}"
         )
         raise InputError(msg.rstrip())
     if left_out and tell is not None:
@@ -525,10 +602,52 @@ def match_by_stem(
     beside = [path.name for key, path in same.items() if matches[key] != path]
     if beside and tell is not None:
         tell(f"taken for images, as each has a mask beside it: {some(beside)}.")
-    lost = [path.name for path in files if path not in {*matches.values(), *images}]
+    lost = [path.name for path in files if path not in {*matches.values(), *images}] + lone
     if lost and tell is not None:
         tell(f"masks without an image of their name, left out: {some(lost)}.")
-    return {p.label: matches[folded(p.name)] for p in planes if folded(p.name) in matches}
+    return by_label
+
+
+def masks_in(source: str | Path | Sequence[Path]) -> tuple[Listing, list[Path]]:
+    """Images that may be masks, and files of outlines; a COCO file in a folder has to be named."""
+    sources = [Path(source)] if isinstance(source, str | Path) else list(source)
+    outlined: list[Path] = []
+    images: list[Path] = []
+    no_files: list[Path] = []
+    for path in (source.expanduser() for source in sources):
+        in_folder = sorted(path.glob("*.geojson")) if path.is_dir() else []
+        is_one = _has_outlines(path) and path.is_file()
+        outlined += [path] if is_one else in_folder
+        if is_one or (in_folder and not any(map(is_readable, path.iterdir()))):
+            continue
+        listing = look(path)
+        images += listing.images
+        no_files += listing.no_files
+    return Listing(tuple(images), (), tuple(no_files)), outlined
+
+
+def _by_outlines(
+    planes: Sequence[ImagePlane], outlined: Sequence[Path]
+) -> tuple[dict[str, Path], list[str]]:
+    """File of outlines by the plane's label, and names of images that no plane has."""
+    labels = {folded(plane.label): plane.label for plane in planes}
+    by_label: dict[str, Path] = {}
+    lone: list[str] = []
+    for path in outlined:
+        names = list(_outlines(path).images)
+        if path.suffix.lower() == ".geojson" and names[0] not in labels:
+            names = [folded(bare_stem(Path(names[0])))]
+        for name in names:
+            if name not in labels:
+                lone.append(name)
+            elif (other := by_label.setdefault(labels[name], path)) != path:
+                msg = f"{other.name} and {path.name} are both masks of '{name}'. Remove one."
+                raise InputError(msg)
+    return by_label, lone
+
+
+def _place(source: str | Path | Sequence[Path]) -> str:
+    return str(source) if isinstance(source, str | Path) else some([p.name for p in source])
 
 
 def _stem(path: Path) -> str:

@@ -112,7 +112,7 @@ def _meaning_of_predictions(
 def _unscored(truth: Path | str, used: set[Path]) -> int:
     """Masks without a prediction; images that lie beside a mask are none."""
     paired = {io_paths.folded(io_paths.bare_stem(path)) for path in used}
-    unused = [path for path in io_paths.list_source(str(truth)) if path not in used]
+    unused = [path for path in masks.masks_in(truth)[0].images if path not in used]
     return sum(io_paths.folded(io_paths.stem_of(path)) not in paired for path in unused)
 
 

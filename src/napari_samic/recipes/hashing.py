@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_samic.core.types import Job, JobProgress
-from napari_samic.io.paths import list_source
+from napari_samic.io.paths import is_readable, list_source
 from napari_samic.io.readers import is_zarr
 
 CONTENTS, ENDS = "contents", "ends"
@@ -50,8 +50,10 @@ def files_of(source: str | Path) -> list[tuple[str, Path]]:
     path = Path(source).expanduser()
     if path.is_file():
         return [(path.name, path)]
-    named: list[tuple[str, Path]] = []
-    for entry in list_source(path):
+    outlines = sorted(path.glob("*.geojson")) if path.is_dir() else []
+    named = [(entry.name, entry) for entry in outlines]
+    is_alone = named and not any(map(is_readable, path.iterdir()))
+    for entry in () if is_alone else list_source(path):
         inside = sorted(entry.rglob("*")) if is_zarr(entry) else [entry]
         named += [(p.relative_to(entry.parent).as_posix(), p) for p in inside if p.is_file()]
     return sorted(named)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.benchmark.datasets.base import DatasetItem
-from napari_samic.benchmark.datasets.coco_masks import objects_of
 from napari_samic.benchmark.datasets.layout import read_raw
 from napari_samic.core.errors import FormatError
+from napari_samic.io.outlines import objects_of
 from napari_samic.io.text_files import read_json
 
 
