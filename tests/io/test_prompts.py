@@ -9,6 +9,7 @@ import pytest
 
 from napari_samic.core.errors import FormatError, InputError, OutputError, PromptError
 from napari_samic.core.types import Prompts
+from napari_samic.io.outlines import packed
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
 
 SCHEMA = json.loads(
@@ -17,11 +18,20 @@ SCHEMA = json.loads(
 
 
 def two_images():
+    mask = packed(np.ones((2, 3), bool), (9, 19), (50, 60))
     cell = Prompts([(10.25, 20), (3, 4)], [True, False], [1, 2, 30.5, 40], label=2)
     dot = Prompts(np.zeros((0, 2)), [], [0, 0, 5, 5])
     return PromptFile(
         images=(
-            ImagePrompts("day 1", "raw/day 1.tif", (50, 60), "a" * 64, (cell, dot), (0.97, 1.009)),
+            ImagePrompts(
+                "day 1",
+                "raw/day 1.tif",
+                (50, 60),
+                "a" * 64,
+                (cell, dot),
+                (0.97, 1.009),
+                masks=(mask, ""),
+            ),
             ImagePrompts("stack[3]", "", (8, 9), "", (), (), clicks=4, seconds=2.5),
         ),
         model="tiny",
@@ -52,7 +62,7 @@ def test_saved_prompts_come_back_to_the_last_digit(saved):
     assert (after.model, after.normalization) == (before.model, before.normalization)
     assert after.classes == before.classes
     for one, other in zip(before.images, after.images, strict=True):
-        for name in ("name", "file", "shape", "sha256", "scores", "clicks", "seconds"):
+        for name in ("name", "file", "shape", "sha256", "scores", "clicks", "seconds", "masks"):
             assert getattr(one, name) == getattr(other, name)
         assert len(one.objects) == len(other.objects)
         for p, q in zip(one.objects, other.objects, strict=True):

@@ -14,9 +14,10 @@ from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_pr
 from napari_samic import pipeline
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.settings import AnnotateSettings, ExportSettings, SegmentSettings
-from napari_samic.core.types import run_job
+from napari_samic.core.types import Prompts, run_job
 from napari_samic.evaluation.metrics import iou
-from napari_samic.io.prompts import load_prompts
+from napari_samic.io.outlines import packed
+from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
 
 CENTRES = [(12, 14)], [(32, 40)]
 ONE_CLICK = AnnotateSettings(target_iou=0.8)  # as good as the toy gets
@@ -62,6 +63,20 @@ def test_written_prompts_give_the_same_labels_again(simulated, scenes, toy, tmp_
     for i in range(4):
         ours, theirs = (tifffile.imread(d / f"p{i}.tif") for d in (out, tmp_path))
         assert iou(ours > 0, theirs > 0) > 0.9
+
+
+def test_mask_that_was_drawn_stays_as_it_is(scenes, toy, tmp_path):
+    drawn = np.zeros(SHAPE, bool)
+    drawn[20:23, 3:30] = True
+    objects = Prompts([(21, 10)], [True]), Prompts([(32, 40)], [True])
+    image = ImagePrompts("p0", "", SHAPE, "", objects, (1.0, 0.5),
+                         masks=(packed(drawn, (0, 0), SHAPE), ""))  # fmt: skip
+    save_prompts(tmp_path / "p.json", PromptFile((image,)))
+    out = tmp_path / "out"
+    annotate(scenes / "images", out=out, prompts=tmp_path / "p.json", model=toy)
+    labels = tifffile.imread(out / "p0.tif")
+    np.testing.assert_array_equal(labels == labels[21, 10], drawn)
+    assert labels[32, 40] not in (0, labels[21, 10])
 
 
 def test_contact_sheet_is_written_on_demand(simulated):

@@ -12,6 +12,7 @@ from toys import SHAPE, hidden_files, scene, write_image, write_prompts, write_s
 
 from napari_samic import pipeline, recipes
 from napari_samic.core.errors import FormatError, InputError, OutputError, TrainingError
+from napari_samic.core.label_objects import LabelObjects, ObjectRecord
 from napari_samic.core.settings import (
     AdaptSettings,
     HeatMapSettings,
@@ -19,12 +20,16 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import run_job
+from napari_samic.core.types import Prompts, run_job
+from napari_samic.export.coco import coco_tree
+from napari_samic.io.outlines import packed
+from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.models.samic import serialization
 
 QUICK = TrainSettings(epochs=1, views=1)
 FIXED = AdaptSettings(adapt=False)
 CENTRES = [(12, 14)], [(32, 40)]
+NAMES = {2: "cell", 7: "dirt"}
 
 
 def train(images, **options):
@@ -52,6 +57,35 @@ def test_masks_of_some_of_the_images_are_used(toy, tmp_path):
     assert outcome.done == ("p0", "p2", "p3")
     assert outcome.figures["epochs"] == 1
     assert "1 epochs" in outcome.figures["summary"]
+
+
+def test_outlines_teach_what_masks_do_and_their_classes(toy, tmp_path):
+    folder = write_scenes(tmp_path, 3)
+    about = {1: ObjectRecord(2), 2: ObjectRecord(7)}
+    images = [LabelObjects(f"p{i}", scene(i)[1], about=about, classes=NAMES) for i in range(3)]
+    (folder / "coco.json").write_text(json.dumps(coco_tree(images)))
+    outcome = train(folder / "images", masks=folder / "coco.json", out=tmp_path / "c.pt", model=toy)
+    assert outcome.done == ("p0", "p1", "p2")
+    assert "classes: 2 cell, 7 dirt." in outcome.notices
+    for i, stored in enumerate(content(tmp_path / "c.pt")["references"]):
+        assert [prompts["label"] for prompts in stored["objects"]] == [2, 7]
+        np.testing.assert_array_equal(stored["mask"] > 0, scene(i)[1] > 0)
+
+
+def test_masks_of_a_prompt_file_are_learned_as_drawn(toy, tmp_path):
+    folder = write_scenes(tmp_path, 2)
+    drawn = np.zeros(SHAPE, bool)
+    drawn[2:5, 3:30] = True  # nothing that the toy would answer
+    point = Prompts([(3, 10)], [True]), Prompts([(32, 40)], [True])
+    masks = packed(drawn, (0, 0), SHAPE), ""
+    images = [ImagePrompts(f"p{i}", "", SHAPE, "", point, (1.0, 0.5), masks=masks) for i in (0, 1)]
+    save_prompts(tmp_path / "prompts.json", PromptFile(tuple(images)))
+    out = tmp_path / "p.pt"
+    train(folder / "images", prompts=tmp_path / "prompts.json", out=out, model=toy)
+    for stored in content(out)["references"]:
+        mask = stored["mask"].numpy()
+        np.testing.assert_array_equal(mask == mask[3, 10], drawn)
+        assert mask[32, 40] not in (0, mask[3, 10])  # what was clicked is answered by the model
 
 
 def test_reference_without_an_object_is_named(toy, tmp_path):

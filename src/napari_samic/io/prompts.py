@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from napari_samic.core.errors import FormatError, OutputError, PromptError
-from napari_samic.core.types import Prompts
+from napari_samic.core.types import BoolArray, Prompts
 from napari_samic.io.files import atomic_file
+from napari_samic.io.outlines import unpacked
 from napari_samic.io.prompts_schema import BOX_KEYS, FORMAT, VERSION, check_format, faults_of
 from napari_samic.io.text_files import first_of, read_json
 
@@ -41,6 +42,9 @@ class ImagePrompts:
         Clicks that the image took; None if not counted.
     seconds : float or None
         Time that it took; None if not measured.
+    masks : tuple of str
+        The mask of each object that was drawn, as `outlines.unpacked` takes it; "" where the
+        segmenter answers the prompts. () if none was drawn.
     """
 
     name: str
@@ -51,6 +55,12 @@ class ImagePrompts:
     scores: tuple[float, ...]
     clicks: int | None = None
     seconds: float | None = None
+    masks: tuple[str, ...] = ()
+
+    def mask(self, i: int) -> BoolArray | None:
+        """Drawn mask of an object, (H, W); None if it was not drawn."""
+        text = self.masks[i] if self.masks else ""
+        return unpacked(text, self.shape) if text else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +133,14 @@ def load_prompts(path: str | Path) -> PromptFile:
         A point or box outside its image; every such object is named.
     """
     source = Path(path)
-    return parsed(read_json(source, "a prompt file"), source.name)
+    data = parsed(read_json(source, "a prompt file"), source.name)
+    for image in data.images:
+        for j in range(len(image.masks)):
+            try:
+                image.mask(j)
+            except FormatError as error:
+                raise FormatError(f"{source.name}: {image.name}, objects[{j}]: {error}") from error
+    return data
 
 
 def to_tree(data: PromptFile) -> dict[str, Any]:
@@ -142,7 +159,8 @@ def _image_tree(image: ImagePrompts) -> dict[str, Any]:
     if len(image.scores) != len(image.objects):
         msg = f"{image.name}: {len(image.scores)} scores for {len(image.objects)} objects"
         raise ValueError(msg)
-    pairs = zip(image.objects, image.scores, strict=True)
+    masks = image.masks or ("",) * len(image.objects)
+    rows = zip(image.objects, image.scores, masks, strict=True)
     return {
         "name": image.name,
         "file": image.file,
@@ -150,11 +168,11 @@ def _image_tree(image: ImagePrompts) -> dict[str, Any]:
         "sha256": image.sha256,
         "clicks": None if image.clicks is None else int(image.clicks),
         "seconds": None if image.seconds is None else float(image.seconds),
-        "objects": [_object_tree(prompts, float(score)) for prompts, score in pairs],
+        "objects": [_object_tree(prompts, float(score), mask) for prompts, score, mask in rows],
     }
 
 
-def _object_tree(prompts: Prompts, score: float) -> dict[str, Any]:
+def _object_tree(prompts: Prompts, score: float, mask: str) -> dict[str, Any]:
     pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
     box = prompts.box_rc
     return {
@@ -162,7 +180,7 @@ def _object_tree(prompts: Prompts, score: float) -> dict[str, Any]:
         "score": score,
         "points": [{"row": r, "column": c, "foreground": sign} for (r, c), sign in pairs],
         "box": None if box is None else dict(zip(BOX_KEYS, box.tolist(), strict=True)),
-    }
+    } | ({"mask": mask} if mask else {})
 
 
 def parsed(tree: Any, where: str) -> PromptFile:
@@ -192,6 +210,7 @@ def parsed(tree: Any, where: str) -> PromptFile:
 
 def _image(tree: dict[str, Any]) -> ImagePrompts:
     clicks, seconds = tree.get("clicks"), tree.get("seconds")
+    masks = tuple(entry.get("mask", "") for entry in tree["objects"])
     return ImagePrompts(
         name=tree["name"],
         file=tree["file"],
@@ -201,6 +220,7 @@ def _image(tree: dict[str, Any]) -> ImagePrompts:
         scores=tuple(float(entry["score"]) for entry in tree["objects"]),
         clicks=None if clicks is None else int(clicks),
         seconds=None if seconds is None else float(seconds),
+        masks=masks if any(masks) else (),
     )
 
 

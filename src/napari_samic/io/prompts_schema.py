@@ -133,6 +133,7 @@ _OBJECT = {
     "score": _NUMBER,
     "points": _Rule(_is_list, "a list"),
     "box": _Rule(_or_null(_is_object), f"an object with {', '.join(BOX_KEYS)}, or null", False),
+    "mask": _Rule(_is_text, "a text", needed=False),
 }
 _POINT = {"row": _NUMBER, "column": _NUMBER, "foreground": _Rule(_is_bool, "true or false")}
 _BOX = dict.fromkeys(BOX_KEYS, _NUMBER)

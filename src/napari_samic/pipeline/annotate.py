@@ -49,7 +49,7 @@ def annotate(
     overlay: bool = False,
     overwrite: bool = False,
 ) -> Job[common.JobResult]:
-    """Turn prompts into masks, prompts.json and scores.csv.
+    """Turn prompts into masks, prompts.json and scores.csv; a mask that was drawn stays as it is.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ def annotate(
     prompts : Path, optional
         SAMBOX prompt file; only the images that it names are done.
     masks : Path, optional
-        Folder of ground truth; with `simulate`, a simulated annotator clicks from it.
+        Ground truth: folder of masks, or a COCO or GeoJSON file; with `simulate`, a simulated
+        annotator clicks from it.
     mask_values : str, optional
         What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is ground here.
@@ -177,7 +178,7 @@ class _PromptPredictor:
         if not entry.objects:
             raise PromptError(f"{plane.label}: no prompts. Click on an object, or leave it out.")
         as_clicked = replace(self.segment, drop_covered=False, tell_apart=False)
-        result = self.segmenter.segment(image, entry.objects, settings=as_clicked)
+        result = common.segment_annotated(self.segmenter, image, entry, as_clicked)
         clicks = sum(len(p.points_rc) for p in entry.objects)
         numbered = self.segment.instances
         caption = f"{clicks} clicks"

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_samic.core.errors import InputError, OutputError, PromptError
-from napari_samic.core.types import Image, ImagePlane
+from napari_samic.core.settings import SegmentSettings
+from napari_samic.core.types import Image, ImagePlane, Prompts, Segmentation, Segmenter
 from napari_samic.io import files as io_files
 from napari_samic.io.cache import ArrayCache
 from napari_samic.io.images import open_images, planes_of_file, unreadable
@@ -27,6 +30,10 @@ from napari_samic.io.paths import (
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.readers import INSTRUMENT_SUFFIXES, READABLE
 from napari_samic.io.text_files import pixels_sha256
+from napari_samic.ops.label_fusion import rejoined
+
+DRAWN_SCORE = 1.0
+"""Confidence in a mask that the user drew."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +291,31 @@ def normalization_of(
     if stored is not None and stored.normalization and channels is None:
         return Normalization.from_dict(stored.normalization)
     return fit_normalization(planes, channels=channels)
+
+
+def segment_annotated(
+    segmenter: Segmenter, image: Image, entry: ImagePrompts, settings: SegmentSettings
+) -> Segmentation:
+    """Masks of an image's objects: those that were drawn, and the segmenter's of the others.
+
+    A drawn one lies over what the segmenter answered.
+    """
+    if not any(entry.masks):
+        return segmenter.segment(image, entry.objects, settings=settings)
+    pairs = zip(entry.objects, entry.masks, strict=True)
+    clicked = [prompts for prompts, text in pairs if not text and not prompts.is_empty]
+    labels, objects, scores = np.zeros(entry.shape, np.int32), list[Prompts](), list[float]()
+    if clicked:
+        answer = segmenter.segment(image, clicked, settings=replace(settings, instances=True))
+        labels, objects = np.array(answer.labels), list(answer.objects)
+        scores = [float(score) for score in answer.scores]
+    for i, prompts in enumerate(entry.objects):
+        if (mask := entry.mask(i)) is not None:
+            objects.append(prompts)
+            scores.append(DRAWN_SCORE)
+            labels[mask] = len(objects)
+    fused = Segmentation(labels, np.array(scores, np.float32), tuple(objects))
+    return rejoined(fused, instances=settings.instances)
 
 
 def check_same_image(entry: ImagePrompts, image: Image) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import FormatError, SamicError
-from napari_samic.core.types import ImagePlane, Job, JobProgress, Reference
+from napari_samic.core.types import Job, JobProgress
 from napari_samic.io.normalize import Normalization
-from napari_samic.io.prompts import PromptFile, load_prompts
+from napari_samic.io.prompts import load_prompts
 from napari_samic.models.features import backbones
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization, trainer
@@ -70,7 +70,9 @@ def compare_prompters(
             continue
         try:
             prompter, segmenter, normalization = _load_prompter(path, device)
-            references = yield from _read(planes, stored, normalization)
+            references, _ = yield from read_references(
+                planes, stored, {}, normalization, segmenter=segmenter
+            )
             support = [r for r in references if r.name not in holdout_names]
             holdout = [r for r in references if r.name in holdout_names]
             if holdout_iou is None:
@@ -104,10 +106,3 @@ def _load_prompter(path: Path | str, device: str) -> tuple[SamicPrompter, Any, N
     backbone = backbones.build(common.full_name(kind), segmenter, device=device, cache=cache)
     prompter = serialization.load(path, backbone)
     return prompter, with_finetuned_decoder(segmenter, prompter), normalization
-
-
-def _read(
-    planes: list[ImagePlane], stored: PromptFile, normalization: Normalization
-) -> Job[list[Reference]]:
-    references, _ = yield from read_references(planes, stored, {}, normalization)
-    return references

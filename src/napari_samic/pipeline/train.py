@@ -20,7 +20,16 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Reference
+from napari_samic.core.types import (
+    Image,
+    ImagePlane,
+    IntArray,
+    Job,
+    JobProgress,
+    Prompts,
+    Reference,
+    Segmenter,
+)
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
 from napari_samic.io.mask_values import MaskValues
@@ -28,6 +37,7 @@ from napari_samic.io.normalize import Normalization, read_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
+from napari_samic.models.features.reference_masks import AS_CLICKED
 from napari_samic.models.finetune.checkpointing import Checkpoint, TrainingControl, config_hash
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import pretrained, serialization
@@ -74,8 +84,8 @@ def train(
     prompts : Path, optional
         SAMBOX prompt file.
     masks : Path, optional
-        Folder of masks; each object gives one point, at its inner maximum
-        (`simulated_annotator.prompts_of`).
+        Folder of masks, or a COCO or GeoJSON file; each object gives one point, at its inner
+        maximum (`simulated_annotator.prompts_of`). Outlines may have classes.
     mask_values : str, optional
         What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is learned as ground.
@@ -161,15 +171,19 @@ def train(
         meaning = yield from mask_files.meaning_of(truth.values(), mask_values)
         values = meaning.values
         notices.append(meaning.line + " Void is learned as ground." * bool(values.void))
+        if numbers := mask_files.class_numbers(truth.values()):
+            notices.append(f"classes: {some([f'{n} {name}' for name, n in numbers.items()])}.")
     normalization = common.normalization_of(planes, stored, channels)
-    references, failures = yield from read_references(planes, stored, truth, normalization, values)
-    if bare := [r.name for r in references if not r.objects]:
-        notices.append(f"references without an object: {some(bare)}.")
     model = common.full_name(model)
     yield JobProgress(0, 0, f"loading {model}", {"phase": "load"})
     networks = _new_prompter(
         model, device, prompter_settings, train_settings, normalization, heat=heat, peaks=peaks
     )
+    references, failures = yield from read_references(
+        planes, stored, truth, normalization, values, segmenter=networks[1]
+    )
+    if bare := [r.name for r in references if not r.objects]:
+        notices.append(f"references without an object: {some(bare)}.")
     training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:
         unlabeled = _without_annotation(
@@ -373,8 +387,14 @@ def read_references(
     truth: dict[str, Path],
     normalization: Normalization,
     values: MaskValues | None = None,
+    *,
+    segmenter: Segmenter,
 ) -> Job[tuple[list[Reference], dict[str, str]]]:
-    """Readable ones, and why the others are not; yields a `JobProgress` each."""
+    """Readable ones, and why the others are not; yields a `JobProgress` each.
+
+    Where some masks of a reference were drawn, `segmenter` is asked for its other objects.
+    """
+    numbers = mask_files.class_numbers(truth.values())
     entries = {i.name: i for i in stored.images} if stored is not None else {}
     references: list[Reference] = []
     failures: dict[str, str] = {}
@@ -385,15 +405,27 @@ def read_references(
                 entry = entries[plane.label]
                 common.check_same_image(entry, image)
                 reference = Reference(plane.label, image, entry.objects)
+                if any(entry.masks):
+                    answer = common.segment_annotated(segmenter, image, entry, AS_CLICKED)
+                    reference = replace(reference, mask=answer.labels)
             else:
                 path = truth[plane.label]
                 mask = mask_files.read_mask(plane, path, shape=image.shape, values=values)
-                mask = ranked(mask)[1]  # numbers far apart would cost by the largest
-                reference = Reference(
-                    plane.label, image, simulated_annotator.prompts_of(mask), mask
-                )
+                classes = [numbers[name] for name in mask_files.class_names(plane, path)]
+                reference = Reference(plane.label, image, *_with_prompts(mask, classes))
             references.append(reference)
         except SamicError as error:
             failures[plane.label] = common.reason(plane, error)
         yield JobProgress(i + 1, len(planes), f"read {plane.label}", {"phase": "read"})
     return references, failures
+
+
+def _with_prompts(labels: IntArray, classes: Sequence[int]) -> tuple[tuple[Prompts, ...], IntArray]:
+    """One point an object, of its class (that of number n is `classes[n - 1]`), and the mask."""
+    values, mask = ranked(labels)  # numbers far apart would cost by the largest
+    objects = simulated_annotator.prompts_of(mask)
+    if not classes:
+        return objects, mask
+    places = [tuple(prompts.points_rc[0].astype(int)) for prompts in objects]
+    labels_here = [classes[values[mask[place] - 1] - 1] for place in places]
+    return tuple(replace(p, label=k) for p, k in zip(objects, labels_here, strict=True)), mask
