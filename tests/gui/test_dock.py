@@ -16,6 +16,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtTest import QTest
 
 from napari_samic.gui.data import recovery
+from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.plugin.sample_data import sample_scenes
 from napari_samic.gui.session import jobs
@@ -178,6 +179,57 @@ def test_annotating_from_first_click_to_saved_files(story, tmp_path, monkeypatch
     assert len(clicks.data) == 3
     assert s.layers["boxes"].nshapes == 1
     assert s.shown.max() > 0
+
+
+def stroke(s, row, *columns, label=None):
+    """Paint or erase along a row of the shown slice, as napari's brush does."""
+    masks = s.layers["masks"]
+    with masks.block_history():
+        for column in columns:
+            place = *s.scheduler.index, row, column
+            masks.paint(place, masks.selected_label if label is None else label)
+    s.settle()
+
+
+def test_brush_corrects_masks_which_then_stay_as_drawn(story, discs, tmp_path):
+    s = story()
+    s.scheduler.autosaver.begin_project(Project.create(tmp_path / "p"))
+    s.click(10, 12)
+    s.press("brush")
+    masks = s.layers["masks"]
+    masks.brush_size, asked = 4, len(discs.asked)
+    stroke(s, 10, 20, 23, 26)
+    assert s.shown[10, 12] == s.shown[10, 26] == 1
+    (item,) = s.state.annotation.items
+    assert item.points == ((10, 12, True),)
+    assert s.step.panel.table.item(0, 2).text() == "drawn"
+    assert "as it was drawn" in s.step.panel.guide.text()
+
+    stroke(s, 10, 12, label=0)  # the click is no longer on the object
+    assert s.shown[10, 12] == 0
+    ((row, column, sign),) = s.state.annotation.items[0].points
+    assert sign
+    assert s.shown[int(row), int(column)] == 1
+
+    s.press("new")
+    stroke(s, 32, 40, 42)
+    assert [i.number for i in s.state.annotation.items] == [1, 2]
+    assert s.shown[32, 42] == 2
+    drawn = s.shown.copy()
+    s.press("undo")
+    assert s.shown[32, 42] == 0
+    s.press("redo")
+    np.testing.assert_array_equal(s.shown, drawn)
+    assert len(discs.asked) == asked  # no model was asked
+
+    s.viewer.window.remove_dock_widget(s.docked)
+    reopened = SamicDock(s.viewer, s.runner)
+    s.viewer.window.add_dock_widget(reopened, name="SAMIC again")
+    reopened.session.scheduler.autosaver.open_project(Project.open(tmp_path / "p"))
+    s.settle()
+    np.testing.assert_array_equal(
+        reopened.session.scheduler.state.annotations["cells[1]"].labels() > 0, drawn > 0
+    )
 
 
 def test_slices_layers_and_images_come_and_go(story):

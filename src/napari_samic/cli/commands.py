@@ -269,7 +269,7 @@ def segment(
 def evaluate(
     *,
     predictions: Annotated[Path, typer.Option(help="Folder of label files.")],
-    truth: Annotated[Path, typer.Option(help="True masks of the same stems: folder, COCO, GeoJSON.")],
+    truth: Annotated[Path, typer.Option(help="True masks: folder (same stems), COCO, GeoJSON.")],
     mask_values: MaskValues = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,

@@ -311,7 +311,7 @@ class _WithAnnotated:
         self._work, self._drawn, self._references = work, drawn, references
         self._predicted: Counter[bool] = Counter()
 
-    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
+    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult | Job[PlaneResult]:
         if (result := self._drawn.answer(plane)) is not None:
             return result
         self._predicted[pixels_sha256(image) in self._references] += 1

@@ -422,3 +422,74 @@ def test_where_masks_overlap_the_surer_wins(desk):
     desk.click(20, 24)
     assert desk.labels[20, 22] == 1
     assert desk.labels[20, 28] == 2
+
+
+def where(*rows_columns):
+    out = np.zeros(SHAPE, bool)
+    out[rows_columns] = True
+    return out
+
+
+def test_painted_pixels_are_taken_from_all_other_objects(desk):
+    desk.click(10, 12)
+    desk.state.new_object()
+    desk.click(30, 40)
+    desk.state.paint(2, where(slice(8, 12), slice(0, 50)))
+    assert desk.labels[10, 12] == 2
+    assert desk.labels[14, 12] == 1  # what is left of the disc
+    first, second = desk.state.annotation.items
+    assert first.drawn.full()[14, 12]
+    assert first.points != ((10, 12, True),)  # it is on the other object now
+    assert second.points == ((30, 40, True),)
+    desk.state.undo()
+    assert desk.labels[10, 12] == 1
+    assert [item.drawn for item in desk.state.annotation.items] == [None, None]
+    assert not desk.questions
+
+
+def test_object_that_is_painted_over_is_gone_until_undo(desk):
+    desk.click(10, 12)
+    desk.state.paint(0, where(slice(0, 40), slice(0, 50)))
+    assert not desk.state.annotation.items
+    desk.state.undo()
+    assert desk.labels[10, 12] == 1
+
+
+def test_answer_that_comes_after_the_brush_is_dropped(desk):
+    desk.state.add_point(10, 12)
+    (request,) = desk.questions
+    desk.state.paint(1, where(slice(20, 24), slice(20, 24)))
+    assert not desk.answer(request)
+    assert desk.labels[10, 12] == 0
+    assert desk.labels[22, 22] == 1
+
+
+def test_label_that_no_object_has_becomes_the_next_number(desk):
+    desk.click(10, 12)
+    desk.state.paint(1_000_000, where(slice(20, 24), slice(20, 24)))
+    assert desk.labels[22, 22] == 2
+
+
+def test_click_on_a_drawn_mask_asks_the_model_and_says_so(desk):
+    desk.state.paint(1, where(slice(20, 24), slice(20, 30)))
+    assert not desk.questions
+    drawn = desk.labels
+    desk.click(10, 12)
+    assert "undo" in desk.state.message
+    assert desk.item.drawn is None
+    assert desk.labels[10, 12] == 1
+    desk.state.undo()
+    desk.state.set_model("other")
+    np.testing.assert_array_equal(desk.labels, drawn)
+    assert not desk.questions  # no model is asked for what was drawn
+
+
+def test_drawn_masks_are_saved_with_the_prompts(desk, tmp_path):
+    desk.click(10, 12)
+    desk.state.paint(2, where(slice(20, 24), slice(20, 30)))
+    save_prompts(tmp_path / "p.json", prompts_io.to_file(desk.state, all_items=True))
+    other = Desk()
+    prompts_io.take(other.state, load_prompts(tmp_path / "p.json"))
+    other.settle()
+    np.testing.assert_array_equal(other.labels, desk.labels)
+    assert [item.drawn is None for item in other.state.annotation.items] == [True, False]

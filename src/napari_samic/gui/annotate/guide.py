@@ -47,6 +47,11 @@ def what_next(
 def _about(item: AnnotatedObject) -> str:
     if not item.is_askable:
         return "Negative clicks only take away. Add a positive click or a box."
+    if item.drawn is not None:
+        return (
+            "This mask is as it was drawn. Correct it with the brush, or click to ask the model "
+            f"anew; {_NEW} begins the next object."
+        )
     if item.answer is None:
         return "Drawing the mask ..."
     if item.mask is not None and not item.mask.area_px:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.core.types import IntArray
+from napari_samic.core.types import BoolArray, IntArray
 from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import (
     OURS,
@@ -44,6 +44,9 @@ class AnnotationLayers(OwnedLayers):
         Of `image`.
     on_points, on_boxes : callable
         Called when the user changed the points or boxes.
+    on_paint : callable
+        Called with labels and where the user painted each on the masks of the shown slice; draws
+        them anew.
 
     Attributes
     ----------
@@ -59,12 +62,14 @@ class AnnotationLayers(OwnedLayers):
         *,
         on_points: Callable[[], None],
         on_boxes: Callable[[], None],
+        on_paint: Callable[[list[tuple[int, BoolArray]]], None],
     ) -> None:
         super().__init__(viewer)
         self.image, self.pixels = image, pixels
         self.sign = True
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._callbacks = {"clicks": on_points, "boxes": on_boxes}
+        self._on_paint = on_paint
         self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._has_drawn = False
@@ -108,6 +113,10 @@ class AnnotationLayers(OwnedLayers):
                 self.viewer.layers.move(place, self.viewer.layers.index(self.image) + 1)
             if kind in self._callbacks:
                 layer.events.data.connect(self._on_data)
+            else:
+                layer.editable = True
+                layer.events.paint.connect(self._read_brush)
+                layer.events.n_edit_dimensions.connect(self._keep_flat)
             self.on_new(layer)
         if set(self._callbacks) & set(missing):
             self._has_drawn = False
@@ -132,7 +141,6 @@ class AnnotationLayers(OwnedLayers):
             metadata={OURS: self.pixels.name},
             **style.frame(self.image, self.pixels.factor),
         )
-        layer.editable = False
         self._colors, self._painted = style.palette({}, Classes()), ()
         layer.colormap = style.colormap(self._colors)  # compiles napari's painter now, not later
         return layer
@@ -171,6 +179,8 @@ class AnnotationLayers(OwnedLayers):
                 defaults = dict(self.layers[kind].feature_defaults.iloc[0])
                 if int(defaults["object"]) != number:
                     self.layers[kind].feature_defaults = {**defaults, "object": number}
+        if self.has("masks") and self.layers["masks"].selected_label != number:
+            self.layers["masks"].selected_label = number
 
     def show(self, annotation: ImageAnnotation, index: tuple[int, ...], classes: Classes) -> None:
         """Draw everything of an annotation that is not drawn already."""
@@ -225,6 +235,8 @@ class AnnotationLayers(OwnedLayers):
         if not self.has("masks"):
             return
         layer = self.layers["masks"]
+        if str(layer.mode) != "pan_zoom" and self._painted and self._painted[0] == self._index:
+            self._read_brush()  # an answer in the middle of a stroke would paint over it
         colors = style.palette({item.number: item.label for item in annotation.items}, classes)
         if colors != self._colors:
             self._colors = colors
@@ -287,6 +299,24 @@ class AnnotationLayers(OwnedLayers):
             if self.is_edit(event) and self.layers.get(kind) is event.source:
                 callback()
 
+    def _read_brush(self, _event: Any = None) -> None:
+        """Tell what differs from the masks that were painted last."""
+        if not self._painted or not self.has("masks"):
+            return
+        index, masks = self._painted
+        before = np.zeros(self.pixels.shape, np.int32)
+        for number, mask in masks:
+            mask.paint(before, number)
+        now = np.array(self.layers["masks"].data[index])
+        changed = now != before
+        self._painted = ()  # a number may become another
+        self._on_paint([(int(n), changed & (now == n)) for n in np.unique(now[changed])])
+
+    def _keep_flat(self, _event: Any = None) -> None:
+        """Each slice is painted by itself: a brush in 3-D would change some that are not shown."""
+        if self.layers["masks"].n_edit_dimensions != 2:
+            self.layers["masks"].n_edit_dimensions = 2
+
     def points(self) -> list[tuple[int, Point]]:
         """What the clicks layer holds: the object's number and the point.
 
@@ -331,10 +361,16 @@ class AnnotationLayers(OwnedLayers):
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
 
+    def use_brush(self) -> None:
+        """Let napari's brush correct the masks: it paints the current object."""
+        layer = self.layers["masks"]
+        self.viewer.layers.selection.active = layer
+        layer.mode = "paint"
+
     def rest(self, on: bool) -> None:
         """While another step is shown, clicks on the image make no prompts."""
         self._resting = on
-        for kind in self._callbacks:
+        for kind in ("masks", *self._callbacks):
             if on and self.has(kind):
                 self.layers[kind].mode = "pan_zoom"
 
@@ -344,6 +380,11 @@ class AnnotationLayers(OwnedLayers):
         if self.image in self.viewer.layers:
             self.show_hint(None)
             self.remove("live")
+        if self.has("masks"):
+            masks = self.layers["masks"]
+            masks.events.paint.disconnect(self._read_brush)
+            masks.events.n_edit_dimensions.disconnect(self._keep_flat)
+            masks.editable = False  # nobody would keep what is painted now
         for kind in self._callbacks:
             if not self.has(kind):
                 continue

@@ -57,7 +57,8 @@ class ObjectTable(QTableWidget):
         self, row: int, item: AnnotatedObject, annotation: ImageAnnotation, classes: Classes
     ) -> None:
         cost, style = annotation.cost(item.number), classes.style(item.label)
-        score = "..." if item.score is None else f"{item.score:.2f}"
+        waiting = "drawn" if item.drawn is not None else "..."
+        score = waiting if item.score is None else f"{item.score:.2f}"
         texts = (str(item.number), style.name, score, str(cost.clicks), f"{cost.seconds:.0f} s")
         for column, text in enumerate(texts):
             cell = self.item(row, column)

@@ -12,6 +12,7 @@ from typing import Any
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.core.errors import SamicError
+from napari_samic.core.types import BoolArray
 from napari_samic.gui.annotate import guide, keys
 from napari_samic.gui.annotate.chooser import Chooser
 from napari_samic.gui.annotate.dialogs import Dialogs
@@ -119,6 +120,7 @@ class AnnotateStep:
             "positive": lambda: self.use_tool("positive"),
             "negative": lambda: self.use_tool("negative"),
             "draw": lambda: self.use_tool("draw"),
+            "brush": lambda: self.use_tool("brush"),
             "hint": self.toggle_hint,
             "live": lambda: self.session.live.switch(not self.session.live.is_on),
         }
@@ -126,13 +128,15 @@ class AnnotateStep:
         return {name: notify_errors(act) for name, act in plain.items()}
 
     def use_tool(self, tool: str) -> None:
-        """Choose what the next click or drag does: "positive", "negative" or "draw"."""
+        """Choose what the next click or drag does: "positive", "negative", "draw" or "brush"."""
         if self.owned_layers is None:
             return
         self.owned_layers.ensure()
         self.redraw()
         if tool == "draw":
             self.owned_layers.use_boxes()
+        elif tool == "brush":
+            self.owned_layers.use_brush()
         else:
             self.owned_layers.use_points(tool == "positive")
         self.panel.show_tool(tool)
@@ -140,7 +144,7 @@ class AnnotateStep:
     def toggle_sign(self) -> None:
         """From positive to negative clicks and back; from boxes to clicks."""
         if self.owned_layers is not None:
-            drawing = self.panel.tools["draw"].isChecked()
+            drawing = any(self.panel.tools[name].isChecked() for name in ("draw", "brush"))
             positive = self.owned_layers.sign if drawing else not self.owned_layers.sign
             self.use_tool("positive" if positive else "negative")
 
@@ -226,8 +230,9 @@ class AnnotateStep:
             jobs.show(error)
             return
         self.owned_layers = AnnotationLayers(
-            self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes
-        )
+            self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes,
+            on_paint=self._on_paint,
+        )  # fmt: skip
         self.session.layer, self.session.pixels = image, pixels
         self.owned_layers.on_new = self._bind
         self.owned_layers.rest(self._left)
@@ -312,6 +317,11 @@ class AnnotateStep:
         if self.owned_layers is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
             self.scheduler.state.replace_boxes([*undrawn, *self.owned_layers.boxes()])
+
+    def _on_paint(self, strokes: list[tuple[int, BoolArray]]) -> None:
+        for number, where in strokes:
+            self.scheduler.state.paint(number, where)
+        self.redraw()
 
     def _undrawn(self) -> Sequence[AnnotatedObject]:
         """What is on the shown slice while the layers hold what was shown before it."""

@@ -39,8 +39,8 @@ class AnnotatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Those of `keys.KEYS`, and: positive, negative, draw, select, classed, new_class, style,
-        save, load, restore, discard.
+        Those of `keys.KEYS`, and: positive, negative, draw, brush, select, classed, new_class,
+        style, save, load, restore, discard.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -107,19 +107,21 @@ class AnnotatePanel(QWidget):
             "positive": self._tool("Positive", "positive", "sign", _dot(POSITIVE)),
             "negative": self._tool("Negative (Q)", "negative", "sign", _dot(NEGATIVE)),
             "draw": self._tool("Box (W)", "draw", "box", _dot(POSITIVE, square=True)),
+            "brush": self._tool("Brush", "brush"),
         }
+        self.tools["brush"].setToolTip(
+            "Correct the mask of the object with napari's brush and eraser; of a new one, draw it. "
+            "It then stays as you drew it, until you click on the object again."
+        )
         self._exclusive = QButtonGroup(self)
         part = QWidget()
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
-        for column, button in enumerate(self.tools.values()):
+        for place, button in enumerate(self.tools.values()):
             self._exclusive.addButton(button)
-            grid.addWidget(button, 0, column)
-        self.hint = self._tool("Hints (H)", "hint", "hint")
-        for column, button in enumerate(
-            (self._button("Undo", "undo"), self._button("Redo", "redo"), self.hint)
-        ):
-            grid.addWidget(button, 1, column)
+            grid.addWidget(button, place // 3, place % 3)
+        grid.addWidget(self._button("Undo", "undo"), 1, 1)
+        grid.addWidget(self._button("Redo", "redo"), 1, 2)
         self.live = self._tool("Live (Y)", "live", "live")
         self.live_status = QLabel()
         self.live_status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -133,8 +135,12 @@ class AnnotatePanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         self.confidence = ConfidenceBar()
         self.cycle = self._button("Other mask", "cycle")
+        self.hint = self._tool("Hints (H)", "hint", "hint")
         column.addWidget(self.confidence)
-        column.addWidget(self.cycle)
+        row = QHBoxLayout()
+        row.addWidget(self.cycle, 2)
+        row.addWidget(self.hint, 1)
+        column.addLayout(row)
         return part
 
     def _objects(self) -> QWidget:
@@ -199,14 +205,15 @@ class AnnotatePanel(QWidget):
         button.clicked.connect(lambda: self.handlers[verb]())
         return button
 
-    def _tool(self, name: str, verb: str, key: str, icon: QIcon | None = None) -> QPushButton:
+    def _tool(self, name: str, verb: str, key: str = "", icon: QIcon | None = None) -> QPushButton:
         button = QPushButton(name)
         button.setCheckable(True)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         if icon is not None:
             button.setIcon(icon)
-        button.setToolTip(f"{keys.KEYS[key][1]} ({keys.text(key)})")
+        if key:
+            button.setToolTip(f"{keys.KEYS[key][1]} ({keys.text(key)})")
         button.clicked.connect(lambda: self.handlers[verb]())
         return button
 

@@ -13,10 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Prompts
+from napari_samic.core.types import BoolArray, Prompts
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
-from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, Point
+from napari_samic.gui.state.objects import (
+    AnnotatedObject,
+    AnnotationCost,
+    Box,
+    CroppedMask,
+    Point,
+)
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 
 
@@ -46,6 +52,7 @@ def to_file(
 
 def _image(annotation: ImageAnnotation, all_items: bool) -> ImagePrompts:
     items = [item for item in annotation.items if all_items or item.is_askable]
+    masks = tuple(item.drawn.packed if item.drawn is not None else "" for item in items)
     cost = annotation.cost()
     return ImagePrompts(
         name=annotation.name,
@@ -53,9 +60,10 @@ def _image(annotation: ImageAnnotation, all_items: bool) -> ImagePrompts:
         shape=annotation.shape,
         sha256=annotation.sha256,
         objects=tuple(item.prompts() for item in items),
-        scores=tuple(item.score or 0.0 for item in items),
+        scores=tuple(1.0 if item.drawn is not None else item.score or 0.0 for item in items),
         clicks=cost.clicks,
         seconds=round(cost.seconds, 2),
+        masks=masks if any(masks) else (),
     )
 
 
@@ -75,7 +83,7 @@ def to_labels(state: AnnotationModel) -> dict[str, NDArray[np.int32]]:
     return {
         f"{_safe(annotation.name)}_labels": annotation.labels()
         for annotation in state.annotations.values()
-        if any(item.answer is not None for item in annotation.items)
+        if any(item.answer is not None or item.drawn is not None for item in annotation.items)
     }
 
 
@@ -111,8 +119,8 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
             image.name, ImageAnnotation(image.name, image.shape, image.file)
         )
         items = [
-            _item(n, prompts)
-            for n, prompts in enumerate(image.objects, start=annotation.next_number)
+            _item(n, prompts, image.mask(i))
+            for i, (n, prompts) in enumerate(enumerate(image.objects, annotation.next_number))
         ]
         annotation.commit(items, items[0].number if items else annotation.next_number)
         annotation.costs[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
@@ -122,8 +130,9 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
     return len(data.images)
 
 
-def _item(number: int, prompts: Prompts) -> AnnotatedObject:
+def _item(number: int, prompts: Prompts, mask: BoolArray | None) -> AnnotatedObject:
     pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
     points: tuple[Point, ...] = tuple((row, column, sign) for (row, column), sign in pairs)
     box: Box | None = None if prompts.box_rc is None else tuple(prompts.box_rc.tolist())
-    return AnnotatedObject(number, prompts.label, points, box)
+    drawn = None if mask is None else CroppedMask.of(mask)
+    return AnnotatedObject(number, prompts.label, points, box, drawn=drawn)

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from psygnal import Signal, SignalGroup
 
+from napari_samic.core.types import BoolArray
 from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import ImageAnnotation, PromptsOf
 from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
@@ -276,6 +277,25 @@ class AnnotationModel:
             boxes[number] = self._clipped(box) or boxes.get(number)
         self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
 
+    def paint(self, number: int, where: BoolArray) -> None:
+        """Take what a brush painted on the shown image: the masks are now as the user drew them.
+
+        Parameters
+        ----------
+        number : int
+            Of the object that got the pixels; 0 of none. One that is not there is a new object.
+        where : (H, W) bool
+        """
+        self.message = ""
+        if self.annotation is None or not where.any():
+            return
+        if number and self.annotation.item(number) is None:
+            number = self.annotation.next_number
+        for changed in self.annotation.paint(number, where, self.label):
+            self.requests.forget(self.annotation, changed)
+        self.touch(number, clicks=0)
+        self.events.prompts.emit()
+
     def _holds(self, row: float, column: float) -> bool:
         inside = self.annotation is not None and self.annotation.holds(row, column)
         if not inside:
@@ -296,7 +316,10 @@ class AnnotationModel:
         """Give objects other prompts, ask for those that changed, and tell."""
         if self.annotation is None:
             return
+        drawn = {item.number for item in self.annotation.items if item.drawn is not None}
         for item in self.annotation.prompt(prompts, self.label):
+            if item.number in drawn and item.is_askable:
+                self.message = "The model's mask takes the place of the drawn one; undo goes back."
             self.touch(item.number)
             self.requests.submit(self.annotation, item)
         self.events.prompts.emit()

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_samic.core.types import IntArray
+from napari_samic.core.types import BoolArray, IntArray
 from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, CroppedMask, Point
 
 LEVELS = 200
@@ -98,6 +98,38 @@ class ImageAnnotation:
             numbers = [item.number for item in changed]
             current = self.current if self.current in numbers else numbers[-1]
             self.commit([*(i for i in self.items if i.number not in numbers), *changed], current)
+        return changed
+
+    def paint(self, number: int, where: BoolArray, label: int) -> list[int]:
+        """Give pixels to one object and take them from all others, in one step of undo.
+
+        Parameters
+        ----------
+        number : int
+            0: to none. One that is not there is a new object of the class `label`.
+        where : (H, W) bool
+
+        Returns
+        -------
+        list of int
+            Objects whose masks changed; one that keeps no pixel is gone.
+        """
+        window = CroppedMask.of(where)
+        items, changed = list(self.items), []
+        if number and self.item(number) is None:
+            items.append(AnnotatedObject(number, label))
+        for i, item in enumerate(items):
+            if item.number != number and not (item.mask and item.mask.touches(window)):
+                continue
+            before = np.zeros(self.shape, bool) if item.mask is None else item.mask.full()
+            after = before | where if item.number == number else before & ~where
+            if np.array_equal(before, after):
+                continue
+            changed.append(item.number)
+            blank = AnnotatedObject(item.number)
+            items[i] = item.redrawn(CroppedMask.of(after)) if after.any() else blank
+        if changed:
+            self.commit(items, number or self.current)
         return changed
 
     def undo(self) -> bool:

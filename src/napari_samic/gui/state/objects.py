@@ -6,14 +6,17 @@ napari, no model.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.types import BoolArray, Candidates, Prompts
-from napari_samic.ops.simulated_annotator import is_steady
+from napari_samic.io.outlines import packed
+from napari_samic.ops.simulated_annotator import inner_maximum, is_steady
 
 Point: TypeAlias = tuple[float, float, bool]
 """Row, column, and whether it is positive."""
@@ -47,10 +50,32 @@ class CroppedMask:
         part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return cls(shape, (int(rows[0]), int(columns[0])), np.array(part, bool))
 
+    def touches(self, other: CroppedMask) -> bool:
+        """Whether the parts of both overlap."""
+        spans = zip(self.corner, self.inside.shape, other.corner, other.inside.shape, strict=True)
+        return all(a < b + n and b < a + m for a, m, b, n in spans)
+
     @property
     def area_px(self) -> int:
         """Pixels of the object."""
         return int(self.inside.sum())
+
+    @cached_property
+    def packed(self) -> str:
+        """As a prompt file holds it."""
+        return packed(self.inside, self.corner, self.shape)
+
+    @property
+    def box(self) -> Box:
+        """On the outer edges of its pixels."""
+        (row, column), (height, width) = self.corner, self.inside.shape
+        return row - 0.5, column - 0.5, row + height - 0.5, column + width - 0.5
+
+    def holds(self, row: float, column: float) -> bool:
+        """Whether the pixel at a place is of the mask."""
+        place = round(row) - self.corner[0], round(column) - self.corner[1]
+        in_part = all(0 <= p < n for p, n in zip(place, self.inside.shape, strict=True))
+        return in_part and bool(self.inside[place])
 
     def paint(self, canvas: NDArray[Any], value: Any) -> None:
         """Write `value` into a (H, W) array wherever the mask is."""
@@ -112,6 +137,8 @@ class AnnotatedObject:
         Confidence after each earlier prompt.
     before : CroppedMask or None
         Mask of the earlier prompts, shown until the answer comes.
+    drawn : CroppedMask or None
+        Mask that the user drew or loaded: no model is asked while it stands.
     """
 
     number: int
@@ -122,6 +149,7 @@ class AnnotatedObject:
     choice: int = 0
     history: tuple[float, ...] = ()
     before: CroppedMask | None = None
+    drawn: CroppedMask | None = None
 
     @property
     def is_blank(self) -> bool:
@@ -135,12 +163,14 @@ class AnnotatedObject:
 
     @property
     def score(self) -> float | None:
-        """Confidence in the shown mask; None while there is none."""
+        """Confidence in the shown mask; None while there is none, or if it was drawn."""
         return None if self.answer is None else self.answer.scores[self.choice]
 
     @property
     def mask(self) -> CroppedMask | None:
         """The shown mask."""
+        if self.drawn is not None:
+            return self.drawn
         return self.before if self.answer is None else self.answer.masks[self.choice]
 
     @property
@@ -151,6 +181,8 @@ class AnnotatedObject:
     @property
     def rank(self) -> float:
         """Which of two masks that overlap is on top; the same until another answer comes."""
+        if self.drawn is not None:
+            return math.inf
         return (self.scores or (0.0,))[-1] if self.score is None else self.score
 
     def is_steady(self) -> bool:
@@ -168,6 +200,17 @@ class AnnotatedObject:
         """With other prompts, not answered yet; the confidence so far goes into the history."""
         fresh = AnnotatedObject(self.number, self.label, points, box)
         return replace(fresh, history=self.scores, before=self.mask)
+
+    def redrawn(self, mask: CroppedMask) -> AnnotatedObject:
+        """With a mask of the user's; prompts that it belies go, and one inside is left."""
+        points = tuple(p for p in self.points if mask.holds(p[0], p[1]) == p[2])
+        if not any(positive for _, _, positive in points):
+            row, column = inner_maximum(mask.inside) + np.array(mask.corner)
+            points = (*points, (float(row), float(column), True))
+        box = None if self.box is None else mask.box
+        return AnnotatedObject(
+            self.number, self.label, points, box, history=self.scores, drawn=mask
+        )
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,10 @@ class RequestTracker:
             self._ask(request)
 
     def missing(self, annotation: ImageAnnotation) -> None:
-        """Ask for every object of an image that this model has not answered."""
+        """Ask for every object of an image that this model has not answered, nor a user drawn."""
         for item in annotation.items:
-            if item.answer is None or item.answer.model != self.model:
+            is_answered = item.answer is not None and item.answer.model == self.model
+            if item.drawn is None and not is_answered:
                 self.submit(annotation, item)
 
     def forget(self, annotation: ImageAnnotation, number: int) -> None:
