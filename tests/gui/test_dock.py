@@ -5,15 +5,18 @@ import os
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from lab import is_heard
 from napari.layers import Image, Labels, Points, Shapes
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_samic.gui.data import recovery
 from napari_samic.gui.data.project import Project
@@ -56,8 +59,6 @@ class Story:
         self.settle()
 
     def settle(self):
-        from qtpy.QtWidgets import QApplication
-
         for _ in range(3):
             self.runner.settle()
             QApplication.processEvents()
@@ -230,6 +231,44 @@ def test_brush_corrects_masks_which_then_stay_as_drawn(story, discs, tmp_path):
     np.testing.assert_array_equal(
         reopened.session.scheduler.state.annotations["cells[1]"].labels() > 0, drawn > 0
     )
+
+
+def test_existing_labels_are_loaded_from_a_layer_and_by_dropping_a_file(story, discs, tmp_path):
+    s = story()
+    panel, truth = s.step.panel, np.zeros(IMAGE.shape, np.uint8)
+    truth[:, 4:9, 5:20], truth[2, 30:34, 40:44] = 3, 7
+    s.viewer.add_labels(truth, name="truth")
+    panel.load_menu.aboutToShow.emit()
+    actions = {action.text(): action for action in panel.load_menu.actions()}
+    assert {"Layer truth, this slice", "Layer truth, all slices"} <= set(actions)
+    actions["Layer truth, this slice"].trigger()
+    s.settle()
+    np.testing.assert_array_equal(s.shown > 0, truth[1] > 0)
+    assert list(s.state.annotations) == ["cells[1]"]
+    assert "1 object on cells[1]" in panel.guide.text()
+    actions["Layer truth, all slices"].trigger()
+    s.settle()
+    assert {n: len(a.items) for n, a in s.state.annotations.items()} == {
+        "cells[0]": 1, "cells[1]": 1, "cells[2]": 2,
+    }  # fmt: skip
+    assert not discs.asked
+    s.click(20, 30)
+    assert len(s.state.annotation.items) == 2  # the next click is of another object
+
+    tifffile.imwrite(tmp_path / "cells_mask.tif", truth[:, ::-1], photometric="minisblack")
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "cells_mask.tif"))])
+    at, left = QPoint(9, 9), Qt.MouseButton.LeftButton
+    common = Qt.DropAction.CopyAction, data, left, Qt.KeyboardModifier.NoModifier
+    entered = QDragEnterEvent(at, *common)
+    QApplication.sendEvent(panel, entered)
+    assert entered.isAccepted()
+    QApplication.sendEvent(panel, QDropEvent(QPointF(at), *common))
+    s.settle()
+    np.testing.assert_array_equal(s.shown > 0, truth[1, ::-1] > 0)
+    s.press("undo")
+    assert s.shown[20, 30] > 0
+    assert not s.runner.errors
 
 
 def test_slices_layers_and_images_come_and_go(story):

@@ -10,6 +10,7 @@ from skimage.draw import polygon2mask
 
 from napari_samic.core.errors import FormatError, InputError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
+from napari_samic.core.types import CroppedMask
 from napari_samic.export.coco import coco_tree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.io.outlines import (
@@ -103,10 +104,12 @@ def test_damaged_outlines_are_refused(stored: Any, message: str) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_mask_that_is_packed_is_that_of_coco_and_comes_back(seed: int) -> None:
     mask = np.random.default_rng(seed).random((9, 12)) > 0.5
-    assert packed(mask, (0, 0), (9, 12)) == pack(rle(mask)["counts"])
     whole = np.zeros((20, 30), bool)
     whole[4:13, 5:17] = mask
-    np.testing.assert_array_equal(unpacked(packed(mask, (4, 5), (20, 30)), (20, 30)), whole)
+    for stored in (mask, whole, np.zeros((3, 4), bool), np.ones((3, 4), bool)):
+        text = packed(CroppedMask.of(stored))
+        assert text == pack(rle(stored)["counts"])
+        np.testing.assert_array_equal(unpacked(text, stored.shape).full(), stored)
 
 
 LABELS = np.zeros((12, 16), np.int32)

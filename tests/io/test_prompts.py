@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from napari_samic.core.errors import FormatError, InputError, OutputError, PromptError
-from napari_samic.core.types import Prompts
-from napari_samic.io.outlines import packed
+from napari_samic.core.types import CroppedMask, Prompts
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
 
 SCHEMA = json.loads(
@@ -18,7 +17,7 @@ SCHEMA = json.loads(
 
 
 def two_images():
-    mask = packed(np.ones((2, 3), bool), (9, 19), (50, 60))
+    mask = CroppedMask((50, 60), (9, 19), np.ones((2, 3), bool))
     cell = Prompts([(10.25, 20), (3, 4)], [True, False], [1, 2, 30.5, 40], label=2)
     dot = Prompts(np.zeros((0, 2)), [], [0, 0, 5, 5])
     return PromptFile(
@@ -30,7 +29,7 @@ def two_images():
                 "a" * 64,
                 (cell, dot),
                 (0.97, 1.009),
-                masks=(mask, ""),
+                masks=(mask, None),
             ),
             ImagePrompts("stack[3]", "", (8, 9), "", (), (), clicks=4, seconds=2.5),
         ),
@@ -62,9 +61,12 @@ def test_saved_prompts_come_back_to_the_last_digit(saved):
     assert (after.model, after.normalization) == (before.model, before.normalization)
     assert after.classes == before.classes
     for one, other in zip(before.images, after.images, strict=True):
-        for name in ("name", "file", "shape", "sha256", "scores", "clicks", "seconds", "masks"):
+        for name in ("name", "file", "shape", "sha256", "scores", "clicks", "seconds"):
             assert getattr(one, name) == getattr(other, name)
         assert len(one.objects) == len(other.objects)
+        for mask, again in zip(one.masks, other.masks, strict=True):
+            assert (mask is None) == (again is None)
+            assert mask is None or np.array_equal(mask.full(), again.full())
         for p, q in zip(one.objects, other.objects, strict=True):
             np.testing.assert_array_equal(p.points_rc, q.points_rc)
             np.testing.assert_array_equal(p.is_foreground, q.is_foreground)
@@ -387,3 +389,9 @@ def test_file_of_very_many_points_outside_is_still_one_line(saved, tree):
     with pytest.raises(PromptError, match="and others") as caught:
         load_prompts(saved)
     assert len(str(caught.value)) < 10_000
+
+
+def test_mask_that_does_not_fill_its_image_is_named(tree, tmp_path):
+    tree["images"][0]["objects"][0]["mask"] = "13"
+    with pytest.raises(FormatError, match=r"a\.json: day 1, objects\[0\]\.mask: runs for 4 pixels"):
+        load_prompts(write(tmp_path / "a.json", tree))

@@ -14,9 +14,8 @@ from toys import SHAPE, hidden_files, prompts_tree, scene, write_image, write_pr
 from napari_samic import pipeline
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.settings import AnnotateSettings, ExportSettings, SegmentSettings
-from napari_samic.core.types import Prompts, run_job
+from napari_samic.core.types import CroppedMask, Prompts, run_job
 from napari_samic.evaluation.metrics import iou
-from napari_samic.io.outlines import packed
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
 
 CENTRES = [(12, 14)], [(32, 40)]
@@ -70,7 +69,7 @@ def test_mask_that_was_drawn_stays_as_it_is(scenes, toy, tmp_path):
     drawn[20:23, 3:30] = True
     objects = Prompts([(21, 10)], [True]), Prompts([(32, 40)], [True])
     image = ImagePrompts("p0", "", SHAPE, "", objects, (1.0, 0.5),
-                         masks=(packed(drawn, (0, 0), SHAPE), ""))  # fmt: skip
+                         masks=(CroppedMask.of(drawn), None))  # fmt: skip
     save_prompts(tmp_path / "p.json", PromptFile((image,)))
     out = tmp_path / "out"
     annotate(scenes / "images", out=out, prompts=tmp_path / "p.json", model=toy)

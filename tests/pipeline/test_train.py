@@ -20,9 +20,8 @@ from napari_samic.core.settings import (
     PrompterSettings,
     TrainSettings,
 )
-from napari_samic.core.types import Prompts, run_job
+from napari_samic.core.types import CroppedMask, Prompts, run_job
 from napari_samic.export.coco import coco_tree
-from napari_samic.io.outlines import packed
 from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.models.samic import serialization
 
@@ -77,7 +76,7 @@ def test_masks_of_a_prompt_file_are_learned_as_drawn(toy, tmp_path):
     drawn = np.zeros(SHAPE, bool)
     drawn[2:5, 3:30] = True  # nothing that the toy would answer
     point = Prompts([(3, 10)], [True]), Prompts([(32, 40)], [True])
-    masks = packed(drawn, (0, 0), SHAPE), ""
+    masks = CroppedMask.of(drawn), None
     images = [ImagePrompts(f"p{i}", "", SHAPE, "", point, (1.0, 0.5), masks=masks) for i in (0, 1)]
     save_prompts(tmp_path / "prompts.json", PromptFile(tuple(images)))
     out = tmp_path / "p.pt"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,66 @@ def _checked_box(box_rc: Any) -> NDArray[np.float64] | None:
         msg = f"box {corners}: expected row0 < row1 and column0 < column1. Draw it again."
         raise PromptError(msg)
     return box
+
+
+@dataclass(frozen=True, eq=False)
+class CroppedMask:
+    """A mask, kept as the part of it that is not empty.
+
+    Attributes
+    ----------
+    shape : (H, W)
+    corner : (row, column)
+        Of the part.
+    inside : (h, w) bool
+    """
+
+    shape: tuple[int, int]
+    corner: tuple[int, int]
+    inside: BoolArray
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> Self:
+        """Cut a (H, W) mask out."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        shape = (int(mask.shape[0]), int(mask.shape[1]))
+        if not len(rows):
+            return cls(shape, (0, 0), np.zeros((0, 0), bool))
+        part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls(shape, (int(rows[0]), int(columns[0])), np.array(part, bool))
+
+    def touches(self, other: CroppedMask) -> bool:
+        """Whether the parts of both overlap."""
+        spans = zip(self.corner, self.inside.shape, other.corner, other.inside.shape, strict=True)
+        return all(a < b + n and b < a + m for a, m, b, n in spans)
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the object."""
+        return int(self.inside.sum())
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """First and last row and column, on the outer edges of its pixels."""
+        (row, column), (height, width) = self.corner, self.inside.shape
+        return row - 0.5, column - 0.5, row + height - 0.5, column + width - 0.5
+
+    def holds(self, row: float, column: float) -> bool:
+        """Whether the pixel at a place is of the mask."""
+        place = round(row) - self.corner[0], round(column) - self.corner[1]
+        in_part = all(0 <= p < n for p, n in zip(place, self.inside.shape, strict=True))
+        return in_part and bool(self.inside[place])
+
+    def paint(self, canvas: NDArray[Any], value: Any) -> None:
+        """Write `value` into a (H, W) array wherever the mask is."""
+        (row, column), (height, width) = self.corner, self.inside.shape
+        canvas[row : row + height, column : column + width][self.inside] = value
+
+    def full(self) -> BoolArray:
+        """The mask at full size, (H, W) bool."""
+        out = np.zeros(self.shape, bool)
+        self.paint(out, True)
+        return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.types import BoolArray, IntArray
+from napari_samic.core.types import BoolArray, CroppedMask, IntArray
 from napari_samic.io.paths import folded, stem_of
 from napari_samic.io.text_files import read_json
 
@@ -179,25 +180,37 @@ def decode(segmentation: Mapping[str, Any]) -> BoolArray:
     return np.asarray(np.repeat(values, counts).reshape((height, width), order="F"))
 
 
-def packed(mask: BoolArray, corner: tuple[int, int], shape: tuple[int, int]) -> str:
-    """COCO's packed text of a mask whose upper left lies at `corner` of an image of `shape`.
+def packed(mask: CroppedMask) -> str:
+    """COCO's packed text of a mask.
 
     Examples
     --------
-    >>> packed(np.ones((1, 1), bool), (0, 1), (1, 3)), packed(np.ones((3, 1), bool), (0, 0), (3, 1))
-    ('111', '03')
+    >>> packed(CroppedMask((1, 3), (0, 1), np.ones((1, 1), bool)))
+    '111'
     """
-    columns, rows = np.nonzero(mask.T)
-    places = (columns + corner[1]) * shape[0] + rows + corner[0]  # (N,) column by column
-    ends = np.flatnonzero(np.diff(places) > 1)
-    first = places[np.concatenate([[0], ends + 1])] if len(places) else places
-    last = places[np.concatenate([ends, [-1]])] if len(places) else places
-    edges = np.stack([first, last + 1], axis=1).ravel()
-    counts = np.diff(np.concatenate([[0], edges, [shape[0] * shape[1]]]))
-    counts = counts[: len(counts) - (len(counts) > 1 and counts[-1] == 0)]
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    return "".join(_letters(int(value)) for value in values)
+    if mask not in _packed:
+        _packed[mask] = "".join(_letters(value) for value in _differences(mask))
+    return _packed[mask]
+
+
+_packed: WeakKeyDictionary[CroppedMask, str] = WeakKeyDictionary()
+"""Texts of the masks that are there: prompts are saved again with each click."""
+
+
+def _differences(mask: CroppedMask) -> list[int]:
+    """Run lengths, column by column, the ground first; from the third on less the last but one."""
+    rows, corner = mask.shape[0], mask.corner
+    column, row = np.nonzero(mask.inside.T)
+    places = (column + corner[1]) * rows + row + corner[0]  # (N,)
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    begins = places[np.concatenate([[0], gaps + 1])] if len(places) else places
+    ends = places[np.concatenate([gaps, [-1]])] + 1 if len(places) else places
+    edges = np.stack([begins, ends], axis=1).ravel()
+    counts = np.diff(np.concatenate([[0], edges, [rows * mask.shape[1]]]))
+    counts = counts[: len(counts) - int(counts[-1] == 0)]
+    out = counts.copy()
+    out[3:] -= counts[1:-2]
+    return [int(value) for value in out]
 
 
 def _letters(value: int) -> str:
@@ -210,15 +223,30 @@ def _letters(value: int) -> str:
         out += chr((bits | 32) + 48)
 
 
-def unpacked(text: str, shape: tuple[int, int]) -> BoolArray:
-    """The mask of a packed text, (H, W).
+def unpacked(text: str, shape: tuple[int, int]) -> CroppedMask:
+    """The mask of a packed text, in an image of `shape`.
 
     Raises
     ------
     FormatError
-        As `runs` and `decode`.
+        As `runs`, or runs that do not fill the image.
     """
-    return decode({"counts": runs(text), "size": shape})
+    counts = np.array(runs(text), np.int64)
+    edges = np.cumsum(counts)
+    if (counts < 0).any() or not len(edges) or edges[-1] != shape[0] * shape[1]:
+        msg = f"runs for {edges[-1] if len(edges) else 0} pixels, expected {shape[0] * shape[1]}."
+        raise FormatError(f"{msg} The file is damaged.")
+    begins = edges[:-1:2]
+    if not len(begins):
+        return CroppedMask.of(np.zeros(shape, bool))
+    last = edges[1::2][-1]
+    first = begins[0] // shape[0], -(-last // shape[0])  # the columns that it lies in
+    values = np.arange(len(counts)) % 2 == 1
+    low, high = first[0] * shape[0], first[1] * shape[0]
+    within = np.diff(np.concatenate([[low], np.clip(edges, low, high)]))
+    band = np.repeat(values, within).reshape((shape[0], -1), order="F")
+    cut = CroppedMask.of(band)
+    return CroppedMask(shape, (cut.corner[0], cut.corner[1] + int(first[0])), cut.inside)
 
 
 # --- files of outlines
@@ -244,10 +272,10 @@ class OutlinedObject:
     parts: Sequence[Sequence[Any]] = ()
     run_lengths: Mapping[str, Any] | None = None
 
-    def crop(self, shape: tuple[int, int]) -> tuple[tuple[int, int], BoolArray]:
-        """Row and column at which the object begins in an image of `shape`, and its mask there."""
+    def mask(self, shape: tuple[int, int]) -> CroppedMask:
+        """The object in an image of `shape`."""
         if self.run_lengths is not None:
-            return _cut(mask_of(self.run_lengths, shape))
+            return CroppedMask.of(mask_of(self.run_lengths, shape))
         rings = [[_numbers(ring) for ring in part] for part in self.parts]
         flat = [ring for part in rings for ring in part] or [np.zeros(2)]
         corners = np.concatenate(flat).reshape(-1, 2)
@@ -261,7 +289,7 @@ class OutlinedObject:
             for ring in part:
                 covered ^= polygon((ring.reshape(-1, 2) - low).ravel().tolist(), size)
             inside |= covered
-        return (int(low[1]), int(low[0])), inside
+        return CroppedMask(shape, (int(low[1]), int(low[0])), inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,22 +325,22 @@ class ImageOutlines:
                 "Export them for the image at this size."
             )
             raise InputError(msg)
-        crops = []
+        masks = []
         for number, item in enumerate(self.objects, start=1):
             try:
-                corner, inside = item.crop(shape)
+                mask = item.mask(shape)
             except FormatError as error:
                 raise FormatError(f"{self.where}, {item.place}: {error}") from error
-            if not inside.any():
+            if not mask.area_px:
                 msg = (
                     f"{self.where}, {item.place}: no pixel of it is in the image of {shape}. "
                     "Export outlines in pixels of this very image."
                 )
                 raise InputError(msg)
-            crops.append((int(inside.sum()), number, corner, inside))
+            masks.append((mask.area_px, number, mask))
         out = np.zeros(shape, np.int32)
-        for _, number, (row, column), inside in sorted(crops, key=lambda c: (-c[0], c[1])):
-            out[row : row + inside.shape[0], column : column + inside.shape[1]][inside] = number
+        for _, number, mask in sorted(masks, key=lambda row: (-row[0], row[1])):
+            mask.paint(out, number)
         return out
 
 
@@ -429,15 +457,6 @@ def _parts(geometry: Mapping[str, Any], where: str) -> Iterator[list[Any]]:
         raise FormatError(msg)
     for rings in [listed] if kind == "Polygon" else listed:
         yield [np.asarray(ring, np.float64)[:, :2].ravel() for ring in rings]
-
-
-def _cut(mask: BoolArray) -> tuple[tuple[int, int], BoolArray]:
-    """Where a mask begins, and the part of it that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return (0, 0), np.zeros((0, 0), bool)
-    inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return (int(rows[0]), int(columns[0])), np.array(inside)
 
 
 def _numbers(ring: Any) -> NDArray[np.float64]:

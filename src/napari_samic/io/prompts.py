@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from napari_samic.core.errors import FormatError, OutputError, PromptError
-from napari_samic.core.types import BoolArray, Prompts
+from napari_samic.core.types import CroppedMask, Prompts
 from napari_samic.io.files import atomic_file
-from napari_samic.io.outlines import unpacked
+from napari_samic.io.outlines import packed, unpacked
 from napari_samic.io.prompts_schema import BOX_KEYS, FORMAT, VERSION, check_format, faults_of
 from napari_samic.io.text_files import first_of, read_json
+
+_PEEK_BYTES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +44,9 @@ class ImagePrompts:
         Clicks that the image took; None if not counted.
     seconds : float or None
         Time that it took; None if not measured.
-    masks : tuple of str
-        The mask of each object that was drawn, as `outlines.unpacked` takes it; "" where the
-        segmenter answers the prompts. () if none was drawn.
+    masks : tuple of CroppedMask or None
+        Mask of each object, if that was drawn; else the segmenter answers its prompts. () if none
+        was drawn.
     """
 
     name: str
@@ -55,12 +57,11 @@ class ImagePrompts:
     scores: tuple[float, ...]
     clicks: int | None = None
     seconds: float | None = None
-    masks: tuple[str, ...] = ()
+    masks: tuple[CroppedMask | None, ...] = ()
 
-    def mask(self, i: int) -> BoolArray | None:
-        """Drawn mask of an object, (H, W); None if it was not drawn."""
-        text = self.masks[i] if self.masks else ""
-        return unpacked(text, self.shape) if text else None
+    def mask(self, i: int) -> CroppedMask | None:
+        """Mask of an object, if that was drawn."""
+        return self.masks[i] if self.masks else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +134,17 @@ def load_prompts(path: str | Path) -> PromptFile:
         A point or box outside its image; every such object is named.
     """
     source = Path(path)
-    data = parsed(read_json(source, "a prompt file"), source.name)
-    for image in data.images:
-        for j in range(len(image.masks)):
-            try:
-                image.mask(j)
-            except FormatError as error:
-                raise FormatError(f"{source.name}: {image.name}, objects[{j}]: {error}") from error
-    return data
+    return parsed(read_json(source, "a prompt file"), source.name)
+
+
+def holds_prompts(path: Path) -> bool:
+    """Whether the file's first bytes name our format."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PEEK_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    return json.dumps(FORMAT) in start and start.lstrip().startswith("{")
 
 
 def to_tree(data: PromptFile) -> dict[str, Any]:
@@ -159,7 +163,7 @@ def _image_tree(image: ImagePrompts) -> dict[str, Any]:
     if len(image.scores) != len(image.objects):
         msg = f"{image.name}: {len(image.scores)} scores for {len(image.objects)} objects"
         raise ValueError(msg)
-    masks = image.masks or ("",) * len(image.objects)
+    masks = image.masks or (None,) * len(image.objects)
     rows = zip(image.objects, image.scores, masks, strict=True)
     return {
         "name": image.name,
@@ -172,7 +176,7 @@ def _image_tree(image: ImagePrompts) -> dict[str, Any]:
     }
 
 
-def _object_tree(prompts: Prompts, score: float, mask: str) -> dict[str, Any]:
+def _object_tree(prompts: Prompts, score: float, mask: CroppedMask | None) -> dict[str, Any]:
     pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
     box = prompts.box_rc
     return {
@@ -180,7 +184,7 @@ def _object_tree(prompts: Prompts, score: float, mask: str) -> dict[str, Any]:
         "score": score,
         "points": [{"row": r, "column": c, "foreground": sign} for (r, c), sign in pairs],
         "box": None if box is None else dict(zip(BOX_KEYS, box.tolist(), strict=True)),
-    } | ({"mask": mask} if mask else {})
+    } | ({} if mask is None else {"mask": packed(mask)})
 
 
 def parsed(tree: Any, where: str) -> PromptFile:
@@ -202,19 +206,20 @@ def parsed(tree: Any, where: str) -> PromptFile:
         raise FormatError(f"{where}: {fault}")
     if faults := first_of(faults_of(tree)):
         raise FormatError(f"{where}: {faults}. Mend these places or save it again.")
-    images = tuple(_image(image) for image in tree["images"])
+    images = tuple(_image(image, where) for image in tree["images"])
     _check_inside(images, where)
     classes = {int(label): name for label, name in tree["classes"].items()}
     return PromptFile(images, tree["model"], tree["normalisation"], classes)
 
 
-def _image(tree: dict[str, Any]) -> ImagePrompts:
+def _image(tree: dict[str, Any], where: str) -> ImagePrompts:
     clicks, seconds = tree.get("clicks"), tree.get("seconds")
-    masks = tuple(entry.get("mask", "") for entry in tree["objects"])
+    shape = int(tree["shape"]["rows"]), int(tree["shape"]["columns"])
+    masks = _masks(tree, shape, where)
     return ImagePrompts(
         name=tree["name"],
         file=tree["file"],
-        shape=(int(tree["shape"]["rows"]), int(tree["shape"]["columns"])),
+        shape=shape,
         sha256=tree["sha256"],
         objects=tuple(_prompts(entry) for entry in tree["objects"]),
         scores=tuple(float(entry["score"]) for entry in tree["objects"]),
@@ -222,6 +227,19 @@ def _image(tree: dict[str, Any]) -> ImagePrompts:
         seconds=None if seconds is None else float(seconds),
         masks=masks if any(masks) else (),
     )
+
+
+def _masks(
+    tree: dict[str, Any], shape: tuple[int, int], where: str
+) -> tuple[CroppedMask | None, ...]:
+    out: list[CroppedMask | None] = []
+    for j, entry in enumerate(tree["objects"]):
+        text = entry.get("mask", "")
+        try:
+            out.append(unpacked(text, shape) if text else None)
+        except FormatError as error:
+            raise FormatError(f"{where}: {tree['name']}, objects[{j}].mask: {error}") from error
+    return tuple(out)
 
 
 def _prompts(tree: dict[str, Any]) -> Prompts:

@@ -303,17 +303,17 @@ def segment_annotated(
     if not any(entry.masks):
         return segmenter.segment(image, entry.objects, settings=settings)
     pairs = zip(entry.objects, entry.masks, strict=True)
-    clicked = [prompts for prompts, text in pairs if not text and not prompts.is_empty]
+    clicked = [prompts for prompts, mask in pairs if mask is None and not prompts.is_empty]
     labels, objects, scores = np.zeros(entry.shape, np.int32), list[Prompts](), list[float]()
     if clicked:
         answer = segmenter.segment(image, clicked, settings=replace(settings, instances=True))
         labels, objects = np.array(answer.labels), list(answer.objects)
         scores = [float(score) for score in answer.scores]
-    for i, prompts in enumerate(entry.objects):
-        if (mask := entry.mask(i)) is not None:
+    for prompts, mask in zip(entry.objects, entry.masks, strict=True):
+        if mask is not None:
             objects.append(prompts)
             scores.append(DRAWN_SCORE)
-            labels[mask] = len(objects)
+            mask.paint(labels, len(objects))
     fused = Segmentation(labels, np.array(scores, np.float32), tuple(objects))
     return rejoined(fused, instances=settings.instances)
 

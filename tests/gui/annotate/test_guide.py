@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from napari_samic.core.types import CroppedMask
 from napari_samic.gui.annotate import guide
 from napari_samic.gui.state.annotator import AnnotationModel
-from napari_samic.gui.state.objects import AnnotatedObject, CroppedMask, MaskCandidates
+from napari_samic.gui.state.objects import AnnotatedObject, MaskCandidates
 
 
 def advised(confidence):

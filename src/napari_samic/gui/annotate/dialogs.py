@@ -37,7 +37,6 @@ class Dialogs:
             "rename": self.rename_class,
             "recolor": self.recolor_class,
             "save": self.save,
-            "load": self.load,
             "restore": self.restore,
             "discard": self.discard,
         }
@@ -79,11 +78,6 @@ class Dialogs:
         """Prompts and labels, into a folder."""
         if folder := self.ask_folder("Folder for prompts and labels"):
             self.scheduler.autosaver.save(folder)
-
-    def load(self) -> None:
-        """A prompt file."""
-        if path := self.ask_file("Prompt file", "Prompts (*.json)"):
-            self.scheduler.autosaver.load(path)
 
     def offer_recovery(self, panel: AnnotatePanel) -> None:
         """Show what earlier sessions left, the newest first."""

@@ -7,6 +7,7 @@ go when the dock or the viewer closes. Must not decide or compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtWidgets import QScrollArea, QWidget
@@ -20,13 +21,16 @@ from napari_samic.gui.annotate.layers import AnnotationLayers
 from napari_samic.gui.annotate.view import AnnotatePanel
 from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.canvas.repaint import RepaintBlocker
-from napari_samic.gui.data import autosave, layer_choice, provenance, trusted_files
+from napari_samic.gui.data import autosave, layer_choice, masks_io, provenance, trusted_files
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner import jobs
 from napari_samic.gui.runner.jobs import notify_errors
 from napari_samic.gui.session.session import Session
 from napari_samic.gui.state.objects import AnnotatedObject
 from napari_samic.gui.widgets.base import CoalescedCall, later, scrolled
+from napari_samic.io.outlines import SUFFIXES
+from napari_samic.io.prompts import holds_prompts
+from napari_samic.io.readers import READABLE
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
@@ -100,7 +104,7 @@ class AnnotateStep:
 
     # --- actions
 
-    def handlers(self) -> dict[str, Callable[..., None]]:
+    def handlers(self) -> dict[str, Callable[..., Any]]:
         """What buttons and keys do, by name."""
         state = self.scheduler.state
         plain: dict[str, Callable[..., None]] = {
@@ -124,8 +128,15 @@ class AnnotateStep:
             "hint": self.toggle_hint,
             "live": lambda: self.session.live.switch(not self.session.live.is_on),
         }
+        plain |= {
+            "load": self._ask_annotations,
+            "load_folder": self._ask_masks,
+            "load_paths": self.load,
+            "load_layer": self.load_layer,
+        }
         plain |= self.dialogs.handlers()
-        return {name: notify_errors(act) for name, act in plain.items()}
+        acts: dict[str, Callable[..., Any]] = {n: notify_errors(act) for n, act in plain.items()}
+        return acts | {"labels": self._labels_choices}
 
     def use_tool(self, tool: str) -> None:
         """Choose what the next click or drag does: "positive", "negative", "draw" or "brush"."""
@@ -140,6 +151,45 @@ class AnnotateStep:
         else:
             self.owned_layers.use_points(tool == "positive")
         self.panel.show_tool(tool)
+
+    def load(self, paths: Sequence[Path]) -> None:
+        """Take over prompts, or masks and outlines of the open images, from files or a folder."""
+        saver = self.scheduler.autosaver
+        if len(paths) == 1 and holds_prompts(paths[0]):
+            saver.load(paths[0])
+        else:
+            label = self.scheduler.state.label
+            saver.load_masks(masks_io.read_files(paths, self.session.open_images(), label))
+
+    def _ask_annotations(self) -> None:
+        kinds = " ".join(f"*{ending}" for ending in (*SUFFIXES, *READABLE))
+        if path := self.dialogs.ask_file("Prompts, masks or outlines", f"Annotations ({kinds})"):
+            self.load([path])
+
+    def _ask_masks(self) -> None:
+        if folder := self.dialogs.ask_folder("Folder of masks"):
+            self.load([folder])
+
+    def load_layer(self, layer: Any, whole: bool) -> None:
+        """Take a Labels layer as the masks of the shown slice, or of all slices."""
+        pixels = self.session.need_pixels()
+        indices = pixels.indices() if whole else [self.scheduler.index]
+        levels = list(layer.data) if layer.multiscale else [layer.data]
+        sizes = [tuple(level.shape)[-2:] for level in levels]
+        level = levels[sizes.index(pixels.shape) if pixels.shape in sizes else 0]
+        label = self.scheduler.state.label
+        job = masks_io.read_layer(str(layer.name), level, pixels, indices, label)
+        self.scheduler.autosaver.load_masks(job)
+
+    def _labels_choices(self) -> list[tuple[str, Any, bool]]:
+        """Labels layers that may be taken: what to call it, the layer, and whether as a whole."""
+        stack = self.session.pixels is not None and self.session.pixels.stack_shape
+        out: list[tuple[str, Any, bool]] = []
+        for layer in layer_choice.labels_layers(self.viewer):
+            out.append((f"{layer.name}, this slice" if stack else str(layer.name), layer, False))
+            if stack and layer.ndim > 2:
+                out.append((f"{layer.name}, all slices", layer, True))
+        return out
 
     def toggle_sign(self) -> None:
         """From positive to negative clicks and back; from boxes to clicks."""

@@ -6,9 +6,12 @@ A view: it decides nothing. Must not know jobs, layers or models.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
@@ -17,6 +20,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -30,7 +34,7 @@ from napari_samic.gui.canvas.style import NEGATIVE, POSITIVE
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.classes import ClassStyle
 
-Verbs = Mapping[str, Callable[..., None]]
+Verbs = Mapping[str, Callable[..., Any]]
 
 
 class AnnotatePanel(QWidget):
@@ -40,7 +44,8 @@ class AnnotatePanel(QWidget):
     ----------
     handlers : mapping of str to callable
         Those of `keys.KEYS`, and: positive, negative, draw, brush, select, classed, new_class,
-        style, save, load, restore, discard.
+        style, save, load, load_folder, load_paths, load_layer, restore, discard. And labels, which
+        gives what `load_layer` may take: a name, the layer, and whether as a whole.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -56,6 +61,7 @@ class AnnotatePanel(QWidget):
         ):  # fmt: skip
             layout.addWidget(part)
         layout.setStretchFactor(self.table, 1)
+        self.setAcceptDrops(True)
 
     # --- building
 
@@ -186,16 +192,48 @@ class AnnotatePanel(QWidget):
         self.reference = self._tool("Use as reference", "reference", "reference")
         self.reference.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         grid.addWidget(self.reference, 0, 0, 1, 2)
-        for column, (name, verb, tip) in enumerate(
-            (
-                ("Save ...", "save", "Prompts and label images, into a folder; replaces nothing"),
-                ("Load ...", "load", "A prompt file (JSON)"),
-            )
-        ):
-            button = self._button(name, verb)
-            button.setToolTip(tip)
-            grid.addWidget(button, 1, column)
+        save = self._button("Save ...", "save")
+        save.setToolTip("Prompts and label images, into a folder; replaces nothing")
+        grid.addWidget(save, 1, 0)
+        grid.addWidget(self._load_button(), 1, 1)
         return part
+
+    def _load_button(self) -> QPushButton:
+        """Its menu is filled when it is opened: layers come and go."""
+        button = QPushButton("Load")
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setToolTip(
+            "Existing labels, or prompts: a Labels layer, masks, COCO, GeoJSON or a prompt file. "
+            "Files go to the open images by name, and may be dropped here. They take the place of "
+            "the objects of these images; undo brings those back."
+        )
+        self.load_menu = QMenu(button)
+        self.load_menu.aboutToShow.connect(self._fill_load_menu)
+        button.setMenu(self.load_menu)
+        return button
+
+    def _fill_load_menu(self) -> None:
+        menu = self.load_menu
+        menu.clear()
+        menu.addAction("Masks, outlines or prompts ...", lambda: self.handlers["load"]())
+        menu.addAction("A folder of masks ...", lambda: self.handlers["load_folder"]())
+        menu.addSeparator()
+        for name, layer, whole in self.handlers["labels"]():
+            take = partial(self.handlers["load_layer"], layer, whole)
+            menu.addAction(f"Layer {name}", lambda take=take: take())
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Files may be dropped."""
+        data = event.mimeData() if event is not None else None
+        if event is not None and data is not None and all(u.isLocalFile() for u in data.urls()):
+            event.setAccepted(data.hasUrls())
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Load files that are dropped."""
+        data = event.mimeData() if event is not None else None
+        if event is not None and data is not None:
+            event.acceptProposedAction()
+            self.handlers["load_paths"]([Path(url.toLocalFile()) for url in data.urls()])
 
     def _button(self, name: str, verb: str) -> QPushButton:
         key = keys.text(verb) if verb in keys.KEYS else ""

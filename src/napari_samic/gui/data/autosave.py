@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import InputError, OutputError, SamicError
 from napari_samic.core.types import Job, JobProgress, run_job
 from napari_samic.gui.data import prompts_io, recovery
+from napari_samic.gui.data.masks_io import LoadedMasks
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Runner
 from napari_samic.gui.state.annotator import AnnotationModel
@@ -162,6 +164,21 @@ class AutoSaver:
     def load(self, path: Path) -> None:
         """Read a prompt file; it replaces the objects of images it names, undo brings them back."""
         self._read_then(path, lambda: self._mark_dirty())
+
+    def load_masks(self, job: Job[LoadedMasks]) -> None:
+        """Take masks over that a job reads, in place of the objects of the same images."""
+        calls = Calls(on_done=partial(self._take_masks, self.project))
+        self.runner.start(job, calls, title="SAMIC: reading masks")
+
+    def _take_masks(self, project: Project | None, loaded: LoadedMasks) -> None:
+        if project is not self.project:
+            self._say("Another project was opened: the masks were not loaded.")
+            return
+        self.state.message = loaded.line
+        for data in loaded.files:
+            prompts_io.take_masks(self.state, data)
+        self._say("Loaded masks.")
+        self._mark_dirty()
 
     def restore(self, path: Path) -> None:
         """Take over what an earlier session left; its file goes once ours is written."""

@@ -21,6 +21,17 @@ def image_layers(viewer: Any) -> list[Any]:
     ]
 
 
+def labels_layers(viewer: Any) -> list[Any]:
+    """Labels layers that are not ours, the topmost first."""
+    from napari.layers import Labels
+
+    return [
+        layer
+        for layer in reversed(viewer.layers)
+        if isinstance(layer, Labels) and not layer.metadata.get(OURS)
+    ]
+
+
 def first_choice(viewer: Any) -> Any | None:
     """The active layer if it is an image, else the topmost image."""
     layers = image_layers(viewer)

@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import BoolArray, Prompts
+from napari_samic.core.types import CroppedMask, Prompts
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import (
     AnnotatedObject,
     AnnotationCost,
     Box,
-    CroppedMask,
     Point,
 )
 from napari_samic.io.prompts import ImagePrompts, PromptFile
@@ -52,7 +52,7 @@ def to_file(
 
 def _image(annotation: ImageAnnotation, all_items: bool) -> ImagePrompts:
     items = [item for item in annotation.items if all_items or item.is_askable]
-    masks = tuple(item.drawn.packed if item.drawn is not None else "" for item in items)
+    masks = tuple(item.drawn for item in items)
     cost = annotation.cost()
     return ImagePrompts(
         name=annotation.name,
@@ -119,8 +119,9 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
             image.name, ImageAnnotation(image.name, image.shape, image.file)
         )
         items = [
-            _item(n, prompts, image.mask(i))
-            for i, (n, prompts) in enumerate(enumerate(image.objects, annotation.next_number))
+            _item(number, prompts, image.mask(i))
+            for i, prompts in enumerate(image.objects)
+            for number in [annotation.next_number + i]
         ]
         annotation.commit(items, items[0].number if items else annotation.next_number)
         annotation.costs[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
@@ -130,9 +131,37 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
     return len(data.images)
 
 
-def _item(number: int, prompts: Prompts, mask: BoolArray | None) -> AnnotatedObject:
+def take_masks(state: AnnotationModel, data: PromptFile) -> None:
+    """Put masks in place of the objects of the same images, as references; undo brings those back.
+
+    A class goes by its name: the number that a file gives it may be that of another class here.
+    The images are marked where images are marked; else all that is annotated is a reference.
+    """
+    ours = {state.classes.style(label).name: label for label in state.classes.labels}
+    used = {prompts.label for image in data.images for prompts in image.objects}
+    table = {
+        label: ours.get(name) or state.classes.add(name)
+        for label, name in data.classes.items()
+        if label in used
+    }
+    is_marked = any(annotation.is_reference for annotation in state.annotations.values())
+    images = tuple(
+        replace(
+            image,
+            objects=tuple(replace(p, label=table.get(p.label, p.label)) for p in image.objects),
+        )
+        for image in data.images
+    )
+    take(state, replace(data, images=images, classes={}))
+    for image in images:
+        annotation = state.annotations[image.name]
+        annotation.current = annotation.next_number  # the next click is of another object
+        annotation.is_reference = annotation.is_reference or is_marked
+    state.refresh()
+
+
+def _item(number: int, prompts: Prompts, drawn: CroppedMask | None) -> AnnotatedObject:
     pairs = zip(prompts.points_rc.tolist(), prompts.is_foreground.tolist(), strict=True)
     points: tuple[Point, ...] = tuple((row, column, sign) for (row, column), sign in pairs)
     box: Box | None = None if prompts.box_rc is None else tuple(prompts.box_rc.tolist())
-    drawn = None if mask is None else CroppedMask.of(mask)
     return AnnotatedObject(number, prompts.label, points, box, drawn=drawn)

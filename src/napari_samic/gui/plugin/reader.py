@@ -6,7 +6,6 @@ anything is claimed. Speaks napari's layer tuples; only a project needs a viewer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,15 @@ import numpy as np
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data.project import FILE, is_project
 from napari_samic.io.paths import is_readable, list_source
-from napari_samic.io.prompts import ImagePrompts, load_prompts
-from napari_samic.io.prompts_schema import FORMAT
+from napari_samic.io.prompts import ImagePrompts, holds_prompts, load_prompts
 from napari_samic.io.readers import is_zarr
 
-_PEEK_BYTES = 4096
 LayerTuple = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Any]] | None:
     """The reader, if this is one of our prompt files; None for any other JSON."""
-    if not isinstance(path, str) or not _is_ours(Path(path)):
+    if not isinstance(path, str) or not holds_prompts(Path(path)):
         return None
     return read
 
@@ -88,16 +85,6 @@ def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
     from napari_samic.gui.plugin.lazy_layers import lazy_layers
 
     return lazy_layers(path if isinstance(path, str) else path[0], tell=show_info)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether the file's first bytes name our format."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_PEEK_BYTES).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return False
-    return json.dumps(FORMAT) in start and start.lstrip().startswith("{")
 
 
 def read(path: str | Sequence[str]) -> list[LayerTuple]:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import ObjectRecord, cutouts
-from napari_samic.core.types import IntArray, Prompts
+from napari_samic.core.types import CroppedMask, IntArray, Prompts
 from napari_samic.gui.review.verdicts import Placed
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
-from napari_samic.gui.state.objects import AnnotatedObject, Box, CroppedMask, MaskCandidates, Point
+from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
 from napari_samic.ops.simulated_annotator import inner_maximum
 
 NEW = 0

@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.types import Image, IntArray, Job, JobProgress, Prompts, Segmenter
+from napari_samic.core.types import (
+    CroppedMask,
+    Image,
+    IntArray,
+    Job,
+    JobProgress,
+    Prompts,
+    Segmenter,
+)
 from napari_samic.gui.data.layer_pixels import LayerPixels
-from napari_samic.gui.state.objects import CroppedMask, Hint, MaskCandidates
+from napari_samic.gui.state.objects import Hint, MaskCandidates
 
 CUT = 0.5
 """Probability from which a pixel is inside an object, live."""

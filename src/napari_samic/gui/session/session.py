@@ -191,13 +191,17 @@ class Session:
             No project.
         """
         folder = self.need_project().images_folder
+        slices = [(pixels, index) for pixels in self.open_images() for index in pixels.indices()]
+        annotated = {p.name for p in self.scheduler.state.annotations.values() if p.items}
+        return materialize.others_as_files(slices, annotated, folder)
+
+    def open_images(self) -> list[LayerPixels]:
+        """Pixels of the open images, each once."""
         images: list[LayerPixels] = []
         for _, pixels in self._open():  # the chosen one first; its channels are no images
             if not any(pixels.overlaps(other) for other in images):
                 images.append(pixels)
-        slices = [(pixels, index) for pixels in images for index in pixels.indices()]
-        annotated = {p.name for p in self.scheduler.state.annotations.values() if p.items}
-        return materialize.others_as_files(slices, annotated, folder)
+        return images
 
     def drawing(self) -> materialize.Drawing:
         """What is drawn on the images to learn from, as it is now."""

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_samic.core.types import BoolArray, IntArray
-from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, CroppedMask, Point
+from napari_samic.core.types import BoolArray, CroppedMask, IntArray
+from napari_samic.gui.state.objects import AnnotatedObject, AnnotationCost, Box, Point
 
 LEVELS = 200
 """Steps of undo that are kept for an image."""
