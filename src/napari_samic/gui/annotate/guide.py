@@ -31,10 +31,10 @@ def what_next(
         return "Open an image, or try File > Open Sample > SAMIC sample scenes."
     if not is_flat or state.annotation is None:
         return "Show a single slice: 2-D view, last two axes."
-    if not is_active:
-        return "Another layer is active and takes clicks and keys. Press Positive to go on here."
     if state.message:
         return state.message
+    if not is_active:
+        return "Another layer is active and takes clicks and keys. Press Positive to go on here."
     item = state.annotation.item()
     if item is None:
         which = "the next object" if state.annotation.items else "an object"

@@ -341,7 +341,7 @@ class AnnotationLayers(OwnedLayers):
     @property
     def is_active(self) -> bool:
         """Whether clicks and keys on the image come to our layers, not to one of the user's."""
-        takers = [self.layers[kind] for kind in self._callbacks if self.has(kind)]
+        takers = [self.layers[kind] for kind in (*self._callbacks, "masks") if self.has(kind)]
         return self.viewer.layers.selection.active in takers
 
     def use_points(self, sign: bool) -> None:
