@@ -493,3 +493,30 @@ def test_drawn_masks_are_saved_with_the_prompts(desk, tmp_path):
     other.settle()
     np.testing.assert_array_equal(other.labels, desk.labels)
     assert [item.drawn is None for item in other.state.annotation.items] == [True, False]
+
+
+def test_one_click_an_object_needs_no_key_between(desk):
+    state = desk.state
+    state.one_click = True
+    rows = [(1, (5, 5, True))]
+    state.replace_points(rows)
+    rows += [(state.annotation.current, (20, 20, True))]  # as the layer has it: of the current one
+    state.replace_points(rows)
+    rows = [(i.number, p) for i in state.annotation.items for p in i.points]
+    rows += [(state.annotation.current, (22, 22, False))]  # this one is corrected
+    state.replace_points(rows)
+    corners = (30.0, 30.0, 36.0, 40.0), (30.0, 2.0, 36.0, 12.0)
+    for count in (1, 2):
+        listed = [(i.number, i.box) for i in state.annotation.items if i.box is not None]
+        state.replace_boxes([*listed, (state.annotation.current, corners[count - 1])])
+    assert [(i.points, i.box) for i in state.annotation.items] == [
+        (((5, 5, True),), None),
+        (((20, 20, True), (22, 22, False)), None),
+        ((), corners[0]),
+        ((), corners[1]),
+    ]
+    state.undo()
+    assert len(state.annotation.items) == 3
+    moved = [(i.number, (p[0] + 1, *p[1:])) for i in state.annotation.items for p in i.points]
+    state.replace_points(moved)  # dragging begins no object
+    assert len(state.annotation.items) == 3

@@ -41,6 +41,11 @@ def what_next(
         return f"Click on {which} in the image, or draw a box around it."
     if not has_model:
         return "The model is being loaded. Click on; masks follow."
+    if state.one_click and item.is_askable:
+        return (
+            f"Click on the next object, or draw a box around it. {_SIGN}: negative clicks, which "
+            "take away from this one. Untick 'One click an object' to add to it."
+        )
     return _about(item)
 
 

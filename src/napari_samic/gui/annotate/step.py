@@ -125,6 +125,7 @@ class AnnotateStep:
             "negative": lambda: self.use_tool("negative"),
             "draw": lambda: self.use_tool("draw"),
             "brush": lambda: self.use_tool("brush"),
+            "one_click": self._use_one_click,
             "hint": self.toggle_hint,
             "live": lambda: self.session.live.switch(not self.session.live.is_on),
         }
@@ -211,6 +212,10 @@ class AnnotateStep:
         self._hinted = not self._hinted
         self.panel.hint.setChecked(self._hinted)
         self.scheduler.show_hint(self._hinted)
+
+    def _use_one_click(self, on: bool) -> None:
+        self.scheduler.state.one_click = on
+        self._refresh()
 
     def _toggle_reference(self) -> None:
         annotation = self.scheduler.state.annotation

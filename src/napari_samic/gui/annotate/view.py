@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QFrame,
@@ -43,9 +44,9 @@ class AnnotatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Those of `keys.KEYS`, and: positive, negative, draw, brush, select, classed, new_class,
-        style, save, load, load_folder, load_paths, load_layer, restore, discard. And labels, which
-        gives what `load_layer` may take: a name, the layer, and whether as a whole.
+        Those of `keys.KEYS`, and: positive, negative, draw, brush, one_click, select, classed,
+        new_class, style, save, load, load_folder, load_paths, load_layer, restore, discard. And
+        labels, which gives what `load_layer` may take: a name, the layer, and whether as a whole.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -126,6 +127,11 @@ class AnnotatePanel(QWidget):
         for place, button in enumerate(self.tools.values()):
             self._exclusive.addButton(button)
             grid.addWidget(button, place // 3, place % 3)
+        self.one_click = QCheckBox("One click an object")
+        self.one_click.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.one_click.setToolTip("Each positive click and each box begins another object.")
+        self.one_click.toggled.connect(lambda on: self.handlers["one_click"](on))
+        grid.addWidget(self.one_click, 2, 0, 1, 3)
         grid.addWidget(self._button("Undo", "undo"), 1, 1)
         grid.addWidget(self._button("Redo", "redo"), 1, 2)
         self.live = self._tool("Live (Y)", "live", "live")

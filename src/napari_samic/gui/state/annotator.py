@@ -52,6 +52,8 @@ class AnnotationModel:
         The image that is shown.
     label : int
         Class of the next new object.
+    one_click : bool
+        Each positive click and each box is of another object.
     classes : Classes
     message : str
         What the user should hear about the last action; "" if nothing.
@@ -67,6 +69,7 @@ class AnnotationModel:
         self.annotations: dict[str, ImageAnnotation] = {}
         self.annotation: ImageAnnotation | None = None
         self.label = 1
+        self.one_click = False
         self.classes = Classes()
         self.message = ""
         self.events = AnnotationEvents()
@@ -224,6 +227,8 @@ class AnnotationModel:
         """Click on the current object; the first click makes it."""
         self.message = ""
         if self.annotation is not None and self._holds(row, column):
+            if self.one_click and positive:
+                self.new_object()
             points, box = self.annotation.prompts_of(self.annotation.current)
             self._prompt({self.annotation.current: ((*points, (row, column, positive)), box)})
 
@@ -265,6 +270,13 @@ class AnnotationModel:
         for number, point in listed:
             if self._holds(point[0], point[1]):
                 points[number] = (*points.get(number, ()), point)
+        item = self.annotation.item()
+        if self.one_click and item is not None:
+            before, added = item.points, points[item.number][len(item.points) :]
+            if points[item.number] == (*before, *added):
+                points[item.number] = (*before, *(p for p in added if not p[2]))
+                fresh = (p for p in added if p[2])
+                points |= {n: (p,) for n, p in enumerate(fresh, self.annotation.next_number)}
         self._prompt({n: (p, self.annotation.prompts_of(n)[1]) for n, p in points.items()})
 
     def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
@@ -273,6 +285,12 @@ class AnnotationModel:
             return
         self.message = ""
         boxes: dict[int, Box | None] = {item.number: None for item in self.annotation.items}
+        current = self.annotation.item()
+        if self.one_click and current is not None:
+            listed, added = list(listed), [row for row in listed if row[0] == current.number]
+            for row in added[current.box is not None :]:
+                listed.remove(row)
+                listed.append((self.annotation.next_number, row[1]))
         for number, box in listed:
             boxes[number] = self._clipped(box) or boxes.get(number)
         self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
