@@ -137,8 +137,8 @@ class AnnotatePanel(QWidget):
         self.live = self._tool("Live (Y)", "live", "live")
         self.live_status = QLabel()
         self.live_status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        grid.addWidget(self.live, 2, 0)
-        grid.addWidget(self.live_status, 2, 1, 1, 2)
+        grid.addWidget(self.live, 3, 0)
+        grid.addWidget(self.live_status, 3, 1, 1, 2)
         return part
 
     def _confidence(self) -> QWidget:
