@@ -94,6 +94,19 @@ def test_reference_without_an_object_is_named(toy, tmp_path):
     assert outcome.notices[-1].endswith(": p1.")
 
 
+@pytest.mark.parametrize("value", [np.uint8(255), None], ids=["one value", "numbers"])
+def test_objects_too_small_for_the_network_in_large_references_are_told(toy, tmp_path, value):
+    for i in range(2):
+        image, labels = (np.pad(a, [(0, 0), (0, 3000)] + [(0, 0)] * (a.ndim - 2)) for a in scene(i))
+        write_image(tmp_path / "images" / f"p{i}.png", image)
+        write_image(tmp_path / "masks" / f"p{i}.png", np.uint8(labels > 0) * value if value else labels)
+    outcome = train(tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy)
+    assert any("give pieces of these images" in notice for notice in outcome.notices)
+    few = write_scenes(tmp_path / "small", 2)
+    outcome = train(few / "images", masks=few / "masks", out=tmp_path / "q.pt", model=toy)
+    assert not any("pieces" in notice for notice in outcome.notices)
+
+
 def test_no_epochs_with_the_packaged_model_needs_one_image(tmp_path):
     folder = write_scenes(tmp_path, 1)
     out = tmp_path / "p.pt"

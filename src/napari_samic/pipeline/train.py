@@ -30,6 +30,7 @@ from napari_samic.core.types import (
     Reference,
     Segmenter,
 )
+from napari_samic.evaluation.matching import as_instances
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
 from napari_samic.io.mask_values import MaskValues
@@ -39,6 +40,7 @@ from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
 from napari_samic.models.features.reference_masks import AS_CLICKED
 from napari_samic.models.finetune.checkpointing import Checkpoint, TrainingControl, config_hash
+from napari_samic.models.finetune.dataset import LEAST_PX, largest_seen_px
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import pretrained, serialization
 from napari_samic.models.samic.fit_report import FitReport
@@ -184,6 +186,12 @@ def train(
     )
     if bare := [r.name for r in references if not r.objects]:
         notices.append(f"references without an object: {some(bare)}.")
+    seen_px = largest_seen_px([as_instances(r.mask) for r in references if r.mask is not None])
+    if seen_px < LEAST_PX / 4:
+        notices.append(
+            f"objects are {seen_px:.0f} px wide where the network looks, since their images are "
+            "large: give pieces of these images as references, cut around the objects."
+        )
     training = _Training(*networks, references, train_settings, adapt_settings, control)
     try:
         unlabeled = _without_annotation(

@@ -87,6 +87,23 @@ def choose_input_size(samples: Sequence[ReferenceSample]) -> int:
     return fitting[0] if fitting else SIDES_PX[-1]
 
 
+def largest_seen_px(masks: Sequence[IntArray]) -> float:
+    """Width of the typical object of some masks, (H, W) int, at the largest side that is looked at.
+
+    Returns
+    -------
+    float
+        In pixels of the network's input; infinity if there is no object.
+    """
+    widths = [
+        np.sqrt(area) * min(1.0, SIDES_PX[-1] / max(numbers.shape))
+        for numbers in masks
+        for area in np.bincount(numbers.ravel())[1:]
+        if area
+    ]
+    return float(np.median(widths)) if widths else float("inf")
+
+
 def normalized_distance_transform(labels: IntArray) -> NDArray[np.float32]:
     """Distance map: how deep each pixel lies in its object, (H, W) in [0, 1].
 
