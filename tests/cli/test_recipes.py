@@ -14,6 +14,7 @@ from napari_samic.core.settings import (
     HeatMapSettings,
     PeakSettings,
     PrompterSettings,
+    RefineSettings,
     SegmentSettings,
     TrainSettings,
 )
@@ -86,8 +87,29 @@ def test_one_switch_gives_the_literal_paper(shell, monkeypatch):
     assert seen["prompter"] == PrompterSettings.paper()
     assert seen["heat"] == replace(HeatMapSettings.paper(), sigma_frac=0.1)
     assert (seen["peaks"], seen["adapt"]) == (PeakSettings.paper(), AdaptSettings.paper())
-    shell("segment", "x", "--prompter", "p", "--out", "o", "--paper")
+
+
+@pytest.mark.parametrize("words", [(), ("--min-area-frac", "0.7", "--method", "auto")])
+def test_preset_counts_where_nothing_is_given(shell, monkeypatch, prompter, words):
+    seen = {}
+
+    def job(*args, **kwargs):
+        seen.update(kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "recorded", lambda make, record: job)
+    own = ("--prompter", prompter, "--out", "o", "--preset", "literal-paper", *words)
+    shell("segment", "x", *own)
+    area = 0.7 if words else PeakSettings.paper().min_area_frac
+    assert seen["method"] == ("auto" if words else "samic")
     assert seen["settings"] == SegmentSettings.paper()
+    assert seen["peaks"] == replace(PeakSettings.paper(), min_area_frac=area)
+    assert seen["refine"] == RefineSettings()
+
+
+def test_preset_that_is_not_known_is_named_with_those_that_are(shell):
+    ran = shell("segment", "x", "--prompter", "p", "--out", "o", "--preset", "cells")
+    assert (ran.code, "touching-cells" in ran.err) == (2, True)
 
 
 def test_option_that_is_given_counts_over_the_paper_even_if_it_is_the_default(shell, monkeypatch):

@@ -322,6 +322,19 @@ def test_annotated_images_keep_their_labels_and_follow_when_these_change(
     np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
 
 
+def test_frames_after_an_annotated_one_follow_what_was_drawn(prompter, scenes, tmp_path, annotated):
+    drawn = annotated((30, 20), (10, 40))
+    out = tmp_path / "out"
+    segment(
+        scenes / "images", prompter=prompter, out=out, annotated=drawn,
+        memory=MemorySettings(follow="always"),
+    )  # fmt: skip
+    np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
+    with (out / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["identity"] for row in rows if row["image"] == "p0"] == ["1", "2"]
+
+
 def test_other_pixels_under_an_annotated_name_are_segmented_and_told(
     prompter, tmp_path, two_points, annotated
 ):

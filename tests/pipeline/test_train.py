@@ -99,7 +99,9 @@ def test_objects_too_small_for_the_network_in_large_references_are_told(toy, tmp
     for i in range(2):
         image, labels = (np.pad(a, [(0, 0), (0, 3000)] + [(0, 0)] * (a.ndim - 2)) for a in scene(i))
         write_image(tmp_path / "images" / f"p{i}.png", image)
-        write_image(tmp_path / "masks" / f"p{i}.png", np.uint8(labels > 0) * value if value else labels)
+        write_image(
+            tmp_path / "masks" / f"p{i}.png", np.uint8(labels > 0) * value if value else labels
+        )
     outcome = train(tmp_path / "images", masks=tmp_path / "masks", out=tmp_path / "p.pt", model=toy)
     assert any("give pieces of these images" in notice for notice in outcome.notices)
     few = write_scenes(tmp_path / "small", 2)

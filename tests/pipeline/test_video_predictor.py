@@ -8,7 +8,14 @@ from scipy import ndimage
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import MemorySettings, SegmentSettings
-from napari_samic.core.types import Candidates, ImagePlane, Prompts, Reference, run_job
+from napari_samic.core.types import (
+    Candidates,
+    ImagePlane,
+    Prompts,
+    Reference,
+    Segmentation,
+    run_job,
+)
 from napari_samic.models.video import optical_flow
 from napari_samic.ops.label_fusion import join
 from napari_samic.pipeline.video_predictor import FLOOR, VideoPredictor
@@ -248,3 +255,26 @@ def test_a_large_frame_is_followed_as_a_whole_and_that_is_said(follower):
     seen = [run_job(follower(plane((i,), (2,)), frame((30, 20 + 4 * i)))) for i in range(2)]
     assert [len(answer.result.objects) for answer in seen] == [1, 1]
     assert all("as a whole" in answer.remarks[0] for answer in seen)
+
+
+def test_a_frame_that_was_drawn_is_gone_on_from_and_objects_keep_their_numbers(follower):
+    shape = (4,)
+
+    def drawn(*places):
+        labels, objects = np.zeros(SHAPE, np.int32), []
+        for number, (row, column) in enumerate(places, start=1):
+            labels[disc(row, column)] = number
+            objects += click(row, column)
+        return Segmentation(labels, np.ones(len(objects)), tuple(objects))
+
+    run_job(follower(plane((0,), shape), frame((30, 20))))
+    seen = frame((31, 22), (50, 70))
+    # the newcomer comes first in what was drawn, and is the second in the sequence
+    numbers = follower.take(plane((1,), shape), seen, drawn((50, 70), (31, 22)))
+    assert numbers == (2, 1)
+    answer = run_job(follower(plane((2,), shape), frame((32, 24), (50, 68))))
+    assert len(answer.result.objects) == 2
+    assert follower.track.labels[32, 24] == 1
+    assert follower.track.labels[50, 68] == 2
+    fresh = made()
+    assert fresh.take(plane((0,), shape), seen, drawn((50, 70), (31, 22))) == (1, 2)

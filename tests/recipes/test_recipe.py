@@ -9,7 +9,9 @@ from toys import hidden_files
 
 from napari_samic import recipes
 from napari_samic.core.errors import FormatError, InputError, OutputError
+from napari_samic.core.settings import preset
 from napari_samic.recipes.hashing import Fingerprint
+from napari_samic.recipes.plan import make_plan
 
 HASH = "0123456789abcdef" * 4
 TRAIN = recipes.RecipeStep(
@@ -270,3 +272,23 @@ def test_text_in_place_of_a_number_is_no_yaml_of_its_own(path, value):
     with pytest.raises(FormatError, match="epochs is") as caught:
         recipes.load_recipe(path)
     assert len(str(caught.value)) < 300
+
+
+def test_preset_is_its_values_and_what_stands_beside_it_counts(path):
+    path.write_text(
+        SOUND.replace(
+            "  out: labels", "  out: labels\n  settings: {preset: literal-paper, min_score: 0.3}"
+        )
+    )
+    settings = recipes.load_recipe(path).steps[1].settings
+    assert settings == {**preset("literal-paper").values, "min_score": 0.3}
+    plan = make_plan(recipes.load_recipe(path), set={"preset": "stack-that-goes-on"})
+    assert plan[1].step.settings == {**settings, "follow": "stacks"}
+
+
+@pytest.mark.parametrize(("job", "name"), [("train", "literal-paper"), ("segment", "cells")])
+def test_preset_that_a_step_does_not_know_is_refused(path, job, name):
+    text = SOUND.replace(f"do: {job}\n", f"do: {job}\n  settings: {{preset: {name}}}\n")
+    path.write_text(text)
+    with pytest.raises(FormatError, match=rf"\({job}\): .*preset"):
+        recipes.load_recipe(path)

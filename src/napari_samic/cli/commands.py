@@ -23,6 +23,7 @@ from napari_samic.cli.options import (
     Out,
     Overlay,
     Overwrite,
+    PresetName,
     Record,
     Series,
     with_settings,
@@ -31,6 +32,7 @@ from napari_samic.cli.progress import counts, drive, report
 from napari_samic.cli.recipes import run
 from napari_samic.cli.results import accept, export
 from napari_samic.core.settings import (
+    PRESETS,
     AdaptSettings,
     AnnotateSettings,
     HeatMapSettings,
@@ -196,7 +198,7 @@ def train(
 
 @app.command()
 @with_settings(
-    "prompter", "out", "method", "device", "threshold", "min_score", "strategy", "follow",
+    "prompter", "out", "preset", "method", "device", "threshold", "min_score", "strategy", "follow",
     "overlay", "overwrite", "record",
     settings=SegmentSettings, peaks=ChangedSettings(PeakSettings), memory=MemorySettings,
     strategy=StrategySettings, refine=RefineSettings,
@@ -210,6 +212,7 @@ def segment(
         Path | None,
         typer.Option(help="Folder of `annotate` whose images keep their labels."),
     ] = None,
+    preset: PresetName = PRESETS[0].name,
     model: Annotated[
         str | None, typer.Option(help="Where its segmenter is now, if it moved.")
     ] = None,
@@ -223,10 +226,6 @@ def segment(
             "forest, instant, registration."
         ),
     ] = "auto",
-    paper: Annotated[
-        bool,
-        typer.Option("--paper", help="Every setting as the paper has it."),
-    ] = False,
     device: Device = "auto",
     axes: Axes = None,
     series: Series = None,
@@ -249,7 +248,7 @@ def segment(
     from napari_samic import pipeline, recipes
     from napari_samic.pipeline.segment import stored_peaks
 
-    del paper  # in the settings
+    del preset  # in the settings
     job = recipes.recorded(pipeline.segment, record)(
         images, prompter=prompter, out=out, annotated=annotated, model=model, encoder=encoder,
         method=method, device=device, axes=axes, series=series, settings=settings,

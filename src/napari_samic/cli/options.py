@@ -14,7 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from napari_samic.core.errors import SettingsError
-from napari_samic.core.settings import Settings, public_fields
+from napari_samic.core.settings import PRESETS, Preset, Settings, preset, public_fields
 
 _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
@@ -35,6 +35,14 @@ Series = Annotated[
 MaskValues = Annotated[
     str | None,
     typer.Option(help="What values of masks mean, as 0=ground,128=void,255=object."),
+]
+PresetName = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help=f"Settings for a kind of image, where none is given: "
+        f"{', '.join(preset.name for preset in PRESETS)}.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Overlay = Annotated[
@@ -77,7 +85,7 @@ def with_settings(
     """Give a command one option for each setting of each dataclass, and `--help-all`.
 
     The command takes one argument a group; what is not given on the shell keeps its default, or
-    is the paper's where the command has `paper` and that is given.
+    is that of the `preset`, or the paper's where the command has `paper` and that is given.
     Its `--help` has only its arguments and the options that `common` names.
     """
 
@@ -92,8 +100,13 @@ def with_settings(
         def call(context: typer.Context, help_all: bool, **values: Any) -> None:
             del help_all
             usual = [name for name in values if _is_usual(context, name)]
-            left_out = usual if values.get("paper") else []
-            settings = {name: _take(group, values, left_out) for name, group in groups.items()}
+            base = preset(values.get("preset", PRESETS[0].name))
+            values |= {k: v for k, v in base.values.items() if k in own.parameters and k in usual}
+            is_paper = bool(values.get("paper"))
+            settings = {
+                name: _take(group, values, usual, base, is_paper=is_paper)
+                for name, group in groups.items()
+            }
             command(**values, **settings)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
@@ -114,16 +127,18 @@ def _is_usual(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "DEFAULT"
 
 
-def _take(group: Group, values: dict[str, Any], left_out: Collection[str]) -> Any:
-    """Move a group's values out of `values`; those that are left out are the paper's."""
+def _take(
+    group: Group, values: dict[str, Any], usual: Collection[str], base: Preset, *, is_paper: bool
+) -> Any:
+    """Move a group's values out of `values`; the usual ones become the base's or the paper's."""
     kind = _kind(group)
     given = {spec.name: values.pop(spec.name) for spec in public_fields(kind)}
     if isinstance(group, ChangedSettings):
         given = {k: v for k, v in given.items() if v is not None}
-    given = {k: v for k, v in given.items() if k not in left_out}
-    usual = getattr(kind, "paper", kind)() if left_out else kind()
+    given = {**base.of(kind), **{k: v for k, v in given.items() if k not in usual}}
+    start = getattr(kind, "paper", kind)() if is_paper else kind()
     try:
-        settings = kind.from_dict({**usual.to_dict(), **given})
+        settings = kind.from_dict({**start.to_dict(), **given})
     except SettingsError as error:
         raise SettingsError(_as_options(str(error), list(given))) from error
     return given if isinstance(group, ChangedSettings) else settings

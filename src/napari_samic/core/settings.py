@@ -6,6 +6,7 @@ recipe. `docs/settings.md` tells where a value comes from. Knows nothing of who 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, Self, get_type_hints
@@ -345,3 +346,103 @@ class ExportSettings(Settings):
     pixel_height: float = option(1.0, "Distance of two rows.", unit="the unit", ge=1e-12)
     pixel_width: float = option(1.0, "Distance of two columns.", unit="the unit", ge=1e-12)
     unit: str = option("", "Of the pixel's size, as micrometer; empty: pixels.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of `segment` for one kind of image; what it does not name is as usual.
+
+    Attributes
+    ----------
+    name : str
+        On the shell and in recipes.
+    help : str
+        What it sets, in one line.
+    values : dict of str to object
+        Settings of any group, and `method`, by their names.
+    """
+
+    name: str
+    help: str
+    values: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.name.replace("-", " ").capitalize()
+
+    def of(self, kind: type[Settings]) -> dict[str, Any]:
+        """The values that belong to one group of settings."""
+        return {
+            spec.name: self.values[spec.name] for spec in fields(kind) if spec.name in self.values
+        }
+
+
+PRESETS = (
+    Preset("default", "Nothing but the defaults.", {}),
+    Preset(
+        "touching-cells",
+        "Takes the masks most like the map, and cuts those of two objects at their neck.",
+        {"choice": "agreement", "split": True},
+    ),
+    Preset(
+        "one-large-object",
+        "Takes only what is surest, smooths it and fills its holes.",
+        {"map_core": 0.99, "smooth_px": 4, "fill_px": 5000},
+    ),
+    Preset(
+        "thin-structures",
+        "Takes the masks most like the map, as the surest fill what lies between lines.",
+        {"choice": "agreement"},
+    ),
+    Preset(
+        "stack-that-goes-on",
+        "Looks in each slice for the objects of the one before, by the references' map.",
+        {"follow": "stacks"},
+    ),
+    Preset(
+        "literal-paper",
+        "Looks at the references' map alone, with every setting as the paper has it.",
+        {"method": "samic", **SegmentSettings.paper().to_dict(), **PeakSettings.paper().to_dict()},
+    ),
+)
+
+
+def preset(name: str) -> Preset:
+    """Find a preset by its name.
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+
+    Examples
+    --------
+    >>> preset("stack-that-goes-on").of(MemorySettings)
+    {'follow': 'stacks'}
+    """
+    if name not in (names := [preset.name for preset in PRESETS]):
+        raise SettingsError(f"preset is {name!r:.60}, expected one of {', '.join(names)}.")
+    return PRESETS[names.index(name)]
+
+
+OF_MAPS = ("auto", "samic")
+"""Methods that make maps: what strategy, refinement and follow need."""
+
+
+def check_together(
+    method: str,
+    memory: MemorySettings | None,
+    strategy: StrategySettings | None,
+    refine: RefineSettings | None,
+) -> None:
+    """Raise SettingsError for settings of `segment` that would have no effect beside others."""
+    changed = [
+        group for group in (strategy, refine) if group is not None and group != type(group)()
+    ]
+    follows = memory is not None and memory.follow != "never"
+    if method not in OF_MAPS and (changed or follows):
+        msg = f"method {method} has none of them: leave strategy, refinement and follow out."
+        raise SettingsError(msg)
+    if follows and changed:
+        raise SettingsError("follow asks its own way: leave strategy and refinement out.")

@@ -20,6 +20,7 @@ from napari_samic.core.settings import (
     SegmentSettings,
     Settings,
     StrategySettings,
+    check_together,
 )
 from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Prompts, Segmentation
 from napari_samic.io import files
@@ -128,10 +129,8 @@ def segment(
         An unknown method, or options that can't act together.
     """
     check_method(method)
-    _check_together(method, memory, strategy, refine)
+    check_together(method, memory, strategy, refine)
     follows = memory is not None and memory.follow != "never"
-    if follows and annotated is not None:
-        raise SettingsError("follow carries masks from image to image: leave annotated out.")
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     header = _PrompterHeader.of(prompter)
@@ -305,7 +304,10 @@ class AnnotatedImages:
 
 
 class _WithAnnotated:
-    """A `Work` that leaves what was drawn as it is, and notes which images are references."""
+    """A `Work` that leaves what was drawn as it is, and notes which images are references.
+
+    Where frames follow each other, those after one that was drawn follow what was drawn.
+    """
 
     def __init__(self, work: Work, drawn: AnnotatedImages, references: set[str]) -> None:
         self._work, self._drawn, self._references = work, drawn, references
@@ -313,6 +315,10 @@ class _WithAnnotated:
 
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult | Job[PlaneResult]:
         if (result := self._drawn.answer(plane)) is not None:
+            if isinstance(self._work, VideoPredictor):
+                numbers = self._work.take(plane, image, result.result)
+                extra = zip(result.result.objects, numbers, strict=True)
+                return replace(result, extra={id(p): {"identity": n} for p, n in extra})
             return result
         self._predicted[pixels_sha256(image) in self._references] += 1
         return self._work(plane, image)
@@ -332,24 +338,6 @@ def check_method(method: str) -> None:
     methods = (AUTO, registry.TRAINED, *registry.names())
     if method not in methods:
         raise SettingsError(f"method is {method!r}, expected one of {', '.join(methods)}.")
-
-
-def _check_together(
-    method: str,
-    memory: MemorySettings | None,
-    strategy: StrategySettings | None,
-    refine: RefineSettings | None,
-) -> None:
-    """Raise SettingsError for options that would have no effect."""
-    changed = [
-        group for group in (strategy, refine) if group is not None and group != type(group)()
-    ]
-    follows = memory is not None and memory.follow != "never"
-    if method not in (AUTO, registry.TRAINED) and (changed or follows):
-        msg = f"method {method} has none of them: leave strategy, refinement and follow out."
-        raise SettingsError(msg)
-    if follows and changed:
-        raise SettingsError("follow asks its own way: leave strategy and refinement out.")
 
 
 def open_predictor(

@@ -188,24 +188,52 @@ class VideoPredictor:
             return self._first(image)
         return self._next(image, self.track)
 
+    def take(self, plane: ImagePlane, image: Image, drawn: Segmentation) -> tuple[int, ...]:
+        """Go on from a frame that somebody annotated, which counts in full from then on.
+
+        Parameters
+        ----------
+        plane : ImagePlane
+        image : (H, W, 3) uint8
+        drawn : Segmentation
+            As a segmenter would answer it.
+
+        Returns
+        -------
+        tuple of int
+            Lasting number of each object: that of what was there in the frame before.
+        """
+        follows, place = self._sequence_place(plane)
+        if not follows or (self.track is not None and self.track.image.shape != image.shape):
+            self.forget()
+        before = np.zeros_like(drawn.labels) if self.track is None else self.track.labels
+        self.memory.begin(Reference(plane.label, image, drawn.objects, drawn.labels))
+        self.track = self._tracked(image, drawn, before)
+        self._place = place
+        return self.numbers
+
     def _first(self, image: Image) -> Segmentation:
         """As `ImagePredictor` does; numbers go on where a sequence lost all its objects."""
         result = self.predictor.segment_whole(image)
-        start = 1 if self.track is None else self.track.first_new
-        classes = {} if self.track is None else self.track.classes
-        blank = np.zeros_like(result.labels)
-        labels, first_new = optical_flow.link_objects(blank, result.labels, first_new=start)
-        values = np.unique(result.labels[result.labels > 0]).tolist()
-        number = dict(zip(values, range(start, first_new), strict=True))
-        if self.predictor.settings.instances:
-            kinds = {number[v]: result.objects[v - 1].label for v in values}
-            self.numbers = tuple(number.values())
-        else:
-            kinds = {number[v]: v for v in values}
-            self.numbers = tuple(number.get(p.label, 0) for p in result.objects)
-        self.track = Track(image, labels, {**classes, **kinds}, first_new)
+        self.track = self._tracked(image, result, np.zeros_like(result.labels))
         self._offer(self.track, result.score, 1.0)
         return result
+
+    def _tracked(self, image: Image, result: Segmentation, before: IntArray) -> Track:
+        """A frame with lasting numbers: those of `before` where its objects are the same."""
+        start = 1 if self.track is None else self.track.first_new
+        classes = {} if self.track is None else self.track.classes
+        labels, first_new = optical_flow.link_objects(before, result.labels, first_new=start)
+        values, places = np.unique(result.labels, return_index=True)
+        lasting = labels.ravel()[places].tolist()
+        number = {v: k for v, k in zip(values.tolist(), lasting, strict=True) if v}
+        if self.predictor.settings.instances:
+            kinds = {number[v]: result.objects[v - 1].label for v in number}
+            self.numbers = tuple(number.values())
+        else:
+            kinds = {k: v for v, k in number.items()}
+            self.numbers = tuple(number.get(p.label, 0) for p in result.objects)
+        return Track(image, labels, {**classes, **kinds}, first_new)
 
     def _next(self, image: Image, last: Track) -> Segmentation:
         warped = optical_flow.warp_labels(last.labels, optical_flow.flow(last.image, image))

@@ -21,7 +21,13 @@ from napari_samic.recipes.hashing import Fingerprint, files_of, fingerprint
 from napari_samic.recipes.paths import model_to_absolute, to_absolute
 from napari_samic.recipes.recipe import PathText, Recipe, RecipeStep
 from napari_samic.recipes.recorder import weights_checksum
-from napari_samic.recipes.schema import STEP_SCHEMAS, faults_of_settings, place_of, value_of
+from napari_samic.recipes.schema import (
+    STEP_SCHEMAS,
+    faults_of_settings,
+    place_of,
+    value_of,
+    with_preset,
+)
 
 ASTRAY = {
     "evaluate": "its truth is of the recorded images; name another with --set "
@@ -258,12 +264,15 @@ def _changes(recipe: Recipe, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
     if faults:
         raise InputError(f"{recipe.path.name}: {'; '.join(faults)}.")
     for i, (step, change) in enumerate(zip(recipe.steps, changes, strict=True)):
-        own = {k: v for k, v in change.items() if k in STEP_SCHEMAS[step.do].settings}
+        schema = STEP_SCHEMAS[step.do]
+        own = {k: v for k, v in change.items() if k in (*schema.settings, "preset")}
         place = place_of(i + 1, {"do": step.do})
         faults += [f"{place}: {fault}" for fault in faults_of_settings(step.do, own)]
     if faults:
         raise SettingsError(f"{recipe.path.name}: {'; '.join(faults)}. Set another value.")
-    return changes
+    return [
+        with_preset(step.do, change) for step, change in zip(recipe.steps, changes, strict=True)
+    ]
 
 
 def _take(recipe: Recipe, key: str, raw: Any, changes: list[dict[str, Any]]) -> str:

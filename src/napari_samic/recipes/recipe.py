@@ -24,6 +24,7 @@ from napari_samic.recipes.schema import (
     check_format,
     validate,
     value_of,
+    with_preset,
 )
 
 LARGEST = 1_000_000  # characters; a step has 500
@@ -198,20 +199,21 @@ def _parsed(text: str, path: Path) -> tuple[Recipe, list[int]]:
 
 
 def _tidied(tree: dict[str, Any]) -> dict[str, Any]:
-    """Nothing after `steps:` is an empty list, and `1e-3` is a number."""
+    """Nothing after `steps:` is an empty list, `1e-3` is a number, and presets are their values."""
     steps = tree.get("steps")
     if steps is None and "steps" in tree:
         steps = []
     if isinstance(steps, list):
-        steps = [_with_numbers(step) for step in steps]
+        steps = [_with_values(step) for step in steps]
     return {**tree, "steps": steps}
 
 
-def _with_numbers(step: Any) -> Any:
+def _with_values(step: Any) -> Any:
     job, settings = (step.get(k) if isinstance(step, dict) else None for k in ("do", "settings"))
     if not (isinstance(job, str) and job in STEP_SCHEMAS and isinstance(settings, dict)):
         return step
-    return {**step, "settings": {k: value_of(job, k, v) for k, v in settings.items()}}
+    values = {k: value_of(job, k, v) for k, v in settings.items()}
+    return {**step, "settings": with_preset(job, values)}
 
 
 def _step(tree: dict[str, Any]) -> RecipeStep:

@@ -30,6 +30,7 @@ from napari_samic.core.settings import (
     Settings,
     StrategySettings,
     TrainSettings,
+    preset,
 )
 from napari_samic.recipes.hashing import CONTENTS, ENDS
 
@@ -81,6 +82,8 @@ class StepSchema:
         The segmenter if none is named; None if the inputs say which.
     of_recorded : str
         The input that tells of the recorded images only: with other images the step is left out.
+    has_presets : bool
+        `settings:` may have a `preset`, which stands for its values.
     """
 
     inputs: tuple[str, ...]
@@ -91,6 +94,7 @@ class StepSchema:
     has_model: bool = True
     model: str | None = None
     of_recorded: str = ""
+    has_presets: bool = False
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -103,7 +107,8 @@ class StepSchema:
         """Every key that `--set` may change."""
         model = ("model",) if self.has_model else ()
         settings = [name for name in self.settings if name != "overwrite"]
-        return (*self.inputs, "out", *model, *settings)
+        presets = ("preset",) if self.has_presets else ()
+        return (*self.inputs, "out", *model, *settings, *presets)
 
 
 STEP_SCHEMAS = {
@@ -145,10 +150,11 @@ STEP_SCHEMAS = {
         {
             "settings": SegmentSettings,
             "peaks": PeakSettings,
-            "memory": MemorySettings,
             "strategy": StrategySettings,
             "refine": RefineSettings,
+            "memory": MemorySettings,
         },
+        has_presets=True,
     ),
     "evaluate": StepSchema(
         ("predictions", "truth"),
@@ -200,6 +206,21 @@ def value_of(job: str, key: str, raw: Any) -> Any:
     return raw
 
 
+def with_preset(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a preset's values in its place; what is given besides counts.
+
+    >>> with_preset("segment", {"preset": "stack-that-goes-on", "min_score": 0.3})
+    {'follow': 'stacks', 'min_score': 0.3}
+    """
+    given = dict(settings)
+    if STEP_SCHEMAS[job].has_presets and isinstance(name := given.get("preset"), str):
+        with suppress(SettingsError):  # `faults_of_settings` says so
+            values = preset(name).values
+            del given["preset"]
+            return {**values, **given}
+    return given
+
+
 def _hints(job: str) -> dict[str, Any]:
     return {
         k: v
@@ -216,6 +237,12 @@ def of_group(group: type[Settings], settings: Mapping[str, Any]) -> dict[str, An
 def faults_of_settings(job: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the settings of a step: unknown keys and values that can't be."""
     schema = STEP_SCHEMAS[job]
+    if schema.has_presets and "preset" in settings:
+        try:
+            preset(settings["preset"])
+        except SettingsError as error:
+            yield str(error).removesuffix(".")
+        settings = {key: value for key, value in settings.items() if key != "preset"}
     if unknown := sorted(str(key) for key in settings if key not in schema.settings):
         allowed = ", ".join(sorted(schema.settings))
         yield f"unknown {', '.join(unknown)} in settings. Known: {allowed}"

@@ -12,11 +12,18 @@ from lab import is_heard, listen
 from toys import scene, write_image
 
 import napari_samic
-from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.errors import FormatError, InputError, SettingsError
+from napari_samic.core.settings import (
+    MemorySettings,
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+)
 from napari_samic.gui.data import lazy_labels, trusted_files
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
+from napari_samic.gui.propagate.jobs import SegmentOptions
 from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.session.session import Session
 from napari_samic.models.samic.prompter import SamicPrompter
@@ -212,13 +219,113 @@ def test_without_a_prompter_the_user_hears_what_to_do(of, session):
 def test_settings_are_those_of_the_prompter_until_the_user_has_own(of, session):
     assert of.stored == PeakSettings(min_area_frac=0.2)
     of.change(SegmentSettings(), of.stored)
-    assert of.peaks is None
-    of.change(SegmentSettings(min_score=0.3), LOW)
+    assert of.options.peaks is None
+    of.change(SegmentSettings(min_score=0.3), LOW, RefineSettings(smooth_px=2), method="samic")
     session.runner.settle()
     again = PropagationModel(session)
-    assert (again.settings, again.peaks) == (SegmentSettings(min_score=0.3), LOW)
+    assert again.options == of.options == SegmentOptions(
+        "samic", SegmentSettings(min_score=0.3), LOW, refine=RefineSettings(smooth_px=2)
+    )  # fmt: skip
     stored = Project.open(session.project.folder)
     assert stored.notes["propagate"]["peaks"]["threshold"] == 0.2
+
+
+# --- presets and methods
+
+
+def test_preset_sets_everything_and_is_named_until_something_is_changed(of):
+    assert of.preset == "default"
+    of.change(RefineSettings(smooth_px=3))
+    assert of.preset == ""
+    of.choose_preset("literal-paper")
+    assert of.preset == "literal-paper"
+    assert of.options == SegmentOptions("samic", SegmentSettings.paper(), PeakSettings.paper())
+    of.choose_preset("default")
+    assert of.options == SegmentOptions()
+
+
+@pytest.mark.parametrize(
+    ("method", "groups"),
+    [
+        pytest.param("prototypes", {"settings": SegmentSettings(min_score=0.2)}, id="method"),
+        pytest.param(
+            "samic",
+            {
+                "peaks": LOW,
+                "strategy": StrategySettings("kmedoids"),
+                "refine": RefineSettings(fill_px=9),
+            },
+            id="strategy",
+        ),
+    ],
+)
+def test_preview_and_run_are_asked_as_the_shell_asks(of, session, tmp_path, method, groups):
+    of.change(*groups.values(), method=method)
+    of.watch(True)
+    session.runner.settle()
+    whole(of)
+    napari_samic.segment(
+        session.project.images_folder,
+        prompter=session.project.prompter_file, out=tmp_path / "shell", method=method, **groups,
+    )  # fmt: skip
+    assert {n: digest(results(of) / f"{n}.tif") for n in made(of)} == {
+        p.stem: digest(p) for p in (tmp_path / "shell").glob("*.tif")
+    }
+    shell = [tifffile.imread(tmp_path / "shell" / f"cells[{i}].tif") for i in range(COUNT)]
+    assert np.any(shell)
+    np.testing.assert_array_equal(of.preview.result.labels, shell[0])
+
+
+def test_other_method_is_loaded_before_the_preview_asks_it(of, session):
+    of.watch(True)
+    session.runner.settle()
+    before = of.preview.result
+    of.change(method="prototypes")
+    session.runner.settle()
+    assert not np.array_equal(of.preview.result.heat_map.values, before.heat_map.values)
+
+
+def test_slices_of_the_layer_are_followed(of, session, tmp_path):
+    of.choose_preset("stack-that-goes-on")
+    whole(of)
+    napari_samic.segment(
+        session.project.images_folder, prompter=session.project.prompter_file,
+        out=tmp_path / "shell", memory=MemorySettings(follow="always"),
+    )  # fmt: skip
+    rows = (tmp_path / "shell" / "scores.csv").read_text()
+    assert (results(of) / "scores.csv").read_text() == rows
+    assert "identity" in rows.splitlines()[0]
+    assert of.options.memory.follow == "stacks"
+
+
+def test_stack_of_two_axes_is_not_followed(of, session):
+    layer = SimpleNamespace(**{**vars(session.layer), "data": session.layer.data[None]})
+    session.layer, session.pixels = layer, LayerPixels([layer])
+    of.choose_preset("stack-that-goes-on")
+    with pytest.raises(InputError, match="1 x 4"):
+        of.run.start()
+
+
+def test_options_that_cannot_act_together_are_told_before_anything_is_done(of, session):
+    whole(of)
+    before = stamps(of)
+    of.run.again(True)
+    of.change(StrategySettings("box"), method="forest")
+    assert "forest" in of.fault
+    with pytest.raises(SettingsError, match="forest"):
+        of.start()
+    of.watch(True)
+    session.runner.settle()
+    assert of.preview is None
+    assert not session.runner.errors
+    assert stamps(of) == before
+
+
+def test_method_of_a_package_that_is_gone_is_forgotten(of, session):
+    session.project.notes["propagate"] = {"method": "theirs", "settings": {"min_score": 0.5}}
+    assert PropagationModel(session).options == SegmentOptions(
+        settings=SegmentSettings(min_score=0.5)
+    )
 
 
 # --- the run

@@ -12,10 +12,12 @@ from discs import Discs, Inline
 from napari.layers import Image, Labels, Points
 from toys import scene, write_image
 
-from napari_samic.core.settings import PeakSettings
+from napari_samic.core.settings import PeakSettings, SegmentSettings
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
+from napari_samic.gui.propagate.jobs import SegmentOptions
 from napari_samic.gui.session import jobs
+from napari_samic.recipes import load_recipe
 
 STACK = np.stack([scene(i)[0] for i in range(4)])
 
@@ -90,7 +92,7 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
     assert s.viewer.layers.selection.active is active
 
     s.panel.form.show_values(PeakSettings(threshold=0.99, min_area_frac=50))
-    qtbot.waitUntil(lambda: s.of.peaks is not None)
+    qtbot.waitUntil(lambda: s.of.options.peaks is not None)
     s.settle()
     assert len(s.ours()["cells predicted points [SAMIC]"].data) < len(result.scores)
     assert s.panel.form.values(PeakSettings).min_area_frac == 50
@@ -102,6 +104,33 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
     assert s.of.preview.label == "cells[2]"
     s.dock.go_to("Annotate")
     assert not s.ours()
+
+
+def test_preset_and_method_are_chosen_and_say_what_they_are(story, qtbot):
+    s, panel = story, story.panel
+    assert panel.preset.currentData() == "default"
+    panel.preset.setCurrentIndex(panel.preset.findText("Literal paper"))
+    panel.preset.activated.emit(panel.preset.currentIndex())
+    assert s.of.options == SegmentOptions("samic", SegmentSettings.paper(), PeakSettings.paper())
+    assert panel.method.currentText() == "samic"
+    assert panel.form.fields["threshold"].editor.text() == "0.5"
+    assert "paper" in panel.preset_text.text()
+    panel.form.fields["strategy"].editor.setCurrentText("box")
+    qtbot.waitUntil(lambda: s.of.options.strategy.strategy == "box")
+    assert s.of.options.settings == SegmentSettings.paper()  # what is not shown stays
+    assert panel.preset.currentText() == ""
+    panel.form.fields["smooth_px"].editor.setValue(2)
+    panel.form.fields["map_cut"].editor.setText("9")
+    panel.start.click()  # at once: a field is wrong, so nothing begins
+    assert s.of.run.state == "idle"
+    panel.form.fields["map_cut"].editor.setText("0.5")
+    panel.start.click()  # at once: what was typed counts
+    s.settle()
+    (step,) = load_recipe(s.project.recipe).steps
+    assert {step.settings[k] for k in ("method", "map_cut", "smooth_px")} == {"samic", 0.5, 2}
+    panel.method.setCurrentIndex(panel.method.findText("forest"))
+    panel.method.activated.emit(panel.method.currentIndex())
+    assert "forest" in panel.preset_text.text()  # it has no strategy
 
 
 def seen(s):

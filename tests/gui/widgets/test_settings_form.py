@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("qtpy")
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_samic.core import settings as rooms
 from napari_samic.core.errors import SettingsError
@@ -18,6 +18,7 @@ from napari_samic.core.settings import (
 )
 from napari_samic.gui.widgets.field_specs import entries, fault_of, read_number, text_of
 from napari_samic.gui.widgets.settings_form import SettingsForm
+from napari_samic.recipes.schema import STEP_SCHEMAS
 
 ALL = [
     kind for kind in vars(rooms).values()
@@ -99,6 +100,23 @@ def test_only_the_basic_settings_are_outside_the_folded_part(form):
     assert made.more.text() == "Advanced"
     made.fields["seed"].editor.setValue(5)
     assert made.more.text() == "Advanced (1 changed)"
+
+
+def test_folded_settings_are_found_by_typing(form, qtbot):
+    made = form(*STEP_SCHEMAS["segment"].groups.values(), basic=("threshold",))
+    qtbot.addWidget(made)
+    made.show()
+    made.more.click()
+    headings = sum(label.isVisible() for label in made.advanced.findChildren(QLabel))
+    made.search.setText("HOLES")
+    visible = [name for name, field in made.fields.items() if field.editor.isVisible()]
+    assert visible == ["threshold", "fill_px"]
+    assert sum(label.isVisible() for label in made.advanced.findChildren(QLabel)) == 2 < headings
+    made.fields["smooth_px"].editor.setValue(3)
+    made.fields["map_cut"].editor.setText("9")
+    with pytest.raises(SettingsError, match="Cut of the map"):
+        made.values(SegmentSettings)
+    assert made.fields["map_cut"].editor.isVisible()  # what is wrong is seen
 
 
 def test_reset_puts_all_defaults_back_and_tells_once(form, qtbot):

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samic import recipes
 from napari_samic.core.errors import InputError, StaleError
-from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.settings import (
+    MemorySettings,
+    PeakSettings,
+    RefineSettings,
+    SegmentSettings,
+    StrategySettings,
+    check_together,
+)
 from napari_samic.core.types import (
     HeatMap,
     Image,
@@ -30,6 +37,7 @@ from napari_samic.gui.data.materialize import Drawing, write_drawing
 from napari_samic.gui.data.result_files import LabelFiles, read_result
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
+from napari_samic.models.prompters import registry
 
 if TYPE_CHECKING:
     from napari_samic.pipeline import JobResult
@@ -47,11 +55,39 @@ def stamp_of(file: Path) -> Stamp | None:
     return str(file), stat.st_mtime_ns, stat.st_size
 
 
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What `pipeline.segment` takes beside files, under its names.
+
+    Attributes
+    ----------
+    peaks : PeakSettings or None
+        None: those of the prompter.
+    """
+
+    method: str = "auto"
+    settings: SegmentSettings = field(default_factory=SegmentSettings)
+    peaks: PeakSettings | None = None
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+
+    @property
+    def follows(self) -> bool:
+        """Whether one slice says where to look in the next."""
+        return self.memory.follow != "never"
+
+    def check(self) -> None:
+        """Raise SettingsError for options that would have no effect beside others."""
+        check_together(self.method, self.memory, self.strategy, self.refine)
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedPredictor:
     """A prompter that is loaded, with its segmenter; one thread at a time may use it."""
 
     stamp: Stamp
+    method: str
     worker: ImagePredictor
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -106,41 +142,64 @@ def read_peaks(file: Path) -> Job[PeakSettings]:
 def preview(
     file: Path,
     plane: ImagePlane,
-    settings: SegmentSettings,
-    peaks: PeakSettings | None,
+    options: SegmentOptions,
     *,
     predictor: LoadedPredictor | None = None,
     features: ImagePreview | None = None,
 ) -> Job[Preview]:
-    """Segment one slice; `PreviewStep`s bring the heat map and what is to be given back.
+    """Segment one slice by itself, also where a run would follow objects from the one before.
 
-    A large one is done tile by tile, with a step for each, and nothing is given back of it.
+    `PreviewStep`s bring the heat map and what is to be given back: a predictor serves its method
+    only. A large slice is done tile by tile, with a step for each, and nothing is given back of it.
     """
     yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
     if predictor is None:
-        predictor = _open(file)
+        predictor = _open(file, options)
         yield PreviewStep(0, 3, "looking at the slice", predictor=predictor)
-    worker = replace(predictor.worker, settings=settings)
+    worker = replace(
+        predictor.worker,
+        settings=options.settings,
+        strategy=options.strategy,
+        refine=options.refine,
+    )
     image = _read(predictor, plane) if features is None else features.image
     if worker.tile_side(image.shape) is not None:
         with predictor.lock:
-            return Preview(plane.label, (yield from worker.segment_job(image, peaks)))
+            return Preview(plane.label, (yield from worker.segment_job(image, options.peaks)))
     if features is None:
         with predictor.lock:
             features = ImagePreview(plane.label, image, worker.extract_features(image))
     heat = worker.heat_map(features.seen, image.shape)
     yield PreviewStep(1, 3, "drawing masks", predictor=predictor, features=features, heat=heat)
     with predictor.lock:
-        return Preview(plane.label, worker.predict_masks(image, features.seen, peaks=peaks))
+        return Preview(plane.label, worker.predict_masks(image, features.seen, peaks=options.peaks))
 
 
-def _open(file: Path) -> LoadedPredictor:
+def methods() -> dict[str, str]:
+    """Every method, and a line that says how it looks for objects."""
+    own = {
+        "auto": "the network fine-tuned to the references, if there is one, else samic",
+        registry.TRAINED: "the references' map, as in the paper",
+    }
+    others = {name: registry.METHODS.get(name) for name in registry.names()}
+    return own | {
+        name: spec.help if spec else "of another package" for name, spec in others.items()
+    }
+
+
+def method_of(options: SegmentOptions) -> str:
+    """The method that acts: what follows looks at the references' map."""
+    return registry.TRAINED if options.follows else options.method
+
+
+def _open(file: Path, options: SegmentOptions) -> LoadedPredictor:
     from napari_samic.pipeline.segment import open_predictor
 
     stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
     if stamp is None:
         raise InputError(f"{file}: no prompter. Train one first.")
-    return LoadedPredictor(stamp, open_predictor(file))
+    method = method_of(options)
+    return LoadedPredictor(stamp, method, open_predictor(file, method=method))
 
 
 def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image:
@@ -156,8 +215,7 @@ class PropagateRequest:
 
     prompter: Path
     recipe: Path
-    settings: SegmentSettings
-    peaks: PeakSettings | None
+    options: SegmentOptions
     drawing: Drawing
     annotated: Path
     anew: bool = False
@@ -216,9 +274,8 @@ def propagate(
         prompter=request.prompter,
         out=results.folder,
         annotated=annotated,
-        settings=request.settings,
-        peaks=request.peaks,
         heatmaps=True,
+        **{spec.name: getattr(request.options, spec.name) for spec in fields(SegmentOptions)},
     )
     try:
         return (yield from map_progress(job, _brief))

@@ -8,6 +8,7 @@ jobs are run by the session's runner, which tests replace by one without threads
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal, SignalGroup, SignalInstance
 
 from napari_samic.core.errors import InputError, SettingsError
-from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.settings import PRESETS, PeakSettings, Preset, Settings, preset
 from napari_samic.core.types import HeatMap, JobProgress
 from napari_samic.gui.propagate import jobs as work
 from napari_samic.gui.propagate.results import ResultStore
 from napari_samic.gui.propagate.run import PropagationRun
 from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.recipes.schema import STEP_SCHEMAS
 
 if TYPE_CHECKING:
     from napari_samic.gui.session.session import Session
 
 NOTES = "propagate"
+GROUP_NAMES = {kind: name for name, kind in STEP_SCHEMAS["segment"].groups.items()}
+"""Of each group of settings, what `pipeline.segment` calls it."""
 
 
 class PropagationEvents(SignalGroup):
@@ -46,9 +50,8 @@ class PropagationModel:
 
     Attributes
     ----------
-    settings : SegmentSettings
-    peaks : PeakSettings or None
-        The user's; None as long as those of the prompter hold.
+    options : SegmentOptions
+        What is asked for; `peaks` is None as long as those of the prompter hold.
     stored : PeakSettings or None
         Those of the prompter, once they are known.
     heat : HeatMap or None
@@ -70,8 +73,7 @@ class PropagationModel:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.events = PropagationEvents()
-        self.settings = SegmentSettings()
-        self.peaks: PeakSettings | None = None
+        self.options = work.SegmentOptions()
         self.stored: PeakSettings | None = None
         self.heat: HeatMap | None = None
         self.preview: work.Preview | None = None
@@ -144,24 +146,71 @@ class PropagationModel:
 
     # --- settings
 
-    def change(self, settings: SegmentSettings, peaks: PeakSettings) -> None:
-        """Use other settings; the preview follows."""
-        own = None if peaks == self.stored else peaks
-        if (settings, own) == (self.settings, self.peaks):
+    def change(self, *groups: Settings, method: str | None = None) -> None:
+        """Use other settings, or another method; the preview follows."""
+        changed: dict[str, Any] = {GROUP_NAMES[type(group)]: group for group in groups}
+        if "peaks" in changed:
+            changed["peaks"] = self._own_peaks(changed["peaks"])
+        changed |= {"method": method} if method is not None else {}
+        self._use(replace(self.options, **changed))
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset that is in use; "" if the settings are the user's own."""
+        own = (preset.name for preset in PRESETS if self._options_of(preset) == self.options)
+        return next(own, "")
+
+    def choose_preset(self, name: str) -> None:
+        """Use what a preset sets, and the defaults of all else."""
+        self._use(self._options_of(preset(name)))
+        self.events.settings.emit()
+
+    def _options_of(self, preset: Preset) -> work.SegmentOptions:
+        groups: dict[str, Any] = {
+            name: kind.from_dict(preset.of(kind)) for kind, name in GROUP_NAMES.items()
+        }
+        peaks = replace(self.stored or PeakSettings(), **preset.of(PeakSettings))
+        groups["peaks"] = self._own_peaks(peaks)
+        return work.SegmentOptions(method=preset.values.get("method", "auto"), **groups)
+
+    def _own_peaks(self, peaks: PeakSettings) -> PeakSettings | None:
+        """None if they are those of the prompter, also while these are not known yet."""
+        return None if peaks == (self.stored or PeakSettings()) else peaks
+
+    def _use(self, options: work.SegmentOptions) -> None:
+        if options == self.options:
             return
-        self.settings, self.peaks = settings, own
-        self.note(settings=settings.to_dict(), peaks=own and own.to_dict())
+        self.options = options
+        self.note(
+            method=options.method,
+            **{name: (group := getattr(options, name)) and group.to_dict()
+               for name in GROUP_NAMES.values()},
+        )  # fmt: skip
         self.events.state.emit()
         self.refresh_preview()
+
+    @property
+    def fault(self) -> str:
+        """Why the options can't act together; "" if they can."""
+        try:
+            self.options.check()
+        except SettingsError as error:
+            return str(error)
+        return ""
 
     def _take_notes(self) -> None:
         notes = self.notes
         try:
-            self.settings = SegmentSettings.from_dict(notes.get("settings") or {})
-            own = notes.get("peaks")
-            self.peaks = PeakSettings.from_dict(own) if own else None
+            groups: dict[str, Any] = {
+                name: kind.from_dict(values)
+                for kind, name in GROUP_NAMES.items()
+                if (values := notes.get(name))
+            }
+            method = notes.get("method", "auto")
+            known = method in work.methods()  # a package may be gone
+            self.options = work.SegmentOptions(method=method if known else "auto", **groups)
         except (SettingsError, TypeError):  # of another version
-            self.settings, self.peaks = SegmentSettings(), None
+            self.options = work.SegmentOptions()
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -180,9 +229,16 @@ class PropagationModel:
 
     def _request(self, anew: bool) -> work.PropagateRequest:
         prompter, project = self.need_prompter(), self.session.need_project()
+        self.options.check()
+        options = self.options
+        if options.follows and self.run.folder is None:  # each slice has a file of its own
+            if len(shape := self.session.need_pixels().stack_shape) > 1:
+                axes = " x ".join(map(str, shape))
+                raise InputError(f"slices along one axis are followed, this image has {axes}.")
+            options = replace(options, memory=replace(options.memory, follow="always"))
         return work.PropagateRequest(
-            prompter, project.recipe, self.settings, self.peaks, self.session.drawing(),
-            project.annotated_folder, anew=anew,
+            prompter, project.recipe, options, self.session.drawing(), project.annotated_folder,
+            anew=anew,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -190,7 +246,7 @@ class PropagationModel:
 
         Raises
         ------
-        InputError
+        SamicError
             As `PropagationRun.start`; the preview stays.
         """
         self.run.start()
@@ -225,9 +281,13 @@ class PropagationModel:
         if not self.is_previewing or pixels is None or file is None:
             return
         self._stop()
+        if self.fault:
+            self._clear_preview()
+            return
         plane = pixels.plane(index)
         predictor, features = self._predictor, self._features
-        if predictor is not None and predictor.stamp != work.stamp_of(file):
+        wanted = work.stamp_of(file), work.method_of(self.options)
+        if predictor is not None and (predictor.stamp, predictor.method) != wanted:
             predictor = None
         if predictor is None or (features is not None and features.label != plane.label):
             features = None
@@ -235,9 +295,7 @@ class PropagationModel:
         self.preview_status = (
             "Looking at the slice ..." if predictor else "Loading the prompter ..."
         )
-        job = work.preview(
-            file, plane, self.settings, self.peaks, predictor=predictor, features=features
-        )
+        job = work.preview(file, plane, self.options, predictor=predictor, features=features)
         calls = Calls(
             on_step=partial(self._preview_stepped, request),
             on_done=partial(self._previewed, request),

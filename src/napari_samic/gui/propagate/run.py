@@ -110,6 +110,8 @@ class PropagationRun:
         ------
         InputError
             No project, prompter or image; or a run is under way.
+        SettingsError
+            Options that can't act together.
         """
         if self.state != "idle":
             raise InputError("A run is under way. Wait for its end, or cancel it.")

@@ -13,7 +13,6 @@ from typing import Any
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
 
 from napari_samic.core.errors import SettingsError
-from napari_samic.core.settings import PeakSettings, SegmentSettings
 from napari_samic.gui.propagate.layers import PropagationLayers
 from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.propagate.view import PropagatePanel
@@ -75,7 +74,9 @@ class PropagateStep:
         run = self.presenter.run
         plain: dict[str, Callable[..., None]] = {
             "preview": self._watch,
-            "start": self.presenter.start,
+            "preset": self.presenter.choose_preset,
+            "method": lambda name: self.presenter.change(method=name),
+            "start": self._start,
             "cancel": run.cancel,
             "layer": lambda: run.choose(None),
             "folder": self._choose_folder,
@@ -93,10 +94,17 @@ class PropagateStep:
     def _change(self) -> None:
         form = self.panel.form
         try:
-            settings, peaks = form.values(SegmentSettings), form.values(PeakSettings)
+            groups = [form.values(kind) for kind in form.kinds]
         except SettingsError:
             return  # the field says what is wrong
-        self.presenter.change(settings, peaks)
+        self.presenter.change(*groups)
+
+    def _start(self) -> None:
+        """Begin with what the fields say now; one that is wrong says so, and nothing begins."""
+        self._typed.stop()
+        form = self.panel.form
+        self.presenter.change(*(form.values(kind) for kind in form.kinds))
+        self.presenter.start()
 
     def _choose_folder(self) -> None:
         if (folder := self.ask_folder()) is not None:
@@ -155,6 +163,7 @@ class PropagateStep:
         of, pixels = self.presenter, self.session.pixels
         self._arrange()
         self.panel.show_prompter(of.prompter)
+        self.panel.show_preset(of)
         self.panel.show_preview_text(of)
         count = len(pixels.indices()) if pixels is not None else 0
         self.panel.show_source(pixels.name if pixels else "", count, of.run.folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
+    QFormLayout,
     QFrame,
     QGridLayout,
     QLabel,
@@ -26,8 +28,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.settings import PRESETS, PeakSettings
+from napari_samic.gui.propagate.jobs import methods
+from napari_samic.gui.widgets.field_editors import WRONG, leave_wheel
 from napari_samic.gui.widgets.settings_form import SettingsForm
+from napari_samic.recipes.schema import STEP_SCHEMAS
 
 if TYPE_CHECKING:
     from napari_samic.core.types import Segmentation
@@ -45,7 +50,8 @@ class PropagatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        preview(on), start(), cancel(), layer(), folder(), again(on), show(name).
+        preview(on), preset(name), method(name), start(), cancel(), layer(), folder(), again(on),
+        show(name).
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -84,8 +90,29 @@ class PropagatePanel(QWidget):
         return part
 
     def _settings(self) -> QWidget:
-        self.form = SettingsForm(PeakSettings, SegmentSettings, basic=BASIC)
-        return self.form
+        self.preset, self.preset_text, self.method = _choice(), _wrapped(), _choice()
+        self.preset.setToolTip("Settings for a kind of image; change them below as you like")
+        self.preset.setPlaceholderText("Your own settings")
+        for preset in PRESETS:
+            self.preset.addItem(preset.title, preset.name)
+        self.method.setToolTip("What says where objects are")
+        for name, text in methods().items():
+            self.method.addItem(name, name)
+            self.method.setItemData(self.method.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+        for box, verb in ((self.preset, "preset"), (self.method, "method")):
+            box.activated.connect(partial(self._picked, box, verb))
+        self.form = SettingsForm(*STEP_SCHEMAS["segment"].groups.values(), basic=BASIC)
+        part = QWidget()
+        rows = QFormLayout(part)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Preset", self.preset)
+        rows.addRow(self.preset_text)
+        rows.addRow("Method", self.method)
+        rows.addRow(self.form)
+        return part
+
+    def _picked(self, box: QComboBox, verb: str, _place: int) -> None:
+        self.handlers[verb](box.currentData())
 
     def _run(self) -> QWidget:
         part = QWidget()
@@ -148,16 +175,29 @@ class PropagatePanel(QWidget):
 
     def show_settings(self, of: PropagationModel) -> None:
         """Show the settings in use; the form does not answer."""
+        options = of.options
         self.form.blockSignals(True)
-        self.form.show_values(of.settings)
-        self.form.show_values(of.peaks or of.stored or PeakSettings())
+        for group in (options.settings, options.memory, options.strategy, options.refine):
+            self.form.show_values(group)
+        self.form.show_values(options.peaks or of.stored or PeakSettings())
         self.form.blockSignals(False)
+        self.show_preset(of)
+
+    def show_preset(self, of: PropagationModel) -> None:
+        """Say which preset and method are in use, and why settings can't act together."""
+        self.method.setCurrentIndex(self.method.findData(of.options.method))
+        self.preset.setCurrentIndex(self.preset.findData(of.preset))
+        helps = {preset.name: preset.help for preset in PRESETS}
+        self.preset_text.setText(of.fault.capitalize() or helps.get(of.preset, ""))
+        self.preset_text.setStyleSheet(f"QLabel {{ color: {WRONG}; }}" if of.fault else "")
 
     def show_preview_text(self, of: PropagationModel) -> None:
         """Say what the preview has found, or what it is doing."""
         self.preview.setChecked(of.is_previewing)
         result = of.preview.result if of.preview is not None else None
         text = of.preview_status or (_summary(result) if result is not None else "")
+        if result is not None and of.options.follows:
+            text += " Alone: a run looks where the slice before had objects."
         self.preview_text.setText(text)
 
     def show_source(self, layer: str, count: int, folder: Path | None) -> None:
@@ -220,6 +260,13 @@ def _fill(list_: QListWidget, rows: object) -> None:
         item.setToolTip(text)
         list_.addItem(item)
         list_.scrollToBottom()
+
+
+def _choice() -> QComboBox:
+    box = QComboBox()
+    box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    leave_wheel(box)
+    return box
 
 
 def _list(height: int) -> QListWidget:

@@ -6,7 +6,7 @@ Must not know other settings, nor who uses the form.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -45,6 +45,7 @@ class SettingField:
         self._fault: tuple[Any, str] = entry.default, ""
         self.editor, self._get, self._set = _editor(entry, self._on_edit)
         self.editor.setToolTip(_tooltip(entry))
+        self._row, self._label = QWidget(), QLabel()
         self.error = QLabel()
         self.error.setWordWrap(True)
         self.error.setStyleSheet(f"QLabel {{ color: {WRONG}; }}")
@@ -53,16 +54,26 @@ class SettingField:
 
     def join(self, rows: QFormLayout) -> None:
         """Add the setting to a form."""
-        column = QVBoxLayout()
+        column = QVBoxLayout(self._row)
+        column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(1)
         column.addWidget(self.editor)
         column.addWidget(self.error)
         if self.entry.type is bool:
-            rows.addRow(column)
+            rows.addRow(self._row)
             return
-        label = QLabel(self.entry.title)
-        label.setToolTip(_tooltip(self.entry))
-        rows.addRow(label, column)
+        self._label.setText(self.entry.title)
+        self._label.setToolTip(_tooltip(self.entry))
+        rows.addRow(self._label, self._row)
+
+    def show_if(self, words: Sequence[str]) -> bool:
+        """Show the setting if its name, title and help have all these words; else hide it."""
+        entry = self.entry
+        text = f"{entry.name} {entry.title} {entry.help}".casefold()
+        is_shown = all(word in text for word in words)
+        self._row.setVisible(is_shown)  # a widget: a layout would leave a gap
+        self._label.setVisible(is_shown and entry.type is not bool)  # a checkbox has its own
+        return is_shown
 
     def read(self) -> tuple[Any, str]:
         """The value, and what is wrong with it ("": nothing); the field shows it."""
@@ -113,7 +124,7 @@ def _choices(entry: FormEntry, heard: Callable[..., None]) -> Editor:
     for value in entry.choices:
         box.addItem(text_of(value), value)
     box.currentIndexChanged.connect(heard)
-    _leave_wheel(box)
+    leave_wheel(box)
     return box, box.currentData, lambda value: box.setCurrentIndex(entry.choices.index(value))
 
 
@@ -123,7 +134,7 @@ def _whole(entry: FormEntry, heard: Callable[..., None]) -> Editor:
     spin.setRange(low, LARGEST if entry.le is None else int(entry.le))
     spin.setSuffix(f" {entry.unit}" if entry.unit else "")
     spin.valueChanged.connect(heard)
-    _leave_wheel(spin)
+    leave_wheel(spin)
     return spin, spin.value, spin.setValue
 
 
@@ -140,7 +151,8 @@ class _WheelGuard(QObject):
         return True
 
 
-def _leave_wheel(widget: QWidget) -> None:
+def leave_wheel(widget: QWidget) -> None:
+    """Let a widget ignore the wheel until it is clicked into."""
     widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     widget.installEventFilter(_WheelGuard(widget))
 

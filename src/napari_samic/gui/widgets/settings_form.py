@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QToolButton,
     QVBoxLayout,
@@ -33,6 +34,8 @@ from napari_samic.gui.widgets.field_editors import SettingField
 from napari_samic.gui.widgets.field_specs import entries, heading_of
 
 S = TypeVar("S", bound=Settings)
+MANY = 8
+"""Folded settings above which they can be searched."""
 
 
 class SettingsForm(QWidget):
@@ -99,10 +102,19 @@ class SettingsForm(QWidget):
         part = _Folded()
         column = QVBoxLayout(part)
         column.setContentsMargins(10, 0, 0, 0)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find a setting")
+        self.search.setClearButtonEnabled(True)
+        self.search.setVisible(len(rest) > MANY)
+        self.search.textChanged.connect(self._filter)
+        column.addWidget(self.search)
+        self._groups: list[tuple[QLabel, list[SettingField]]] = []
         for kind in self.kinds:
             own = [field for field in rest if field.entry.kind is kind]
-            if own and len(self.kinds) > 1:
-                column.addWidget(_heading(heading_of(kind)))
+            heading = _heading(heading_of(kind))
+            heading.setVisible(bool(own) and len(self.kinds) > 1)
+            column.addWidget(heading)
+            self._groups.append((heading, own))
             rows = _rows()
             for field in own:
                 field.join(rows)
@@ -110,6 +122,13 @@ class SettingsForm(QWidget):
             column.addLayout(rows)
         part.hide()
         return part
+
+    def _filter(self, text: str) -> None:
+        """Show the folded settings that have all these words."""
+        words = text.casefold().split()
+        for heading, group in self._groups:
+            count = sum(field.show_if(words) for field in group)
+            heading.setVisible(count > 0 and len(self.kinds) > 1)
 
     # --- values
 
@@ -131,6 +150,7 @@ class SettingsForm(QWidget):
                 faults.append(f"{entry.title}: {fault}")
                 if self.advanced.isAncestorOf(field.editor):
                     self.more.setChecked(True)
+                    self.search.clear()
         if faults:
             raise SettingsError("; ".join(faults) + ".")
         settings: S = replace(self._given[kind], **values)
@@ -199,6 +219,7 @@ class _Folded(QWidget):
 
 def _heading(text: str) -> QLabel:
     label = QLabel(text)
+    label.setWordWrap(True)
     label.setStyleSheet("QLabel { font-weight: bold; margin-top: 4px; }")
     return label
 
