@@ -7,6 +7,7 @@ pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from napari.layers import Labels, Points
+from qtpy.QtWidgets import QApplication
 from reviewed import PLACES, SHAPE, labels_of, write_results
 
 from napari_samic.gui.data import trusted_files
@@ -16,6 +17,8 @@ from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.review.queue_view import KEYS
 from napari_samic.gui.session import jobs
 from napari_samic.io.masks import read_labels
+from napari_samic.recipes import load_recipe
+from napari_samic.recipes.scripting import as_command, as_python
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +178,11 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert "4 files in" in exports.status.text()
     story.step.tabs.setCurrentIndex(2)
     assert "- do: accept" in story.step.recipe.text.toPlainText()
+
+    recipe = load_recipe(story.project.recipe)
+    for name, write in (("Copy as command", as_command), ("Copy as Python", as_python)):
+        story.step.recipe.buttons[name].click()
+        assert QApplication.clipboard().text() == write(recipe)
 
 
 def test_everything_is_let_go_and_comes_back(story):

@@ -1,4 +1,4 @@
-"""The recipe: shown, saved under another name, loaded, and run again, by jobs.
+"""The recipe: shown, copied, saved under another name, loaded, and run again, by jobs.
 
 Plain Python: knows no Qt and no napari.
 """
@@ -14,6 +14,7 @@ from napari_samic.core.errors import InputError
 from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.runner.jobs import Calls, Handle, Runner
 from napari_samic.io import files
+from napari_samic.recipes import scripting
 
 if TYPE_CHECKING:
     from napari_samic.gui.data.project import Project
@@ -83,6 +84,27 @@ class RecipeRunner:
             recipes.load_recipe(path)
         self.path = path
         self.on_change()
+
+    def as_text(self, kind: str) -> str:
+        """The recipe as what one would type, to be copied.
+
+        Parameters
+        ----------
+        kind : {"command", "Python"}
+
+        Raises
+        ------
+        InputError
+            Nothing was recorded yet.
+        SettingsError
+            Settings that are no options of the shell.
+        """
+        write = scripting.as_python if kind == "Python" else scripting.as_command
+        recipe = recipes.load_recipe(self._needed())
+        text = write(recipe)
+        count = len(recipe.steps)
+        self._set_status(f"Copied {count} step{'s' * (count != 1)} as {kind}.")
+        return text
 
     def save_as(self, path: Path) -> None:
         """Write the recipe to another file, with paths that hold there.

@@ -6,10 +6,12 @@ A view: it decides nothing. Must not know jobs, layers or models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
+    QApplication,
     QFileDialog,
     QGridLayout,
     QLabel,
@@ -59,14 +61,17 @@ class RecipeView(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
         self.buttons: dict[str, QPushButton] = {}
-        for number, (name, act, tip) in enumerate((
+        rows: tuple[tuple[str, Callable[[], None], str], ...] = (
             ("Load ...", self.load, "Show another recipe"),
             ("Save as ...", self.save, "A copy whose paths hold where it lies"),
             ("Replay ...", self.replay, "Run all steps again, into another folder"),
             ("Replay on others ...", self.replay_on, "Run it on another folder of images"),
             ("Stop", self.recipe_runner.stop, "End the replay; what is done stays"),
             ("Of the project", self.back, "Show the project's own recipe again"),
-        )):  # fmt: skip
+            ("Copy as command", partial(self.copy, "command"), "What to type in a shell"),
+            ("Copy as Python", partial(self.copy, "Python"), "A script that does the same"),
+        )  # fmt: skip
+        for number, (name, act, tip) in enumerate(rows):
             button = self.buttons[name] = _button(name, act, tip)
             grid.addWidget(button, number // 2, number % 2)
         return part
@@ -117,6 +122,12 @@ class RecipeView(QWidget):
     def back(self) -> None:
         """Show that of the project."""
         self.recipe_runner.load(None)
+
+    def copy(self, kind: str) -> None:
+        """Put the steps on the clipboard, as a command or a script."""
+        text = self.recipe_runner.as_text(kind)
+        if (clipboard := QApplication.clipboard()) is not None:
+            clipboard.setText(text)
 
     def save(self) -> None:
         """Save a copy."""
