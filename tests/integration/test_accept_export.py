@@ -32,7 +32,7 @@ def point(row, column, label=1):
     return Prompts(np.array([[row, column]], float), np.array([True]), None, label)
 
 
-def write_results(folder, names=("a", "b", "c")):
+def write_results(folder, names=("a", "b", "c"), pictures=None):
     """As `segment` leaves them: two objects each, of classes 1 and 2."""
     folder.mkdir()
     images, rows = [], []
@@ -40,7 +40,8 @@ def write_results(folder, names=("a", "b", "c")):
         labels = scene(i)[1].astype(np.int32)
         tifffile.imwrite(folder / f"{name}.tif", labels)
         objects = (point(12 + i, 14), point(32, 40 - i, 2))
-        images.append(ImagePrompts(name, f"/pictures/{name}.png", SHAPE, "", objects, (0.9, 0.7)))
+        file = f"{pictures}/{name}.tif" if pictures else f"/pictures/{name}.png"
+        images.append(ImagePrompts(name, file, SHAPE, "", objects, (0.9, 0.7)))
         rows += [
             {"image": name, "image_score": 0.8, "object": k, "class": k, "score": s,
              "area_px": int((labels == k).sum())}
@@ -61,6 +62,33 @@ def names(tmp_path):
     """A prompt file that names the classes."""
     save_prompts(tmp_path / "names.json", PromptFile((), "tiny", None, {1: "disc", 2: "polyp"}))
     return tmp_path / "names.json"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        pytest.param({}, ["micrometer", "px", "micrometer"], id="of_each_file"),
+        pytest.param({"unit": "px"}, ["px"] * 3, id="given"),
+    ],
+)
+def test_lengths_are_in_the_unit_of_the_image(tmp_path, how, expected):
+    pixels = np.zeros(SHAPE, np.uint8)
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 500, "PhysicalSizeYUnit": "nm",
+             "PhysicalSizeXUnit": "nm", "axes": "YX"}  # fmt: skip
+    (tmp_path / "pictures").mkdir()
+    files = {name: tmp_path / "pictures" / f"{name}.tif" for name in "abc"}
+    tifffile.imwrite(files["a"], pixels, ome=True, metadata=sizes)
+    tifffile.imwrite(files["b"], pixels, resolution=(72, 72), resolutionunit="INCH")
+    tifffile.imwrite(
+        files["c"], pixels, imagej=True, resolution=(0.5, 0.25), metadata={"unit": "um"}
+    )
+    results = write_results(tmp_path / "results", pictures=tmp_path / "pictures")
+    settings = ExportSettings(tiff=False, table=True, **how)
+    run_job(pipeline.export(results, out=tmp_path / "out", settings=settings))
+    rows = table(tmp_path / "out" / "measurements.csv")[::2]
+    assert [row["unit"] for row in rows] == expected
+    pixel = {"px": 1.0, "micrometer": 8.0}[expected[2]]
+    assert float(rows[2]["area"]) == pytest.approx(int(rows[2]["area_px"]) * pixel)
 
 
 def table(path):

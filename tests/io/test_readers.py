@@ -16,7 +16,8 @@ from PIL import Image as PillowImage
 from toys import TURNED
 
 from napari_samic.core.errors import ImageReadError, InputError
-from napari_samic.io.images import open_images
+from napari_samic.core.types import PixelSize
+from napari_samic.io.images import open_images, pixel_size
 from napari_samic.io.masks import read_labels
 
 RNG = np.random.default_rng(0)
@@ -588,3 +589,25 @@ def test_nan_and_infinity_are_counted_and_refused(bad: float) -> None:
 def test_complex_pixels_are_refused() -> None:
     with pytest.raises(InputError, match="complex64 pixels"):
         open_images(np.zeros((6, 7), np.complex64))[0].read()
+
+
+@pytest.mark.parametrize(
+    ("axes", "steps", "expected"),
+    [
+        pytest.param(("micrometer",) * 3, [[2, 0.5, 0.25]], PixelSize(0.5, 0.25), id="scale"),
+        pytest.param(("nanometer",) * 3, [[1, 2, 4], [1, 5, 5]], PixelSize(0.01, 0.02), id="two"),
+        pytest.param(("",) * 3, [[1, 0.5, 0.25]], None, id="no_unit"),
+        pytest.param(("", "micrometer", "nanometer"), [[1, 1, 1]], None, id="two_units"),
+    ],
+)
+def test_size_of_pixels_is_that_of_the_ome_metadata(tmp_path, axes, steps, expected):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=np.zeros((2, 5, 6), np.uint8))
+    first, *rest = ([{"type": "scale", "scale": step}] for step in steps)
+    scales = {
+        "axes": [{"name": n, "unit": unit} for n, unit in zip("zyx", axes, strict=True)],
+        "datasets": [{"path": "0", "coordinateTransformations": first}],
+    }
+    scales |= {"coordinateTransformations": rest[0]} if rest else {}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [scales]}
+    assert pixel_size(tmp_path / "a.zarr") == expected

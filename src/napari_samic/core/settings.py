@@ -345,7 +345,12 @@ class ExportSettings(Settings):
     )
     pixel_height: float = option(1.0, "Distance of two rows.", unit="the unit", ge=1e-12)
     pixel_width: float = option(1.0, "Distance of two columns.", unit="the unit", ge=1e-12)
-    unit: str = option("", "Of the pixel's size, as micrometer; empty: pixels.")
+    unit: str = option("", "Of the pixel's size, as micrometer; empty: the image's own, or px.")
+
+    @property
+    def has_pixel_size(self) -> bool:
+        """Whether the size of a pixel is given, rather than that of each image."""
+        return bool(self.unit) or (self.pixel_height, self.pixel_width) != (1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Knows no torch, no file format and no napari.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,6 +311,36 @@ class ImagePlane:
     def label(self) -> str:
         """Unique name within a data set: `name`, or `name[3]` inside a stack."""
         return self.name + "".join(f"[{i}]" for i in self.index)
+
+
+MICROMETERS = {
+    **dict.fromkeys(("micrometer", "micrometre", "micron", "microns", "um", "µm", "μm"), 1.0),
+    **dict.fromkeys(("nanometer", "nanometre", "nm"), 1e-3),
+    **dict.fromkeys(("millimeter", "millimetre", "mm"), 1e3),
+    **dict.fromkeys(("centimeter", "centimetre", "cm"), 1e4),
+    **dict.fromkeys(("meter", "metre", "m"), 1e6),
+}
+"""Lengths as files call them."""
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Distance of two rows and of two columns, in micrometers."""
+
+    height_um: float
+    width_um: float
+
+    @classmethod
+    def of(cls, height: float, width: float, unit: str) -> PixelSize | None:
+        """None if it is no length that people measure with, as 1 pixel.
+
+        >>> PixelSize.of(500, 250, "nm"), PixelSize.of(1, 1, "pixel")
+        (PixelSize(height_um=0.5, width_um=0.25), None)
+        """
+        factor = MICROMETERS.get(unit, 0.0)
+        sizes = [float(f"{size * factor:.9g}") for size in (height, width)]
+        is_size = all(math.isfinite(size) and size > 0 for size in sizes)
+        return cls(*sizes) if is_size else None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.errors import ImageReadError, InputError
-from napari_samic.core.types import ImagePlane
+from napari_samic.core.errors import ImageReadError, InputError, SamicError
+from napari_samic.core.types import ImagePlane, PixelSize
 from napari_samic.io.paths import Listing, check_stems, ending_of, look, no_files_line, stem_of
 from napari_samic.io.readers import (
     INSTRUMENT_SUFFIXES,
@@ -36,9 +37,10 @@ from napari_samic.io.readers import (
     open_zarr,
     read_pillow,
     reading,
+    zarr_pixel_size,
 )
 from napari_samic.io.text_files import is_name, writable
-from napari_samic.io.tiff import open_tiff
+from napari_samic.io.tiff import open_tiff, tiff_pixel_size
 from napari_samic.io.vendor_formats import open_vendor
 
 _FEW, _MANY = 15, 16
@@ -302,6 +304,16 @@ def open_file(path: Path, *, palette_indices: bool = False) -> ImageSet | None:
         return open_tiff(path, palette_indices=palette_indices)
     if ending in INSTRUMENT_SUFFIXES:
         return open_vendor(path, as_stored=palette_indices)
+    return None
+
+
+def pixel_size(path: Path) -> PixelSize | None:
+    """What a file says about the size of its pixels; None if it says nothing, or is not there."""
+    with suppress(SamicError, OSError, ValueError):
+        if is_zarr(path):
+            return zarr_pixel_size(path)
+        if ending_of(path) in TIFF_SUFFIXES:
+            return tiff_pixel_size(path)
     return None
 
 

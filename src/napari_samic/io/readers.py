@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import ImageReadError, InputError, SamicError
+from napari_samic.core.types import PixelSize
 
 PILLOW_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -290,6 +291,26 @@ def _ome_image(node: Any) -> tuple[Any, str] | None:
         return None
     letters = [_axis_letter(axis) for axis in scales[0].get("axes", "tczyx")]
     return node[scales[0]["datasets"][0]["path"]], "".join(letters)
+
+
+def zarr_pixel_size(path: Path) -> PixelSize | None:
+    """As the OME metadata of a lone image tell it; None if they don't."""
+    import zarr
+
+    with reading(path.name):
+        node: Any = zarr.open(path, mode="r")
+        attributes = dict(getattr(node, "attrs", {}))
+        scales = attributes.get("ome", attributes).get("multiscales") or [{}]
+        axes = [axis for axis in scales[0].get("axes", ()) if isinstance(axis, dict)]
+        units = {axis["name"]: axis.get("unit", "") for axis in axes}
+        sizes = dict.fromkeys(units, 1.0)
+        for place in (scales[0], *scales[0].get("datasets", ())[:1]):
+            for step in place.get("coordinateTransformations", ()):
+                for name, size in zip(units, step.get("scale", ()), strict=False):
+                    sizes[name] *= size
+        if units.get("y") != units.get("x"):
+            return None
+        return PixelSize.of(sizes.get("y", 0.0), sizes.get("x", 0.0), units.get("x", ""))
 
 
 def _axis_letter(axis: Any) -> str:

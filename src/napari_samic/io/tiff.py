@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import ImageReadError
+from napari_samic.core.types import PixelSize
 from napari_samic.io.readers import (
     ORIENTATION,
     ORIENTATIONS,
@@ -34,6 +35,9 @@ from napari_samic.io.readers import (
 )
 from napari_samic.io.text_files import is_name
 
+MADE_BY = "napari-samic"
+"""Software tag of our copies of slices, whose resolution is that of the layer."""
+_CENTIMETER = 3  # ResolutionUnit
 _WHITE_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # Photometric
 _SPACES = {_YCBCR: "YCbCr", 8: "LAB"}  # as Pillow calls them
 _PLAIN = (1, 5, 8, 32773, 32946, 50000)  # Compression that is none, or changes no number
@@ -500,6 +504,36 @@ def _ome_root(path: Path) -> ElementTree.Element | None:
             return ElementTree.fromstring(file.ome_metadata)
         except ElementTree.ParseError:
             return None  # tifffile reads the pages without it
+
+
+def tiff_pixel_size(path: Path) -> PixelSize | None:
+    """As OME, ImageJ or this package wrote it; None if the file does not tell.
+
+    A resolution alone is no size: most programs write that of a screen.
+    """
+    import tifffile
+
+    with reading(path.name), tifffile.TiffFile(path) as file:
+        if file.is_ome:
+            return _ome_pixel_size(path)
+        page = file.pages.first
+        columns, rows = page.resolution
+        tags = file.imagej_metadata or {}
+        unit = str(tags.get("unit", "")).replace(r"\u00B5", "µ")
+        if page.software == MADE_BY and page.resolutionunit == _CENTIMETER:
+            unit = "cm"
+        return PixelSize.of(1 / rows, 1 / columns, unit) if rows > 0 and columns > 0 else None
+
+
+def _ome_pixel_size(path: Path) -> PixelSize | None:
+    """That of all images of the file; None if they differ."""
+    root = _ome_root(path)
+    sizes = set()
+    for pixels in () if root is None else (e for e in root.iter() if _is(e, "Pixels")):
+        height, width = (float(pixels.get(f"PhysicalSize{axis}", "nan")) for axis in "YX")
+        rows, columns = (pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "YX")
+        sizes.add(PixelSize.of(height, width, columns) if rows == columns else None)
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[str]:

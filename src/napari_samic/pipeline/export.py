@@ -18,6 +18,7 @@ from napari_samic.export.label_png import check_numbers, write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
 from napari_samic.export.regionprops import COLUMNS, measurements
 from napari_samic.io import files
+from napari_samic.io.images import pixel_size
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import PromptFile, save_prompts
 from napari_samic.io.writers import write_csv, write_json
@@ -158,7 +159,7 @@ class _ExportWriter:
 
     def file(self, name: str, members: Sequence[StoredResult]) -> None:
         """Write what belongs to one label file."""
-        settings = self.settings
+        settings, (spacing, unit) = self.settings, self._pixel_size(members[0])
         planes: list[LabelObjects] = []
         with LabelFileWriter(
             self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite
@@ -167,16 +168,18 @@ class _ExportWriter:
                 image = result.label_objects()
                 if settings.tiff:
                     labels.write(result.plane, image.labels)
-                self._plane(stem_of_plane(result.plane), image)
+                self._plane(stem_of_plane(result.plane), image, spacing, unit)
                 planes += [image] * settings.ome_zarr
         if settings.ome_zarr:
             write_ome_zarr(
                 self._path("ome_zarr", name), planes, members[0].plane.stack_shape,
-                spacing=self._spacing, unit=settings.unit, overwrite=self.overwrite,
+                spacing=spacing, unit=unit, overwrite=self.overwrite,
             )  # fmt: skip
         self.done += [result.label for result in members]
 
-    def _plane(self, stem: str, image: LabelObjects) -> None:
+    def _plane(
+        self, stem: str, image: LabelObjects, spacing: tuple[float, float], unit: str
+    ) -> None:
         settings = self.settings
         self.objects += sum(1 for _ in image.cutouts())
         if settings.png:
@@ -187,7 +190,7 @@ class _ExportWriter:
         if settings.coco:
             self._coco.add(image)
         if settings.table:
-            self._rows += measurements(image, spacing=self._spacing, unit=settings.unit or "px")
+            self._rows += measurements(image, spacing=spacing, unit=unit or "px")
 
     def finish(self) -> None:
         """Write what is of all images."""
@@ -214,9 +217,14 @@ class _ExportWriter:
             and (name in of_all or name.lower().endswith(endings))
         ]
 
-    @property
-    def _spacing(self) -> tuple[float, float]:
-        return self.settings.pixel_height, self.settings.pixel_width
+    def _pixel_size(self, result: StoredResult) -> tuple[tuple[float, float], str]:
+        """As it was given, else as the image's file tells it: height and width, and their unit."""
+        settings = self.settings
+        if not settings.has_pixel_size and result.image_file:
+            size = pixel_size(Path(result.image_file))
+            if size is not None:
+                return (size.height_um, size.width_um), "micrometer"
+        return (settings.pixel_height, settings.pixel_width), settings.unit
 
     def _path(self, setting: str, stem: str = "", *, on: bool = True) -> Path:
         name = stem + FORMATS[setting][1]

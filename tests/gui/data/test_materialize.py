@@ -12,13 +12,13 @@ from toys import scene
 import napari_samic
 from napari_samic.core.errors import InputError
 from napari_samic.core.settings import AdaptSettings, TrainSettings
-from napari_samic.core.types import run_job
+from napari_samic.core.types import PixelSize, run_job
 from napari_samic.gui.data import materialize
 from napari_samic.gui.data.layer_pixels import LayerNames, LayerPixels
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.session import jobs
 from napari_samic.gui.session.session import Session
-from napari_samic.io.images import open_images
+from napari_samic.io.images import open_images, pixel_size
 from napari_samic.io.prompts import load_prompts
 
 RNG = np.random.default_rng(0)
@@ -68,6 +68,15 @@ def test_slices_of_a_stack_become_files_of_their_names(tmp_path):
     paths = run_job(materialize.as_files(made, made.indices(), tmp_path))
     assert [p.label for p in open_images(paths)] == [made.label(i) for i in made.indices()]
     np.testing.assert_array_equal(open_images(paths)[5].read(), stack[1, 2])
+
+
+def test_copy_of_a_slice_keeps_the_size_of_its_pixels(tmp_path):
+    stack = layer(RNG.integers(0, 255, (2, 9, 8), np.uint8))
+    stack.scale, stack.units = (3.0, 0.5, 250.0), ("micrometer", "nanometer", "nanometer")
+    made = LayerPixels([stack])
+    (path,) = run_job(materialize.as_files(made, [(1,)], tmp_path))
+    assert pixel_size(path) == PixelSize(0.0005, 0.25)
+    np.testing.assert_array_equal(open_images([path])[0].read(), stack.data[1])
 
 
 def test_image_with_a_file_of_its_own_is_not_copied(tmp_path):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from napari_samic.core.settings import ExportSettings
 from napari_samic.core.types import run_job
 from napari_samic.evaluation.quality import ResultFeatures, rank_outliers
 from napari_samic.gui.data import trusted_files
+from napari_samic.gui.data.layer_pixels import FILES, LayerPixels
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import editor, jobs, result, scan
@@ -673,6 +676,27 @@ def test_all_results_can_be_exported_without_a_review(world, tmp_path):
     assert (len(tree["images"]), len(tree["annotations"])) == (4, 5)
     assert tree["categories"][0]["name"] == "cell"
     assert not (world.project.folder / "accepted").exists()
+
+
+def test_lengths_are_those_of_the_layer(world, tmp_path):
+    stack = np.zeros((4, *SHAPE, 3), np.uint8)
+    files = [str(tmp_path / "pictures" / f"{name}.png") for name in "abcd"]
+    world.session.layer = SimpleNamespace(
+        data=stack, name="pictures", rgb=True, multiscale=False, metadata={FILES: files},
+        scale=(1.0, 0.5, 0.25), units=("pixel", "micrometer", "micrometer"),
+    )  # fmt: skip
+    world.session.pixels = LayerPixels([world.session.layer])
+    how = ExportSettings(tiff=False, table=True)
+    world.exporter.export(ALL_RESULTS, tmp_path / "out", how)
+    world.runner.settle()
+    rows = list(csv.DictReader((tmp_path / "out" / "measurements.csv").open()))
+    assert {row["unit"] for row in rows} == {"micrometer"}
+    assert float(rows[0]["area"]) == pytest.approx(int(rows[0]["area_px"]) / 8)
+    assert world.exporter.settings == how  # another layer may have another size
+    world.exporter.export(ALL_RESULTS, tmp_path / "px", replace(how, unit="px"))
+    world.runner.settle()
+    row = next(csv.DictReader((tmp_path / "px" / "measurements.csv").open()))
+    assert float(row["area"]) == int(row["area_px"])
 
 
 def test_nothing_accepted_is_told(world, tmp_path):

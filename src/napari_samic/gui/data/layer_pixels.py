@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import Image, ImagePlane
+from napari_samic.core.types import Image, ImagePlane, PixelSize
+from napari_samic.io.images import pixel_size
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.io.text_files import is_name, writable
@@ -72,6 +73,7 @@ class LayerPixels:
     def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
         first = layers[0]
         self.file = file_of(first)
+        self._unit, self._scale = _scale_of(first)
         self.name = name or (_stem(Path(self.file)) if self.file else _tame(str(first.name)))
         self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
@@ -136,6 +138,19 @@ class LayerPixels:
         return [tuple(int(i) for i in np.unravel_index(p, self.stack_shape or (1,)))[
             : len(self.stack_shape)
         ] for p in picks]  # fmt: skip
+
+    @property
+    def layer_size(self) -> PixelSize | None:
+        """Of a pixel by the layer's scale; None if that has no unit of length."""
+        rows, columns = self._scale
+        return PixelSize.of(rows * self.factor, columns * self.factor, self._unit)
+
+    def pixel_size(self, index: tuple[int, ...]) -> PixelSize | None:
+        """Of a slice, by the layer or else by its file; reads a header."""
+        path = self.plane(index).path
+        if self.layer_size is not None or path is None or self.factor != 1:
+            return self.layer_size
+        return pixel_size(path)
 
     def image(self, index: tuple[int, ...]) -> Image:
         """(H, W, 3) uint8 of a slice; read once, then kept for a while.
@@ -260,6 +275,13 @@ def file_of(layer: Any) -> str:
     path = getattr(getattr(layer, "source", None), "path", None)
     path = path or getattr(layer, "metadata", {}).get(FILE)
     return str(path) if path and "://" not in str(path) else ""
+
+
+def _scale_of(layer: Any) -> tuple[str, tuple[float, float]]:
+    """Unit and distances of a layer's rows and columns; "" if it has two units."""
+    units = {str(unit) for unit in tuple(getattr(layer, "units", ()))[-2:]}
+    rows, columns = (float(n) for n in tuple(getattr(layer, "scale", (1.0, 1.0)))[-2:])
+    return (units.pop() if len(units) == 1 else ""), (rows, columns)
 
 
 def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.label_objects import ranked
 from napari_samic.core.settings import OTHERS
-from napari_samic.core.types import Image, ImagePlane, IntArray, Job, JobProgress, Segmenter
+from napari_samic.core.types import (
+    Image,
+    ImagePlane,
+    IntArray,
+    Job,
+    JobProgress,
+    PixelSize,
+    Segmenter,
+)
 from napari_samic.gui.data import prompts_io, trusted_files
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import frozen
@@ -31,6 +39,7 @@ from napari_samic.io.images import planes_of_file
 from napari_samic.io.normalize import Normalization, read_rgb
 from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.io.text_files import pixels_sha256
+from napari_samic.io.tiff import MADE_BY
 from napari_samic.io.writers import write_csv, write_labels
 
 if TYPE_CHECKING:
@@ -98,7 +107,7 @@ def file_of(pixels: LayerPixels, index: Index, folder: Path) -> Path:
     path = pixels.filed.get(index)
     if path is None or not path.exists():
         plane = pixels.plane(index)
-        path = plane.path if _is_own(plane) else _written(plane, folder)
+        path = plane.path if _is_own(plane) else _written(plane, folder, pixels.pixel_size(index))
         if path is None:  # pragma: no cover
             raise InputError(f"{plane.label}: has no file.")
         pixels.filed[index] = path
@@ -123,7 +132,7 @@ def _is_same(first: NDArray[Any], other: NDArray[Any]) -> bool:
     return is_alike and bool(np.all(first == other))
 
 
-def _written(plane: ImagePlane, folder: Path) -> Path:
+def _written(plane: ImagePlane, folder: Path, size: PixelSize | None) -> Path:
     path, pixels = folder / f"{plane.label}.tif", plane.read()
     if path.exists():
         if not _is_same(planes_of_file(path)[0].read(), pixels):
@@ -133,11 +142,11 @@ def _written(plane: ImagePlane, folder: Path) -> Path:
             )
             raise InputError(msg)
         return path
-    write_image(path, pixels)
+    write_image(path, pixels, size)
     return path
 
 
-def write_image(path: Path, pixels: NDArray[Any]) -> None:
+def write_image(path: Path, pixels: NDArray[Any], size: PixelSize | None = None) -> None:
     """Write (H, W) or (H, W, C) of any kind as a TIFF that reads back the same.
 
     Raises
@@ -153,6 +162,9 @@ def write_image(path: Path, pixels: NDArray[Any]) -> None:
     options: dict[str, Any] = {"photometric": "rgb" if color else "minisblack"}
     if pixels.ndim == 3 and not color:
         options |= {"planarconfig": "contig", "metadata": {"axes": "YXS"}}
+    if size is not None:
+        per_cm = 1e4 / size.width_um, 1e4 / size.height_um
+        options |= {"resolution": per_cm, "resolutionunit": "CENTIMETER", "software": MADE_BY}
     with files.atomic_file(path) as temporary:
         try:
             tifffile.imwrite(temporary, pixels, compression="zlib", **options)

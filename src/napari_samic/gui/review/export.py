@@ -7,6 +7,7 @@ know Qt or napari.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,8 @@ class Exporter:
         if self._is_writing():
             raise InputError("an edit is being written. Export in a moment.")
         self.choose(settings)
+        if not settings.has_pixel_size:
+            settings = replace(settings, **self._pixel_size(scanned))
         if source == ACCEPTED_RESULTS and not any(
             v.verdict for v in self.review.decisions.values()
         ):
@@ -120,6 +123,17 @@ class Exporter:
         checking = _check_drawn(scanned, drawing, drawn)
         job = _exported(project, checking, freezing, source, folder, settings, overwrite)
         self._start(job, "SAMIC: exporting", self._export_message)
+
+    def _pixel_size(self, scanned: ScannedResults) -> dict[str, Any]:
+        """Of the open layers, if every result is of one and they all have the same size.
+
+        Else files of the images tell theirs, if they do.
+        """
+        images = [self.session._find(result.label) for result in scanned.results.images]
+        sizes = {place[1].layer_size if place else None for place in images}
+        if len(sizes) > 1 or (size := sizes.pop()) is None:
+            return {}
+        return {"pixel_height": size.height_um, "pixel_width": size.width_um, "unit": "micrometer"}
 
     def _export_message(self, outcome: Any) -> None:
         count = len(outcome.figures["files"])

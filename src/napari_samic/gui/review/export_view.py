@@ -86,7 +86,7 @@ class ExportView(QWidget):
     def _details(self) -> QWidget:
         self.masks, self.unit = QComboBox(), QLineEdit()
         self.masks.addItems(["rle", "polygons"])
-        self.unit.setPlaceholderText("px")
+        self.unit.setPlaceholderText("as known")
         self.pixel: dict[str, QDoubleSpinBox] = {}
         row = QHBoxLayout()
         row.setSpacing(4)
