@@ -202,7 +202,7 @@ class Window:
 
     def open(self, source: Path) -> tuple[int, int]:
         """Open lazily; returns planes that were read, and how many there are."""
-        from napari_samic.gui.plugin.lazy_layers import lazy_layers
+        from napari_samic.gui.data.lazy_layers import lazy_layers
 
         counted = ReadCounter()
         with counted:

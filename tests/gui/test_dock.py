@@ -652,6 +652,17 @@ def test_clicks_and_keys_reach_images_that_are_opened_with_the_dock_there(window
     assert images == ["010", "009"]  # what takes the clicks is what is seen
 
 
+def test_folder_is_opened_by_a_button_without_holding_the_window_up(window, files, monkeypatch):
+    folder = files[0].parent
+    monkeypatch.setattr(window.dock.annotate.dialogs, "ask_folder", lambda _title: folder)
+    QTest.mouseClick(window.panel.folder, Qt.MouseButton.LeftButton)
+    assert (window.panel.folder.isEnabled(), len(window.viewer.layers)) == (False, 0)  # a job's
+    window.settle()
+    assert window.panel.folder.isEnabled()
+    window.click()
+    assert window.signs("010") == [[True]]
+
+
 def test_image_that_is_removed_and_opened_again_has_its_annotations(window, files):
     w, (first, second, namesake) = window, files
     w.open(first)

@@ -126,10 +126,10 @@ def test_shell_works_on_them(written, shell, toy, tmp_path):
 
 def test_napari_shows_them(written):
     pytest.importorskip("napari")
-    from napari_samic.gui.plugin.reader import get_project_reader
+    from napari_samic.gui.data.lazy_layers import lazy_layers
 
     folder, expected = written
-    ((data, options, kind),) = get_project_reader(str(folder))(str(folder))
+    ((data, options, kind),) = lazy_layers(folder)
     assert (kind, options["name"]) == ("image", "a")
     depth = next(iter(expected.values())).shape[2:]
     assert options.get("channel_axis") == (-1 if depth == (2,) else None)

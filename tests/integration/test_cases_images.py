@@ -2,7 +2,7 @@
 
 The generators lie in the team's shared folder; nothing of it is copied. Neighbours of each case
 that need no such folder stand in `io/test_readers.py`, `io/test_tiff.py` and
-`gui/plugin/test_lazy_layers.py`.
+`gui/data/test_lazy_layers.py`.
 """
 
 import shutil
@@ -77,10 +77,9 @@ def test_other_kinds_are_told(case):
 
 def test_folder_of_two_sizes_shows_both(case):
     pytest.importorskip("napari")
-    from napari_samic.gui.plugin.reader import get_project_reader
+    from napari_samic.gui.data.lazy_layers import lazy_layers
 
-    folder = str(case("22") / "mixed")
-    layers = get_project_reader(folder)(folder)
+    layers = lazy_layers(case("22") / "mixed")
     assert {options["name"]: data.shape for data, options, _ in layers} == {
         "a": (60, 100),
         "b": (80, 90),

@@ -12,7 +12,9 @@ import npe2
 from discs import Discs, Inline
 from napari._app_model import get_app_model
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
@@ -45,8 +47,6 @@ def viewer(make_napari_viewer):
 
 
 def settle(viewer):
-    from qtpy.QtWidgets import QApplication
-
     for _ in range(4):
         QApplication.processEvents()
         for dock in docks(viewer):
@@ -144,7 +144,7 @@ def test_project_dropped_on_the_window_comes_back_with_its_image(viewer, tmp_pat
     viewer.window.remove_dock_widget(dock)
     viewer.layers.clear()
 
-    viewer.open(str(project.folder), plugin="napari-samic")
+    viewer.open(str(project.file), plugin=None)
     settle(viewer)
     (again,) = docks(viewer)
     state = again.session.scheduler.state
@@ -178,7 +178,7 @@ def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, mo
         {**image, "path": "", "sample": ["napari", "coins"]},
     ]}  # fmt: skip
     project.save()
-    viewer.open(str(project.folder), plugin="napari-samic")
+    viewer.open(str(project.file), plugin=None)
     settle(viewer)
     assert not flag.exists()
     assert not [one for one in viewer.layers if isinstance(one, Image)]
@@ -188,14 +188,40 @@ def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, mo
     assert usual == [QMessageBox.StandardButton.No]
 
 
+def open_folder(viewer, folder):
+    """Drop a folder on the dock; its image layers."""
+    dropped = QMimeData()
+    dropped.setUrls([QUrl.fromLocalFile(str(folder))])
+    dock = dock_of(viewer)
+    how = (Qt.DropAction.CopyAction, dropped, Qt.MouseButton.LeftButton)
+    middle, keys = dock.rect().center(), Qt.KeyboardModifier.NoModifier
+    for event in (QDragEnterEvent(middle, *how, keys), QDropEvent(QPointF(middle), *how, keys)):
+        assert QApplication.sendEvent(dock, event)
+        assert event.isAccepted()
+    settle(viewer)
+    settle(viewer)
+    return [layer for layer in viewer.layers if isinstance(layer, Image)]
+
+
+def test_folder_is_left_to_napari_without_a_question(viewer, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 50), np.uint8))
+    readers = npe2.PluginManager.instance().iter_compatible_readers([str(tmp_path)])
+    assert "napari-samic" not in [reader.plugin_name for reader in readers]
+
+
+def test_project_dropped_on_the_dock_is_opened(viewer, tmp_path):
+    open_folder(viewer, Project.create(tmp_path / "project").folder)
+    (dock,) = docks(viewer)
+    assert dock.line.name.text() == "project"
+
+
 def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path):
     folder = tmp_path / "cells"
     folder.mkdir()
     for number in (1, 2, 10):
         tifffile.imwrite(folder / f"c{number}.tif", np.full((40, 50), number, np.uint8))
-    (layer,) = viewer.open(folder, plugin="napari-samic")
+    (layer,) = open_folder(viewer, folder)
     dock = dock_of(viewer)
-    settle(viewer)
     assert layer.data.shape == (3, 40, 50)
     assert dock.session.pixels.index_of("c10") == (2,)
     assert int(layer.data[2].compute()[0, 0]) == 10
@@ -207,7 +233,7 @@ def test_image_that_lies_alone_among_others_goes_by_its_own_name(viewer, tmp_pat
     tifffile.imwrite(folder / "a.tif", np.full((40, 50), 1, np.uint8))
     tifffile.imwrite(folder / "b.tif", np.full((3, 30, 20), 2, np.uint8), photometric="minisblack")
     tifffile.imwrite(folder / "c.tif", np.full((30, 40, 2), 3, np.uint8), photometric="minisblack")
-    layers = viewer.open(folder, plugin="napari-samic")
+    layers = open_folder(viewer, folder)
     assert {layer.name: layer.data.shape for layer in layers} == {
         "a": (40, 50), "b": (3, 30, 20), "c": (30, 40), "c [1]": (30, 40),
     }  # fmt: skip

@@ -7,9 +7,11 @@ Lets all go when the dock or the viewer closes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QMimeData, QObject
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_samic.gui.annotate.step import AnnotateStep
@@ -71,6 +73,7 @@ class SamicDock(QWidget):
         self.pages.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         layout.addWidget(self.pages, 1)
         self.setMinimumWidth(300)
+        self.setAcceptDrops(True)
 
     # --- steps
 
@@ -102,6 +105,20 @@ class SamicDock(QWidget):
         if self.session.project is not None:
             self.line.show_project(self.session.project)
             self.go_to(str(self.session.project.notes.get("step", self.step.title)))
+
+    # --- folders that are dropped
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take a folder."""
+        if event is not None and _folder_in(event.mimeData()) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open a folder of images, or a project."""
+        folder = None if event is None else _folder_in(event.mimeData())
+        if event is not None and folder is not None:
+            event.acceptProposedAction()
+            jobs.notify_errors(self.annotate.open_folder)(folder)
 
     # --- the end
 
@@ -143,6 +160,13 @@ class SamicDock(QWidget):
             step.release()
         self.session.close()
         self._end_context()
+
+
+def _folder_in(dropped: QMimeData | None) -> Path | None:
+    """The folder that is dropped; None if it is something else."""
+    urls = [] if dropped is None else dropped.urls()
+    folder = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _closer(session: Session, *disconnects: Callable[[], None]) -> Callable[..., None]:

@@ -10,8 +10,8 @@ import tifffile
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, provenance, trusted_files
 from napari_samic.gui.data.layer_pixels import FILE, FILES, LayerNames
+from napari_samic.gui.data.lazy_layers import lazy_layers
 from napari_samic.gui.data.project import Project
-from napari_samic.gui.plugin.lazy_layers import lazy_layers
 from napari_samic.io.images import open_images
 
 SHAPE = (20, 30)

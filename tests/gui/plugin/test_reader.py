@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 from toys import prompts_tree, write_prompts
 
 from napari_samic.core.errors import FormatError
-from napari_samic.gui.plugin.reader import get_project_reader, get_reader
+from napari_samic.gui.plugin.reader import get_reader
 
 
 def test_prompt_file_opens_as_clicks_and_boxes(tmp_path):
@@ -49,21 +47,3 @@ def test_damaged_prompt_file_says_what_is_wrong(tmp_path):
     path.write_text(json.dumps(tree))
     with pytest.raises(FormatError, match="classes: null, expected an object"):
         get_reader(str(path))(str(path))
-
-
-@pytest.mark.parametrize("name", ["a.ome.zarr", "a.czi", "a.dcm", "a.nii.gz", "a.gif", ""])
-def test_folders_that_others_read_are_left_to_them(tmp_path, name):
-    folder = tmp_path / (name if name.endswith("zarr") else "folder")
-    folder.mkdir()
-    if name:
-        (folder / ("zarr.json" if name.endswith("zarr") else name)).write_text("{}")
-    assert get_project_reader(str(folder)) is None
-
-
-def test_folder_of_several_sizes_opens_as_a_layer_each(tmp_path):
-    for i, shape in enumerate([(60, 100), (80, 90), (60, 100)]):
-        Image.fromarray(np.full(shape, 10 + i, np.uint8)).save(tmp_path / f"p{i}.png")
-    layers = get_project_reader(str(tmp_path))(str(tmp_path))
-    name = f"{tmp_path.name} 60 x 100"
-    assert {o["name"]: data.shape for data, o, _ in layers} == {name: (2, 60, 100), "p1": (80, 90)}
-    assert [int(np.asarray(data).max()) for data, _, _ in layers] == [12, 11]

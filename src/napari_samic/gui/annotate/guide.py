@@ -28,7 +28,7 @@ def what_next(
         A segmenter is loaded.
     """
     if not has_image:
-        return "Open an image, or try File > Open Sample > SAMIC sample scenes."
+        return "Open an image or a folder, or try File > Open Sample > SAMIC sample scenes."
     if not is_flat or state.annotation is None:
         return "Show a single slice: 2-D view, last two axes."
     if state.message:

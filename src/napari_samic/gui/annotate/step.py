@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.core.errors import SamicError
@@ -22,15 +23,20 @@ from napari_samic.gui.annotate.view import AnnotatePanel
 from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.canvas.repaint import RepaintBlocker
 from napari_samic.gui.data import autosave, layer_choice, masks_io, provenance, trusted_files
-from napari_samic.gui.data.project import Project
+from napari_samic.gui.data.project import Project, is_project
 from napari_samic.gui.runner import jobs
-from napari_samic.gui.runner.jobs import notify_errors
+from napari_samic.gui.runner.jobs import Calls, notify_errors
+from napari_samic.gui.session.jobs import open_folder
+from napari_samic.gui.session.notices import sentence
 from napari_samic.gui.session.session import Session
 from napari_samic.gui.state.objects import AnnotatedObject
 from napari_samic.gui.widgets.base import CoalescedCall, later, scrolled
 from napari_samic.io.outlines import SUFFIXES
 from napari_samic.io.prompts import holds_prompts
 from napari_samic.io.readers import READABLE
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
@@ -127,6 +133,7 @@ class AnnotateStep:
             "brush": lambda: self.use_tool("brush"),
             "one_click": self._use_one_click,
             "hint": self.toggle_hint,
+            "folder": self._ask_folder,
             "live": lambda: self.session.live.switch(not self.session.live.is_on),
         }
         plain |= {
@@ -223,6 +230,27 @@ class AnnotateStep:
             self.scheduler.state.use_as_reference(not annotation.is_reference)
 
     # --- choosing
+
+    def _ask_folder(self) -> None:
+        if folder := self.dialogs.ask_folder("Folder of images, or of a project"):
+            self.open_folder(folder)
+
+    def open_folder(self, folder: Path) -> None:
+        """Open the images of a folder, each read when it is looked at; or the project it is."""
+        if is_project(folder):
+            self.scheduler.autosaver.open_project(Project.open(folder))
+            return
+        self.session.go_to(self.title)
+        self.panel.folder.setEnabled(False)
+        calls = Calls(on_done=self._add_images, on_end=lambda: self.panel.folder.setEnabled(True))
+        self.session.runner.start(open_folder(folder), calls, title=f"SAMIC: opening {folder.name}")
+
+    def _add_images(self, opened: tuple[list[LayerData], list[str]]) -> None:
+        layers, lines = opened
+        for data, options, _ in layers:
+            self.viewer.add_image(data, **options)
+        for line in lines:
+            show_info(sentence(line))
 
     def _choose_model(self) -> None:
         if name := self.chooser.model(self.dialogs.ask_file, self.scheduler.state.model):

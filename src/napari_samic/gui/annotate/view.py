@@ -44,9 +44,10 @@ class AnnotatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Those of `keys.KEYS`, and: positive, negative, draw, brush, one_click, select, classed,
-        new_class, style, save, load, load_folder, load_paths, load_layer, restore, discard. And
-        labels, which gives what `load_layer` may take: a name, the layer, and whether as a whole.
+        Those of `keys.KEYS`, and: folder, positive, negative, draw, brush, one_click, select,
+        classed, new_class, style, save, load, load_folder, load_paths, load_layer, restore,
+        discard. And labels, which gives what `load_layer` may take: a name, the layer, and whether
+        as a whole.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -90,7 +91,12 @@ class AnnotatePanel(QWidget):
         form = QFormLayout(part)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", self.image)
+        self.folder = self._button("Open folder", "folder")
+        self.folder.setToolTip("Open a folder of images; each is read when it is looked at.")
+        images = QHBoxLayout()
+        images.addWidget(self.image, 1)
+        images.addWidget(self.folder)
+        form.addRow("Image", images)
         form.addRow("Colours", self.channels)
         form.addRow("Model", self.model)
         form.addRow(self.status)

@@ -1,7 +1,8 @@
-"""Opens our files in napari: prompt files as layers, projects in the dock, folders as stacks.
+"""Opens our files in napari: prompt files as layers, projects in the dock.
 
-napari asks by name only ("*prompts.json", any folder), so the content's kind is checked before
-anything is claimed. Speaks napari's layer tuples; only a project needs a viewer.
+napari asks by name only ("*prompts.json"), so the content's kind is checked before anything is
+claimed. No folder is: the manifest can claim all or none, and of each folder that two plugins claim
+napari asks the user which. Speaks napari's layer tuples; only a project needs a viewer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import numpy as np
 
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data.project import FILE, is_project
-from napari_samic.io.paths import is_readable, list_source
 from napari_samic.io.prompts import ImagePrompts, holds_prompts, load_prompts
-from napari_samic.io.readers import is_zarr
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -31,23 +30,12 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 def get_project_reader(
     path: str | Sequence[str],
 ) -> Callable[[str | Sequence[str]], list[Any]] | None:
-    """The reader of a project's folder or `project.json`, or of a plain folder of images.
-
-    Zarr folders, and folders of instruments' own formats, are left to others.
-    """
+    """The reader, if this is the `project.json` or the folder of a project; None for all else."""
     if not isinstance(path, str):
         return None
     place = Path(path)
-    if is_project(place) or (place.name == FILE and is_project(place.parent)):
-        return read_project
-    return read_folder if place.is_dir() and _images_in(place) else None
-
-
-def _images_in(folder: Path) -> list[Path]:
-    try:
-        return [] if is_zarr(folder) else [p for p in list_source(folder) if is_readable(p)]
-    except InputError:
-        return []
+    ours = is_project(place) or (place.name == FILE and is_project(place.parent))
+    return read_project if ours else None
 
 
 def read_project(path: str | Sequence[str]) -> list[Any]:
@@ -70,21 +58,6 @@ def read_project(path: str | Sequence[str]) -> list[Any]:
     # napari is still reading: it would take the layers made meanwhile for those of this path
     QTimer.singleShot(0, lambda: notify_errors(open_project_in)(viewer, place))
     return [(None,)]
-
-
-def read_folder(path: str | Sequence[str]) -> list[LayerTuple]:
-    """The images of a folder as lazy layers that know their files: one for each size.
-
-    Raises
-    ------
-    InputError
-        None can be read.
-    """
-    from napari.utils.notifications import show_info
-
-    from napari_samic.gui.plugin.lazy_layers import lazy_layers
-
-    return lazy_layers(path if isinstance(path, str) else path[0], tell=show_info)
 
 
 def read(path: str | Sequence[str]) -> list[LayerTuple]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from napari_samic.gui.state.objects import Hint, MaskCandidates
 CUT = 0.5
 """Probability from which a pixel is inside an object, live."""
 
+if TYPE_CHECKING:
+    from napari.types import LayerData
+
 
 def open_model(name: str) -> Job[Segmenter]:
     """Load a segmenter by name."""
@@ -36,6 +40,21 @@ def open_model(name: str) -> Job[Segmenter]:
     from napari_samic.pipeline.common import default_cache
 
     return load_segmenter(name, cache=default_cache())
+
+
+def open_folder(folder: Path) -> Job[tuple[list[LayerData], list[str]]]:
+    """The images of a folder as lazy layers, and what was guessed or left out.
+
+    Raises
+    ------
+    InputError
+        None can be read.
+    """
+    yield JobProgress(0, 0, folder.name)
+    from napari_samic.gui.data.lazy_layers import lazy_layers
+
+    lines: list[str] = []
+    return lazy_layers(folder, tell=lines.append), lines
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from PIL import Image
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import ImagePlane
 from napari_samic.gui.data.layer_pixels import FILES
-from napari_samic.gui.plugin.lazy_layers import lazy_layers
+from napari_samic.gui.data.lazy_layers import lazy_layers
 from napari_samic.io.images import open_images
 
 
