@@ -16,7 +16,7 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea, QStyle
 
 from napari_samic.gui.data import recovery
 from napari_samic.gui.data.project import Project
@@ -24,6 +24,7 @@ from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.plugin.sample_data import sample_scenes
 from napari_samic.gui.session import jobs
 from napari_samic.gui.session.scheduler import PromptScheduler
+from napari_samic.gui.widgets.settings_form import SettingsForm
 from napari_samic.io.prompts import load_prompts
 from napari_samic.sample_data.samples import sample_set
 
@@ -616,6 +617,26 @@ def test_dock_fills_the_window_each_time_it_is_opened(window):
         window.open_dock()
         heights.append(window.dock.pages.height())
     assert min(heights) == max(heights) > 0.8 * window.dock.height()
+
+
+def test_nothing_is_cut_in_a_narrow_dock_and_starting_stays_in_sight(window):
+    main = window.dock.window()
+    main.resize(1024, 700)
+    main.resizeDocks([window.docked], [300], Qt.Orientation.Horizontal)
+    for step, start in (
+        (window.dock.annotate, None), (window.dock.train, window.dock.train.panel.start),
+        (window.dock.propagate, window.dock.propagate.panel.start), (window.dock.review, None),
+    ):  # fmt: skip
+        window.dock.go_to(step.title)
+        for form in step.widget.findChildren(SettingsForm):
+            form.show_advanced(True)
+        window.settle()
+        pages = [area.widget() for area in step.widget.parent().findChildren(QScrollArea)]
+        pages = [page for page in pages if page is not None and step.widget.isAncestorOf(page)]
+        room = 300 - window.dock.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        assert [page for page in pages if page.minimumSizeHint().width() > room] == []
+        assert start is None or start.visibleRegion().boundingRect() == start.rect()
+    assert window.dock.width() < 310
 
 
 def test_clicks_and_keys_reach_images_that_are_opened_with_the_dock_there(window, files):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
@@ -36,6 +36,10 @@ class ObjectTable(QTableWidget):
             down.hide()
             down.setDefaultSectionSize(22)
         self.cellClicked.connect(self._clicked)
+
+    def sizeHint(self) -> QSize:
+        """A few rows: more where the page has room, so that what is below stays in sight."""
+        return self.minimumSize()
 
     def show_objects(self, annotation: ImageAnnotation | None, classes: Classes) -> None:
         """Show the objects of an image; cells that stay the same are left alone."""

@@ -118,7 +118,7 @@ class AnnotatePanel(QWidget):
     def _tools(self) -> QWidget:
         self.tools = {
             "positive": self._tool("Positive", "positive", "sign", _dot(POSITIVE)),
-            "negative": self._tool("Negative (Q)", "negative", "sign", _dot(NEGATIVE)),
+            "negative": self._tool("Negative", "negative", "sign", _dot(NEGATIVE)),
             "draw": self._tool("Box (W)", "draw", "box", _dot(POSITIVE, square=True)),
             "brush": self._tool("Brush", "brush"),
         }
@@ -130,6 +130,7 @@ class AnnotatePanel(QWidget):
         part = QWidget()
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
         for place, button in enumerate(self.tools.values()):
             self._exclusive.addButton(button)
             grid.addWidget(button, place // 3, place % 3)
@@ -165,6 +166,7 @@ class AnnotatePanel(QWidget):
         part = QWidget()
         grid = QGridLayout(part)
         grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
         self.table = ObjectTable(self.handlers["select"])
         grid.addWidget(self.table, 0, 0, 1, 4)
         for column, (name, verb) in enumerate(
@@ -181,11 +183,11 @@ class AnnotatePanel(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         self.classes = QComboBox()
         self.classes.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.classes.setAccessibleName("Class")
         self.classes.setToolTip(f"Class of the object, and of new ones ({keys.text('class')}).")
         self.classes.activated.connect(
             lambda i: self.handlers["classed"](int(self.classes.itemData(i)))
         )
-        row.addWidget(QLabel("Class"))
         row.addWidget(self.classes, 1)
         for name, verb, tip in (
             ("Add", "new_class", "Make another class"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QFileDialog, QScrollArea, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_samic.core.errors import SettingsError
 from napari_samic.gui.propagate.layers import PropagationLayers
@@ -18,7 +18,7 @@ from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.propagate.view import PropagatePanel
 from napari_samic.gui.runner.jobs import notify_errors
 from napari_samic.gui.session.session import Session
-from napari_samic.gui.widgets.base import later, scrolled
+from napari_samic.gui.widgets.base import later, scrolled, with_foot
 
 _PAUSE_MS = 80
 """A slice is looked at once it was shown for so long."""
@@ -40,12 +40,10 @@ class PropagateStep:
     def __init__(self, session: Session) -> None:
         self.session, self.viewer = session, session.viewer
         self._closed = self._shown = False
-        self._scroll = QScrollArea()
-        self.widget: QWidget = self._scroll
         self.presenter = PropagationModel(session)
         self.owned_layers = PropagationLayers(session.viewer, self._stroked)
         self.panel = PropagatePanel(self._handlers())
-        scrolled(self.panel, self._scroll)
+        self.widget: QWidget = with_foot(scrolled(self.panel), self.panel.foot)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.refresh_preview)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))
         self._keep = later(self.widget, _KEEP_MS, self.presenter.store.keep)

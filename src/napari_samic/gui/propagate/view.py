@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
-    QFrame,
     QGridLayout,
     QLabel,
     QListWidget,
@@ -52,6 +51,11 @@ class PropagatePanel(QWidget):
     handlers : mapping of str to callable
         preview(on), preset(name), method(name), start(), cancel(), layer(), folder(), again(on),
         show(name).
+
+    Attributes
+    ----------
+    foot : QWidget
+        What begins and ends a run, to be shown below the panel.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -60,10 +64,10 @@ class PropagatePanel(QWidget):
         self.layout_ = QVBoxLayout(self)
         self.layout_.setContentsMargins(8, 6, 8, 6)
         self.layout_.setSpacing(8)
-        for part in (self._head(), self._preview(), self._settings(), _line(), self._run(),
-                     self._lists()):  # fmt: skip
+        for part in (self._head(), self._preview(), self._settings(), self._lists()):
             self.layout_.addWidget(part)
         self.layout_.addStretch(1)
+        self.foot = self._run()
 
     # --- building
 
@@ -117,7 +121,7 @@ class PropagatePanel(QWidget):
     def _run(self) -> QWidget:
         part = QWidget()
         grid = QGridLayout(part)
-        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setContentsMargins(8, 4, 8, 6)
         self.source = QComboBox()
         self.source.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.source.setToolTip("Which images are segmented")
@@ -280,10 +284,3 @@ def _wrapped() -> QLabel:
     label = QLabel()
     label.setWordWrap(True)
     return label
-
-
-def _line() -> QFrame:
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setStyleSheet("QFrame { color: rgba(128, 128, 128, 90); }")
-    return line

@@ -80,7 +80,7 @@ class ExportView(QWidget):
         for number, entry in enumerate(formats):
             box = self.boxes[entry.name] = QCheckBox(entry.title)
             box.setToolTip(entry.help)
-            grid.addWidget(box, number // 2, number % 2)
+            grid.addWidget(box, number, 0)
         return part
 
     def _details(self) -> QWidget:
@@ -88,22 +88,20 @@ class ExportView(QWidget):
         self.masks.addItems(["rle", "polygons"])
         self.unit.setPlaceholderText("as known")
         self.pixel: dict[str, QDoubleSpinBox] = {}
-        row = QHBoxLayout()
-        row.setSpacing(4)
         for name in ("pixel_height", "pixel_width"):
             box = self.pixel[name] = QDoubleSpinBox()
             box.setDecimals(4)
             box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
             box.setRange(0.0001, 1e6)
             box.setToolTip(self._helps[name])
-            row.addWidget(box, 1)
-        row.addWidget(self.unit, 1)
         self.masks.setToolTip(self._helps["coco_masks"])
         self.unit.setToolTip(self._helps["unit"])
         part = QWidget()
         form = _form(part)
         form.addRow("COCO masks", self.masks)
-        form.addRow("Pixel size", row)
+        form.addRow("Pixel height", self.pixel["pixel_height"])
+        form.addRow("Pixel width", self.pixel["pixel_width"])
+        form.addRow("Unit", self.unit)
         return part
 
     def _action(self) -> QWidget:

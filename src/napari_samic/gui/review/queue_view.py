@@ -142,11 +142,12 @@ class QueueView(QWidget):
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         if across is not None and down is not None:
             across.setHighlightSections(False)
-            across.setStretchLastSection(True)
             across.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+            across.setMinimumSectionSize(22)
+            across.setSectionResizeMode(3, QHeaderView.ResizeMode.Stretch)
             down.hide()
             down.setDefaultSectionSize(22)
-        for column, width in enumerate((22, 128, 44)):
+        for column, width in enumerate((22, 104, 44)):
             self.table.setColumnWidth(column, width)
         self.table.clicked.connect(self._clicked)
         return self.table
@@ -190,11 +191,10 @@ class QueueView(QWidget):
             self.tools[verb] = self._button(text, verb, tip)
             self.tools[verb].setCheckable(True)
             grid.addWidget(self.tools[verb], 0, column)
-        self.undo = self._button("↶", "undo")
-        self.undo.setFixedWidth(32)
+        self.undo = self._button("Undo", "undo")
         self.revert = self._button("Revert", "revert", "Take edits and verdict back")
-        grid.addWidget(self.undo, 0, len(tips))
-        grid.addWidget(self.revert, 0, len(tips) + 1)
+        grid.addWidget(self.undo, 1, 0, 1, 2)
+        grid.addWidget(self.revert, 1, 2, 1, 2)
         return part
 
     def _above(self) -> QWidget:
@@ -220,18 +220,19 @@ class QueueView(QWidget):
 
     def _show_above(self) -> None:
         count = len(self.review.undecided_above(self.score.value()))
-        self.all_above.setText(f"Accept {count} with a score from")
+        self.all_above.setText(f"Accept {count} from score")
         self.all_above.setEnabled(count > 0)
 
     def _learning(self) -> QWidget:
-        return _row(
-            self._button("Make reference", "reference"),
-            self._button("Retrain", "retrain", "Go to the Train step"),
-            self._button(
-                "Annotate next", "suggest",
-                "Show the image that would teach most: doubtful, and least like the references",
-            ),
-        )  # fmt: skip
+        tip = "Show the image that would teach most: doubtful, and least like the references"
+        part = QWidget()
+        grid = QGridLayout(part)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        grid.addWidget(self._button("Make reference", "reference"), 0, 0)
+        grid.addWidget(self._button("Annotate next", "suggest", tip), 0, 1)
+        grid.addWidget(self._button("Retrain", "retrain", "Go to the Train step"), 1, 0, 1, 2)
+        return part
 
     def _truth(self) -> QWidget:
         self.truth = QComboBox()

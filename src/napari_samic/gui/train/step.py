@@ -18,7 +18,7 @@ from napari_samic.gui.train.layers import KIND, HeatLayer
 from napari_samic.gui.train.presenter import TrainingModel
 from napari_samic.gui.train.references import ReferenceGallery
 from napari_samic.gui.train.view import TrainPanel
-from napari_samic.gui.widgets.base import scrolled
+from napari_samic.gui.widgets.base import scrolled, with_foot
 
 
 class TrainStep:
@@ -46,7 +46,7 @@ class TrainStep:
             "heat": self._toggle_heat,
         }
         self.panel = TrainPanel(handlers)
-        self.widget: QWidget = scrolled(self.panel)
+        self.widget: QWidget = with_foot(scrolled(self.panel), self.panel.foot)
         self._fill_form()
         self._connect()
 

@@ -41,6 +41,11 @@ class TrainPanel(QWidget):
     ----------
     handlers : dict of str to callable
         start, resume, stop, new, old, select, heat.
+
+    Attributes
+    ----------
+    foot : QWidget
+        What begins and ends a training, to be shown below the panel.
     """
 
     def __init__(self, handlers: dict[str, Callable[..., None]]) -> None:
@@ -57,10 +62,10 @@ class TrainPanel(QWidget):
         column.addWidget(self._references())
         self.form = SettingsForm(*KINDS, basic=BASIC)
         column.addWidget(self.form)
-        column.addWidget(self._buttons())
         column.addWidget(self._progress())
         column.addWidget(self._comparison())
         column.addStretch(1)
+        self.foot = self._buttons()
 
     # --- building
 
@@ -85,7 +90,7 @@ class TrainPanel(QWidget):
     def _buttons(self) -> QWidget:
         part = QWidget()
         grid = QGridLayout(part)
-        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setContentsMargins(8, 4, 8, 6)
         self.start = self._button("Start", "start", "Train a new prompter from the references")
         self.stop = self._button(
             "Stop", "stop", "End the training and keep what was learned so far"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QScrollArea, QWidget
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 
 def scrolled(annotation: QWidget, area: QScrollArea | None = None) -> QScrollArea:
@@ -16,6 +16,17 @@ def scrolled(annotation: QWidget, area: QScrollArea | None = None) -> QScrollAre
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     return area
+
+
+def with_foot(area: QScrollArea, foot: QWidget) -> QWidget:
+    """A page that scrolls, and below it what always stays in sight."""
+    page = QWidget()
+    column = QVBoxLayout(page)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(0)
+    column.addWidget(area, 1)
+    column.addWidget(foot)
+    return page
 
 
 class CoalescedCall(QObject):
