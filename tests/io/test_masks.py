@@ -18,7 +18,7 @@ from napari_samic.core.types import ImagePlane, run_job
 from napari_samic.export.coco import coco_tree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.io.images import open_images
-from napari_samic.io.masks import match_by_stem, meaning_of, read_labels, read_mask
+from napari_samic.io.masks import class_numbers, match_by_stem, meaning_of, read_labels, read_mask
 
 RNG = np.random.default_rng(0)
 
@@ -256,6 +256,9 @@ def test_geojson_files_of_a_folder_are_matched_as_masks_are(tmp_path: Path) -> N
     (tmp_path / "A_mask.geojson").write_text(json.dumps(tree))
     path = match_by_stem([plane], tmp_path)["a"]
     np.testing.assert_array_equal(read_mask(plane, path, shape=IDS.shape), IDS)
+    other = save_png(tmp_path / "b.png")
+    assert class_numbers([path]) == {"class 1": 1}
+    assert class_numbers([path, other]) == {"class 1": 1, "object": 2}  # masks are of no class
     save_png(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a\.png and A_mask\.geojson are both masks of 'a'"):
         match_by_stem([plane], tmp_path)

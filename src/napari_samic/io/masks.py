@@ -31,6 +31,7 @@ from napari_samic.io.mask_values import (
 )
 from napari_samic.io.outlines import (
     SUFFIXES,
+    UNNAMED,
     ImageOutlines,
     OutlineFile,
     numbers_of_classes,
@@ -289,19 +290,22 @@ def _has_outlines(path: Path) -> bool:
 
 
 def class_numbers(paths: Iterable[Path]) -> dict[str, int]:
-    """A number for each class that the outlines of a set name; masks name none.
+    """A number for each class that the outlines of a set name; masks beside them are of "object".
 
     Raises
     ------
     InputError, FormatError
         As `read_outlines`.
     """
-    outlined = [path for path in dict.fromkeys(paths) if _has_outlines(path)]
-    return numbers_of_classes(_outlines(path) for path in outlined)
+    files = list(dict.fromkeys(paths))
+    numbers = numbers_of_classes(_outlines(path) for path in files if _has_outlines(path))
+    if numbers and not all(map(_has_outlines, files)):
+        numbers.setdefault(UNNAMED, 1 + max(numbers.values()))
+    return numbers
 
 
 def class_names(plane: ImagePlane, path: Path) -> tuple[str, ...]:
-    """Class of each number in the mask of `plane`; none of a mask that is no outlines."""
+    """Class of each number in the mask of `plane`; () of a mask that is no outlines."""
     if not _has_outlines(path):
         return ()
     return tuple(item.class_name for item in _outlines_of(plane, path).objects)

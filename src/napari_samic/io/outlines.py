@@ -27,6 +27,8 @@ from napari_samic.io.text_files import read_json
 
 SUFFIXES = (".json", ".geojson")
 """Endings of files that hold outlines."""
+UNNAMED = "object"
+"""Class of what a file gives none."""
 _WHAT = "a COCO or GeoJSON file of outlines"
 
 
@@ -411,7 +413,7 @@ def _coco(tree: Mapping[str, Any], path: Path) -> OutlineFile:
         if not stored:
             msg = f"{path.name}, {place}: no outline. Export masks or polygons, not boxes alone."
             raise FormatError(msg)
-        class_name = names.get(note.get("category_id"), "object")
+        class_name = names.get(note.get("category_id"), UNNAMED)
         runs_ = stored if isinstance(stored, Mapping) else None
         parts = [] if runs_ else [[ring] for ring in stored]
         objects[note["image_id"]].append(OutlinedObject(place, class_name, parts, runs_))
@@ -435,7 +437,7 @@ def _geojson(tree: Any, features: Sequence[Any], path: Path) -> OutlineFile:
     for i, feature in enumerate(features):
         place, facts = f"features[{i}]", feature.get("properties") or {}
         quality = facts.get("classification") or {}  # QuPath's
-        name = str(facts.get("class_name") or quality.get("name") or "object")
+        name = str(facts.get("class_name") or quality.get("name") or UNNAMED)
         if "class" in facts:
             numbers[name] = int(facts["class"])
         parts = list(_parts(feature["geometry"], f"{path.name}, {place}"))

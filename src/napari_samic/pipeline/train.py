@@ -35,6 +35,7 @@ from napari_samic.io import files
 from napari_samic.io import masks as mask_files
 from napari_samic.io.mask_values import MaskValues
 from napari_samic.io.normalize import Normalization, read_rgb
+from napari_samic.io.outlines import UNNAMED
 from napari_samic.io.paths import some
 from napari_samic.io.prompts import PromptFile
 from napari_samic.models.features import backbones
@@ -420,7 +421,8 @@ def read_references(
                 path = truth[plane.label]
                 mask = mask_files.read_mask(plane, path, shape=image.shape, values=values)
                 classes = [numbers[name] for name in mask_files.class_names(plane, path)]
-                reference = Reference(plane.label, image, *_with_prompts(mask, classes))
+                rest = numbers.get(UNNAMED, 1)
+                reference = Reference(plane.label, image, *_with_prompts(mask, classes, rest))
             references.append(reference)
         except SamicError as error:
             failures[plane.label] = common.reason(plane, error)
@@ -428,12 +430,12 @@ def read_references(
     return references, failures
 
 
-def _with_prompts(labels: IntArray, classes: Sequence[int]) -> tuple[tuple[Prompts, ...], IntArray]:
-    """One point an object, of its class (that of number n is `classes[n - 1]`), and the mask."""
+def _with_prompts(
+    labels: IntArray, classes: Sequence[int], rest: int
+) -> tuple[tuple[Prompts, ...], IntArray]:
+    """One point an object, and the mask; number n is of `classes[n - 1]`, all of `rest` if none."""
     values, mask = ranked(labels)  # numbers far apart would cost by the largest
     objects = simulated_annotator.prompts_of(mask)
-    if not classes:
-        return objects, mask
     places = [tuple(prompts.points_rc[0].astype(int)) for prompts in objects]
-    labels_here = [classes[values[mask[place] - 1] - 1] for place in places]
+    labels_here = [classes[values[mask[place] - 1] - 1] if classes else rest for place in places]
     return tuple(replace(p, label=k) for p, k in zip(objects, labels_here, strict=True)), mask

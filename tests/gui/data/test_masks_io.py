@@ -47,7 +47,7 @@ def test_masks_of_a_folder_go_to_the_open_images_by_name(tmp_path):
     write_image(tmp_path / "P1_mask.tif", TRUTH[1].astype(np.uint16))
     write_image(tmp_path / "other.png", TRUTH[2])
     model, asked = state()
-    loaded = run_job(masks_io.read_files([tmp_path], images("p0", "p1", "p2"), 3))
+    loaded = run_job(masks_io.read_files([tmp_path], images("p0", "p1", "p2"), "nucleus"))
     labels = taken(loaded, model)
     assert sorted(labels) == ["p0", "p1"]
     for i in range(2):
@@ -56,7 +56,7 @@ def test_masks_of_a_folder_go_to_the_open_images_by_name(tmp_path):
         ((row, column, sign),) = item.points
         assert sign
         assert item.drawn.holds(row, column)
-        assert item.label == 3
+        assert model.classes.style(item.label).name == "nucleus"
     assert "4 objects on p0, p1" in loaded.line
     assert "other.png" in loaded.line
     assert not asked  # no model is needed for masks that are known
@@ -65,7 +65,7 @@ def test_masks_of_a_folder_go_to_the_open_images_by_name(tmp_path):
 def test_black_and_white_masks_are_told_apart_as_the_shell_does(tmp_path):
     write_image(tmp_path / "p0.png", (TRUTH[0] > 0).astype(np.uint8) * 255)
     model, _ = state()
-    taken(run_job(masks_io.read_files([tmp_path / "p0.png"], images("p0"), 1)), model)
+    taken(run_job(masks_io.read_files([tmp_path / "p0.png"], images("p0"), "object")), model)
     assert len(model.annotations["p0"].items) == 2
 
 
@@ -77,25 +77,39 @@ def test_classes_of_outlines_go_by_their_names(tmp_path, kind):
     path = tmp_path / ("all.json" if kind == "coco" else "p0.geojson")
     path.write_text(json.dumps(tree))
     model, _ = state()
-    labels = taken(run_job(masks_io.read_files([path], images("p0"), 1)), model)
+    labels = taken(run_job(masks_io.read_files([path], images("p0"), "object")), model)
     np.testing.assert_array_equal(labels["p0"] > 0, TRUTH[0] > 0)
     names = [model.classes.style(item.label).name for item in model.annotations["p0"].items]
     assert names == ["nucleus", "object"]
     assert model.classes.names == {1: "object", 2: "nucleus"}  # 1 was there, and means the same
 
 
+def test_masks_beside_outlines_keep_their_own_class(tmp_path):
+    about = {1: ObjectRecord(1), 2: ObjectRecord(1)}
+    tree = geojson_tree(LabelObjects("p0", TRUTH[0], "p0.png", about, {1: "tumor"}))
+    (tmp_path / "p0.geojson").write_text(json.dumps(tree))
+    write_image(tmp_path / "p1.png", TRUTH[1])
+    model, _ = state()
+    taken(run_job(masks_io.read_files([tmp_path], images("p0", "p1"), "object")), model)
+    classes = {
+        name: {model.classes.style(item.label).name for item in annotation.items}
+        for name, annotation in model.annotations.items()
+    }
+    assert classes == {"p0": {"tumor"}, "p1": {"object"}}
+
+
 def test_labels_layer_is_taken_whole_or_by_slice():
     model, _ = state()
     labels = np.stack([TRUTH[0], TRUTH[1] * 0, TRUTH[2]])
     pixels = stack()
-    loaded = run_job(masks_io.read_layer("truth", labels, pixels, pixels.indices(), 1))
+    loaded = run_job(masks_io.read_layer("truth", labels, pixels, pixels.indices(), "object"))
     got = taken(loaded, model)
     assert sorted(got) == ["cells[0]", "cells[2]"]
     np.testing.assert_array_equal(got["cells[2]"] > 0, TRUTH[2] > 0)
     assert "cells[1]" in loaded.line  # what is empty is told
     for array in (labels[0], labels):
         model, _ = state()
-        got = taken(run_job(masks_io.read_layer("truth", array, pixels, [(0,)], 1)), model)
+        got = taken(run_job(masks_io.read_layer("truth", array, pixels, [(0,)], "object")), model)
         np.testing.assert_array_equal(got["cells[0]"] > 0, TRUTH[0] > 0)
 
 
@@ -106,7 +120,7 @@ def test_what_was_there_comes_back_with_undo_and_marks_stay():
         model.add_point(3, 3)
     before = model.annotation.items
     pixels = stack()
-    loaded = run_job(masks_io.read_layer("truth", np.stack(TRUTH), pixels, [(0,)], 1))
+    loaded = run_job(masks_io.read_layer("truth", np.stack(TRUTH), pixels, [(0,)], "object"))
     taken(loaded, model)
     assert model.references == ()  # none is marked: all that is annotated is learned
     model.undo()
@@ -140,14 +154,14 @@ def test_masks_that_can_not_be_used_say_why(tmp_path, name, stored, message):
     else:
         write_image(tmp_path / name, stored)
     with pytest.raises(InputError, match=message):
-        run_job(masks_io.read_files([tmp_path / name], images("p0"), 1))
+        run_job(masks_io.read_files([tmp_path / name], images("p0"), "object"))
 
 
 def test_one_mask_that_can_not_be_used_keeps_no_other_from_being(tmp_path):
     write_image(tmp_path / "p0.png", TRUTH[0])
     write_image(tmp_path / "p1.png", SMALL)
     model, _ = state()
-    loaded = run_job(masks_io.read_files([tmp_path], images("p0", "p1"), 1))
+    loaded = run_job(masks_io.read_files([tmp_path], images("p0", "p1"), "object"))
     assert list(taken(loaded, model)) == ["p0"]
     assert "1 can't be used, the first because: p1.png: mask of (20, 60)" in loaded.line
 
@@ -162,19 +176,19 @@ def test_one_mask_that_can_not_be_used_keeps_no_other_from_being(tmp_path):
 )
 def test_layers_that_do_not_fit_say_why(array, message):
     with pytest.raises(InputError, match=message):
-        run_job(masks_io.read_layer("truth", array, stack(), [(0,)], 1))
+        run_job(masks_io.read_layer("truth", array, stack(), [(0,)], "object"))
 
 
 def test_no_open_image_is_told(tmp_path):
     with pytest.raises(InputError, match="no image is open"):
-        run_job(masks_io.read_files([tmp_path], [], 1))
+        run_job(masks_io.read_files([tmp_path], [], "object"))
 
 
 def test_loaded_masks_are_what_a_training_learns(monkeypatch, tmp_path):
     session = make_session(monkeypatch, "toy", count=3)
     begin(session, tmp_path / "project")
     pixels = session.pixels
-    job = masks_io.read_layer("truth", np.stack(TRUTH), pixels, pixels.indices(), 1)
+    job = masks_io.read_layer("truth", np.stack(TRUTH), pixels, pixels.indices(), "object")
     session.scheduler.autosaver.load_masks(job)
     session.runner.settle()
     assert not session.runner.errors

@@ -166,8 +166,9 @@ class AnnotateStep:
         if len(paths) == 1 and holds_prompts(paths[0]):
             saver.load(paths[0])
         else:
-            label = self.scheduler.state.label
-            saver.load_masks(masks_io.read_files(paths, self.session.open_images(), label))
+            images, state = self.session.open_images(), self.scheduler.state
+            name = state.classes.style(state.label).name
+            saver.load_masks(masks_io.read_files(paths, images, name))
 
     def _ask_annotations(self) -> None:
         kinds = " ".join(f"*{ending}" for ending in (*SUFFIXES, *READABLE))
@@ -185,8 +186,9 @@ class AnnotateStep:
         levels = list(layer.data) if layer.multiscale else [layer.data]
         sizes = [tuple(level.shape)[-2:] for level in levels]
         level = levels[sizes.index(pixels.shape) if pixels.shape in sizes else 0]
-        label = self.scheduler.state.label
-        job = masks_io.read_layer(str(layer.name), level, pixels, indices, label)
+        state = self.scheduler.state
+        class_name = state.classes.style(state.label).name
+        job = masks_io.read_layer(str(layer.name), level, pixels, indices, class_name)
         self.scheduler.autosaver.load_masks(job)
 
     def _labels_choices(self) -> list[tuple[str, Any, bool]]:

@@ -42,7 +42,7 @@ class LoadedMasks:
 
 
 def read_files(
-    paths: Sequence[Path], images: Sequence[LayerPixels], label: int
+    paths: Sequence[Path], images: Sequence[LayerPixels], class_name: str
 ) -> Job[LoadedMasks]:
     """Read masks or outlines of open images, which are matched by name.
 
@@ -51,7 +51,7 @@ def read_files(
     paths : sequence of Path
         Files, or one folder.
     images : sequence of LayerPixels
-    label : int
+    class_name : str
         Class of objects whose file names none.
 
     Raises
@@ -73,8 +73,8 @@ def read_files(
     with _advice_of_the_window():
         meaning = yield from masks.meaning_of(truth.values())
     numbers = masks.class_numbers(truth.values())
-    names = {number: name for name, number in numbers.items()}
-    gathered = _Gathered(names)
+    label = numbers.setdefault(class_name, 1 + max(numbers.values(), default=0))
+    gathered = _Gathered({number: name for name, number in numbers.items()})
     for done, (name, path) in enumerate(truth.items()):
         yield JobProgress(done, len(truth), f"reading the mask of {name}")
         pixels, index = slices[name]
@@ -88,7 +88,7 @@ def read_files(
 
 
 def read_layer(
-    name: str, array: Any, pixels: LayerPixels, indices: Sequence[Index], label: int
+    name: str, array: Any, pixels: LayerPixels, indices: Sequence[Index], class_name: str
 ) -> Job[LoadedMasks]:
     """Read slices of a Labels layer as masks of the same slices of an image.
 
@@ -99,7 +99,7 @@ def read_layer(
     array : array
         Of the shape of the image; or flat, for one slice.
     indices : sequence of index
-    label : int
+    class_name : str
         Class of the objects.
 
     Raises
@@ -128,11 +128,11 @@ def read_layer(
         held.append(masks.count_values(read(index), name))
     with _advice_of_the_window():
         values = infer_meaning(held)
-    gathered = _Gathered({})
+    gathered = _Gathered({1: class_name})
     for done, index in enumerate(indices, start=len(indices)):
         yield JobProgress(done, 2 * len(indices), f"reading {pixels.label(index)}")
         labels, _ = values.applied(read(index), name)
-        gathered.add(pixels, index, labels, label)
+        gathered.add(pixels, index, labels, 1)
     return gathered.result(name, [f"{name}: {describe(values, held)}."])
 
 

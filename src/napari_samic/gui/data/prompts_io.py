@@ -139,16 +139,19 @@ def take_masks(state: AnnotationModel, data: PromptFile) -> None:
     """
     ours = {state.classes.style(label).name: label for label in state.classes.labels}
     used = {prompts.label for image in data.images for prompts in image.objects}
-    table = {
+    wanted = {
         label: ours.get(name) or state.classes.add(name)
         for label, name in data.classes.items()
         if label in used
     }
     is_marked = any(annotation.is_reference for annotation in state.annotations.values())
+    table = {label: number for label, number in wanted.items() if label != number}
     images = tuple(
         replace(
             image,
-            objects=tuple(replace(p, label=table.get(p.label, p.label)) for p in image.objects),
+            objects=tuple(
+                replace(p, label=table[p.label]) if p.label in table else p for p in image.objects
+            ),
         )
         for image in data.images
     )

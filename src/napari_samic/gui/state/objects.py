@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -124,6 +125,11 @@ class AnnotatedObject:
 
     def prompts(self) -> Prompts:
         """As the models take them."""
+        return self._prompts
+
+    @cached_property
+    def _prompts(self) -> Prompts:
+        """Made once: all are saved again with each click, thousands where labels were loaded."""
         points = np.array([(r, c) for r, c, _ in self.points], np.float64).reshape(-1, 2)
         signs = np.array([positive for _, _, positive in self.points], bool)
         box = None if self.box is None else np.array(self.box, np.float64)
