@@ -279,11 +279,14 @@ def test_unchanged_points_of_the_layer_are_no_step(desk):
     assert not desk.questions
 
 
-def test_second_box_of_an_object_replaces_the_first(desk):
+def test_second_box_of_an_object_is_of_the_next(desk):
+    desk.state.replace_boxes([(1, (1, 1, 5, 5))])
     desk.state.replace_boxes([(1, (1, 1, 5, 5)), (1, (10, 10, 20, 20))])
-    assert desk.item.box == (10, 10, 20, 20)
+    boxes = [item.box for item in desk.state.annotation.items]
+    assert boxes == [(1, 1, 5, 5), (10, 10, 20, 20)]
+    assert desk.item.number == 2
     desk.state.replace_boxes([])
-    assert desk.item is None
+    assert not desk.state.annotation.items
 
 
 def test_confidence_is_steady_after_two_clicks_that_change_little(desk):

@@ -42,10 +42,11 @@ class Dialogs:
         }
 
     def new_class(self) -> None:
-        """Ask for a name, and use the class."""
+        """Ask for a name; the next object is of that class."""
         name, done = QInputDialog.getText(self.parent, "New class", "Name of the class:")
         if done:
-            self.scheduler.state.set_class(self.scheduler.state.add_class(name))
+            self.scheduler.state.add_class(name)
+            self.scheduler.state.new_object()
 
     def rename_class(self) -> None:
         """Ask for another name of the current class."""

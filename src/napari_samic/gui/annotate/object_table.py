@@ -63,7 +63,7 @@ class ObjectTable(QTableWidget):
         cost, style = annotation.cost(item.number), classes.style(item.label)
         waiting = "drawn" if item.drawn is not None else "..."
         score = waiting if item.score is None else f"{item.score:.2f}"
-        texts = (str(item.number), style.name, score, str(cost.clicks), f"{cost.seconds:.0f} s")
+        texts = (str(item.number), style.name, score, str(item.clicks), f"{cost.seconds:.0f} s")
         for column, text in enumerate(texts):
             cell = self.item(row, column)
             if cell is None:

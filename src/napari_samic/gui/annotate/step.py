@@ -114,7 +114,7 @@ class AnnotateStep:
         """What buttons and keys do, by name."""
         state = self.scheduler.state
         plain: dict[str, Callable[..., None]] = {
-            "new": state.new_object,
+            "new": self._new_object,
             "previous": lambda: state.step_object(-1),
             "next": lambda: state.step_object(+1),
             "delete": state.delete_object,
@@ -123,7 +123,7 @@ class AnnotateStep:
             "undo": state.undo,
             "redo": state.redo,
             "select": state.select,
-            "classed": state.set_class,
+            "classed": state.choose_class,
             "reference": self._toggle_reference,
             "sign": self.toggle_sign,
             "box": self.toggle_box,
@@ -225,6 +225,17 @@ class AnnotateStep:
     def _use_one_click(self, on: bool) -> None:
         self.scheduler.state.one_click = on
         self._refresh()
+
+    def _new_object(self) -> None:
+        self.scheduler.state.new_object()
+        self._aim_positive()
+
+    def _aim_positive(self) -> None:
+        """A new object begins with a positive click, whatever the last one ended with."""
+        annotation = self.scheduler.state.annotation
+        is_new = annotation is not None and annotation.item() is None
+        if is_new and self.panel.tools["negative"].isChecked():
+            self.use_tool("positive")
 
     def _toggle_reference(self) -> None:
         annotation = self.scheduler.state.annotation
@@ -425,6 +436,7 @@ class AnnotateStep:
         annotation = self.scheduler.state.annotation
         if self.owned_layers is not None and annotation is not None:
             self.owned_layers.aim(annotation.current)
+            self._aim_positive()
         self._live_pause.start()
         self._soon.start()  # napari may be in the middle of adding a point: draw once it is done
 

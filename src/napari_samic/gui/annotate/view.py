@@ -184,13 +184,16 @@ class AnnotatePanel(QWidget):
         self.classes = QComboBox()
         self.classes.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.classes.setAccessibleName("Class")
-        self.classes.setToolTip(f"Class of the object, and of new ones ({keys.text('class')}).")
+        self.classes.setToolTip(
+            "<qt>Class of the next object; of one that you select in the table, or with J and K, "
+            f"its own. {keys.text('class')} changes that of the last one, too.</qt>"
+        )
         self.classes.activated.connect(
             lambda i: self.handlers["classed"](int(self.classes.itemData(i)))
         )
         row.addWidget(self.classes, 1)
         for name, verb, tip in (
-            ("Add", "new_class", "Make another class"),
+            ("Add", "new_class", "Make another class, for the next object"),
             ("Name", "rename", "Give the class another name"),
             ("Colour", "recolor", "Give the class another colour"),
         ):
@@ -314,9 +317,10 @@ def _totals(state: AnnotationModel) -> str:
     if state.annotation is None or not state.annotation.items:
         return "No object yet."
     cost, count = state.annotation.cost(), len(state.annotation.items)
+    clicks = sum(item.clicks for item in state.annotation.items)
     return (
-        f"{count} object{'s' * (count != 1)}, {cost.clicks} clicks, {cost.seconds:.0f} s "
-        "on this image"
+        f"{count} object{'s' * (count != 1)}, {clicks} click{'s' * (clicks != 1)}, "
+        f"{cost.seconds:.0f} s on this image"
     )
 
 

@@ -76,6 +76,7 @@ class AnnotationModel:
         self.requests = RequestTracker(ask)
         self._clock = clock
         self._last_act: float | None = None
+        self._selected: tuple[str, int] | None = None
 
     # --- images
 
@@ -136,7 +137,7 @@ class AnnotationModel:
     def new_object(self) -> None:
         """Let the next click begin another object."""
         if self.annotation is not None and self.annotation.item() is not None:
-            self.annotation.current = self.annotation.next_number
+            self.annotation.current, self._selected = self.annotation.next_number, None
             self.touch(0)
             self.events.prompts.emit()
 
@@ -145,7 +146,15 @@ class AnnotationModel:
         if self.annotation is not None and self.annotation.item(number) is not None:
             self.annotation.current = number
             self.label = next(i.label for i in self.annotation.items if i.number == number)
+            self._selected = (self.annotation.name, number)
             self.events.prompts.emit()
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether the current object was chosen among others, not just clicked on."""
+        annotation = self.annotation
+        here = None if annotation is None else (annotation.name, annotation.current)
+        return here is not None and here == self._selected
 
     def step_object(self, by: int) -> None:
         """Go to the next (+1) or previous (-1) object, round and round."""
@@ -184,8 +193,17 @@ class AnnotationModel:
             self.annotation.relabel(label)
         self.events.classes.emit()
 
+    def choose_class(self, label: int) -> None:
+        """Give the selected object a class; where none is, begin the next object, of that class."""
+        if self.is_selected:
+            self.set_class(label)
+        elif label != self.class_here:
+            self.label = label
+            self.new_object()
+            self.events.classes.emit()
+
     def add_class(self, name: str = "") -> int:
-        """Make a class and use it from now on."""
+        """Make a class; it is that of the next new object."""
         self.label = self.classes.add(name)
         self.events.classes.emit()
         return self.label
@@ -280,7 +298,7 @@ class AnnotationModel:
         self._prompt({n: (p, self.annotation.prompts_of(n)[1]) for n, p in points.items()})
 
     def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
-        """Take all boxes as the layer has them; of several for one object the last counts."""
+        """Take all boxes as the layer has them; a second one of an object begins the next."""
         if self.annotation is None:
             return
         self.message = ""
@@ -291,8 +309,12 @@ class AnnotationModel:
             for row in added[current.box is not None :]:
                 listed.remove(row)
                 listed.append((self.annotation.next_number, row[1]))
+        new = max(self.annotation.next_number, *(1 + number for number, _ in listed), 1)
         for number, box in listed:
-            boxes[number] = self._clipped(box) or boxes.get(number)
+            kept = self._clipped(box)
+            if kept is not None and boxes.get(number) is not None:
+                number, new = new, new + 1
+            boxes[number] = kept or boxes.get(number)
         self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
 
     def paint(self, number: int, where: BoolArray) -> None:

@@ -96,6 +96,11 @@ class AnnotatedObject:
         return self.box is not None or any(positive for _, _, positive in self.points)
 
     @property
+    def clicks(self) -> int:
+        """Points, and the box as one more."""
+        return len(self.points) + (self.box is not None)
+
+    @property
     def score(self) -> float | None:
         """Confidence in the shown mask; None while there is none, or if it was drawn."""
         return None if self.answer is None else self.answer.scores[self.choice]

@@ -1,0 +1,177 @@
+"""Annotating with a real mouse and real keys, in a real window; jobs run in this thread."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("qtpy")
+from discs import Discs, Inline
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_samic.gui.dock import SamicDock
+from napari_samic.gui.session import jobs
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)
+
+
+class Window:
+    """A shown viewer with an image and the dock, and a user with a mouse."""
+
+    def __init__(self, viewer, qtbot, data=IMAGE, **image):
+        self.viewer, self.qtbot, self.runner = viewer, qtbot, Inline()
+        if data is not None:
+            viewer.add_image(data, name="cells", **image)
+        self.open()
+        names = ("CanvasBackendDesktop",)
+        self.canvas = next(w for w in QApplication.allWidgets() if type(w).__name__ in names)
+        self.settle()
+        viewer.reset_view()
+        self.settle()
+
+    def open(self):
+        self.dock = SamicDock(self.viewer, self.runner)
+        self.docked = self.viewer.window.add_dock_widget(self.dock, name="SAMIC")
+
+    def close(self):
+        self.viewer.window.remove_dock_widget(self.docked)
+        self.settle()
+
+    def settle(self):
+        for _ in range(3):
+            self.runner.settle()
+            QApplication.processEvents()
+
+    @property
+    def state(self):
+        return self.dock.session.scheduler.state
+
+    @property
+    def layers(self):
+        return self.dock.annotate.owned_layers.layers
+
+    @property
+    def panel(self):
+        return self.dock.annotate.panel
+
+    def _place(self, row, column):
+        size, camera = self.canvas.size(), getattr(self.viewer, "scene", self.viewer).camera
+        x = size.width() / 2 + (column - camera.center[-1]) * camera.zoom
+        y = size.height() / 2 + (row - camera.center[-2]) * camera.zoom
+        return QPoint(round(x), round(y))
+
+    def click(self, row, column):
+        self.qtbot.mouseMove(self.canvas, self._place(row, column))
+        self.qtbot.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self._place(row, column))
+        self.settle()
+
+    def drag(self, start, end):
+        left = Qt.MouseButton.LeftButton
+        self.qtbot.mouseMove(self.canvas, self._place(*start))
+        self.qtbot.mousePress(self.canvas, left, pos=self._place(*start))
+        for share in (0.5, 0.9, 1.0):
+            at = [a + share * (b - a) for a, b in zip(start, end, strict=True)]
+            self.qtbot.mouseMove(self.canvas, self._place(*at))
+            QApplication.processEvents()
+        self.qtbot.mouseRelease(self.canvas, left, pos=self._place(*end))
+        self.settle()
+
+    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier):
+        self.qtbot.keyClick(self.canvas, key, modifier)
+        self.settle()
+
+    def shown(self):
+        """Rounded points and boxes of the objects, by number."""
+        return {
+            item.number: (
+                [tuple(round(v) for v in point[:2]) for point in item.points],
+                None if item.box is None else tuple(round(v) for v in item.box),
+            )
+            for item in self.state.annotation.items
+        }
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+
+    def open_model(name):
+        yield jobs.JobProgress(0, 0)
+        return Discs()
+
+    monkeypatch.setattr(jobs, "open_model", open_model)
+
+    def made(data=IMAGE, **image):
+        return Window(make_napari_viewer(show=True), qtbot, data, **image)
+
+    return made
+
+
+def test_second_box_begins_the_next_object_and_can_be_undone(window):
+    w = window()
+    w.key(Qt.Key.Key_W)
+    w.drag((5, 5), (15, 20))
+    assert w.shown() == {1: ([], (5, 5, 15, 20))}
+    w.drag((25, 30), (40, 50))
+    both = {1: ([], (5, 5, 15, 20)), 2: ([], (25, 30, 40, 50))}
+    assert w.shown() == both
+    assert w.layers["masks"].data[[10, 30], [10, 40]].tolist() == [1, 2]
+    w.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert w.shown() == {1: ([], (5, 5, 15, 20))}
+    w.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert w.shown() == both
+
+
+def test_new_object_begins_with_a_positive_click(window):
+    w = window()
+    w.click(10, 12)
+    w.key(Qt.Key.Key_Q)
+    w.click(14, 12)
+    w.key(Qt.Key.Key_N)
+    assert w.panel.tools["positive"].isChecked()
+    w.click(30, 40)
+    signs = [[sign for *_, sign in item.points] for item in w.state.annotation.items]
+    assert signs == [[True, False], [True]]
+    w.key(Qt.Key.Key_W)
+    w.key(Qt.Key.Key_N)
+    assert w.panel.tools["draw"].isChecked()  # box after box
+
+
+def test_clicks_that_were_undone_are_not_counted(window):
+    w = window()
+    w.click(10, 12)
+    w.click(14, 12)
+    w.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert w.panel.table.item(0, 3).text() == "1"
+    assert "1 click," in w.panel.totals.text()
+
+
+def test_class_box_and_add_are_for_the_next_object_unless_one_is_selected(window, monkeypatch):
+    w = window()
+
+    def choose(name):
+        place = w.panel.classes.findText(name)
+        w.panel.classes.setCurrentIndex(place)
+        w.panel.classes.activated.emit(place)
+        w.settle()
+
+    def classes():
+        return [w.state.classes.style(item.label).name for item in w.state.annotation.items]
+
+    w.click(10, 12)
+    monkeypatch.setattr(
+        "napari_samic.gui.annotate.dialogs.QInputDialog.getText", lambda *_: ("nucleus", True)
+    )
+    w.panel.handlers["new_class"]()
+    w.settle()
+    assert classes() == ["object"]
+    w.click(30, 40)
+    assert classes() == ["object", "nucleus"]
+    choose("object")
+    assert classes() == ["object", "nucleus"]
+    w.click(30, 12)
+    assert classes() == ["object", "nucleus", "object"]
+    w.panel.table.cellClicked.emit(0, 0)
+    w.settle()
+    choose("nucleus")
+    assert classes() == ["nucleus", "nucleus", "object"]
