@@ -175,3 +175,23 @@ def test_class_box_and_add_are_for_the_next_object_unless_one_is_selected(window
     w.settle()
     choose("nucleus")
     assert classes() == ["nucleus", "nucleus", "object"]
+
+
+def test_marks_of_references_and_colors_are_restored(window):
+    w = window()
+    w.click(10, 12)
+    w.key(Qt.Key.Key_U)
+    w.state.style_class(1, color="#123456")
+    w.settle()
+    w.close()
+    w.open()
+    w.settle()
+    assert not w.state.annotation.items
+    w.panel.handlers["restore"]()
+    w.settle()
+    assert w.state.annotation.is_reference
+    assert w.panel.reference.isChecked()
+    assert w.state.classes.style(1).color == "#123456"
+    w.dock.session.scheduler.autosaver.begin_project(Project.create(recovery.folder().parent / "p"))
+    w.settle()
+    assert not list(recovery.folder().glob("*.notes.json")) or recovery.leftovers() == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Runner
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
+from napari_samic.io.text_files import read_json
+from napari_samic.io.writers import write_json
 
 KEY = "annotate"
 
@@ -185,13 +188,18 @@ class AutoSaver:
 
         def done() -> None:
             self._inherited.append(path)
-            self._mark_dirty()
+            self.state.events.prompts.emit()
 
-        self._read_then(path, done)
+        self._read_then(path, done, recovery.notes_file(path))
 
-    def _read_then(self, path: Path, after: Callable[[], None]) -> None:
+    def _read_then(
+        self, path: Path, after: Callable[[], None], notes_file: Path | None = None
+    ) -> None:
         def read(data: PromptFile) -> None:
             count = prompts_io.take(self.state, data)
+            if notes_file is not None:
+                with suppress(SamicError):  # prompts are what counts
+                    recall(self.state, read_json(notes_file, "notes of a session"))
             self._say(f"Loaded the prompts of {count} image{'s' * (count != 1)}.")
             after()
 
@@ -212,7 +220,9 @@ class AutoSaver:
         """Writes everything as it is now."""
         data = prompts_io.to_file(self.state, all_items=True)
         if self.project is None:
-            return write_prompts(self.recovery, data)
+            notes: dict[str, Any] = {}
+            remember(self.state, notes)
+            return write_recovery(self.recovery, data, notes)
         remember(self.state, self.project.notes)
         return write_project(self.project, data)
 
@@ -261,9 +271,10 @@ def model_of(notes: Mapping[str, Any]) -> str:
     return model if isinstance(model, str) else ""
 
 
-def write_prompts(path: Path, data: PromptFile) -> Job[Path]:
-    """Save prompts over our own earlier ones."""
+def write_recovery(path: Path, data: PromptFile, notes: Mapping[str, Any]) -> Job[Path]:
+    """Save prompts and notes over our own earlier ones."""
     yield JobProgress(0, 1, path.name)
+    write_json(recovery.notes_file(path), notes, overwrite=True)
     save_prompts(path, data, overwrite=True)
     return path
 

@@ -1,7 +1,8 @@
 """Files that survive a crash: prompts of each session, in our own folder.
 
-A session writes `recovery/<process>-<random>.prompts.json` after each change, and removes it when
-all is saved. What is left of sessions that ended is offered again. Knows no Qt and no napari.
+A session writes `recovery/<process>-<random>.prompts.json` after each change, and beside it notes
+of what prompt files have no place for; both go when all is saved. What is left of sessions that
+ended is offered again. Knows no Qt and no napari.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ def end(path: Path, *, keep: bool) -> None:
         discard(path)
 
 
+def notes_file(path: Path) -> Path:
+    """The notes beside a recovery file."""
+    return path.with_name(path.name.replace(".prompts.", ".notes."))
+
+
 def discard(path: Path) -> None:
-    """Remove a recovery file."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+    """Remove a recovery file and its notes."""
+    for file in (path, notes_file(path)):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
