@@ -2,13 +2,20 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
+from napari.layers import Image
+from napari.layers.utils.stack_utils import stack_to_images
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_samic.core.errors import OutputError
+from napari_samic.gui.data import recovery
+from napari_samic.gui.data.layer_pixels import FILE
+from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.session import jobs
 
@@ -195,3 +202,75 @@ def test_marks_of_references_and_colors_are_restored(window):
     w.dock.session.scheduler.autosaver.begin_project(Project.create(recovery.folder().parent / "p"))
     w.settle()
     assert not list(recovery.folder().glob("*.notes.json")) or recovery.leftovers() == []
+
+
+def test_dock_that_is_opened_again_adds_no_second_set_of_layers(window):
+    w = window(np.stack([IMAGE, IMAGE]))
+    w.click(10, 12)
+    names = [layer.name for layer in w.viewer.layers]
+    w.close()
+    assert [layer.name for layer in w.viewer.layers] == ["cells", "cells masks"]
+    assert w.viewer.layers["cells masks"].data.max() == 1  # what was drawn is not lost
+    w.open()
+    w.settle()
+    assert [layer.name for layer in w.viewer.layers] == names
+
+
+def test_project_that_is_open_in_one_viewer_is_refused_in_another(window, tmp_path):
+    first, second = window(), window()
+    project = Project.create(tmp_path / "work")
+    first.dock.session.scheduler.autosaver.begin_project(project)
+    first.settle()
+    saver = second.dock.session.scheduler.autosaver
+    with pytest.raises(OutputError, match="open in another window"):
+        saver.open_project(Project.open(project.folder))
+    assert saver.project is None
+    first.dock.session.scheduler.autosaver.open_project(Project.open(project.folder))  # its own
+    first.settle()
+    first.close()
+    saver.open_project(Project.open(project.folder))
+    second.settle()
+    assert saver.project.folder == project.folder
+
+
+def test_clicks_lie_above_channels_that_a_layer_is_split_into(window):
+    w = window(np.stack([IMAGE, IMAGE, IMAGE]))
+    layer = w.viewer.layers["cells"]
+    w.viewer.layers.remove(layer)
+    w.viewer.layers.extend(stack_to_images(layer, 0))
+    w.settle()
+    assert len([layer for layer in w.viewer.layers if isinstance(layer, Image)]) == 3
+    top = [w.layers[kind] for kind in ("masks", "boxes", "clicks")]
+    assert list(w.viewer.layers)[-3:] == top
+
+
+def test_short_first_axis_can_be_taken_for_channels(window):
+    w = window(np.stack([IMAGE, 255 - IMAGE]))
+    assert w.state.annotation.name == "cells[0]"  # slices, as long as nobody says otherwise
+    assert w.panel.channels.isVisible()
+    place = w.panel.channels.findText("channels", Qt.MatchFlag.MatchContains)
+    w.panel.channels.setCurrentIndex(place)
+    w.panel.channels.activated.emit(place)
+    w.settle()
+    assert w.viewer.dims.ndim == 2
+    image = w.dock.session.pixels.image(())
+    np.testing.assert_array_equal(np.argsort(image[..., 0], None)[:9], np.argsort(IMAGE, None)[:9])
+    assert (image[..., 0] != image[..., 1]).any()
+    w.click(10, 12)
+    assert w.shown() == {1: ([(10, 12)], None)}
+    assert w.layers["masks"].data[10, 12] == 1
+
+
+def test_file_says_whether_its_first_axis_may_be_channels(window, tmp_path):
+    w = window()
+    stack = np.stack([IMAGE] * 3)
+    for axes, told in (("CYX", True), ("ZYX", False)):
+        path = tmp_path / f"{axes}.ome.tif"
+        tifffile.imwrite(path, stack, metadata={"axes": axes}, photometric="minisblack")
+        image = w.viewer.add_image(stack, name=axes, metadata={FILE: str(path)})
+        w.dock.session.choose_layer(image)
+        w.settle()
+        assert ("channels" in w.panel.guide.text()) is told
+        choices = [w.panel.channels.itemText(i) for i in range(w.panel.channels.count())]
+        assert any("split" in choice for choice in choices) is told
+    assert not w.runner.errors

@@ -306,6 +306,7 @@ def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
     scheduler.runner.settle()
     assert len(load_prompts(tmp_path / "project" / "prompts.json").images) == 1
     assert not scheduler.autosaver.unsaved
+    scheduler.close()
     other = PromptScheduler(Inline())
     other.autosaver.open_project(Project.open(tmp_path / "project"))
     other.runner.settle()

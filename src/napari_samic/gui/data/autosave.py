@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from napari_samic.gui.data.masks_io import LoadedMasks
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.runner.jobs import Calls, Runner
 from napari_samic.gui.state.annotator import AnnotationModel
+from napari_samic.io import files as io_files
 from napari_samic.io.prompts import PromptFile, load_prompts, save_prompts
 from napari_samic.io.text_files import read_json
 from napari_samic.io.writers import write_json
@@ -65,6 +66,7 @@ class AutoSaver:
         self.on_project: Callable[[], None] = lambda: None
         self.unsaved = False
         self.recovery = recovery.begin()
+        self._claim = ExitStack()
         self._inherited: list[Path] = []
         self._writing = False
         self._dirty = False
@@ -105,10 +107,17 @@ class AutoSaver:
         self.flush()
 
     def begin_project(self, project: Project) -> None:
-        """Keep everything in a new project; prompts that have no project yet go into it."""
+        """Keep everything in a new project; prompts that have no project yet go into it.
+
+        Raises
+        ------
+        OutputError
+            Another window has it open.
+        """
+        claim = self._claimed(project)
         if self.project is not None:
             self.state.forget()
-        self._enter(project)
+        self._enter(project, claim)
 
     def open_project(self, project: Project) -> None:
         """Take over what a project holds, and keep everything there from now on.
@@ -116,31 +125,50 @@ class AutoSaver:
         Raises
         ------
         OutputError
-            There are prompts that no project has: none is lost.
+            There are prompts that no project has: none is lost. Or another window has it open.
         """
         if self.has_prompts and self.project is None:
             msg = "there are prompts that were not saved. Save them, or begin a new project first."
             raise OutputError(msg)
+        claim = self._claimed(project)
         if not project.prompts_file.exists():
-            self._begin_anew(project)
+            self._begin_anew(project, claim)
             return
         self._say(f"Opening {project.folder.name} ...")
 
         def read(data: PromptFile) -> None:
-            self._begin_anew(project, data)
+            self._begin_anew(project, claim.pop_all() if claim is not None else None, data)
 
-        self.runner.start(read_prompts(project.prompts_file), Calls(on_done=read))
+        calls = Calls(on_done=read, on_end=claim.close if claim is not None else None)
+        self.runner.start(read_prompts(project.prompts_file), calls)
 
-    def _begin_anew(self, project: Project, data: PromptFile | None = None) -> None:
+    def _claimed(self, project: Project) -> ExitStack | None:
+        """Keep other windows out of a project; None if it is the one that is open."""
+        if self.project is not None and _is_same(self.project.folder, project.folder):
+            return None
+        claim = ExitStack()
+        try:
+            claim.enter_context(io_files.claimed(project.folder))
+        except OutputError as error:
+            msg = f"{project.folder}: is open in another window. Close it there, so that only one "
+            raise OutputError(f"{msg}writes to it.") from error
+        return claim
+
+    def _begin_anew(
+        self, project: Project, claim: ExitStack | None, data: PromptFile | None = None
+    ) -> None:
         self.project = None  # what is taken back belongs to no project before it is complete
         self.state.forget()
         if data is not None:
             prompts_io.take(self.state, data)
         recall(self.state, project.notes)
-        self._enter(project)
+        self._enter(project, claim)
         self._say(f"Opened {project.folder.name}.")
 
-    def _enter(self, project: Project) -> None:
+    def _enter(self, project: Project, claim: ExitStack | None) -> None:
+        if claim is not None:
+            self._claim.close()
+            self._claim = claim
         self.project = project
         self._dirty = True
         self.flush()
@@ -215,6 +243,7 @@ class AutoSaver:
             except SamicError:
                 keep = self.recovery.exists()
         recovery.end(self.recovery, keep=keep)
+        self._claim.close()
 
     def _newest(self) -> Job[Path]:
         """Writes everything as it is now."""
@@ -225,6 +254,10 @@ class AutoSaver:
             return write_recovery(self.recovery, data, notes)
         remember(self.state, self.project.notes)
         return write_project(self.project, data)
+
+
+def _is_same(first: Path, other: Path) -> bool:
+    return first.resolve() == other.resolve()
 
 
 # --- notes of a project
@@ -304,7 +337,6 @@ def export_all(
     OutputError
         One of the names is taken (then nothing is written), or the disk refuses.
     """
-    from napari_samic.io import files as io_files
     from napari_samic.io.writers import write_labels
 
     prompts = {folder / f"{name}.json": data for name, data in files.items()}
