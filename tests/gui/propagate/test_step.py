@@ -292,6 +292,17 @@ def test_closing_leaves_nothing_but_the_results(story):
     assert not s.runner.errors
     assert len(list(s.project.results_folder.glob("*.tif"))) >= 1
 
+    again = SamicDock(s.viewer, s.runner)
+    s.viewer.window.add_dock_widget(again, name="SAMIC again")
+    s.settle()
+    again.session.scheduler.autosaver.open_project(Project.open(s.project.folder))
+    s.settle()
+    again.go_to("Propagate")
+    s.settle()
+    assert list(s.ours()) == ["cells results [SAMIC]"]
+    assert s.ours()["cells results [SAMIC]"].data is again.propagate.presenter.store.stack
+    again.release()
+
 
 def draw(s, index, *places):
     """Click on objects of a slice, in the Annotate step."""

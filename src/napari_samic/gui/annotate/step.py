@@ -536,7 +536,7 @@ class AnnotateStep:
         """Let go of the viewer: no key and no callback of ours is left."""
         if self._closed:
             return
-        self._leave(remove=False)
+        self._leave()
         self._closed = True
         self._repaint_blocker.end()
         self.disconnect()

@@ -119,9 +119,12 @@ class PropagationLayers(OwnedLayers):
             return
         from napari.layers import Labels
 
-        layer = Labels(
-            stack, opacity=0.55, metadata={OURS: f"{name} results"}, **style.frame(image, factor)
-        )
+        mark = {OURS: f"{name} results"}
+        for left in [
+            other for other in self.viewer.layers if other.metadata.get(OURS) == mark[OURS]
+        ]:
+            self.viewer.layers.remove(left)  # of the time before the dock was closed
+        layer = Labels(stack, opacity=0.55, metadata=mark, **style.frame(image, factor))
         self._add("results", image, layer, above=True)
         layer.events.paint.connect(self._painted)
 
