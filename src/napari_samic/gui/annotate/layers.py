@@ -344,6 +344,21 @@ class AnnotationLayers(OwnedLayers):
         takers = [self.layers[kind] for kind in (*self._callbacks, "masks") if self.has(kind)]
         return self.viewer.layers.selection.active in takers
 
+    def raise_above_images(self) -> None:
+        """Put masks, boxes and clicks on top again, where an image was opened above them."""
+        from napari.layers import Image
+
+        layers = self.viewer.layers
+        own = [self.layers[kind] for kind in ("masks", "boxes", "clicks") if self.has(kind)]
+        images = [
+            i
+            for i, layer in enumerate(layers)
+            if isinstance(layer, Image) and not layer.metadata.get(OURS)
+        ]
+        if own and images and max(images) > min(map(layers.index, own)):
+            for layer in own:
+                layers.move(layers.index(layer), len(layers))
+
     def use_points(self, sign: bool) -> None:
         """Let the next click be a positive or negative point."""
         self.sign = sign

@@ -80,6 +80,7 @@ class AnnotateStep:
         self._soon = CoalescedCall(self.widget, self.redraw)
         self._opened: Any | None = None
         self._tidy_soon = CoalescedCall(self.widget, self._tidy)
+        self._raising = CoalescedCall(self.widget, self._raise_layers)
         self._repaint_blocker = RepaintBlocker(self.widget)
         self._connect()
         self.chooser.fill_models()
@@ -297,6 +298,36 @@ class AnnotateStep:
         layers = self.panel.channels.currentData()
         if self.owned_layers is not None and layers:
             self._enter(self.owned_layers.image, layers)
+        elif self.owned_layers is not None and layers == ():
+            self._split()
+
+    def _split(self) -> None:
+        """Make a layer of each channel of the image, as napari does, and take them for colors."""
+        if self.owned_layers is None:
+            return
+        from napari.layers.utils.stack_utils import stack_to_images
+
+        image, layers = self.owned_layers.image, self.viewer.layers
+        place, channels = layers.index(image), stack_to_images(image, 0)
+        if not self._is_drawn_on():
+            self.owned_layers.remove("masks")
+        layers.remove(image)
+        for number, channel in enumerate(channels):
+            layers.insert(place + number, channel)
+        self.choose_layer(channels[0])
+        self.panel.channels.setCurrentIndex(self.panel.channels.count() - 1)
+        self._choose_colors()
+
+    def _raise_layers(self) -> None:
+        """After layers came, as the channels that one was split into, ours lie on top."""
+        if self.owned_layers is not None and not (self._closed or self._left):
+            self.owned_layers.raise_above_images()
+
+    def _is_drawn_on(self) -> bool:
+        """Whether something is annotated on the chosen image, on any slice."""
+        annotations, pixels = self.scheduler.state.annotations, self.session.pixels
+        names = (name for name, annotation in annotations.items() if annotation.items)
+        return pixels is not None and any(pixels.index_of(name) is not None for name in names)
 
     def _tidy(self) -> None:
         """Annotate what was opened last, or any image if none is; drop our layers of images that
@@ -335,7 +366,9 @@ class AnnotateStep:
         self.owned_layers.bring_forward()
         image.events.data.connect(self._choose_colors)  # other pixels: begin anew
         self.owned_layers.ensure()
+        self._raising.start()
         self.panel.show_tool("positive")
+        self.scheduler.state.message = guide.CHANNELS if layer_choice.is_channels(image) else ""
         self._slice_changed()
         self.session.events.image.emit()
 

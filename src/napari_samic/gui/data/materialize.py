@@ -301,6 +301,8 @@ def write_drawing(
             seen, image = read_rgb(plane, own), read_rgb(plane, normalization)
         except SamicError:
             continue  # the run says why it can't be read
+        if image.shape[:2] != annotation.shape:
+            continue  # another image of that name
         is_same = annotation.sha256 in ("", pixels_sha256(seen))
         sha256 = pixels_sha256(image) if is_same else annotation.sha256
         answered = _answered(annotation, seen, drawing.segmenter)
