@@ -699,6 +699,18 @@ def test_lengths_are_those_of_the_layer(world, tmp_path):
     assert float(row["area"]) == int(row["area_px"])
 
 
+def test_objects_are_counted_by_class(world):
+    world.session.scheduler.state.style_class(1, name="cell")
+    assert world.review.class_counts == {"cell": 5}
+    world.go("a").review.reject("blurred")
+    world.go("c")
+    labels = np.array(world.reviewed.labels)
+    labels[:5, :5] = 9
+    world.review.editor.take_labels(labels)
+    world.runner.settle()
+    assert world.review.class_counts == {"cell": 4}
+
+
 def test_nothing_accepted_is_told(world, tmp_path):
     with pytest.raises(InputError, match="nothing is accepted yet"):
         world.exporter.export(ACCEPTED_RESULTS, tmp_path / "out", ExportSettings())

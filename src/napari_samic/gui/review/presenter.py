@@ -7,6 +7,7 @@ sees napari only through the session.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -101,6 +102,21 @@ class ReviewModel:
         for flag in self.order:
             counts[self.decision(flag.name).verdict] += 1
         return counts
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Objects of each class, by its name, in all results that are not rejected."""
+        counts: Counter[int] = Counter()
+        for result in self.scanned.results.images if self.scanned is not None else ():
+            decision = self.decision(result.label)
+            if decision.verdict == REJECTED:
+                continue
+            if decision.edit is not None:
+                counts.update(record.label for record in decision.edit.objects.values())
+            else:
+                counts.update(int(row["class"]) for row in result.rows)
+        classes = self.session.scheduler.state.classes
+        return {classes.style(label).name: counts[label] for label in sorted(counts)}
 
     def decision(self, name: str) -> ReviewDecision:
         """On a result."""

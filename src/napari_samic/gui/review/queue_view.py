@@ -125,7 +125,15 @@ class QueueView(QWidget):
         self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.again = self._button("↻", "look", "Read the results of the project anew")
         self.again.setFixedWidth(32)
-        return _row(self.summary, self.again, stretch=0)
+        self.classes = QLabel()
+        self.classes.setWordWrap(True)
+        self.classes.setToolTip("Objects of each class; those of rejected results are not counted")
+        part = QWidget()
+        column = QVBoxLayout(part)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(_row(self.summary, self.again, stretch=0))
+        column.addWidget(self.classes)
+        return part
 
     def _table(self) -> QWidget:
         self.model = QueueModel(self.review)
@@ -285,6 +293,9 @@ class QueueView(QWidget):
         marks = "  ".join(f"{MARKS[v]} {counts[v]}" for v in given)
         self.summary.setText(f"{text}: {marks}, {counts['']} to do" if given else text)
         self.summary.setToolTip(", ".join(f"{counts[v]} {v}" for v in given))
+        objects = self.review.class_counts
+        self.classes.setText(", ".join(f"{name}: {count}" for name, count in objects.items()))
+        self.classes.setVisible(bool(objects))
 
     def show_status(self, text: str) -> None:
         """Say what is going on; "" takes no room."""
