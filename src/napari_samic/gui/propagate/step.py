@@ -13,6 +13,7 @@ from typing import Any
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_samic.core.errors import SettingsError
+from napari_samic.gui.propagate.jobs import methods
 from napari_samic.gui.propagate.layers import PropagationLayers
 from napari_samic.gui.propagate.presenter import PropagationModel
 from napari_samic.gui.propagate.view import PropagatePanel
@@ -42,7 +43,7 @@ class PropagateStep:
         self._closed = self._shown = False
         self.presenter = PropagationModel(session)
         self.owned_layers = PropagationLayers(session.viewer, self._stroked)
-        self.panel = PropagatePanel(self._handlers())
+        self.panel = PropagatePanel(self._handlers(), methods())
         self.widget: QWidget = with_foot(scrolled(self.panel), self.panel.foot)
         self._pause = later(self.widget, _PAUSE_MS, self.presenter.refresh_preview)
         self._typed = later(self.widget, _TYPING_MS, notify_errors(self._change))

@@ -28,7 +28,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.core.settings import PRESETS, PeakSettings
-from napari_samic.gui.propagate.jobs import methods
 from napari_samic.gui.widgets.field_editors import WRONG, leave_wheel
 from napari_samic.gui.widgets.settings_form import SettingsForm
 from napari_samic.recipes.schema import STEP_SCHEMAS
@@ -51,6 +50,8 @@ class PropagatePanel(QWidget):
     handlers : mapping of str to callable
         preview(on), preset(name), method(name), start(), cancel(), layer(), folder(), again(on),
         show(name).
+    methods : mapping of str to str
+        Names, and a line for each.
 
     Attributes
     ----------
@@ -58,9 +59,9 @@ class PropagatePanel(QWidget):
         What begins and ends a run, to be shown below the panel.
     """
 
-    def __init__(self, handlers: Verbs) -> None:
+    def __init__(self, handlers: Verbs, methods: Mapping[str, str]) -> None:
         super().__init__()
-        self.handlers = handlers
+        self.handlers, self._methods = handlers, methods
         self.layout_ = QVBoxLayout(self)
         self.layout_.setContentsMargins(8, 6, 8, 6)
         self.layout_.setSpacing(8)
@@ -100,7 +101,7 @@ class PropagatePanel(QWidget):
         for preset in PRESETS:
             self.preset.addItem(preset.title, preset.name)
         self.method.setToolTip("What says where objects are")
-        for name, text in methods().items():
+        for name, text in self._methods.items():
             self.method.addItem(name, name)
             self.method.setItemData(self.method.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
         for box, verb in ((self.preset, "preset"), (self.method, "method")):
