@@ -221,17 +221,17 @@ def test_undo_of_an_unanswered_click_asks_for_the_prompts_before(desk):
 
 def test_point_is_moved_and_removed(desk):
     desk.click(10, 12)
-    desk.state.move_point(0, 30, 40)
+    desk.state.replace_points([(1, (30, 40, True))])
     desk.settle()
     assert desk.item.points == ((30, 40, True),)
     assert desk.labels[30, 40] == 1
-    desk.state.remove_point(0)
+    desk.state.replace_points([])
     assert desk.item is None
     assert desk.labels.max() == 0
 
 
 def test_box_is_cut_at_the_edge_and_asked(desk):
-    desk.state.set_box((-5, 30, 10, 90))
+    desk.state.replace_boxes([(1, (-5, 30, 10, 90))])
     desk.settle()
     assert desk.item.box == (-0.5, 30, 10, 49.5)
     assert desk.labels[5, 40] == 1
@@ -241,7 +241,7 @@ def test_box_is_cut_at_the_edge_and_asked(desk):
     "act",
     [
         pytest.param(lambda s: s.add_point(-3, 5), id="point"),
-        pytest.param(lambda s: s.set_box((50, 60, 70, 80)), id="box"),
+        pytest.param(lambda s: s.replace_boxes([(1, (50, 60, 70, 80))]), id="box"),
         pytest.param(lambda s: s.replace_points([(1, (5, 500, True))]), id="layer"),
     ],
 )
@@ -364,7 +364,7 @@ def test_prompt_file_takes_everything_and_gives_it_back(desk, tmp_path):
     desk.click(10, 12)
     desk.state.add_class("nucleus")
     desk.state.new_object()
-    desk.state.set_box((20, 20, 30, 30))
+    desk.state.replace_boxes([(2, (20, 20, 30, 30))])
     desk.click(25, 25, False)
     save_prompts(tmp_path / "p.json", prompts_io.to_file(desk.state, all_items=True))
     other = Desk()

@@ -250,32 +250,6 @@ class AnnotationModel:
             points, box = self.annotation.prompts_of(self.annotation.current)
             self._prompt({self.annotation.current: ((*points, (row, column, positive)), box)})
 
-    def remove_point(self, index: int, number: int | None = None) -> None:
-        """Take a click back; an object without prompts falls away."""
-        if (item := self.find_object(number)) is not None and 0 <= index < len(item.points):
-            points = item.points[:index] + item.points[index + 1 :]
-            self._prompt({item.number: (points, item.box)})
-
-    def move_point(self, index: int, row: float, column: float, number: int | None = None) -> None:
-        """Put a click elsewhere; it keeps its sign."""
-        self.message = ""
-        item = self.find_object(number)
-        if item is None or not 0 <= index < len(item.points) or not self._holds(row, column):
-            return
-        points = list(item.points)
-        points[index] = (row, column, points[index][2])
-        self._prompt({item.number: (tuple(points), item.box)})
-
-    def set_box(self, box: Box | None, number: int | None = None) -> None:
-        """Draw, move or (None) remove the box of an object; it is cut at the image's edge."""
-        if self.annotation is None:
-            return
-        self.message = ""
-        wanted = self.annotation.current if number is None else number
-        kept = None if box is None else self._clipped(box)
-        if box is None or kept is not None:
-            self._prompt({wanted: (self.annotation.prompts_of(wanted)[0], kept)})
-
     def replace_points(self, listed: Sequence[tuple[int, Point]]) -> None:
         """Take all points as the layer has them, (object, point): one step of undo.
 
