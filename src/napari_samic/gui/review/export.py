@@ -131,7 +131,7 @@ class Exporter:
         """
         images = [self.session._find(result.label) for result in scanned.results.images]
         sizes = {place[1].layer_size if place else None for place in images}
-        if len(sizes) > 1 or (size := sizes.pop()) is None:
+        if len(sizes) != 1 or (size := sizes.pop()) is None:
             return {}
         return {"pixel_height": size.height_um, "pixel_width": size.width_um, "unit": "micrometer"}
 
