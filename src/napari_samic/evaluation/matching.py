@@ -7,16 +7,16 @@ MICCAI 2018). NumPy and SciPy only; knows no file and no model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_samic.core.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_array
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ def match_objects(
     ----------
     Schmidt et al., "Cell detection with star-convex polygons", MICCAI 2018.
     """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     overlaps = sparse_object_ious(prediction, truth)
     predicted, true = overlaps.shape
     fits = overlaps.data >= iou_threshold
@@ -110,6 +113,8 @@ def _best_pairs(
     rows: NDArray[np.int32], columns: NDArray[np.int32], ious: NDArray[np.float64]
 ) -> list[float]:
     """IoUs of the best one-to-one pairs among some that compete."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     (ids_a, at_a), (ids_b, at_b) = (np.unique(ids, return_inverse=True) for ids in (rows, columns))
     table = np.zeros((len(ids_a), len(ids_b)))
     table[at_a, at_b] = ious
@@ -141,6 +146,8 @@ def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 def sparse_object_ious(prediction: ArrayLike, truth: ArrayLike) -> coo_array:
     """As `object_ious`, with an entry for each two that overlap: there may be 100,000 objects."""
+    from scipy.sparse import coo_array  # slow to import
+
     a, b = checked_pair(prediction, truth)
     (ids_a, area_a), (ids_b, area_b) = (_areas(labels) for labels in (a, b))
     common = (a > 0) & (b > 0)
