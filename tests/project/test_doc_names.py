@@ -44,7 +44,13 @@ def test_paths_of_the_page_are_there(page: str) -> None:
     assert not lost
 
 
-MADE_BY_USE = {"review/NAME.tif", "results/NAME.tif", "results/edits/NAME.tif", "reviews/N"}
+MADE_BY_USE = {
+    "annotated/N",
+    "review/NAME.tif",
+    "results/NAME.tif",
+    "results/edits/NAME.tif",
+    "reviews/N",
+}
 """Files of a project, not of the repository."""
 
 
