@@ -162,7 +162,7 @@ class Story:
             step.queue.handlers[verb]()
             self.rest()
         self.picture("review")
-        while any(not step.review.opinion(result.name).verdict for result in step.review.order):
+        while any(not step.review.decision(result.name).verdict for result in step.review.order):
             step.queue.verbs["accept"]()
             self.rest()
 
