@@ -84,7 +84,7 @@ def other_value(spec):
         return next(c for c in meta["choices"] if c != default)
     if isinstance(default, str):
         return "other"
-    low = meta["ge"] or 0
+    low = 256 if meta["unit"] == "px" and not meta["ge"] else meta["ge"] or 0
     return type(default)(low if low != default else meta["le"] or low + 1)
 
 
@@ -360,15 +360,15 @@ def test_ctrl_c_in_a_run_leaves_whole_results(
     shell, prompter, scenes, tmp_path, monkeypatch, stopping
 ):
     room = importlib.import_module("napari_samic.pipeline.segment")
-    segment, seen = room.ImagePredictor.segment, []
+    look, seen = room.ImagePredictor.extract_features, []
 
-    def interrupted(self, image):
+    def interrupted(self, image, references=()):
         seen.append(image)
         if len(seen) == 3:
             os.kill(os.getpid(), stopping)
-        return segment(self, image)
+        return look(self, image, references)
 
-    monkeypatch.setattr(room.ImagePredictor, "segment", interrupted)
+    monkeypatch.setattr(room.ImagePredictor, "extract_features", interrupted)
     ran = shell("segment", scenes / "images", "--prompter", prompter, "--out", tmp_path)
     assert ran.code == 130
     names = sorted(p.name for p in tmp_path.iterdir())

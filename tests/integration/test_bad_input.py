@@ -161,7 +161,7 @@ def test_bad_image_in_a_folder_does_not_stop_the_others(world, shell, spoil, wor
     spoil(world)
     ran = shell(*world.segment())
     assert ran.code == 1
-    assert [line.startswith(f"failed: {words}") for line in ran.err.splitlines()] == [True]
+    assert [line.startswith(f"failed: {words}") for line in ran.complaints] == [True]
     assert sorted(p.stem for p in world.out.glob("*.tif")) == ["p0", "p1", "p2", "p3"]
     (row,) = csv.DictReader((world.out / "failures.csv").open())
     assert row["image"] == "bad"
@@ -546,6 +546,6 @@ def test_many_failures_are_counted(world, shell):
     for i in range(9):
         (world.images / f"bad{i}.png").write_text("hello")
     ran = shell(*world.segment())
-    lines = ran.err.splitlines()
+    lines = ran.complaints
     assert (ran.code, len(lines), lines[-1]) == (1, 6, "failed: 4 more")
     assert len(list(csv.DictReader((world.out / "failures.csv").open()))) == 9

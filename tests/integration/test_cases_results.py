@@ -26,15 +26,15 @@ import os, signal, sys
 from napari_samic.cli import main
 from napari_samic.pipeline.predictor import ImagePredictor
 
-segment, left = ImagePredictor.segment, iter(range(5))
+look, left = ImagePredictor.extract_features, iter(range(5))
 kind = int(sys.argv.pop())
 
-def dies(self, image):
+def dies(self, image, references=()):
     if next(left, None) is None:
         os.kill(os.getpid(), kind)
-    return segment(self, image)
+    return look(self, image, references)
 
-ImagePredictor.segment = dies
+ImagePredictor.extract_features = dies
 main(sys.argv[1:])
 """
 """The shell, which is sent a signal in the middle of its sixth image."""

@@ -16,7 +16,7 @@ from toys import hidden_files
 
 from napari_samic.core.errors import FormatError, InputError, OutputError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
-from napari_samic.export.coco import coco_tree, decode, rle
+from napari_samic.export.coco import coco_tree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.label_png import write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
@@ -24,6 +24,7 @@ from napari_samic.export.polygons import polygons, signed_area
 from napari_samic.export.regionprops import COLUMNS, measurements
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import read_labels
+from napari_samic.io.outlines import decode, rle
 from napari_samic.io.writers import write_csv
 
 RNG = np.random.default_rng(3)
