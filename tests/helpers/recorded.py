@@ -8,7 +8,12 @@ from toys import scene, write_image, write_scenes
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory, toy):
-    """`images`, `masks`, `more`, their results, and `recipe.yaml`; not to be changed."""
+    """`images`, `masks`, `more`, their results, and `recipe.yaml`; not to be changed.
+
+    Made with one thread.
+    """
+    import torch
+
     from napari_samic import api
     from napari_samic.core.settings import (
         AdaptSettings,
@@ -17,6 +22,7 @@ def original(tmp_path_factory, toy):
         TrainSettings,
     )
 
+    torch.set_num_threads(1)
     folder = write_scenes(tmp_path_factory.mktemp("original"), 3)
     for i in (3, 4):
         write_image(folder / "more" / f"q{i}.png", scene(i)[0])
