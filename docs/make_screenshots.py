@@ -163,7 +163,7 @@ class Story:
             self.rest()
         self.picture("review")
         while any(not step.review.decision(result.name).verdict for result in step.review.order):
-            step.queue.verbs["accept"]()
+            step.queue.handlers["accept"]()
             self.rest()
 
     def export(self) -> None:

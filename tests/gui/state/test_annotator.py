@@ -523,3 +523,12 @@ def test_one_click_an_object_needs_no_key_between(desk):
     moved = [(i.number, (p[0] + 1, *p[1:])) for i in state.annotation.items for p in i.points]
     state.replace_points(moved)  # dragging begins no object
     assert len(state.annotation.items) == 3
+
+
+def test_another_mask_that_was_chosen_is_saved_as_it_is_shown(desk):
+    desk.click(10, 12)
+    (image,) = prompts_io.to_file(desk.state, all_items=False).images
+    assert image.masks == ()  # the model's own answer to these clicks
+    desk.state.cycle_mask()
+    (image,) = prompts_io.to_file(desk.state, all_items=False).images
+    np.testing.assert_array_equal(image.masks[0].full(), desk.labels == 1)

@@ -52,7 +52,7 @@ def to_file(
 
 def _image(annotation: ImageAnnotation, all_items: bool) -> ImagePrompts:
     items = [item for item in annotation.items if all_items or item.is_askable]
-    masks = tuple(item.drawn for item in items)
+    masks = tuple(item.drawn or (item.mask if item.choice else None) for item in items)
     cost = annotation.cost()
     return ImagePrompts(
         name=annotation.name,
