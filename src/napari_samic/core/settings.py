@@ -224,9 +224,9 @@ OTHERS_FROM = 10
 
 @dataclass(frozen=True)
 class AdaptSettings(Settings):
-    """How the encoder grows. Not in the paper."""
+    """How the encoder is fine-tuned. Not in the paper."""
 
-    adapt: bool = option(True, "Teach a copy of the encoder what the references show.")
+    adapt: bool = option(True, "Fine-tune a copy of the encoder to the references.")
     adapt_steps: int = option(0, "Its batches; 0: by the number of references.", ge=0, le=100_000)
     adapt_others: bool = option(False, "Learn from images without annotation, too.")
     decoder_steps: int = option(
@@ -262,7 +262,7 @@ class SegmentSettings(Settings):
     )
     min_score: float = option(0.0, "Objects of lower confidence are dropped.", ge=0.0, le=1.0)
     map_cut: float = option(
-        0.4, "Where the map of a grown network is cut into objects.", ge=0.0, le=1.0
+        0.4, "Where the map of a fine-tuned network is cut into objects.", ge=0.0, le=1.0
     )
     map_core: float = option(0.95, "An object of that map has a pixel this sure.", ge=0.0, le=1.0)
     tile_px: int = option(

@@ -19,7 +19,7 @@ TITLES = {
     "shots": "References averaged",
     "kept": "References kept",
     "serve": "References that serve",
-    "adapt": "Grow the encoder",
+    "adapt": "Fine-tune the encoder",
     "adapt_steps": "Batches",
     "adapt_others": "Unannotated images too",
     "instances": "Number every object",
