@@ -129,7 +129,7 @@ class Exporter:
 
         Else files of the images tell theirs, if they do.
         """
-        images = [self.session._find(result.label) for result in scanned.results.images]
+        images = [self.session.find(result.label) for result in scanned.results.images]
         sizes = {place[1].layer_size if place else None for place in images}
         if len(sizes) != 1 or (size := sizes.pop()) is None:
             return {}

@@ -213,7 +213,7 @@ class ReviewModel:
         self.note(current=name)
         self.events.current.emit()
         read = self._reader(name, self._allowing())
-        is_open = self.session._find(name) is not None
+        is_open = self.session.find(name) is not None
         if read is None and result.image_file:
             self.set_status(
                 f"{result.image_file}: you opened no image of this folder yet. Open it to see it."
@@ -295,7 +295,7 @@ class ReviewModel:
 
     def _reader(self, name: str, may: Callable[[Path], bool]) -> Read | None:
         """How to get the image: from an open layer, else from its file, if it may be opened."""
-        location = self.session._find(name)
+        location = self.session.find(name)
         if location is not None:
             _, pixels, index = location
             return partial(pixels.image, index)

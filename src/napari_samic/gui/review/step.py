@@ -185,7 +185,7 @@ class ReviewStep:
             return
         truths = {}
         for name in self.review.scanned.facts:
-            location = self.session._find(name)
+            location = self.session.find(name)
             if location is not None and len(layer.data.shape) == len(location[2]) + 2:
                 truths[name] = partial(_plane, layer.data, location[2])
         self.review.score_against(truths)
@@ -222,7 +222,7 @@ class ReviewStep:
         reviewed = self.review.editor.reviewed
         if reviewed is not None and self._visible:
             self._rest.stop()
-            self.owned_layers.show(reviewed, self.session._find(reviewed.name), self.review.picture)
+            self.owned_layers.show(reviewed, self.session.find(reviewed.name), self.review.picture)
 
     def _show_labels(self) -> None:
         if (reviewed := self.review.editor.reviewed) is not None:

@@ -179,7 +179,7 @@ class Session:
             As `images`; or nothing is annotated, or a reference is neither open nor in the project.
         """
         project = self.need_project()
-        references = materialize.references(self.scheduler.state, self._find)
+        references = materialize.references(self.scheduler.state, self.find)
         return materialize.references_as_files(references, self.scheduler.state, project)
 
     def other_images(self) -> Callable[[int], Job[list[Path]]]:
@@ -210,7 +210,7 @@ class Session:
     def references(self) -> list[materialize.OpenReference]:
         """The images to learn from and their open slices; none if nothing is annotated."""
         try:
-            return materialize.references(self.scheduler.state, self._find)
+            return materialize.references(self.scheduler.state, self.find)
         except InputError:
             return []
 
@@ -226,7 +226,7 @@ class Session:
             if pixels is not None:
                 yield layer, pixels
 
-    def _find(self, name: str) -> tuple[Any, LayerPixels, tuple[int, ...]] | None:
+    def find(self, name: str) -> tuple[Any, LayerPixels, tuple[int, ...]] | None:
         """The open image of that name: its layer, its pixels, and which slice."""
         for layer, pixels in self._open():
             if (index := pixels.index_of(name)) is not None:
@@ -235,7 +235,7 @@ class Session:
 
     def layer_of(self, name: str) -> Any | None:
         """The open layer that an image belongs to."""
-        location = self._find(name)
+        location = self.find(name)
         return None if location is None else location[0]
 
     def show_image(self, name: str) -> None:
@@ -251,7 +251,7 @@ class Session:
         InputError
             No open layer has it.
         """
-        location = self._find(name)
+        location = self.find(name)
         if location is None:
             raise InputError(f"{name}: not open in napari. Open the image it belongs to.")
         layer, _, index = location
