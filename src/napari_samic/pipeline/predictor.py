@@ -120,7 +120,7 @@ class ImagePredictor:
         """As `segment`, with a step for each tile; `peaks` in place of the prompter's."""
         side_px = self.tile_side(image.shape)
         if side_px is None:
-            return self.predict_masks(image, self.extract_features(image), peaks=peaks)
+            return self.segment_whole(image, peaks)
         windows = tiling.windows(image.shape, side_px)
         maps: list[ImageFeatures] = []
         if self.finder is None and self.other is None:
@@ -144,9 +144,9 @@ class ImagePredictor:
             )
         )  # fmt: skip
 
-    def segment_whole(self, image: Image) -> Segmentation:
+    def segment_whole(self, image: Image, peaks: PeakSettings | None = None) -> Segmentation:
         """Segment one image, (H, W, 3) uint8, that the network sees as a whole."""
-        return self.predict_masks(image, self.extract_features(image))
+        return self.predict_masks(image, self.extract_features(image), peaks=peaks)
 
     def tile_side(self, shape: tuple[int, ...]) -> int | None:
         """Side of the tiles, in pixels, that an image of a shape is cut into; None if it is not."""

@@ -142,6 +142,7 @@ class Mosaic:
     def add(self, result: Segmentation, window: Window) -> None:
         """Put the result of one tile, numbered by its objects, at its place."""
         before = self._labels[window].copy()
+        areas_px = dict(zip(*np.unique(before, return_counts=True), strict=True))
         covered = self._covered(window)
         places = ndimage.find_objects(result.labels, max_label=len(result.objects))
         for i, place in enumerate(places):
@@ -153,7 +154,7 @@ class Mosaic:
                     _within(place, window),
                     self._is_cut(place, window),
                 )
-                same = self._same(inside, before[place], covered[place], before)
+                same = self._same(inside, before[place], covered[place], areas_px)
                 self._place(placed, inside, same)
         self._windows.append(window)
         for label, agreement in result.agreement.items():
@@ -203,15 +204,15 @@ class Mosaic:
 
     @staticmethod
     def _same(
-        inside: BoolArray, under: IntArray, covered: BoolArray, before: IntArray
+        inside: BoolArray, under: IntArray, covered: BoolArray, areas_px: dict[int, int]
     ) -> list[int]:
-        """Numbers of earlier objects that are the one of mask `inside`."""
+        """Numbers of earlier objects that are the one of mask `inside`, of those `under` it."""
         numbers, shared = np.unique(under[inside], return_counts=True)
         own = int((inside & covered).sum())
         return [
             int(k)
             for k, n in zip(numbers, shared, strict=True)
-            if k and n > SAME * min(own, int((before == k).sum()))
+            if k and n > SAME * min(own, areas_px[k])
         ]
 
     def _place(self, placed: _Placed, inside: BoolArray, same: list[int]) -> None:

@@ -277,16 +277,12 @@ class AnnotationModel:
             return
         self.message = ""
         boxes: dict[int, Box | None] = {item.number: None for item in self.annotation.items}
-        current = self.annotation.item()
-        if self.one_click and current is not None:
-            listed, added = list(listed), [row for row in listed if row[0] == current.number]
-            for row in added[current.box is not None :]:
-                listed.remove(row)
-                listed.append((self.annotation.next_number, row[1]))
+        item = self.annotation.item()
+        clicked = item.number if self.one_click and item is not None and item.box is None else 0
         new = max(self.annotation.next_number, *(1 + number for number, _ in listed), 1)
         for number, box in listed:
             kept = self._clipped(box)
-            if kept is not None and boxes.get(number) is not None:
+            if kept is not None and (number == clicked or boxes.get(number) is not None):
                 number, new = new, new + 1
             boxes[number] = kept or boxes.get(number)
         self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
