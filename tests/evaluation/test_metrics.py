@@ -6,7 +6,7 @@ from skimage.morphology import dilation, disk
 
 from napari_samic.core.errors import InputError
 from napari_samic.evaluation import metrics
-from napari_samic.evaluation.matching import Matches, match_objects, object_ious
+from napari_samic.evaluation.matching import Matches, match_objects, sparse_object_ious
 from napari_samic.evaluation.metrics import (
     boundary_f,
     clicks_to,
@@ -98,11 +98,12 @@ def test_shift_within_the_tolerance_costs_nothing_on_the_boundary():
     assert boundary_f(a, np.roll(a, 5, axis=1)) < 1.0
 
 
-def test_object_ious_list_every_pair():
+def test_ious_of_objects_list_every_pair():
     prediction = box(0, 4, 0, 4) + box(10, 14, 0, 4, label=9)
     truth = box(0, 4, 2, 6, label=5) + box(10, 14, 0, 4, label=2)
     # objects in the order of their numbers: truth 2, truth 5
-    np.testing.assert_allclose(object_ious(prediction, truth), [[0, 8 / 24], [1, 0]])
+    ious = sparse_object_ious(prediction, truth).toarray()
+    np.testing.assert_allclose(ious, [[0, 8 / 24], [1, 0]])
 
 
 def test_objects_are_counted_at_half_overlap():
@@ -135,7 +136,8 @@ def test_more_pairs_beat_one_better_pair():
     # greedy would take A-1 (9/13) and leave B without a partner
     truth = box(0, 1, 0, 12, (1, 40)) + box(0, 1, 12, 16, (1, 40), label=2)
     prediction = box(0, 1, 3, 13, (1, 40)) + box(0, 1, 0, 3, (1, 40), label=2)
-    np.testing.assert_allclose(object_ious(prediction, truth), [[9 / 13, 1 / 13], [3 / 12, 0]])
+    ious = sparse_object_ious(prediction, truth).toarray()
+    np.testing.assert_allclose(ious, [[9 / 13, 1 / 13], [3 / 12, 0]])
     found = match_objects(prediction, truth, iou_threshold=0.05)
     assert found.n_matched == 2
     assert found.mean_iou == pytest.approx((1 / 13 + 3 / 12) / 2)
@@ -192,7 +194,7 @@ def test_unfit_click_curves_are_refused(curve, cap):
         clicks_to(curve, 0.9, cap=cap)
 
 
-PAIRWISE = [iou, dice, fb_iou, boundary_f, match_objects, object_ious, image_scores]
+PAIRWISE = [iou, dice, fb_iou, boundary_f, match_objects, sparse_object_ious, image_scores]
 
 
 @pytest.mark.parametrize("score", PAIRWISE)

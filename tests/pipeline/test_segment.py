@@ -39,6 +39,7 @@ from napari_samic.core.settings import (
 from napari_samic.core.types import HeatMap, PromptProposal, Prompts, run_job
 from napari_samic.io.prompts import load_prompts
 from napari_samic.models.samic import prompter as samic_prompter
+from napari_samic.pipeline.results.reader import read_results
 from napari_samic.pipeline.segment import stored_peaks
 
 
@@ -244,19 +245,40 @@ def test_unknown_method_is_refused_before_anything_is_written(prompter, scenes, 
             {"memory": MemorySettings(follow="stacks"), "strategy": StrategySettings("box")},
             id="strategy_and_follow",
         ),
+        pytest.param({"memory": MemorySettings("stacks", link="stacks")}, id="follow_and_link"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(prompter, scenes, tmp_path, options):
-    with pytest.raises(SettingsError, match="leave strategy"):
+    with pytest.raises(SettingsError, match=r"leave (strategy|link)"):
         segment(scenes / "images", prompter=prompter, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_files_in_their_order_are_followed_if_asked_for(prompter, scenes, tmp_path):
-    memory = MemorySettings(follow="always")
-    segment(scenes / "images", prompter=prompter, out=tmp_path, memory=memory)
-    with (tmp_path / "scores.csv").open() as file:
-        assert "identity" in next(csv.reader(file))
+@pytest.mark.parametrize("setting", ["follow", "link"])
+def test_object_keeps_its_number_through_a_stack_if_asked_for(prompter, tmp_path, setting):
+    frames = np.stack([np.roll(scene(0)[0], 3 * t, 1) for t in range(3)])
+    stack = write_image(tmp_path / "images" / "s.tif", frames)
+    options = {"prompter": prompter, "method": "prototypes" if setting == "link" else "auto"}
+    out = tmp_path / "out"
+    outcome = segment(stack, out=out, memory=MemorySettings(**{setting: "stacks"}), **options)
+    labels = tifffile.imread(out / "s.tif")
+    with (out / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for z, plane in enumerate(labels):
+        mine = [int(row["object"]) for row in rows if row["image"] == f"s[{z}]"]
+        assert set(mine) - {0} == set(np.unique(plane)) - {0}
+        for result in read_results(out).images[z : z + 1]:
+            for value, prompts in result.prompts_by_value().items():
+                row, column = np.rint(prompts.points_rc[0]).astype(int)
+                assert plane[row, column] in (0, value)
+    assert not any("numbered" in line for line in outcome.notices)
+
+
+def test_stack_whose_planes_are_numbered_apart_is_told(prompter, tmp_path):
+    frames = np.stack([scene(0)[0]] * 2)
+    stack = write_image(tmp_path / "images" / "s.tif", frames)
+    outcome = segment(stack, prompter=prompter, out=tmp_path / "out")
+    assert any("link" in line and line.endswith("s.") for line in outcome.notices)
 
 
 def test_heat_maps_do_not_replace_the_images(prompter, tmp_path):
@@ -332,7 +354,7 @@ def test_frames_after_an_annotated_one_follow_what_was_drawn(prompter, scenes, t
     np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
     with (out / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["identity"] for row in rows if row["image"] == "p0"] == ["1", "2"]
+    assert [row["object"] for row in rows if row["image"] == "p0"] == ["1", "2"]
 
 
 def test_other_pixels_under_an_annotated_name_are_segmented_and_told(

@@ -216,11 +216,10 @@ def test_folder_is_followed_where_the_settings_say_so():
     assert redness.asked[-1][0] == ["mine", "frame 1", "frame 2"]
 
 
-def test_planes_of_a_stack_are_followed_and_tell_identities(follower):
+def test_planes_of_a_stack_are_followed_and_objects_keep_their_numbers(follower):
     answers = run_stack(follower, [frame((30, 20 + 4 * i)) for i in range(3)])
     assert redness.asked[-1][0] == ["mine", "frame 1", "frame 2"]
-    [prompts] = answers[-1].result.objects
-    assert answers[-1].extra[id(prompts)]["identity"] == 1
+    assert [answer.numbers for answer in answers] == [(1,)] * 3
 
 
 def test_another_stack_starts_anew(follower):

@@ -313,7 +313,7 @@ class RefineSettings(Settings):
     fill_px: int = option(0, "Holes up to this size are filled.", unit="px", ge=0)
     limits: bool = option(False, "Drop sizes and shapes that the references lack.")
     min_stability: float = option(0.0, "Least IoU of a mask cut lower and higher.", ge=0.0, le=1.0)
-    min_consistency: float = option(
+    min_consistency: float = internal(
         0.0, "How well a mask must find the reference back.", ge=0.0, le=1.0
     )
     min_quality: float = option(0.0, "Least IoU of what shaken prompts give.", ge=0.0, le=1.0)
@@ -325,6 +325,11 @@ class MemorySettings(Settings):
 
     follow: str = option(
         "never", "Which images follow each other.", choices=("never", "stacks", "always")
+    )
+    link: str = option(
+        "never",
+        "Whose objects keep their numbers from image to image.",
+        choices=("never", "stacks", "always"),
     )
     memory_frames: int = internal(3, "Frames that serve as further references.", ge=0, le=64)
 
@@ -406,6 +411,11 @@ PRESETS = (
         {"follow": "stacks"},
     ),
     Preset(
+        "volume",
+        "Looks at each plane by itself, and gives an object a single number through its planes.",
+        {"link": "stacks"},
+    ),
+    Preset(
         "literal-paper",
         "Looks at the references' map alone, with every setting as the paper has it.",
         {"method": "samic", **SegmentSettings.paper().to_dict(), **PeakSettings.paper().to_dict()},
@@ -451,3 +461,5 @@ def check_together(
         raise SettingsError(msg)
     if follows and changed:
         raise SettingsError("follow asks its own way: leave strategy and refinement out.")
+    if follows and memory is not None and memory.link != "never":
+        raise SettingsError("follow keeps the numbers of objects itself: leave link out.")

@@ -93,38 +93,63 @@ def match_objects(
     ----------
     Schmidt et al., "Cell detection with star-convex polygons", MICCAI 2018.
     """
-    from scipy.sparse import coo_array  # slow to import
-    from scipy.sparse.csgraph import connected_components
-
     overlaps = sparse_object_ious(prediction, truth)
     predicted, true = overlaps.shape
-    fits = overlaps.data >= iou_threshold
-    rows, columns, ious = overlaps.row[fits], overlaps.col[fits], overlaps.data[fits]
-    graph = coo_array((ious, (rows, predicted + columns)), shape=(predicted + true,) * 2)
-    groups = connected_components(graph, directed=False)[1][rows]
-    pairs: list[float] = []
-    for at in np.split(order := np.argsort(groups), np.flatnonzero(np.diff(groups[order])) + 1):
-        pairs += ious[at].tolist() if len(at) < 2 else _best_pairs(rows[at], columns[at], ious[at])
-    mean_iou = _mean_iou(predicted + true, len(pairs), sum(pairs))
+    pairs = best_pairs(overlaps, iou_threshold=iou_threshold)
+    mean_iou = _mean_iou(predicted + true, len(pairs), sum(iou for *_, iou in pairs))
     return Matches(predicted, true, len(pairs), mean_iou)
 
 
-def _best_pairs(
-    rows: NDArray[np.int32], columns: NDArray[np.int32], ious: NDArray[np.float64]
-) -> list[float]:
-    """IoUs of the best one-to-one pairs among some that compete."""
+def best_pairs(
+    overlaps: coo_array, *, iou_threshold: float, most: bool = True
+) -> list[tuple[int, int, float]]:
+    """Row, column and IoU of each pair: the one-to-one pairs with the highest sum of IoUs.
+
+    Parameters
+    ----------
+    overlaps : (P, T) coo_array
+        As `sparse_object_ious` gives them.
+    iou_threshold : float
+        The least IoU of a pair.
+    most : bool
+        As many pairs as can be come first.
+    """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
+    n_rows, n_columns = overlaps.shape
+    fits = overlaps.data >= iou_threshold
+    rows, columns, ious = overlaps.row[fits], overlaps.col[fits], overlaps.data[fits]
+    graph = coo_array((ious, (rows, n_rows + columns)), shape=(n_rows + n_columns,) * 2)
+    groups = connected_components(graph, directed=False)[1][rows]
+    pairs: list[tuple[int, int, float]] = []
+    for at in np.split(order := np.argsort(groups), np.flatnonzero(np.diff(groups[order])) + 1):
+        chosen = at if len(at) < 2 else at[_chosen(rows[at], columns[at], ious[at], most)]
+        pairs += zip(
+            rows[chosen].tolist(), columns[chosen].tolist(), ious[chosen].tolist(), strict=True
+        )
+    return pairs
+
+
+def _chosen(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], ious: NDArray[np.float64], most: bool
+) -> NDArray[np.intp]:
+    """Places of the best one-to-one pairs among some that compete."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     (ids_a, at_a), (ids_b, at_b) = (np.unique(ids, return_inverse=True) for ids in (rows, columns))
     table = np.zeros((len(ids_a), len(ids_b)))
     table[at_a, at_b] = ious
-    worth = (table > 0) * (1 + table / (2 * max(table.shape)))  # one more pair beats any sum
-    chosen = table[linear_sum_assignment(worth, maximize=True)]
-    return [float(iou) for iou in chosen if iou > 0]
+    worth = table
+    if most:  # one more pair beats any sum
+        worth = (table > 0) * (1 + table / (2 * max(table.shape)))
+    picked = np.zeros(table.shape, bool)
+    picked[linear_sum_assignment(worth, maximize=True)] = True
+    return np.flatnonzero(picked[at_a, at_b])
 
 
-def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """IoU of every predicted with every true object.
+def sparse_object_ious(prediction: ArrayLike, truth: ArrayLike) -> coo_array:
+    """IoU of each two objects that overlap; there may be 100,000.
 
     Parameters
     ----------
@@ -133,19 +158,14 @@ def object_ious(prediction: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
     Returns
     -------
-    (P, T) float64
-        In the order of the numbers.
+    (P, T) coo_array of float64
+        In the order of the numbers; what is not there is 0.
 
     Raises
     ------
     InputError
         Two shapes, negative labels, or arrays that are neither bool nor integer.
     """
-    return np.asarray(sparse_object_ious(prediction, truth).toarray())
-
-
-def sparse_object_ious(prediction: ArrayLike, truth: ArrayLike) -> coo_array:
-    """As `object_ious`, with an entry for each two that overlap: there may be 100,000 objects."""
     from scipy.sparse import coo_array  # slow to import
 
     a, b = checked_pair(prediction, truth)

@@ -362,16 +362,13 @@ def _mean_at_clicks(class_map: FloatArray, reference: Reference, label: int) -> 
 
 
 def to_plane_result(
-    result: Segmentation, settings: SegmentSettings, identities: Sequence[int] = ()
+    result: Segmentation, settings: SegmentSettings, numbers: tuple[int, ...] = ()
 ) -> PlaneResult:
-    """A result for `BatchRunner`; `identities`: lasting numbers of its objects, if they last."""
+    """A result for `BatchRunner`; `numbers`: lasting ones of its objects, if they last."""
     agreements = {label: round(value, 4) for label, value in result.agreement.items()}
-    extra: dict[int, dict[str, Any]] = {id(p): {} for p in result.objects}
-    for p, number in zip(result.objects, identities, strict=bool(identities)):
-        extra[id(p)]["identity"] = number
-    for p in result.objects:
-        if p.label in agreements:
-            extra[id(p)]["agreement"] = agreements[p.label]
+    extra: dict[int, dict[str, Any]] = {
+        id(p): {"agreement": agreements[p.label]} for p in result.objects if p.label in agreements
+    }
     count = len(result.scores)
     caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
-    return PlaneResult(result, caption, extra=extra, numbered=settings.instances)
+    return PlaneResult(result, caption, extra=extra, numbered=settings.instances, numbers=numbers)

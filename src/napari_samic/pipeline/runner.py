@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from napari_samic.core.errors import OutputError, SamicError
 from napari_samic.core.types import (
     Image,
@@ -52,6 +54,8 @@ class PlaneResult:
         Labels count objects; else they are classes.
     remarks : tuple of str
         What is special about the image, in words that fit others.
+    numbers : tuple of int
+        Of each object, through the planes of a stack; (): 1, 2, 3, ...
     """
 
     result: Segmentation
@@ -63,6 +67,14 @@ class PlaneResult:
     truth: IntArray | None = None
     numbered: bool = True
     remarks: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> IntArray:
+        """(H, W) int32 as the label file has them: with the objects' `numbers`."""
+        if not (self.numbers and self.numbered):
+            return self.result.labels
+        return np.array([0, *self.numbers], np.int32)[self.result.labels]
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,10 @@ class BatchRunner:
     With `is_strict`, an image of another scale than the normalisation is for is refused; `is_own`
     says that this was fitted to the images themselves.
 
-    The `JobProgress` after a plane has in `data` its label as `plane`, and the `result`, a
-    Segmentation, with a `caption`; or why there is none, as `failure`. Those over a file that was
-    done before have `skipped`, the number of its planes. Those of the phase "check" look at what an
-    earlier run has left.
+    The `JobProgress` after a plane has in `data` its label as `plane`, its `labels` as the file has
+    them, and the `result`, a Segmentation, with a `caption`; or why there is none, as `failure`.
+    Those over a file that was done before have `skipped`, the number of its planes. Those of the
+    phase "check" look at what an earlier run has left.
 
     Parameters
     ----------
@@ -210,7 +222,8 @@ class BatchRunner:
                     plane_stats.append(_stats_of_result(plane_result))
                     caption, result = plane_result.caption, plane_result.result
                     message = f"{plane.label}: {caption}"
-                    data: dict[str, Any] = {"result": result, "caption": caption}
+                    data: dict[str, Any] = {"result": result, "labels": plane_result.labels}
+                    data["caption"] = caption
                 except OutputError:
                     raise
                 except (SamicError, MemoryError, RuntimeError) as error:
@@ -263,11 +276,12 @@ class BatchRunner:
         record = make_record(
             plane, image, segmentation, objects=plane_result.objects, extra=plane_result.extra,
             clicks=plane_result.clicks, seconds=seconds, numbered=plane_result.numbered,
+            numbers=plane_result.numbers,
         )  # fmt: skip
         inputs = {"pixels": record.prompts.sha256, **self.inputs(plane)}
         part = Part(record, inputs, self.heatmaps, plane_result.iou)
         done[plane.label] = part
-        labels.write(plane, segmentation.labels)
+        labels.write(plane, plane_result.labels)
         if plane.stack_shape and not self.chained:
             self.writer.note_part(plane.label, f"{plane.name}.tif", part)
         caption = f"{plane.label}  {plane_result.caption}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from napari_samic.models.samic import serialization
 from napari_samic.ops.simulated_annotator import inner_maximum
 from napari_samic.pipeline import common
 from napari_samic.pipeline.contact_sheet import ContactSheet
+from napari_samic.pipeline.linking import ObjectLinker
 from napari_samic.pipeline.predictor import ImagePredictor, with_finetuned_decoder
 from napari_samic.pipeline.results.reader import StoredResult, check_plane_files, read_results
 from napari_samic.pipeline.results.writer import ResultsWriter, read_tables
@@ -98,7 +100,8 @@ def segment(
     peaks : PeakSettings, optional
         Default: those of the prompter file. Only looked at by samic.
     memory : MemorySettings, optional
-        Whether what was found in one image says where to look in the next; with samic only.
+        Whether what was found in one image says where to look in the next, with samic only; and
+        whether objects are numbered alike through the planes of a stack.
     strategy : StrategySettings, optional
     refine : RefineSettings, optional
     rescale : bool
@@ -130,7 +133,8 @@ def segment(
     """
     check_method(method)
     check_together(method, memory, strategy, refine)
-    follows = memory is not None and memory.follow != "never"
+    memory = memory or MemorySettings()
+    follows, links = memory.follow != "never", memory.link != "never"
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     header = _PrompterHeader.of(prompter)
@@ -150,7 +154,7 @@ def segment(
     }
     if not (method == AUTO and header.has_finder):
         groups["peaks"] = peaks or header.peaks
-    if memory is not None and follows:
+    if follows or links:
         groups["memory"] = memory
     reading = {"axes": axes, "series": series}
     run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
@@ -171,14 +175,17 @@ def segment(
             refine=refine or predictor.refine,
             has_heat_map=heatmaps,
         )
-        chained = _CHAINED[memory.follow] if memory is not None else ""
+        chained = _CHAINED[memory.link if links else memory.follow]
         references = {pixels_sha256(r.image) for r in predictor.prompter.references}
-        work = _WithAnnotated(_with_memory(predictor, memory), drawn, references)
+        predict = _WithAnnotated(_with_memory(predictor, memory), drawn, references)
+        work = ObjectLinker(predict, memory.link) if links else predict
         runner = BatchRunner(
             planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True
         )
         result = yield from runner.run()
-    all_notices = (*notices, *result.notices, *drawn.notices, *work.notices)
+    all_notices = (*notices, *result.notices, *drawn.notices, *predict.notices)
+    if not (follows or links) and chosen.instances:
+        all_notices += _unlinked(result.done, planes)
     return replace(result, figures=_figures(runner.plane_stats), notices=all_notices)
 
 
@@ -193,9 +200,21 @@ def _rescaled(
     return replace(trained, outside=(yield from fit_outside(planes, trained)))
 
 
-def _with_memory(predictor: ImagePredictor, memory: MemorySettings | None) -> Work:
+def _unlinked(done: Sequence[str], planes: Sequence[ImagePlane]) -> tuple[str, ...]:
+    """Stacks whose planes have numbers of their own, as a volume or a time series may not want."""
+    names = set(done)
+    stacks = list(
+        dict.fromkeys(p.name for p in planes if p.label in names and math.prod(p.stack_shape) > 1)
+    )
+    if not stacks:
+        return ()
+    what = "objects are numbered in each plane by itself; link numbers them alike through a stack"
+    return (f"{what}: {some(stacks)}.",)
+
+
+def _with_memory(predictor: ImagePredictor, memory: MemorySettings) -> Work:
     """The predictor, or one that remembers the image before."""
-    if memory is None or memory.follow == "never":
+    if memory.follow == "never":
         return predictor
     return VideoPredictor(predictor.prompter, predictor.segmenter, memory, predictor.settings)
 
@@ -316,9 +335,7 @@ class _WithAnnotated:
     def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult | Job[PlaneResult]:
         if (result := self._drawn.answer(plane)) is not None:
             if isinstance(self._work, VideoPredictor):
-                numbers = self._work.take(plane, image, result.result)
-                extra = zip(result.result.objects, numbers, strict=True)
-                return replace(result, extra={id(p): {"identity": n} for p, n in extra})
+                return replace(result, numbers=self._work.take(plane, image, result.result))
             return result
         self._predicted[pixels_sha256(image) in self._references] += 1
         return self._work(plane, image)

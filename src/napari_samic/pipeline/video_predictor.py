@@ -33,6 +33,7 @@ from napari_samic.models.video import mask_propagation, new_objects, optical_flo
 from napari_samic.models.video.evidence import ClassLikelihood
 from napari_samic.models.video.memory import FrameMemory, class_table, numbered
 from napari_samic.ops.simulated_annotator import inner_maximum
+from napari_samic.pipeline.linking import Place, comes_after, sequence_place
 from napari_samic.pipeline.predictor import ImagePredictor, to_plane_result
 from napari_samic.pipeline.runner import PlaneResult
 
@@ -95,7 +96,7 @@ class VideoPredictor:
         self.settings = settings or MemorySettings()
         self.memory = FrameMemory(self.settings)
         self.track: Track | None = None
-        self._place: tuple[Any, ...] | None = None
+        self._place: Place | None = None
         self._evidence, self._floor = ClassLikelihood(), floor
         self.numbers: tuple[int, ...] = ()
 
@@ -135,10 +136,8 @@ class VideoPredictor:
         self.track = Track(reference.image, labels, classes, first_new)
 
     def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
-        """Result of one plane, for `BatchRunner`; lasting numbers are in the scores' `identity`."""
-        follows, place = self._sequence_place(plane)
-        if not follows:
-            self.forget()
+        """Result of one plane, for `BatchRunner`, with `numbers` that last."""
+        place = self._enter(plane)
         if place is None:
             plane_result = yield from self.predictor(plane, image)
         else:
@@ -146,20 +145,12 @@ class VideoPredictor:
         self._place = place
         return plane_result
 
-    def _sequence_place(self, plane: ImagePlane) -> tuple[bool, tuple[Any, ...] | None]:
-        """Whether a plane follows the one before, and its sequence with its place there.
-
-        Axes of a stack but the last are sequences of their own.
-        """
-        follow, previous = self.settings.follow, self._place
-        if follow == "never" or (follow == "stacks" and not plane.stack_shape):
-            return previous is None and self.track is None, None
-        if not plane.stack_shape:
-            return previous is None or previous[0] == "folder", ("folder", 0)
-        place = (plane.path, plane.name, plane.stack_shape, plane.index[:-1], plane.index[-1])
-        if previous is None:
-            return self.track is not None, place
-        return previous[:-1] == place[:-1] and previous[-1] < place[-1], place
+    def _enter(self, plane: ImagePlane) -> Place | None:
+        """Place of a plane in its sequence; forgets the sequence before, if it begins another."""
+        place = sequence_place(plane, self.settings.follow)
+        if place is None or not comes_after(place, self._place):
+            self.forget()
+        return place
 
     def _plane_result(self, image: Image) -> PlaneResult:
         result = to_plane_result(self.segment(image), self.predictor.settings, self.numbers)
@@ -203,8 +194,8 @@ class VideoPredictor:
         tuple of int
             Lasting number of each object: that of what was there in the frame before.
         """
-        follows, place = self._sequence_place(plane)
-        if not follows or (self.track is not None and self.track.image.shape != image.shape):
+        place = self._enter(plane)
+        if self.track is not None and self.track.image.shape != image.shape:
             self.forget()
         before = np.zeros_like(drawn.labels) if self.track is None else self.track.labels
         self.memory.begin(Reference(plane.label, image, drawn.objects, drawn.labels))
@@ -223,7 +214,7 @@ class VideoPredictor:
         """A frame with lasting numbers: those of `before` where its objects are the same."""
         start = 1 if self.track is None else self.track.first_new
         classes = {} if self.track is None else self.track.classes
-        labels, first_new = optical_flow.link_objects(before, result.labels, first_new=start)
+        labels, first_new = optical_flow.link_objects([before], result.labels, first_new=start)
         values, places = np.unique(result.labels, return_index=True)
         lasting = labels.ravel()[places].tolist()
         number = {v: k for v, k in zip(values.tolist(), lasting, strict=True) if v}

@@ -285,17 +285,22 @@ def test_other_method_is_loaded_before_the_preview_asks_it(of, session):
     assert not np.array_equal(of.preview.result.heat_map.values, before.heat_map.values)
 
 
-def test_slices_of_the_layer_are_followed(of, session, tmp_path):
-    of.choose_preset("stack-that-goes-on")
+@pytest.mark.parametrize(
+    ("preset", "setting"), [("stack-that-goes-on", "follow"), ("volume", "link")]
+)
+def test_slices_of_the_layer_belong_together(of, session, tmp_path, preset, setting):
+    of.choose_preset(preset)
     whole(of)
     napari_samic.segment(
         session.project.images_folder, prompter=session.project.prompter_file,
-        out=tmp_path / "shell", memory=MemorySettings(follow="always"),
+        out=tmp_path / "shell", memory=MemorySettings(**{setting: "always"}),
     )  # fmt: skip
     rows = (tmp_path / "shell" / "scores.csv").read_text()
     assert (results(of) / "scores.csv").read_text() == rows
-    assert "identity" in rows.splitlines()[0]
-    assert of.options.memory.follow == "stacks"
+    assert getattr(of.options.memory, setting) == "stacks"
+    shown = of.store.stack
+    files = [tifffile.imread(path) for path in sorted(results(of).glob("*.tif"))]
+    np.testing.assert_array_equal(np.asarray(shown), files)
 
 
 def test_stack_of_two_axes_is_not_followed(of, session):

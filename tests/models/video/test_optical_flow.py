@@ -105,7 +105,7 @@ def test_identity_is_kept_when_two_objects_pass_close_by():
         field = np.zeros((2, *SHAPE), np.float32)
         field[1, :51], field[1, 51:] = -4, 4
         known, first_new = optical_flow.link_objects(
-            optical_flow.warp_labels(known, field), here, first_new=first_new
+            [optical_flow.warp_labels(known, field)], here, first_new=first_new
         )
     assert known[40, 98] == 1
     assert known[62, 30] == 2
@@ -114,14 +114,14 @@ def test_identity_is_kept_when_two_objects_pass_close_by():
 
 def test_newcomer_gets_a_number_that_nobody_ever_had():
     known, first_new = optical_flow.link_objects(
-        labels_of((4, (40, 30))), labels_of((1, (41, 31)), (2, (70, 90))), first_new=9
+        [labels_of((4, (40, 30)))], labels_of((1, (41, 31)), (2, (70, 90))), first_new=9
     )
     assert (known[41, 31], known[70, 90], first_new) == (4, 9, 10)
     gone, first_new = optical_flow.link_objects(
-        labels_of((4, (40, 30))), labels_of((1, (41, 31))), first_new=first_new
+        [labels_of((4, (40, 30)))], labels_of((1, (41, 31))), first_new=first_new
     )
     again, first_new = optical_flow.link_objects(
-        gone, labels_of((1, (41, 31)), (2, (70, 90))), first_new=first_new
+        [gone], labels_of((1, (41, 31)), (2, (70, 90))), first_new=first_new
     )
     assert (again[70, 90], first_new) == (10, 11)
 
@@ -131,20 +131,20 @@ def test_pairs_are_chosen_for_the_best_sum_and_not_one_by_one():
     old, new = np.zeros((10, 60), np.int32), np.zeros((10, 60), np.int32)
     old[:, 0:20], old[:, 20:40] = 1, 2
     new[:, 8:26], new[:, 26:44] = 1, 2
-    known, _ = optical_flow.link_objects(old, new, first_new=3)
+    known, _ = optical_flow.link_objects([old], new, first_new=3)
     assert (known[0, 10], known[0, 30]) == (1, 2)
 
 
 def test_little_overlap_is_another_object():
     known, _ = optical_flow.link_objects(
-        labels_of((1, (40, 30))), labels_of((1, (40, 44))), first_new=2
+        [labels_of((1, (40, 30)))], labels_of((1, (40, 44))), first_new=2
     )
     assert known.max() == 2
 
 
 def test_frame_without_objects_has_no_numbers():
     known, first_new = optical_flow.link_objects(
-        labels_of((1, (40, 30))), np.zeros(SHAPE, np.int32), first_new=2
+        [labels_of((1, (40, 30)))], np.zeros(SHAPE, np.int32), first_new=2
     )
     assert not known.any()
     assert first_new == 2

@@ -77,6 +77,11 @@ class SegmentOptions:
         """Whether one slice says where to look in the next."""
         return self.memory.follow != "never"
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether slices belong together: they follow each other, or their objects are linked."""
+        return self.follows or self.memory.link != "never"
+
     def check(self) -> None:
         """Raise SettingsError for options that would have no effect beside others."""
         check_together(self.method, self.memory, self.strategy, self.refine)

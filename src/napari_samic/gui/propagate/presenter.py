@@ -231,11 +231,16 @@ class PropagationModel:
         prompter, project = self.need_prompter(), self.session.need_project()
         self.options.check()
         options = self.options
-        if options.follows and self.run.folder is None:  # each slice has a file of its own
+        if options.is_chained and self.run.folder is None:  # each slice has a file of its own
             if len(shape := self.session.need_pixels().stack_shape) > 1:
                 axes = " x ".join(map(str, shape))
-                raise InputError(f"slices along one axis are followed, this image has {axes}.")
-            options = replace(options, memory=replace(options.memory, follow="always"))
+                raise InputError(f"slices follow each other along one axis, this image has {axes}.")
+            memory = options.memory
+            if options.follows:
+                memory = replace(memory, follow="always")
+            else:
+                memory = replace(memory, link="always")
+            options = replace(options, memory=memory)
         return work.PropagateRequest(
             prompter, project.recipe, options, self.session.drawing(), project.annotated_folder,
             anew=anew,

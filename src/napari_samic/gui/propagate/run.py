@@ -185,7 +185,7 @@ class PropagationRun:
             if self.anew:
                 self.anew = False  # they are set aside: to go on is to do the rest
             if self.folder is None:
-                self.store.add_result(label, data["result"].labels)
+                self.store.add_result(label, data["labels"])
 
     def _done(self, outcome: Any) -> None:
         self.failures = dict(outcome.failures)

@@ -9,16 +9,16 @@ true mask best: IoU 0.78 with the next truth, against 0.63 of the mask left wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import FloatArray, Image, IntArray
-from napari_samic.evaluation.matching import object_ious
+from napari_samic.evaluation.matching import best_pairs, sparse_object_ious
 
 SIDE_PX = 128
 """Longer side that the flow is found at."""
@@ -206,14 +206,19 @@ def motion_consistent(values: FloatArray, expected: FloatArray, *, floor: float)
 
 
 def link_objects(
-    previous: ArrayLike, labels: ArrayLike, *, first_new: int, least_iou: float = LEAST_IOU
+    previous: Sequence[IntArray],
+    labels: ArrayLike,
+    *,
+    first_new: int,
+    least_iou: float = LEAST_IOU,
 ) -> tuple[IntArray, int]:
     """Give objects the numbers that they had before, and newcomers new ones.
 
     Parameters
     ----------
-    previous : (H, W) int
-        Lasting numbers, carried to this frame.
+    previous : sequence of (H, W) int32
+        Lasting numbers at places where the objects may be now: where they were, or carried along
+        the flow. Of an object the place counts that fits best.
     labels : (H, W) int
         This frame's objects, numbered anyhow.
     first_new : int
@@ -233,14 +238,25 @@ def link_objects(
     InputError
         Two shapes, negative labels, or arrays that are not integers.
     """
-    given, old = np.asarray(labels), np.asarray(previous)
-    ious = object_ious(given, old)  # (P, T)
-    new_numbers, old_numbers = (np.unique(a[a > 0]) for a in (given, old))
-    rows, columns = linear_sum_assignment(np.where(ious >= least_iou, ious, 0.0), maximize=True)
+    from scipy.sparse import coo_array  # slow to import
+
+    given = np.asarray(labels)
+    new_numbers = np.unique(given[given > 0])
+    old_numbers = np.unique(np.concatenate([np.unique(p[p > 0]) for p in previous]))
+    best: dict[tuple[int, int], float] = {}
+    for old in previous:
+        overlaps, numbers = sparse_object_ious(given, old), np.unique(old[old > 0])
+        columns = np.searchsorted(old_numbers, numbers)[overlaps.col].tolist()
+        for key, iou in zip(
+            zip(overlaps.row.tolist(), columns, strict=True), overlaps.data.tolist(), strict=True
+        ):
+            best[key] = max(iou, best.get(key, 0.0))
+    rows, columns = np.array(list(best), np.int32).reshape(-1, 2).T
+    shape = (len(new_numbers), len(old_numbers))
+    fits = coo_array((np.array(list(best.values())), (rows, columns)), shape=shape)
     table = np.zeros(int(given.max(initial=0)) + 1, np.int32)
-    for row, column in zip(rows, columns, strict=True):
-        if ious[row, column] >= least_iou:
-            table[new_numbers[row]] = old_numbers[column]
+    for row, column, _ in best_pairs(fits, iou_threshold=least_iou, most=False):
+        table[new_numbers[row]] = old_numbers[column]
     newcomers = [number for number in new_numbers if table[number] == 0]
     first_new = max(first_new, int(old_numbers.max(initial=0)) + 1)
     table[newcomers] = np.arange(first_new, first_new + len(newcomers))

@@ -83,9 +83,11 @@ class StoredResult:
             return {}
         objects, scores = self.prompts.objects, self.prompts.scores
         present = [p for p, score in zip(objects, scores, strict=True) if score > 0]
-        if not present or len(present) != len(self.rows):
+        if len(present) != len(self.rows):
             present = list(objects)
-        return dict(enumerate(present, start=1))
+        if len(present) != len(self.rows):
+            return dict(enumerate(present, start=1))
+        return dict(zip((int(row["object"]) for row in self.rows), present, strict=True))
 
     def label_objects(self) -> LabelObjects:
         """The label image with all that is known of its objects."""

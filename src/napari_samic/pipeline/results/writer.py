@@ -295,6 +295,7 @@ def make_record(
     clicks: int | None = None,
     seconds: float | None = None,
     numbered: bool = True,
+    numbers: Sequence[int] = (),
 ) -> Record:
     """Make the record of one finished plane.
 
@@ -307,6 +308,8 @@ def make_record(
         Further columns for the object whose Prompts have this id().
     numbered : bool
         Labels count objects; else they are classes, and no object has an area of its own.
+    numbers : sequence of int
+        Of the objects, as the label file has them; (): 1, 2, 3, ...
     """
     scores = {id(p): float(s) for p, s in zip(result.objects, result.scores, strict=True)}
     requested = tuple(objects if objects is not None else result.objects)
@@ -321,11 +324,16 @@ def make_record(
         clicks,
         seconds,
     )
-    return Record(prompts, tuple(_rows(plane, result, extra or {}, numbered=numbered)))
+    return Record(prompts, tuple(_rows(plane, result, extra or {}, numbers, numbered=numbered)))
 
 
 def _rows(
-    plane: ImagePlane, result: Segmentation, extra: Mapping[int, dict[str, Any]], *, numbered: bool
+    plane: ImagePlane,
+    result: Segmentation,
+    extra: Mapping[int, dict[str, Any]],
+    numbers: Sequence[int],
+    *,
+    numbered: bool,
 ) -> list[dict[str, Any]]:
     head = {"image": plane.label, "image_score": round(result.score, 4)}
     areas = np.zeros(max(len(result.scores), int(result.labels.max(initial=0))) + 1, np.int64)
@@ -334,7 +342,7 @@ def _rows(
     rows = [
         {
             **head,
-            "object": i + 1,
+            "object": numbers[i] if numbers and numbered else i + 1,
             "class": prompts.label,
             "score": round(float(score), 4),
             "area_px": int(areas[i + 1]) if numbered else None,
