@@ -1,16 +1,20 @@
 """Drive the whole story in a real napari window and write one picture a step into docs/images/.
 
-    xvfb-run -a -s "-screen 0 1280x1024x24" python docs/make_screenshots.py
+    xvfb-run -a -s "-screen 0 1600x1100x24" python docs/make_screenshots.py --data BBBC038
 
 Takes a few minutes on two cores; `docs/make_screenshots.py review export` writes only those two.
-The pictures come from the packaged sample scenes; the project and the cache are throw-away folders.
+--data is a folder with `images/` and `masks/` of the first stage of BBBC038 (CC0, Caicedo et al.,
+"Nucleus segmentation across imaging experiments", Nature Methods 2019), of which PICTURES are
+shown, stained tissue that no weights were trained on; without it they are the packaged scenes.
+--looks FOLDER writes no picture for the docs, but every page in all sizes of LOOKS and in both
+themes, for somebody to look at. The project and the cache are throw-away folders.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -33,6 +37,22 @@ WIDTH_PX, HEIGHT_PX, COLOURS = 1240, 870, 256
 DOCK_PX = 370
 REFERENCES, EPOCHS, LOOKED_AT = 6, 12, 8
 FORMATS = ("tiff", "coco", "geojson", "table")
+LOOKS = ((1024, 700, DOCK_PX), (1400, 950, DOCK_PX), (1400, 950, 300))
+"""Width and height of the window, and width of the dock."""
+PICTURES = (
+    "353ab0", "420f43", "7773ac", "79fe41", "0e21d7", "a5fe0b", "b21480", "3bfa8b", "2255d5",
+    "4d4f25", "a7f619", "f952cc",
+)  # fmt: skip
+"""Beginnings of names in BBBC038; the first six are the references."""
+
+
+def pictures_of(data: Path | None) -> tuple[list[Path], list[np.ndarray]]:
+    """Files of BBBC038, () without it, and the truth (H, W) of each picture."""
+    if data is None:
+        return [], [sample.truth for sample in sample_set()]
+    files = [next((data / "images").glob(f"{name}*")) for name in PICTURES]
+    masks = [next((data / "masks").glob(f"{name}*")) for name in PICTURES]
+    return files, [np.asarray(Image.open(mask)).astype(np.int32) for mask in masks]
 
 
 def wait(done: Callable[[], bool], *, limit_s: float = 600) -> None:
@@ -64,24 +84,40 @@ class Story:
         Of the new project.
     names : collection of str
         Of the pictures that are wanted.
+    data : Path, optional
+        Of BBBC038.
+    looks : Path, optional
+        Where all sizes and themes go.
     """
 
-    def __init__(self, viewer: napari.Viewer, folder: Path, names: tuple[str, ...]) -> None:
-        self.viewer, self.names = viewer, names
-        viewer.open_sample("napari-samic", "scenes")
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        folder: Path,
+        names: Collection[str],
+        data: Path | None = None,
+        looks: Path | None = None,
+    ) -> None:
+        self.viewer, self.names, self.looks = viewer, names, looks
+        files, self.truths = pictures_of(data)
+        if files:
+            viewer.open(files, stack=True, name="tissue", plugin="napari")
+        else:
+            viewer.open_sample("napari-samic", "scenes")
         viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
-        self.lay_out(viewer.window._qt_window)
+        self.lay_out(WIDTH_PX, HEIGHT_PX, DOCK_PX)
         self.session = self.dock.session
         wait(lambda: self.session.scheduler.status.startswith("Ready"))
         self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
-    def lay_out(self, window: Any) -> None:
+    def lay_out(self, width: int, height: int, dock_width: int) -> None:
         """Give most of the window to the image."""
-        window.resize(WIDTH_PX, HEIGHT_PX)
-        wait(lambda: window.width() == WIDTH_PX and self.dock.isVisible())
+        window: Any = self.viewer.window._qt_window
+        window.resize(width, height)
+        wait(lambda: window.width() == width and self.dock.isVisible())
         docks = [dock for dock in window.findChildren(QDockWidget) if dock.isAncestorOf(self.dock)]
-        window.resizeDocks(docks, [DOCK_PX], Qt.Orientation.Horizontal)
+        window.resizeDocks(docks, [dock_width], Qt.Orientation.Horizontal)
 
     def rest(self) -> None:
         """Wait until no job runs."""
@@ -97,21 +133,36 @@ class Story:
         """Write what the window shows."""
         if name not in self.names:
             return
+        if self.looks is None:
+            self.save(IMAGES / f"{name}.png")
+            return
+        for theme in ("dark", "light"):
+            self.viewer.theme = theme
+            for width, height, dock in LOOKS:
+                self.lay_out(width, height, dock)
+                self.save(self.looks / f"{name}-{width}-{dock}-{theme}.png")
+        self.viewer.theme = "dark"
+        self.lay_out(WIDTH_PX, HEIGHT_PX, DOCK_PX)
+
+    def save(self, path: Path) -> None:
+        """Write one picture."""
         self.viewer.reset_view()
         self.rest()
-        QApplication.sendPostedEvents()  # what the end of a job hides and shows is laid out twice
-        QApplication.processEvents()
+        for _ in range(2):  # what the end of a job hides and shows is laid out twice
+            QApplication.sendPostedEvents()
+            QApplication.processEvents()
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)  # (H, W, 4) uint8
         picture = Image.fromarray(pixels).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        picture.save(IMAGES / f"{name}.png", optimize=True)
-        print(f"{name}: {picture.width} x {picture.height}", flush=True)
+        picture.save(path, optimize=True)
+        canvas = self.viewer.window._qt_viewer.canvas.native.width()
+        print(f"{path.stem}: {picture.width} x {picture.height}, canvas {canvas}", flush=True)
 
     def click(self, number: int) -> None:
         """Click on each object of a slice, where its pixels are nearest to their mean."""
         step = self.step("Annotate")
         self.viewer.dims.set_point(0, number)
         state, clicks = self.session.scheduler.state, step.owned_layers.layers["clicks"]
-        truth = sample_set()[number].truth
+        truth = self.truths[number]
         for value in np.unique(truth[truth > 0]):
             inside = np.argwhere(truth == value)
             row, column = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
@@ -121,10 +172,25 @@ class Story:
             clicks.add((number, row, column))
             wait(lambda: state.annotation.item() is not None and not state.is_waiting)
 
+    def take_labels(self, number: int) -> None:
+        """Let the true labels of a slice be what is annotated."""
+        step = self.step("Annotate")
+        stack = np.stack(self.truths)
+        layer = self.viewer.add_labels(stack, name="labels", visible=False)
+        self.viewer.dims.set_point(0, number)
+        self.rest()
+        step.panel.handlers["load_layer"](layer, False)
+        self.rest()
+        self.viewer.layers.remove(layer)
+
     def annotate(self) -> None:
-        """Make the references."""
+        """Make the references: of tissue with many nuclei all by labels but the last."""
+        has_many = len(np.unique(self.truths[0])) > 20
         for number in range(REFERENCES):
-            self.click(number)
+            if has_many and number < REFERENCES - 1:
+                self.take_labels(number)
+            else:
+                self.click(number)
             if number == REFERENCES - 1:
                 self.picture("annotate")
             self.dock.step.panel.handlers["reference"]()
@@ -179,15 +245,22 @@ class Story:
 
 def main() -> None:
     """Tell the story in folders that are removed at the end."""
-    names = tuple(sys.argv[1:]) or NAMES
-    if unknown := set(names) - set(NAMES):
-        raise SystemExit(f"{', '.join(sorted(unknown))}: expected some of {', '.join(NAMES)}.")
-    IMAGES.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("names", nargs="*", help=", ".join(NAMES))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--looks", type=Path)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(NAMES)}.")
+    for path in (IMAGES, options.looks):
+        if path is not None:
+            path.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="samic-") as folder:
         os.environ["NAPARI_SAMIC_HOME"] = str(Path(folder, "home"))
         os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
         viewer = napari.Viewer()
-        story = Story(viewer, Path(folder, "cells"), names)
+        names = options.names or NAMES
+        story = Story(viewer, Path(folder, "cells"), names, options.data, options.looks)
         for name in NAMES:
             getattr(story, name)()
         story.dock.release()
