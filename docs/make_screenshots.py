@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,13 +47,20 @@ PICTURES = (
 """Beginnings of names in BBBC038; the first six are the references."""
 
 
-def pictures_of(data: Path | None) -> tuple[list[Path], list[np.ndarray]]:
-    """Files of BBBC038, () without it, and the truth (H, W) of each picture."""
+def truths_of(data: Path | None) -> list[np.ndarray]:
+    """The truth (H, W) of each picture."""
     if data is None:
-        return [], [sample.truth for sample in sample_set()]
-    files = [next((data / "images").glob(f"{name}*")) for name in PICTURES]
+        return [sample.truth for sample in sample_set()]
     masks = [next((data / "masks").glob(f"{name}*")) for name in PICTURES]
-    return files, [np.asarray(Image.open(mask)).astype(np.int32) for mask in masks]
+    return [np.asarray(Image.open(mask)).astype(np.int32) for mask in masks]
+
+
+def copied(data: Path, folder: Path) -> Path:
+    """A folder of PICTURES, in their order."""
+    folder.mkdir()
+    for number, name in enumerate(PICTURES, start=1):
+        shutil.copy(next((data / "images").glob(f"{name}*")), folder / f"tissue-{number:02d}.jpg")
+    return folder
 
 
 def wait(done: Callable[[], bool], *, limit_s: float = 600) -> None:
@@ -99,11 +107,11 @@ class Story:
         looks: Path | None = None,
     ) -> None:
         self.viewer, self.names, self.looks = viewer, names, looks
-        files, self.truths = pictures_of(data)
-        if files:
-            viewer.open(files, stack=True, name="tissue", plugin="napari")
-        else:
+        self.truths = truths_of(data)
+        if data is None:
             viewer.open_sample("napari-samic", "scenes")
+        else:
+            viewer.open(copied(data, folder.with_name("tissue")), plugin="napari-samic")
         viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
         self.lay_out(WIDTH_PX, HEIGHT_PX, DOCK_PX)
@@ -193,7 +201,8 @@ class Story:
                 self.click(number)
             if number == REFERENCES - 1:
                 self.picture("annotate")
-            self.dock.step.panel.handlers["reference"]()
+            if not self.session.scheduler.state.annotation.is_reference:
+                self.dock.step.panel.handlers["reference"]()
             self.rest()
 
     def train(self) -> None:

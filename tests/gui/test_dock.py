@@ -359,6 +359,16 @@ def test_slices_layers_and_images_come_and_go(story):
     assert not s.runner.errors
 
 
+def test_clicks_are_taken_again_once_the_active_layer_is_removed(story):
+    s = story()
+    layer = s.viewer.add_labels(np.zeros((3, 48, 64), np.uint8))
+    s.settle()
+    assert s.viewer.layers.selection.active is layer
+    s.viewer.layers.remove(layer)
+    s.settle()
+    assert s.viewer.layers.selection.active is s.layers["clicks"]
+
+
 def test_closing_leaves_no_key_and_no_callback(story):
     s = story()
     layers = list(s.viewer.layers)

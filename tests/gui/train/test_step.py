@@ -288,6 +288,23 @@ def test_plot_draws_both_curves(qtbot):
     assert SCORE in colors(plot)
 
 
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(TrainingHistory(batches=True), id="before_the_first_point"),
+        pytest.param(TrainingHistory({1: float("nan")}, {1: 0.5}), id="no_finite_loss"),
+        pytest.param(TrainingHistory({1: float("nan"), 2: 3.0, 3: 1.0}), id="the_first_is_none"),
+        pytest.param(TrainingHistory({5: float("inf")}, batches=True), id="batches"),
+    ],
+)
+def test_plot_is_drawn_whatever_there_is(qtbot, history):
+    plot = CurvePlot()
+    qtbot.addWidget(plot)
+    plot.resize(320, 132)
+    plot.show_curves(history)
+    assert len(colors(plot)) > 1  # words, or a curve
+
+
 def colors(plot):
     """Of the inner part: numbers stand outside of it."""
     image = plot.grab().toImage()

@@ -331,7 +331,7 @@ class AnnotateStep:
 
     def _tidy(self) -> None:
         """Annotate what was opened last, or any image if none is; drop our layers of images that
-        are gone.
+        are gone. Clicks go to ours where no layer is left that takes them.
 
         Not while napari adds or removes layers: it makes what it adds active at the end, and does
         not bear that others are removed meanwhile.
@@ -347,6 +347,8 @@ class AnnotateStep:
             self._choose_image()
         elif not self._left and self._opened in layer_choice.image_layers(self.viewer):
             self.choose_layer(self._opened)
+        elif not (self._left or layers.selection) and self.owned_layers.has("clicks"):
+            self.owned_layers.use_points(self.owned_layers.sign)
 
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()

@@ -50,7 +50,7 @@ class CurvePlot(QWidget):
         text = self.palette().text().color()
         place = QRectF(40, 20, self.width() - 72, self.height() - 38)
         self._draw_frame(painter, place, text)
-        if self.history.losses:
+        if _finite(self.history.losses):
             self._draw_curves(painter, place, text)
         else:
             painter.setPen(_faint(text, 120))
@@ -66,7 +66,7 @@ class CurvePlot(QWidget):
         caption = (
             "loss" if best is None else f"loss {self.history.losses[best]:.3f} at epoch {best}"
         )
-        if self.history.batches:
+        if self.history.batches and self.history.losses:
             caption = f"loss {self.history.losses[max(self.history.losses)]:.3f}"
         painter.setPen(QColor(LOSS))
         painter.drawText(top, middle | Qt.AlignmentFlag.AlignLeft, caption)
@@ -78,7 +78,7 @@ class CurvePlot(QWidget):
     def _draw_curves(self, painter: QPainter, place: QRectF, text: QColor) -> None:
         losses, scores = self.history.losses, self.history.scores
         last = max(2, *losses, *(scores or [0]))
-        low, high = min(losses.values()), max(losses.values())
+        low, high = min(_finite(losses).values()), max(_finite(losses).values())
         high = high if high > low else low + 1
         _draw_axis(painter, QRectF(0, place.top(), 36, place.height()), (low, high), LOSS, "right")
         if scores:
@@ -99,11 +99,15 @@ class CurvePlot(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(last))
 
 
+def _finite(values: Mapping[int, float]) -> dict[int, float]:
+    return {n: v for n, v in values.items() if math.isfinite(v)}
+
+
 def _points(
     values: Mapping[int, float], place: QRectF, last: int, low: float, high: float
 ) -> list[QPointF]:
     """Where values by epoch are in a frame; of many, some."""
-    finite = [(n, v) for n, v in sorted(values.items()) if math.isfinite(v)]
+    finite = sorted(_finite(values).items())
     sampled = finite[:: max(1, len(finite) // _MOST)]
     sampled += finite[-1:] if sampled and sampled[-1] != finite[-1] else []
     return [

@@ -50,7 +50,8 @@ class TrainingHistory:
     @property
     def best(self) -> int | None:
         """Epoch of the lowest loss, whose weights are kept; none of batches, whose mean is."""
-        return None if self.batches else min(self.losses, key=self.losses.__getitem__, default=None)
+        finite = {n: v for n, v in self.losses.items() if math.isfinite(v)}
+        return None if self.batches else min(finite, key=finite.__getitem__, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the notes of a project."""
