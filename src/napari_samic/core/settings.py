@@ -407,7 +407,8 @@ PRESETS = (
     ),
     Preset(
         "stack-that-goes-on",
-        "Looks in each slice for the objects of the one before, by the references' map.",
+        "Looks in each frame for the objects of the one before, by the references' map: for one or "
+        "a few that move; many in a volume are found better by the preset volume.",
         {"follow": "stacks"},
     ),
     Preset(
