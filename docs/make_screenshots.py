@@ -110,10 +110,11 @@ class Story:
         self.truths = truths_of(data)
         if data is None:
             viewer.open_sample("napari-samic", "scenes")
-        else:
-            viewer.open(copied(data, folder.with_name("tissue")), plugin="napari-samic")
-        viewer.dims.set_point(0, 0)
         self.dock = dock_of(viewer)
+        if data is not None:
+            self.dock.annotate.open_folder(copied(data, folder.with_name("tissue")))
+        wait(lambda: len(viewer.layers) > 0)
+        viewer.dims.set_point(0, 0)
         self.lay_out(WIDTH_PX, HEIGHT_PX, DOCK_PX)
         self.session = self.dock.session
         wait(lambda: self.session.scheduler.status.startswith("Ready"))

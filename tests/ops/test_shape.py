@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.measure import regionprops
 
 from napari_samic.core.label_objects import cutouts
-from napari_samic.ops.shape import border_share, pieces, solidity
+from napari_samic.ops.shape import border_share, pieces, solidity, without_holes
 
 
 def disc(radius, side=200):
@@ -63,3 +64,10 @@ def test_border_share_is_of_all_four_sides():
     assert border_share(left, labels.shape) == pytest.approx((10 + 4 + 4) / 56)
     assert border_share(inner, labels.shape) == 0.0
     assert border_share(next(cutouts(np.ones((3, 3), np.int32))), (3, 3)) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_holes_are_what_the_ground_does_not_reach(seed):
+    waves = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(40, 50)), 1.5)
+    mask = waves > 0.05
+    np.testing.assert_array_equal(without_holes(mask), ndimage.binary_fill_holes(mask))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.morphology import local_maxima, reconstruction
 
 from napari_samic.refine import regions
 
@@ -104,3 +105,19 @@ def test_an_object_without_a_sure_pixel_is_left_out_unless_it_is_the_surest():
     assert left.region[40, 25]
     (surest,) = regions.propose_regions(inside * 0.7, depth, core=0.9, cut=0.4)
     assert surest.region[40, 25]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("height", [0.02, 0.1, 0.3])
+def test_extended_maxima_are_those_of_the_reconstruction(seed, height):
+    rng = np.random.default_rng(seed)
+    waves = ndimage.gaussian_filter(rng.normal(size=(90, 120)), rng.uniform(1, 9))
+    values = ndimage.gaussian_filter(np.clip(waves * rng.uniform(2, 40), 0, 1), rng.uniform(0.5, 3))
+    lowered = reconstruction(values - height, values)
+    is_clear = values > 1e-6  # where the ground itself is the highest, there is no top
+    expected = local_maxima(lowered, connectivity=2) & is_clear
+    np.testing.assert_array_equal(regions.extended_maxima(values, height) & is_clear, expected)
+
+
+def test_ground_alone_has_no_top():
+    assert not regions.extended_maxima(np.zeros((9, 9)), 0.3).any()

@@ -14,6 +14,7 @@ from scipy import ndimage
 from napari_samic.core.settings import PeakSettings
 from napari_samic.core.types import BoolArray, HeatMap
 from napari_samic.ops.heatmaps import Points, Values, finite, moved
+from napari_samic.ops.shape import without_holes
 
 Numbers: TypeAlias = NDArray[np.integer[Any]]
 _EIGHT = np.ones((3, 3), dtype=bool)
@@ -101,7 +102,7 @@ def regions_above(values: Values, cut: float, min_area_px: float) -> tuple[Numbe
     -------
     (H, W) int, (N,) int
     """
-    regions, count = ndimage.label(ndimage.binary_fill_holes(values > cut), structure=_EIGHT)
+    regions, count = ndimage.label(without_holes(values > cut), structure=_EIGHT)
     areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
     return regions, 1 + np.flatnonzero(areas >= min_area_px)
 

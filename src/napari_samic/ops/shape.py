@@ -114,3 +114,15 @@ def border_share(cropped: CroppedObject, shape: tuple[int, int]) -> float:
     on_border[:, (columns == 0) | (columns == width - 1)] = True
     around = max(1, height * width - max(0, height - 2) * max(0, width - 2))
     return float(np.count_nonzero(on_border & inside) / around)
+
+
+def without_holes(mask: BoolArray) -> BoolArray:
+    """The mask with its holes: ground that does not reach the rim.
+
+    The same as `scipy.ndimage.binary_fill_holes`, in a fraction of its time.
+    """
+    ground, count = ndimage.label(~mask)
+    is_hole = np.ones(count + 1, bool)
+    for rim in (ground[0], ground[-1], ground[:, 0], ground[:, -1]):
+        is_hole[rim] = False
+    return np.asarray(mask | is_hole[ground])

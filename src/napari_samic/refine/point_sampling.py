@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from napari_samic.core.types import BoolArray, FloatArray
 from napari_samic.ops.heatmaps import Points
-from napari_samic.ops.shape import window_of
+from napari_samic.ops.shape import window_of, without_holes
 from napari_samic.ops.simulated_annotator import inner_maximum
 
 SAMPLE = 512
@@ -27,7 +26,7 @@ def centroid(region: BoolArray) -> Points:
     Source: SAMIC, section 3.4.
     """
     rows, columns = window_of(region)  # whole images are slow
-    pixels = np.argwhere(ndimage.binary_fill_holes(region[rows, columns]))
+    pixels = np.argwhere(without_holes(region[rows, columns]))
     corner = np.array([[rows.start, columns.start]])
     return np.asarray(pixels.mean(axis=0, keepdims=True) + corner)
 

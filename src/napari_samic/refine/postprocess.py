@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_samic.core.types import BoolArray
 from napari_samic.ops.heatmaps import Points
-from napari_samic.ops.shape import window_of
+from napari_samic.ops.shape import window_of, without_holes
 from napari_samic.refine.shape_prior import ShapePrior
 
 NECK = 0.75
@@ -65,7 +65,7 @@ def fill_holes(mask: BoolArray, hole_px: int) -> BoolArray:
     (H, W) bool
     """
     out, window = mask.copy(), window_of(mask)
-    holes, count = ndimage.label(ndimage.binary_fill_holes(mask[window]) & ~mask[window])
+    holes, count = ndimage.label(without_holes(mask[window]) & ~mask[window])
     small = np.bincount(holes.ravel(), minlength=count + 1) <= hole_px
     small[0] = False
     out[window] |= small[holes]

@@ -13,16 +13,18 @@ question after SAMRefiner (Lin et al., ICLR 2025). Must not know a segmenter or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samic.core.settings import PeakSettings
 from napari_samic.core.types import BoolArray, FloatArray, HeatMap, IntArray, Prompts
 from napari_samic.ops.heatmaps import finite
 from napari_samic.ops.peaks import parts_above, regions_above
-from napari_samic.ops.shape import box_of
+from napari_samic.ops.shape import box_of, without_holes
 from napari_samic.refine.point_sampling import interior_point
 
 TOP = 0.3
@@ -197,8 +199,8 @@ def propose_regions(
     if not large:
         return []
     means = dict(zip(large, ndimage.mean(inside, numbers, large), strict=True))
-    peaks = dict(zip(large, ndimage.maximum(inside, numbers, large), strict=True))
-    enough = min(core, max(peaks.values())) if keep_surest else core
+    peaks = _highest(inside, numbers, count)
+    enough = min(core, max(peaks[k] for k in large)) if keep_surest else core
     kept = [k for k in large if peaks[k] >= enough]
     order = sorted(kept, key=lambda k: (-means[k], k))
     return [_proposal(numbers, k, inside, label) for k in order]
@@ -206,23 +208,100 @@ def propose_regions(
 
 def objects(inside: FloatArray, depth: FloatArray, *, cut: float, split: bool) -> IntArray:
     """Numbered objects, (H, W) int32, holes filled; parameters as of `propose_regions`."""
-    mask: BoolArray = ndimage.binary_fill_holes(inside > cut)
+    mask = without_holes(inside > cut)
     numbers, count = ndimage.label(mask, structure=_EIGHT)
     if not split or not count:
         return np.asarray(numbers, np.int32)
-    from skimage.morphology import local_maxima, reconstruction  # slow to import
-    from skimage.segmentation import watershed
+    from skimage.segmentation import watershed  # slow to import
 
     size = np.sqrt(np.median(np.bincount(numbers.ravel())[1:]))
     calm = ndimage.gaussian_filter(np.where(mask, depth, 0).astype(np.float64), CALM * size + 0.5)
-    tops = local_maxima(reconstruction(calm - TOP, calm), connectivity=2)  # extended maxima
+    tops = extended_maxima(calm, TOP)
     seeds, seed_count = ndimage.label(tops & mask, structure=_EIGHT)
     low = np.setdiff1d(np.arange(1, count + 1), np.unique(numbers[seeds > 0]))  # without a top
     without = np.isin(numbers, low)
     seeds[without] = seed_count + numbers[without]
     parted = watershed(-calm, seeds, _EIGHT, mask=mask)
-    _, packed = np.unique(parted, return_inverse=True)
-    return np.asarray(packed.reshape(mask.shape) + (0 if (parted == 0).any() else 1), np.int32)
+    is_there = np.bincount(parted.ravel()) > 0
+    is_there[0] = True
+    return np.asarray((np.cumsum(is_there) - 1)[parted], np.int32)
+
+
+def extended_maxima(values: NDArray[np.float64], height: float) -> BoolArray:
+    """Pixels of all tops that rise by more than a height over the valley to a higher one.
+
+    The regional maxima of the h-maxima transform, Soille, "Morphological Image Analysis", 2003,
+    as its reconstruction gives them; by merging basins that have a high pass between them, which
+    takes a third of the time.
+
+    Parameters
+    ----------
+    values : (H, W) float64
+        Of at least 0, the ground.
+    height : float
+
+    Returns
+    -------
+    (H, W) bool
+        Each down to `height` below its top.
+    """
+    from skimage.morphology import local_maxima  # slow to import
+    from skimage.segmentation import watershed
+
+    peaks, count = ndimage.label(local_maxima(values, connectivity=2), structure=_EIGHT)
+    tops = _highest(values, peaks, count)
+    if not (tops > height).any():
+        return np.zeros(values.shape, bool)
+    high = values > tops[tops > height].min() - height  # nothing below it decides anything
+    peaks = np.where(high, peaks, 0)
+    basins = watershed(-values, peaks, _EIGHT, mask=high)
+    higher, parents = np.arange(count + 1), list(range(count + 1))
+    for low, other, level in _passes(values, basins):
+        ends = sorted((_root(parents, low), _root(parents, other)), key=tops.__getitem__)
+        parents[ends[0]] = ends[1]
+        if tops[ends[0]] - level <= height:
+            higher[ends[0]] = ends[1]
+    while (higher != higher[higher]).any():
+        higher = higher[higher]
+    stays = (higher == np.arange(count + 1)) & (tops > height)
+    levels = np.where(stays, tops - height, np.inf)[higher]
+    regions, count = ndimage.label(values >= levels[basins], structure=_EIGHT)
+    kept = np.zeros(count + 1, bool)
+    kept[regions[stays[peaks]]] = True
+    return np.asarray(kept[regions])
+
+
+def _highest(values: NDArray[Any], numbers: NDArray[Any], count: int) -> NDArray[Any]:
+    """Maximum in each numbered object; 0 of the ground. `ndimage.maximum` would sort all pixels."""
+    out = np.zeros(count + 1, values.dtype)
+    at = np.flatnonzero(numbers)
+    np.maximum.at(out, numbers.ravel()[at], values.ravel()[at])
+    return out
+
+
+def _root(parents: list[int], number: int) -> int:
+    while parents[number] != number:
+        number = parents[number]
+    return number
+
+
+def _passes(values: NDArray[np.float64], basins: NDArray[np.int32]) -> list[tuple[int, int, float]]:
+    """Highest pass between each two basins that touch, the highest first."""
+    height, width = values.shape
+    most = int(basins.max()) + 1
+    pairs, levels = [], []
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = (slice(0, height - down), slice(max(0, -right), width - max(0, right)))
+        there = (slice(down, None), slice(max(0, right), width + min(0, right)))
+        at = np.flatnonzero((basins[here] != basins[there]) & (basins[here] > 0))
+        a, b = basins[here].ravel()[at], basins[there].ravel()[at]
+        pairs.append(np.minimum(a, b).astype(np.int64) * most + np.maximum(a, b))
+        levels.append(np.minimum(values[here].ravel()[at], values[there].ravel()[at]))
+    codes, passes = np.concatenate(pairs), np.concatenate(levels)
+    codes, passes = codes[codes >= most], passes[codes >= most]  # not with the ground
+    order = np.argsort(-passes, kind="stable")
+    _, first = np.unique(codes[order], return_index=True)
+    return [(*divmod(int(codes[i]), most), float(passes[i])) for i in order[np.sort(first)]]
 
 
 def _proposal(numbers: IntArray, number: int, inside: FloatArray, label: int) -> RegionProposal:
