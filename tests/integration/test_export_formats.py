@@ -12,6 +12,7 @@ import pytest
 import zarr
 from PIL import Image as PillowImage
 from skimage.draw import polygon2mask
+from skimage.measure import regionprops
 from toys import hidden_files
 
 from napari_samic.core.errors import FormatError, InputError, OutputError
@@ -21,7 +22,7 @@ from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.label_png import write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
 from napari_samic.export.polygons import polygons, signed_area
-from napari_samic.export.regionprops import COLUMNS, measurements
+from napari_samic.export.regionprops import COLUMNS, INTENSITIES, measurements, table_columns
 from napari_samic.io.images import open_images
 from napari_samic.io.masks import read_labels
 from napari_samic.io.outlines import decode, rle
@@ -190,6 +191,19 @@ def test_measurements_know_the_size_of_a_pixel() -> None:
     assert (square["area"], square["perimeter"]) == (495.0, 84.0)
     assert "perimeter" not in second
     assert (second["row"], second["column"]) == (17.0, 25.0)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_intensities_are_those_of_scikit_image(channels: tuple[int, ...]) -> None:
+    image = labelled()
+    pixels = np.random.default_rng(0).integers(0, 60_000, (*image.labels.shape, *channels), "u2")
+    rows = measurements(image, pixels=pixels)
+    for row, region in zip(rows, regionprops(image.labels, pixels), strict=True):
+        for name in INTENSITIES:
+            values = np.atleast_1d(getattr(region, name))
+            names = [f"{name}-{i}" for i in range(3)] if channels else [name]
+            np.testing.assert_allclose([row[n] for n in names], values, rtol=1e-6)
+    assert table_columns(rows)[: len(COLUMNS)] == list(COLUMNS)
 
 
 def test_table_of_an_empty_image_has_its_head(tmp_path: Path) -> None:

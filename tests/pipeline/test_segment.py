@@ -29,6 +29,7 @@ from napari_samic.core.errors import (
 )
 from napari_samic.core.settings import (
     AdaptSettings,
+    ExportSettings,
     MemorySettings,
     PeakSettings,
     RefineSettings,
@@ -324,6 +325,7 @@ def annotated(toy, scenes, tmp_path):
         run_job(job)
         return tmp_path / "drawn"
 
+    annotate.model = toy
     return annotate
 
 
@@ -342,6 +344,26 @@ def test_annotated_images_keep_their_labels_and_follow_when_these_change(
     outcome = segment(scenes / "images", annotated=drawn, **options)
     assert (outcome.done, len(outcome.skipped)) == (("p0",), 3)
     np.testing.assert_array_equal(imread(out / "p0.tif"), imread(drawn / "p0.tif"))
+
+
+def test_exported_table_has_the_intensities_of_the_images(scenes, tmp_path, annotated):
+    images = shutil.copytree(scenes / "images", tmp_path / "images")
+    prompts = write_prompts(tmp_path / "p.json", [(f"p{i}", SHAPE, [[(12, 14)]]) for i in (0, 1)])
+    job = pipeline.annotate(
+        images, prompts=prompts, out=tmp_path / "mine", model=annotated.model, device="cpu"
+    )
+    run_job(job)
+    write_image(images / "p1.png", scene(5)[0])  # changed since
+    settings = ExportSettings(tiff=False, table=True)
+    outcome = run_job(pipeline.export(tmp_path / "mine", out=tmp_path / "out", settings=settings))
+    with (tmp_path / "out" / "measurements.csv").open() as file:
+        first, second = csv.DictReader(file)
+    inside = imread(tmp_path / "mine" / "p0.tif") == 1
+    mean = scene(0)[0][inside].mean(0)
+    found = [float(first[f"intensity_mean-{i}"]) for i in range(3)]
+    np.testing.assert_allclose(found, mean, rtol=1e-5)
+    assert second["intensity_mean-0"] == ""
+    assert any("intensities" in line and "p1" in line for line in outcome.notices)
 
 
 def test_frames_after_an_annotated_one_follow_what_was_drawn(prompter, scenes, tmp_path, annotated):

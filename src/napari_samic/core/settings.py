@@ -343,7 +343,7 @@ class ExportSettings(Settings):
     ome_zarr: bool = option(False, "OME-Zarr 0.5 label images.")
     coco: bool = option(False, "One COCO file of all objects, coco.json.")
     geojson: bool = option(False, "GeoJSON outlines with holes.")
-    table: bool = option(False, "measurements.csv: size and shape of each object.")
+    table: bool = option(False, "measurements.csv: size, shape and intensity of each object.")
     prompt_file: bool = option(False, "prompts.json: points and boxes of each object.")
     coco_masks: str = option(
         "rle", "How COCO holds masks; polygons lose holes.", choices=("rle", "polygons")

@@ -7,11 +7,14 @@ Source: scikit-image's `regionprops_table`, with its names. Lengths are in the u
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_samic.core.label_objects import LabelObjects, ranked
+from napari_samic.core.types import IntArray
 
 SHAPES = (
     "area",
@@ -28,10 +31,16 @@ COLUMNS = (
     "row_first", "column_first", "row_last", "column_last", *SHAPES, "unit",
 )  # fmt: skip
 """Of the table; the last row and column belong to the object."""
+INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")
+"""Of the pixels as the image's file has them; of several channels `intensity_mean-0` and so on."""
 
 
 def measurements(
-    image: LabelObjects, *, spacing: tuple[float, float] = (1.0, 1.0), unit: str = "px"
+    image: LabelObjects,
+    *,
+    spacing: tuple[float, float] = (1.0, 1.0),
+    unit: str = "px",
+    pixels: NDArray[Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure every object.
 
@@ -41,12 +50,14 @@ def measurements(
         Size of a pixel.
     unit : str
         Of the spacing; the area is in its square.
+    pixels : (H, W) or (H, W, C), optional
+        Whose intensities are measured.
 
     Returns
     -------
     list of dict
-        With `COLUMNS`. `perimeter` is empty where rows and columns are spaced differently:
-        scikit-image has none then.
+        With `COLUMNS`, and `INTENSITIES` if there are pixels. `perimeter` is empty where rows and
+        columns are spaced differently: scikit-image has none then.
     """
     from skimage.measure import regionprops_table
 
@@ -58,7 +69,39 @@ def measurements(
         warnings.simplefilter("ignore")  # of the hull of an object of two pixels
         places = regionprops_table(ranks, properties=("area", "centroid", "bbox"))
         shapes = regionprops_table(ranks, spacing=spacing, properties=tuple(names))
-    return [_row(image, i, v, places, shapes) | {"unit": unit} for i, v in enumerate(values)]
+    light = _intensities(ranks, pixels, len(values)) if pixels is not None else {}
+    rows = [_row(image, i, v, places, shapes) for i, v in enumerate(values)]
+    return [
+        row | {"unit": unit} | {name: _short(of[i]) for name, of in light.items()}
+        for i, row in enumerate(rows)
+    ]
+
+
+def _intensities(
+    ranks: IntArray, pixels: NDArray[Any], count: int
+) -> dict[str, NDArray[np.float64]]:
+    """Columns of `INTENSITIES`: by object, from 1 on."""
+    at = np.flatnonzero(ranks)
+    numbers = ranks.ravel()[at] - 1
+    areas = np.bincount(numbers, minlength=count)
+    channels = pixels.reshape(ranks.size, -1)
+    columns: dict[str, NDArray[np.float64]] = {}
+    for channel in range(channels.shape[1]):
+        values = channels[at, channel].astype(np.float64)
+        mean = np.bincount(numbers, values, count) / areas
+        spread = np.bincount(numbers, (values - mean[numbers]) ** 2, count) / areas
+        low, high = np.full(count, np.inf), np.full(count, -np.inf)
+        np.minimum.at(low, numbers, values)
+        np.maximum.at(high, numbers, values)
+        ending = f"-{channel}" if channels.shape[1] > 1 else ""
+        figures = (mean, np.sqrt(spread), low, high)
+        columns |= {f"{n}{ending}": v for n, v in zip(INTENSITIES, figures, strict=True)}
+    return columns
+
+
+def table_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Columns of a table of `measurements`: `COLUMNS`, and those of the intensities there are."""
+    return list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
 
 
 def _row(

@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.label_objects import LabelObjects
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import Job, JobProgress
+from napari_samic.core.types import ImagePlane, Job, JobProgress
 from napari_samic.export import ome_zarr
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.label_png import check_numbers, write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
-from napari_samic.export.regionprops import COLUMNS, measurements
+from napari_samic.export.regionprops import measurements, table_columns
 from napari_samic.io import files
 from napari_samic.io.images import pixel_size
 from napari_samic.io.paths import check_stems, folded, natural_key, some
@@ -28,6 +30,7 @@ from napari_samic.pipeline.results.reader import (
     StoredResult,
     StoredResults,
     read_results,
+    source_plane,
     stacks,
     staleness_notices,
     stem_of_plane,
@@ -113,6 +116,9 @@ def export(
                 len(writing.done), len(stored_results.images), f"{name}: {writing.objects} objects"
             )
         writing.finish()
+    if writing.dark:
+        what = "no intensities, as the image is not where it was, or another"
+        notices = (*notices, f"{what}: {some(writing.dark)}.")
     if overwrite and (others := writing.others()):
         notice = f"not of this export, as of an earlier one, left where they are: {some(others)}."
         notices = (*notices, notice)
@@ -131,6 +137,8 @@ class _ExportWriter:
         self.done: list[str] = []
         self.files: list[str] = []
         self.objects = 0
+        self.dark: list[str] = []
+        self._images: dict[Path, dict[str, ImagePlane]] = {}
         self._rows: list[dict[str, Any]] = []
         self._coco = CocoTree("polygons" if settings.coco_masks == "polygons" else "rle")
 
@@ -168,7 +176,7 @@ class _ExportWriter:
                 image = result.label_objects()
                 if settings.tiff:
                     labels.write(result.plane, image.labels)
-                self._plane(stem_of_plane(result.plane), image, spacing, unit)
+                self._plane(result, image, spacing, unit)
                 planes += [image] * settings.ome_zarr
         if settings.ome_zarr:
             write_ome_zarr(
@@ -178,9 +186,13 @@ class _ExportWriter:
         self.done += [result.label for result in members]
 
     def _plane(
-        self, stem: str, image: LabelObjects, spacing: tuple[float, float], unit: str
+        self,
+        result: StoredResult,
+        image: LabelObjects,
+        spacing: tuple[float, float],
+        unit: str,
     ) -> None:
-        settings = self.settings
+        settings, stem = self.settings, stem_of_plane(result.plane)
         self.objects += sum(1 for _ in image.cutouts())
         if settings.png:
             write_label_png(self._path("png", stem), image.labels, overwrite=self.overwrite)
@@ -190,7 +202,17 @@ class _ExportWriter:
         if settings.coco:
             self._coco.add(image)
         if settings.table:
-            self._rows += measurements(image, spacing=spacing, unit=unit or "px")
+            pixels = self._pixels(result, image)
+            self._rows += measurements(image, spacing=spacing, unit=unit or "px", pixels=pixels)
+
+    def _pixels(self, result: StoredResult, image: LabelObjects) -> NDArray[Any] | None:
+        """The image as its file has it; None, and noted, if it is not there or another now."""
+        plane, _ = source_plane(result, self.results, self._images)
+        pixels = None if plane is None else plane.read()
+        if pixels is None or pixels.shape[:2] != image.labels.shape:
+            self.dark.append(result.label)
+            return None
+        return pixels
 
     def finish(self) -> None:
         """Write what is of all images."""
@@ -198,7 +220,8 @@ class _ExportWriter:
             write_json(self._path("coco"), self._coco.tree(), overwrite=self.overwrite)
         if self.settings.table:
             path = self._path("table")
-            write_csv(path, self._rows, columns=COLUMNS, overwrite=self.overwrite)
+            columns = table_columns(self._rows)
+            write_csv(path, self._rows, columns=columns, overwrite=self.overwrite)
         if self.settings.prompt_file and self.results.stored is not None:
             path = self._path("prompt_file")
             save_prompts(path, _exported_prompts(self.results), overwrite=self.overwrite)

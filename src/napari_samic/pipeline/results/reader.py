@@ -329,28 +329,42 @@ def _has_changed(
     quick: bool,
 ) -> bool:
     """Whether the image is there and is another now; `images` keeps planes of the last file."""
+    recorded, labels = result.prompts, result.plane.path
+    if quick and recorded is not None and recorded.file and labels is not None:
+        with suppress(OSError):
+            if Path(recorded.file).stat().st_mtime <= labels.stat().st_mtime:
+                return False
+    return source_plane(result, results, images)[1]
+
+
+def source_plane(
+    result: StoredResult, results: StoredResults, images: dict[Path, dict[str, ImagePlane]]
+) -> tuple[ImagePlane | None, bool]:
+    """The image that labels were made of, and whether another one is there now.
+
+    None where it is not known, not there, or another. `images` keeps planes of the last file.
+    """
     recorded, stored = result.prompts, results.stored
     if recorded is None or not recorded.sha256 or not recorded.file or stored is None:
-        return False
-    image, labels = Path(recorded.file), result.plane.path
+        return None, False
     if stored.normalization is None:
-        return False
+        return None, False
+    image = Path(recorded.file)
     try:
-        is_newer = labels is None or image.stat().st_mtime > labels.stat().st_mtime
-        if quick and not is_newer:
-            return False
+        image.stat()
         if image not in images:
             images.clear()
             images[image] = _planes_by_name(image, results.provenance.get(result.label))
         plane = images[image].get(folded(result.label))
         if plane is None:
-            return False
+            return None, False
         hashes = input_hashes(plane, Normalization.from_dict(stored.normalization))
     except (OSError, TypeError):
-        return False  # not there, or not for us
+        return None, False  # not there, or not for us
     except SamicError:
-        return True
-    return hashes["pixels"] != recorded.sha256
+        return None, True
+    is_same = hashes["pixels"] == recorded.sha256
+    return (plane if is_same else None), not is_same
 
 
 def _planes_by_name(image: Path, provenance: Provenance | None) -> dict[str, ImagePlane]:
@@ -398,6 +412,7 @@ __all__ = [
     "StoredResults",
     "check_plane_files",
     "read_results",
+    "source_plane",
     "stacks",
     "staleness_notices",
     "stem_of_plane",
