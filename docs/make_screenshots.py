@@ -245,7 +245,7 @@ class Story:
     def export(self) -> None:
         """Write what was accepted."""
         step = self.step("Review")
-        step.tabs.setCurrentIndex(1)
+        step.tabs.setCurrentIndex(2)
         for name in FORMATS:
             step.exports.boxes[name].setChecked(True)
         step.exports.button.click()

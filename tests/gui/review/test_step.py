@@ -7,6 +7,8 @@ pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from napari.layers import Labels, Points
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from reviewed import PLACES, SHAPE, labels_of, write_results
 
@@ -164,11 +166,11 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert story.queue.summary.text() == "4 results: ✓ 1  ✎ 2  ✗ 1, 0 to do"
 
     exports = story.step.exports
-    story.step.tabs.setCurrentIndex(1)
+    story.step.tabs.setCurrentIndex(2)
     exports.place.setText(str(tmp_path / "out"))
     exports.boxes["coco"].setChecked(True)
     story.step.tabs.setCurrentIndex(0)
-    story.step.tabs.setCurrentIndex(1)  # what was chosen stays
+    story.step.tabs.setCurrentIndex(2)  # what was chosen stays
     exports.button.click()
     story.settle()
     assert story.runner.errors == []
@@ -176,7 +178,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     assert names == ["a.tif", "b.tif", "c.tif", "coco.json"]
     assert read_labels(tmp_path / "out" / "a.tif")[20, 20] == 9
     assert "4 files in" in exports.status.text()
-    story.step.tabs.setCurrentIndex(2)
+    story.step.tabs.setCurrentIndex(3)
     assert "- do: accept" in story.step.recipe.text.toPlainText()
 
     recipe = load_recipe(story.project.recipe)
@@ -236,3 +238,29 @@ def test_images_that_are_not_open_are_shown_from_their_files(make_napari_viewer,
     story.settle()
     assert story.layer("labels").data[5, 50] == 3
     story.dock.release()
+
+
+def test_a_click_on_a_dot_shows_its_object(story):
+    story.step.tabs.setCurrentIndex(1)
+    story.step.tabs.resize(320, 500)
+    story.settle()
+    view = story.step.objects
+    view.refresh()
+    plot = view.plot
+    assert len(plot.places()) == 5
+    view.up.setCurrentText("Brightness")  # of which these results tell nothing
+    assert len(plot.places()) == 0
+    view.up.setCurrentText("Score")
+    lowest = int(plot.places()[:, 1].argmax())
+    QTest.mouseClick(plot, Qt.MouseButton.LeftButton, pos=QPoint(*map(int, plot.places()[lowest])))
+    story.settle()
+    assert "b, object" in view.text.text()
+    assert story.review.current == "b"
+    number = int(view.text.text().split("object ")[1].split(":")[0])
+    place = PLACES["b"][number - 1]
+    camera = getattr(story.viewer, "scene", story.viewer).camera
+    np.testing.assert_allclose(camera.center[-2:], place, atol=1)
+
+    story.do("reject")
+    view.refresh()
+    assert len(plot.places()) == 3

@@ -134,6 +134,19 @@ class ReviewLayers(OwnedLayers):
             with self.silent():
                 layer.data = np.array(reviewed.labels)
 
+    def look_at(self, number: int) -> None:
+        """Bring an object to the middle of the canvas, and let it take a quarter of its height."""
+        layer = self.get("labels")
+        inside = None if layer is None else np.argwhere(np.asarray(layer.data) == number)
+        if layer is None or inside is None or not len(inside):
+            return
+        low, high = (np.array(layer.data_to_world(p)) for p in (inside.min(0), inside.max(0)))
+        layer.selected_label = number
+        camera = getattr(self.viewer, "scene", self.viewer).camera  # napari 0.9 moved it
+        camera.center = (0, *((low + high) / 2)[-2:])
+        height_px = self.viewer.window._qt_viewer.canvas.native.height()
+        camera.zoom = height_px / (4 * max(1e-6, *(high - low)[-2:]))
+
     def use_points(self, sign: bool) -> None:
         """Let the next click be a positive or negative point."""
         self.sign = sign

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,38 @@ if TYPE_CHECKING:
     from napari_samic.gui.session.session import Session
 
 MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
+
+
+@dataclass(frozen=True)
+class ObjectFigures:
+    """What the tables tell of one object; None is not known.
+
+    Attributes
+    ----------
+    image : str
+    number : int
+        Value in the labels of the image.
+    label : int
+        Its class.
+    """
+
+    image: str
+    number: int
+    label: int
+    area_px: int | None
+    brightness: float | None
+    score: float | None
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        figures = {
+            "area": None if self.area_px is None else f"{self.area_px} px",
+            "brightness": None if self.brightness is None else f"{self.brightness:.0f}",
+            "score": None if self.score is None else f"{self.score:.2f}",
+        }
+        known = [f"{name} {figure}" for name, figure in figures.items() if figure is not None]
+        return f"{self.image}, object {self.number}: {', '.join(known)}"
 
 
 class ReviewEvents(SignalGroup):
@@ -66,6 +98,8 @@ class ReviewModel:
     events : ReviewEvents
     current : str
         Name of the result that is shown; "" if none.
+    wanted : (str, int) or None
+        Image and number of an object that is to be looked at once it is shown.
     picture : array or None
         Its image, if that is not open in napari.
     editor : ResultEditor
@@ -84,6 +118,7 @@ class ReviewModel:
         self.events = ReviewEvents()
         self._saved_notes: dict[str, tuple[ReviewDecision, dict[str, Any]]] = {}
         self.current = ""
+        self.wanted: tuple[str, int] | None = None
         self.picture: Any = None
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
@@ -117,6 +152,28 @@ class ReviewModel:
                 counts.update(int(row["class"]) for row in result.rows)
         classes = self.session.scheduler.state.classes
         return {classes.style(label).name: counts[label] for label in sorted(counts)}
+
+    def object_figures(self) -> list[ObjectFigures]:
+        """Every object as it was segmented; not those of results that are rejected or edited."""
+        out = []
+        for result in self.scanned.results.images if self.scanned is not None else ():
+            decision = self.decision(result.label)
+            if decision.verdict == REJECTED or decision.edit is not None or not result.numbered:
+                continue
+            for row in result.rows:
+                area, brightness, score = (
+                    float(row[name]) if row.get(name) else None
+                    for name in ("area_px", "brightness", "score")
+                )
+                number, label = int(row["object"]), int(row["class"])
+                area_px = None if area is None else int(area)
+                out.append(ObjectFigures(result.label, number, label, area_px, brightness, score))
+        return out
+
+    def show_object(self, image: str, number: int) -> None:
+        """Show a result with one of its objects in the middle."""
+        self.wanted = (image, number)
+        self.show_result(image)
 
     def decision(self, name: str) -> ReviewDecision:
         """On a result."""

@@ -18,6 +18,7 @@ from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.review.export import Exporter
 from napari_samic.gui.review.export_view import ExportView
 from napari_samic.gui.review.layers import ReviewLayers
+from napari_samic.gui.review.objects_view import ObjectsView
 from napari_samic.gui.review.presenter import ReviewModel
 from napari_samic.gui.review.queue_view import KEYS, QueueView
 from napari_samic.gui.review.recipe import RecipeRunner
@@ -55,13 +56,21 @@ class ReviewStep:
         self.queue = QueueView(self.review, self._handlers())
         self.exports, self.recipe = ExportView(self.exporter), RecipeView(self.recipe_runner)
         self.tabs = QTabWidget()
-        pages = {"Queue": self.queue, "Export": self.exports, "Recipe": self.recipe}
+        self.objects = ObjectsView(
+            self.review, notify_errors(lambda of: self.review.show_object(of.image, of.number))
+        )
+        pages = {
+            "Queue": self.queue,
+            "Objects": self.objects,
+            "Export": self.exports,
+            "Recipe": self.recipe,
+        }
         for name, page in pages.items():
             self.tabs.addTab(scrolled(page), name)
         self.tabs.setDocumentMode(True)
         if (bar := self.tabs.tabBar()) is not None:
             bar.setDrawBase(False)  # a white line on napari's dark ground
-        self.tabs.currentChanged.connect(lambda _: self.recipe.refresh())
+        self.tabs.currentChanged.connect(self._show_page)
         self.widget: QWidget = self.tabs
         self._rest = later(self.tabs, PAUSE_MS, notify_errors(self._take_labels))
         self._soon = later(self.tabs, 0, notify_errors(self._take_points))
@@ -70,6 +79,8 @@ class ReviewStep:
     def _connect(self) -> None:
         events, editor = self.review.events, self.review.editor.events
         events.queue.connect(self.queue.show_queue)
+        events.queue.connect(self._show_page)
+        events.verdicts.connect(self._show_page)
         events.verdicts.connect(self.queue.show_verdicts)
         editor.reviewed.connect(self._show_reviewed)
         editor.labels.connect(self._show_labels)
@@ -91,8 +102,13 @@ class ReviewStep:
 
     def load_recipe(self) -> None:
         """Show the page Recipe, and ask for one."""
-        self.tabs.setCurrentIndex(2)
+        self.tabs.setCurrentIndex(self.tabs.count() - 1)
         self.recipe.load()
+
+    def _show_page(self, _index: int = 0) -> None:
+        self.recipe.refresh()
+        if self.objects.isVisible():
+            self.objects.refresh()
 
     # --- actions
 
@@ -223,6 +239,9 @@ class ReviewStep:
         if reviewed is not None and self._visible:
             self._rest.stop()
             self.owned_layers.show(reviewed, self.session.find(reviewed.name), self.review.picture)
+            if self.review.wanted is not None and self.review.wanted[0] == reviewed.name:
+                self.owned_layers.look_at(self.review.wanted[1])
+            self.review.wanted = None
 
     def _show_labels(self) -> None:
         if (reviewed := self.review.editor.reviewed) is not None:

@@ -324,11 +324,13 @@ def make_record(
         clicks,
         seconds,
     )
-    return Record(prompts, tuple(_rows(plane, result, extra or {}, numbers, numbered=numbered)))
+    rows = _rows(plane, image, result, extra or {}, numbers, numbered=numbered)
+    return Record(prompts, tuple(rows))
 
 
 def _rows(
     plane: ImagePlane,
+    image: Image,
     result: Segmentation,
     extra: Mapping[int, dict[str, Any]],
     numbers: Sequence[int],
@@ -337,8 +339,13 @@ def _rows(
 ) -> list[dict[str, Any]]:
     head = {"image": plane.label, "image_score": round(result.score, 4)}
     areas = np.zeros(max(len(result.scores), int(result.labels.max(initial=0))) + 1, np.int64)
-    for part in np.array_split(result.labels, max(1, result.labels.size // _AREA_PX)):
+    light, parts = np.zeros(len(areas)), max(1, result.labels.size // _AREA_PX)
+    for part, pixels in zip(
+        *(np.array_split(a, parts) for a in (result.labels, image)), strict=True
+    ):
         areas += np.bincount(part.ravel(), minlength=len(areas))
+        light += np.bincount(part.ravel(), pixels.mean(-1).ravel(), len(areas))
+    brightness = light / np.maximum(areas, 1)
     rows = [
         {
             **head,
@@ -346,6 +353,7 @@ def _rows(
             "class": prompts.label,
             "score": round(float(score), 4),
             "area_px": int(areas[i + 1]) if numbered else None,
+            "brightness": round(float(brightness[i + 1]), 1) if numbered else None,
             **extra.get(id(prompts), {}),
         }
         for i, (prompts, score) in enumerate(zip(result.objects, result.scores, strict=True))
