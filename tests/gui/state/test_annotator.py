@@ -375,6 +375,7 @@ def test_prompt_file_takes_everything_and_gives_it_back(desk, tmp_path):
     assert other.state.annotation.items[1].label == 2
     assert other.state.classes.names == {1: "object", 2: "nucleus"}
     assert other.state.annotation.cost().clicks == 3
+    assert other.item is None  # the next click is on no object of the file
     np.testing.assert_array_equal(other.labels, desk.labels)
 
 

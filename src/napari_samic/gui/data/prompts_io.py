@@ -123,7 +123,7 @@ def take(state: AnnotationModel, data: PromptFile) -> int:
             for i, prompts in enumerate(image.objects)
             for number in [annotation.next_number + i]
         ]
-        annotation.commit(items, items[0].number if items else annotation.next_number)
+        annotation.commit(items, annotation.next_number + len(items))  # a click begins another
         annotation.costs[0] = AnnotationCost(image.clicks or 0, image.seconds or 0.0)
         annotation.sha256 = annotation.sha256 or image.sha256
         annotation.normalization = annotation.normalization or data.normalization
