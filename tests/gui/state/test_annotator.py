@@ -478,14 +478,36 @@ def test_click_on_a_drawn_mask_asks_the_model_and_says_so(desk):
     desk.state.paint(1, where(slice(20, 24), slice(20, 30)))
     assert not desk.questions
     drawn = desk.labels
-    desk.click(10, 12)
+    desk.click(22, 25)
     assert "undo" in desk.state.message
     assert desk.item.drawn is None
-    assert desk.labels[10, 12] == 1
     desk.state.undo()
+    assert not desk.state.message
     desk.state.set_model("other")
     np.testing.assert_array_equal(desk.labels, drawn)
     assert not desk.questions  # no model is asked for what was drawn
+
+
+@pytest.mark.parametrize("by", ["click", "layer", "box"])
+def test_prompt_beside_a_drawn_mask_is_of_the_next_object(desk, by):
+    desk.state.paint(1, where(slice(20, 24), slice(20, 30)))
+    drawn = desk.labels
+    if by == "click":
+        desk.state.add_point(10, 12)
+    elif by == "layer":
+        desk.state.replace_points([*((1, p) for p in desk.item.points), (1, (10, 12, True))])
+    else:
+        desk.state.replace_boxes([(1, (8, 10, 12, 14))])
+    desk.settle()
+    assert [item.number for item in desk.state.annotation.items] == [1, 2]
+    assert desk.labels[10, 12] == 2
+    np.testing.assert_array_equal(desk.labels == 1, drawn == 1)
+
+
+def test_box_around_a_drawn_mask_asks_the_model(desk):
+    desk.state.paint(1, where(slice(20, 24), slice(20, 30)))
+    desk.state.replace_boxes([(1, (18, 18, 26, 32))])
+    assert [item.drawn for item in desk.state.annotation.items] == [None]
 
 
 def test_drawn_masks_are_saved_with_the_prompts(desk, tmp_path):

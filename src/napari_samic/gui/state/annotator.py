@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from psygnal import Signal, SignalGroup
 
-from napari_samic.core.types import BoolArray
+from napari_samic.core.types import BoolArray, CroppedMask
 from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import ImageAnnotation, PromptsOf
 from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
@@ -245,7 +245,7 @@ class AnnotationModel:
         """Click on the current object; the first click makes it."""
         self.message = ""
         if self.annotation is not None and self._holds(row, column):
-            if self.one_click and positive:
+            if self._begins_next((row, column, positive)):
                 self.new_object()
             points, box = self.annotation.prompts_of(self.annotation.current)
             self._prompt({self.annotation.current: ((*points, (row, column, positive)), box)})
@@ -253,7 +253,8 @@ class AnnotationModel:
     def replace_points(self, listed: Sequence[tuple[int, Point]]) -> None:
         """Take all points as the layer has them, (object, point): one step of undo.
 
-        Points outside the image are left out, and `message` says so.
+        Points outside the image are left out, and `message` says so. A click beside a drawn mask
+        begins the next object: the model would draw it anew.
         """
         if self.annotation is None:
             return
@@ -263,26 +264,32 @@ class AnnotationModel:
             if self._holds(point[0], point[1]):
                 points[number] = (*points.get(number, ()), point)
         item = self.annotation.item()
-        if self.one_click and item is not None:
+        if item is not None:
             before, added = item.points, points[item.number][len(item.points) :]
             if points[item.number] == (*before, *added):
-                points[item.number] = (*before, *(p for p in added if not p[2]))
-                fresh = (p for p in added if p[2])
+                fresh = [p for p in added if self._begins_next(p)]
+                points[item.number] = (*before, *(p for p in added if p not in fresh))
                 points |= {n: (p,) for n, p in enumerate(fresh, self.annotation.next_number)}
         self._prompt({n: (p, self.annotation.prompts_of(n)[1]) for n, p in points.items()})
 
     def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
-        """Take all boxes as the layer has them; a second one of an object begins the next."""
+        """Take all boxes as the layer has them.
+
+        A second one of an object begins the next, and so does one beside a drawn mask.
+        """
         if self.annotation is None:
             return
         self.message = ""
         boxes: dict[int, Box | None] = {item.number: None for item in self.annotation.items}
         item = self.annotation.item()
-        clicked = item.number if self.one_click and item is not None and item.box is None else 0
+        clicked = item if item is not None and item.box is None else None
         new = max(self.annotation.next_number, *(1 + number for number, _ in listed), 1)
         for number, box in listed:
             kept = self._clipped(box)
-            if kept is not None and (number == clicked or boxes.get(number) is not None):
+            begins = boxes.get(number) is not None
+            if kept is not None and clicked is not None and number == clicked.number:
+                begins = begins or self.one_click or _is_beside(clicked.drawn, kept)
+            if kept is not None and begins:
                 number, new = new, new + 1
             boxes[number] = kept or boxes.get(number)
         self._prompt({n: (self.annotation.prompts_of(n)[0], box) for n, box in boxes.items()})
@@ -305,6 +312,14 @@ class AnnotationModel:
             self.requests.forget(self.annotation, changed)
         self.touch(number, clicks=0)
         self.events.prompts.emit()
+
+    def _begins_next(self, point: Point) -> bool:
+        """Whether a new click is not of the current object: by the mode, or beside a drawn mask."""
+        item = self.find_object(None)
+        drawn = None if item is None else item.drawn
+        return point[2] and (
+            self.one_click or (drawn is not None and not drawn.holds(point[0], point[1]))
+        )
 
     def _holds(self, row: float, column: float) -> bool:
         inside = self.annotation is not None and self.annotation.holds(row, column)
@@ -406,8 +421,18 @@ class AnnotationModel:
 
     def _after_undo(self, moved: bool) -> None:
         if moved and self.annotation is not None:
+            self.message = ""
             for item in self.annotation.items:
                 self.requests.forget(self.annotation, item.number)
             self.touch(self.annotation.current, clicks=0)
             self.events.prompts.emit()
             self.ask_missing()
+
+
+def _is_beside(drawn: CroppedMask | None, box: Box) -> bool:
+    """Whether a box does not hold the middle of a drawn mask."""
+    if drawn is None:
+        return False
+    top, left, bottom, right = drawn.box
+    row, column = (top + bottom) / 2, (left + right) / 2
+    return not (box[0] <= row <= box[2] and box[1] <= column <= box[3])
