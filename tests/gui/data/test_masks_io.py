@@ -113,7 +113,7 @@ def test_labels_layer_is_taken_whole_or_by_slice():
         np.testing.assert_array_equal(got["cells[0]"] > 0, TRUTH[0] > 0)
 
 
-def test_what_was_there_comes_back_with_undo_and_marks_stay():
+def test_what_was_there_comes_back_with_undo_and_what_was_a_reference_stays_it():
     model, _ = state()
     for name in ("cells[1]", "cells[0]"):
         model.open_image(name, SHAPE)
@@ -122,12 +122,13 @@ def test_what_was_there_comes_back_with_undo_and_marks_stay():
     pixels = stack()
     loaded = run_job(masks_io.read_layer("truth", np.stack(TRUTH), pixels, [(0,)], "object"))
     taken(loaded, model)
-    assert model.references == ()  # none is marked: all that is annotated is learned
+    # none was marked, so that both were learned
+    assert set(model.references) == {"cells[0]", "cells[1]"}
     model.undo()
     assert model.annotation.items == before
-    model.annotations["cells[1]"].is_reference = True
+    model.annotations["cells[1]"].is_reference = False
     taken(loaded, model)
-    assert set(model.references) == {"cells[0]", "cells[1]"}
+    assert model.references == ("cells[0]",)
     model.add_point(20, 20)  # of a new object, not on one of the loaded
     assert len(model.annotation.items) == 3
 

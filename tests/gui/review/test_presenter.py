@@ -543,6 +543,14 @@ def test_reference_has_points_and_masks_and_is_marked(world):
     assert annotation.file.endswith("a.png")
 
 
+def test_annotated_images_stay_references_beside_one_of_a_review(world):
+    state = world.session.scheduler.state
+    state.open_image("mine", (40, 50))
+    state.add_point(10, 12)  # not marked: all that is annotated is learned
+    world.go("a").review.make_reference()
+    assert set(state.references) == {"mine", "a"}
+
+
 def test_result_without_objects_is_no_reference(world):
     with pytest.raises(InputError, match="no object to learn from"):
         world.go("d").review.make_reference()

@@ -352,6 +352,18 @@ def test_reference_counts_once_it_has_an_object(desk):
     assert desk.state.references == ()
 
 
+def test_mark_says_which_annotated_images_are_left_out(desk):
+    desk.click(10, 12)
+    desk.state.open_image("b", SHAPE)
+    desk.click(10, 12)
+    assert not desk.state.left_out  # none is marked: both are references
+    desk.state.use_as_reference(True)
+    assert "reference: a." in desk.state.message
+    desk.state.open_image("a", SHAPE)
+    desk.state.use_as_reference(True)
+    assert not desk.state.message
+
+
 def test_failed_question_stops_the_waiting(desk):
     desk.state.add_point(10, 12)
     desk.state.refuse(desk.questions.pop())

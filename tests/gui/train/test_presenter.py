@@ -107,6 +107,7 @@ def test_only_marked_images_count_once_one_is_marked(session):
     annotate(session, 0, 1)
     session.scheduler.state.use_as_reference(True)
     assert "two" in TrainingModel(session).missing()
+    assert "reference: cells[0]." in TrainingModel(session).guide()
 
 
 def test_training_needs_a_project(session, script):

@@ -135,7 +135,7 @@ def take_masks(state: AnnotationModel, data: PromptFile) -> None:
     """Put masks in place of the objects of the same images, as references; undo brings those back.
 
     A class goes by its name: the number that a file gives it may be that of another class here.
-    The images are marked where images are marked; else all that is annotated is a reference.
+    What was a reference stays it: where no image is marked yet, all that are annotated.
     """
     ours = {state.classes.style(label).name: label for label in state.classes.labels}
     used = {prompts.label for image in data.images for prompts in image.objects}
@@ -144,7 +144,6 @@ def take_masks(state: AnnotationModel, data: PromptFile) -> None:
         for label, name in data.classes.items()
         if label in used
     }
-    is_marked = any(annotation.is_reference for annotation in state.annotations.values())
     table = {label: number for label, number in wanted.items() if label != number}
     images = tuple(
         replace(
@@ -156,10 +155,7 @@ def take_masks(state: AnnotationModel, data: PromptFile) -> None:
         for image in data.images
     )
     take(state, replace(data, images=images, classes={}))
-    for image in images:
-        annotation = state.annotations[image.name]
-        annotation.current = annotation.next_number  # the next click is of another object
-        annotation.is_reference = annotation.is_reference or is_marked
+    state.mark_more(image.name for image in images)
     state.refresh()
 
 

@@ -202,7 +202,7 @@ def take_reviewed(state: AnnotationModel, reviewed: ReviewedResult, file: str) -
     ]
     state.classes.take({}, {item.label for item in items})
     annotation.commit(items, items[0].number if items else annotation.next_number)
-    annotation.is_reference = True
+    state.mark_more([reviewed.name])
     state.refresh()
     state.events.prompts.emit()
 

@@ -10,7 +10,7 @@ Source: SAMIC, section 3.1.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from psygnal import Signal, SignalGroup
@@ -20,6 +20,7 @@ from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import ImageAnnotation, PromptsOf
 from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
 from napari_samic.gui.state.requests import RequestTracker, SegmentationRequest
+from napari_samic.io.paths import some
 
 IDLE_S = 30.0
 """A pause longer than this is not counted as annotating."""
@@ -122,15 +123,31 @@ class AnnotationModel:
         self.ask_missing()
 
     def use_as_reference(self, on: bool) -> None:
-        """Mark the shown image as one to learn from."""
+        """Mark the shown image as one to learn from; `message` names those that are left out."""
         if self.annotation is not None:
             self.annotation.is_reference = on
+            self.message = self.left_out if on else ""
             self.events.prompts.emit()
+
+    def mark_more(self, names: Iterable[str]) -> None:
+        """Mark images beside those that are references now: all annotated if none is marked."""
+        if not self.references:
+            for annotation in self.annotations.values():
+                annotation.is_reference |= bool(annotation.items)
+        for name in names:
+            self.annotations[name].is_reference = True
 
     @property
     def references(self) -> tuple[str, ...]:
         """Names of the images to learn from: marked, and with at least one object."""
         return tuple(p.name for p in self.annotations.values() if p.is_reference and p.items)
+
+    @property
+    def left_out(self) -> str:
+        """Which annotated images are no references, since others are marked; "" if none."""
+        annotated = (p for p in self.annotations.values() if any(i.is_askable for i in p.items))
+        names = [p.name for p in annotated if self.references and not p.is_reference]
+        return f"Annotated, but not marked as reference: {some(names, 3)}." if names else ""
 
     # --- objects
 

@@ -105,12 +105,11 @@ class TrainingModel:
         """What to know or do before training."""
         if self.phase == CHOOSING:
             return "Decide which prompter to go on with."
-        names = {
-            n: self.session.scheduler.state.classes.style(n).name
-            for n in self.session.scheduler.state.classes.labels
-        }
+        state = self.session.scheduler.state
+        names = {n: state.classes.style(n).name for n in state.classes.labels}
         epochs, references = self.of(TrainSettings).epochs, self.session.references()
-        return self.missing() or _advice(references, epochs, names)
+        advice = self.missing() or _advice(references, epochs, names)
+        return " ".join(filter(None, [advice, state.left_out]))
 
     @property
     def device(self) -> str:
