@@ -11,12 +11,17 @@ from napari_samic.pipeline.accept import COLUMNS
 
 SHAPE = (40, 60)
 PLACES = {"a": [(10, 10), (30, 40)], "b": [(10, 10), (30, 40)], "c": [(20, 30)], "d": []}
+BOXED = {"b"}
 SCORES = {"a": 0.9, "b": 0.6, "c": 0.9, "d": 0.0}
 
 
 def disc(labels, place, value, radius=5):
     rows, columns = np.indices(labels.shape)
     labels[np.hypot(rows - place[0], columns - place[1]) <= radius] = value
+
+
+def box_of(place, radius=6.0):
+    return np.array([*place, *place]) + np.array([-1, -1, 1, 1]) * radius
 
 
 def labels_of(name):
@@ -35,7 +40,10 @@ def write_results(folder, pictures):
         tifffile.imwrite(folder / f"{name}.tif", labels_of(name))
         picture = np.random.default_rng(len(images)).integers(0, 255, (*SHAPE, 3), np.uint8)
         Image.fromarray(picture).save(file)
-        objects = tuple(Prompts(np.array([p], float), np.array([True])) for p in places)
+        objects = tuple(
+            Prompts(np.array([p], float), np.array([True]), box_of(p) if name in BOXED else None)
+            for p in places
+        )
         score = SCORES[name]
         images.append(
             ImagePrompts(name, str(file), SHAPE, "", objects, tuple(score for _ in places))

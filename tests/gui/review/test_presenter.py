@@ -306,6 +306,8 @@ def test_object_without_points_is_gone(world):
     world.place(world.reviewed.points[:1])
     assert world.reviewed.values == [1]
     assert world.review.decision("b").edit.objects.keys() == {1}
+    world.go("a").go("b")
+    assert world.reviewed.boxes.keys() == {1}  # number 2 may be another object's next
 
 
 def test_late_answer_to_an_older_place_is_dropped(world):

@@ -9,7 +9,7 @@ is imported inside, so in the worker.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +64,12 @@ def fetch(
         raise InputError(
             f"{edit.file}: {labels.shape} for {result.label} of {reviewed.labels.shape}."
         )
-    kept = ReviewedResult(
-        result.label, labels, edit.objects, edit.points, reviewed.boxes, reviewed.numbered
+    kept = replace(
+        reviewed,
+        labels=labels,
+        about=edit.objects,
+        points=edit.points,
+        boxes={n: box for n, box in reviewed.boxes.items() if n in edit.objects},
     )
     return kept, image
 

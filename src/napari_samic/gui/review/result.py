@@ -84,7 +84,8 @@ def moved(
     """Take all points as the layer has them.
 
     A point of no object belongs to the object whose mask it is in, else to a new one; a negative
-    one outside all masks to the nearest object.
+    one outside all masks to the nearest object. The box that an object was found by is not on the
+    screen: it goes with the last positive point, and where a point leaves it.
 
     Parameters
     ----------
@@ -108,7 +109,20 @@ def moved(
     out = replace(reviewed, points=tuple(placed), about={**reviewed.about, **fresh})
     numbers = {n for n, _ in (*placed, *reviewed.points)}
     changed = sorted(n for n in numbers if out.points_of(n) != reviewed.points_of(n))
+    stale = {n for n in changed if _is_stale(reviewed, out.points_of(n), n)}
+    out = replace(out, boxes={n: box for n, box in out.boxes.items() if n not in stale})
     return without(out, [n for n in changed if not out.is_askable(n)]), changed
+
+
+def _is_stale(reviewed: ReviewedResult, points: Sequence[Point], number: int) -> bool:
+    """Whether the box of an object says no longer where it is, with these points."""
+    box = reviewed.boxes.get(number)
+    if box is None:
+        return False
+    clicks = [(row, column) for row, column, sign in points if sign]
+    if not clicks:
+        return any(sign for *_, sign in reviewed.points_of(number))
+    return any(not (box[0] <= r <= box[2] and box[1] <= c <= box[3]) for r, c in clicks)
 
 
 def _owner(reviewed: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int:
