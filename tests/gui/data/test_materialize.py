@@ -1,5 +1,6 @@
 """Slices as files: their own, or TIFFs that read back as the layer is. No window."""
 
+import csv
 from types import SimpleNamespace
 
 import numpy as np
@@ -252,6 +253,16 @@ def test_marked_images_are_the_references_or_all_if_none_is(session, tmp_path):
     assert path.name == "cells[2].tif"
     stored = load_prompts(prompts)
     assert [image.name for image in stored.images] == ["cells[2]"]
+
+
+def test_of_a_drawn_mask_there_is_no_doubt_and_no_model_is_asked(session, tmp_path):
+    state, pixels = session.scheduler.state, session.pixels
+    session.scheduler.show(pixels, (0,))
+    state.paint(1, np.indices(pixels.shape)[0] < 5)
+    planes, drawing = [pixels.plane((0,))], materialize.Drawing.of(state, None)
+    job = materialize.write_drawing(drawing, planes, pixels.normalization(), tmp_path / "kept")
+    (row,) = csv.DictReader((run_job(job) / "scores.csv").open())
+    assert (float(row["score"]), float(row["image_score"])) == (1, 1)
 
 
 def test_prompts_of_a_training_are_not_written_to_again(session, tmp_path):

@@ -33,7 +33,7 @@ from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import frozen
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
-from napari_samic.gui.state.objects import MaskCandidates
+from napari_samic.gui.state.objects import AnnotatedObject, MaskCandidates
 from napari_samic.io import files
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.normalize import Normalization, read_rgb
@@ -308,7 +308,7 @@ def write_drawing(
         answered = _answered(annotation, seen, drawing.segmenter)
         present, labels[plane.label] = ranked(answered.labels())
         items = [item for item in answered.items if item.is_askable]
-        scores = {i.number: max(i.score or 0.0, _LEAST) for i in items if i.number in present}
+        scores = {i.number: _score(i) for i in items if i.number in present}
         images.append(ImagePrompts(
             plane.label, str(plane.path or ""), annotation.shape, sha256,
             tuple(item.prompts() for item in items),
@@ -334,13 +334,18 @@ def write_drawing(
     return frozen(folder, write) if images else None
 
 
+def _score(item: AnnotatedObject) -> float:
+    """Confidence in what is shown, as `annotate` counts it: of what was drawn there is no doubt."""
+    return 1.0 if item.drawn is not None else max(item.score or 0.0, _LEAST)
+
+
 def _answered(
     annotation: ImageAnnotation, image: Image, segmenter: Segmenter | None
 ) -> ImageAnnotation:
-    """With a mask for each object that has prompts, as it would be shown at first."""
+    """With a mask for each object that has prompts or was drawn, as it would be shown at first."""
     items = []
     for item in annotation.items:
-        if item.is_askable and item.answer is None:
+        if item.is_askable and item.answer is None and item.drawn is None:
             if segmenter is None:
                 raise InputError("The model is being loaded. Try again in a moment.")
             knows_first = getattr(segmenter, "single_is_first", False)
