@@ -645,6 +645,7 @@ def test_accepted_results_are_exported_and_recorded(world, tmp_path):
     assert steps[0].inputs == {"results": "results", **kept}
     assert "3 objects" in world.exporter.status
     assert "3 files" in world.exporter.status
+    assert "1 rejected, 1 without a verdict" in world.exporter.status
     assert world.exporter.settings == how
     moved = load_prompts(world.project.folder / "accepted" / "prompts.json").images[1]
     assert moved.objects[0].points_rc.tolist() == [[15.0, 20.0]]

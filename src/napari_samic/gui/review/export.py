@@ -6,8 +6,9 @@ know Qt or napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from napari_samic.gui.review.verdicts import ReviewDecision
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentences
 from napari_samic.io.paths import some
-from napari_samic.io.reviews import ACCEPTED
+from napari_samic.io.reviews import ACCEPTED, REJECTED
 
 if TYPE_CHECKING:
     from napari_samic.gui.data.materialize import Drawing
@@ -122,7 +123,8 @@ class Exporter:
         )
         checking = _check_drawn(scanned, drawing, drawn)
         job = _exported(project, checking, freezing, source, folder, settings, overwrite)
-        self._start(job, "SAMIC: exporting", self._export_message)
+        left_out = _left_out(self.review.counts) if source == ACCEPTED_RESULTS else ""
+        self._start(job, "SAMIC: exporting", partial(self._export_message, left_out))
 
     def _pixel_size(self, scanned: ScannedResults) -> dict[str, Any]:
         """Of the open layers, if every result is of one and they all have the same size.
@@ -135,13 +137,13 @@ class Exporter:
             return {}
         return {"pixel_height": size.height_um, "pixel_width": size.width_um, "unit": "micrometer"}
 
-    def _export_message(self, outcome: Any) -> None:
+    def _export_message(self, left_out: str, outcome: Any) -> None:
         count = len(outcome.figures["files"])
         line = (
             f"{outcome.figures['objects']} objects of {len(outcome.done)} images: {count} "
             f"file{'s' * (count != 1)} in {outcome.out}."
         )
-        self._set_status(" ".join([line, *sentences(outcome.notices)]))
+        self._set_status(" ".join(filter(None, [line, left_out, *sentences(outcome.notices)])))
 
     # --- jobs
 
@@ -213,3 +215,10 @@ def _exported(
         results, out=folder, classes=classes, settings=settings, overwrite=overwrite,
     )  # fmt: skip
     return (yield from job)
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    """How many results are not exported, by their verdicts; "" if all are."""
+    kinds = (counts[REJECTED], "rejected"), (counts[""], "without a verdict")
+    named = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
+    return f"Left out: {named}." if named else ""
