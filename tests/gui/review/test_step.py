@@ -147,6 +147,7 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     story.do("brush")
     labels = story.layer("labels")
     assert labels.mode == "paint"
+    assert labels.selected_label == 3  # a new object: there are two
     labels.selected_label = 9
     labels.brush_size = 3
     labels.paint((4, 50), 9)

@@ -100,9 +100,11 @@ class ReviewLayers(OwnedLayers):
             labels_layer.events.labels_update.connect(self._painted)
             labels_layer.events.paint.connect(self._painted)
             self._add("labels", labels_layer)
-            return
-        layer.data = labels
-        _place(layer, frame)
+        else:
+            layer.data = labels
+            _place(layer, frame)
+        if reviewed.numbered:  # the brush paints a new object, not one of another place
+            self.layers["labels"].selected_label = reviewed.next_number
 
     def _show_points(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:
         layer = self.get("points")

@@ -193,7 +193,11 @@ class QueueView(QWidget):
             "positive": ("+ Point", "Click: a new object, or a part that its object lacks"),
             "negative": ("− Point", "Click on what does not belong to the object"),
             "select": ("Move", "Drag points, or delete them; the mask follows"),
-            "brush": ("Paint", "Paint in the labels with napari's brush; kept as edited"),
+            "brush": (
+                "Paint",
+                "Paint a new object with napari's brush, or pick one with its pipette (5) and "
+                "correct it; kept as edited",
+            ),
         }
         for column, (verb, (text, tip)) in enumerate(tips.items()):
             self.tools[verb] = self._button(text, verb, tip)

@@ -54,6 +54,11 @@ class ReviewedResult:
         """Values that are there."""
         return [int(v) for v in np.unique(self.labels) if v]
 
+    @property
+    def next_number(self) -> int:
+        """A value that no object of this result has, or had."""
+        return 1 + max([0, *self.about, *self.values])
+
     def points_of(self, number: int) -> tuple[Point, ...]:
         """Points of an object."""
         return tuple(point for n, point in self.points if n == number)
@@ -135,7 +140,7 @@ def _owner(reviewed: ReviewedResult, point: Point, placed: Sequence[Placed]) -> 
         return min(
             placed, key=lambda candidate: np.hypot(candidate[1][0] - row, candidate[1][1] - column)
         )[0]
-    return 1 + max([0, *reviewed.about, *reviewed.values, *(n for n, _ in placed)])
+    return max([reviewed.next_number, *(1 + n for n, _ in placed)])
 
 
 def without(reviewed: ReviewedResult, numbers: Sequence[int]) -> ReviewedResult:
