@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def test_grey_image_among_colour_images_is_replicated() -> None:
     planes = [plane_of(grey), plane_of(np.zeros((6, 7, 3), np.uint8))]
     rgb = read_rgb(planes[0], fit_normalization(planes))
     np.testing.assert_array_equal(rgb, np.dstack([grey] * 3))
+
+
+def test_channel_alone_is_seen_as_in_an_image_of_all_channels() -> None:
+    pair = RNG.integers(0, 4000, (6, 7, 2), dtype=np.uint16)
+    fitted = replace(fit_normalization([plane_of(pair[..., 1])]), channels=(1,), channel_count=0)
+    alone, both = (read_rgb(plane_of(pixels), fitted) for pixels in (pair[..., 1], pair))
+    np.testing.assert_array_equal(alone, both)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ class Normalization:
     channels : tuple of int
         One (gray), two (red and green) or three (red, green, blue) channel numbers, from 0.
     channel_count : int
-        Channels of the data set that it was fitted to; 0: not known, any that has them will do.
+        Channels of the data set that it was fitted to; 0: not known, any that has them will do, and
+        for a single channel also an image of that channel alone.
     dtype : str
         Of its pixels, as NumPy calls it; "" if there were several, or it is not known.
     outside : Normalization or None
@@ -181,7 +182,7 @@ class Normalization:
     def _picked(self, pixels: NDArray[Any], name: str) -> NDArray[Any]:
         cube = pixels[..., None] if pixels.ndim == 2 else pixels
         count, expected = cube.shape[2], self.channel_count
-        if count == 1 and expected in _COLOR:
+        if count == 1 and (expected in _COLOR or (not expected and len(self.channels) == 1)):
             return np.repeat(cube, len(self.channels), axis=2)
         same = expected in (0, count) or (count in _COLOR and expected in _COLOR)
         if not same or max(self.channels) >= count:

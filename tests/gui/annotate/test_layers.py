@@ -244,14 +244,18 @@ def test_clicks_lie_above_channels_that_a_layer_is_split_into(window):
     assert list(w.viewer.layers)[-3:] == top
 
 
+def choose(w, box, text):
+    place = box.findText(text, Qt.MatchFlag.MatchContains)
+    box.setCurrentIndex(place)
+    box.activated.emit(place)
+    w.settle()
+
+
 def test_short_first_axis_can_be_taken_for_channels(window):
     w = window(np.stack([IMAGE, 255 - IMAGE]))
     assert w.state.annotation.name == "cells[0]"  # slices, as long as nobody says otherwise
     assert w.panel.channels.isVisible()
-    place = w.panel.channels.findText("channels", Qt.MatchFlag.MatchContains)
-    w.panel.channels.setCurrentIndex(place)
-    w.panel.channels.activated.emit(place)
-    w.settle()
+    choose(w, w.panel.channels, "channels")
     assert w.viewer.dims.ndim == 2
     image = w.dock.session.pixels.image(())
     np.testing.assert_array_equal(np.argsort(image[..., 0], None)[:9], np.argsort(IMAGE, None)[:9])
@@ -259,6 +263,47 @@ def test_short_first_axis_can_be_taken_for_channels(window):
     w.click(10, 12)
     assert w.shown() == {1: ([(10, 12)], None)}
     assert w.layers["masks"].data[10, 12] == 1
+
+
+def test_channels_of_a_stack_are_split_and_the_box_says_which_are_seen(window, tmp_path):
+    path = tmp_path / "cells.ome.tif"
+    planes = np.stack([np.stack([IMAGE // (z + 1), 255 - IMAGE]) for z in range(5)])
+    size = {f"PhysicalSize{axis}": 0.25 for axis in "YX"}
+    tifffile.imwrite(path, planes, metadata={"axes": "ZCYX", **size}, photometric="minisblack")
+    w = window(None)
+    w.viewer.open(path, plugin="napari")
+    w.settle()
+    assert "channels" in w.panel.guide.text()
+    choose(w, w.panel.channels, "split")
+    session = w.dock.session
+    assert w.panel.channels.currentText().startswith("red, green")
+    assert session.pixels.plane((3,)).read().shape == (*IMAGE.shape, 2)
+    choose(w, w.panel.channels, "this layer")
+    np.testing.assert_array_equal(session.pixels.plane((3,)).read(), planes[3, 0])
+    assert session.pixels.pixel_size((3,)).width_um == 0.25
+    w.click(10, 12)
+    assert w.state.annotation.name == "cells channel 0[0]"
+
+    other = w.viewer.add_image(planes[:, 0], name="another image of this size")
+    w.settle()
+    session.choose_layer(w.viewer.layers["cells channel 1"])
+    choose(w, w.panel.channels, "red, green")
+    assert str(other.name) not in w.panel.channels.currentText()
+    np.testing.assert_array_equal(session.pixels.plane((3,)).read(), np.moveaxis(planes[3], 0, -1))
+
+    w.viewer.layers.remove(other)
+    project = Project.create(tmp_path / "project")
+    session.scheduler.autosaver.begin_project(project)
+    w.close()
+    w.viewer.layers.clear()
+    w.open()
+    w.settle()
+    w.dock.session.scheduler.autosaver.open_project(Project.open(project.folder))
+    w.settle()
+    pixels = w.dock.session.pixels
+    assert pixels.name == "cells channel 1"
+    np.testing.assert_array_equal(pixels.plane((3,)).read(), np.moveaxis(planes[3], 0, -1))
+    assert w.panel.channels.currentText().startswith("red, green")
 
 
 def test_file_says_whether_its_first_axis_may_be_channels(window, tmp_path):

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, provenance, trusted_files
-from napari_samic.gui.data.layer_pixels import FILE, FILES, LayerNames
+from napari_samic.gui.data.layer_pixels import CHANNEL, FILE, FILES, LayerNames
 from napari_samic.gui.data.lazy_layers import lazy_layers
 from napari_samic.gui.data.project import Project
 from napari_samic.io.images import open_images
@@ -184,6 +184,16 @@ def test_tiff_has_the_axes_that_napari_gives_it(project, shape, how):
     (layer,) = viewer.layers
     np.testing.assert_array_equal(np.asarray(layer.data), tifffile.imread(path))
     assert layer.metadata[FILE] == str(path)
+
+
+def test_channel_of_a_stack_comes_back(project):
+    path = image(project.folder / "a.tif", (4, 2, *SHAPE), metadata={"axes": "ZCYX"})
+    noted = note(path, "a channel 1", shape=[4, *SHAPE], channel=[1, 1])
+    viewer, _, told = back(project, noted)
+    assert told == ""
+    (layer,) = viewer.layers
+    np.testing.assert_array_equal(np.asarray(layer.data), tifffile.imread(path)[:, 1])
+    assert tuple(layer.metadata[CHANNEL]) == (1, 1)
 
 
 def odd_tiff(path, how):

@@ -5,7 +5,7 @@ Must not know what happens then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,28 @@ class Chooser:
     def __init__(self, viewer: Any, panel: AnnotatePanel) -> None:
         self.viewer, self.panel = viewer, panel
 
-    def fill_images(self, chosen: Any | None) -> bool:
-        """List the image layers, keep the chosen one; False if that is gone."""
+    def fill_images(self, chosen: Any | None, colors: Sequence[Any] = ()) -> bool:
+        """List the image layers, keep the chosen one; False if that is gone.
+
+        Parameters
+        ----------
+        chosen : napari.layers.Image or None
+        colors : sequence of napari.layers.Image
+            The layers as which it is seen.
+        """
         box, layers = self.panel.image, layer_choice.image_layers(self.viewer)
         _refill(box, [(str(layer.name), layer) for layer in layers])
         box.setCurrentIndex(layers.index(chosen) if chosen in layers else -1)
-        self.fill_colors(chosen if chosen in layers else None)
+        self._fill_colors(chosen if chosen in layers else None, colors)
         return chosen is None or chosen in layers
 
-    def fill_colors(self, image: Any | None) -> None:
+    def _fill_colors(self, image: Any | None, colors: Sequence[Any]) -> None:
         """List how the image may be seen; the box is hidden if there is but one way."""
-        box, before = self.panel.channels, self.panel.channels.currentText()
+        box = self.panel.channels
         options = [] if image is None else layer_choice.color_choices(self.viewer, image)
         _refill(box, options)
-        box.setCurrentIndex(max(0, box.findText(before)))
+        ways = [layers for _, layers in options]
+        box.setCurrentIndex(ways.index(tuple(colors)) if tuple(colors) in ways else 0)
         self.panel.choices.setRowVisible(box, len(options) > 1)
 
     def image(self) -> Any | None:

@@ -7,8 +7,8 @@ from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.objects import AnnotatedObject
 
 CHANNELS = (
-    "By its file, the first axis of this image is channels. Choose so under Colours, or each is "
-    "annotated as an image of its own."
+    "By its file, an axis of this image is channels. Split them under Colours, or each is annotated"
+    " as an image of its own."
 )
 DOUBTFUL = 0.7
 """Confidence below which a mask that clicks no longer change is not called done."""

@@ -79,6 +79,7 @@ class AnnotateStep:
         self._live_pause = later(self.widget, _LIVE_PAUSE_MS, self._look_live)
         self._soon = CoalescedCall(self.widget, self.redraw)
         self._opened: Any | None = None
+        self._colors: tuple[Any, ...] = ()
         self._tidy_soon = CoalescedCall(self.widget, self._tidy)
         self._raising = CoalescedCall(self.widget, self._raise_layers)
         self._repaint_blocker = RepaintBlocker(self.widget)
@@ -274,9 +275,8 @@ class AnnotateStep:
         """List the image layers; if the chosen one is gone, let it go."""
         if self._closed:
             return
-        if not self.chooser.fill_images(
-            self.owned_layers.image if self.owned_layers is not None else None
-        ):
+        chosen = self.owned_layers.image if self.owned_layers is not None else None
+        if not self.chooser.fill_images(chosen, self._colors):
             self._leave(remove=False)
             self._refresh()
             self.session.events.image.emit()
@@ -285,13 +285,11 @@ class AnnotateStep:
     def choose_layer(self, layer: Any) -> None:
         """Make an image layer the one that is annotated."""
         self._enter(layer, (layer,))
-        self.chooser.fill_images(layer)
         self._refresh()
 
     def _choose_image(self) -> None:
         if (layer := self.chooser.image()) is not None:
             self._enter(layer, (layer,))
-            self.chooser.fill_colors(layer)
         self._refresh()
 
     def _choose_colors(self, _event: Any = None) -> None:
@@ -305,18 +303,17 @@ class AnnotateStep:
         """Make a layer of each channel of the image, as napari does, and take them for colors."""
         if self.owned_layers is None:
             return
-        from napari.layers.utils.stack_utils import stack_to_images
-
         image, layers = self.owned_layers.image, self.viewer.layers
-        place, channels = layers.index(image), stack_to_images(image, 0)
+        channels = layer_choice.channel_layers(image, self.owned_layers.pixels.name)
+        place = layers.index(image)
         if not self._is_drawn_on():
             self.owned_layers.remove("masks")
         layers.remove(image)
         for number, channel in enumerate(channels):
             layers.insert(place + number, channel)
-        self.choose_layer(channels[0])
-        self.panel.channels.setCurrentIndex(self.panel.channels.count() - 1)
-        self._choose_colors()
+        _, colors = layer_choice.color_choices(self.viewer, channels[0])[-1]
+        self._enter(channels[0], colors)
+        self._refresh()
 
     def _raise_layers(self) -> None:
         """After layers came, as the channels that one was split into, ours lie on top."""
@@ -352,7 +349,8 @@ class AnnotateStep:
 
     def _enter(self, image: Any, layers: tuple[Any, ...]) -> None:
         self._leave()
-        self._opened = None
+        self._opened, self._colors = None, layers
+        self.chooser.fill_images(image, layers)
         try:
             pixels = self.session.names.open(image, layers)
         except SamicError as error:
@@ -552,12 +550,13 @@ class AnnotateStep:
             jobs.show(error)
             return
         if layer is not None:
-            self.choose_layer(layer)
+            self._enter(layer, provenance.noted_colors(self.viewer, project, layer))
+            self._refresh()
         self._note_images(project)
 
     def _note_images(self, project: Project) -> None:
         layers = [layer for layer in self.session.names.layers if layer in self.viewer.layers]
-        provenance.note_images(project.notes, layers, self.session.layer)
+        provenance.note_images(project.notes, layers, self.session.layer, self._colors)
         trusted_files.remember(path for layer in layers for path in provenance.files_of(layer))
         self.scheduler.autosaver.note()
 

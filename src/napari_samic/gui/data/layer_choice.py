@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from napari_samic.core.errors import SamicError
+from napari_samic.core.errors import InputError, SamicError
 from napari_samic.gui.canvas.owned_layers import OURS
-from napari_samic.gui.data.layer_pixels import file_of
+from napari_samic.gui.data.layer_pixels import CHANNEL, FILE, STORED, file_of
 from napari_samic.io.images import open_file
+
+_LETTERS = {"C": "C", "CHANNEL": "C", "CHANNELS": "C", "S": "C", "Z": "Z", "T": "T", "TIME": "T"}
 
 
 def image_layers(viewer: Any) -> list[Any]:
@@ -45,53 +48,94 @@ def first_choice(viewer: Any) -> Any | None:
 def color_choices(viewer: Any, image: Any) -> list[tuple[str, tuple[Any, ...]]]:
     """How an image may be seen: alone, or with the other channels of its shape as colors.
 
-    () stands for a layer whose first axis may be channels, to be split into layers.
+    () stands for a layer with an axis that may be channels, to be split into layers.
     """
     alone = ("this layer", (image,))
     if image.rgb or image.multiscale:
         return [alone]
-    if may_be_channels(image):
-        count = image.data.shape[0]
-        return [(f"{count} slices, one by one", (image,)), (f"{count} channels: split them", ())]
+    if (axis := channel_axis(image)) is not None:
+        count, lead = image.data.shape[axis], math.prod(image.data.shape[:-2])
+        return [(f"{lead} slices, one by one", (image,)), (f"{count} channels: split them", ())]
     alike = [
         layer
         for layer in reversed(image_layers(viewer))
         if not layer.rgb and not layer.multiscale and layer.data.shape == image.data.shape
-    ]
+        and _whole_of(layer) == _whole_of(image)
+    ]  # fmt: skip
+    alike.sort(key=lambda layer: layer.metadata.get(CHANNEL, ()))
     if len(alike) not in (2, 3):
         return [alone]
     names = " + ".join(str(layer.name) for layer in alike)
     return [alone, (f"red, green{', blue' * (len(alike) > 2)}: {names}", tuple(alike))]
 
 
-def may_be_channels(image: Any) -> bool:
-    """Whether the first axis is so short that it may be channels; the file may say that it is not.
+def _whole_of(layer: Any) -> tuple[str, int] | None:
+    """Of a channel the file and the axis that it was split from; None of all else."""
+    channel = layer.metadata.get(CHANNEL)
+    return None if channel is None else (file_of(layer), channel[0])
 
-    A stack of two to four slices looks the same, so this alone decides nothing.
+
+def channel_axis(image: Any) -> int | None:
+    """The axis that is channels by what the layer or its file says, or else may be.
+
+    The first of three that is so short that it may be channels: a stack of two to four slices looks
+    the same, so this alone decides nothing.
     """
-    if image.rgb or image.multiscale or image.ndim != 3 or not 2 <= image.data.shape[0] <= 4:
-        return False
-    return _first_axis(image) in ("", "C")
+    if image.rgb or image.multiscale or image.ndim < 3:
+        return None
+    letters = _axes_of(image)[:-2]
+    if "C" in letters:
+        axis = letters.index("C")
+        return axis if image.data.shape[axis] > 1 else None
+    return 0 if letters == "?" and 2 <= image.data.shape[0] <= 4 else None
 
 
 def is_channels(image: Any) -> bool:
-    """Whether the first axis is channels by what its layer or file says."""
-    return may_be_channels(image) and _first_axis(image) == "C"
+    """Whether one of the axes is channels by what its layer or file says."""
+    return channel_axis(image) is not None and "C" in _axes_of(image)[:-2]
 
 
-def _first_axis(image: Any) -> str:
-    """Letter of the first axis, C for samples, too; "" if nobody says what it is."""
-    label = str(image.axis_labels[0]).upper() if hasattr(image, "axis_labels") else ""
-    if label in ("C", "CHANNEL", "CHANNELS"):
-        return "C"
-    if label in ("Z", "T", "TIME"):
-        return label[0]
+def _axes_of(image: Any) -> str:
+    """A letter of each axis, C for samples, too; ? where nobody says what it is."""
+    labels = [str(label).upper() for label in getattr(image, "axis_labels", ())]
+    letters = "".join(_LETTERS.get(label, "?") for label in labels) or "?" * image.ndim
     path = Path(file_of(image) or ".")
+    if "C" in letters or not path.is_file():
+        return letters
     with suppress(SamicError, OSError):
-        opened = open_file(path) if path.is_file() else None
+        opened = open_file(path)
         if opened is not None and opened.series[0].shape == tuple(image.data.shape):
-            return {"C": "C", "S": "C", "Z": "Z", "T": "T"}.get(opened.series[0].axes[:1], "")
-    return ""
+            named = [_LETTERS.get(letter, "?") for letter in opened.series[0].axes]
+            letters = "".join(a if b == "?" else b for a, b in zip(letters, named, strict=False))
+    return letters or "?" * image.ndim
+
+
+def channel_layers(image: Any, name: str) -> list[Any]:
+    """A layer of each channel of an image, which still knows the file it is from.
+
+    Parameters
+    ----------
+    image : napari.layers.Image
+        One with a `channel_axis`.
+    name : str
+        Of the image.
+    """
+    from napari.layers.utils.stack_utils import stack_to_images
+
+    axis = channel_axis(image)
+    if axis is None:
+        raise InputError(f"{name}: none of its axes may be channels.")
+    kept = [n for n in range(image.ndim) if n != axis]
+    metadata = {**image.metadata, FILE: file_of(image)}
+    metadata[STORED] = bool(metadata.get(STORED) or image.source.path)
+    layers: list[Any] = stack_to_images(image, axis)
+    for number, layer in enumerate(layers):
+        layer.name = f"{name} channel {number}"
+        layer.units = [image.units[n] for n in kept]
+        if not image.axis_labels[0].startswith("-"):  # so napari calls axes without a name
+            layer.axis_labels = [image.axis_labels[n] for n in kept]
+        layer.metadata = {**metadata, CHANNEL: (axis, number)}
+    return layers
 
 
 def models() -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,11 @@ FILES = "napari-samic files"
 """Metadata of a layer that was read from several files: their paths, slice by slice."""
 FILE = "napari-samic file"
 """Metadata of a layer that we read from one file: its path, as napari's own readers note it."""
+STORED = "napari-samic stored"
+"""Metadata of a layer that we read as napari's reader had: numbers as stored, colors or not."""
+CHANNEL = "napari-samic channel"
+"""Metadata of a layer that is a channel of an image: the axis, and which channel."""
+Channel = tuple[int, int]
 KEPT = 6
 """RGB images that are kept in memory."""
 LARGEST_PX = 4096 * 4096
@@ -74,11 +80,15 @@ class LayerPixels:
         first = layers[0]
         self.file = file_of(first)
         self._unit, self._scale = _scale_of(first)
-        self.name = name or (_stem(Path(self.file)) if self.file else _tame(str(first.name)))
+        is_whole = self.file and CHANNEL not in getattr(first, "metadata", {})
+        self.name = name or (_stem(Path(self.file)) if is_whole else _tame(str(first.name)))
         self.filed: dict[tuple[int, ...], Path] = {}
         self._rgb = bool(first.rgb)
         levels = [_level(layer) for layer in layers]
         self._arrays = [array for array, _ in levels]
+        self._channel: Channel | None = None
+        if len(layers) == 1:
+            self._channel = getattr(first, "metadata", {}).get(CHANNEL)
         self.factor = levels[0][1]
         shapes = {tuple(array.shape) for array in self._arrays}
         if len(shapes) > 1 or (len(layers) > 1 and self._rgb):
@@ -128,7 +138,10 @@ class LayerPixels:
         """How pixels become RGB; reads some slices the first time."""
         with self._lock:
             if self._normalization is None:
-                self._normalization = fit_normalization([self.plane(i) for i in self.sample()])
+                fitted = fit_normalization([self.plane(i) for i in self.sample()])
+                if self._channel is not None:  # so that it also fits files with all channels
+                    fitted = replace(fitted, channels=(self._channel[1],), channel_count=0)
+                self._normalization = fitted
             return self._normalization
 
     def sample(self) -> list[tuple[int, ...]]:

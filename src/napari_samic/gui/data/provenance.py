@@ -18,7 +18,15 @@ import numpy as np
 from napari_samic.core.errors import InputError
 from napari_samic.gui.data import layer_choice, trusted_files
 from napari_samic.gui.data.autosave import KEY
-from napari_samic.gui.data.layer_pixels import FILE, FILES, LayerNames, file_of
+from napari_samic.gui.data.layer_pixels import (
+    CHANNEL,
+    FILE,
+    FILES,
+    STORED,
+    Channel,
+    LayerNames,
+    file_of,
+)
 from napari_samic.gui.data.project import Project
 from napari_samic.io.images import open_file, open_images
 from napari_samic.io.paths import is_readable, list_source, natural_key
@@ -30,17 +38,18 @@ SAMPLES = ("scenes", "coins", "kvasir")
 """Ours; those of other plugins are not opened from notes."""
 
 Note = Mapping[str, Any]
-STORED = "napari-samic stored"
-"""Metadata of a layer that we read as napari's reader had: numbers as stored, colors or not."""
 May = Callable[[Path], bool]
 """Whether a file may be opened."""
 
 
-def note_images(notes: dict[str, Any], layers: Sequence[Any], chosen: Any | None) -> None:
-    """Note where image layers came from, and which is the chosen one."""
+def note_images(
+    notes: dict[str, Any], layers: Sequence[Any], chosen: Any | None, colors: Sequence[Any] = ()
+) -> None:
+    """Note where image layers came from, which is the chosen one, and as which it is seen."""
     own = dict(notes.get(KEY, {}))
     own["images"] = [_note(layer) for layer in layers]
     own["image"] = None if chosen is None else str(chosen.name)
+    own["colors"] = [str(layer.name) for layer in colors]
     notes[KEY] = own
 
 
@@ -61,6 +70,7 @@ def _note(layer: Any) -> dict[str, Any]:
         "files": files,
         "shape": [int(n) for n in levels[0].shape],
         "rgb": bool(layer.rgb),
+        "channel": list(layer.metadata.get(CHANNEL, ())),
         "stored": bool(layer.metadata.get(STORED) or (layer.source.path and not files)),
     }
 
@@ -108,6 +118,15 @@ def bring_back(
         msg = f"{', '.join(lost)}. Open it again yourself; its prompts are kept."
         raise InputError(msg)
     return chosen
+
+
+def noted_colors(viewer: Any, project: Project, chosen: Any) -> tuple[Any, ...]:
+    """The layers as which the chosen image was seen; itself if they are not open."""
+    own = project.notes.get(KEY)
+    names = own.get("colors") if isinstance(own, dict) else None
+    ways = [layers for _, layers in layer_choice.color_choices(viewer, chosen)]
+    same = (way for way in ways if way and [str(layer.name) for layer in way] == names)
+    return next(same, (chosen,))
 
 
 def _is_sound(note: Any) -> bool:
@@ -177,12 +196,24 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
     elif len(files) == 1 and not _listed(note, "files"):
         rgb = note["rgb"] if isinstance(note.get("rgb"), bool) else None  # napari guesses it
         array, is_stored = _as_noted(first, note)
-        metadata = {FILE: str(first), **({STORED: True} if is_stored else {})}
+        metadata: dict[str, Any] = {FILE: str(first), **({STORED: True} if is_stored else {})}
+        if (channel := _channel_of(note, array)) is not None:
+            array, metadata[CHANNEL] = np.moveaxis(array, channel[0], 0)[channel[1]], channel
         options = {"name": name, "rgb": rgb, "metadata": metadata}
     else:
         array, options, _ = stack(files, name)
     wanted = note.get("shape")
     return None if wanted and list(array.shape) != wanted else (array, options)
+
+
+def _channel_of(note: Note, array: Any) -> Channel | None:
+    """The axis and the channel that a layer was of its file; None if it was all of it."""
+    match _listed(note, "channel"):
+        case [int(axis), int(number)] if 0 <= axis < array.ndim - 2 and (
+            0 <= number < array.shape[axis]
+        ):
+            return axis, number
+    return None
 
 
 def _as_noted(path: Path, note: Note) -> tuple[Any, bool]:
