@@ -70,6 +70,16 @@ def test_object_of_a_volume_has_a_single_number(which):
     assert len(found) == len({number for number, _ in found}) == 4
 
 
+def test_body_keeps_its_number_where_it_is_much_smaller():
+    rows, columns = np.indices(SHAPE)
+    discs = [(14, 32, 48), (15, 33, 48), (15, 32, 48), (3, 24, 40)]
+    truth = np.stack([(rows - y) ** 2 + (columns - x) ** 2 <= r**2 for r, y, x in discs]).astype(
+        int
+    )
+    truth[:3, (rows - 32) ** 2 + (columns - 70) ** 2 <= 6**2] = 2  # touches it where it is large
+    assert pairs(linked(truth), truth) == {(1, 1), (2, 2)}
+
+
 def test_object_that_is_missing_once_is_taken_up_again():
     truth = volume()
     truth[6][truth[6] == 1] = 0

@@ -48,7 +48,8 @@ class ObjectLinker:
     """A `Work` whose objects keep their numbers from plane to plane.
 
     An object is the one that it overlaps most in the plane before, left where it was or carried
-    along the optical flow; one that is missing in a single plane is taken up again.
+    along the optical flow, and a small one may be inside a large one, as at the ends of a body; one
+    that is missing in a single plane is taken up again.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class ObjectLinker:
             field = optical_flow.flow(self._image, image)
             places = [self._expected, optical_flow.warp_labels(self._expected, field)]
         linked, self._first_new = optical_flow.link_objects(
-            places, labels, first_new=self._first_new
+            places, labels, first_new=self._first_new, may_grow=True
         )
         values, at = np.unique(labels, return_index=True)
         number = dict(zip(values.tolist(), linked.ravel()[at].tolist(), strict=True))

@@ -10,7 +10,7 @@ true mask best: IoU 0.78 with the next truth, against 0.63 of the mask left wher
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,9 @@ from scipy import ndimage
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import FloatArray, Image, IntArray
 from napari_samic.evaluation.matching import best_pairs, sparse_object_ious
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_array
 
 SIDE_PX = 128
 """Longer side that the flow is found at."""
@@ -211,6 +214,7 @@ def link_objects(
     *,
     first_new: int,
     least_iou: float = LEAST_IOU,
+    may_grow: bool = False,
 ) -> tuple[IntArray, int]:
     """Give objects the numbers that they had before, and newcomers new ones.
 
@@ -225,6 +229,9 @@ def link_objects(
         The least number that no object of the sequence ever had.
     least_iou : float
         Masks that overlap less are different objects.
+    may_grow : bool
+        An object may be much larger or smaller than before, as bodies are near their ends: a pair
+        counts by the mean of its IoU and of the share of the smaller one that the larger covers.
 
     Returns
     -------
@@ -246,6 +253,8 @@ def link_objects(
     best: dict[tuple[int, int], float] = {}
     for old in previous:
         overlaps, numbers = sparse_object_ious(given, old), np.unique(old[old > 0])
+        if may_grow:
+            overlaps.data = _sized(overlaps, given, old)
         columns = np.searchsorted(old_numbers, numbers)[overlaps.col].tolist()
         for key, iou in zip(
             zip(overlaps.row.tolist(), columns, strict=True), overlaps.data.tolist(), strict=True
@@ -255,9 +264,19 @@ def link_objects(
     shape = (len(new_numbers), len(old_numbers))
     fits = coo_array((np.array(list(best.values())), (rows, columns)), shape=shape)
     table = np.zeros(int(given.max(initial=0)) + 1, np.int32)
+    if may_grow:  # of two of one size the same overlap is the least
+        least_iou = (least_iou + 2 * least_iou / (1 + least_iou)) / 2
     for row, column, _ in best_pairs(fits, iou_threshold=least_iou, most=False):
         table[new_numbers[row]] = old_numbers[column]
     newcomers = [number for number in new_numbers if table[number] == 0]
     first_new = max(first_new, int(old_numbers.max(initial=0)) + 1)
     table[newcomers] = np.arange(first_new, first_new + len(newcomers))
     return table[given], first_new + len(newcomers)
+
+
+def _sized(ious: coo_array, *images: IntArray) -> FloatArray:
+    """The mean of the IoU of each pair and of the share of the smaller one that is covered."""
+    areas = [np.unique(labels[labels > 0], return_counts=True)[1] for labels in images]
+    sizes = np.stack([areas[0][ious.row], areas[1][ious.col]])  # (2, pairs)
+    shared = ious.data * sizes.sum(0) / (1 + ious.data)
+    return np.asarray((ious.data + shared / sizes.min(0)) / 2)
