@@ -34,6 +34,7 @@ from napari_samic.io.masks import read_labels
 from napari_samic.io.prompts import load_prompts
 from napari_samic.io.reviews import EDITED, load_review
 from napari_samic.io.text_files import sha256_of
+from napari_samic.pipeline.results.provenance import Provenance, save_provenance
 
 
 class NoViewer:
@@ -299,6 +300,18 @@ def test_new_point_is_a_new_object_unless_it_is_inside_one(world):
     assert world.reviewed.points[-1][0] == 1
     world.place([*world.reviewed.points, (result.NEW, (1.0, 1.0, False))])
     assert world.reviewed.points[-1][0] == 2  # the nearest
+
+
+def test_new_object_of_a_volume_has_a_number_of_no_other_plane(world):
+    run = {"memory": {"follow": "never", "link": "always"}}
+    made = {name: Provenance(run, f"{name}.tif", "", {}, False) for name in "abcd"}
+    save_provenance(world.project.results_folder, made)
+    world.look().go("c")
+    world.place([*world.reviewed.points, (result.NEW, (6.0, 6.0, True))])
+    assert world.reviewed.values == [1, 3]
+    world.go("d")
+    world.place([(result.NEW, (6.0, 6.0, True))])
+    assert world.reviewed.values == [4]
 
 
 def test_object_without_points_is_gone(world):

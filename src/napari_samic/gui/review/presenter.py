@@ -292,10 +292,23 @@ class ReviewModel:
     def _result_read(self, read: Read | None, fetched: tuple[ReviewedResult, Any]) -> None:
         self._read_handle = None
         reviewed, self.picture = fetched
+        reviewed = replace(reviewed, first_new=self._first_new(reviewed.name))
         self.editor.label = self.session.scheduler.state.label
         self._before.pop(reviewed.name, None)
         self.editor.show(reviewed, read, is_edit=self.decision(reviewed.name).edit is not None)
         self._look_for_painted(reviewed.name)
+
+    def _first_new(self, name: str) -> int:
+        """The least number of a new object: no other plane has it if numbers go through planes."""
+        results = self.scanned.results if self.scanned is not None else None
+        made = results.provenance.get(name) if results is not None else None
+        memory = made.run.get("memory", {}) if made is not None else {}
+        if results is None or {memory.get(key, "never") for key in ("follow", "link")} == {"never"}:
+            return 1
+        numbers = {int(row["object"]) for result in results.images for row in result.rows}
+        edits = (decision.edit for decision in self.decisions.values())
+        numbers |= {number for edit in edits if edit is not None for number in edit.objects}
+        return 1 + max(numbers, default=0)
 
     def _look_for_painted(self, name: str) -> None:
         """What was painted on it in the Propagate step becomes an edit."""

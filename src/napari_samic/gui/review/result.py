@@ -40,6 +40,8 @@ class ReviewedResult:
     boxes : dict of int to Box
     numbered : bool
         Values count objects; else they are classes, and points can't be moved.
+    first_new : int
+        The least number that a new object may have.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ReviewedResult:
     points: tuple[Placed, ...] = ()
     boxes: Mapping[int, Box] = field(default_factory=dict)
     numbered: bool = True
+    first_new: int = 1
 
     @property
     def values(self) -> list[int]:
@@ -57,7 +60,7 @@ class ReviewedResult:
     @property
     def next_number(self) -> int:
         """A value that no object of this result has, or had."""
-        return 1 + max([0, *self.about, *self.values])
+        return max([self.first_new, *(1 + n for n in (*self.about, *self.values))])
 
     def points_of(self, number: int) -> tuple[Point, ...]:
         """Points of an object."""
