@@ -277,3 +277,14 @@ def test_a_frame_that_was_drawn_is_gone_on_from_and_objects_keep_their_numbers(f
     assert follower.track.labels[50, 68] == 2
     fresh = made()
     assert fresh.take(plane((0,), shape), seen, drawn((50, 70), (31, 22))) == (1, 2)
+
+
+def test_objects_keep_their_numbers_in_a_drawn_frame_that_moved_by_more_than_their_size(follower):
+    shape, before, after = (3,), ((18, 20), (18, 50), (45, 30)), ((18, 37), (18, 67), (45, 47))
+    run_job(follower(plane((0,), shape), frame(*before)))
+    labels = sum(n * disc(*place) for n, place in enumerate(reversed(after), start=1))
+    objects = tuple(click(*place)[0] for place in reversed(after))
+    drawn = Segmentation(labels.astype(np.int32), np.ones(3), objects)
+    first = [int(follower.track.labels[place]) for place in before]
+    follower.take(plane((1,), shape), np.roll(frame(*before), 17, axis=1), drawn)
+    assert [int(follower.track.labels[place]) for place in after] == first

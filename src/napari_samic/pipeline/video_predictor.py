@@ -192,12 +192,16 @@ class VideoPredictor:
         Returns
         -------
         tuple of int
-            Lasting number of each object: that of what was there in the frame before.
+            Lasting number of each object: that of the one that it overlaps most in the frame
+            before, left where it was or carried along the optical flow.
         """
         place = self._enter(plane)
         if self.track is not None and self.track.image.shape != image.shape:
             self.forget()
-        before = np.zeros_like(drawn.labels) if self.track is None else self.track.labels
+        before: list[IntArray] = []
+        if self.track is not None:
+            field = optical_flow.flow(self.track.image, image)
+            before = [self.track.labels, optical_flow.warp_labels(self.track.labels, field)]
         self.memory.begin(Reference(plane.label, image, drawn.objects, drawn.labels))
         self.track = self._tracked(image, drawn, before)
         self._place = place
@@ -206,15 +210,16 @@ class VideoPredictor:
     def _first(self, image: Image) -> Segmentation:
         """As `ImagePredictor` does; numbers go on where a sequence lost all its objects."""
         result = self.predictor.segment_whole(image)
-        self.track = self._tracked(image, result, np.zeros_like(result.labels))
+        self.track = self._tracked(image, result, [])
         self._offer(self.track, result.score, 1.0)
         return result
 
-    def _tracked(self, image: Image, result: Segmentation, before: IntArray) -> Track:
+    def _tracked(self, image: Image, result: Segmentation, before: list[IntArray]) -> Track:
         """A frame with lasting numbers: those of `before` where its objects are the same."""
         start = 1 if self.track is None else self.track.first_new
         classes = {} if self.track is None else self.track.classes
-        labels, first_new = optical_flow.link_objects([before], result.labels, first_new=start)
+        previous = before or [np.zeros_like(result.labels)]
+        labels, first_new = optical_flow.link_objects(previous, result.labels, first_new=start)
         values, places = np.unique(result.labels, return_index=True)
         lasting = labels.ravel()[places].tolist()
         number = {v: k for v, k in zip(values.tolist(), lasting, strict=True) if v}
