@@ -197,6 +197,16 @@ def test_damaged_normalization_is_a_format_error(values: dict[str, list[object]]
         Normalization.from_dict(values)
 
 
+def test_pixels_that_cannot_reach_half_of_the_range_are_of_another_scale() -> None:
+    image = RNG.integers(0, 255, (8, 8)).astype(np.uint8)
+    read_rgb(plane_of(image), Normalization((0.0,), (400.0,), (0,), 1, "uint16"), is_strict=True)
+    wide = Normalization((77.0,), (3643.0,), (0,), 1, "uint16")
+    read_rgb(plane_of(np.zeros_like(image)), wide, is_strict=True)  # a blank one
+    read_rgb(plane_of(image.astype(np.uint16)), wide, is_strict=True)  # a dark one
+    with pytest.raises(InputError, match=r"uint8 from .* 77 to 3643 uint16"):
+        read_rgb(plane_of(image), wide, is_strict=True)
+
+
 @pytest.mark.parametrize("is_strict", [False, True])
 def test_image_is_looked_through_once(is_strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.linspace(0, 9, 64).reshape(8, 8)

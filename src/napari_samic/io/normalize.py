@@ -23,7 +23,7 @@ from napari_samic.io.readers import check_pixels, too_large
 _SAMPLE_PX = 65_536
 _COLOR = (3, 4)
 _EDGES = (0.1, 99.9)  # percent
-_SEEN, _WIDE, _ALIKE = 0.02, 0.25, 0.75
+_SEEN, _WIDE, _HALF, _ALIKE = 0.02, 0.25, 0.5, 0.75
 _LEVELS = 16
 _ENOUGH = 32  # images, to fit a range to
 GREY = "grey, among images of colour"
@@ -87,8 +87,9 @@ class Normalization:
         name : str
             For the message.
         is_strict : bool
-            Whether an image of another scale, of which next to nothing would be left, is refused.
-            One that is darker or brighter passes, and so does a blank one.
+            Whether an image of another scale is refused: next to nothing would be left of it, or
+            its kind of pixels cannot reach half of the range. One that is darker or brighter
+            passes, and so does a blank one.
         is_own : bool
             Whether the range is that of the images themselves, not of a training before.
         tell : callable, optional
@@ -157,6 +158,7 @@ class Normalization:
             return ""
         is_other = self.dtype not in ("", str(picked.dtype))
         exceeds = is_other and (last > _highest(self.dtype)).any()
+        exceeds |= is_other and _highest(str(picked.dtype)) < _HALF * max(self.high)
         if not exceeds and not self._is_lost(first, last, is_other, picked.dtype.kind == "f"):
             return ""
         return f"{picked.dtype} from {first.min():.6g} to {last.max():.6g}"
