@@ -60,10 +60,10 @@ class TrainPanel(QWidget):
         )
         column.addWidget(self.guide)
         column.addWidget(self._references())
+        column.addWidget(self._progress())  # above the form, which unfolded would hide it
+        column.addWidget(self._comparison())
         self.form = SettingsForm(*KINDS, basic=BASIC)
         column.addWidget(self.form)
-        column.addWidget(self._progress())
-        column.addWidget(self._comparison())
         column.addStretch(1)
         self.foot = self._buttons()
 

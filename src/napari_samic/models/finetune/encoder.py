@@ -295,7 +295,7 @@ class TrainingLoop:
             loss = self._step(dataset)
             each = (time.monotonic() - started) / (trainer.step - first)
             left = duration(each * (self.steps - trainer.step))
-            message = f"adapting: {trainer.step} of {self.steps}, about {left} left"
+            message = f"fine-tuning: {trainer.step} of {self.steps}, about {left} left"
             if self.checkpoint is not None:
                 self.checkpoint.save(FINETUNING, self.key, state)
             yield JobProgress(trainer.step, self.steps, message, {"phase": "adapt", "loss": loss})
