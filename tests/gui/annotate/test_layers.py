@@ -144,6 +144,15 @@ def test_new_object_begins_with_a_positive_click(window):
     assert w.panel.tools["draw"].isChecked()  # box after box
 
 
+def test_sign_key_takes_away_from_a_box(window):
+    w = window()
+    w.key(Qt.Key.Key_W)
+    w.drag((5, 5), (15, 20))
+    w.key(Qt.Key.Key_Q)
+    w.click(7, 8)
+    assert [sign for *_, sign in w.state.annotation.item().points] == [False]
+
+
 def test_clicks_that_were_undone_are_not_counted(window):
     w = window()
     w.click(10, 12)

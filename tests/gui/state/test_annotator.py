@@ -364,6 +364,20 @@ def test_mark_says_which_annotated_images_are_left_out(desk):
     assert not desk.state.message
 
 
+def test_box_beside_the_clicks_of_an_object_is_of_the_next(desk):
+    desk.click(10, 12)
+    desk.state.replace_boxes([(1, (20, 20, 30, 30))])
+    assert [(i.points, i.box) for i in desk.state.annotation.items] == [
+        (((10, 12, True),), None),
+        ((), (20, 20, 30, 30)),
+    ]
+    desk.state.undo()
+    desk.state.replace_boxes([(1, (5, 5, 15, 20))])
+    assert desk.item.box == (5, 5, 15, 20)
+    desk.state.replace_boxes([(1, (20, 20, 30, 30))])  # dragging begins no object
+    assert [i.box for i in desk.state.annotation.items] == [(20, 20, 30, 30)]
+
+
 def test_failed_question_stops_the_waiting(desk):
     desk.state.add_point(10, 12)
     desk.state.refuse(desk.questions.pop())

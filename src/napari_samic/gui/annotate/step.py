@@ -204,11 +204,10 @@ class AnnotateStep:
         return out
 
     def toggle_sign(self) -> None:
-        """From positive to negative clicks and back; from boxes to clicks."""
+        """From positive to negative clicks and back; from box or brush to negative clicks."""
         if self.owned_layers is not None:
-            drawing = any(self.panel.tools[name].isChecked() for name in ("draw", "brush"))
-            positive = self.owned_layers.sign if drawing else not self.owned_layers.sign
-            self.use_tool("positive" if positive else "negative")
+            was_negative = self.panel.tools["negative"].isChecked()
+            self.use_tool("positive" if was_negative else "negative")
 
     def toggle_box(self) -> None:
         """From clicks to boxes and back."""

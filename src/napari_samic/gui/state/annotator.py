@@ -292,7 +292,8 @@ class AnnotationModel:
     def replace_boxes(self, listed: Sequence[tuple[int, Box]]) -> None:
         """Take all boxes as the layer has them.
 
-        A second one of an object begins the next, and so does one beside a drawn mask.
+        A second one of an object begins the next, and so does one beside a drawn mask, or with
+        none of the object's positive clicks inside.
         """
         if self.annotation is None:
             return
@@ -305,7 +306,8 @@ class AnnotationModel:
             kept = self._clipped(box)
             begins = boxes.get(number) is not None
             if kept is not None and clicked is not None and number == clicked.number:
-                begins = begins or self.one_click or _is_beside(clicked.drawn, kept)
+                begins |= self.one_click or not clicked.may_fill(kept)
+                begins |= _is_beside(clicked.drawn, kept)
             if kept is not None and begins:
                 number, new = new, new + 1
             boxes[number] = kept or boxes.get(number)

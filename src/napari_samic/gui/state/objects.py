@@ -95,6 +95,13 @@ class AnnotatedObject:
         """A positive point or a box says where it is."""
         return self.box is not None or any(positive for _, _, positive in self.points)
 
+    def may_fill(self, box: Box) -> bool:
+        """Whether a box can be of this object: a positive click is inside, or there is none."""
+        clicks = [(row, column) for row, column, positive in self.points if positive]
+        top, left, bottom, right = box
+        inside = [(top <= row <= bottom and left <= col <= right) for row, col in clicks]
+        return any(inside) or not clicks
+
     @property
     def clicks(self) -> int:
         """Points, and the box as one more."""
