@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.gui.state.classes import Classes
+from napari_samic.gui.state.classes import PALETTE, Classes
 from napari_samic.gui.state.objects import Box, Hint
 
 POSITIVE, NEGATIVE = "#2ee66b", "#ff4060"
@@ -58,7 +58,12 @@ def rgba(color: str, alpha: float) -> tuple[float, float, float, float]:
 
 
 def tint(number: int, label: int, classes: Classes) -> str:
-    """Color of an object: that of its class, in one of three shades to tell neighbours apart."""
+    """Color of an object: that of its class, in one of three shades to tell neighbours apart.
+
+    Where there is a single class whose color nobody chose, each object has its own.
+    """
+    if classes.is_plain:
+        return PALETTE[(number - 1) % len(PALETTE)]
     factor = (1.0, 0.72, 0.86)[(number - 1) % 3]
     red, green, blue = (round(v * 255 * factor) for v in rgba(classes.style(label).color, 1.0)[:3])
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -40,6 +40,13 @@ class Classes:
         return tuple(sorted(self._styles))
 
     @property
+    def is_plain(self) -> bool:
+        """One class, whose color nobody chose."""
+        return len(self._styles) == 1 and all(
+            style.color == _color(label) for label, style in self._styles.items()
+        )
+
+    @property
     def names(self) -> dict[int, str]:
         """For the prompt file."""
         return {label: self._styles[label].name for label in self.labels}
