@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalization
 from napari_samic.io.prompts import load_prompts
 from napari_samic.pipeline import contact_sheet as sheets
+from napari_samic.pipeline import lookahead
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.results.reader import read_results
 from napari_samic.pipeline.results.writer import ResultsWriter, recorded_prompts
@@ -93,7 +95,7 @@ def test_tables_are_in_the_order_that_people_count_in(folder):
 def test_rows_tell_object_class_score_and_area(folder):
     run_job(make(folder).run())
     wanted = {"image": "p4", "image_score": "0.5", "object": "1", "class": "1", "score": "0.5"}
-    assert rows(folder)[0] == wanted | {"area_px": "12"}
+    assert rows(folder)[0] == wanted | {"area_px": "12", "brightness": "20.0"}
 
 
 def test_union_has_no_area_for_an_object(folder):
@@ -780,3 +782,70 @@ def test_work_that_is_a_job_tells_how_far_it_is_and_what_is_special(folder):
     assert tiles[2:4] == [(1, 8, "p5: tile 1 of 2"), (1, 8, "p5: tile 2 of 2")]
     assert result.notices == ("8 images: cut into tiles.",)
     assert len(rows(folder)) == 8
+
+
+# --- several at once
+
+
+class Slow:
+    """Answers in threads: the first plane waits until a later one is done."""
+
+    def __init__(self, folder):
+        self.folder, self.closed = folder, []
+        self.later = threading.Event()
+
+    def __call__(self, plane, image):
+        return self.job(plane, image)
+
+    def job(self, plane, image):
+        try:
+            yield JobProgress(0, 1, "looking")
+            if plane.label == "p4":
+                assert self.later.wait(60)
+            if plane.label == "p5":
+                self.later.set()
+            if plane.label == "p7":
+                raise InputError("p7: odd")
+            return answer(plane, image, value=int(plane.label[1:]))
+        finally:
+            self.closed.append(plane.label)
+
+
+def test_planes_that_are_answered_at_once_are_written_in_their_order(folder):
+    work = Slow(folder)
+    outcome = run_job(make(folder, work, workers=3).run())
+    assert outcome.done == ("p4", "p5", "p6", "p8", "p9", "p10", "p11")
+    assert list(outcome.failures) == ["p7"]
+    for name in outcome.done:
+        assert tifffile.imread(folder / "out" / f"{name}.tif").max() == int(name[1:])
+    assert sorted(work.closed) == sorted([*outcome.done, "p7"])
+    again = run_job(make(folder, work, workers=3).run())
+    assert (again.done, len(again.skipped)) == ((), 7)
+
+
+def test_cancel_ends_what_is_answered_ahead(folder):
+    work = Slow(folder)
+    threads = threading.active_count()
+    job = make(folder, work, workers=3).run()
+    for step in job:
+        if step.data.get("plane") == "p4":
+            break
+    job.close()
+    assert threading.active_count() == threads
+    assert len(work.closed) == len(set(work.closed)) < 8
+    assert [path.name for path in (folder / "out").glob("*.tif")] == ["p4.tif"]
+    outcome = run_job(make(folder, work, workers=3).run())
+    assert len(outcome.done) + len(outcome.skipped) == 7
+
+
+def test_large_images_are_answered_one_by_one(folder, monkeypatch):
+    monkeypatch.setattr(lookahead, "LARGEST_PX", 10)
+    at_once = []
+
+    def job(plane, image):
+        at_once.append(threading.current_thread())
+        yield JobProgress(0, 1)
+        return answer(plane, image)
+
+    run_job(make(folder, job, workers=3).run())
+    assert set(at_once) == {threading.current_thread()}

@@ -106,6 +106,14 @@ class ImagePredictor:
         """Of the pixels that the prompter was trained on."""
         return Normalization.from_dict(self.prompter.normalization or {})
 
+    @property
+    def workers(self) -> int:
+        """Threads that may use it at once: one, unless a fine-tuned network says where to look."""
+        import torch
+
+        may = self.finder is not None and self.other is None and self.refine == RefineSettings()
+        return torch.get_num_threads() if may else 1
+
     def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:  # noqa: ARG002
         """Result of one plane, for `BatchRunner`."""
         result = yield from self.segment_job(image)

@@ -34,6 +34,7 @@ from napari_samic.io.masks import read_mask
 from napari_samic.io.normalize import read_rgb
 from napari_samic.pipeline.common import JobResult, groups, input_hashes, make_folder, reason
 from napari_samic.pipeline.contact_sheet import ContactSheet
+from napari_samic.pipeline.lookahead import Begun, Lookahead
 from napari_samic.pipeline.results.journal import part_of
 from napari_samic.pipeline.results.reader import stem_of_plane
 from napari_samic.pipeline.results.validity import ResultValidity
@@ -116,6 +117,9 @@ class BatchRunner:
         What hangs together is begun anew, not gone on with.
     inputs : callable
         What an answer is made of beside the pixels: hashes, by what it is.
+    workers : int
+        Planes that are answered at once; above 1 only for work that threads may share, and whose
+        answers do not hang on those before.
     """
 
     planes: Sequence[ImagePlane]
@@ -127,6 +131,7 @@ class BatchRunner:
     inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {}
     is_strict: bool = False
     is_own: bool = False
+    workers: int = 1
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     plane_stats: list[PlaneStats] = field(default_factory=list)
@@ -155,6 +160,14 @@ class BatchRunner:
             validity.all_or_none({target: members for _, members, target in files})
         is_complete = False
         self.writer.begin()
+        is_open = [t not in validity.failed and t not in validity.valid for *_, t in files]
+        wanted = (
+            plane
+            for (_, members, _), open_now in zip(files, is_open, strict=True)
+            for plane in members
+            if open_now and self.writer.part(plane.label) is None
+        )
+        self._ahead = Lookahead(wanted, self._begin_plane, 1 if self.chained else self.workers)
         try:
             for name, members, target in files:
                 if why := validity.failed.get(target):
@@ -168,6 +181,7 @@ class BatchRunner:
                     yield from self._process_file(members, target)
             is_complete = True
         finally:
+            self._ahead.close()
             self.writer.save(complete=is_complete)
             self.sheet.save()
         notices = [f"{n} image{'s' * (n > 1)}: {text}." for text, n in self.remarks.items()]
@@ -236,6 +250,27 @@ class BatchRunner:
         self.done += done
         self.plane_stats += plane_stats
 
+    def _begin_plane(self, plane: ImagePlane) -> Begun[PlaneResult]:
+        """Read a plane and ask for its answer, which a job may give later."""
+        begun, start = Begun[PlaneResult](plane), time.monotonic()
+        try:
+            begun.image = read_rgb(
+                plane,
+                self.writer.normalization,
+                is_strict=self.is_strict,
+                is_own=self.is_own,
+                tell=begun.remarks.append,
+            )
+            answer = self.work(plane, begun.image)
+            if isinstance(answer, PlaneResult):
+                begun.answer = answer
+            else:
+                begun.job = answer
+        except Exception as error:  # raised where the plane's turn comes
+            begun.error = error
+        begun.seconds = time.monotonic() - start
+        return begun
+
     def _resumable_part(self, plane: ImagePlane) -> Part | None:
         """A plane that was done before its stack was stopped, if it still is what it was."""
         part = self.writer.part(plane.label)
@@ -250,29 +285,22 @@ class BatchRunner:
         self, plane: ImagePlane, labels: LabelFileWriter, done: dict[str, Part]
     ) -> Job[PlaneResult]:
         """Labels come last: where they are, all else is too."""
-        started = time.monotonic()
-        remarks: list[str] = []
-        image = read_rgb(
-            plane,
-            self.writer.normalization,
-            is_strict=self.is_strict,
-            is_own=self.is_own,
-            tell=remarks.append,
+        count = len(done)
+        begun = yield from map_progress(
+            self._ahead.answer(plane),
+            lambda step: self._step(f"{plane.label}: {step.message}", count),
         )
-        answer = self.work(plane, image)
-        if not isinstance(answer, PlaneResult):
-            count = len(done)
-            answer = yield from map_progress(
-                answer, lambda step: self._step(f"{plane.label}: {step.message}", count)
-            )
-        plane_result = answer
-        self.remarks.update([*remarks, *plane_result.remarks])
+        started = time.monotonic()
+        image, plane_result = begun.image, begun.answer
+        assert image is not None
+        assert plane_result is not None
+        self.remarks.update([*begun.remarks, *plane_result.remarks])
         segmentation = plane_result.result
         if self.heatmaps and segmentation.heat_map is not None:
             folder = make_folder(self.writer.out / io_files.HEATMAPS)
             path = folder / f"{stem_of_plane(plane)}.tif"
             writers.write_heat_map(path, segmentation.heat_map, overwrite=True)
-        seconds = round(time.monotonic() - started, 3)
+        seconds = round(begun.seconds + time.monotonic() - started, 3)
         record = make_record(
             plane, image, segmentation, objects=plane_result.objects, extra=plane_result.extra,
             clicks=plane_result.clicks, seconds=seconds, numbered=plane_result.numbered,

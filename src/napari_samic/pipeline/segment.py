@@ -180,8 +180,9 @@ def segment(
         predict = _WithAnnotated(_with_memory(predictor, memory), drawn, references)
         work = ObjectLinker(predict, memory.link) if links else predict
         runner = BatchRunner(
-            planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True
-        )
+            planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True,
+            workers=predictor.workers,
+        )  # fmt: skip
         result = yield from runner.run()
     all_notices = (*notices, *result.notices, *drawn.notices, *predict.notices)
     if not (follows or links) and chosen.instances:

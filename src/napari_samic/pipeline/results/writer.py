@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_samic.core.errors import FormatError, OutputError, SamicError, StaleError
+from napari_samic.core.errors import FormatError, InputError, OutputError, SamicError, StaleError
 from napari_samic.core.types import Image, ImagePlane, IntArray, Prompts, Segmentation
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
@@ -338,6 +338,9 @@ def _rows(
     numbered: bool,
 ) -> list[dict[str, Any]]:
     head = {"image": plane.label, "image_score": round(result.score, 4)}
+    if result.labels.shape != image.shape[:2]:
+        msg = f"labels of {result.labels.shape} for an image of {image.shape[:2]}."
+        raise InputError(f"{plane.label}: {msg}")
     areas = np.zeros(max(len(result.scores), int(result.labels.max(initial=0))) + 1, np.int64)
     light, parts = np.zeros(len(areas)), max(1, result.labels.size // _AREA_PX)
     for part, pixels in zip(

@@ -1,0 +1,151 @@
+"""The next planes, answered in threads while the one at hand is written.
+
+A small network does not fill two cores with one image, and what comes after it runs on one. Only
+for work whose answers do not hang on those before. Knows no file.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress
+
+A = TypeVar("A")
+LARGEST_PX = 2**22
+"""Larger images are answered one by one: several would fill the memory."""
+MOST = 4
+"""Images at once: each takes some hundred MB."""
+
+
+@dataclass(eq=False)
+class Begun(Generic[A]):
+    """A plane that was read, and the job that answers it; or why it can't be.
+
+    Attributes
+    ----------
+    remarks : list of str
+        What was told while it was read.
+    seconds : float
+        That reading and answering took.
+    """
+
+    plane: ImagePlane
+    image: Image | None = None
+    remarks: list[str] = field(default_factory=list)
+    answer: A | None = None
+    job: Job[A] | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+    steps: SimpleQueue[JobProgress | None] = field(default_factory=SimpleQueue)
+    future: Future[A | None] | None = None
+
+
+class Lookahead(Generic[A]):
+    """Answers planes in their order, and begins the next ones.
+
+    Parameters
+    ----------
+    planes : iterable of ImagePlane
+        In the order in which they are asked for.
+    begin : callable
+        Reads a plane; called in the caller's thread.
+    workers : int
+        Threads; below 2 nothing is done ahead.
+    """
+
+    def __init__(
+        self, planes: Iterable[ImagePlane], begin: Callable[[ImagePlane], Begun[A]], workers: int
+    ) -> None:
+        self._planes: Iterator[ImagePlane] = iter(planes)
+        self._begin, self._workers = begin, min(workers, MOST)
+        self._begun: deque[Begun[A]] = deque()
+        self._stop = threading.Event()
+        self._pool: ThreadPoolExecutor | None = None
+        if self._workers > 1:
+            self._pool = ThreadPoolExecutor(self._workers, initializer=_share_cores(self._workers))
+
+    def answer(self, plane: ImagePlane) -> Job[Begun[A]]:
+        """The answer to a plane; raises what reading or answering it raised."""
+        if self._pool is None:
+            begun = self._begin(plane)
+        else:
+            self._fill()
+            begun = self._begun.popleft() if self._is_next(plane) else self._begin(plane)
+            self._fill()
+        if begun.error is not None:
+            raise begun.error
+        if begun.future is not None:
+            while (step := begun.steps.get()) is not None:
+                yield step
+            begun.answer = begun.future.result()
+        elif begun.job is not None:
+            begun.answer = yield from _timed(begun.job, begun)
+        return begun
+
+    def _is_next(self, plane: ImagePlane) -> bool:
+        return bool(self._begun) and self._begun[0].plane is plane
+
+    def _fill(self) -> None:
+        while self._pool is not None and len(self._begun) < self._workers:
+            if any(_is_large(begun) for begun in self._begun):
+                return
+            if (plane := next(self._planes, None)) is None:
+                return
+            begun = self._begin(plane)
+            if begun.job is not None and not _is_large(begun):
+                begun.future = self._pool.submit(_run, begun.job, begun, self._stop)
+                begun.future.add_done_callback(partial(_ended, begun.steps))
+            self._begun.append(begun)
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._stop.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        for begun in self._begun:
+            if begun.job is not None and (begun.future is None or begun.future.cancelled()):
+                begun.job.close()
+
+
+def _is_large(begun: Begun[A]) -> bool:
+    return begun.image is not None and begun.image.shape[0] * begun.image.shape[1] > LARGEST_PX
+
+
+def _timed(job: Job[A], begun: Begun[A]) -> Job[A]:
+    start = time.monotonic()
+    answer = yield from job
+    begun.seconds += time.monotonic() - start
+    return answer
+
+
+def _run(job: Job[A], begun: Begun[A], stop: threading.Event) -> A | None:
+    """Run a job to its end, or until all is to stop; in a worker."""
+    timed = _timed(job, begun)
+    try:
+        while not stop.is_set():
+            begun.steps.put(next(timed))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        timed.close()
+    return None
+
+
+def _ended(steps: SimpleQueue[JobProgress | None], _future: Future[A | None]) -> None:
+    steps.put(None)
+
+
+def _share_cores(workers: int) -> Callable[[], None]:
+    """What gives each worker its share of the threads that torch has here."""
+    import torch
+
+    share = max(1, torch.get_num_threads() // workers)
+    return lambda: torch.set_num_threads(share)
