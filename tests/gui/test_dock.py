@@ -369,6 +369,22 @@ def test_clicks_are_taken_again_once_the_active_layer_is_removed(story):
     assert s.viewer.layers.selection.active is s.layers["clicks"]
 
 
+def test_lasso_and_bucket_of_napari_count_as_annotation(story):
+    """Its polygon and fill tools, on the layer of masks."""
+    s = story()
+    s.click(10, 12)
+    masks, item = s.layers["masks"], s.state.annotation.item()
+    masks.paint_polygon([(1, 30, 30), (1, 30, 50), (1, 44, 50), (1, 44, 30)], item.number)
+    s.settle()
+    drawn = s.state.annotation.item().mask.full()
+    assert drawn[35, 40]
+    assert drawn[10, 12]
+    masks.fill((1, 35, 40), 0)
+    s.settle()
+    assert not s.state.annotation.item().mask.full()[35, 40]
+    assert s.state.annotation.item().mask.full()[10, 12]
+
+
 def test_closing_leaves_no_key_and_no_callback(story):
     s = story()
     layers = list(s.viewer.layers)

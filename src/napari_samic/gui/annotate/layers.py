@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_samic.core.types import BoolArray, IntArray
 from napari_samic.gui.canvas import style
@@ -115,7 +116,7 @@ class AnnotationLayers(OwnedLayers):
                 layer.events.data.connect(self._on_data)
             else:
                 layer.editable = True
-                layer.events.paint.connect(self._read_brush)
+                layer.events.paint.connect(self._painted_by_hand)
                 layer.events.n_edit_dimensions.connect(self._keep_flat)
             self.on_new(layer)
         if set(self._callbacks) & set(missing):
@@ -299,7 +300,12 @@ class AnnotationLayers(OwnedLayers):
             if self.is_edit(event) and self.layers.get(kind) is event.source:
                 callback()
 
-    def _read_brush(self, _event: Any = None) -> None:
+    def _painted_by_hand(self, _event: Any = None) -> None:
+        """Read what was painted; once more soon, as napari tells of its lasso and bucket before."""
+        self._read_brush()
+        QTimer.singleShot(0, self._read_brush)
+
+    def _read_brush(self) -> None:
         """Tell what differs from the masks that were painted last."""
         if not self._painted or not self.has("masks"):
             return
@@ -309,6 +315,8 @@ class AnnotationLayers(OwnedLayers):
             mask.paint(before, number)
         now = np.array(self.layers["masks"].data[index])
         changed = now != before
+        if not changed.any():
+            return
         self._painted = ()  # a number may become another
         self._on_paint([(int(n), changed & (now == n)) for n in np.unique(now[changed])])
 
