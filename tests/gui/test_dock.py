@@ -241,10 +241,11 @@ def test_existing_labels_are_loaded_from_a_layer_and_by_dropping_a_file(story, d
     s.viewer.add_labels(truth, name="truth")
     panel.load_menu.aboutToShow.emit()
     actions = {action.text(): action for action in panel.load_menu.actions()}
-    assert {"Layer truth, this slice", "Layer truth, all slices"} <= set(actions)
-    actions["Layer truth, this slice"].trigger()
+    assert {"Layer truth, this slice: cells[1]", "Layer truth, all slices"} <= set(actions)
+    actions["Layer truth, this slice: cells[1]"].trigger()
     s.settle()
     np.testing.assert_array_equal(s.shown > 0, truth[1] > 0)
+    assert panel.totals.text().startswith("cells[1]: 1 object")
     assert list(s.state.annotations) == ["cells[1]"]
     assert "1 object on cells[1]" in panel.guide.text()
     actions["Layer truth, all slices"].trigger()

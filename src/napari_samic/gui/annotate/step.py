@@ -19,7 +19,7 @@ from napari_samic.gui.annotate import guide, keys
 from napari_samic.gui.annotate.chooser import Chooser
 from napari_samic.gui.annotate.dialogs import Dialogs
 from napari_samic.gui.annotate.layers import AnnotationLayers
-from napari_samic.gui.annotate.view import AnnotatePanel
+from napari_samic.gui.annotate.view import AnnotatePanel, short
 from napari_samic.gui.canvas.owned_layers import OURS
 from napari_samic.gui.canvas.repaint import RepaintBlocker
 from napari_samic.gui.data import autosave, layer_choice, masks_io, provenance, trusted_files
@@ -196,9 +196,12 @@ class AnnotateStep:
     def _labels_choices(self) -> list[tuple[str, Any, bool]]:
         """Labels layers that may be taken: what to call it, the layer, and whether as a whole."""
         stack = self.session.pixels is not None and self.session.pixels.stack_shape
+        annotation = self.scheduler.state.annotation
+        here = "" if annotation is None else short(annotation.name)
         out: list[tuple[str, Any, bool]] = []
         for layer in layer_choice.labels_layers(self.viewer):
-            out.append((f"{layer.name}, this slice" if stack else str(layer.name), layer, False))
+            flat = f"{layer.name}, this slice: {here}" if stack else str(layer.name)
+            out.append((flat, layer, False))
             if stack and layer.ndim > 2:
                 out.append((f"{layer.name}, all slices", layer, True))
         return out

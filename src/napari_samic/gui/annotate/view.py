@@ -36,6 +36,8 @@ from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.classes import ClassStyle
 
 Verbs = Mapping[str, Callable[..., Any]]
+_LONGEST = 28
+"""Characters of a name that a line of the dock has room for."""
 
 
 class AnnotatePanel(QWidget):
@@ -173,7 +175,7 @@ class AnnotatePanel(QWidget):
             (("New", "new"), ("Prev", "previous"), ("Next", "next"), ("Delete", "delete"))
         ):
             grid.addWidget(self._button(name, verb), 1, column)
-        self.totals = QLabel()
+        self.totals = _wrapped()
         grid.addWidget(self.totals, 2, 0, 1, 4)
         return part
 
@@ -302,6 +304,7 @@ class AnnotatePanel(QWidget):
         marked = f" ({count} so far)" if count else ""
         self.reference.setText(f"Use as reference (U){marked}")
         self.totals.setText(_totals(state))
+        self.totals.setToolTip("" if annotation is None else annotation.name)
 
     def _show_classes(self, state: AnnotationModel, label: int) -> None:
         wanted = [(n, state.classes.style(n)) for n in state.classes.labels]
@@ -313,14 +316,22 @@ class AnnotatePanel(QWidget):
         self.classes.setCurrentIndex(self.classes.findData(label))
 
 
+def short(name: str) -> str:
+    """The name of an image for a line of the dock: its middle is left out if it is long."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
+
+
 def _totals(state: AnnotationModel) -> str:
-    if state.annotation is None or not state.annotation.items:
+    if state.annotation is None:
         return "No object yet."
+    name = short(state.annotation.name)
+    if not state.annotation.items:
+        return f"{name}: no object yet."
     cost, count = state.annotation.cost(), len(state.annotation.items)
     clicks = sum(item.clicks for item in state.annotation.items)
     return (
-        f"{count} object{'s' * (count != 1)}, {clicks} click{'s' * (clicks != 1)}, "
-        f"{cost.seconds:.0f} s on this image"
+        f"{name}: {count} object{'s' * (count != 1)}, {clicks} click{'s' * (clicks != 1)}, "
+        f"{cost.seconds:.0f} s"
     )
 
 
