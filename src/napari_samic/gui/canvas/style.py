@@ -92,6 +92,16 @@ def colormap(colors: dict[int, str]) -> Any:
     return DirectLabelColormap(color_dict=table)
 
 
+def heat() -> dict[str, Any]:
+    """Colormap and blending of a heat map: where it is low the image shows, dark or bright."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    values = np.linspace(0, 1, 64)
+    colors = np.array(ensure_colormap("inferno").map(values))  # (64, 4)
+    colors[:, 3] = np.minimum(1.5 * values, 1)
+    return {"colormap": Colormap(colors, name="heat"), "blending": "translucent"}
+
+
 def corners(box: Box, index: tuple[int, ...]) -> NDArray[np.float64]:
     """Of a box, (4, D), in the slice `index`."""
     row0, column0, row1, column1 = box

@@ -72,8 +72,8 @@ class PropagationLayers(OwnedLayers):
         from napari.layers import Image
 
         self._add("heat map", image, Image(
-            values, colormap="inferno", blending="additive", opacity=0.7,
-            contrast_limits=(0.0, top), metadata={OURS: True}, **flat,
+            values, opacity=0.7, contrast_limits=(0.0, top), metadata={OURS: True},
+            **style.heat(), **flat,
         ))  # fmt: skip
 
     def _show_masks(self, image: Any, segmentation: Segmentation, flat: dict[str, Any]) -> None:

@@ -55,11 +55,10 @@ class HeatLayer(OwnedLayers):
         layer = Image(
             heat_overlay.values[(None,) * leading],
             name=f"{heat_overlay.reference.annotation.name} heat map [SAMIC]",
-            colormap="inferno",
-            blending="additive",
             opacity=0.8,
             contrast_limits=(0.0, 1.0),
             metadata={OURS: True},
+            **style.heat(),
             **frame,
         )
         self.insert(KIND, layer, image)
