@@ -159,8 +159,14 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     edited = read_labels(story.project.folder / "review" / "a.tif")
     assert edited[20, 20] == 9
 
-    story.queue.score.setValue(0.8)
     asked = []
+    story.step.ask = lambda question: bool(asked.append(question))
+    story.do("go", "a")
+    story.do("revert")
+    assert len(asked) == 1
+    assert story.review.decision("a").edit is not None  # the answer was no
+    asked.clear()
+    story.queue.score.setValue(0.8)
     story.step.ask = lambda question: asked.append(question) or True
     story.do("accept_above")
     assert asked == ["Accept 1 result with a score from 0.80?"]

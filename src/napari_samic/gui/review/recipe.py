@@ -103,7 +103,10 @@ class RecipeRunner:
         recipe = recipes.load_recipe(self._needed())
         text = write(recipe)
         count = len(recipe.steps)
-        self._set_status(f"Copied {count} step{'s' * (count != 1)} as {kind}.")
+        self._set_status(
+            f"Copied {count} step{'s' * (count != 1)} as {kind}. What they write is in the project "
+            "already: give them other places, or overwrite."
+        )
         return text
 
     def save_as(self, path: Path) -> None:

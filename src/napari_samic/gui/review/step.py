@@ -119,7 +119,7 @@ class ReviewStep:
             "next": lambda: review.move(+1),
             "accept": self._settled(review.accept),
             "reject": self._settled(review.reject),
-            "revert": review.revert,
+            "revert": self._revert,
             "undo": self._settled(review.editor.undo),
             "go": review.show_result,
             "look": review.scan_results,
@@ -161,6 +161,11 @@ class ReviewStep:
         """Yes or no."""
         answer = QMessageBox.question(self.tabs, "SAMIC", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _revert(self) -> None:
+        edited = self.review.decision(self.review.current).edit is not None
+        if not edited or self.ask("Take all edits of this result back? Undo can't redo them."):
+            self.review.revert()
 
     def _accept_above(self) -> None:
         score = self.queue.score.value()
