@@ -188,11 +188,11 @@ def test_hostile_project_dropped_on_the_window_runs_nothing(viewer, tmp_path, mo
     assert usual == [QMessageBox.StandardButton.No]
 
 
-def open_folder(viewer, folder):
-    """Drop a folder on the dock; its image layers."""
+def open_folder(viewer, folder, *, on_page=False):
+    """Drop a folder on the dock, or on its page; its image layers."""
     dropped = QMimeData()
     dropped.setUrls([QUrl.fromLocalFile(str(folder))])
-    dock = dock_of(viewer)
+    dock = dock_of(viewer).annotate.panel if on_page else dock_of(viewer)
     how = (Qt.DropAction.CopyAction, dropped, Qt.MouseButton.LeftButton)
     middle, keys = dock.rect().center(), Qt.KeyboardModifier.NoModifier
     for event in (QDragEnterEvent(middle, *how, keys), QDropEvent(QPointF(middle), *how, keys)):
@@ -209,10 +209,26 @@ def test_folder_is_left_to_napari_without_a_question(viewer, tmp_path):
     assert "napari-samic" not in [reader.plugin_name for reader in readers]
 
 
-def test_project_dropped_on_the_dock_is_opened(viewer, tmp_path):
-    open_folder(viewer, Project.create(tmp_path / "project").folder)
+@pytest.mark.parametrize("on_page", [True, False])
+def test_project_dropped_on_the_dock_is_opened(viewer, tmp_path, on_page):
+    open_folder(viewer, Project.create(tmp_path / "project").folder, on_page=on_page)
     (dock,) = docks(viewer)
     assert dock.line.name.text() == "project"
+
+
+@pytest.mark.parametrize("on_page", [True, False])
+def test_folder_that_is_dropped_has_images_or_masks_of_those_that_are_open(
+    viewer, tmp_path, on_page
+):
+    labels = np.zeros((40, 50), np.uint8)
+    labels[5:15, 5:15] = 1
+    for name in ("cells", "masks"):
+        (tmp_path / name).mkdir()
+        for stem in ("a", "b"):
+            tifffile.imwrite(tmp_path / name / f"{stem}.tif", labels)
+    assert len(open_folder(viewer, tmp_path / "cells", on_page=on_page)) == 1
+    assert len(open_folder(viewer, tmp_path / "masks", on_page=on_page)) == 1
+    assert set(dock_of(viewer).session.scheduler.state.references) == {"a", "b"}
 
 
 def test_folder_of_images_opens_as_a_stack_that_knows_its_files(viewer, tmp_path):

@@ -114,11 +114,11 @@ class SamicDock(QWidget):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open a folder of images, or a project."""
+        """Open a folder of images, or a project; load a folder of masks."""
         folder = None if event is None else _folder_in(event.mimeData())
         if event is not None and folder is not None:
             event.acceptProposedAction()
-            jobs.notify_errors(self.annotate.open_folder)(folder)
+            jobs.notify_errors(self.annotate.drop)([folder])
 
     # --- the end
 

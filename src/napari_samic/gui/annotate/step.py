@@ -141,7 +141,7 @@ class AnnotateStep:
         plain |= {
             "load": self._ask_annotations,
             "load_folder": self._ask_masks,
-            "load_paths": self.load,
+            "load_paths": self.drop,
             "load_layer": self.load_layer,
         }
         plain |= self.dialogs.handlers()
@@ -171,6 +171,15 @@ class AnnotateStep:
             images, state = self.session.open_images(), self.scheduler.state
             name = state.classes.style(state.label).name
             saver.load_masks(masks_io.read_files(paths, images, name))
+
+    def drop(self, paths: Sequence[Path]) -> None:
+        """Load what is dropped; a folder that has no masks of the open images is opened."""
+        self.session.go_to(self.title)
+        (folder,) = paths if len(paths) == 1 and paths[0].is_dir() else (None,)
+        if folder is None or masks_io.has_masks(folder, self.session.open_images()):
+            self.load(paths)
+        else:
+            self.open_folder(folder)
 
     def _ask_annotations(self) -> None:
         kinds = " ".join(f"*{ending}" for ending in (*SUFFIXES, *READABLE))

@@ -41,6 +41,17 @@ class LoadedMasks:
     line: str
 
 
+def has_masks(folder: Path, images: Sequence[LayerPixels]) -> bool:
+    """Whether a folder has masks of open images, by their names."""
+    from napari_samic.io import masks
+
+    planes = [pixels.plane(index) for pixels in images for index in pixels.indices()]
+    try:
+        return bool(planes) and bool(masks.match_by_stem(planes, folder, require_all=False))
+    except InputError:
+        return False
+
+
 def read_files(
     paths: Sequence[Path], images: Sequence[LayerPixels], class_name: str
 ) -> Job[LoadedMasks]:
