@@ -191,6 +191,12 @@ def test_class_box_and_add_are_for_the_next_object_unless_one_is_selected(window
     w.settle()
     choose("nucleus")
     assert classes() == ["nucleus", "nucleus", "object"]
+    monkeypatch.setattr(
+        "napari_samic.gui.annotate.dialogs.QInputDialog.getText", lambda *_: ("debris", True)
+    )
+    w.panel.handlers["new_class"]()  # the first is still the selected one
+    w.settle()
+    assert classes() == ["debris", "nucleus", "object"]
 
 
 def test_marks_of_references_and_colors_are_restored(window):

@@ -42,11 +42,11 @@ class Dialogs:
         }
 
     def new_class(self) -> None:
-        """Ask for a name; the next object is of that class."""
+        """Ask for a name; the selected object is of that class, or else the next one."""
         name, done = QInputDialog.getText(self.parent, "New class", "Name of the class:")
         if done:
-            self.scheduler.state.add_class(name)
-            self.scheduler.state.new_object()
+            state = self.scheduler.state
+            state.choose_class(state.classes.add(name))
 
     def rename_class(self) -> None:
         """Ask for another name of the current class."""

@@ -195,7 +195,7 @@ class AnnotatePanel(QWidget):
         )
         row.addWidget(self.classes, 1)
         for name, verb, tip in (
-            ("Add", "new_class", "Make another class, for the next object"),
+            ("Add", "new_class", "Make another class, for the selected object or the next"),
             ("Name", "rename", "Give the class another name"),
             ("Colour", "recolor", "Give the class another colour"),
         ):
