@@ -319,6 +319,23 @@ def test_project_is_saved_at_each_change_and_opened_again(scheduler, tmp_path):
     other.close()
 
 
+def test_nothing_is_left_to_recover_once_a_project_has_the_prompts(scheduler, tmp_path):
+    ready(scheduler)
+    scheduler.state.add_point(10, 12)
+    scheduler.runner.settle()
+    assert scheduler.autosaver.recovery.exists()
+    scheduler.autosaver.begin_project(Project.create(tmp_path / "project"))
+    scheduler.runner.settle()
+    assert not scheduler.autosaver.recovery.exists()
+    scheduler.close()
+    other = PromptScheduler(Inline())
+    other.autosaver.open_project(Project.open(tmp_path / "project"))
+    other.runner.settle()
+    assert other.state.annotations
+    assert not other.autosaver.recovery.exists()  # a session that is killed now lost nothing
+    other.close()
+
+
 def test_another_project_begins_without_what_the_first_one_has(scheduler, tmp_path):
     ready(scheduler)
     first, second = (Project.create(tmp_path / name) for name in ("first", "second"))

@@ -97,8 +97,9 @@ class AutoSaver:
         self.runner.start(self._newest(), Calls(on_done=self._written, on_end=self._ended))
 
     def _written(self, path: Path) -> None:
-        if path != self.recovery and not self._dirty:
-            self.unsaved = False
+        if path != self.recovery:
+            recovery.discard(self.recovery)  # of before there was a project, or while it was read
+            self.unsaved = self.unsaved and self._dirty
         while self._inherited:
             recovery.discard(self._inherited.pop())
 
