@@ -437,7 +437,7 @@ def test_several_images_of_one_file_are_done_again_with_other_settings(of, sessi
     whole(of)
     of.change(SegmentSettings(min_score=0.9), LOW)
     whole(of)
-    assert "Let them be done again" in of.run.status
+    assert "Do again what has a result" in of.run.status
     of.run.again(True)
     whole(of)
     assert of.run.status.startswith("2 images done.")
@@ -606,6 +606,7 @@ def test_accepted_images_are_passed_over(of, session):
     of.run.again(True)
     whole(of)
     assert list(of.run.finished) == ["cells[0]", "cells[2]", "cells[3]"]
+    assert "Accepted or edited, so left as they are: 1 image." in of.run.status
     assert (results(of) / "cells[1].tif").stat().st_mtime_ns == stamp
     judged |= {f"cells[{i}]": {"verdict": "edited"} for i in (0, 2, 3)}
     whole(of)

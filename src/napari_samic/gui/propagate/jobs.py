@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_samic.pipeline.predictor import ImagePredictor
 
 Stamp = tuple[str, int, int]
+_TICK = "Tick 'Do again what has a result' to replace them."
 
 
 def stamp_of(file: Path) -> Stamp | None:
@@ -270,8 +271,7 @@ def propagate(
     results.check_names({path: names[path] for path in todo})
     foreign = _is_foreign(results, request.prompter)
     if foreign and not request.anew:
-        msg = "the results are of another model or other colours. Let them be done again."
-        raise InputError(msg)
+        raise InputError(f"the results are of another model or other colours. {_TICK}")
     if request.anew:
         results.set_aside((name for path in todo for name in names[path]), tables=foreign)
     job = recipes.recorded(pipeline.segment, request.recipe)(
@@ -283,9 +283,15 @@ def propagate(
         **{spec.name: getattr(request.options, spec.name) for spec in fields(SegmentOptions)},
     )
     try:
-        return (yield from map_progress(job, _brief))
+        outcome = yield from map_progress(job, _brief)
     except StaleError as error:
-        raise InputError(f"there are {error.why}. Let them be done again.") from error
+        raise InputError(f"there are {error.why}. {_TICK}") from error
+    kept = sum(len(names[path]) for path in set(paths) - set(todo))
+    if not kept:
+        return outcome
+    how = "with the numbers of their objects" if request.options.is_chained else "as they are"
+    notice = f"accepted or edited, so left {how}: {kept} image{'s' * (kept != 1)}."
+    return replace(outcome, notices=(*outcome.notices, notice))
 
 
 def _drawn(
