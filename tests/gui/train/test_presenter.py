@@ -171,6 +171,13 @@ def test_stop_keeps_the_best_and_resume_goes_on(session, trainer, script):
     advance(session, 1)
     assert script.orders[1].resume
     assert not script.orders[1].stop()
+    session.runner.settle()
+    assert trainer.phase == IDLE  # the one in use is the same, stopped: nothing is asked
+    assert session.project.prompter_file.read_bytes() == b"new 2"
+    script.comparison = PrompterComparison(0.8, 0.4, ("cells[1]",), "3 epochs", "", True)
+    trainer.start(resume=True)
+    session.runner.settle()
+    assert trainer.phase == CHOOSING
 
 
 def test_stop_before_the_first_epoch_changes_nothing(session, trainer, script):

@@ -77,7 +77,7 @@ class TrainingModel:
         self.events = TrainingEvents()
         self._stop_event = threading.Event()
         self._handle: Handle | None = None
-        self._first, self._deciding = 0, False
+        self._first, self._deciding, self._resumes = 0, False, False
         self._trains: Project | None = None
         session.events.project.connect(self.open_project)
         self.open_project()
@@ -156,6 +156,7 @@ class TrainingModel:
         request = TrainRequest(
             project, images, model, chosen, others, self._stop_event.is_set, resume
         )
+        self._resumes = resume
         if not resume:
             self.history = TrainingHistory()
         self._first = len(self.history.losses)
@@ -225,7 +226,8 @@ class TrainingModel:
         self.comparison, self.phase = comparison, CHOOSING
         self._note("verdict", comparison.to_dict())
         self._note("curves", self.history.to_dict())
-        if not comparison.has_old:
+        goes_on = self._resumes and not comparison.is_worse  # the old one is the same, stopped
+        if goes_on or not comparison.has_old:
             self.take(True)
 
     def _failed(self, error: Exception) -> bool:
