@@ -300,6 +300,8 @@ def test_plot_draws_both_curves(qtbot):
     qtbot.addWidget(plot)
     plot.resize(320, 132)
     assert not colors(plot) & {LOSS, SCORE}
+    plot.show_curves(TrainingHistory(batches=True))  # a fine-tuning begins
+    assert not colors(plot) & {LOSS, SCORE}
     plot.show_curves(TrainingHistory({1: 3.0, 2: 1.0, 3: 2.0}))
     assert LOSS in colors(plot)
     plot.show_curves(TrainingHistory({1: 3.0, 2: float("nan")}, {1: 0.5, 2: 0.75}))
