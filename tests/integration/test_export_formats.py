@@ -184,6 +184,20 @@ def test_measurements_are_those_of_the_objects() -> None:
     assert third["score"] is None
 
 
+@pytest.mark.parametrize(
+    ("name", "plane"),
+    [
+        pytest.param("worms[11]", "11", id="stack"),
+        pytest.param("worms[2][0]", "2 0", id="two_axes"),
+        pytest.param("worms[s1]", "", id="series"),
+        pytest.param("worms", "", id="image"),
+    ],
+)
+def test_measurements_say_the_place_in_a_stack(name: str, plane: str) -> None:
+    (row,) = measurements(LabelObjects(name, np.ones((3, 3), np.int32)))
+    assert row["plane"] == plane
+
+
 def test_measurements_know_the_size_of_a_pixel() -> None:
     second = measurements(labelled(), spacing=(2.0, 0.5), unit="micrometer")[1]
     assert (second["area_px"], second["area"], second["unit"]) == (55, 55.0, "micrometer")

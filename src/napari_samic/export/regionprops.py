@@ -6,6 +6,7 @@ Source: scikit-image's `regionprops_table`, with its names. Lengths are in the u
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,11 +29,16 @@ SHAPES = (
 )
 COLUMNS = (
     "image", "object", "class", "class_name", "score", "area_px", "row", "column",
-    "row_first", "column_first", "row_last", "column_last", *SHAPES, "unit",
+    "row_first", "column_first", "row_last", "column_last", *SHAPES, "unit", "plane",
 )  # fmt: skip
-"""Of the table; the last row and column belong to the object."""
+"""Of the table; the last row and column belong to the object.
+
+`plane` is the place in a stack, by which objects are put in the order of time or depth: "5", or
+"0 5" along two axes; empty for an image by itself.
+"""
 INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")
 """Of the pixels as the image's file has them; of several channels `intensity_mean-0` and so on."""
+_INDEX = re.compile(r"(?:\[\d+\])+$")
 
 
 def measurements(
@@ -69,10 +75,12 @@ def measurements(
         warnings.simplefilter("ignore")  # of the hull of an object of two pixels
         places = regionprops_table(ranks, properties=("area", "centroid", "bbox"))
         shapes = regionprops_table(ranks, spacing=spacing, properties=tuple(names))
+    index = _INDEX.search(image.name)
+    same = {"unit": unit, "plane": index[0][1:-1].replace("][", " ") if index else ""}
     light = _intensities(ranks, pixels, len(values)) if pixels is not None else {}
     rows = [_row(image, i, v, places, shapes) for i, v in enumerate(values)]
     return [
-        row | {"unit": unit} | {name: _short(of[i]) for name, of in light.items()}
+        row | same | {name: _short(of[i]) for name, of in light.items()}
         for i, row in enumerate(rows)
     ]
 
