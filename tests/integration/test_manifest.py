@@ -14,7 +14,7 @@ from napari._app_model import get_app_model
 from napari.layers import Image, Labels
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
@@ -104,7 +104,9 @@ def test_command_opens_the_dock_once_at_its_step(viewer, command):
 
 
 def test_project_is_begun_and_opened_from_the_menu(viewer, tmp_path, monkeypatch):
-    monkeypatch.setattr(ProjectLine, "ask_folder", lambda *_: tmp_path / "project")
+    folder = tmp_path / "project"  # typed: there is no such folder yet
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(folder), ""))
+    monkeypatch.setattr(ProjectLine, "ask_folder", lambda *_: folder if folder.exists() else None)
     run("new_project")
     (dock,) = docks(viewer)
     assert dock.line.name.text() == "project"

@@ -46,7 +46,7 @@ class ProjectLine(QWidget):
         self.name.setToolTip("A project keeps prompts, prompter, results and recipe in one folder.")
         row.addWidget(QLabel("Project"))
         row.addWidget(self.name, 1)
-        self.new = self._button("New", "Begin a project in an empty folder", self.begin)
+        self.new = self._button("New", "Begin a project in a new folder", self.begin)
         self.open = self._button("Open", "Open the folder of a project", self.choose)
         row.addWidget(self.new)
         row.addWidget(self.open)
@@ -69,9 +69,12 @@ class ProjectLine(QWidget):
         return Path(chosen) if chosen else None
 
     def begin(self) -> None:
-        """Ask for an empty folder and begin a project there."""
-        if folder := self.ask_folder("Empty folder for the new project"):
-            self.session.scheduler.autosaver.begin_project(Project.create(folder))
+        """Ask for the name of a new folder and begin a project there."""
+        options = QFileDialog.Option.ShowDirsOnly | QFileDialog.Option.DontConfirmOverwrite
+        title = "Name of the new project's folder"
+        chosen, _ = QFileDialog.getSaveFileName(self, title, "samic-project", options=options)
+        if chosen:
+            self.session.scheduler.autosaver.begin_project(Project.create(chosen))
 
     def choose(self) -> None:
         """Ask for the folder of a project and open it."""

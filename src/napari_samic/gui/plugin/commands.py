@@ -92,7 +92,7 @@ def show_review() -> None:
 
 @notify_errors
 def new_project() -> None:
-    """Ask for an empty folder and begin a project there."""
+    """Ask for the name of a new folder and begin a project there."""
     _dock().line.begin()
 
 
