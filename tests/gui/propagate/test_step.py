@@ -205,6 +205,20 @@ def test_run_shows_results_as_they_come_and_can_be_stopped(story):
     assert not s.runner.errors
 
 
+def test_results_lie_above_another_channel(story):
+    s = story
+    other = s.viewer.add_image(STACK[..., 0], name="above")
+    s.settle()
+    for press in (s.panel.start.click, s.panel.preview.click):
+        press()
+        s.settle()
+        assert s.dock.session.layer is s.image
+        assert s.ours()
+        assert all(
+            s.viewer.layers.index(x) > s.viewer.layers.index(other) for x in s.ours().values()
+        )
+
+
 def test_painting_on_a_result_is_kept_and_shown_again(story, qtbot):
     s = story
     s.panel.start.click()

@@ -22,6 +22,7 @@ from napari_samic.gui.canvas.owned_layers import (
     next_point,
     point_rows,
     points_layer,
+    user_images,
 )
 from napari_samic.gui.canvas.style import POSITIVE
 from napari_samic.gui.data import layer_choice
@@ -354,16 +355,10 @@ class AnnotationLayers(OwnedLayers):
 
     def raise_above_images(self) -> None:
         """Put masks, boxes and clicks on top again, where an image was opened above them."""
-        from napari.layers import Image
-
         layers = self.viewer.layers
         own = [self.layers[kind] for kind in ("masks", "boxes", "clicks") if self.has(kind)]
-        images = [
-            i
-            for i, layer in enumerate(layers)
-            if isinstance(layer, Image) and not layer.metadata.get(OURS)
-        ]
-        if own and images and max(images) > min(map(layers.index, own)):
+        images = user_images(layers)
+        if own and images and layers.index(images[-1]) > min(map(layers.index, own)):
             for layer in own:
                 layers.move(layers.index(layer), len(layers))
 

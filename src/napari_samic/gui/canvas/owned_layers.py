@@ -47,13 +47,15 @@ class OwnedLayers:
         return self.layers[kind] if self.has(kind) else None
 
     def insert(self, kind: str, layer: Any, *below: Any) -> None:
-        """Put a layer above those that are there of some; what is active stays active."""
+        """Put a layer above those that are there of some, and above the user's images.
+
+        What is active stays active.
+        """
         layers = self.viewer.layers
         active = layers.selection.active
         self.layers[kind] = layer
-        layers.insert(
-            max((layers.index(other) + 1 for other in below if other in layers), default=0), layer
-        )
+        under = [*(other for other in below if other in layers), *user_images(layers)]
+        layers.insert(max((layers.index(other) + 1 for other in under), default=0), layer)
         if active is None or active in layers:
             layers.selection.active = active
 
@@ -77,6 +79,13 @@ class OwnedLayers:
         action = getattr(event, "action", "")
         done = str(getattr(action, "value", action)) in ("added", "removed", "changed")
         return done and not self._quiet
+
+
+def user_images(layers: Any) -> list[Any]:
+    """Image layers that are not ours, from below to the top."""
+    from napari.layers import Image
+
+    return [layer for layer in layers if isinstance(layer, Image) and OURS not in layer.metadata]
 
 
 def points_layer(name: str, ndim: int, **more: Any) -> Any:
