@@ -13,7 +13,8 @@ from napari_samic import pipeline
 from napari_samic.core.errors import FormatError, InputError, OutputError
 from napari_samic.core.label_objects import ObjectRecord
 from napari_samic.core.settings import ExportSettings, SegmentSettings
-from napari_samic.core.types import Prompts, run_job
+from napari_samic.core.types import PixelSize, Prompts, run_job
+from napari_samic.io.images import pixel_size
 from napari_samic.io.masks import read_labels
 from napari_samic.io.outlines import decode
 from napari_samic.io.prompts import ImagePrompts, PromptFile, load_prompts, save_prompts
@@ -89,6 +90,25 @@ def test_lengths_are_in_the_unit_of_the_image(tmp_path, how, expected):
     assert [row["unit"] for row in rows] == expected
     pixel = {"px": 1.0, "micrometer": 8.0}[expected[2]]
     assert float(rows[2]["area"]) == pytest.approx(int(rows[2]["area_px"]) * pixel)
+
+
+@pytest.mark.parametrize("how", ["ome", "imagej"])
+def test_planes_of_an_exported_volume_are_as_far_apart_as_those_of_the_image(tmp_path, how):
+    pixels, labels = np.zeros((3, 1, *SHAPE), np.uint8), np.ones((3, *SHAPE), np.int32)
+    sizes = {"imagej": {"spacing": 0.6, "unit": "um"},
+             "ome": {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 0.6}}  # fmt: skip
+    image, results = tmp_path / "v.ome.tif", tmp_path / "results"
+    tifffile.imwrite(
+        image, pixels, **{how: True}, resolution=(2, 2), photometric="minisblack",
+        metadata={"axes": "ZCYX", **sizes[how]},
+    )  # fmt: skip
+    results.mkdir()
+    tifffile.imwrite(results / "v.tif", labels, photometric="minisblack", metadata={"axes": "ZYX"})
+    prompts = [ImagePrompts(f"v[{z}]", str(image), SHAPE, "", (), ()) for z in range(3)]
+    save_prompts(results / "prompts.json", PromptFile(tuple(prompts), "tiny"))
+    settings = ExportSettings(tiff=False, ome_zarr=True)
+    run_job(pipeline.export(results, out=tmp_path / "out", settings=settings))
+    assert pixel_size(tmp_path / "out" / "v.ome.zarr") == PixelSize(0.5, 0.5, 0.6)
 
 
 def table(path):

@@ -594,8 +594,10 @@ def test_complex_pixels_are_refused() -> None:
 @pytest.mark.parametrize(
     ("axes", "steps", "expected"),
     [
-        pytest.param(("micrometer",) * 3, [[2, 0.5, 0.25]], PixelSize(0.5, 0.25), id="scale"),
-        pytest.param(("nanometer",) * 3, [[1, 2, 4], [1, 5, 5]], PixelSize(0.01, 0.02), id="two"),
+        pytest.param(("micrometer",) * 3, [[2, 0.5, 0.25]], PixelSize(0.5, 0.25, 2.0), id="scale"),
+        pytest.param(
+            ("nanometer",) * 3, [[1, 2, 4], [1, 5, 5]], PixelSize(0.01, 0.02, 0.001), id="two"
+        ),
         pytest.param(("",) * 3, [[1, 0.5, 0.25]], None, id="no_unit"),
         pytest.param(("", "micrometer", "nanometer"), [[1, 1, 1]], None, id="two_units"),
     ],

@@ -325,22 +325,30 @@ MICROMETERS = {
 
 @dataclass(frozen=True)
 class PixelSize:
-    """Distance of two rows and of two columns, in micrometers."""
+    """Distance of two rows and of two columns, in micrometers; of planes, too, if it is known."""
 
     height_um: float
     width_um: float
+    depth_um: float | None = None
 
     @classmethod
-    def of(cls, height: float, width: float, unit: str) -> PixelSize | None:
+    def of(
+        cls, height: float, width: float, unit: str, depth: float = math.nan, depth_unit: str = ""
+    ) -> PixelSize | None:
         """None if it is no length that people measure with, as 1 pixel.
 
-        >>> PixelSize.of(500, 250, "nm"), PixelSize.of(1, 1, "pixel")
-        (PixelSize(height_um=0.5, width_um=0.25), None)
+        >>> PixelSize.of(500, 250, "nm").width_um, PixelSize.of(1, 1, "pixel")
+        (0.25, None)
         """
-        factor = MICROMETERS.get(unit, 0.0)
-        sizes = [float(f"{size * factor:.9g}") for size in (height, width)]
-        is_size = all(math.isfinite(size) and size > 0 for size in sizes)
-        return cls(*sizes) if is_size else None
+        units = (unit, unit, depth_unit or unit)
+        sizes = [
+            float(f"{size * MICROMETERS.get(of, 0.0):.9g}")
+            for size, of in zip((height, width, depth), units, strict=True)
+        ]
+        rows, columns, planes = (
+            size if math.isfinite(size) and size > 0 else None for size in sizes
+        )
+        return cls(rows, columns, planes) if rows and columns else None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def write_ome_zarr(
     *,
     spacing: tuple[float, float] = (1.0, 1.0),
     unit: str = "",
+    depth: float | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the label planes of one image or stack; the folder is complete or not there.
@@ -49,6 +50,8 @@ def write_ome_zarr(
         Size of a pixel.
     unit : str
         A name of the format's list, such as micrometer; "" for none.
+    depth : float, optional
+        Distance of two planes, in the same unit.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def write_ome_zarr(
     names = _axes(len(stack_shape), str(path))
     with _atomic_folder(Path(path), overwrite=overwrite) as temporary:
         _write(temporary, whole, names)
-        _describe(temporary, planes, names, spacing, unit)
+        _describe(temporary, planes, names, spacing, unit, depth)
 
 
 def _joined(planes: Sequence[LabelObjects], stack_shape: tuple[int, ...], where: str) -> IntArray:
@@ -97,13 +100,16 @@ def _describe(
     names: str,
     spacing: tuple[float, float],
     unit: str,
+    depth: float | None,
 ) -> None:
     import zarr
 
     kinds = {"t": "time", "c": "channel"}
     axes = [{"name": n, "type": kinds.get(n, "space")} for n in names]
-    axes = [{**a, "unit": unit} if unit and a["name"] in "yx" else a for a in axes]
-    scale = [1.0] * (len(names) - 2) + [float(s) for s in spacing]
+    lengths = "yx" if depth is None else "zyx"
+    axes = [{**a, "unit": unit} if unit and a["name"] in lengths else a for a in axes]
+    sizes = dict(zip("yx", spacing, strict=True)) | ({"z": depth} if depth is not None else {})
+    scale = [float(sizes.get(name, 1.0)) for name in names]
     moved = [{"type": "scale", "scale": scale}]
     level = {"path": "0", "coordinateTransformations": moved}
     zarr.open_group(folder, mode="r+").attrs["ome"] = {

@@ -310,7 +310,11 @@ def zarr_pixel_size(path: Path) -> PixelSize | None:
                     sizes[name] *= size
         if units.get("y") != units.get("x"):
             return None
-        return PixelSize.of(sizes.get("y", 0.0), sizes.get("x", 0.0), units.get("x", ""))
+        depth, planes = sizes.get("z", math.nan), units.get("z", "")
+        rows, columns = sizes.get("y", 0.0), sizes.get("x", 0.0)
+        return PixelSize.of(
+            rows, columns, units.get("x", ""), depth if planes else math.nan, planes
+        )
 
 
 def _axis_letter(axis: Any) -> str:

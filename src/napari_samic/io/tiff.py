@@ -522,7 +522,10 @@ def tiff_pixel_size(path: Path) -> PixelSize | None:
         unit = str(tags.get("unit", "")).replace(r"\u00B5", "µ")
         if page.software == MADE_BY and page.resolutionunit == _CENTIMETER:
             unit = "cm"
-        return PixelSize.of(1 / rows, 1 / columns, unit) if rows > 0 and columns > 0 else None
+        if rows <= 0 or columns <= 0:
+            return None
+        depth = float(tags.get("spacing", "nan")) if tags.get("slices", 1) > 1 else math.nan
+        return PixelSize.of(1 / rows, 1 / columns, unit, depth)
 
 
 def _ome_pixel_size(path: Path) -> PixelSize | None:
@@ -532,7 +535,10 @@ def _ome_pixel_size(path: Path) -> PixelSize | None:
     for pixels in () if root is None else (e for e in root.iter() if _is(e, "Pixels")):
         height, width = (float(pixels.get(f"PhysicalSize{axis}", "nan")) for axis in "YX")
         rows, columns = (pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "YX")
-        sizes.add(PixelSize.of(height, width, columns) if rows == columns else None)
+        is_volume = int(pixels.get("SizeZ", "1")) > 1
+        depth = float(pixels.get("PhysicalSizeZ", "nan")) if is_volume else math.nan
+        planes = pixels.get("PhysicalSizeZUnit", "µm")
+        sizes.add(PixelSize.of(height, width, columns, depth, planes) if rows == columns else None)
     return sizes.pop() if len(sizes) == 1 else None
 
 

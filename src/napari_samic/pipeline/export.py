@@ -167,7 +167,7 @@ class _ExportWriter:
 
     def file(self, name: str, members: Sequence[StoredResult]) -> None:
         """Write what belongs to one label file."""
-        settings, (spacing, unit) = self.settings, self._pixel_size(members[0])
+        settings, (spacing, unit, depth) = self.settings, self._pixel_size(members[0])
         planes: list[LabelObjects] = []
         with LabelFileWriter(
             self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite
@@ -181,7 +181,7 @@ class _ExportWriter:
         if settings.ome_zarr:
             write_ome_zarr(
                 self._path("ome_zarr", name), planes, members[0].plane.stack_shape,
-                spacing=spacing, unit=unit, overwrite=self.overwrite,
+                spacing=spacing, unit=unit, depth=depth, overwrite=self.overwrite,
             )  # fmt: skip
         self.done += [result.label for result in members]
 
@@ -240,14 +240,14 @@ class _ExportWriter:
             and (name in of_all or name.lower().endswith(endings))
         ]
 
-    def _pixel_size(self, result: StoredResult) -> tuple[tuple[float, float], str]:
-        """As it was given, else as the image's file tells it: height and width, and their unit."""
+    def _pixel_size(self, result: StoredResult) -> tuple[tuple[float, float], str, float | None]:
+        """As it was given, else as the image's file tells it: height and width, unit, and depth."""
         settings = self.settings
         if not settings.has_pixel_size and result.image_file:
             size = pixel_size(Path(result.image_file))
             if size is not None:
-                return (size.height_um, size.width_um), "micrometer"
-        return (settings.pixel_height, settings.pixel_width), settings.unit
+                return (size.height_um, size.width_um), "micrometer", size.depth_um
+        return (settings.pixel_height, settings.pixel_width), settings.unit, None
 
     def _path(self, setting: str, stem: str = "", *, on: bool = True) -> Path:
         name = stem + FORMATS[setting][1]
