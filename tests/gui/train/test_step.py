@@ -9,7 +9,6 @@ pytest.importorskip("napari")
 pytest.importorskip("qtpy")
 from discs import Discs, Inline
 from napari.layers import Image
-from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication
 from toys import scene
 
@@ -123,6 +122,8 @@ def test_from_nothing_to_a_choice_between_two_prompters(story, monkeypatch):
     assert s.panel.plot.history.losses == {1: 3.0}
     assert s.panel.eta.text().startswith("epoch 1")
     assert s.panel.bar.value() == 333
+    for widget in (s.panel.bar, s.panel.eta, s.panel.news, s.panel.comparison):
+        assert s.panel.foot.isAncestorOf(widget)  # in sight, however long the settings are
     s.panel.stop.click()
     assert s.panel.stop.text() == "Stopping ..."
     s.settle()
@@ -144,23 +145,6 @@ def test_from_nothing_to_a_choice_between_two_prompters(story, monkeypatch):
     assert (s.folder / "prompter-1.pt").read_bytes() == b"new"
     real = [e for e in s.runner.errors if "not a prompter file" not in str(e)]
     assert not real  # Propagate has looked at the file that stands for a prompter
-
-
-def test_unfolded_settings_push_neither_progress_nor_choice_out_of_sight(story, monkeypatch):
-    monkeypatch.setattr(train_jobs, "train", epochs)
-    s = story
-    s.begin()
-    s.annotate(0, 1)
-    s.panel.form.show_advanced(True)
-    s.panel.start.click()
-    s.advance(2)
-    QApplication.processEvents()
-    assert 0 < s.panel.eta.mapTo(s.panel, QPoint()).y() < s.panel.form.y()
-    s.settle()
-    s.panel.start.click()
-    s.settle()
-    assert visible(s.panel.comparison)
-    assert 0 < s.panel.comparison.y() < s.panel.form.y()
 
 
 def test_references_and_their_heat_maps_are_shown(story, monkeypatch):

@@ -45,7 +45,8 @@ class TrainPanel(QWidget):
     Attributes
     ----------
     foot : QWidget
-        What begins and ends a training, to be shown below the panel.
+        What begins and ends a training, how far it is and what came of it, to be shown below the
+        panel.
     """
 
     def __init__(self, handlers: dict[str, Callable[..., None]]) -> None:
@@ -60,12 +61,16 @@ class TrainPanel(QWidget):
         )
         column.addWidget(self.guide)
         column.addWidget(self._references())
-        column.addWidget(self._progress())  # above the form, which unfolded would hide it
-        column.addWidget(self._comparison())
         self.form = SettingsForm(*KINDS, basic=BASIC)
         column.addWidget(self.form)
+        self.plot = CurvePlot()
+        column.addWidget(self.plot)
         column.addStretch(1)
-        self.foot = self._buttons()
+        self.foot = QWidget()
+        foot = QVBoxLayout(self.foot)
+        foot.setContentsMargins(8, 4, 8, 6)
+        for part in (self._buttons(), self._progress(), self._comparison()):
+            foot.addWidget(part)
 
     # --- building
 
@@ -90,7 +95,7 @@ class TrainPanel(QWidget):
     def _buttons(self) -> QWidget:
         part = QWidget()
         grid = QGridLayout(part)
-        grid.setContentsMargins(8, 4, 8, 6)
+        grid.setContentsMargins(0, 0, 0, 0)
         self.start = self._button("Start", "start", "Train a new prompter from the references")
         self.stop = self._button(
             "Stop", "stop", "End the training and keep what was learned so far"
@@ -112,12 +117,10 @@ class TrainPanel(QWidget):
         part = QWidget()
         column = QVBoxLayout(part)
         column.setContentsMargins(0, 0, 0, 0)
-        self.bar, self.eta, self.plot, self.news = (
-            QProgressBar(), _wrapped(), CurvePlot(), _wrapped(),
-        )  # fmt: skip
+        self.bar, self.eta, self.news = QProgressBar(), _wrapped(), _wrapped()
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(8)
-        for widget in (self.bar, self.eta, self.plot, self.news):
+        for widget in (self.bar, self.eta, self.news):
             column.addWidget(widget)
         return part
 
