@@ -196,6 +196,20 @@ def test_channel_of_a_stack_comes_back(project):
     assert tuple(layer.metadata[CHANNEL]) == (1, 1)
 
 
+def test_channel_that_was_opened_lazily_comes_back(project):
+    path = image(project.folder / "a.tif", (4, 2, *SHAPE), ome=True, metadata={"axes": "ZCYX"})
+    ((_, options, _),) = lazy_layers(path)
+    opened = Viewer()
+    for number, name in enumerate(options["name"]):
+        data = tifffile.imread(path)[:, number]
+        opened.add_image(data, name, rgb=False, metadata=options["metadata"][number])
+    provenance.note_images(project.notes, opened.layers, opened.layers[1])
+    again = Viewer()
+    chosen = provenance.bring_back(again, LayerNames(), project, lambda _files: True)
+    assert [layer.name for layer in again.layers] == ["a channel 0", "a channel 1"]
+    np.testing.assert_array_equal(np.asarray(chosen.data), tifffile.imread(path)[:, 1])
+
+
 def odd_tiff(path, how):
     """A stack whose stored numbers are not what is shown."""
     values = np.arange(4 * 600, dtype=np.uint16).reshape(4, *SHAPE).astype(np.uint8)

@@ -37,7 +37,7 @@ FILE = "napari-samic file"
 STORED = "napari-samic stored"
 """Metadata of a layer that we read as napari's reader had: numbers as stored, colors or not."""
 CHANNEL = "napari-samic channel"
-"""Metadata of a layer that is a channel of an image: the axis, and which channel."""
+"""Metadata of a layer that is a channel of an image: the axis, maybe -1, and which channel."""
 Channel = tuple[int, int]
 KEPT = 6
 """RGB images that are kept in memory."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import ImagePlane
-from napari_samic.gui.data.layer_pixels import FILES
+from napari_samic.gui.data.layer_pixels import CHANNEL, FILES
 from napari_samic.io.images import open_images
 from napari_samic.io.readers import (
     PILLOW_SUFFIXES,
@@ -114,11 +114,16 @@ def _layer(planes: Sequence[ImagePlane], name: str, stack_shape: tuple[int, ...]
 
     first = planes[0].read()
     is_rgb = first.ndim == 3 and first.shape[2] in (3, 4)
-    options: dict[str, Any] = {"name": name}
-    options |= {"channel_axis": -1} if first.ndim == 3 and not is_rgb else {"rgb": is_rgb}
     files = list(dict.fromkeys(str(plane.path) for plane in planes))
-    if len(files) in (1, len(planes)):
-        options["metadata"] = {FILES: files}
+    metadata = {FILES: files} if len(files) in (1, len(planes)) else {}
+    options: dict[str, Any] = {"name": name, "rgb": is_rgb, "metadata": metadata}
+    if first.ndim == 3 and not is_rgb:
+        channels = range(first.shape[2])
+        options = {
+            "channel_axis": -1,
+            "name": [f"{name} channel {number}" for number in channels],
+            "metadata": [{**metadata, CHANNEL: (-1, number)} for number in channels],
+        }
     if len(planes) == 1 and not planes[0].stack_shape:
         return first, options, "image"
     lazy = [

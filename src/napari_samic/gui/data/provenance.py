@@ -196,12 +196,13 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
     elif len(files) == 1 and not _listed(note, "files"):
         rgb = note["rgb"] if isinstance(note.get("rgb"), bool) else None  # napari guesses it
         array, is_stored = _as_noted(first, note)
-        metadata: dict[str, Any] = {FILE: str(first), **({STORED: True} if is_stored else {})}
-        if (channel := _channel_of(note, array)) is not None:
-            array, metadata[CHANNEL] = np.moveaxis(array, channel[0], 0)[channel[1]], channel
+        metadata = {FILE: str(first), **({STORED: True} if is_stored else {})}
         options = {"name": name, "rgb": rgb, "metadata": metadata}
     else:
         array, options, _ = stack(files, name)
+    if (channel := _channel_of(note, array)) is not None:
+        array = np.moveaxis(array, channel[0], 0)[channel[1]]
+        options["metadata"][CHANNEL] = channel
     wanted = note.get("shape")
     return None if wanted and list(array.shape) != wanted else (array, options)
 
@@ -209,7 +210,7 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
 def _channel_of(note: Note, array: Any) -> Channel | None:
     """The axis and the channel that a layer was of its file; None if it was all of it."""
     match _listed(note, "channel"):
-        case [int(axis), int(number)] if 0 <= axis < array.ndim - 2 and (
+        case [int(axis), int(number)] if -1 <= axis < array.ndim - 2 and (
             0 <= number < array.shape[axis]
         ):
             return axis, number
