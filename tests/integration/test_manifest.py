@@ -253,10 +253,10 @@ def test_image_that_lies_alone_among_others_goes_by_its_own_name(viewer, tmp_pat
     tifffile.imwrite(folder / "c.tif", np.full((30, 40, 2), 3, np.uint8), photometric="minisblack")
     layers = open_folder(viewer, folder)
     assert {layer.name: layer.data.shape for layer in layers} == {
-        "a": (40, 50), "b": (3, 30, 20), "c": (30, 40), "c [1]": (30, 40),
+        "a": (40, 50), "b": (3, 30, 20), "c channel 0": (30, 40), "c channel 1": (30, 40),
     }  # fmt: skip
     labels = [LayerPixels((layer,)).label((0,) * (layer.ndim - 2)) for layer in layers]
-    assert sorted(labels) == ["a", "b[0]", "c", "c"]
+    assert sorted(labels) == ["a", "b[0]", "c channel 0", "c channel 1"]
 
 
 def test_labels_are_saved_by_every_writer(viewer, tmp_path):

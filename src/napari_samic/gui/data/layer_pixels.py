@@ -300,6 +300,8 @@ def _scale_of(layer: Any) -> tuple[str, tuple[float, float]]:
 def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:
     """The files of a layer that was read from several, one for each slice; () if not known."""
     listed = getattr(layer, "metadata", {}).get(FILES)
+    if count == 1 and CHANNEL in getattr(layer, "metadata", {}):
+        return ()  # its file is called as all of its channels
     if listed is None and path and Path(path).is_dir() and count > 1:
         with suppress(InputError):  # a folder that napari stacked, in the order it counts in
             listed = list_source(path)
