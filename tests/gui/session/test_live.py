@@ -98,6 +98,18 @@ def test_it_follows_the_slice_and_what_is_annotated(session):
     assert looked(session).count == 4
 
 
+def test_objects_beside_those_of_marked_images_count_too(session):
+    click(session, *PLACES)
+    session.scheduler.state.use_as_reference(True)
+    session.scheduler.show(session.pixels, (1,))
+    session.runner.settle()
+    session.live.switch(True)
+    session.runner.settle()
+    before = looked(session)
+    click(session, PLACES[0])
+    assert looked(session) is not before
+
+
 @pytest.mark.parametrize("session", [True], indirect=True)
 def test_only_an_image_marked_as_reference_says_that_the_rest_is_ground(session):
     click(session, *PLACES)

@@ -7,7 +7,7 @@ TIFF of the name that prompts know it by. Nothing is replaced. Knows no Qt and n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,15 +201,21 @@ def references(
     chosen = reference_annotations(state)
     if not chosen:
         raise InputError("Nothing is annotated yet. Click on an object in the Annotate step first.")
-    out = []
-    for annotation in chosen:
-        match = find(annotation.name)
-        out.append(
-            OpenReference(annotation, match[1], match[2])
-            if match
-            else OpenReference(annotation, None, ())
-        )
-    return out
+    return open_slices(chosen, find)
+
+
+def open_slices(
+    annotations: Iterable[ImageAnnotation],
+    find: Callable[[str], tuple[Any, LayerPixels, Index] | None],
+) -> list[OpenReference]:
+    """Annotated images with their slices, where these are open."""
+    matches = ((annotation, find(annotation.name)) for annotation in annotations)
+    return [
+        OpenReference(annotation, match[1], match[2])
+        if match
+        else OpenReference(annotation, None, ())
+        for annotation, match in matches
+    ]
 
 
 def references_as_files(

@@ -96,7 +96,7 @@ class Session:
     def __init__(self, viewer: Any, runner: Runner) -> None:
         self.viewer, self.runner = viewer, runner
         self.scheduler = PromptScheduler(runner)
-        self.live = LivePreview(runner, self.scheduler, self.references)
+        self.live = LivePreview(runner, self.scheduler, self.annotated)
         self.names = LayerNames()
         self.layer: Any | None = None
         self.pixels: LayerPixels | None = None
@@ -213,6 +213,11 @@ class Session:
             return materialize.references(self.scheduler.state, self.find)
         except InputError:
             return []
+
+    def annotated(self) -> list[materialize.OpenReference]:
+        """All images with an object, whether marked or not, and their open slices."""
+        annotations = self.scheduler.state.annotations.values()
+        return materialize.open_slices([a for a in annotations if a.items], self.find)
 
     # --- the screen
 
