@@ -371,10 +371,14 @@ def live(window: Window, slices: int, count: int) -> list[float]:
         before = preview.result
         click(window, np.random.default_rng(100 + number))
         start = time.perf_counter()
-        pump(lambda before=before: frames[-1] not in (None, before), 120)
-        out.append(1e3 * (time.perf_counter() - start))
+        is_shown = pump(lambda before=before: _is_new(frames, before), 20)
+        out.append(1e3 * (time.perf_counter() - start) if is_shown else float("inf"))
     handlers["live"]()
     return out
+
+
+def _is_new(frames: list[Any], before: Any) -> bool:
+    return bool(frames) and frames[-1] is not None and frames[-1] is not before
 
 
 def measure(args: argparse.Namespace, folder: Path) -> list[list[str]]:
