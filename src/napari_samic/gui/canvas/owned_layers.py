@@ -111,6 +111,8 @@ def draw_points(
         layer.selected_data = set()
     if not np.array_equal(layer.data, coordinates):
         layer.data = coordinates
+        if not layer.visible:  # napari looks later which points are shown, and at symbols now
+            layer.set_view_slice()
     table = layer.features
     same = np.array_equal(table["object"], numbers) and np.array_equal(table["positive"], signs)
     if not same:
