@@ -10,7 +10,7 @@ from napari_samic.core.errors import PromptError
 from napari_samic.core.types import Reference
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features.reference_masks import InstanceMasks
-from napari_samic.models.prompters import registry
+from napari_samic.models.prompters import instant, registry
 from napari_samic.models.prompters.instant import Instant, InstantPredictor, surroundings
 from napari_samic.models.sam.segmenter import SamSegmenter
 from napari_samic.models.tiny import model
@@ -117,3 +117,24 @@ def test_a_fit_that_nobody_wants_ends_at_once(segmenter):
         stop=lambda: bool(asked.append(1)) or True,
     )
     assert len(asked) == 1
+
+
+def test_images_that_were_seen_before_are_not_looked_at_again(segmenter, monkeypatch):
+    looked = []
+    embedding = segmenter.embedding
+    monkeypatch.setattr(segmenter, "embedding", lambda image: looked.append(1) or embedding(image))
+    pages, kept = discs(2), {}
+    for count in (1, 2, 2):
+        InstantPredictor(
+            segmenter,
+            [p.image for p in pages[:count]],
+            [p.instances for p in pages[:count]],
+            stop=lambda: True,
+            kept=kept,
+        )
+    assert len(looked) == 2
+    monkeypatch.setattr(instant, "KEPT", 1)
+    fit = InstantPredictor(segmenter, [pages[0].image], [pages[0].instances], kept=kept)
+    assert len(kept) == 1
+    fit.predict(pages[0].image)
+    assert len(looked) == 2

@@ -140,6 +140,7 @@ def live(
     references: Sequence[LiveReference],
     read: Callable[[], Image],
     stop: Callable[[], bool],
+    kept: dict[str, Any],
 ) -> Job[LiveResult]:
     """Fit the instant predictor to what is annotated, and look at a slice.
 
@@ -147,6 +148,8 @@ def live(
     ----------
     stop : callable
         True: the fit ends at once; nobody waits for it.
+    kept : dict
+        What the segmenter saw in images, for the next time.
     """
     from napari_samic.models.features.reference_masks import InstanceMasks
     from napari_samic.models.prompters.instant import InstantPredictor, surroundings
@@ -163,7 +166,7 @@ def live(
         masks.append(InstanceMasks(numbers, reference.classes))
         known.append(None if reference.is_whole else surroundings(numbers))
     yield JobProgress(len(references), len(references) + 2, "fitting")
-    predictor = InstantPredictor(segmenter, images, masks, known=known, stop=stop)
+    predictor = InstantPredictor(segmenter, images, masks, known=known, stop=stop, kept=kept)
     yield JobProgress(len(references) + 1, len(references) + 2, "looking")
     image = read()
     labels, surest, count = np.zeros(image.shape[:2], np.int32), np.full(image.shape[:2], CUT), 0

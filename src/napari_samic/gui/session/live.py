@@ -58,6 +58,7 @@ class LivePreview:
         self._handle: Handle | None = None
         self._stop = threading.Event()
         self._inputs: tuple[Any, ...] = ()
+        self._kept: tuple[Any, dict[str, Any]] = (None, {})
         scheduler.state.events.prompts.connect(self.pause)
 
     def switch(self, on: bool) -> None:
@@ -96,8 +97,14 @@ class LivePreview:
             self._show(None, "Live: annotate an object first.")
             return
         self._show(self.result, "Live: looking ...")
+        if self._kept[0] is not segmenter:
+            self._kept = (segmenter, {})
         job = jobs.live(
-            segmenter, references, partial(pixels.image, scheduler.index), self._stop.is_set
+            segmenter,
+            references,
+            partial(pixels.image, scheduler.index),
+            self._stop.is_set,
+            self._kept[1],
         )
         calls = Calls(
             on_done=self._found, on_error=self._failed, on_end=partial(self._ended, self._stop)
