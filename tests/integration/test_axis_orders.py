@@ -130,8 +130,9 @@ def test_napari_shows_them(written):
 
     folder, expected = written
     ((data, options, kind),) = lazy_layers(folder)
-    assert (kind, options["name"]) == ("image", "a")
     depth = next(iter(expected.values())).shape[2:]
+    names = ["a channel 0", "a channel 1"] if depth == (2,) else "a"
+    assert (kind, options["name"]) == ("image", names)
     assert options.get("channel_axis") == (-1 if depth == (2,) else None)
     assert options.get("rgb", False) == (depth == (3,))
     for index, pixels in expected.items():
