@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image as PilImage
 from toys import hidden_files, write_image
 
@@ -849,3 +851,23 @@ def test_large_images_are_answered_one_by_one(folder, monkeypatch):
 
     run_job(make(folder, job, workers=3).run())
     assert set(at_once) == {threading.current_thread()}
+
+
+def test_torch_has_its_threads_again_after_a_run(folder):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        counts = []
+
+        def job(plane, image):
+            counts.append(torch.get_num_threads())
+            yield JobProgress(0, 1)
+            return answer(plane, image)
+
+        run_job(make(folder, job, workers=3).run())
+        assert set(counts) == {1}
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)

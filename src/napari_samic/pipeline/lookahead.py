@@ -70,7 +70,9 @@ class Lookahead(Generic[A]):
         self._stop = threading.Event()
         self._pool: ThreadPoolExecutor | None = None
         if self._workers > 1:
-            self._pool = ThreadPoolExecutor(self._workers, initializer=_share_cores(self._workers))
+            self._threads = _torch_threads()
+            share = partial(_torch_threads, max(1, self._threads // self._workers))
+            self._pool = ThreadPoolExecutor(self._workers, initializer=share)
 
     def answer(self, plane: ImagePlane) -> Job[Begun[A]]:
         """The answer to a plane; raises what reading or answering it raised."""
@@ -110,6 +112,7 @@ class Lookahead(Generic[A]):
         self._stop.set()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+            _torch_threads(self._threads)  # what a worker sets holds for threads to come
         for begun in self._begun:
             if begun.job is not None and (begun.future is None or begun.future.cancelled()):
                 begun.job.close()
@@ -143,9 +146,10 @@ def _ended(steps: SimpleQueue[JobProgress | None], _future: Future[A | None]) ->
     steps.put(None)
 
 
-def _share_cores(workers: int) -> Callable[[], None]:
-    """What gives each worker its share of the threads that torch has here."""
+def _torch_threads(count: int = 0) -> int:
+    """Threads that torch takes in the calling thread; `count` of them from now on, if given."""
     import torch
 
-    share = max(1, torch.get_num_threads() // workers)
-    return lambda: torch.set_num_threads(share)
+    if count:
+        torch.set_num_threads(count)
+    return int(torch.get_num_threads())
