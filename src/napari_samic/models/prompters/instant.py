@@ -90,7 +90,7 @@ class InstantPredictor:
         self.segmenter, self._kept = segmenter, kept
         self.labels = tuple(classes_of(masks))
         grids = [self._features(image) for image in images]  # (F, r, c)
-        x = torch.cat([g.flatten(1) for g in grids], 1).T  # (N, F)
+        x = torch.cat([g.flatten(1) for g in grids], 1).T.contiguous()  # (N, F), rows are picked
         truths = [
             _truth(s, self.labels, (g.shape[1], g.shape[2]))
             for s, g in zip(masks, grids, strict=True)
