@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
-_LIVE_PAUSE_MS = 400
-"""Live looks again once nothing has changed for so long: between clicks there is less."""
+_LIVE_PAUSE_MS = 50
+"""Live looks again once nothing has changed for so long; a click ends what it does then."""
 
 
 class AnnotateStep:
