@@ -18,7 +18,7 @@ from napari_samic.core.types import CroppedMask, IntArray, Prompts
 from napari_samic.gui.review.verdicts import Placed
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
-from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
+from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point, is_inside
 from napari_samic.ops.simulated_annotator import inner_maximum
 
 NEW = 0
@@ -130,7 +130,7 @@ def _is_stale(reviewed: ReviewedResult, points: Sequence[Point], number: int) ->
     clicks = [(row, column) for row, column, sign in points if sign]
     if not clicks:
         return any(sign for *_, sign in reviewed.points_of(number))
-    return any(not (box[0] <= r <= box[2] and box[1] <= c <= box[3]) for r, c in clicks)
+    return not all(is_inside(box, *click) for click in clicks)
 
 
 def _owner(reviewed: ReviewedResult, point: Point, placed: Sequence[Placed]) -> int:

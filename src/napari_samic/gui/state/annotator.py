@@ -18,7 +18,7 @@ from psygnal import Signal, SignalGroup
 from napari_samic.core.types import BoolArray, CroppedMask
 from napari_samic.gui.state.classes import Classes
 from napari_samic.gui.state.image_annotation import ImageAnnotation, PromptsOf
-from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point
+from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point, is_inside
 from napari_samic.gui.state.requests import RequestTracker, SegmentationRequest
 from napari_samic.io.paths import some
 
@@ -453,5 +453,4 @@ def _is_beside(drawn: CroppedMask | None, box: Box) -> bool:
     if drawn is None:
         return False
     top, left, bottom, right = drawn.box
-    row, column = (top + bottom) / 2, (left + right) / 2
-    return not (box[0] <= row <= box[2] and box[1] <= column <= box[3])
+    return not is_inside(box, (top + bottom) / 2, (left + right) / 2)

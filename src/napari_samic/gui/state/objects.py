@@ -23,6 +23,15 @@ Box: TypeAlias = tuple[float, float, float, float]
 """First row, first column, last row, last column."""
 
 
+def is_inside(box: Box, row: float, column: float) -> bool:
+    """Whether a box holds a place; its rim belongs to it.
+
+    >>> is_inside((2, 2, 5, 5), 5, 3), is_inside((2, 2, 5, 5), 6, 3)
+    (True, False)
+    """
+    return box[0] <= row <= box[2] and box[1] <= column <= box[3]
+
+
 @dataclass(frozen=True, eq=False)
 class MaskCandidates:
     """What a model said to one object's prompts.
@@ -98,9 +107,7 @@ class AnnotatedObject:
     def may_fill(self, box: Box) -> bool:
         """Whether a box can be of this object: a positive click is inside, or there is none."""
         clicks = [(row, column) for row, column, positive in self.points if positive]
-        top, left, bottom, right = box
-        inside = [(top <= row <= bottom and left <= col <= right) for row, col in clicks]
-        return any(inside) or not clicks
+        return any(is_inside(box, *click) for click in clicks) or not clicks
 
     @property
     def clicks(self) -> int:
