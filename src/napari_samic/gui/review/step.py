@@ -79,8 +79,8 @@ class ReviewStep:
     def _connect(self) -> None:
         events, editor = self.review.events, self.review.editor.events
         events.queue.connect(self.queue.show_queue)
-        events.queue.connect(self._show_page)
-        events.verdicts.connect(self._show_page)
+        events.queue.connect(self._show_objects)
+        events.verdicts.connect(self._show_objects)
         events.verdicts.connect(self.queue.show_verdicts)
         editor.reviewed.connect(self._show_reviewed)
         editor.labels.connect(self._show_labels)
@@ -105,8 +105,11 @@ class ReviewStep:
         self.tabs.setCurrentIndex(self.tabs.count() - 1)
         self.recipe.load()
 
-    def _show_page(self, _index: int = 0) -> None:
+    def _show_page(self, _index: int) -> None:
         self.recipe.refresh()
+        self._show_objects()
+
+    def _show_objects(self) -> None:
         if self.objects.isVisible():
             self.objects.refresh()
 
