@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_samic.gui.train.progress import TrainingHistory
+from napari_samic.gui.train.progress import TrainingHistory, finite
 
 LOSS, SCORE = "#35b8ff", "#ffb224"
 _MOST = 400
@@ -50,7 +49,7 @@ class CurvePlot(QWidget):
         text = self.palette().text().color()
         place = QRectF(40, 20, self.width() - 72, self.height() - 38)
         self._draw_frame(painter, place, text)
-        if _finite(self.history.losses):
+        if finite(self.history.losses):
             self._draw_curves(painter, place, text)
         else:
             painter.setPen(_faint(text, 120))
@@ -78,7 +77,8 @@ class CurvePlot(QWidget):
     def _draw_curves(self, painter: QPainter, place: QRectF, text: QColor) -> None:
         losses, scores = self.history.losses, self.history.scores
         last = max(2, *losses, *(scores or [0]))
-        low, high = min(_finite(losses).values()), max(_finite(losses).values())
+        known = finite(losses).values()
+        low, high = min(known), max(known)
         high = high if high > low else low + 1
         _draw_axis(painter, QRectF(0, place.top(), 36, place.height()), (low, high), LOSS, "right")
         if scores:
@@ -99,17 +99,13 @@ class CurvePlot(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, str(last))
 
 
-def _finite(values: Mapping[int, float]) -> dict[int, float]:
-    return {n: v for n, v in values.items() if math.isfinite(v)}
-
-
 def _points(
     values: Mapping[int, float], place: QRectF, last: int, low: float, high: float
 ) -> list[QPointF]:
     """Where values by epoch are in a frame; of many, some."""
-    finite = sorted(_finite(values).items())
-    sampled = finite[:: max(1, len(finite) // _MOST)]
-    sampled += finite[-1:] if sampled and sampled[-1] != finite[-1] else []
+    known = sorted(finite(values).items())
+    sampled = known[:: max(1, len(known) // _MOST)]
+    sampled += known[-1:] if sampled and sampled[-1] != known[-1] else []
     return [
         QPointF(
             place.left() + place.width() * (n - 1) / (last - 1),

@@ -6,7 +6,7 @@ Plain Python: knows no Qt, no job and no file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,11 @@ _WORDS = {
     "annotate": "masks of the references",
     "judge": "comparing with the prompter in use",
 }
+
+
+def finite(values: Mapping[int, float]) -> dict[int, float]:
+    """Without what is no number: a curve may have such points."""
+    return {n: v for n, v in values.items() if math.isfinite(v)}
 
 
 @dataclass
@@ -50,15 +55,14 @@ class TrainingHistory:
     @property
     def best(self) -> int | None:
         """Epoch of the lowest loss, whose weights are kept; none of batches, whose mean is."""
-        finite = {n: v for n, v in self.losses.items() if math.isfinite(v)}
-        return None if self.batches else min(finite, key=finite.__getitem__, default=None)
+        known = finite(self.losses)
+        return None if self.batches else min(known, key=known.__getitem__, default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the notes of a project."""
         history = {"losses": self.losses, "scores": self.scores}
         plain: dict[str, Any] = {
-            name: [[n, v] for n, v in values.items() if math.isfinite(v)]
-            for name, values in history.items()
+            name: [[n, v] for n, v in finite(values).items()] for name, values in history.items()
         }
         return {**plain, "batches": self.batches}
 
