@@ -85,7 +85,7 @@ def user_images(layers: Any) -> list[Any]:
     """Image layers that are not ours, from below to the top."""
     from napari.layers import Image
 
-    return [layer for layer in layers if isinstance(layer, Image) and OURS not in layer.metadata]
+    return [x for x in layers if isinstance(x, Image) and not x.metadata.get(OURS)]
 
 
 def points_layer(name: str, ndim: int, **more: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.gui.canvas.owned_layers import OURS
+from napari_samic.gui.canvas.owned_layers import OURS, user_images
 from napari_samic.gui.data.layer_pixels import CHANNEL, FILE, STORED, file_of
 from napari_samic.io.images import open_file
 
@@ -18,13 +18,7 @@ _LETTERS = {"C": "C", "CHANNEL": "C", "CHANNELS": "C", "S": "C", "Z": "Z", "T": 
 
 def image_layers(viewer: Any) -> list[Any]:
     """Image layers that can be annotated, the topmost first."""
-    from napari.layers import Image
-
-    return [
-        layer
-        for layer in reversed(viewer.layers)
-        if isinstance(layer, Image) and layer.ndim >= 2 and not layer.metadata.get(OURS)
-    ]
+    return [layer for layer in reversed(user_images(viewer.layers)) if layer.ndim >= 2]
 
 
 def labels_layers(viewer: Any) -> list[Any]:
