@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ class PlaneResult:
     remarks: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def labels(self) -> IntArray:
         """(H, W) int32 as the label file has them: with the objects' `numbers`."""
         if not (self.numbers and self.numbered):

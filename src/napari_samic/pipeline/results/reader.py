@@ -124,6 +124,7 @@ class StoredResults:
     lost: tuple[str, ...] = ()
     is_unfinished: bool = False
     _hashes: dict[Path, str] = field(default_factory=dict)
+    _is_same: dict[str, bool] = field(default_factory=dict)
 
     def hash_of(self, result: StoredResult) -> str:
         """sha256 of the label file of one image, "" without a file.
@@ -358,12 +359,14 @@ def source_plane(
         plane = images[image].get(folded(result.label))
         if plane is None:
             return None, False
-        hashes = input_hashes(plane, Normalization.from_dict(stored.normalization))
+        if result.label not in results._is_same:  # it takes reading the image
+            hashes = input_hashes(plane, Normalization.from_dict(stored.normalization))
+            results._is_same[result.label] = hashes["pixels"] == recorded.sha256
     except (OSError, TypeError):
         return None, False  # not there, or not for us
     except SamicError:
         return None, True
-    is_same = hashes["pixels"] == recorded.sha256
+    is_same = results._is_same[result.label]
     return (plane if is_same else None), not is_same
 
 
