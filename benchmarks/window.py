@@ -398,7 +398,7 @@ def measure(args: argparse.Namespace, folder: Path) -> list[list[str]]:
         add("  without waiting for a core", own)
 
     add("dock open", f"{window.open_s:.2f} s", "< 1.5 s")
-    add("image clickable", f"{window.clickable_s:.2f} s", "< 3 s after the dock")
+    add("image clickable", f"{window.clickable_s - window.open_s:.2f} s", "< 3 s after the dock")
     stall("opening", window.opening)
     window.idle()
     read, total = window.open(folder / "stack.tif")

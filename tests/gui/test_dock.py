@@ -737,6 +737,20 @@ def test_image_that_is_removed_and_opened_again_has_its_annotations(window, file
     assert [name for name in w.state.annotations if not w.signs(name)] == ["010", "009 (2)"]
 
 
+def test_dock_is_there_before_layers_and_model(make_napari_viewer, qtbot, discs):
+    viewer = make_napari_viewer()
+    viewer.add_image(IMAGE, name="cells")
+    runner = Inline()
+    dock = SamicDock(viewer, runner)
+    viewer.window.add_dock_widget(dock, name="SAMIC")
+    assert len(viewer.layers) == 1
+    assert dock.session.scheduler.segmenter is None
+    qtbot.waitUntil(lambda: len(viewer.layers) == 4)
+    assert viewer.layers.selection.active.name == "cells clicks"
+    runner.settle()
+    assert dock.session.scheduler.segmenter is discs
+
+
 @pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")
 def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()

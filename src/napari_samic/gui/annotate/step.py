@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _PAUSE_MS = 60
 """A slice is read once it was shown for so long, and encoded where clicks are made."""
+_DRAWN_MS = 50
+"""By then the dock is on the screen; our layers take napari a second, the model's import two."""
 _LIVE_PAUSE_MS = 50
 """Live looks again once nothing has changed for so long; a click ends what it does then."""
 
@@ -87,8 +89,12 @@ class AnnotateStep:
         self.chooser.fill_models()
         self.panel.model.activated.connect(self._choose_model)
         self.dialogs.offer_recovery(self.panel)
+        self._begin = later(self.widget, _DRAWN_MS, self._begin_work)
+        self._begin.start()
         self._fill_images()
-        self._choose_image()
+
+    def _begin_work(self) -> None:
+        self._tidy()
         self.scheduler.choose_model(str(self.panel.model.currentData()))
 
     def enter(self) -> None:
@@ -344,7 +350,7 @@ class AnnotateStep:
         Not while napari adds or removes layers: it makes what it adds active at the end, and does
         not bear that others are removed meanwhile.
         """
-        if self._closed:
+        if self._closed or self._begin.isActive():
             return
         names, layers = self.session.names, self.viewer.layers
         here = {names.of(layer) for layer in names.layers if layer in layers}

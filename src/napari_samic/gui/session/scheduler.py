@@ -87,9 +87,8 @@ class PromptScheduler:
             self._loading.cancel()
         self._set_status(f"Loading {name} ...")
         calls = Calls(on_done=partial(self._loaded, name), on_error=self._not_loaded)
-        self._loading = self.runner.start(
-            jobs.open_model(name), calls, title="SAMIC: loading the model"
-        )
+        # no title: napari's list of activities takes half a second to open, and the status says it
+        self._loading = self.runner.start(jobs.open_model(name), calls)
 
     def _loaded(self, name: str, segmenter: Segmenter) -> None:
         self._loading = None
@@ -151,7 +150,7 @@ class PromptScheduler:
         segmenter = self.segmenter if encode else None
         job = jobs.prepare(segmenter, self.pixels, todo)
         calls = Calls(on_step=partial(self._prepared, self.pixels, segmenter))
-        self._preparing = self.runner.start(job, calls, title="SAMIC: encoding" if encode else "")
+        self._preparing = self.runner.start(job, calls)
 
     def _prepared(
         self, pixels: LayerPixels, segmenter: Segmenter | None, step: JobProgress
