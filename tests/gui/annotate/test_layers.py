@@ -153,6 +153,38 @@ def test_sign_key_takes_away_from_a_box(window):
     assert [sign for *_, sign in w.state.annotation.item().points] == [False]
 
 
+def test_stroke_is_clicks_along_it_in_one_step_of_undo(window):
+    w = window()
+    w.panel.tools["scribble"].click()
+    w.drag((10, 10), (10, 50))
+    w.drag((12, 10), (30, 10))
+    signs = [[sign for *_, sign in item.points] for item in w.state.annotation.items]
+    assert signs == [[True] * 6]
+    rows, columns = np.array(w.shown()[1][0])[:3].T
+    assert rows.tolist() == [10, 10, 10]
+    assert 10 <= columns[0] < columns[1] < columns[2] <= 50
+    assert w.layers["boxes"].nshapes == 0
+    w.key(Qt.Key.Key_Q)
+    w.drag((12, 40), (30, 40))
+    assert [sign for *_, sign in w.state.annotation.item().points] == [True] * 6 + [False] * 3
+    w.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    w.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert [sign for *_, sign in w.state.annotation.item().points] == [True] * 3
+    w.key(Qt.Key.Key_N)
+    w.drag((40, 10), (40, 50))
+    assert [item.number for item in w.state.annotation.items] == [1, 2]
+    assert all(sign for *_, sign in w.state.annotation.item().points)
+
+
+def test_stroke_begins_another_object_where_each_click_does(window):
+    w = window()
+    w.panel.one_click.setChecked(True)
+    w.panel.tools["scribble"].click()
+    w.drag((10, 10), (10, 50))
+    w.drag((30, 10), (30, 50))
+    assert [len(item.points) for item in w.state.annotation.items] == [3, 3]
+
+
 def test_clicks_that_were_undone_are_not_counted(window):
     w = window()
     w.click(10, 12)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_samic.core.types import BoolArray, IntArray
+from napari_samic.core.types import BoolArray, FloatArray, IntArray
 from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import (
     OURS,
@@ -24,7 +24,7 @@ from napari_samic.gui.canvas.owned_layers import (
     points_layer,
     user_images,
 )
-from napari_samic.gui.canvas.style import POSITIVE
+from napari_samic.gui.canvas.style import NEGATIVE, POSITIVE
 from napari_samic.gui.data import layer_choice
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.classes import Classes
@@ -46,6 +46,8 @@ class AnnotationLayers(OwnedLayers):
         Of `image`.
     on_points, on_boxes : callable
         Called when the user changed the points or boxes.
+    on_stroke : callable
+        Called with the line that was scribbled, (N, 2) in (row, column).
     on_paint : callable
         Called with labels and where the user painted each on the masks of the shown slice; draws
         them anew.
@@ -64,6 +66,7 @@ class AnnotationLayers(OwnedLayers):
         *,
         on_points: Callable[[], None],
         on_boxes: Callable[[], None],
+        on_stroke: Callable[[FloatArray], None],
         on_paint: Callable[[list[tuple[int, BoolArray]]], None],
     ) -> None:
         super().__init__(viewer)
@@ -71,7 +74,7 @@ class AnnotationLayers(OwnedLayers):
         self.sign = True
         self.on_new: Callable[[Any], None] = lambda _layer: None
         self._callbacks = {"clicks": on_points, "boxes": on_boxes}
-        self._on_paint = on_paint
+        self._on_paint, self._on_stroke = on_paint, on_stroke
         self._resting = False
         self._index: tuple[int, ...] = (0,) * len(pixels.stack_shape)
         self._has_drawn = False
@@ -299,7 +302,15 @@ class AnnotationLayers(OwnedLayers):
     def _on_data(self, event: Any) -> None:
         for kind, callback in self._callbacks.items():
             if self.is_edit(event) and self.layers.get(kind) is event.source:
-                callback()
+                line = self._scribbled() if kind == "boxes" else None
+                callback() if line is None else self._on_stroke(line)
+
+    def _scribbled(self) -> FloatArray | None:
+        """A line in the boxes layer, where the next drawing leaves out what is no box."""
+        layer = self.layers["boxes"]
+        if not (layer.nshapes and layer.shape_type[-1] == "path"):
+            return None
+        return np.asarray(layer.data[-1], float)[:, -2:]
 
     def _painted_by_hand(self, _event: Any = None) -> None:
         """Read what was painted; once more soon, as napari tells of its lasso and bucket before."""
@@ -378,6 +389,14 @@ class AnnotationLayers(OwnedLayers):
         layer = self.layers["boxes"]
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
+
+    def use_scribble(self, sign: bool) -> None:
+        """Let the next drag be a stroke on the object, or on what is too much."""
+        self.sign = sign
+        self.use_boxes()
+        layer = self.layers["boxes"]
+        layer.mode = "add_path"
+        layer.current_edge_color = POSITIVE if sign else NEGATIVE
 
     def use_brush(self) -> None:
         """Let napari's brush correct the masks: it paints the current object."""

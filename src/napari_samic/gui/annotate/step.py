@@ -14,7 +14,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_samic.core.errors import SamicError
-from napari_samic.core.types import BoolArray
+from napari_samic.core.types import BoolArray, FloatArray
 from napari_samic.gui.annotate import guide, keys
 from napari_samic.gui.annotate.chooser import Chooser
 from napari_samic.gui.annotate.dialogs import Dialogs
@@ -138,6 +138,7 @@ class AnnotateStep:
             "positive": lambda: self.use_tool("positive"),
             "negative": lambda: self.use_tool("negative"),
             "draw": lambda: self.use_tool("draw"),
+            "scribble": lambda: self.use_tool("scribble"),
             "brush": lambda: self.use_tool("brush"),
             "one_click": self._use_one_click,
             "hint": self.toggle_hint,
@@ -155,13 +156,18 @@ class AnnotateStep:
         return acts | {"labels": self._labels_choices}
 
     def use_tool(self, tool: str) -> None:
-        """Choose what the next click or drag does: "positive", "negative", "draw" or "brush"."""
+        """Choose what the next click or drag does: "positive", "negative", "draw", "scribble" or
+        "brush".
+        """
         if self.owned_layers is None:
             return
         self.owned_layers.ensure()
         self.redraw()
         if tool == "draw":
             self.owned_layers.use_boxes()
+        elif tool == "scribble":
+            self.owned_layers.use_scribble(self.owned_layers.sign)
+            self.panel.show_sign(self.owned_layers.sign)
         elif tool == "brush":
             self.owned_layers.use_brush()
         else:
@@ -222,10 +228,21 @@ class AnnotateStep:
         return out
 
     def toggle_sign(self) -> None:
-        """From positive to negative clicks and back; from box or brush to negative clicks."""
-        if self.owned_layers is not None:
+        """From positive to negative clicks and back, and of strokes; from box or brush to negative
+        clicks.
+        """
+        if self.owned_layers is None:
+            return
+        if self.panel.tools["scribble"].isChecked():
+            self._scribble(not self.owned_layers.sign)
+        else:
             was_negative = self.panel.tools["negative"].isChecked()
             self.use_tool("positive" if was_negative else "negative")
+
+    def _scribble(self, sign: bool) -> None:
+        if self.owned_layers is not None:
+            self.owned_layers.sign = sign
+            self.use_tool("scribble")
 
     def toggle_box(self) -> None:
         """From clicks to boxes and back."""
@@ -255,6 +272,8 @@ class AnnotateStep:
         is_new = annotation is not None and annotation.item() is None
         if is_new and self.panel.tools["negative"].isChecked():
             self.use_tool("positive")
+        elif is_new and self.panel.tools["scribble"].isChecked():
+            self._scribble(True)
 
     def _toggle_reference(self) -> None:
         annotation = self.scheduler.state.annotation
@@ -375,7 +394,7 @@ class AnnotateStep:
             return
         self.owned_layers = AnnotationLayers(
             self.viewer, image, pixels, on_points=self._on_points, on_boxes=self._on_boxes,
-            on_paint=self._on_paint,
+            on_stroke=self._on_stroke, on_paint=self._on_paint,
         )  # fmt: skip
         self.session.layer, self.session.pixels = image, pixels
         self.owned_layers.on_new = self._bind
@@ -463,6 +482,11 @@ class AnnotateStep:
         if self.owned_layers is not None and self.scheduler.pixels is not None:
             undrawn = [(i.number, i.box) for i in self._undrawn() if i.box is not None]
             self.scheduler.state.replace_boxes([*undrawn, *self.owned_layers.boxes()])
+
+    def _on_stroke(self, line: FloatArray) -> None:
+        if self.owned_layers is not None and self.scheduler.pixels is not None:
+            self.scheduler.state.add_stroke(line, self.owned_layers.sign)
+            self._soon.start()  # takes the line away
 
     def _on_paint(self, strokes: list[tuple[int, BoolArray]]) -> None:
         for number, where in strokes:

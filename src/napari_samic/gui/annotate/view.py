@@ -46,10 +46,10 @@ class AnnotatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Those of `keys.KEYS`, and: folder, positive, negative, draw, brush, one_click, select,
-        classed, new_class, style, save, load, load_folder, load_paths, load_layer, restore,
-        discard. And labels, which gives what `load_layer` may take: a name, the layer, and whether
-        as a whole.
+        Those of `keys.KEYS`, and: folder, positive, negative, draw, scribble, brush, one_click,
+        select, classed, new_class, style, save, load, load_folder, load_paths, load_layer,
+        restore, discard. And labels, which gives what `load_layer` may take: a name, the layer,
+        and whether as a whole.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -122,8 +122,13 @@ class AnnotatePanel(QWidget):
             "positive": self._tool("Positive", "positive", "sign", _dot(POSITIVE)),
             "negative": self._tool("Negative", "negative", "sign", _dot(NEGATIVE)),
             "draw": self._tool("Box (W)", "draw", "box", _dot(POSITIVE, square=True)),
+            "scribble": self._tool("Scribble", "scribble", icon=_dot(POSITIVE, square=True)),
             "brush": self._tool("Brush", "brush"),
         }
+        self.tools["scribble"].setToolTip(
+            "Draw a line along the object, or along what its mask has too much "
+            f"({keys.text('sign')} switches)."
+        )
         self.tools["brush"].setToolTip(
             "Correct the mask of the object with napari's brush and eraser; of a new one, draw it. "
             "It then stays as you drew it, until you click on the object again."
@@ -140,14 +145,14 @@ class AnnotatePanel(QWidget):
         self.one_click.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.one_click.setToolTip("Each positive click and each box begins another object.")
         self.one_click.toggled.connect(lambda on: self.handlers["one_click"](on))
-        grid.addWidget(self.one_click, 2, 0, 1, 3)
-        grid.addWidget(self._button("Undo", "undo"), 1, 1)
-        grid.addWidget(self._button("Redo", "redo"), 1, 2)
         self.live = self._tool("Live (Y)", "live", "live")
         self.live_status = QLabel()
         self.live_status.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        grid.addWidget(self.live, 3, 0)
-        grid.addWidget(self.live_status, 3, 1, 1, 2)
+        grid.addWidget(self.live, 1, 2)
+        grid.addWidget(self._button("Undo", "undo"), 2, 0)
+        grid.addWidget(self._button("Redo", "redo"), 2, 1)
+        grid.addWidget(self.one_click, 3, 0, 1, 3)
+        grid.addWidget(self.live_status, 4, 0, 1, 3)
         return part
 
     def _confidence(self) -> QWidget:
@@ -279,6 +284,10 @@ class AnnotatePanel(QWidget):
     def show_tool(self, tool: str) -> None:
         """Mark the tool that the next click or drag uses."""
         self.tools[tool].setChecked(True)
+
+    def show_sign(self, sign: bool) -> None:
+        """Mark whether strokes are on the object or on what is too much."""
+        self.tools["scribble"].setIcon(_dot(POSITIVE if sign else NEGATIVE, square=True))
 
     def show_recovery(self, text: str) -> None:
         """Offer to restore; "" hides the offer."""
