@@ -98,6 +98,23 @@ def test_it_follows_the_slice_and_what_is_annotated(session):
     assert looked(session).count == 4
 
 
+def test_other_slices_that_nobody_annotated_come_as_thumbnails(session):
+    click(session, PLACES[0])
+    session.live.switch(True)
+    session.runner.settle()
+    (thumb,) = session.live.thumbs.values()
+    assert (thumb.name, thumb.objects) == ("cells[1]", 4)
+    changed = (thumb.overlay != thumb.picture).any(-1)
+    assert changed.mean() > 0.05
+    assert thumb.picture[changed].mean() > 2 * thumb.picture[~changed].mean()  # discs are bright
+    session.scheduler.show(session.pixels, (1,))
+    click(session, PLACES[0])
+    looked(session)
+    assert not session.live.thumbs
+    session.live.switch(False)
+    assert not session.live.thumbs
+
+
 def test_objects_beside_those_of_marked_images_count_too(session):
     click(session, *PLACES)
     session.scheduler.state.use_as_reference(True)

@@ -150,6 +150,7 @@ class AnnotateStep:
             "load_folder": self._ask_masks,
             "load_paths": self.drop,
             "load_layer": self.load_layer,
+            "show_image": self.session.show_image,
         }
         plain |= self.dialogs.handlers()
         acts: dict[str, Callable[..., Any]] = {n: notify_errors(act) for n, act in plain.items()}
@@ -537,8 +538,8 @@ class AnnotateStep:
 
     def _show_live(self) -> None:
         live = self.session.live
-        self.panel.live.setChecked(live.is_on)
-        self.panel.live_status.setText(live.status)
+        thumbs = list(live.thumbs.values())
+        self.panel.show_live(is_on=live.is_on, status=live.status, thumbs=thumbs)
         if self.owned_layers is not None:
             labels = None if live.result is None else live.result.labels
             self.owned_layers.show_live(labels, self.scheduler.state.classes)

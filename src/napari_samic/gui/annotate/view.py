@@ -5,7 +5,7 @@ A view: it decides nothing. Must not know jobs, layers or models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from napari_samic.gui.annotate.object_table import ObjectTable
 from napari_samic.gui.canvas.style import NEGATIVE, POSITIVE
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.classes import ClassStyle
+from napari_samic.gui.state.thumbnails import Thumb
+from napari_samic.gui.widgets.thumbnail_list import ThumbList
 
 Verbs = Mapping[str, Callable[..., Any]]
 _LONGEST = 28
@@ -48,8 +50,8 @@ class AnnotatePanel(QWidget):
     handlers : mapping of str to callable
         Those of `keys.KEYS`, and: folder, positive, negative, draw, scribble, brush, one_click,
         select, classed, new_class, style, save, load, load_folder, load_paths, load_layer,
-        restore, discard. And labels, which gives what `load_layer` may take: a name, the layer,
-        and whether as a whole.
+        restore, discard, show_image. And labels, which gives what `load_layer` may take: a name,
+        the layer, and whether as a whole.
     """
 
     def __init__(self, handlers: Verbs) -> None:
@@ -153,6 +155,10 @@ class AnnotatePanel(QWidget):
         grid.addWidget(self._button("Redo", "redo"), 2, 1)
         grid.addWidget(self.one_click, 3, 0, 1, 3)
         grid.addWidget(self.live_status, 4, 0, 1, 3)
+        self.live_thumbs = ThumbList(lambda name: self.handlers["show_image"](name))
+        self.live_thumbs.setAccessibleName("What would be found in other slices")
+        grid.addWidget(self.live_thumbs, 5, 0, 1, 3)
+        self.show_live(is_on=False, status="", thumbs=())
         return part
 
     def _confidence(self) -> QWidget:
@@ -284,6 +290,13 @@ class AnnotatePanel(QWidget):
     def show_tool(self, tool: str) -> None:
         """Mark the tool that the next click or drag uses."""
         self.tools[tool].setChecked(True)
+
+    def show_live(self, *, is_on: bool, status: str, thumbs: Sequence[Thumb]) -> None:
+        """Show what would be found now: here in words, in other slices as pictures."""
+        self.live.setChecked(is_on)
+        self.live_status.setText(status)
+        self.live_status.setVisible(is_on)
+        self.live_thumbs.show_thumbs(thumbs, "")
 
     def show_sign(self, sign: bool) -> None:
         """Mark whether strokes are on the object or on what is too much."""

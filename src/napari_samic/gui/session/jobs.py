@@ -6,7 +6,7 @@ seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,16 @@ from napari_samic.core.types import (
 )
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.objects import Hint, MaskCandidates
+from napari_samic.gui.state.thumbnails import Thumb, small, tinted
+from napari_samic.io.normalize import read_rgb
 
 CUT = 0.5
 """Probability from which a pixel is inside an object, live."""
 
 if TYPE_CHECKING:
     from napari.types import LayerData
+
+    from napari_samic.models.prompters.instant import InstantPredictor
 
 
 def open_model(name: str) -> Job[Segmenter]:
@@ -135,17 +139,31 @@ class LiveResult:
     count: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiveStep(JobProgress):
+    """A step after which it is known what is in a slice; with a thumbnail if that is not shown."""
+
+    result: LiveResult
+    thumb: Thumb | None = None
+
+
 def live(
     segmenter: Segmenter,
     references: Sequence[LiveReference],
-    read: Callable[[], Image],
+    pixels: LayerPixels,
+    indices: Sequence[tuple[int, ...]],
+    colors: Mapping[int, tuple[float, ...]],
     stop: Callable[[], bool],
     kept: dict[str, Any],
-) -> Job[LiveResult]:
-    """Fit the instant predictor to what is annotated, and look at a slice.
+) -> Job[None]:
+    """Fit the instant predictor to what is annotated, and look at slices; a `LiveStep` of each.
 
     Parameters
     ----------
+    indices : sequence of tuple of int
+        The shown slice, and others.
+    colors : dict of int to tuple
+        Of the classes: red, green and blue in [0, 1].
     stop : callable
         True: the fit ends at once; nobody waits for it.
     kept : dict
@@ -153,11 +171,11 @@ def live(
     """
     from napari_samic.models.features.reference_masks import InstanceMasks
     from napari_samic.models.prompters.instant import InstantPredictor, surroundings
-    from napari_samic.refine import regions
 
     images, masks, known = [], [], []
+    total = len(references) + len(indices) + 1
     for done, reference in enumerate(references):
-        yield JobProgress(done, len(references) + 2, "reading")
+        yield JobProgress(done, total, "reading")
         image = reference.pixels.image(reference.index)
         numbers = np.zeros(image.shape[:2], np.int32)
         for number, mask in enumerate(reference.masks, start=1):
@@ -165,10 +183,24 @@ def live(
         images.append(image)
         masks.append(InstanceMasks(numbers, reference.classes))
         known.append(None if reference.is_whole else surroundings(numbers))
-    yield JobProgress(len(references), len(references) + 2, "fitting")
+    yield JobProgress(len(references), total, "fitting")
     predictor = InstantPredictor(segmenter, images, masks, known=known, stop=stop, kept=kept)
-    yield JobProgress(len(references) + 1, len(references) + 2, "looking")
-    image = read()
+    for done, index in enumerate(indices, start=len(references) + 1):
+        yield JobProgress(done, total, "looking")
+        if index == indices[0]:
+            image, thumb = pixels.image(index), None
+            result = _live_result(predictor, image)
+        else:  # read past what `pixels` keeps, which is little
+            image = read_rgb(pixels.plane(index), pixels.normalization())
+            result, picture = _live_result(predictor, image), small(image)
+            overlay = tinted(picture, result.labels, colors)
+            thumb = Thumb(pixels.label(index), picture, result.count, overlay)
+        yield LiveStep(done=done, total=total, message="found", result=result, thumb=thumb)
+
+
+def _live_result(predictor: InstantPredictor, image: Image) -> LiveResult:
+    from napari_samic.refine import regions
+
     labels, surest, count = np.zeros(image.shape[:2], np.int32), np.full(image.shape[:2], CUT), 0
     for label, prediction in predictor.predict(image).items():
         prob = prediction.foreground_prob

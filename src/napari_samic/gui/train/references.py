@@ -18,8 +18,8 @@ from napari_samic.core.settings import HeatMapSettings
 from napari_samic.core.types import FloatArray, Job, JobProgress
 from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.state.thumbnails import Thumb
 from napari_samic.gui.train import thumbnails
-from napari_samic.gui.train.thumbnails import Thumb
 
 if TYPE_CHECKING:
     from napari_samic.gui.session.session import Session

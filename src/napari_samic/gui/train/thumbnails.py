@@ -7,7 +7,7 @@ Qt or napari.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,43 +19,15 @@ from napari_samic.core.types import FloatArray, Image, Job, JobProgress, Prompts
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.state.image_annotation import ImageAnnotation
+from napari_samic.gui.state.thumbnails import SIDE_PX, Thumb, small
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.ops import heatmaps
 
-SIDE_PX = 92
-"""Longest side of a thumbnail."""
 MAP_PX = 512
 """Longest side of a heat map that is shown as a layer."""
 HOT = np.array([255.0, 176.0, 32.0])
 """Color of the heat map over a thumbnail."""
-
-
-@dataclass(frozen=True, eq=False)
-class Thumb:
-    """A reference as the user sees it.
-
-    Attributes
-    ----------
-    name : str
-        Of the image.
-    picture : (h, w, 3) uint8
-        The image, not brightened.
-    objects : int
-    overlay : (h, w, 3) uint8
-        With its heat map.
-    why : str
-        Why there is no picture, if so.
-    is_open : bool
-        Whether it can be shown in napari.
-    """
-
-    name: str
-    picture: NDArray[np.uint8]
-    objects: int = 0
-    overlay: NDArray[np.uint8] | None = None
-    why: str = ""
-    is_open: bool = True
 
 
 def objects_of(reference: OpenReference) -> tuple[Prompts, ...]:
@@ -151,14 +123,6 @@ def _closed_image(annotation: ImageAnnotation, folder: Path | None) -> Image:
         except SamicError as error:  # damaged; ours in the project may not be
             reason = InputError(str(error))
     raise reason
-
-
-def small(image: Image) -> NDArray[np.uint8]:
-    """An image with its longest side at `SIDE_PX`, each pixel the mean of those under it."""
-    from PIL import Image as Pillow
-
-    rows, columns = (max(1, round(n * SIDE_PX / max(image.shape[:2]))) for n in image.shape[:2])
-    return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BOX))
 
 
 def _heated(

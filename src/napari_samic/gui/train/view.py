@@ -28,8 +28,8 @@ from napari_samic.gui.train.curve_plot import CurvePlot
 from napari_samic.gui.train.jobs import KINDS, PrompterComparison
 from napari_samic.gui.train.presenter import CHOOSING, RUNNING, STOPPING, TrainingModel
 from napari_samic.gui.train.references import ReferenceGallery
-from napari_samic.gui.train.thumbnail_list import ThumbList
 from napari_samic.gui.widgets.settings_form import SettingsForm
+from napari_samic.gui.widgets.thumbnail_list import ThumbList
 
 BASIC = ("epochs", "shots", "sigma_frac", "threshold", "adapt")
 

@@ -1,4 +1,4 @@
-"""The strip of references: small pictures with their heat maps; a click on one brings it up.
+"""A strip of small pictures; a click on one brings its image up.
 
 A view: shows what it is given.
 """
@@ -12,7 +12,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QListView, QListWidget, QListWidgetItem
 
-from napari_samic.gui.train.thumbnails import SIDE_PX, Thumb
+from napari_samic.gui.state.thumbnails import SIDE_PX, Thumb
 
 
 class ThumbList(QListWidget):
