@@ -25,7 +25,7 @@ STEPS = (
     RecipeStep("evaluate", {"predictions": "a/*.tif", "truth": "masks"}),
 )  # fmt: skip
 RECIPE = Recipe(Path("/data/r.yaml"), STEPS)
-WATCHING = ("stop", "resume")  # when a training is ended is recorded as its epochs
+WATCHING = ("stop", "resume", "dask")  # these change no result
 
 
 def test_table_of_jobs_is_that_of_the_pipeline():

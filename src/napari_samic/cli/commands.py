@@ -16,6 +16,7 @@ from napari_samic.cli.options import (
     Axes,
     ChangedSettings,
     Channels,
+    Dask,
     Device,
     Images,
     MaskValues,
@@ -236,6 +237,7 @@ def segment(
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Also write heat maps.")] = False,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
+    dask: Dask = None,
     record: Record = None,
     json_: AsJson = False,
     settings: SegmentSettings,
@@ -254,7 +256,7 @@ def segment(
         method=method, device=device, axes=axes, series=series, settings=settings,
         peaks=replace(stored_peaks(prompter), **peaks) if peaks else None, memory=memory,
         strategy=strategy, refine=refine,
-        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite,
+        rescale=rescale, heatmaps=heatmaps, overlay=overlay, overwrite=overwrite, dask=dask,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     figures = outcome.figures

@@ -21,6 +21,10 @@ Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[str, typer.Option(help="Segmenter of `models list`, or path:FILE.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(help="Dask workers to answer: local:N processes, or a scheduler's address."),
+]
 Channels = Annotated[
     str | None, typer.Option(help="Channels that become red, green, blue, as 2,0,1.")
 ]

@@ -58,14 +58,21 @@ class Lookahead(Generic[A]):
     begin : callable
         Reads a plane; called in the caller's thread.
     workers : int
-        Threads; below 2 nothing is done ahead.
+        Threads; below 2 nothing is done ahead, unless others do it.
+    elsewhere : callable, optional
+        How many planes may be begun and not answered, where what begins them lets others answer.
     """
 
     def __init__(
-        self, planes: Iterable[ImagePlane], begin: Callable[[ImagePlane], Begun[A]], workers: int
+        self,
+        planes: Iterable[ImagePlane],
+        begin: Callable[[ImagePlane], Begun[A]],
+        workers: int,
+        elsewhere: Callable[[], int] | None = None,
     ) -> None:
         self._planes: Iterator[ImagePlane] = iter(planes)
-        self._begin, self._workers = begin, min(workers, MOST)
+        self._begin, self._workers = begin, 1 if elsewhere else min(workers, MOST)
+        self._depth = elsewhere or (lambda: self._workers)
         self._begun: deque[Begun[A]] = deque()
         self._stop = threading.Event()
         self._pool: ThreadPoolExecutor | None = None
@@ -76,12 +83,9 @@ class Lookahead(Generic[A]):
 
     def answer(self, plane: ImagePlane) -> Job[Begun[A]]:
         """The answer to a plane; raises what reading or answering it raised."""
-        if self._pool is None:
-            begun = self._begin(plane)
-        else:
-            self._fill()
-            begun = self._begun.popleft() if self._is_next(plane) else self._begin(plane)
-            self._fill()
+        self._fill()
+        begun = self._begun.popleft() if self._is_next(plane) else self._begin(plane)
+        self._fill()
         if begun.error is not None:
             raise begun.error
         if begun.future is not None:
@@ -96,13 +100,13 @@ class Lookahead(Generic[A]):
         return bool(self._begun) and self._begun[0].plane is plane
 
     def _fill(self) -> None:
-        while self._pool is not None and len(self._begun) < self._workers:
-            if any(_is_large(begun) for begun in self._begun):
+        while len(self._begun) < self._depth() > 1:
+            if self._pool is not None and any(_is_large(begun) for begun in self._begun):
                 return
             if (plane := next(self._planes, None)) is None:
                 return
             begun = self._begin(plane)
-            if begun.job is not None and not _is_large(begun):
+            if self._pool is not None and begun.job is not None and not _is_large(begun):
                 begun.future = self._pool.submit(_run, begun.job, begun, self._stop)
                 begun.future.add_done_callback(partial(_ended, begun.steps))
             self._begun.append(begun)

@@ -120,6 +120,8 @@ class BatchRunner:
     workers : int
         Planes that are answered at once; above 1 only for work that threads may share, and whose
         answers do not hang on those before.
+    elsewhere : callable, optional
+        How many planes may be begun at once, for work that lets others answer.
     """
 
     planes: Sequence[ImagePlane]
@@ -132,6 +134,7 @@ class BatchRunner:
     is_strict: bool = False
     is_own: bool = False
     workers: int = 1
+    elsewhere: Callable[[], int] | None = None
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     plane_stats: list[PlaneStats] = field(default_factory=list)
@@ -167,7 +170,8 @@ class BatchRunner:
             for plane in members
             if open_now and self.writer.part(plane.label) is None
         )
-        self._ahead = Lookahead(wanted, self._begin_plane, 1 if self.chained else self.workers)
+        workers = 1 if self.chained else self.workers
+        self._ahead = Lookahead(wanted, self._begin_plane, workers, self.elsewhere)
         try:
             for name, members, target in files:
                 if why := validity.failed.get(target):

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from napari_samic.models.prompters import registry
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization
 from napari_samic.ops.simulated_annotator import inner_maximum
-from napari_samic.pipeline import common
+from napari_samic.pipeline import cluster, common
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.linking import ObjectLinker
 from napari_samic.pipeline.predictor import ImagePredictor, with_finetuned_decoder
@@ -69,6 +70,7 @@ def segment(
     heatmaps: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
+    dask: str | None = None,
 ) -> Job[common.JobResult]:
     """Segment images with a trained prompter.
 
@@ -111,6 +113,9 @@ def segment(
     overwrite : bool
         Do images again that have a result. Without it, a result is kept if it was made of the same
         image by the same prompter and settings, and made again if the image has changed.
+    dask : str, optional
+        Let the workers of a Dask cluster answer, each image by itself: the address of a scheduler
+        whose workers find image and prompter under the same paths, or "local:N" for N processes.
 
     Returns
     -------
@@ -129,12 +134,14 @@ def segment(
     ModelError
         A segmenter with other weights than at training.
     SettingsError
-        An unknown method, or options that can't act together.
+        An unknown method, options that can't act together, or no cluster where `dask` says.
     """
     check_method(method)
     check_together(method, memory, strategy, refine)
     memory = memory or MemorySettings()
     follows, links = memory.follow != "never", memory.link != "never"
+    if dask is not None and (follows or links):
+        raise SettingsError("with dask, images are answered by themselves: not with follow or link")
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     header = _PrompterHeader.of(prompter)
@@ -161,27 +168,26 @@ def segment(
     normalization = header.normalization
     if rescale:
         normalization = yield from _rescaled(folder, planes, normalization)
-    with files.claimed(folder):
+    with files.claimed(folder), cluster.opened(dask) as remote:
         writer = ResultsWriter(folder, header.model, normalization, run, overwrite=overwrite)
         yield JobProgress(0, len(planes), f"loading {name}")
         sheet = ContactSheet(folder / "overlay.png" if overlay else None)
-        predictor = open_predictor(
-            prompter, model=model, encoder=encoder, method=method, device=device, peaks=peaks
-        )
-        predictor = replace(
-            predictor,
-            settings=chosen,
-            strategy=strategy or predictor.strategy,
-            refine=refine or predictor.refine,
-            has_heat_map=heatmaps,
-        )
+        make = partial(
+            _chosen_predictor,
+            Path(prompter).resolve(), header.sha256, chosen, strategy, refine, heatmaps,
+            model=model, encoder=encoder, method=method, device=device, peaks=peaks,
+        )  # fmt: skip
+        predictor = make()
         chained = _CHAINED[memory.link if links else memory.follow]
         references = {pixels_sha256(r.image) for r in predictor.prompter.references}
-        predict = _WithAnnotated(_with_memory(predictor, memory), drawn, references)
+        own: Work = _with_memory(predictor, memory)
+        if remote is not None:
+            own = cluster.RemoteWork(remote, make, normalization, axes, series, heatmaps)
+        predict = _WithAnnotated(own, drawn, references)
         work = ObjectLinker(predict, memory.link) if links else predict
         runner = BatchRunner(
             planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True,
-            workers=predictor.workers,
+            workers=predictor.workers, elsewhere=None if remote is None else remote.ahead,
         )  # fmt: skip
         result = yield from runner.run()
     all_notices = (*notices, *result.notices, *drawn.notices, *predict.notices)
@@ -386,6 +392,28 @@ def open_predictor(
         )
     other = registry.make(method, segmenter, backbone, loaded.references)
     return ImagePredictor(loaded, segmenter, SegmentSettings(), other=other)
+
+
+def _chosen_predictor(
+    prompter: Path,
+    sha256: str,
+    settings: SegmentSettings,
+    strategy: StrategySettings | None,
+    refine: RefineSettings | None,
+    has_heat_map: bool,
+    **networks: Any,
+) -> ImagePredictor:
+    """The predictor of a run; raises a ModelError if the file is not the one that it began with."""
+    if sha256_of(prompter) != sha256:
+        raise ModelError(f"{prompter}: is not the file that this run began with. Run again.")
+    predictor = open_predictor(prompter, **networks)
+    return replace(
+        predictor,
+        settings=settings,
+        strategy=strategy or predictor.strategy,
+        refine=refine or predictor.refine,
+        has_heat_map=has_heat_map,
+    )
 
 
 def stored_peaks(prompter: Path | str) -> PeakSettings:

@@ -1,0 +1,301 @@
+"""Planes answered by the workers of a Dask cluster, on this machine or on many.
+
+A task carries paths and settings, never pixels or a network: a worker loads the network once and
+keeps it, and reads the image from where this process reads it. What it reads must be the same, by
+its hash. Results are written here, in their order, as without a cluster. A worker that is lost has
+its tasks done by others; after a scheduler that is lost, another at the same address is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from napari_samic import __version__
+from napari_samic.core.errors import InputError, ModelError, SamicError, SettingsError
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, run_job
+from napari_samic.io.images import open_images
+from napari_samic.io.normalize import Normalization, read_rgb
+from napari_samic.io.text_files import pixels_sha256
+from napari_samic.pipeline.runner import PlaneResult, Work
+
+AHEAD = 2
+"""Tasks for each thread of a worker: one at work, one waiting."""
+PATIENCE_S = 600.0
+"""How long another scheduler, or a first worker, is waited for."""
+CONNECT_S = 10.0
+"""How long a scheduler may take to answer."""
+_STEP_S, _COUNT_S = 0.5, 5.0
+_lock = threading.Lock()
+_loaded: tuple[bytes, Work] | None = None
+
+
+@dataclass(frozen=True)
+class PlaneTask:
+    """What a worker needs to answer one plane.
+
+    Attributes
+    ----------
+    work : bytes
+        Pickled callable that makes a `Work`; a worker keeps the last one.
+    path : str
+        Of the image, as every worker finds it.
+    label : str
+        Of the plane in the file.
+    sha256 : str
+        Of its pixels as they were read here.
+    """
+
+    work: bytes
+    path: str
+    label: str
+    sha256: str
+    normalization: Normalization
+    axes: str | None
+    series: int | None
+    has_heat_map: bool
+    version: str = __version__
+
+
+def answer(task: PlaneTask) -> PlaneResult | SamicError:
+    """Answer a plane; in a worker. Errors of ours are results: to try again would not help."""
+    try:
+        if task.version != __version__:
+            msg = f"a Dask worker has napari-samic {__version__}, this is {task.version}."
+            raise ModelError(f"{msg} Install the same on both.")
+        image = read_rgb(_plane(task), task.normalization, is_strict=True)
+        if pixels_sha256(image) != task.sha256:
+            raise InputError(f"{task.path}: a Dask worker reads other pixels there.")
+        with _lock:  # networks are loaded once, and many can't be shared by threads
+            result = _work(task.work)(_plane(task), image)
+            if not isinstance(result, PlaneResult):
+                result = run_job(result)
+    except SamicError as error:
+        return error
+    if not task.has_heat_map:
+        result = replace(result, result=replace(result.result, heat_map=None))
+    return result
+
+
+def _plane(task: PlaneTask) -> ImagePlane:
+    stat = Path(task.path).stat() if Path(task.path).is_file() else None
+    stamp = None if stat is None else (stat.st_mtime_ns, stat.st_size)
+    planes = _opened(task.path, task.axes, task.series, stamp)
+    if task.label not in planes:
+        raise InputError(f"{task.path}: a Dask worker finds no {task.label} there.")
+    return planes[task.label]
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, axes: str | None, series: int | None, _stamp: Any) -> dict[str, ImagePlane]:
+    return {plane.label: plane for plane in open_images(path, axes=axes, series=series)}
+
+
+def _work(pickled: bytes) -> Work:
+    global _loaded
+    if _loaded is None or _loaded[0] != pickled:
+        _loaded = None  # two networks would not fit where one does
+        _loaded = pickled, pickle.loads(pickled)()
+    return _loaded[1]
+
+
+@dataclass(eq=False)
+class RemoteWork:
+    """A `Work` that lets a cluster answer; a task is sent when it is called.
+
+    Attributes
+    ----------
+    cluster : Cluster
+    make : callable
+        Makes the `Work` in a worker; pickled by reference, so a function of a module or a partial.
+    normalization : Normalization
+    axes, series
+        As of `open_images`.
+    has_heat_map : bool
+        Whether maps are to come back.
+    """
+
+    cluster: Cluster
+    make: Callable[[], Work]
+    normalization: Normalization
+    axes: str | None = None
+    series: int | None = None
+    has_heat_map: bool = False
+    _pickled: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pickled = pickle.dumps(self.make)
+
+    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
+        """See `Work`."""
+        if plane.path is None:
+            raise InputError(f"{plane.label}: a Dask worker can only read files. Save it first.")
+        task = PlaneTask(
+            self._pickled, str(plane.path.resolve()), plane.label, pixels_sha256(image),
+            self.normalization, self.axes, self.series, self.has_heat_map,
+        )  # fmt: skip
+        return self._answer(task, self.cluster.submit(task))
+
+    def _answer(self, task: PlaneTask, future: Any) -> Job[PlaneResult]:
+        try:
+            while True:
+                try:
+                    result = yield from self.cluster.wait(future)
+                    break
+                except CancelledError:  # with the scheduler, tasks are lost
+                    yield from self.cluster.reconnect()
+                    future = self.cluster.submit(task)
+        finally:
+            with suppress(Exception):  # of a client that is closed
+                future.release()
+        if isinstance(result, SamicError):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+
+class Cluster:
+    """The client of a Dask scheduler.
+
+    Parameters
+    ----------
+    address : str
+        "local" or "local:N" for N processes of this machine (default: one for each core); else the
+        address of a scheduler.
+
+    Raises
+    ------
+    SettingsError
+        Dask's `distributed` is not installed, or nothing answers at the address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address, self._local = address, None
+        kind, _, count = address.partition(":")
+        if kind == "local" and (count or "1").isdecimal() and int(count or 1) > 0:
+            self._local = _local_cluster(int(count) if count else None)
+            self.address = self._local.scheduler_address
+        self._client = _client(self.address)
+        self._threads, self._counted = 0, -_COUNT_S
+
+    def ahead(self) -> int:
+        """How many tasks keep all workers busy, as far as was known some seconds ago."""
+        if time.monotonic() - self._counted > _COUNT_S:
+            self._counted = time.monotonic()
+            with suppress(Exception):  # a scheduler that is lost is missed elsewhere
+                self._threads = sum(self._client.nthreads().values())
+        return AHEAD * max(1, self._threads)
+
+    def submit(self, task: PlaneTask) -> Any:
+        """Begin a task; its Dask future."""
+        return self._client.submit(answer, task, pure=False, retries=0)
+
+    def wait(self, future: Any) -> Job[Any]:
+        """The result of a task, with a step every half second.
+
+        Raises
+        ------
+        CancelledError
+            The scheduler that knew of it is lost.
+        InputError
+            Every worker that tried it has died.
+        SettingsError
+            There is no worker.
+        """
+        from distributed import KilledWorker
+
+        if future.client is not self._client:
+            raise CancelledError  # of an earlier scheduler
+        last = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=_STEP_S)
+            except KilledWorker as error:
+                msg = "each Dask worker that looked at it has died. Have they enough memory?"
+                raise InputError(msg) from error
+            except TimeoutError:
+                if self._client.status != "running":
+                    raise CancelledError from None
+                has_workers = bool(self._client.nthreads())
+                last = time.monotonic() if has_workers else last
+                if time.monotonic() - last > PATIENCE_S:
+                    raise SettingsError(f"{self.address}: has no Dask worker.") from None
+                yield JobProgress(0, 0, "" if has_workers else "waiting for a Dask worker")
+
+    def reconnect(self) -> Job[None]:
+        """Wait for a scheduler at the same address.
+
+        Raises
+        ------
+        SettingsError
+            None came.
+        """
+        begun = time.monotonic()
+        if self._client.status == "running":
+            return  # it came back, or another task has waited for it
+        with suppress(Exception):  # what is left of it is no matter
+            self._client.close(timeout=1)
+        while True:
+            yield JobProgress(0, 0, "waiting for the Dask scheduler")
+            try:
+                self._client = _client(self.address)
+            except SettingsError:
+                if time.monotonic() - begun > PATIENCE_S:
+                    raise
+                time.sleep(_STEP_S)
+            else:
+                return
+
+    def close(self) -> None:
+        """Let go of it; workers that were begun here end."""
+        for part in (self._client, self._local):
+            if part is not None:
+                with suppress(Exception):  # nothing depends on how it ends
+                    part.close(timeout=10)
+
+
+@contextmanager
+def opened(address: str | None) -> Iterator[Cluster | None]:
+    """A cluster for as long as the block lasts; None without an address."""
+    cluster = None if address is None else Cluster(address)
+    try:
+        yield cluster
+    finally:
+        if cluster is not None:
+            cluster.close()
+
+
+def _client(address: str) -> Any:
+    distributed = _distributed()
+    # with a scheduler that is lost it prints a traceback, where we wait for another
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    try:
+        return distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        msg = f"no Dask scheduler answers at {address!r} ({type(error).__name__})."
+        raise SettingsError(f"{msg} Give its address, as tcp://HOST:8786, or local:N.") from error
+
+
+def _local_cluster(count: int | None) -> Any:
+    """Processes of this machine, one thread each."""
+    return _distributed().LocalCluster(
+        n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+        env={"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        msg = "Dask's distributed is not installed. Do: pip install 'napari-samic[cluster]'"
+        raise SettingsError(msg) from error
+    return distributed
