@@ -27,6 +27,7 @@ def test_imports_keep_the_contracts() -> None:
     ("module", "heavy"),
     [
         pytest.param("napari_samic", WINDOW | {"torch", "dask", "numpy", "scipy"}, id="package"),
+        pytest.param("napari_samic.cli", WINDOW | {"torch", "dask", "numpy", "scipy"}, id="shell"),
         pytest.param("napari_samic.models.hub.registry", WINDOW | {"torch", "dask"}, id="registry"),
         pytest.param("napari_samic.recipes", WINDOW | {"torch", "dask"}, id="recipes"),
     ],

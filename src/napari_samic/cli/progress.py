@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from napari_samic.core.types import Job, JobProgress
-from napari_samic.io.writers import plain
+if TYPE_CHECKING:  # `--help` loads no NumPy
+    from napari_samic.core.types import Job, JobProgress
 
 R = TypeVar("R")
 SHOWN = 5
@@ -149,6 +149,8 @@ def drive(job: Job[R], *, as_json: bool) -> R:
 
 def print_json(content: Any) -> None:
     """Print one JSON document."""
+    from napari_samic.io.writers import plain
+
     print(json.dumps(plain(content), ensure_ascii=False))
 
 
