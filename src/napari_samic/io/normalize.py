@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -216,6 +216,11 @@ class Normalization:
             "channel_count": self.channel_count,
             **optional,
         }
+
+    @staticmethod
+    def extends(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+        """Whether `to_dict` of one only takes in images that the one before had refused."""
+        return "outside" not in before and {**before, "outside": now.get("outside")} == now
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -167,7 +167,7 @@ def segment(
     run = {**header.run, **reading, "method": method, **{k: v.to_dict() for k, v in groups.items()}}
     normalization = header.normalization
     if rescale:
-        normalization = yield from _rescaled(folder, planes, normalization)
+        normalization = yield from rescaled(folder, planes, normalization)
     with files.claimed(folder), cluster.opened(dask) as remote:
         writer = ResultsWriter(folder, header.model, normalization, run, overwrite=overwrite)
         yield JobProgress(0, len(planes), f"loading {name}")
@@ -196,10 +196,10 @@ def segment(
     return replace(result, figures=_figures(runner.plane_stats), notices=all_notices)
 
 
-def _rescaled(
+def rescaled(
     folder: Path, planes: Sequence[ImagePlane], trained: Normalization
 ) -> Job[Normalization]:
-    """With a range for images of another scale: that of earlier results, or fitted to these."""
+    """With a range for images of another scale: of earlier results, or fitted to these. A job."""
     recorded = read_tables(folder).normalization
     earlier = Normalization.from_dict(recorded) if recorded else trained
     if earlier.outside and replace(earlier, outside=trained.outside) == trained:

@@ -303,6 +303,26 @@ def test_slices_of_the_layer_belong_together(of, session, tmp_path, preset, sett
     np.testing.assert_array_equal(np.asarray(shown), files)
 
 
+def test_preview_of_another_depth_is_what_the_run_makes_of_it(of, session):
+    deep = np.stack([scene(i, scale=100)[0] for i in range(COUNT)])
+    session.layer = SimpleNamespace(**{**vars(session.layer), "data": deep})
+    session.pixels = LayerPixels([session.layer])
+    session.scheduler.show(session.pixels, (0,))
+    session.events.image.emit()
+    of.watch(True)
+    session.runner.settle()
+    assert of.preview is None
+    assert "Fit the range" in str(session.runner.errors.pop())
+    of.rescale(True)
+    session.runner.settle()
+    whole(of)
+    assert of.preview.result.labels.any()
+    np.testing.assert_array_equal(
+        of.preview.result.labels, tifffile.imread(results(of) / "cells[0].tif")
+    )
+    assert PropagationModel(session).options.rescale
+
+
 def test_stack_of_two_axes_is_not_followed(of, session):
     layer = SimpleNamespace(**{**vars(session.layer), "data": session.layer.data[None]})
     session.layer, session.pixels = layer, LayerPixels([layer])

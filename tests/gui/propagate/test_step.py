@@ -18,6 +18,7 @@ from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.propagate.jobs import SegmentOptions
 from napari_samic.gui.session import jobs
 from napari_samic.recipes import load_recipe
+from napari_samic.recipes.scripting import as_command
 
 STACK = np.stack([scene(i)[0] for i in range(4)])
 
@@ -263,6 +264,60 @@ def test_images_of_a_folder_are_shown_one_by_one(story, tmp_path, monkeypatch):
         assert labels.data.shape == s.ours()[f"q{row} [SAMIC]"].data.shape[:2] == shape
     assert len(s.ours()) == 2
     assert s.dock.session.layer is s.image  # none of ours became the image to annotate
+
+
+def test_images_of_another_depth_are_refused_until_their_range_is_fitted(
+    story, tmp_path, monkeypatch
+):
+    s, panel = story, story.panel
+    panel.start.click()
+    s.settle()
+    before = (s.project.results_folder / "scores.csv").read_text()
+    for i in range(2):
+        write_image(tmp_path / "deep" / f"d{i}.tif", scene(i, scale=100)[0])
+    monkeypatch.setattr(s.step, "ask_folder", lambda: tmp_path / "deep")
+    panel.source.activated.emit(1)
+    panel.start.click()
+    s.settle()
+    why = panel.failures.item(0).text()
+    assert panel.rescale.text() in why
+    assert "--rescale" not in why
+
+    panel.rescale.click()
+    panel.start.click()
+    s.settle()
+    assert not s.of.run.failures
+    assert "2 images done" in panel.status.text()
+    assert all(tifffile.imread(s.project.results_folder / f"d{i}.tif").any() for i in range(2))
+    assert set(before.splitlines()) < set(
+        (s.project.results_folder / "scores.csv").read_text().splitlines()
+    )
+    recipe = load_recipe(s.project.recipe)
+    assert recipe.steps[-1].settings["rescale"] is True
+    assert "--rescale" in as_command(recipe)
+
+
+def test_linking_stands_beside_every_preset_but_following(story):
+    s, panel = story, story.panel
+
+    def choose(title):
+        panel.preset.setCurrentIndex(panel.preset.findText(title))
+        panel.preset.activated.emit(panel.preset.currentIndex())
+
+    panel.link.click()
+    choose("Touching cells")
+    assert panel.link.isChecked()
+    assert panel.preset.currentText() == "Touching cells"
+    assert s.of.options.refine.split
+    assert panel.form.fields["link"].editor.currentText() == "stacks"
+    panel.start.click()
+    s.settle()
+    command = as_command(load_recipe(s.project.recipe))
+    assert "--link always" in command
+    assert "--split" in command or "--preset touching-cells" in command
+    choose("Stack that goes on")
+    assert not panel.link.isChecked()
+    assert not panel.link.isEnabled()
 
 
 def test_without_project_or_prompter_it_says_what_to_do(story):

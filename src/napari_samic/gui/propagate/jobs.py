@@ -35,6 +35,7 @@ from napari_samic.core.types import (
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.materialize import Drawing, write_drawing
 from napari_samic.gui.data.result_files import LabelFiles, read_result
+from napari_samic.gui.session.notices import in_words
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.models.prompters import registry
@@ -72,6 +73,7 @@ class SegmentOptions:
     memory: MemorySettings = field(default_factory=MemorySettings)
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
+    rescale: bool = False
 
     @property
     def follows(self) -> bool:
@@ -94,7 +96,9 @@ class LoadedPredictor:
 
     stamp: Stamp
     method: str
+    rescale: bool
     worker: ImagePredictor
+    normalization: Normalization
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -150,6 +154,8 @@ def preview(
     plane: ImagePlane,
     options: SegmentOptions,
     *,
+    stack: Sequence[ImagePlane] = (),
+    results: Path | None = None,
     predictor: LoadedPredictor | None = None,
     features: ImagePreview | None = None,
 ) -> Job[Preview]:
@@ -157,10 +163,11 @@ def preview(
 
     `PreviewStep`s bring the heat map and what is to be given back: a predictor serves its method
     only. A large slice is done tile by tile, with a step for each, and nothing is given back of it.
+    With `rescale` the range is that of the `results`, or fitted to the `stack`, as a run does.
     """
     yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
     if predictor is None:
-        predictor = _open(file, options)
+        predictor = yield from _open(file, options, stack, results)
         yield PreviewStep(0, 3, "looking at the slice", predictor=predictor)
     worker = replace(
         predictor.worker,
@@ -198,18 +205,27 @@ def method_of(options: SegmentOptions) -> str:
     return registry.TRAINED if options.follows else options.method
 
 
-def _open(file: Path, options: SegmentOptions) -> LoadedPredictor:
-    from napari_samic.pipeline.segment import open_predictor
+def _open(
+    file: Path, options: SegmentOptions, stack: Sequence[ImagePlane], results: Path | None
+) -> Job[LoadedPredictor]:
+    from napari_samic.pipeline.segment import open_predictor, rescaled
 
     stamp = stamp_of(file)  # before reading: a file that changes meanwhile is read again
     if stamp is None:
         raise InputError(f"{file}: no prompter. Train one first.")
     method = method_of(options)
-    return LoadedPredictor(stamp, method, open_predictor(file, method=method))
+    worker = open_predictor(file, method=method)
+    normalization = worker.normalization
+    if options.rescale and results is not None:
+        normalization = yield from rescaled(results, stack, normalization)
+    return LoadedPredictor(stamp, method, options.rescale, worker, normalization)
 
 
 def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image:
-    return read_rgb(plane, predictor.worker.normalization, is_strict=True)
+    try:
+        return read_rgb(plane, predictor.normalization, is_strict=True)
+    except InputError as error:
+        raise InputError(in_words(str(error))) from error
 
 
 @dataclass(frozen=True)
@@ -269,7 +285,7 @@ def propagate(
     every = frozenset(name for path in paths for name in names[path])
     yield FilesStep(0, len(todo), names=every)
     results.check_names({path: names[path] for path in todo})
-    foreign = _is_foreign(results, request.prompter)
+    foreign = _is_foreign(results, request)
     if foreign and not request.anew:
         raise InputError(f"the results are of another model or other colours. {_TICK}")
     if request.anew:
@@ -285,7 +301,7 @@ def propagate(
     try:
         outcome = yield from map_progress(job, _brief)
     except StaleError as error:
-        raise InputError(f"there are {error.why}. {_TICK}") from error
+        raise InputError(in_words(f"there are {error.why}. {_TICK}")) from error
     kept = sum(len(names[path]) for path in set(paths) - set(todo))
     if not kept:
         return outcome
@@ -343,16 +359,18 @@ def _brief(step: JobProgress) -> JobProgress:
     return replace(step, message="") if {"plane", "skipped"} & step.data.keys() else step
 
 
-def _is_foreign(results: LabelFiles, prompter: Path) -> bool:
+def _is_foreign(results: LabelFiles, request: PropagateRequest) -> bool:
     """Whether `segment` would refuse to add to the earlier results."""
     from napari_samic.models.samic import serialization
 
     earlier = results.tables()
-    header = serialization.describe(prompter)["normalisation"] or {}
+    header = serialization.describe(request.prompter)["normalisation"] or {}
     if earlier is None or "model" not in header:
         return False  # a prompter that lacks something: `segment` says so
-    same = earlier.normalization == Normalization.from_dict(header).to_dict()
-    return not same or earlier.model != header["model"]
+    mine, before = Normalization.from_dict(header).to_dict(), earlier.normalization or {}
+    if request.options.rescale:
+        before = {key: value for key, value in before.items() if key != "outside"}
+    return before != mine or earlier.model != header["model"]
 
 
 @dataclass(frozen=True, eq=False)

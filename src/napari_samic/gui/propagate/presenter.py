@@ -22,6 +22,7 @@ from napari_samic.gui.propagate import jobs as work
 from napari_samic.gui.propagate.results import ResultStore
 from napari_samic.gui.propagate.run import PropagationRun
 from napari_samic.gui.runner.jobs import Calls, Handle
+from napari_samic.gui.session.notices import in_words
 from napari_samic.recipes.schema import STEP_SCHEMAS
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class PropagationModel:
 
     def _image_changed(self) -> None:
         self._features = None
+        if self.options.rescale:
+            self._predictor = None  # with a range that was fitted to the image before
         self.moved()
         self.store.open()
 
@@ -157,13 +160,28 @@ class PropagationModel:
     @property
     def preset(self) -> str:
         """Name of the preset that is in use; "" if the settings are the user's own."""
-        own = (preset.name for preset in PRESETS if self._options_of(preset) == self.options)
-        return next(own, "")
+        own = replace(_unlinked(self.options), rescale=False)
+        names = (p.name for p in PRESETS if _unlinked(self._options_of(p)) == own)
+        return next(names, "")
 
     def choose_preset(self, name: str) -> None:
-        """Use what a preset sets, and the defaults of all else."""
-        self._use(self._options_of(preset(name)))
+        """Use what a preset sets, and the defaults of all else, but for linking and rescaling."""
+        options = replace(self._options_of(preset(name)), rescale=self.options.rescale)
+        if not options.is_chained:
+            link = self.options.memory.link
+            options = replace(options, memory=replace(options.memory, link=link))
+        self._use(options)
         self.events.settings.emit()
+
+    def link(self, on: bool) -> None:
+        """Give an object a single number through the slices of a stack, or let each count anew."""
+        memory = replace(self.options.memory, link="stacks" if on else "never")
+        self._use(replace(self.options, memory=memory))
+        self.events.settings.emit()
+
+    def rescale(self, on: bool) -> None:
+        """Fit a range to images of another scale than those of the training, or refuse them."""
+        self._use(replace(self.options, rescale=on))
 
     def _options_of(self, preset: Preset) -> work.SegmentOptions:
         groups: dict[str, Any] = {
@@ -183,6 +201,7 @@ class PropagationModel:
         self.options = options
         self.note(
             method=options.method,
+            rescale=options.rescale,
             **{name: (group := getattr(options, name)) and group.to_dict()
                for name in GROUP_NAMES.values()},
         )  # fmt: skip
@@ -195,7 +214,7 @@ class PropagationModel:
         try:
             self.options.check()
         except SettingsError as error:
-            return str(error)
+            return in_words(str(error))
         return ""
 
     def _take_notes(self) -> None:
@@ -208,7 +227,9 @@ class PropagationModel:
             }
             method = notes.get("method", "auto")
             known = method in work.methods()  # a package may be gone
-            self.options = work.SegmentOptions(method=method if known else "auto", **groups)
+            self.options = work.SegmentOptions(
+                method=method if known else "auto", rescale=bool(notes.get("rescale")), **groups
+            )
         except (SettingsError, TypeError):  # of another version
             self.options = work.SegmentOptions()
 
@@ -291,16 +312,22 @@ class PropagationModel:
             return
         plane = pixels.plane(index)
         predictor, features = self._predictor, self._features
-        wanted = work.stamp_of(file), work.method_of(self.options)
-        if predictor is not None and (predictor.stamp, predictor.method) != wanted:
-            predictor = None
+        wanted = work.stamp_of(file), work.method_of(self.options), self.options.rescale
+        if predictor is not None:
+            loaded = predictor.stamp, predictor.method, predictor.rescale
+            predictor = predictor if loaded == wanted else None
         if predictor is None or (features is not None and features.label != plane.label):
             features = None
         self._newest = request = object()
         self.preview_status = (
             "Looking at the slice ..." if predictor else "Loading the prompter ..."
         )
-        job = work.preview(file, plane, self.options, predictor=predictor, features=features)
+        job = work.preview(
+            file, plane, self.options,
+            stack=[pixels.plane(each) for each in pixels.indices()] if predictor is None else (),
+            results=self.session.need_project().results_folder,
+            predictor=predictor, features=features,
+        )  # fmt: skip
         calls = Calls(
             on_step=partial(self._preview_stepped, request),
             on_done=partial(self._previewed, request),
@@ -376,3 +403,8 @@ class PropagationModel:
         self._stop()
         self.run.cancel()
         self.store.close()
+
+
+def _unlinked(options: work.SegmentOptions) -> work.SegmentOptions:
+    """Without the choice that stands beside every preset."""
+    return replace(options, memory=replace(options.memory, link="never"))

@@ -17,7 +17,7 @@ from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.propagate import jobs as work
 from napari_samic.gui.propagate.progress import Progress, ThroughputMeter
 from napari_samic.gui.runner.jobs import Calls, Handle
-from napari_samic.gui.session.notices import sentences
+from napari_samic.gui.session.notices import in_words, sentences
 
 if TYPE_CHECKING:
     from napari_samic.gui.propagate.results import ResultStore
@@ -179,7 +179,7 @@ class PropagationRun:
         self._meter.count(step.done, step.total, skipped=skipped, failed=failed)
         self.status = self.progress.text
         if failed:
-            self.failures[label] = data["failure"]
+            self.failures[label] = in_words(data["failure"])
         elif label:
             self.finished[label] = data["caption"]
             if self.anew:
@@ -188,7 +188,7 @@ class PropagationRun:
                 self.store.add_result(label, data["labels"])
 
     def _done(self, outcome: Any) -> None:
-        self.failures = dict(outcome.failures)
+        self.failures = {name: in_words(why) for name, why in outcome.failures.items()}
         new, before, bad = len(outcome.done), len(outcome.skipped), len(self.failures)
         parts = [f"{new} image{'s' * (new != 1)} done"]
         parts += [f"{before} had a result"] if before else []

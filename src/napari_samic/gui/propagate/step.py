@@ -74,7 +74,9 @@ class PropagateStep:
         plain: dict[str, Callable[..., None]] = {
             "preview": self._watch,
             "preset": self.presenter.choose_preset,
+            "link": self.presenter.link,
             "method": lambda name: self.presenter.change(method=name),
+            "rescale": self.presenter.rescale,
             "start": self._start,
             "cancel": run.cancel,
             "layer": lambda: run.choose(None),

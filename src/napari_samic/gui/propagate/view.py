@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_samic.core.settings import PRESETS, PeakSettings
+from napari_samic.gui.session.notices import RESCALE
 from napari_samic.gui.widgets.field_editors import WRONG, leave_wheel
 from napari_samic.gui.widgets.settings_form import SettingsForm
 from napari_samic.recipes.schema import STEP_SCHEMAS
@@ -48,8 +49,8 @@ class PropagatePanel(QWidget):
     Parameters
     ----------
     handlers : mapping of str to callable
-        preview(on), preset(name), method(name), start(), cancel(), layer(), folder(), again(on),
-        show(name).
+        preview(on), preset(name), link(on), method(name), rescale(on), start(), cancel(), layer(),
+        folder(), again(on), show(name).
     methods : mapping of str to str
         Names, and a line for each.
 
@@ -99,7 +100,16 @@ class PropagatePanel(QWidget):
         self.preset.setToolTip("Settings for a kind of image; change them below as you like")
         self.preset.setPlaceholderText("Your own settings")
         for preset in PRESETS:
-            self.preset.addItem(preset.title, preset.name)
+            if "link" not in preset.values:  # that has a box of its own
+                self.preset.addItem(preset.title, preset.name)
+        self.link = QCheckBox("Link objects through slices")
+        self.link.clicked.connect(lambda on: self.handlers["link"](on))
+        self.rescale = QCheckBox(RESCALE)
+        self.rescale.setToolTip(
+            "<qt>Images of another bit depth or scale than those of the training get a range of "
+            "their own. Else they are refused.</qt>"
+        )
+        self.rescale.clicked.connect(lambda on: self.handlers["rescale"](on))
         self.method.setToolTip("What says where objects are")
         for name, text in self._methods.items():
             self.method.addItem(name, name)
@@ -112,7 +122,9 @@ class PropagatePanel(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Preset", self.preset)
         rows.addRow(self.preset_text)
+        rows.addRow(self.link)
         rows.addRow("Method", self.method)
+        rows.addRow(self.rescale)
         rows.addRow(self.form)
         return part
 
@@ -189,7 +201,16 @@ class PropagatePanel(QWidget):
         self.show_preset(of)
 
     def show_preset(self, of: PropagationModel) -> None:
-        """Say which preset and method are in use, and why settings can't act together."""
+        """Say what is in use beside the form, and why settings can't act together."""
+        follows = of.options.follows
+        self.link.setChecked(of.options.memory.link != "never")
+        self.link.setEnabled(not follows or self.link.isChecked())
+        self.link.setToolTip(
+            "Objects that are followed keep their numbers anyway"
+            if follows
+            else "An object has a single number through a stack; else each slice counts anew"
+        )
+        self.rescale.setChecked(of.options.rescale)
         self.method.setCurrentIndex(self.method.findData(of.options.method))
         self.preset.setCurrentIndex(self.preset.findData(of.preset))
         helps = {preset.name: preset.help for preset in PRESETS}

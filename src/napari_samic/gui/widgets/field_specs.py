@@ -81,7 +81,7 @@ class FormEntry:
     @property
     def title(self) -> str:
         """What stands before the field."""
-        return TITLES.get(self.name, self.name.replace("_", " ").capitalize())
+        return title_of(self.name)
 
     @property
     def tooltip(self) -> str:
@@ -112,6 +112,15 @@ def entries(kind: type[Settings]) -> Iterator[FormEntry]:
             le=meta.get("le"),
             choices=tuple(meta.get("choices") or ()),
         )
+
+
+def title_of(name: str) -> str:
+    """What a setting is called before people.
+
+    >>> title_of("link"), title_of("learning_rate")
+    ('Link objects', 'Learning rate')
+    """
+    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def text_of(value: Any) -> str:

@@ -196,6 +196,12 @@ class Tables:
         images = tuple(self.images[k] for k in sorted(self.images, key=natural_key))
         return PromptFile(images, self.model, self.normalization, self.classes)
 
+    def allow(self, model: str, normalization: dict[str, Any]) -> bool:
+        """Whether results of this kind can stand beside those that are there."""
+        before = self.normalization
+        is_more = before is not None and Normalization.extends(normalization, before)
+        return self.model == model and (before == normalization or is_more)
+
     def drop(self, label: str) -> None:
         """Forget one image."""
         for table in (self.images, self.rows, self.provenance):
@@ -250,7 +256,7 @@ def read_tables(folder: Path) -> Tables:
     if unfinished is None or not {"model", "normalisation"} <= unfinished.head.keys():
         return tables
     kind = (unfinished.head["model"], unfinished.head["normalisation"])
-    if not tables.is_empty and kind != (tables.model, tables.normalization):
+    if not tables.is_empty and not tables.allow(*kind):
         tables = Tables(unfinished=unfinished)  # an overwriting run of another kind was here
     tables.model, tables.normalization = kind
     try:
@@ -423,7 +429,7 @@ class ResultsWriter:
 
     def _check_kind(self) -> None:
         earlier, mine = self._tables, self.normalization.to_dict()
-        if earlier.is_empty or (earlier.model, earlier.normalization) == (self.model, mine):
+        if earlier.is_empty or earlier.allow(self.model, mine):
             return
         if not self.overwrite:
             what = "another normalisation" if earlier.model == self.model else earlier.model
