@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from toys import SHAPE, hidden_files, scene
 
 from napari_samic import pipeline
@@ -109,6 +110,30 @@ def test_planes_of_an_exported_volume_are_as_far_apart_as_those_of_the_image(tmp
     settings = ExportSettings(tiff=False, ome_zarr=True)
     run_job(pipeline.export(results, out=tmp_path / "out", settings=settings))
     assert pixel_size(tmp_path / "out" / "v.ome.zarr") == PixelSize(0.5, 0.5, 0.6)
+
+
+def test_exported_time_series_has_its_axis_and_no_volumes(shell, prompter, tmp_path):
+    frames = np.stack([scene(i)[0] for i in range(3)])
+    tifffile.imwrite(
+        tmp_path / "t.ome.tif", frames, photometric="rgb",
+        metadata={"axes": "TYXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25},
+    )  # fmt: skip
+    made, out = tmp_path / "made", tmp_path / "out"
+    segment = ("segment", tmp_path / "t.ome.tif", "--prompter", prompter, "--out")
+    assert shell(*segment, made, "--link", "stacks").code == 0
+    run_job(pipeline.export(made, out=out, settings=EVERYTHING))
+    with tifffile.TiffFile(out / "t.tif") as exported:
+        assert exported.series[0].axes == "TYX"
+        np.testing.assert_array_equal(exported.asarray(), tifffile.imread(made / "t.tif"))
+    assert pixel_size(out / "t.tif") == PixelSize(0.25, 0.5)
+    assert zarr.open_group(out / "t.ome.zarr")["0"].metadata.dimension_names == ("t", "y", "x")
+    rows = table(out / "measurements_3d.csv")
+    assert any(int(row["planes"]) > 1 for row in rows)
+    assert {row["volume"] for row in rows} == {""}
+    settings = ExportSettings(table=True)
+    shell(*segment, tmp_path / "apart")
+    run_job(pipeline.export(tmp_path / "apart", out=tmp_path / "tables", settings=settings))
+    assert not (tmp_path / "tables" / "measurements_3d.csv").exists()
 
 
 def table(path):

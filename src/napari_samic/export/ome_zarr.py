@@ -36,6 +36,7 @@ def write_ome_zarr(
     spacing: tuple[float, float] = (1.0, 1.0),
     unit: str = "",
     depth: float | None = None,
+    stack_axes: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write the label planes of one image or stack; the folder is complete or not there.
@@ -52,6 +53,8 @@ def write_ome_zarr(
         A name of the format's list, such as micrometer; "" for none.
     depth : float, optional
         Distance of two planes, in the same unit.
+    stack_axes : str
+        Letters of the axes before rows and columns, where they are known.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def write_ome_zarr(
         A folder in the way, or the disk refuses.
     """
     whole = _joined(planes, stack_shape, str(path))
-    names = _axes(len(stack_shape), str(path))
+    names = _axes(len(stack_shape), stack_axes.lower(), str(path))
     with _atomic_folder(Path(path), overwrite=overwrite) as temporary:
         _write(temporary, whole, names)
         _describe(temporary, planes, names, spacing, unit, depth)
@@ -75,8 +78,10 @@ def _joined(planes: Sequence[LabelObjects], stack_shape: tuple[int, ...], where:
     return np.stack([p.labels for p in planes]).reshape(*stack_shape, *shapes.pop())
 
 
-def _axes(count: int, where: str) -> str:
-    """Of a stack axis nothing is known but that it is one: z first, then time, then channel."""
+def _axes(count: int, given: str, where: str) -> str:
+    """As given, if the format allows that; else z first, then time, then channel."""
+    if len(given) == count and given == "".join(a for a in "tcz" if a in given):
+        return f"{given}yx"
     if count > 3:
         raise InputError(f"{where}: {count + 2} axes, OME-Zarr has five at most. Export a part.")
     kept = ("", "z", "tz", "tcz")[count]
@@ -106,7 +111,7 @@ def _describe(
 
     kinds = {"t": "time", "c": "channel"}
     axes = [{"name": n, "type": kinds.get(n, "space")} for n in names]
-    lengths = "yx" if depth is None else "zyx"
+    lengths = "yx" if depth is None else "zyx"  # of a time series nothing has a depth
     axes = [{**a, "unit": unit} if unit and a["name"] in lengths else a for a in axes]
     sizes = dict(zip("yx", spacing, strict=True)) | ({"z": depth} if depth is not None else {})
     scale = [float(sizes.get(name, 1.0)) for name in names]

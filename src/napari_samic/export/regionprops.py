@@ -6,15 +6,18 @@ Source: scikit-image's `regionprops_table`, with its names. Lengths are in the u
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samic.core.label_objects import LabelObjects, ranked
+from napari_samic.core.label_objects import LabelObjects, ObjectRecord, ranked
 from napari_samic.core.types import IntArray
 
 SHAPES = (
@@ -36,6 +39,11 @@ COLUMNS = (
 `plane` is the place in a stack, by which objects are put in the order of time or depth: "5", or
 "0 5" along two axes; empty for an image by itself.
 """
+VOLUME_COLUMNS = (
+    "image", "object", "class", "class_name", "score", "voxels", "volume", "unit",
+    "plane_first", "plane_last", "planes", "plane", "row", "column",
+)  # fmt: skip
+"""Of the table of objects through planes; the volume is in the cube of the unit."""
 INTENSITIES = ("intensity_mean", "intensity_std", "intensity_min", "intensity_max")
 """Of the pixels as the image's file has them; of several channels `intensity_mean-0` and so on."""
 _INDEX = re.compile(r"(?:\[\d+\])+$")
@@ -105,6 +113,79 @@ def _intensities(
         figures = (mean, np.sqrt(spread), low, high)
         columns |= {f"{n}{ending}": v for n, v in zip(INTENSITIES, figures, strict=True)}
     return columns
+
+
+class Volumes:
+    """Objects of a stack in which a number is one object through all planes; one row each.
+
+    Axes before the last are stacks of their own.
+
+    Parameters
+    ----------
+    name : str
+        Of the image.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._parts: dict[tuple[tuple[int, ...], int], list[_Part]] = {}
+        self._classes: dict[int, str] = {}
+
+    def add(self, image: LabelObjects, index: tuple[int, ...]) -> None:
+        """Take the objects of one plane."""
+        values, ranks = ranked(image.labels)
+        rows, columns = np.nonzero(ranks)
+        numbers = ranks[rows, columns] - 1
+        sizes, *sums = (
+            np.bincount(numbers, weights, len(values)) for weights in (None, rows, columns)
+        )
+        for i, value in enumerate(values):
+            place = (index[-1], float(sums[0][i]), float(sums[1][i]))
+            about = image.of(value)
+            self._classes[about.label] = image.class_name(about.label)
+            part = _Part(about, int(sizes[i]), place)
+            self._parts.setdefault((index[:-1], value), []).append(part)
+
+    def rows(
+        self, *, spacing: tuple[float, float], depth: float | None, unit: str
+    ) -> list[dict[str, Any]]:
+        """With `VOLUME_COLUMNS`; no volume where the distance of planes is not known."""
+        voxel = math.nan if depth is None else depth * spacing[0] * spacing[1]
+        rows = []
+        for (head, value), parts in sorted(self._parts.items()):
+            voxels = sum(part.size for part in parts)
+            planes = [part.place[0] for part in parts]
+            scores = [part.about.score for part in parts if part.about.score is not None]
+            label = Counter(part.about.label for part in parts).most_common(1)[0][0]
+            centroid = {
+                "plane": sum(part.place[0] * part.size for part in parts) / voxels,
+                "row": sum(part.place[1] for part in parts) / voxels,
+                "column": sum(part.place[2] for part in parts) / voxels,
+            }
+            rows.append({
+                "image": self._name + "".join(f"[{i}]" for i in head),
+                "object": value,
+                "class": label,
+                "class_name": self._classes[label],
+                "score": _short(np.mean(scores)) if scores else None,
+                "voxels": voxels,
+                "volume": None if depth is None else _short(voxels * voxel),
+                "unit": unit,
+                "plane_first": min(planes),
+                "plane_last": max(planes),
+                "planes": len(planes),
+                **{name: _short(of) for name, of in centroid.items()},
+            })  # fmt: skip
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one plane has of an object: pixels, the plane's number, sums of rows and columns."""
+
+    about: ObjectRecord
+    size: int
+    place: tuple[int, float, float]
 
 
 def table_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -317,6 +317,20 @@ def pixel_size(path: Path) -> PixelSize | None:
     return None
 
 
+def stack_axes(path: Path, stack_shape: tuple[int, ...]) -> str:
+    """Letters that a file has for its stack axes; "" if it has none, or is of other lengths."""
+    with suppress(SamicError, OSError, ValueError):
+        images = open_file(path)
+        for lazy in images.series if images is not None else ():
+            if not _is_named(lazy.axes):
+                continue
+            pairs = zip(lazy.shape, axes_of(lazy, path.name), strict=True)
+            stack = [(n, axis) for n, axis in pairs if axis not in "YXCS"]
+            if tuple(n for n, _ in stack) == stack_shape:
+                return "".join(axis for _, axis in stack)
+    return ""
+
+
 def _name_fault(path: Path) -> str:
     """Why no result and no table could be called as a file is; "" if they can."""
     name = stem_of(path)

@@ -525,7 +525,25 @@ def tiff_pixel_size(path: Path) -> PixelSize | None:
         if rows <= 0 or columns <= 0:
             return None
         depth = float(tags.get("spacing", "nan")) if tags.get("slices", 1) > 1 else math.nan
+        if page.software == MADE_BY:
+            depth = 1e-4 * float(_shaped(file).get("depth_um", "nan"))
         return PixelSize.of(1 / rows, 1 / columns, unit, depth)
+
+
+def slice_stack(path: Path) -> tuple[str, tuple[int, ...]] | None:
+    """Of our copy of a slice, letters ("" if not known) and lengths of its stack's axes."""
+    import tifffile
+
+    with suppress(ImageReadError, OSError), reading(path.name), tifffile.TiffFile(path) as file:
+        of = _shaped(file)
+        if "stack_shape" in of:
+            return str(of.get("stack_axes", "")), tuple(int(n) for n in of["stack_shape"])
+    return None
+
+
+def _shaped(file: Any) -> dict[str, Any]:
+    """What tifffile's own description of a file says."""
+    return dict((file.shaped_metadata or ({},))[0])
 
 
 def _ome_pixel_size(path: Path) -> PixelSize | None:

@@ -11,20 +11,23 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import checked_labels
-from napari_samic.core.types import HeatMap, Image
+from napari_samic.core.types import HeatMap, Image, PixelSize
 from napari_samic.io.files import atomic_file, kept_file
 from napari_samic.io.text_files import writable
 
 __all__ = [
+    "Calibration",
     "StackWriter",
     "write_csv",
     "write_heat_map",
@@ -34,12 +37,50 @@ __all__ = [
 ]
 
 
+_USUAL = ("", "Z", "TZ", "TCZ")
+"""Stack axes of which nothing is known but how many there are, as OME wants them."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a label TIFF says of itself as OME: letters of its stack axes, and size of a pixel.
+
+    >>> Calibration("T").letters(1), Calibration("Q").letters(2), Calibration().letters(4)
+    ('TYX', 'TZYX', '')
+    """
+
+    stack_axes: str = ""
+    size: PixelSize | None = None
+
+    def letters(self, count: int) -> str:
+        """Of all axes, with so many of the stack; "" if OME has no room for them."""
+        given = self.stack_axes
+        is_known = len(given) == len(set(given)) == count and set(given) <= set("TCZ")
+        return f"{given if is_known else _USUAL[count]}YX" if count < len(_USUAL) else ""
+
+    def options(self, name: str, count: int) -> dict[str, Any]:
+        """Of `tifffile.imwrite`; the same for the same name, so that a replay makes the same."""
+        if not (letters := self.letters(count)):
+            return {}
+        unique = uuid5(NAMESPACE_URL, writable(name)).urn
+        metadata: dict[str, Any] = {"axes": letters, "Name": name, "UUID": unique}
+        metadata["Creator"] = "napari-samic"  # without a version, as hashes are compared
+        size = self.size
+        lengths = {"Y": size.height_um, "X": size.width_um, "Z": size.depth_um} if size else {}
+        for axis, length in lengths.items():
+            if length is not None and axis in letters:
+                metadata[f"PhysicalSize{axis}"] = length
+                metadata[f"PhysicalSize{axis}Unit"] = "µm"
+        return {"ome": True, "metadata": metadata}
+
+
 def write_labels(
     path: str | Path,
     labels: NDArray[Any],
     *,
     overwrite: bool = False,
     ready: Callable[[Path], None] = lambda _: None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write a label image or stack as a compressed int32 TIFF of the same shape.
 
@@ -51,6 +92,8 @@ def write_labels(
         Whether an existing file may be replaced.
     ready : callable
         Called with the finished file before it takes its place.
+    calibration : Calibration, optional
+        Then it is an OME-TIFF.
 
     Raises
     ------
@@ -62,8 +105,11 @@ def write_labels(
     import tifffile
 
     checked = checked_labels(labels, str(path))
+    options = calibration.options(Path(path).name, checked.ndim - 2) if calibration else {}
     with atomic_file(path, overwrite=overwrite) as temporary:
-        tifffile.imwrite(temporary, checked, compression="zlib", photometric="minisblack")
+        tifffile.imwrite(
+            temporary, checked, compression="zlib", photometric="minisblack", **options
+        )
         ready(temporary)
 
 
@@ -87,6 +133,8 @@ class StackWriter:
         Where the unfinished file is kept if the block fails; one of the same shape is gone on with.
     ready : callable
         Called with the finished file before it takes its place.
+    calibration : Calibration, optional
+        Then it is an OME-TIFF.
 
     Attributes
     ----------
@@ -109,7 +157,10 @@ class StackWriter:
         overwrite: bool = False,
         part: Path | None = None,
         ready: Callable[[Path], None] = lambda _: None,
+        calibration: Calibration | None = None,
     ) -> None:
+        count = len(stack_shape)
+        self._options = calibration.options(Path(path).name, count) if calibration else {}
         self._path, self._stack_shape, self.shape = Path(path), stack_shape, shape
         self._overwrite, self._part, self._ready = overwrite, part, ready
         self.resumes = False
@@ -142,6 +193,7 @@ class StackWriter:
             byteorder="<",
             photometric="minisblack",
             returnoffset=True,
+            **self._options,
         )
         return int(offset)
 

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.label_objects import LabelObjects
 from napari_samic.core.settings import ExportSettings
-from napari_samic.core.types import ImagePlane, Job, JobProgress
+from napari_samic.core.types import MICROMETERS, ImagePlane, Job, JobProgress, PixelSize
 from napari_samic.export import ome_zarr
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
 from napari_samic.export.label_png import check_numbers, write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
-from napari_samic.export.regionprops import measurements, table_columns
+from napari_samic.export.regionprops import (
+    VOLUME_COLUMNS,
+    Volumes,
+    measurements,
+    table_columns,
+)
 from napari_samic.io import files
-from napari_samic.io.images import pixel_size
+from napari_samic.io.images import pixel_size, stack_axes
 from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import PromptFile, save_prompts
-from napari_samic.io.writers import write_csv, write_json
+from napari_samic.io.tiff import slice_stack
+from napari_samic.io.writers import Calibration, write_csv, write_json
 from napari_samic.pipeline import common
 from napari_samic.pipeline.results.journal import complete_results
 from napari_samic.pipeline.results.reader import (
@@ -47,6 +57,9 @@ FORMATS = {
     "prompt_file": ("all", "prompts.json"),
 }
 """By setting: what has a file of its own, and how that ends; of all images, its whole name."""
+VOLUMES = "measurements_3d.csv"
+"""Beside the table: objects of linked stacks, each as a whole."""
+_SLICE = re.compile(r"(.+?)((?:\[\d+\])+)")
 
 
 def export(
@@ -91,7 +104,7 @@ def export(
     if not any(getattr(chosen, name) for name in FORMATS):
         raise InputError(f"no format is chosen. Choose one or more of: {', '.join(FORMATS)}.")
     names = recorded_prompts(classes).classes if classes is not None else None
-    stored_results = read_results(results, classes=names)
+    stored_results = _with_volumes(read_results(results, classes=names))
     folder = common.results_folder(out, stored_results.inputs, classes)
     notices = yield from staleness_notices(stored_results)
     run = {
@@ -116,6 +129,9 @@ def export(
                 len(writing.done), len(stored_results.images), f"{name}: {writing.objects} objects"
             )
         writing.finish()
+    if writing.blank:
+        what = "slices without a result are empty in their stack"
+        notices = (*notices, f"{what}: {some(writing.blank)}.")
     if writing.dark:
         what = "no intensities, as the image is not where it was, or another"
         notices = (*notices, f"{what}: {some(writing.dark)}.")
@@ -124,6 +140,38 @@ def export(
         notices = (*notices, notice)
     figures = {"objects": writing.objects, "files": sorted(writing.files)}
     return common.JobResult(folder, tuple(writing.done), (), {}, figures, notices=notices)
+
+
+def _with_volumes(results: StoredResults) -> StoredResults:
+    """With slices of a stack that are files of their own, as in the window, as one stack again."""
+    names = {result.plane.name for result in results.images}
+    images = []
+    for result in results.images:
+        plane, match = result.plane, _SLICE.fullmatch(result.label)
+        if match and not plane.index and match[1] not in names and result.image_file:
+            index = tuple(int(n) for n in match[2][1:-1].split("]["))
+            _, stack_shape = slice_stack(Path(result.image_file)) or ("", ())
+            if len(index) == len(stack_shape) and all(map(operator.lt, index, stack_shape)):
+                plane = replace(plane, name=match[1], index=index, stack_shape=stack_shape)
+        images.append(replace(result, plane=plane))
+    return replace(results, images=tuple(images))
+
+
+def _stack_axes(result: StoredResult) -> str:
+    """Letters of the axes of its stack, by the image; "" if that does not tell."""
+    stack_shape, file = result.plane.stack_shape, Path(result.image_file)
+    if not stack_shape or not result.image_file:
+        return ""
+    return (slice_stack(file) or (stack_axes(file, stack_shape),))[0]
+
+
+def _filled(
+    members: Sequence[StoredResult], planes: Sequence[LabelObjects]
+) -> Sequence[LabelObjects]:
+    """Every plane of the stack: nothing is in those that have no result."""
+    by_index = {m.plane.index: image for m, image in zip(members, planes, strict=True)}
+    empty = replace(planes[0], labels=np.zeros_like(planes[0].labels), about={})
+    return [by_index.get(i, empty) for i in np.ndindex(*members[0].plane.stack_shape)]
 
 
 class _ExportWriter:
@@ -138,8 +186,10 @@ class _ExportWriter:
         self.files: list[str] = []
         self.objects = 0
         self.dark: list[str] = []
+        self.blank: list[str] = []
         self._images: dict[Path, dict[str, ImagePlane]] = {}
         self._rows: list[dict[str, Any]] = []
+        self._volumes: list[dict[str, Any]] = []
         self._coco = CocoTree("polygons" if settings.coco_masks == "polygons" else "rle")
 
     def names(self) -> Iterator[tuple[str, str]]:
@@ -151,6 +201,8 @@ class _ExportWriter:
             owners += [("plane", stem_of_plane(m.plane), m.label) for m in members]
         for scope, stem, label in [*owners, ("all", "", "all")]:
             yield from ((stem + ending, label) for of, ending in formats if of == scope)
+        if self.settings.table and any(map(self._is_linked, self.results.images)):
+            yield VOLUMES, "all"
 
     def check(self) -> None:
         """Raise before anything is written."""
@@ -168,22 +220,41 @@ class _ExportWriter:
     def file(self, name: str, members: Sequence[StoredResult]) -> None:
         """Write what belongs to one label file."""
         settings, (spacing, unit, depth) = self.settings, self._pixel_size(members[0])
+        axes = _stack_axes(members[0])
         planes: list[LabelObjects] = []
+        volumes = Volumes(name)
+        size = PixelSize.of(*spacing, unit, math.nan if depth is None else depth)
         with LabelFileWriter(
-            self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite
-        ) as labels:
+            self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite,
+            calibration=Calibration(axes, size),
+        ) as labels:  # fmt: skip
             for result in members:
                 image = result.label_objects()
                 if settings.tiff:
                     labels.write(result.plane, image.labels)
                 self._plane(result, image, spacing, unit)
+                if settings.table and self._is_linked(result):
+                    volumes.add(image, result.plane.index)
                 planes += [image] * settings.ome_zarr
         if settings.ome_zarr:
+            stack_shape = members[0].plane.stack_shape
             write_ome_zarr(
-                self._path("ome_zarr", name), planes, members[0].plane.stack_shape,
-                spacing=spacing, unit=unit, depth=depth, overwrite=self.overwrite,
+                self._path("ome_zarr", name), _filled(members, planes), stack_shape, depth=depth,
+                spacing=spacing, unit=unit, stack_axes=axes, overwrite=self.overwrite,
             )  # fmt: skip
+        if settings.table and all(map(self._is_linked, members)):
+            self._volumes += volumes.rows(spacing=spacing, depth=depth, unit=unit or "px")
         self.done += [result.label for result in members]
+        indices = {result.plane.index for result in members}
+        lacking = (i for i in np.ndindex(*members[0].plane.stack_shape) if i not in indices)
+        self.blank += [replace(members[0].plane, index=i).label for i in lacking]
+
+    def _is_linked(self, result: StoredResult) -> bool:
+        """Whether a number is one object in all planes of a stack."""
+        provenance = self.results.provenance.get(result.label)
+        memory = provenance.run.get("memory") if provenance is not None else None
+        ways = {memory.get("follow"), memory.get("link")} if isinstance(memory, dict) else set()
+        return bool(result.plane.stack_shape) and bool(ways & {"stacks", "always"})
 
     def _plane(
         self,
@@ -222,6 +293,12 @@ class _ExportWriter:
             path = self._path("table")
             columns = table_columns(self._rows)
             write_csv(path, self._rows, columns=columns, overwrite=self.overwrite)
+            if self._volumes:
+                self.files.append(VOLUMES)
+                write_csv(
+                    self.folder / VOLUMES, self._volumes, columns=VOLUME_COLUMNS,
+                    overwrite=self.overwrite,
+                )  # fmt: skip
         if self.settings.prompt_file and self.results.stored is not None:
             path = self._path("prompt_file")
             save_prompts(path, _exported_prompts(self.results), overwrite=self.overwrite)
@@ -231,7 +308,7 @@ class _ExportWriter:
         mine = {folded(name) for name in self.files}
         names = sorted((path.name for path in self.folder.iterdir()), key=natural_key)
         endings = tuple(ending for scope, ending in FORMATS.values() if scope != "all")
-        of_all = [ending for scope, ending in FORMATS.values() if scope == "all"]
+        of_all = [VOLUMES, *(ending for scope, ending in FORMATS.values() if scope == "all")]
         return [
             name
             for name in names
@@ -243,11 +320,15 @@ class _ExportWriter:
     def _pixel_size(self, result: StoredResult) -> tuple[tuple[float, float], str, float | None]:
         """As it was given, else as the image's file tells it: height and width, unit, and depth."""
         settings = self.settings
-        if not settings.has_pixel_size and result.image_file:
-            size = pixel_size(Path(result.image_file))
-            if size is not None:
-                return (size.height_um, size.width_um), "micrometer", size.depth_um
-        return (settings.pixel_height, settings.pixel_width), settings.unit, None
+        size = pixel_size(Path(result.image_file)) if result.image_file else None
+        if size is not None and not settings.has_pixel_size:
+            return (size.height_um, size.width_um), "micrometer", size.depth_um
+        given = PixelSize.of(settings.pixel_height, settings.pixel_width, settings.unit)
+        is_same = size is not None and given == replace(size, depth_um=None)
+        depth = size.depth_um if size is not None and is_same else None
+        if depth is not None:
+            depth /= MICROMETERS[settings.unit]
+        return (settings.pixel_height, settings.pixel_width), settings.unit, depth
 
     def _path(self, setting: str, stem: str = "", *, on: bool = True) -> Path:
         name = stem + FORMATS[setting][1]

@@ -76,7 +76,7 @@ def test_copy_of_a_slice_keeps_the_size_of_its_pixels(tmp_path):
     stack.scale, stack.units = (3.0, 0.5, 250.0), ("micrometer", "nanometer", "nanometer")
     made = LayerPixels([stack])
     (path,) = run_job(materialize.as_files(made, [(1,)], tmp_path))
-    assert pixel_size(path) == PixelSize(0.0005, 0.25)
+    assert pixel_size(path) == PixelSize(0.0005, 0.25, 3.0)
     np.testing.assert_array_equal(open_images([path])[0].read(), stack.data[1])
 
 

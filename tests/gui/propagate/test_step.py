@@ -1,5 +1,6 @@
 """The Propagate step in a real viewer; jobs run in this thread."""
 
+import csv
 import shutil
 
 import numpy as np
@@ -13,10 +14,12 @@ from napari.layers import Image, Labels, Points
 from toys import scene, write_image
 
 from napari_samic.core.settings import PeakSettings, SegmentSettings
+from napari_samic.core.types import PixelSize
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.propagate.jobs import SegmentOptions
 from napari_samic.gui.session import jobs
+from napari_samic.io.images import pixel_size
 from napari_samic.recipes import load_recipe
 from napari_samic.recipes.scripting import as_command
 
@@ -433,5 +436,47 @@ def test_what_is_drawn_on_references_is_kept_left_out_of_the_queue_and_exported(
     assert not s.runner.errors
     assert len(review.review.order) == 3
     exported = {p.name: tifffile.imread(p) for p in s.project.exports_folder.glob("*.tif")}
-    assert len(exported) == 4
-    np.testing.assert_array_equal(exported["cells[0].tif"], drawn)
+    (volume,) = exported.values()  # one file, as the image is
+    assert volume.shape[0] == 4
+    np.testing.assert_array_equal(volume[0], drawn)
+
+
+def test_slices_of_a_volume_are_exported_as_one_with_its_objects_as_a_whole(story):
+    s = story
+    s.viewer.layers.remove(s.image)
+    s.image = s.viewer.add_image(
+        STACK, rgb=True, name="cells", scale=(2.0, 0.5, 0.5), units=("micrometer",) * 3
+    )
+    s.settle()
+    s.panel.link.click()
+    propagate(s)
+    s.dock.go_to("Review")
+    s.settle()
+    s.dock.review.exports.boxes["table"].setChecked(True)
+    s.dock.review.exports.boxes["ome_zarr"].setChecked(True)
+    export(s)
+    assert not s.runner.errors
+    folder = s.project.exports_folder
+    assert sorted(p.name for p in folder.iterdir() if p.name[0] != ".") == [
+        "cells.ome.zarr", "cells.tif", "measurements.csv", "measurements_3d.csv",
+    ]  # fmt: skip
+    with tifffile.TiffFile(folder / "cells.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        labels = file.asarray()
+    for name in ("cells.tif", "cells.ome.zarr"):
+        assert pixel_size(folder / name) == PixelSize(0.5, 0.5, 2.0)
+    results = [tifffile.imread(s.project.results_folder / f"cells[{i}].tif") for i in range(4)]
+    np.testing.assert_array_equal(labels, results)
+    with (folder / "measurements_3d.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["object"]) for row in rows} == set(np.unique(labels[labels > 0]).tolist())
+    for row in rows:
+        places = np.argwhere(labels == int(row["object"]))
+        assert int(row["voxels"]) == len(places)
+        assert float(row["volume"]) == pytest.approx(len(places) * 0.5)
+        assert row["unit"] == "micrometer"
+        assert (int(row["plane_first"]), int(row["plane_last"])) == (
+            places[:, 0].min(), places[:, 0].max(),
+        )  # fmt: skip
+        centroid = [float(row[k]) for k in ("plane", "row", "column")]
+        np.testing.assert_allclose(centroid, places.mean(0), rtol=1e-6)

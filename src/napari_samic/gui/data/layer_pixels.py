@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import Image, ImagePlane, PixelSize
-from napari_samic.io.images import pixel_size
+from napari_samic.io.images import pixel_size, stack_axes
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.io.text_files import is_name, writable
@@ -79,7 +79,7 @@ class LayerPixels:
     def __init__(self, layers: Sequence[Any], name: str = "", *, by_file: bool = True) -> None:
         first = layers[0]
         self.file = file_of(first)
-        self._unit, self._scale = _scale_of(first)
+        self._unit, self._depth_unit, self._scale = _scale_of(first)
         is_whole = self.file and CHANNEL not in getattr(first, "metadata", {})
         self.name = name or (_stem(Path(self.file)) if is_whole else _tame(str(first.name)))
         self.filed: dict[tuple[int, ...], Path] = {}
@@ -155,8 +155,9 @@ class LayerPixels:
     @property
     def layer_size(self) -> PixelSize | None:
         """Of a pixel by the layer's scale; None if that has no unit of length."""
-        rows, columns = self._scale
-        return PixelSize.of(rows * self.factor, columns * self.factor, self._unit)
+        depth, rows, columns = self._scale
+        rows, columns = rows * self.factor, columns * self.factor
+        return PixelSize.of(rows, columns, self._unit, depth, self._depth_unit)
 
     def pixel_size(self, index: tuple[int, ...]) -> PixelSize | None:
         """Of a slice, by the layer or else by its file; reads a header."""
@@ -164,6 +165,11 @@ class LayerPixels:
         if self.layer_size is not None or path is None or self.factor != 1:
             return self.layer_size
         return pixel_size(path)
+
+    @cached_property
+    def stack_axes(self) -> str:
+        """Letters of the stack's axes by the file; "" if it does not name them."""
+        return stack_axes(Path(self.file), self.stack_shape) if self.file else ""
 
     def image(self, index: tuple[int, ...]) -> Image:
         """(H, W, 3) uint8 of a slice; read once, then kept for a while.
@@ -290,11 +296,12 @@ def file_of(layer: Any) -> str:
     return str(path) if path and "://" not in str(path) else ""
 
 
-def _scale_of(layer: Any) -> tuple[str, tuple[float, float]]:
-    """Unit and distances of a layer's rows and columns; "" if it has two units."""
-    units = {str(unit) for unit in tuple(getattr(layer, "units", ()))[-2:]}
-    rows, columns = (float(n) for n in tuple(getattr(layer, "scale", (1.0, 1.0)))[-2:])
-    return (units.pop() if len(units) == 1 else ""), (rows, columns)
+def _scale_of(layer: Any) -> tuple[str, str, tuple[float, float, float]]:
+    """Unit of a layer's rows and columns, "" if it has two, of its planes, and their distances."""
+    units = ["pixel"] * 3 + [str(unit) for unit in getattr(layer, "units", ())]
+    scale = (math.nan, *(float(n) for n in getattr(layer, "scale", (1.0, 1.0))))
+    unit = units[-1] if units[-1] == units[-2] else ""
+    return unit, units[-3], (scale[-3], scale[-2], scale[-1])
 
 
 def _files_of(layer: Any, path: str, count: int) -> tuple[Path, ...]:

@@ -107,7 +107,7 @@ def file_of(pixels: LayerPixels, index: Index, folder: Path) -> Path:
     path = pixels.filed.get(index)
     if path is None or not path.exists():
         plane = pixels.plane(index)
-        path = plane.path if _is_own(plane) else _written(plane, folder, pixels.pixel_size(index))
+        path = plane.path if _is_own(plane) else _written(plane, folder, pixels)
         if path is None:  # pragma: no cover
             raise InputError(f"{plane.label}: has no file.")
         pixels.filed[index] = path
@@ -132,7 +132,7 @@ def _is_same(first: NDArray[Any], other: NDArray[Any]) -> bool:
     return is_alike and bool(np.all(first == other))
 
 
-def _written(plane: ImagePlane, folder: Path, size: PixelSize | None) -> Path:
+def _written(plane: ImagePlane, folder: Path, of: LayerPixels) -> Path:
     path, pixels = folder / f"{plane.label}.tif", plane.read()
     if path.exists():
         if not _is_same(planes_of_file(path)[0].read(), pixels):
@@ -142,12 +142,24 @@ def _written(plane: ImagePlane, folder: Path, size: PixelSize | None) -> Path:
             )
             raise InputError(msg)
         return path
-    write_image(path, pixels, size)
+    size, stack = of.pixel_size(plane.index), dict[str, Any]()
+    if plane.index:
+        stack = {"stack_axes": of.stack_axes, "stack_shape": of.stack_shape}
+    if size is not None and size.depth_um is not None and of.stack_axes[-1:] in ("", "Z"):
+        stack["depth_um"] = size.depth_um
+    write_image(path, pixels, size, stack)
     return path
 
 
-def write_image(path: Path, pixels: NDArray[Any], size: PixelSize | None = None) -> None:
+def write_image(
+    path: Path,
+    pixels: NDArray[Any],
+    size: PixelSize | None = None,
+    stack: Mapping[str, Any] | None = None,
+) -> None:
     """Write (H, W) or (H, W, C) of any kind as a TIFF that reads back the same.
+
+    `stack` says of which stack it is a slice, see `tiff.slice_stack`.
 
     Raises
     ------
@@ -159,15 +171,17 @@ def write_image(path: Path, pixels: NDArray[Any], size: PixelSize | None = None)
     import tifffile
 
     color = pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    metadata = dict(stack or {})
     options: dict[str, Any] = {"photometric": "rgb" if color else "minisblack"}
     if pixels.ndim == 3 and not color:
-        options |= {"planarconfig": "contig", "metadata": {"axes": "YXS"}}
+        metadata["axes"] = "YXS"
+        options |= {"planarconfig": "contig"}
     if size is not None:
         per_cm = 1e4 / size.width_um, 1e4 / size.height_um
         options |= {"resolution": per_cm, "resolutionunit": "CENTIMETER", "software": MADE_BY}
     with files.atomic_file(path) as temporary:
         try:
-            tifffile.imwrite(temporary, pixels, compression="zlib", **options)
+            tifffile.imwrite(temporary, pixels, compression="zlib", metadata=metadata, **options)
         except (ValueError, TypeError, KeyError) as error:
             msg = f"{path.stem}: {pixels.dtype} {pixels.shape} can't be a TIFF ({error})."
             raise InputError(msg) from error

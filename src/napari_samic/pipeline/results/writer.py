@@ -66,6 +66,8 @@ class LabelFileWriter:
         Where the unfinished file of a stack is kept when the block fails.
     ready : callable
         Called with the finished file before it takes its place.
+    calibration : Calibration, optional
+        Then it is an OME-TIFF.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class LabelFileWriter:
         overwrite: bool,
         part: Path | None = None,
         ready: Callable[[Path], None] = lambda _: None,
+        calibration: writers.Calibration | None = None,
     ) -> None:
+        self._calibration = calibration
         self._path, self._overwrite, self._part, self._ready = path, overwrite, part, ready
         self._stack = ExitStack()
         self._writer: writers.StackWriter | None = None
@@ -89,7 +93,10 @@ class LabelFileWriter:
     def write(self, plane: ImagePlane, labels: IntArray) -> None:
         """Put one plane."""
         if not plane.stack_shape:
-            writers.write_labels(self._path, labels, overwrite=self._overwrite, ready=self._ready)
+            writers.write_labels(
+                self._path, labels, overwrite=self._overwrite, ready=self._ready,
+                calibration=self._calibration,
+            )  # fmt: skip
             return
         self._opened(plane, (labels.shape[0], labels.shape[1])).write(plane.index, labels)
 
@@ -106,7 +113,7 @@ class LabelFileWriter:
         if self._writer is None:
             writer = writers.StackWriter(
                 self._path, plane.stack_shape, shape, overwrite=self._overwrite, part=self._part,
-                ready=self._ready,
+                ready=self._ready, calibration=self._calibration,
             )  # fmt: skip
             self._writer = self._stack.enter_context(writer)
         return self._writer
