@@ -254,6 +254,14 @@ def test_verdict_on_labels_that_changed_since_is_asked_again(world):
     world.look()
     assert world.verdicts() == {"a": "", "b": "accepted"}
     assert "1 result changed" in world.review.status
+    assert "a" in world.review.status.split(": ")[1].split(".")[0]
+    world.look()  # as by coming back from another page
+    assert "1 result changed" in world.review.status
+    world.go("a").review.accept()
+    world.review.show_result("b")
+    assert "changed" not in world.review.status
+    world.look()
+    assert "changed" not in world.review.status
 
 
 def test_damaged_notes_are_left_out():
@@ -733,6 +741,26 @@ def test_objects_are_counted_by_class(world):
     world.review.editor.take_labels(labels)
     world.runner.settle()
     assert world.review.class_counts == {"cell": 4}
+
+
+def test_objects_of_a_linked_stack_are_counted_as_a_whole_too(world):
+    folder = world.project.results_folder
+    for i, name in enumerate("ab"):
+        for suffix in ("tif",):
+            (folder / f"{name}.{suffix}").rename(folder / f"s[{i}].{suffix}")
+    for table in ("prompts.json", "scores.csv"):
+        text = (folder / table).read_text()
+        for i, name in enumerate("ab"):
+            text = text.replace(f'"name": "{name}"', f'"name": "s[{i}]"')
+            text = text.replace(f"\n{name},", f"\ns[{i}],")
+        (folder / table).write_text(text)
+    run = {"memory": {"follow": "never", "link": "always"}}
+    made = {f"s[{i}]": Provenance(run, f"s[{i}].tif", "", {}, False) for i in range(2)}
+    save_provenance(folder, made)
+    world.session.scheduler.state.style_class(1, name="cell")
+    world.look()
+    assert world.review.class_counts == {"cell": 5}
+    assert world.review.linked_counts == {"cell": 2}
 
 
 def test_nothing_accepted_is_told(world, tmp_path):

@@ -271,3 +271,5 @@ def test_a_click_on_a_dot_shows_its_object(story):
     story.do("reject")
     view.refresh()
     assert len(plot.places()) == 3
+    plot.show_dots(np.array([[9.0, 0.5], [65940.0, 1.0]]), ["red"] * 2, ["", ""])
+    assert plot.end_texts() == ("9", "65940", "0.5", "1")

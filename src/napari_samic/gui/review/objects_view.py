@@ -67,6 +67,10 @@ class ScatterPlot(QWidget):
             return np.zeros(2), np.ones(2)
         return self._values.min(0), self._values.max(0)
 
+    def end_texts(self) -> tuple[str, ...]:
+        """What stands at the ends of the axes: left, right, bottom, top."""
+        return tuple(f"{end:.7g}" for ends in zip(*self._ends(), strict=True) for end in ends)
+
     def dot_at(self, at: QPointF) -> int | None:
         """The nearest dot within reach."""
         if not len(self._values):
@@ -86,13 +90,13 @@ class ScatterPlot(QWidget):
         if not len(self._values):
             painter.drawText(self._frame, Qt.AlignmentFlag.AlignCenter, "no objects yet")
             return
-        low, high = self._ends()
+        left, right, bottom, top = self.end_texts()
         below = QRectF(8, self.height() - 20, self.width() - 16, 18)
-        for side, ends in ((Qt.AlignmentFlag.AlignLeft, low), (Qt.AlignmentFlag.AlignRight, high)):
-            painter.drawText(below, side, f"{ends[0]:.4g}")
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, left)
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, right)
         inner = self._frame.adjusted(3, 1, -3, -1)
-        painter.drawText(inner, Qt.AlignmentFlag.AlignTop, f"{high[1]:.4g}")
-        painter.drawText(inner, Qt.AlignmentFlag.AlignBottom, f"{low[1]:.4g}")
+        painter.drawText(inner, Qt.AlignmentFlag.AlignTop, top)
+        painter.drawText(inner, Qt.AlignmentFlag.AlignBottom, bottom)
         places, colors = self.places(), np.array(self._colors)
         for color in dict.fromkeys(self._colors):
             painter.setPen(QPen(QColor(color), 5, cap=Qt.PenCapStyle.RoundCap))

@@ -8,7 +8,7 @@ sees napari only through the session.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,12 @@ from napari_samic.gui.review.scan import ScannedResults
 from napari_samic.gui.review.verdicts import KEY, Edit, ReviewDecision, from_notes, to_notes
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentence, sentences
+from napari_samic.io.paths import image_of, natural_key, some
 from napari_samic.io.reviews import ACCEPTED, EDITED, REJECTED
 
 if TYPE_CHECKING:
     from napari_samic.gui.session.session import Session
+    from napari_samic.pipeline.results.reader import StoredResult
 
 MARKS = {"": "", ACCEPTED: "✓", EDITED: "✎", REJECTED: "✗"}
 
@@ -123,6 +125,8 @@ class ReviewModel:
         self.scores: dict[str, dict[str, float]] = {}
         self.total: dict[str, float] = {}
         self._before: dict[str, ReviewDecision] = {}
+        self._outdated: set[str] = set()
+        self._scan_message = ""
         self.editor = ResultEditor(session.runner, lambda: session.scheduler.segmenter, self.keep)
         self._scan_handle: Handle | None = None
         self._read_handle: Handle | None = None
@@ -141,17 +145,40 @@ class ReviewModel:
     @property
     def class_counts(self) -> dict[str, int]:
         """Objects of each class, by its name, in all results that are not rejected."""
-        counts: Counter[int] = Counter()
+        counts = Counter(label for _, _, label in self._objects())
+        classes = self.session.scheduler.state.classes
+        return {classes.style(label).name: counts[label] for label in sorted(counts)}
+
+    @property
+    def linked_counts(self) -> dict[str, int]:
+        """As `class_counts`, of objects that have one number through the slices of a stack."""
+        linked = {
+            (image_of(result.label), number, label)
+            for result, number, label in self._objects()
+            if self._is_linked(result.label)
+        }
+        counts = Counter(label for _, _, label in linked)
+        classes = self.session.scheduler.state.classes
+        return {classes.style(label).name: counts[label] for label in sorted(counts)}
+
+    def _objects(self) -> Iterator[tuple[StoredResult, int, int]]:
+        """Result, number and class of each object that is not rejected."""
         for result in self.scanned.results.images if self.scanned is not None else ():
             decision = self.decision(result.label)
             if decision.verdict == REJECTED:
                 continue
             if decision.edit is not None:
-                counts.update(record.label for record in decision.edit.objects.values())
+                records = decision.edit.objects.items()
+                yield from ((result, number, record.label) for number, record in records)
             else:
-                counts.update(int(row["class"]) for row in result.rows)
-        classes = self.session.scheduler.state.classes
-        return {classes.style(label).name: counts[label] for label in sorted(counts)}
+                rows = result.rows
+                yield from ((result, int(row["object"]), int(row["class"])) for row in rows)
+
+    def _is_linked(self, name: str) -> bool:
+        """Whether a number is one object in all slices of the stack."""
+        made = self.scanned.results.provenance.get(name) if self.scanned is not None else None
+        memory = made.run.get("memory", {}) if made is not None else {}
+        return {memory.get(key, "never") for key in ("follow", "link")} != {"never"}
 
     def object_figures(self) -> list[ObjectFigures]:
         """Every object as it was segmented; not those of results that are rejected or edited."""
@@ -208,21 +235,31 @@ class ReviewModel:
     def _results_scanned(self, scanned: ScannedResults) -> None:
         self._scan_handle = None
         self.scanned = scanned
+        earlier = {n for n in self._outdated if n in scanned.facts and not self.decision(n).verdict}
         outdated = [n for n, decision in self.decisions.items() if self.is_outdated(n, decision)]
         for name in outdated:
             self.decisions[name] = replace(self.decisions[name], verdict="", of="")
         judged = [n for n, decision in self.decisions.items() if decision != ReviewDecision()]
         self.drawn = scan.drawn_names(scanned, self.session.drawing(), judged)
         self.order = [flag for flag in scanned.order if flag.name not in self.drawn]
-        lines = [_outdated_message(outdated)] if outdated else []
-        lines += [_drawn_message(len(self.drawn))] if self.drawn else []
-        self.set_status(" ".join([*lines, *sentences(scanned.notices)]))
+        self._outdated = earlier | set(outdated)
+        if outdated:
+            self.save_decisions()
+        lines = [_drawn_message(len(self.drawn))] if self.drawn else []
+        self._scan_message = " ".join([*lines, *sentences(scanned.notices)])
+        self.set_status(self._scan_status)
         self.events.queue.emit()
         wanted = self.current or str(self.notes().get("current", ""))
         if wanted in scanned.facts:
             self.show_result(wanted)
         elif self.order:
             self.show_result(self.order[0].name)
+
+    @property
+    def _scan_status(self) -> str:
+        """What there is to say of the results, while nothing else is."""
+        changed = sorted(self._outdated, key=natural_key)
+        return " ".join(filter(None, [_outdated_message(changed), self._scan_message]))
 
     def _scan_failed(self, error: Exception) -> bool:
         self._scan_handle = None
@@ -232,6 +269,7 @@ class ReviewModel:
     def clear(self) -> None:
         """Another project: nothing of the one before is left."""
         self.scanned, self.order, self.decisions, self.current = None, [], {}, ""
+        self._outdated, self._scan_message = set(), ""
         self.drawn = frozenset()
         self.scores, self.total, self.picture = {}, {}, None
         self.editor.show(None)
@@ -301,9 +339,7 @@ class ReviewModel:
     def _first_new(self, name: str) -> int:
         """The least number of a new object: no other plane has it if numbers go through planes."""
         results = self.scanned.results if self.scanned is not None else None
-        made = results.provenance.get(name) if results is not None else None
-        memory = made.run.get("memory", {}) if made is not None else {}
-        if results is None or {memory.get(key, "never") for key in ("follow", "link")} == {"never"}:
+        if results is None or not self._is_linked(name):
             return 1
         numbers = {int(row["object"]) for result in results.images for row in result.rows}
         edits = (decision.edit for decision in self.decisions.values())
@@ -411,6 +447,11 @@ class ReviewModel:
         """Give a verdict; it counts as long as the label file is the same."""
         before, of = self.decision(name), self._hash(name)
         self.decisions[name] = replace(before, verdict=verdict, reason=reason, of=of)
+        if name in self._outdated:
+            said = self.status == self._scan_status
+            self._outdated.discard(name)
+            if said:
+                self.set_status(self._scan_status)
         if tell:
             self.save_decisions()
 
@@ -529,5 +570,8 @@ def _drawn_message(count: int) -> str:
 
 
 def _outdated_message(outdated: list[str]) -> str:
+    if not outdated:
+        return ""
     count = len(outdated)
-    return f"{count} result{'s' * (count != 1)} changed since the review: look at them again."
+    which = f"{count} result{'s' * (count != 1)} changed since the review"
+    return f"{which}: {some(outdated)}. Accept or reject again."

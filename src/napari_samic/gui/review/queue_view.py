@@ -298,7 +298,9 @@ class QueueView(QWidget):
         self.summary.setText(f"{text}: {marks}, {counts['']} to do" if given else text)
         self.summary.setToolTip(", ".join(f"{counts[v]} {v}" for v in given))
         objects = self.review.class_counts
-        self.classes.setText(", ".join(f"{name}: {count}" for name, count in objects.items()))
+        whole = {n: f" in slices, {k} as a whole" for n, k in self.review.linked_counts.items()}
+        texts = (f"{name}: {count}{whole.get(name, '')}" for name, count in objects.items())
+        self.classes.setText(", ".join(texts))
         self.classes.setVisible(bool(objects))
 
     def show_status(self, text: str) -> None:
