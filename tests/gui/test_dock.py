@@ -713,6 +713,28 @@ def test_folder_is_opened_by_a_button_without_holding_the_window_up(window, file
     assert window.signs(window.state.annotation.name) == [[True]]
 
 
+def test_projects_that_were_open_last_are_a_click_away(window, tmp_path):
+    line, autosaver = window.dock.line, window.dock.session.scheduler.autosaver
+
+    def listed():
+        line.menu.aboutToShow.emit()
+        return {a.text().split()[0]: a for a in line.menu.actions()}
+
+    for name in ("one", "two", "three"):
+        autosaver.begin_project(Project.create(tmp_path / name))
+        window.settle()
+    assert list(listed()) == ["two", "one"]  # not the one that is open
+    (tmp_path / "one" / "project.json").unlink()
+    assert not listed()["one"].isEnabled()
+    listed()["two"].trigger()
+    window.settle()
+    assert window.dock.session.project.folder == tmp_path / "two"
+    for i in range(9):
+        autosaver.begin_project(Project.create(tmp_path / f"p{i}"))
+        window.settle()
+    assert list(listed()) == [f"p{i}" for i in range(7, 0, -1)]
+
+
 def test_image_that_is_removed_and_opened_again_has_its_annotations(window, files):
     w, (first, second, namesake) = window, files
     w.open(first)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QAction  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFileDialog,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QMessageBox,
     QPushButton,
     QSizePolicy,
@@ -19,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_samic.gui.data.project import Project, is_project
 from napari_samic.gui.runner.jobs import notify_errors
+from napari_samic.gui.session import preferences
 from napari_samic.gui.session.session import Session
 
 NO_PROJECT = "no project yet"
@@ -48,8 +52,15 @@ class ProjectLine(QWidget):
         row.addWidget(self.name, 1)
         self.new = self._button("New", "Begin a project in a new folder", self.begin)
         self.open = self._button("Open", "Open the folder of a project", self.choose)
-        row.addWidget(self.new)
-        row.addWidget(self.open)
+        self.recent = QPushButton()
+        self.recent.setToolTip("Projects that were open last")
+        self.recent.setAccessibleName("recent projects")
+        self.recent.setFixedWidth(22)
+        self.menu = QMenu(self.recent)
+        self.menu.aboutToShow.connect(self._list_recent)
+        self.recent.setMenu(self.menu)
+        for button in (self.new, self.open, self.recent):
+            row.addWidget(button)
 
     def _button(self, text: str, tip: str, act: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
@@ -62,6 +73,25 @@ class ProjectLine(QWidget):
         """Show its name."""
         self.name.setText(project.folder.name)
         self.name.setToolTip(str(project.folder))
+        preferences.remember_project(project.folder)
+
+    def _list_recent(self) -> None:
+        """Those that are gone can't be chosen."""
+        self.menu.clear()
+        own = self.session.project
+        folders = [f for f in preferences.recent_projects() if own is None or f != own.folder]
+        for folder in folders:
+            action = QAction(f"{folder.name}  ({folder.parent})", self.menu)
+            action.setEnabled(is_project(folder))
+            action.triggered.connect(partial(notify_errors(self._open), folder))
+            self.menu.addAction(action)
+        if not folders:
+            nothing = QAction("No other project yet", self.menu)
+            nothing.setEnabled(False)
+            self.menu.addAction(nothing)
+
+    def _open(self, folder: Path, *_: bool) -> None:
+        self.session.scheduler.autosaver.open_project(Project.open(folder))
 
     def ask_folder(self, title: str) -> Path | None:
         """A folder, or None."""
@@ -79,13 +109,13 @@ class ProjectLine(QWidget):
     def choose(self) -> None:
         """Ask for the folder of a project and open it."""
         if folder := self.ask_folder("Folder of the project"):
-            self.session.scheduler.autosaver.open_project(Project.open(folder))
+            self._open(folder)
 
     def ask(self) -> None:
         """A project is needed: an empty folder begins one, that of a project is opened."""
         folder = self.ask_folder("A project is needed: choose an empty folder, or a project")
         if folder is not None and is_project(folder):
-            self.session.scheduler.autosaver.open_project(Project.open(folder))
+            self._open(folder)
         elif folder is not None:
             self.session.scheduler.autosaver.begin_project(Project.create(folder))
 
