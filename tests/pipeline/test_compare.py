@@ -5,6 +5,7 @@ import pytest
 from toys import SHAPE, write_prompts, write_scenes
 
 from napari_samic import pipeline
+from napari_samic.core import settings as settings_room
 from napari_samic.core.settings import AdaptSettings, TrainSettings
 from napari_samic.core.types import run_job
 from napari_samic.models.finetune import dataset, encoder
@@ -69,7 +70,7 @@ def test_where_the_encoder_was_adapted_masks_are_compared(toy, tmp_path, monkeyp
     old, _ = trained(tmp_path, "old.pt", toy)
     monkeypatch.setattr(dataset, "WINDOW_PX", 64)
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
-    monkeypatch.setattr(encoder, "STEPS", ((1, 6),))
+    monkeypatch.setattr(settings_room, "ADAPT_STEPS", ((1, 6),))
     monkeypatch.setattr(encoder, "should_accept", lambda *_: True)
     new, _ = trained(tmp_path, "new.pt", toy, adapt=True)
     found = run_job(compare_prompters(images, prompters=[old, new], prompts=prompts, device="cpu"))

@@ -11,6 +11,7 @@ import torch
 from toys import scene, write_image, write_scenes
 
 from napari_samic import pipeline, recipes
+from napari_samic.core import settings as settings_room
 from napari_samic.core.errors import FormatError, InputError, TrainingError
 from napari_samic.core.settings import (
     AdaptSettings,
@@ -45,7 +46,7 @@ def grown(folder, toy, tmp_path_factory):
         patch.setattr(dataset, "WINDOW_PX", 64)
         patch.setattr(dataset, "SIDES_PX", (64,))
         patch.setattr(encoder, "BATCH", 4)
-        patch.setattr(encoder, "STEPS", ((1, 60),))  # judged after 40
+        patch.setattr(settings_room, "ADAPT_STEPS", ((1, 60),))  # judged after 40
         outcome = train(folder, out, toy)
     return out, outcome
 
@@ -65,7 +66,7 @@ def on(monkeypatch):
     monkeypatch.setattr(dataset, "WINDOW_PX", 64)
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
     monkeypatch.setattr(encoder, "BATCH", 2)
-    monkeypatch.setattr(encoder, "STEPS", ((1, 3),))  # judged after 2
+    monkeypatch.setattr(settings_room, "ADAPT_STEPS", ((1, 3),))  # judged after 2
 
 
 def judged(patch, with_finder, with_decoder=lambda _: 0.9):
@@ -297,7 +298,7 @@ def network_of(path):
 def test_killed_training_goes_on_where_it_was_and_ends_as_if_never_stopped(
     folder, toy, tmp_path, on, monkeypatch, calls, decoder_steps
 ):
-    monkeypatch.setattr(encoder, "STEPS", ((1, 9),))  # judged after 6
+    monkeypatch.setattr(settings_room, "ADAPT_STEPS", ((1, 9),))  # judged after 6
     monkeypatch.setattr(checkpointing, "EVERY_S", 0.0)
     how = replace(GROW, adapt_steps=9, decoder_steps=decoder_steps)
     steps = []
@@ -360,7 +361,7 @@ def tuned(folder, toy, tmp_path_factory):
         patch.setattr(dataset, "WINDOW_PX", 64)
         patch.setattr(dataset, "SIDES_PX", (64,))
         patch.setattr(encoder, "BATCH", 2)
-        patch.setattr(encoder, "STEPS", ((1, 3),))
+        patch.setattr(settings_room, "ADAPT_STEPS", ((1, 3),))
         patch.setattr(mask_decoder, "RATE", 0.01)
         judged(patch, lambda _: next(scores), lambda _: next(scores))
         few = AdaptSettings(adapt_steps=3, decoder_steps=4)

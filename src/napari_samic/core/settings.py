@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
+from itertools import pairwise
 from typing import Any, Self, get_type_hints
 
 from napari_samic.core.errors import SettingsError
@@ -216,10 +217,30 @@ MASK_STRENGTH = 10.0
 """Largest logit of a map as mask prompt."""
 LEAST_STEPS = 20
 """Batches below which a network whose training was stopped is not used."""
+ADAPT_STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
+"""Batches for so many references; between them in proportion, beyond them no more."""
 OTHERS = 256
 """Images without annotation that a network learns from, at most."""
 OTHERS_FROM = 10
 """References that this takes: 20 gained by it, 5 lost; what lies between was not measured."""
+
+
+def steps_for(references: int) -> int:
+    """How many batches so many references are worth.
+
+    >>> [steps_for(n) for n in (1, 5, 20, 176, 1000)]
+    [100, 180, 400, 900, 900]
+    """
+    for (low, least), (high, most) in pairwise(ADAPT_STEPS):
+        if references <= high:
+            share = max(0, references - low) / (high - low)
+            return round(least + share * (most - least))
+    return ADAPT_STEPS[-1][1]
+
+
+def judged_after(references: int) -> int:
+    """Batches after which those kept aside judge the network, if so many are done."""
+    return 2 * steps_for(references) // 3
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,12 @@ import pytest
 from lab import annotate, begin, listen, make_session
 
 from napari_samic.core.errors import InputError, TrainingError
-from napari_samic.core.settings import HeatMapSettings, TrainSettings
+from napari_samic.core.settings import (
+    AdaptSettings,
+    HeatMapSettings,
+    TrainSettings,
+    judged_after,
+)
 from napari_samic.core.types import JobProgress, duration
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.train import jobs
@@ -94,6 +99,24 @@ def test_what_is_missing_is_told(session):
     assert finished.guide().startswith("4 references")
     session.scheduler.segmenter = None
     assert finished.missing() == "The model is being loaded."
+
+
+def test_judgment_is_promised_only_where_there_will_be_one(session):
+    model = TrainingModel(session)
+    annotate(session, 0, 1, 2, 3)
+    assert "kept aside to judge" in model.guide()
+    least = judged_after(4)
+    model.choose(AdaptSettings(adapt_steps=least - 1))
+    assert f"that takes {least}" in model.guide()
+    model.choose(AdaptSettings(adapt_steps=least))
+    assert "kept aside to judge" in model.guide()
+    cell = session.scheduler.state.add_class("nucleus")
+    for number in (2, 3):
+        session.scheduler.show(session.pixels, (number,))
+        for item in session.scheduler.state.annotations[f"cells[{number}]"].items:
+            session.scheduler.state.select(item.number)
+            session.scheduler.state.set_class(cell)
+    assert "annotate a third" in model.guide()  # two of each class: none can be spared
 
 
 def test_class_that_one_image_shows_is_named(session):

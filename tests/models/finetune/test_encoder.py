@@ -5,6 +5,7 @@ import pytest
 import torch
 from toy_references import CPU, sample, samples
 
+from napari_samic.core import settings as settings_room
 from napari_samic.core.errors import FormatError
 from napari_samic.core.settings import AdaptSettings
 from napari_samic.core.types import run_job
@@ -21,7 +22,7 @@ def small_windows(monkeypatch):
     monkeypatch.setattr(dataset, "WINDOW_PX", 64)
     monkeypatch.setattr(dataset, "SIDES_PX", (64,))
     monkeypatch.setattr(encoder, "BATCH", 2)
-    monkeypatch.setattr(encoder, "STEPS", ((1, 30),))  # judged after 20
+    monkeypatch.setattr(settings_room, "ADAPT_STEPS", ((1, 30),))  # judged after 20
 
 
 def adapt(given, settings=QUICK, **options):
@@ -107,6 +108,17 @@ def test_what_harms_is_not_kept():
     assert report.steps == 20
     assert not report.stopped
     assert (report.before, report.after, report.accepted) == (0.9, 0.7, False)
+
+
+@pytest.mark.parametrize(("aside", "why"), [(0, "four"), (1, "20 batches")])
+def test_why_nobody_judged_is_told(aside, why):
+    given = samples(4)
+    held_out = given[4 - aside :]
+    _, report = adapt(
+        given[: 4 - aside], AdaptSettings(adapt_steps=2), held_out=held_out, judge=lambda _: 0.5
+    )
+    assert "not judged" in report.summary
+    assert why in report.summary
 
 
 def test_one_image_is_too_little_to_refuse_it():

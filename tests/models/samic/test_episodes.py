@@ -135,6 +135,12 @@ def test_split_keeps_a_share_aside_but_none_below_four(count, share, aside):
     assert len(split(references(count), share)[1]) == aside
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_an_image_without_an_object_is_not_kept_aside_to_judge(seed):
+    empty = Reference("n", discs([]), ())
+    assert empty not in split([*references(3), empty], 0.15, seed)[1]
+
+
 def test_split_depends_on_the_seed():
     found = {split(references(8), 0.15, seed)[1][0].name for seed in range(20)}
     assert len(found) > 3

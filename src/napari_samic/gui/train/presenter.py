@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.settings import LEAST_STEPS, AdaptSettings, Settings, TrainSettings
+from napari_samic.core.settings import (
+    LEAST_STEPS,
+    AdaptSettings,
+    Settings,
+    TrainSettings,
+    judged_after,
+)
 from napari_samic.core.types import JobProgress
 from napari_samic.gui.data.materialize import OpenReference
 from napari_samic.gui.data.project import Project
@@ -108,7 +114,7 @@ class TrainingModel:
         state = self.session.scheduler.state
         names = {n: state.classes.style(n).name for n in state.classes.labels}
         epochs, references = self.of(TrainSettings).epochs, self.session.references()
-        advice = self.missing() or _advice(references, epochs, names)
+        advice = self.missing() or _advice(references, epochs, self.of(AdaptSettings), names)
         return " ".join(filter(None, [advice, state.left_out]))
 
     @property
@@ -301,10 +307,12 @@ def _outcome_text(comparison: PrompterComparison) -> str:
 
 def _class_counts(references: Sequence[OpenReference]) -> dict[int, int]:
     """In how many references each class is."""
-    labels = [
-        {i.label for i in reference.annotation.items if i.is_askable} for reference in references
-    ]
+    labels = [_classes(reference) for reference in references]
     return {n: sum(n in classes for classes in labels) for n in sorted(set().union(*labels))}
+
+
+def _classes(reference: OpenReference) -> set[int]:
+    return {i.label for i in reference.annotation.items if i.is_askable}
 
 
 def _missing(references: Sequence[OpenReference], epochs: int, *, has_model: bool) -> str:
@@ -319,16 +327,27 @@ def _missing(references: Sequence[OpenReference], epochs: int, *, has_model: boo
     return "" if has_model else "The model is being loaded."
 
 
-def _advice(references: Sequence[OpenReference], epochs: int, names: Mapping[int, str]) -> str:
+def _advice(
+    references: Sequence[OpenReference],
+    epochs: int,
+    adapt: AdaptSettings,
+    names: Mapping[int, str],
+) -> str:
     """What to know before a training that can start."""
     count = f"{len(references)} reference{'s' * (len(references) != 1)}"
     if epochs == 0:
         return f"{count}. No epochs: the packaged prompter looks for their objects untrained."
-    lone = [names.get(label, str(label)) for label, n in _class_counts(references).items() if n < 2]
+    images = _class_counts(references)
+    lone = [names.get(label, str(label)) for label, n in images.items() if n < 2]
     if lone:
         return (
             f"{count}. Only one shows {', '.join(lone)}: annotate another, so that it is learned."
         )
     if len(references) < 4:
         return f"{count}. From four on, one is kept aside to judge the training."
+    if not any(own and all(images[n] > 2 for n in own) for own in map(_classes, references)):
+        return f"{count}. To keep one aside to judge the training, annotate a third of its classes."
+    least = judged_after(len(references))
+    if adapt.adapt and 0 < adapt.adapt_steps < least:
+        return f"{count}. {adapt.adapt_steps} batches are not judged: that takes {least} or more."
     return f"{count}. Some are kept aside to judge the training."

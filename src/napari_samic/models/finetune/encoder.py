@@ -21,7 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_samic.core.settings import LEAST_STEPS, OTHERS, OTHERS_FROM, AdaptSettings
+from napari_samic.core.settings import (
+    LEAST_STEPS,
+    OTHERS,
+    OTHERS_FROM,
+    AdaptSettings,
+    judged_after,
+    steps_for,
+)
 from napari_samic.core.types import Image, Job, JobProgress, duration
 from napari_samic.models import losses
 from napari_samic.models.features import timm_weights
@@ -49,8 +56,6 @@ RATE = 1e-3
 """Highest learning rate of the encoder, of AdamW."""
 BATCH = 8
 """Crops of references a batch, and as many of images without annotation."""
-STEPS = ((2, 100), (5, 180), (20, 400), (176, 900))
-"""Batches for so many references; between them in proportion, beyond them no more."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class FinetuneReport:
         Images without annotation that were learned from, too.
     stopped : bool
         Before all batches were done; what was learned until then is used.
+    unjudged : str
+        Why nobody judged it, for people.
     """
 
     steps: int
@@ -82,6 +89,7 @@ class FinetuneReport:
     what: str = "adapted"
     others: int = 0
     stopped: bool = False
+    unjudged: str = ""
 
     @property
     def summary(self) -> str:
@@ -90,8 +98,9 @@ class FinetuneReport:
         line = f"{self.what} in {self.steps} steps{more}, {self.seconds:.0f} s"
         line += ", stopped before its end" if self.stopped else ""
         if self.before is None or self.after is None:
-            why = "not judged" if self.accepted else "stopped too early, so it is not used"
-            return f"{line}; {why}"
+            if not self.accepted:
+                return f"{line}; stopped too early, so it is not used"
+            return f"{line}; not judged{f': {self.unjudged}' if self.unjudged else ''}"
         line += f"; held-out IoU {self.before:.3f} without, {self.after:.3f} with it"
         if not self.accepted:
             return f"{line}: not better, so it is not used"
@@ -216,7 +225,7 @@ def finetune_encoder(
     dataset = ReferenceDataset([*samples, *held_out] if judged else samples, labels, side_px, rng)
     if kept is not None:
         dataset.restore(kept["album"])
-    until = 2 * steps_for(count) // 3 if held_out and judge else steps
+    until = judged_after(count) if held_out and judge else steps
     if judged:
         before, after = judged
         yield from loop.run(dataset, steps, judged)
@@ -237,21 +246,13 @@ def finetune_encoder(
         checkpoint.drop()
     names, seconds = tuple(sample.name for sample in held_out), time.monotonic() - started
     stopped = accepted and trainer.step < steps
+    why = f"that takes {until} batches" if held_out else "none was kept aside, which takes four"
     report = FinetuneReport(
-        trainer.step, before, after, accepted, names, seconds, what, len(extra), stopped
-    )
+        trainer.step, before, after, accepted, names, seconds, what, len(extra), stopped,
+        why if before is None else "",
+    )  # fmt: skip
     finder = ForegroundPredictor(trainer.ema_model.eval(), labels, side_px, device, whole=whole)
     return (finder if accepted else None), report
-
-
-def steps_for(references: int) -> int:
-    """How many batches so many references are worth.
-
-    >>> [steps_for(n) for n in (1, 5, 20, 176, 1000)]
-    [100, 180, 400, 900, 900]
-    """
-    counts, steps = zip(*STEPS, strict=True)
-    return round(float(np.interp(references, counts, steps)))
 
 
 def _trainer(net: ForegroundDistanceNet) -> Trainer[ForegroundDistanceNet]:

@@ -110,14 +110,14 @@ def split(
     """References to learn from, and those kept aside.
 
     None is kept aside below four, nor one that leaves fewer than two of a class of its own: that
-    class could not be learned any more.
+    class could not be learned any more. One without an object could not judge.
     """
     count = max(1, round(share * len(references))) if len(references) >= 4 and share > 0 else 0
     left = _counts(references)
     aside: set[int] = set()
     for i in rng.permutation(len(references)).tolist():
         labels = labels_of(references[i])
-        if len(aside) < count and all(left[label] > 2 for label in labels):
+        if len(aside) < count and labels and all(left[label] > 2 for label in labels):
             aside.add(i)
             left.subtract(labels)
     return (
