@@ -285,6 +285,7 @@ def test_images_of_another_depth_are_refused_until_their_range_is_fitted(
     why = panel.failures.item(0).text()
     assert panel.rescale.text() in why
     assert "--rescale" not in why
+    assert panel.rescale.text() in panel.status.text()  # in sight, wherever the page is scrolled to
 
     panel.rescale.click()
     panel.start.click()
@@ -452,6 +453,8 @@ def test_slices_of_a_volume_are_exported_as_one_with_its_objects_as_a_whole(stor
     propagate(s)
     s.dock.go_to("Review")
     s.settle()
+    assert len({str(layer.units) for layer in s.viewer.layers if layer.ndim == 3}) == 1
+    assert s.viewer.layers.extent.units is not None  # of one unit, so that napari shows them in it
     s.dock.review.exports.boxes["table"].setChecked(True)
     s.dock.review.exports.boxes["ome_zarr"].setChecked(True)
     export(s)

@@ -34,13 +34,14 @@ def frame(image: Any, factor: float) -> dict[str, Any]:
         "rotate": image.rotate,
         "shear": image.shear,
         "affine": image.affine,
+        "units": image.units,  # napari wants one unit of all layers, else it shows none
     }
 
 
 def flat_frame(image: Any, factor: float) -> dict[str, Any]:
     """Scale and place of a flat layer over a slice."""
     whole = frame(image, factor)
-    return {"scale": whole["scale"][-2:], "translate": whole["translate"][-2:]}
+    return {name: whole[name][-2:] for name in ("scale", "translate", "units")}
 
 
 def sparse(shape: tuple[int, ...]) -> Any:

@@ -17,7 +17,7 @@ from napari_samic.core.types import Job, JobProgress
 from napari_samic.gui.propagate import jobs as work
 from napari_samic.gui.propagate.progress import Progress, ThroughputMeter
 from napari_samic.gui.runner.jobs import Calls, Handle
-from napari_samic.gui.session.notices import in_words, sentences
+from napari_samic.gui.session.notices import RESCALE, in_words, sentences
 
 if TYPE_CHECKING:
     from napari_samic.gui.propagate.results import ResultStore
@@ -193,7 +193,9 @@ class PropagationRun:
         parts = [f"{new} image{'s' * (new != 1)} done"]
         parts += [f"{before} had a result"] if before else []
         parts += [f"{bad} failed"] if bad else []
-        self.status = " ".join([", ".join(parts) + ".", *sentences(outcome.notices)])
+        is_other = any(f"'{RESCALE}'" in why for why in self.failures.values())
+        way_on = [f"Of another depth or scale: tick '{RESCALE}'."] if is_other else []
+        self.status = " ".join([", ".join(parts) + ".", *way_on, *sentences(outcome.notices)])
         self._unfinished = self.status
 
     def _failed(self, error: Exception) -> bool:
