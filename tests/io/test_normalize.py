@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_samic.core.errors import FormatError, ImageReadError, InputError
-from napari_samic.core.types import ImagePlane
+from napari_samic.core.types import ImagePlane, LazyImage
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, open_rgb, read_rgb
+from napari_samic.io.text_files import pixels_sha256
 
 RNG = np.random.default_rng(0)
 
@@ -234,3 +236,58 @@ def test_image_that_fits_until_it_is_scaled_is_one_line() -> None:
     normalization = Normalization((0.0,), (9.0,), (0,))
     with pytest.raises(ImageReadError, match=r"^giant: it needs more memory than there is"):
         read_rgb(plane_of(giant, "giant"), normalization)
+
+
+# --- large images -------------------------------------------------------------------------------
+
+LARGE = (4099, 4111)
+IDENTITY = Normalization((0.0,), (255.0,), (0,))
+
+
+def large_plane(low: int = 0, high: int = 4000) -> ImagePlane:
+    ramp = np.linspace(low, high, LARGE[0]).astype(np.uint16)[:, None]
+    return open_images(ramp + (np.arange(LARGE[1]) % 7).astype(np.uint16))[0]
+
+
+def test_large_image_read_in_parts_is_the_whole() -> None:
+    plane = large_plane()
+    normalization = Normalization((0.0,), (4000.0,), (0,), 1, "uint16")
+    lazy, whole = open_rgb(plane, normalization), read_rgb(plane, normalization)
+    assert isinstance(lazy, LazyImage)
+    assert lazy.shape == whole.shape
+    np.testing.assert_array_equal(lazy[2000:2600, 17:1040], whole[2000:2600, 17:1040])
+    np.testing.assert_array_equal(lazy, whole)
+    assert pixels_sha256(lazy) == pixels_sha256(whole)
+
+
+def test_small_image_is_read_at_once() -> None:
+    image = RNG.integers(0, 255, (60, 70), dtype=np.uint8)
+    assert isinstance(open_rgb(open_images(image)[0], IDENTITY), np.ndarray)
+
+
+def test_scale_of_a_large_image_is_that_of_the_whole() -> None:
+    wide = Normalization((0.0,), (0.5,), (0,), 1, "float32")
+    plane = large_plane(40_000, 60_000)
+    for read in (read_rgb, open_rgb):
+        with pytest.raises(InputError, match="uint16 from 40001 to 60000"):
+            read(plane, wide, is_strict=True)
+    taken = replace(wide, outside=Normalization((40_000.0,), (60_000.0,), (0,), 1, "uint16"))
+    lines: list[str] = []
+    lazy = open_rgb(plane, taken, is_strict=True, tell=lines.append)
+    assert len(lines) == 1
+    np.testing.assert_array_equal(lazy, read_rgb(plane, taken))
+
+
+def test_whole_of_an_image_larger_than_the_memory_is_refused() -> None:
+    huge = zarr.create_array({}, shape=(2**20, 2**19), chunks=(2**15, 2**15), dtype="u1")
+    (plane,) = open_images(huge)
+    assert plane.read_part is not None
+    with pytest.raises(ImageReadError, match="memory"):
+        plane.read_part(slice(0, 2**20), slice(0, 2**19))
+
+
+def test_large_image_with_nan_is_refused_before_it_is_used() -> None:
+    image = np.zeros(LARGE, np.float32)
+    image[3000, 7] = np.nan
+    with pytest.raises(InputError, match=r"1 of .* NaN"):
+        open_rgb(open_images(image)[0], Normalization((0.0,), (1.0,), (0,)))

@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import dask.array
 import imagecodecs
 import numpy as np
 import pytest
@@ -27,6 +28,86 @@ def save_png(path: Path, array: np.ndarray | None = None) -> Path:
     pixels = np.zeros((6, 7, 3), np.uint8) if array is None else array
     PillowImage.fromarray(pixels).save(path)
     return path
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def save_zarr(path: Path, array: np.ndarray) -> None:
+    group = zarr.open_group(path, mode="w")
+    group.create_array("0", data=array, chunks=(1, 16, 16))
+    axes = [{"name": "c", "type": "channel"}, {"name": "y"}, {"name": "x"}]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0"}]}]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        pytest.param((70, 90), {}, id="plain"),
+        pytest.param((70, 90), {"tile": (16, 32)}, id="tiles"),
+        pytest.param((70, 90), {"tile": (16, 32), "compression": "zlib", "predictor": True},
+                     id="packed_tiles"),
+        pytest.param((70, 90), {"rowsperstrip": 9, "compression": "lzw"}, id="packed_strips"),
+        pytest.param((70, 90, 3), {"tile": (32, 32), "photometric": "rgb", "compression": "zlib"},
+                     id="rgb"),
+        pytest.param((3, 70, 90), {"photometric": "rgb", "planarconfig": "separate",
+                                   "compression": "zlib", "tile": (32, 32)}, id="planar"),
+        pytest.param((4, 70, 90), {"compression": "zlib", "photometric": "minisblack",
+                                   "tile": (32, 32)}, id="stack"),
+        pytest.param((2, 70, 90), {"ome": True, "metadata": {"axes": "CYX"}, "tile": (32, 32),
+                                   "photometric": "minisblack"}, id="ome_channels"),
+        pytest.param((2, 70, 90), None, id="zarr"),
+    ],
+)  # fmt: skip
+def test_part_of_a_file_is_that_part_of_the_whole(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, object] | None
+) -> None:
+    array = RNG.integers(0, 2000, shape).astype(np.uint16)
+    path = tmp_path / (
+        "a.zarr" if options is None else "a.ome.tif" if "ome" in options else "a.tif"
+    )
+    if options is None:
+        save_zarr(path, array)
+    else:
+        tifffile.imwrite(path, array, **options)
+    for plane in open_images(path):
+        whole = plane.read()
+        assert plane.kind == (whole.shape, whole.dtype)
+        assert plane.read_part is not None
+        part = plane.read_part(slice(11, 50), slice(30, 81))
+        np.testing.assert_array_equal(part, whole[11:50, 30:81])
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
+def test_part_of_an_array_is_read_alone(kind: str) -> None:
+    array = RNG.integers(0, 200, (3, 70, 90)).astype(np.uint8)
+    read: list[int] = []
+
+    def block(block_id: tuple[int, ...]) -> np.ndarray:
+        read.append(1)
+        _, row, column = block_id
+        return array[:, 10 * row : 10 * row + 10, 10 * column : 10 * column + 10]
+
+    chunks = ((3,), (10,) * 7, (10,) * 9)
+    lazy: object = array
+    if kind == "dask":
+        lazy = dask.array.map_blocks(block, chunks=chunks, dtype=array.dtype, meta=array[:0])
+    elif kind == "zarr":
+        lazy = zarr.array(array, chunks=(3, 10, 10))
+    (plane,) = open_images(lazy, axes="CYX")
+    assert plane.read_part is not None
+    part = plane.read_part(slice(12, 18), slice(20, 35))
+    np.testing.assert_array_equal(part, np.moveaxis(array, 0, -1)[12:18, 20:35])
+    assert len(read) == (2 if kind == "dask" else 0)
+
+
+def test_lone_large_strip_is_read_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    array = np.zeros((8200, 8200), np.uint8)
+    tifffile.imwrite(path, array, compression="zlib", rowsperstrip=len(array))
+    assert open_images(path)[0].read_part is None
+    tifffile.imwrite(path, array, compression="zlib", rowsperstrip=64)
+    assert open_images(path)[0].read_part is not None
 
 
 # --- files ------------------------------------------------------------------------------------

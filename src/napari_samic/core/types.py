@@ -9,7 +9,8 @@ Knows no torch, no file format and no napari.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+import mmap
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
@@ -27,15 +28,90 @@ Image: TypeAlias = NDArray[np.uint8]
 
 R = TypeVar("R")
 
+LARGE_PX = 2**24
+"""Pixels above which an image is read, and its labels are kept and written, in parts."""
+PART_PX = 2**22
+"""Pixels of a part."""
+
 
 def frozen(array: Any, dtype: Any) -> NDArray[Any]:
-    """Copy to `dtype` and lock against writing; an array of its own that is locked stays."""
-    is_own = isinstance(array, np.ndarray) and array.base is None and not array.flags.writeable
-    if is_own and array.dtype == dtype:
-        return np.asarray(array)
+    """Copy to `dtype` and lock against writing; an array of its own that is locked stays.
+
+    So does a map of a file that is locked: it may be larger than the memory.
+    """
+    if isinstance(array, np.ndarray) and array.dtype == dtype and not array.flags.writeable:
+        if array.base is None:
+            return np.asarray(array)
+        if _map_of(array) is not None:
+            return array
     out = np.array(array, dtype=dtype, copy=True)
     out.setflags(write=False)
     return out
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of each part of a large image, from above; all rows of another."""
+    size = shape[0] * shape[1]
+    count = min(-(-size // PART_PX), shape[0] // 2) if size > LARGE_PX else 1
+    for part in np.array_split(np.arange(shape[0]), max(1, count)):
+        yield slice(int(part[0]), int(part[-1]) + 1)
+
+
+def row_parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The same of an array; a map of a file gives the memory of each part back."""
+    for rows in row_blocks(array.shape):
+        yield array[rows]
+        if (map_ := _map_of(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+            map_.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_of(array: Any) -> mmap.mmap | None:
+    """That of an array which is a map of a file and never written to; None of others."""
+    is_map = isinstance(array, np.memmap) and array.mode == "r"
+    return array.base if is_map and isinstance(array.base, mmap.mmap) else None
+
+
+def every(
+    read: Callable[[slice, slice], NDArray[Any]], shape: tuple[int, ...], step: int
+) -> NDArray[Any]:
+    """Every `step`-th row and column of a large image, which is read part by part."""
+    parts = [
+        np.array(read(rows, slice(0, shape[1]))[-rows.start % step :: step, ::step])
+        for rows in row_blocks(shape)
+    ]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImage:
+    """A large image, (H, W, 3) uint8, that is read part by part: `image[rows, columns]`.
+
+    `numpy.asarray` reads it all.
+
+    Attributes
+    ----------
+    shape : (H, W, 3)
+    read : callable
+        Gives the pixels of some rows and columns, which are slices without steps.
+    """
+
+    shape: tuple[int, int, int]
+    read: Callable[[slice, slice], Image]
+
+    def __getitem__(self, window: tuple[slice, slice]) -> Image:
+        rows, columns = (
+            slice(*part.indices(n)[:2]) for part, n in zip(window, self.shape, strict=False)
+        )
+        return self.read(rows, columns)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy
+        return np.asarray(self[:, :], dtype)
+
+    def parts(self) -> Iterator[Image]:
+        """All rows, some at once."""
+        for rows in row_blocks(self.shape):
+            yield self[rows, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,6 +373,9 @@ class ImagePlane:
         Letters of the file's axes, where they were given by hand: its mask may need them, too.
     kind : (shape, dtype) or None
         Shape of the pixels and kind of the stored numbers, where the header tells them.
+    read_part : callable or None
+        As `read`, of some rows and columns (slices without steps); None where only all of them can
+        be read.
     """
 
     name: str
@@ -306,6 +385,7 @@ class ImagePlane:
     path: Path | None = None
     axes: str = ""
     kind: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+    read_part: Callable[[slice, slice], NDArray[Any]] | None = None
 
     @property
     def label(self) -> str:

@@ -45,6 +45,7 @@ from napari_samic.io.vendor_formats import open_vendor
 
 _FEW, _MANY = 15, 16
 """An unnamed last axis up to the one, behind two of the other and more, is channels."""
+_ALL = slice(None)
 _WORDS = {"Y": "rows", "X": "columns", "C": "channels", "S": "channels"}
 
 
@@ -187,7 +188,10 @@ def _lazy(array: Any, name: str) -> LazyArray:
             "Give a path, an array, or a list of these."
         )
         raise InputError(msg)
-    return LazyArray(tuple(int(n) for n in array.shape), "", _taker(array))
+    dtype = array.dtype if isinstance(array.dtype, np.dtype) else None
+    shape = tuple(int(n) for n in array.shape)
+    is_loaded = isinstance(array, np.ndarray)
+    return LazyArray(shape, "", _taker(array), dtype, by_part=True, is_loaded=is_loaded)
 
 
 def _taker(array: Any) -> Callable[[Selection], NDArray[Any]]:
@@ -387,19 +391,22 @@ def split(
     if 0 in stack_shape:
         raise InputError(f"{where}: shape {lazy.shape} holds no plane. Check the file.")
     kind = _kind_of(lazy, letters)
-    return [
-        ImagePlane(name, i, _reader(lazy, letters, i, where), stack_shape, path, axes or "", kind)
-        for i in np.ndindex(*stack_shape)
-    ]
+    planes = []
+    for i in np.ndindex(*stack_shape):
+        read = _PlaneReader(lazy, letters, i, where + "".join(f"[{n}]" for n in i))
+        read_part = read if lazy.by_part else None
+        planes.append(ImagePlane(name, i, read, stack_shape, path, axes or "", kind, read_part))
+    return planes
 
 
 def _kind_of(lazy: LazyArray, letters: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Shape and kind of a plane; None where only its pixels tell."""
-    kept = "".join(a for a in letters if a in "YXCS")
-    shape = tuple(n for n, a in zip(lazy.shape, letters, strict=True) if a in "YXCS")
-    if lazy.dtype is None or lazy.finish is not None or kept not in ("YX", "YXS", "YXC"):
+    if lazy.dtype is None or lazy.finish is not None:
         return None
-    return None if shape[2:] == (1,) else (shape, lazy.dtype.newbyteorder("="))
+    length = dict(zip(letters, lazy.shape, strict=True))
+    depth = length.get("C", 1) * length.get("S", 1)
+    shape = (length["Y"], length["X"]) + ((depth,) if depth != 1 else ())
+    return shape, lazy.dtype.newbyteorder("=")
 
 
 def resolve_axes(shape: tuple[int, ...], axes: str, where: str) -> str:
@@ -465,25 +472,30 @@ def guess_of(lazy: LazyArray) -> tuple[str, ...]:
     return (f"axes are not named, taken for {words} ({letters}); --axes says otherwise",)
 
 
-def _reader(
-    lazy: LazyArray, axes: str, index: tuple[int, ...], where: str
-) -> Callable[[], NDArray[Any]]:
-    places = iter(index)
-    selection = tuple(slice(None) if axis in "YXCS" else next(places) for axis in axes)
-    label = where + "".join(f"[{i}]" for i in index)
-    return partial(_read_plane, lazy, selection, "".join(a for a in axes if a in "YXCS"), label)
+@dataclass(frozen=True, eq=False)
+class _PlaneReader:
+    """Reads one plane of an array, or some of its rows and columns."""
 
+    lazy: LazyArray
+    axes: str
+    index: tuple[int, ...]
+    label: str
 
-def _read_plane(lazy: LazyArray, selection: Selection, axes: str, label: str) -> NDArray[Any]:
-    with reading(label):
-        order = [axes.index(a) for a in "YXCS" if a in axes]
-        kept = [n for n, part in zip(lazy.shape, selection, strict=True) if part == slice(None)]
-        if lazy.dtype is not None:
-            check_memory([kept[place] for place in order], lazy.dtype.itemsize, label)
-        pixels = np.asarray(lazy.take(selection)).transpose(order)
-        if pixels.ndim > 2:
-            pixels = pixels.reshape(*pixels.shape[:2], int(np.prod(pixels.shape[2:])))
-            pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels  # (H, W) or (H, W, C)
-        if lazy.finish is not None:
-            pixels = lazy.finish(pixels)
-    return check_pixels(pixels, label)
+    def __call__(self, rows: slice = _ALL, columns: slice = _ALL) -> NDArray[Any]:
+        places = iter(self.index)
+        parts = {"Y": rows, "X": columns, "C": _ALL, "S": _ALL}
+        selection = tuple(parts[a] if a in parts else next(places) for a in self.axes)
+        kept = [a for a in self.axes if a in parts]
+        order = [kept.index(a) for a in "YXCS" if a in kept]
+        with reading(self.label):
+            if self.lazy.dtype is not None and not self.lazy.is_loaded:
+                lengths = dict(zip(self.axes, self.lazy.shape, strict=True))
+                shape = [len(range(lengths[a])[parts[a]]) for a in "YXCS" if a in kept]
+                check_memory(shape, self.lazy.dtype.itemsize, self.label)
+            pixels = np.asarray(self.lazy.take(selection)).transpose(order)
+            if pixels.ndim > 2:
+                pixels = pixels.reshape(*pixels.shape[:2], int(np.prod(pixels.shape[2:])))
+                pixels = pixels[..., 0] if pixels.shape[2] == 1 else pixels  # (H, W) or (H, W, C)
+            if self.lazy.finish is not None:
+                pixels = self.lazy.finish(pixels)
+        return check_pixels(pixels, self.label)

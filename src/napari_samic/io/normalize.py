@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress
+from napari_samic.core.types import (
+    LARGE_PX,
+    Image,
+    ImagePlane,
+    Job,
+    JobProgress,
+    LazyImage,
+    every,
+)
 from napari_samic.io.readers import check_pixels, too_large
 
 _SAMPLE_PX = 65_536
@@ -102,14 +110,31 @@ class Normalization:
             NaN, a side below 2 pixels, or channels that do not fit; a gray image among color
             images is accepted. If strict, another scale.
         """
-        picked = self._picked(check_pixels(pixels, name), name)  # (H, W, len(channels))
+        sample = _sample_of(check_pixels(pixels, name))
+        how = {"is_strict": is_strict, "is_own": is_own}
+        return self.taking(sample, name, **how, tell=tell).scaled(pixels, name)
+
+    def taking(
+        self,
+        sample: NDArray[Any],
+        name: str,
+        *,
+        is_strict: bool = False,
+        is_own: bool = False,
+        tell: Callable[[str], None] | None = None,
+    ) -> Normalization:
+        """The one that takes an image, by a sample of it: this, or `outside`; else as `apply`."""
+        picked = self._picked(sample, name)  # (h, w, len(channels))
         fault = self._misfit(picked) if is_strict or self.outside is not None else ""
-        if is_strict and tell is not None and self.channel_count in _COLOR and pixels.ndim == 2:
+        if is_strict and tell is not None and self.channel_count in _COLOR and sample.ndim == 2:
             tell(GREY)
         if is_strict and fault:
             self._refuse_unless_outside(picked, fault, name, tell, is_own=is_own)
-        if self.outside is not None and fault:
-            return self.outside.apply(pixels, name)
+        return self.outside if self.outside is not None and fault else self
+
+    def scaled(self, pixels: NDArray[Any], name: str = "image") -> Image:
+        """As `apply`, of an image, or a part of one, that was checked."""
+        picked = self._picked(pixels, name)  # (H, W, len(channels))
         if picked.dtype != np.uint8 or not self._is_identity:
             picked = self._scaled(picked)
         if len(self.channels) == 1:
@@ -120,7 +145,7 @@ class Normalization:
 
     def fits(self, pixels: NDArray[Any], name: str = "image") -> bool:
         """Whether an image is of the scale that this was fitted to; faults as in `apply`."""
-        return not self._misfit(self._picked(check_pixels(pixels, name), name))
+        return not self._misfit(self._picked(_sample_of(check_pixels(pixels, name)), name))
 
     def _refuse_unless_outside(
         self,
@@ -148,12 +173,10 @@ class Normalization:
         return f"{min(self.low):.6g} to {max(self.high):.6g} {self.dtype}".rstrip()
 
     def _misfit(self, picked: NDArray[Any]) -> str:
-        """What is wrong with the scale of an image; "" if nothing is."""
+        """What is wrong with the scale of an image, by a sample of it; "" if nothing is."""
         if self._is_identity and picked.dtype == np.uint8:
             return ""
-        step = math.ceil(math.sqrt(picked.shape[0] * picked.shape[1] / _SAMPLE_PX))
-        sample = picked[::step, ::step].astype(np.float64)
-        first, last = np.percentile(sample, _EDGES, axis=(0, 1))  # (channels,)
+        first, last = np.percentile(picked.astype(np.float64), _EDGES, axis=(0, 1))  # (channels,)
         if (first == last).all():
             return ""
         is_other = self.dtype not in ("", str(picked.dtype))
@@ -242,6 +265,15 @@ class Normalization:
         except (KeyError, TypeError, ValueError) as error:
             msg = f"normalisation: {type(error).__name__} {error}. The file is damaged."
             raise FormatError(msg) from error
+
+
+def _sample_of(pixels: NDArray[Any]) -> NDArray[Any]:
+    step = _sample_step(pixels.shape)
+    return pixels[::step, ::step]
+
+
+def _sample_step(shape: tuple[int, ...]) -> int:
+    return math.ceil(math.sqrt(shape[0] * shape[1] / _SAMPLE_PX))
 
 
 def _highest(dtype: str) -> float:
@@ -410,3 +442,27 @@ def read_rgb(
         )
     except MemoryError as error:
         raise too_large(plane.label) from error
+
+
+def open_rgb(
+    plane: ImagePlane,
+    normalization: Normalization,
+    *,
+    is_strict: bool = False,
+    is_own: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Image | LazyImage:
+    """As `read_rgb`, but a large image is read part by part, where its file allows that.
+
+    Its scale is checked, by a sample, before it is given.
+    """
+    shape = (0, 0) if plane.kind is None else plane.kind[0]
+    read, size = plane.read_part, shape[0] * shape[1]
+    if read is None or size <= LARGE_PX:
+        return read_rgb(plane, normalization, is_strict=is_strict, is_own=is_own, tell=tell)
+    sample = every(read, shape, _sample_step(shape))
+    own = normalization.taking(sample, plane.label, is_strict=is_strict, is_own=is_own, tell=tell)
+    return LazyImage(
+        (shape[0], shape[1], 3),
+        lambda rows, columns: own.scaled(read(rows, columns), plane.label),
+    )

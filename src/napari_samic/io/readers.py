@@ -63,6 +63,10 @@ class LazyArray:
         Of the stored numbers.
     finish : callable, optional
         Makes of stored pixels, (H, W) or (H, W, C), those that are shown.
+    by_part : bool
+        A part of a plane takes less time and memory than all of it.
+    is_loaded : bool
+        It is in memory.
     """
 
     shape: tuple[int, ...]
@@ -70,6 +74,8 @@ class LazyArray:
     take: Callable[[Selection], NDArray[Any]]
     dtype: np.dtype[Any] | None = None
     finish: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    by_part: bool = False
+    is_loaded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +262,8 @@ def open_zarr(path: Path) -> ImageSet:
 def _lazy_zarr(array: Any, axes: str) -> LazyArray:
     shape = tuple(array.shape)
     is_named = len(axes) == len(shape) and axes.count("Y") == axes.count("X") == 1
-    return LazyArray(
-        shape, axes if is_named else "", lambda selection: np.asarray(array[selection]), array.dtype
-    )
+    named = axes if is_named else ""
+    return LazyArray(shape, named, lambda part: np.asarray(array[part]), array.dtype, by_part=True)
 
 
 def _ome_images(group: Any, name: str) -> list[tuple[Any, str]]:

@@ -122,7 +122,8 @@ def _lazy(file: Any, number: int, stamp: _Stamp | None, *, as_stored: bool) -> L
         index = _Index.of(file, series, stamp)
         take = partial(_take, Path(file.filehandle.path), number, index)
     finish = _DisplayPixels.of(series.keyframe, as_stored=as_stored)
-    return LazyArray(shape, named, take, np.dtype(series.dtype), finish)
+    by_part = _has_small_parts(series)
+    return LazyArray(shape, named, take, np.dtype(series.dtype), finish, by_part)
 
 
 def _refuse(fault: str, _: Selection) -> NDArray[Any]:
@@ -168,7 +169,7 @@ class _Index:
 
         if _stamp_of(path) != self.stamp:
             return None
-        numbers, joined, inner = _chosen(self.shape, self.page_shape, selection)
+        numbers, lead, inner = _chosen(self.shape, self.page_shape, selection)
         pages = []
         with tifffile.TiffFile(path) as file:
             for number in numbers:
@@ -177,8 +178,8 @@ class _Index:
                 if page.shape != self.page_shape or page.dtype != self.dtype:
                     return None
                 _check_claim(page, file)
-                pages.append(np.asarray(page.asarray()))
-        return _stacked(pages, joined, inner)
+                pages.append(_pixels(page, inner))
+        return _stacked(pages, lead)
 
 
 def _stamp_of(path: Path) -> _Stamp:
@@ -191,6 +192,14 @@ def _is_paged(series: Any) -> bool:
     shape, page_shape = tuple(series.shape), tuple(series.keyframe.shape)
     lead = len(shape) - len(page_shape)
     return shape[lead:] == page_shape and len(series) == math.prod(shape[:lead])
+
+
+def _has_small_parts(series: Any) -> bool:
+    """Whether a part of a page can be read without much of the others: it has tiles or strips."""
+    if series.dataoffset is not None:
+        return True
+    chunk_bytes = math.prod(series.keyframe.chunks) * series.dtype.itemsize
+    return _is_paged(series) and chunk_bytes <= _LARGE
 
 
 def _take(path: Path, number: int, index: _Index | None, selection: Selection) -> NDArray[Any]:
@@ -208,15 +217,25 @@ def _take(path: Path, number: int, index: _Index | None, selection: Selection) -
         if not _is_paged(series):
             check_memory(series.shape, series.dtype.itemsize, path.name)
             return np.asarray(series.asarray()[selection])
-        numbers, joined, inner = _chosen(series.shape, series.keyframe.shape, selection)
-        return _stacked([_page(series, n) for n in numbers], joined, inner)
+        numbers, lead, inner = _chosen(series.shape, series.keyframe.shape, selection)
+        return _stacked([_page(series, n, inner) for n in numbers], lead)
 
 
-def _page(series: Any, number: int) -> NDArray[Any]:
+def _page(series: Any, number: int, inner: Selection) -> NDArray[Any]:
     page = series.pages[number]
     if page is None:
         raise ValueError(f"page {number} of {len(series)} is missing")
-    return np.asarray(page.asarray())
+    return _pixels(page, inner)
+
+
+def _pixels(page: Any, inner: Selection) -> NDArray[Any]:
+    """A part of a page; decodes no more than its tiles or strips."""
+    if all(part == slice(None) for part in inner):
+        return np.asarray(page.asarray())
+    import zarr
+
+    with page.aszarr() as store:
+        return np.asarray(zarr.open_array(store, mode="r")[inner])
 
 
 def _check_claim(page: Any, file: Any) -> None:
@@ -229,17 +248,14 @@ def _check_claim(page: Any, file: Any) -> None:
 def _chosen(
     shape: tuple[int, ...], page_shape: tuple[int, ...], selection: Selection
 ) -> tuple[list[int], tuple[int, ...], Selection]:
-    """Pages that a selection is of, the shape that they have together, and what to select of it."""
+    """Pages that a selection is of, the shape of their stack, and what to take of each."""
     lead = len(shape) - len(page_shape)
     numbers = np.arange(math.prod(shape[:lead])).reshape(shape[:lead])[selection[:lead]]
-    inner = (slice(None),) * np.ndim(numbers) + selection[lead:]
-    return [int(n) for n in np.ravel(numbers)], np.shape(numbers) + page_shape, inner
+    return [int(n) for n in np.ravel(numbers)], np.shape(numbers), selection[lead:]
 
 
-def _stacked(
-    pages: Sequence[NDArray[Any]], shape: tuple[int, ...], inner: Selection
-) -> NDArray[Any]:
-    return np.asarray(np.stack(pages).reshape(shape)[inner])
+def _stacked(pages: Sequence[NDArray[Any]], lead: tuple[int, ...]) -> NDArray[Any]:
+    return np.stack(pages).reshape(lead + pages[0].shape)
 
 
 @dataclass(frozen=True)
@@ -253,13 +269,13 @@ class _Place:
     def of(cls, page: Any) -> _Place:
         return cls("", 0) if page is None else cls(page.parent.filehandle.path, page.index)
 
-    def read(self) -> NDArray[Any]:
+    def read(self, inner: Selection) -> NDArray[Any]:
         import tifffile
 
         if not self.file:
             raise ValueError("a page of the set is missing")
         with tifffile.TiffFile(self.file) as file:
-            return np.asarray(file.pages[self.number].asarray())
+            return _pixels(file.pages[self.number], inner)
 
 
 def _take_of_set(
@@ -268,8 +284,8 @@ def _take_of_set(
     page_shape: tuple[int, ...],
     selection: Selection,
 ) -> NDArray[Any]:
-    numbers, joined, inner = _chosen(shape, page_shape, selection)
-    return _stacked([places[n].read() for n in numbers], joined, inner)
+    numbers, lead, inner = _chosen(shape, page_shape, selection)
+    return _stacked([places[n].read(inner) for n in numbers], lead)
 
 
 # --- colors ------------------------------------------------------------------------------------

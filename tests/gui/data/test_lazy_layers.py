@@ -81,7 +81,7 @@ def test_kind_that_a_header_tells_is_that_of_the_pixels(tmp_path, shape, how):
     plane = open_images(tmp_path / "a.tif")[0]
     pixels = plane.read()
     assert plane.kind in ((pixels.shape, pixels.dtype), None)
-    assert (plane.kind is None) == (how.get("photometric") == "miniswhite" or shape[0] == 3)
+    assert (plane.kind is None) == (how.get("photometric") == "miniswhite")
 
 
 def test_images_of_several_sizes_become_a_layer_each(tmp_path):
