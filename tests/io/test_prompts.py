@@ -125,9 +125,10 @@ def test_failed_save_leaves_the_old_file_and_no_litter(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     before = saved.read_bytes()
-    monkeypatch.setattr(Path, "write_text", full_disk)
-    with pytest.raises(OutputError, match="disk is full"):
-        save_prompts(saved, PromptFile(()), overwrite=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full_disk)
+        with pytest.raises(OutputError, match="disk is full"):
+            save_prompts(saved, PromptFile(()), overwrite=True)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 

@@ -103,14 +103,17 @@ def save_prompts(path: str | Path, data: PromptFile, overwrite: bool = False) ->
         Data that `load_prompts` would refuse; nothing is written.
     """
     target = Path(path)
-    try:
-        text = json.dumps(to_tree(data), indent=1, allow_nan=False)
-    except (TypeError, ValueError, AttributeError) as error:
-        msg = f"{target}: can't be written as JSON: {error}. Give plain finite values."
-        raise OutputError(msg) from error
-    parsed(json.loads(text), target.name)
     with atomic_file(target, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        try:
+            tree = to_tree(data)
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(tree, file, indent=1, allow_nan=False)  # in pieces: it may be long
+                file.write("\n")
+        except (TypeError, ValueError, AttributeError) as error:
+            msg = f"{target}: can't be written as JSON: {error}. Give plain finite values."
+            raise OutputError(msg) from error
+        _check(tree, target.name)
+        _check_inside(data.images, target.name)
 
 
 def load_prompts(path: str | Path) -> PromptFile:
@@ -202,14 +205,18 @@ def parsed(tree: Any, where: str) -> PromptFile:
     FormatError, PromptError
         As `load_prompts`.
     """
-    if fault := check_format(tree):
-        raise FormatError(f"{where}: {fault}")
-    if faults := first_of(faults_of(tree)):
-        raise FormatError(f"{where}: {faults}. Mend these places or save it again.")
+    _check(tree, where)
     images = tuple(_image(image, where) for image in tree["images"])
     _check_inside(images, where)
     classes = {int(label): name for label, name in tree["classes"].items()}
     return PromptFile(images, tree["model"], tree["normalisation"], classes)
+
+
+def _check(tree: Any, where: str) -> None:
+    if fault := check_format(tree):
+        raise FormatError(f"{where}: {fault}")
+    if faults := first_of(faults_of(tree)):
+        raise FormatError(f"{where}: {faults}. Mend these places or save it again.")
 
 
 def _image(tree: dict[str, Any], where: str) -> ImagePrompts:
