@@ -136,6 +136,27 @@ def test_labels_come_back_with_shape_and_values(
     np.testing.assert_array_equal(back, labels)
 
 
+def test_large_labels_are_written_tile_by_tile(tmp_path: Path) -> None:
+    stored = np.memmap(tmp_path / "raw", np.int32, "w+", shape=(4200, 4100))
+    stored[::7, ::5] = np.arange(600 * 820).reshape(600, 820)
+    labels = np.memmap(tmp_path / "raw", np.int32, "r", shape=(4200, 4100))
+    write_labels(tmp_path / "a.tif", labels)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages.first.is_tiled
+        np.testing.assert_array_equal(file.asarray(), stored)
+    labels = stored
+    labels[4199, 4099] = -1
+    with pytest.raises(InputError, match="from -1"):
+        write_labels(tmp_path / "a.tif", labels, overwrite=True)
+
+
+def test_large_plane_of_a_stack_is_written(tmp_path: Path) -> None:
+    plane = np.arange(4200 * 4100, dtype=np.int32).reshape(4200, 4100)
+    with StackWriter(tmp_path / "a.tif", (2,), plane.shape) as writer:
+        writer.write((1,), plane)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif", key=1), plane)
+
+
 def test_labels_are_compressed(tmp_path: Path) -> None:
     write_labels(tmp_path / "a.tif", np.zeros((500, 500), np.int32))
     assert (tmp_path / "a.tif").stat().st_size < 50_000

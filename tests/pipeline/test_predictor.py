@@ -16,6 +16,7 @@ from napari_samic.core.settings import (
 from napari_samic.core.types import (
     Candidates,
     HeatMap,
+    LazyImage,
     PromptProposal,
     Prompts,
     Reference,
@@ -296,6 +297,28 @@ def test_a_large_image_is_cut_and_an_empty_tile_stays_empty(finder):
     assert len(result.objects) == 3
     np.testing.assert_array_equal(result.labels > 0, labels > 0)
     assert len({step.message for step in steps}) == len(steps) > 10
+
+
+@pytest.mark.parametrize(
+    ("finder", "tile_px"),
+    [(Reds(), 80), (None, 80), (Reds(), 0)],
+    ids=["finder", "references' map", "seen as a whole"],
+)
+def test_an_image_read_in_parts_gives_the_same_labels(tmp_path, finder, tile_px):
+    image, _ = large_image()
+    read = []
+
+    def part(rows, columns):
+        read.append(image[rows, columns].size)
+        return image[rows, columns]
+
+    settings = SegmentSettings(tile_px=tile_px)
+    predictor = ImagePredictor(RedMaps(), Reds(), settings, finder, scratch=tmp_path)
+    whole = predictor.segment(image)
+    lazy = run_job(predictor.segment_job(LazyImage(image.shape, part)))
+    np.testing.assert_array_equal(lazy.labels, whole.labels)
+    assert lazy.scores.tolist() == whole.scores.tolist()
+    assert max(read) == (80 * 80 * 3 if tile_px else image.size)
 
 
 def test_a_tile_is_of_the_references_size_and_what_was_done_is_said():

@@ -16,11 +16,20 @@ from PIL import Image as PilImage
 from toys import hidden_files, write_image
 
 from napari_samic.core.errors import InputError, OutputError
-from napari_samic.core.types import HeatMap, ImagePlane, JobProgress, Prompts, Segmentation, run_job
+from napari_samic.core.types import (
+    HeatMap,
+    ImagePlane,
+    JobProgress,
+    LazyImage,
+    Prompts,
+    Segmentation,
+    run_job,
+)
 from napari_samic.io import files, writers
 from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalization
 from napari_samic.io.prompts import load_prompts
+from napari_samic.io.text_files import pixels_sha256
 from napari_samic.pipeline import contact_sheet as sheets
 from napari_samic.pipeline import lookahead
 from napari_samic.pipeline.contact_sheet import ContactSheet
@@ -871,3 +880,32 @@ def test_torch_has_its_threads_again_after_a_run(folder):
             assert pool.submit(torch.get_num_threads).result() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_large_image_is_read_in_parts_and_recorded_as_any_other(folder):
+    image = np.full((4300, 4100), 40, np.uint8)
+    image[4000:4200] = 200
+    path = folder / "large" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, image, tile=(512, 512), compression="zlib")
+    kinds = []
+
+    def work(_plane, lazy):
+        kinds.append(type(lazy))
+        labels = np.zeros(lazy.shape[:2], np.int32)
+        labels[3900:4100, 10:20] = 1
+        return PlaneResult(Segmentation(labels, [0.5], (POINT,)), "one object")
+
+    run_job(make(folder, work, source=path, overlay=True).run())
+    assert kinds == [LazyImage]
+    (row,) = rows(folder)
+    assert (row["area_px"], row["brightness"]) == ("2000", "120.0")
+    (stored,) = load_prompts(folder / "out" / "prompts.json").images
+    assert stored.sha256 == pixels_sha256(np.repeat(image[..., None], 3, axis=2))
+    assert tifffile.imread(folder / "out" / "a.tif").sum() == 2000
+    assert (folder / "out" / "overlay.png").exists()
+    assert run_job(make(folder, work, source=path, overlay=True).run()).skipped == ("a",)
+    image[7, 7] = 41
+    tifffile.imwrite(path, image, tile=(512, 512), compression="zlib")
+    assert run_job(make(folder, work, source=path).run()).done == ("a",)
+    assert_consistent(folder)

@@ -1,9 +1,12 @@
 """Tiles of a large image: where they lie, and objects over their seams."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_samic.core.errors import OutputError
 from napari_samic.core.types import HeatMap, Prompts, Segmentation, run_job
 from napari_samic.pipeline import tiling
 
@@ -137,3 +140,47 @@ def test_each_tile_is_a_step():
     windows = tiling.windows(SHAPE, 64)
     run_job(tiling.segment_tiles(answer(discs()), SHAPE, windows), steps.append)
     assert [(step.done, step.total) for step in steps] == [(i, 15) for i in range(15)]
+
+
+@pytest.mark.parametrize("instances", [True, False])
+@pytest.mark.parametrize("radius", [7, 9, 40])
+def test_labels_kept_in_a_file_are_those_kept_in_memory(tmp_path, radius, instances):
+    truth = discs(step=2 * radius + 3, radius=radius)
+    shaken = answer(truth, lambda i, mask: mask.sum() % 5 == i % 5)
+    kept, stored = (
+        segment(truth, predict=shaken, instances=instances, scratch=folder)
+        for folder in (None, tmp_path)
+    )
+    np.testing.assert_array_equal(stored.labels, kept.labels)
+    assert kept.labels.max() > 1
+    assert stored.scores.tolist() == kept.scores.tolist()
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_that_of_a_part_of_a_large_image(tmp_path):
+    shape, mark = (5000, 5000), np.zeros((1024, 1024), np.int32)
+    mark[500:520, 300:700] = 1
+    disc = Segmentation(mark, [0.5], (Prompts([[510, 600]], [True]),))
+    places = tiling.windows(shape, 1024)
+    tracemalloc.start()
+    job = tiling.segment_tiles(lambda *_: disc, shape, places, has_heat_map=False, scratch=tmp_path)
+    result = run_job(job)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(result.objects) == len(places)
+    assert peak < result.labels.nbytes / 2
+
+
+def test_stopped_job_leaves_no_file(tmp_path):
+    windows = tiling.windows(SHAPE, 64)
+    job = tiling.segment_tiles(answer(discs()), SHAPE, windows, scratch=tmp_path)
+    for _ in range(4):
+        next(job)
+        assert not list(tmp_path.iterdir())  # not even if the process is killed
+    job.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_disk_that_refuses_is_said(tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        segment(discs(), scratch=tmp_path / "nowhere")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import checked_labels
-from napari_samic.core.types import HeatMap, Image, PixelSize
+from napari_samic.core.types import LARGE_PX, HeatMap, Image, IntArray, PixelSize, row_parts
 from napari_samic.io.files import atomic_file, kept_file
 from napari_samic.io.text_files import writable
 
@@ -35,6 +36,8 @@ __all__ = [
     "write_labels",
     "write_png",
 ]
+
+_TILE_PX = 512
 
 
 _USUAL = ("", "Z", "TZ", "TCZ")
@@ -84,6 +87,8 @@ def write_labels(
 ) -> None:
     """Write a label image or stack as a compressed int32 TIFF of the same shape.
 
+    A large image is written tile by tile, so that viewers need not read it all.
+
     Parameters
     ----------
     labels : (..., H, W) bool or whole numbers
@@ -104,13 +109,30 @@ def write_labels(
     """
     import tifffile
 
-    checked = checked_labels(labels, str(path))
-    options = calibration.options(Path(path).name, checked.ndim - 2) if calibration else {}
+    is_large = labels.ndim == 2 and labels.size > LARGE_PX
+    data = _tiles(labels, str(path)) if is_large else checked_labels(labels, str(path))
+    options = calibration.options(Path(path).name, labels.ndim - 2) if calibration else {}
+    if is_large:
+        options |= {"shape": labels.shape, "dtype": np.int32, "tile": (_TILE_PX, _TILE_PX)}
     with atomic_file(path, overwrite=overwrite) as temporary:
-        tifffile.imwrite(
-            temporary, checked, compression="zlib", photometric="minisblack", **options
-        )
+        tifffile.imwrite(temporary, data, compression="zlib", photometric="minisblack", **options)
         ready(temporary)
+
+
+def _tiles(labels: NDArray[Any], where: str) -> Iterator[IntArray]:
+    """Of a large label image, row by row of tiles."""
+    rest = np.empty((0, labels.shape[1]), np.int32)
+    for part in row_parts(labels):
+        rows = np.concatenate([rest, checked_labels(part, where)])
+        whole = len(rows) // _TILE_PX * _TILE_PX
+        rest = rows[whole:]
+        yield from _cut(rows[:whole])
+    yield from _cut(rest)
+
+
+def _cut(rows: IntArray) -> Iterator[IntArray]:
+    for top, left in product(*(range(0, n, _TILE_PX) for n in rows.shape)):
+        yield np.ascontiguousarray(rows[top : top + _TILE_PX, left : left + _TILE_PX])
 
 
 class StackWriter:
@@ -230,10 +252,11 @@ class StackWriter:
                 f"{self._stack_shape} planes of {self.shape}."
             )
             raise InputError(msg)
-        checked = np.ascontiguousarray(checked_labels(labels, self._path.name), dtype="<i4")
         place = int(np.ravel_multi_index(index, self._stack_shape)) if index else 0
-        self._file.seek(self._offset + place * checked.nbytes)
-        self._file.write(checked.data)
+        self._file.seek(self._offset + place * 4 * labels.size)
+        for part in row_parts(labels):
+            checked = checked_labels(part, self._path.name)
+            self._file.write(np.ascontiguousarray(checked, dtype="<i4").data)
 
     def __exit__(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from napari_samic import __version__
 from napari_samic.core.errors import InputError, PromptError
 from napari_samic.core.settings import AnnotateSettings, SegmentSettings
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Segmenter
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, LazyImage, Segmenter
 from napari_samic.evaluation.metrics import iou
 from napari_samic.io import files
 from napari_samic.io import masks as mask_files
@@ -169,8 +169,9 @@ class _PromptPredictor:
         tree = to_tree(without_scores)["images"][0]["objects"]
         return {"prompts": hashlib.sha256(json.dumps(tree).encode()).hexdigest()}
 
-    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult:
+    def __call__(self, plane: ImagePlane, lazy: Image | LazyImage) -> PlaneResult:
         """Answer of one plane, for the loop."""
+        image = np.asarray(lazy)
         if plane.label not in self.entries:
             return self._simulated(plane, image)
         entry = self.entries[plane.label]

@@ -17,7 +17,7 @@ from napari_samic.core.types import Image, ImagePlane, Prompts, Segmentation, Se
 from napari_samic.io import files as io_files
 from napari_samic.io.cache import ArrayCache
 from napari_samic.io.images import open_images, planes_of_file, unreadable
-from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, open_rgb
 from napari_samic.io.paths import (
     check_stems,
     drawings_among,
@@ -77,7 +77,7 @@ def input_hashes(
     inputs: Callable[[ImagePlane], Mapping[str, str]] = lambda _: {},
 ) -> dict[str, str]:
     """What an answer for a plane is made of now: hashes of its pixels and of further inputs."""
-    return {"pixels": pixels_sha256(read_rgb(plane, normalization)), **inputs(plane)}
+    return {"pixels": pixels_sha256(open_rgb(plane, normalization)), **inputs(plane)}
 
 
 def open_planes(

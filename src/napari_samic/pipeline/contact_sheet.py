@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from napari_samic.core.types import Image, IntArray, Prompts
+from napari_samic.core.types import Image, IntArray, LazyImage, Prompts, every
 from napari_samic.export import overlays
 from napari_samic.io import writers
 
@@ -33,14 +33,19 @@ class ContactSheet:
 
     def add(
         self,
-        image: Image,
+        image: Image | LazyImage,
         labels: IntArray,
         objects: Sequence[Prompts],
         caption: str,
         truth: NDArray[Any] | None = None,
     ) -> None:
-        """Draw one tile, if there is room."""
+        """Draw one tile, if there is room; of an image read part by part without its objects."""
         if self.has_room:
+            if isinstance(image, LazyImage):
+                step = max(image.shape[:2]) // (2 * TILE_PX)
+                image = every(lambda *part: image[part], image.shape, step)
+                labels, objects = labels[::step, ::step], ()
+                truth = None if truth is None else truth[::step, ::step]
             drawn = overlays.overlay(image, labels, points=objects, truth=truth)
             self._tiles.append(_small(drawn))
             self._captions.append(caption)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_samic.core.types import Image, ImagePlane, IntArray, Job
+from napari_samic.core.types import Image, ImagePlane, IntArray, Job, LazyImage
 from napari_samic.models.video import optical_flow
 from napari_samic.pipeline.runner import PlaneResult, Work
 
@@ -68,7 +68,7 @@ class ObjectLinker:
         self._labels = self._expected = np.zeros((0, 0), np.int32)
         self._first_new = 1
 
-    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
+    def __call__(self, plane: ImagePlane, image: Image | LazyImage) -> Job[PlaneResult]:
         """Result of a plane, with `numbers` that last."""
         answer = self._work(plane, image)
         result = answer if isinstance(answer, PlaneResult) else (yield from answer)
@@ -80,9 +80,8 @@ class ObjectLinker:
             return result
         if self._image is not None and self._image.shape != image.shape:
             self._forget()
-        return replace(
-            result, numbers=self._numbers(image, result.result.labels, len(result.result.objects))
-        )
+        labels, count = result.result.labels, len(result.result.objects)
+        return replace(result, numbers=self._numbers(np.asarray(image), labels, count))
 
     def _numbers(self, image: Image, labels: IntArray, count: int) -> tuple[int, ...]:
         places = [np.zeros_like(labels)]

@@ -16,7 +16,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, LazyImage
 
 A = TypeVar("A")
 LARGEST_PX = 2**22
@@ -38,7 +38,7 @@ class Begun(Generic[A]):
     """
 
     plane: ImagePlane
-    image: Image | None = None
+    image: Image | LazyImage | None = None
     remarks: list[str] = field(default_factory=list)
     answer: A | None = None
     job: Job[A] | None = None

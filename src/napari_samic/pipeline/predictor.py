@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from napari_samic.core.types import (
     ImagePlane,
     Job,
     JobProgress,
+    LazyImage,
     Prompter,
     PromptProposal,
     Prompts,
@@ -90,6 +92,9 @@ class ImagePredictor:
     refine : RefineSettings
     has_heat_map : bool
         Whether the maps of tiles are put together, too.
+    scratch : Path or None
+        Folder for a file that holds the labels of an image that is read part by part, which may not
+        fit into the memory; None: they are held there.
     """
 
     prompter: SamicPrompter
@@ -100,6 +105,7 @@ class ImagePredictor:
     strategy: StrategySettings = field(default_factory=StrategySettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
     has_heat_map: bool = True
+    scratch: Path | None = None
 
     @property
     def normalization(self) -> Normalization:
@@ -114,7 +120,11 @@ class ImagePredictor:
         may = self.finder is not None and self.other is None and self.refine == RefineSettings()
         return torch.get_num_threads() if may else 1
 
-    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:  # noqa: ARG002
+    def __call__(
+        self,
+        plane: ImagePlane,  # noqa: ARG002
+        image: Image | LazyImage,
+    ) -> Job[PlaneResult]:
         """Result of one plane, for `BatchRunner`."""
         result = yield from self.segment_job(image)
         remarks = tuple(line for line in [self.size_remark(image.shape)] if line)
@@ -124,11 +134,13 @@ class ImagePredictor:
         """Segment one image, (H, W, 3) uint8, in tiles if it is large."""
         return run_job(self.segment_job(image))
 
-    def segment_job(self, image: Image, peaks: PeakSettings | None = None) -> Job[Segmentation]:
+    def segment_job(
+        self, image: Image | LazyImage, peaks: PeakSettings | None = None
+    ) -> Job[Segmentation]:
         """As `segment`, with a step for each tile; `peaks` in place of the prompter's."""
         side_px = self.tile_side(image.shape)
         if side_px is None:
-            return self.segment_whole(image, peaks)
+            return self.segment_whole(np.asarray(image), peaks)
         windows = tiling.windows(image.shape, side_px)
         maps: list[ImageFeatures] = []
         if self.finder is None and self.other is None:
@@ -149,6 +161,7 @@ class ImagePredictor:
             yield from tiling.segment_tiles(
                 predict, image.shape, windows,
                 instances=self.settings.instances, has_heat_map=self.has_heat_map,
+                scratch=self.scratch if isinstance(image, LazyImage) else None,
             )
         )  # fmt: skip
 

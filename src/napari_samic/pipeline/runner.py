@@ -24,6 +24,7 @@ from napari_samic.core.types import (
     IntArray,
     Job,
     JobProgress,
+    LazyImage,
     Prompts,
     Segmentation,
     map_progress,
@@ -31,7 +32,7 @@ from napari_samic.core.types import (
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
 from napari_samic.io.masks import read_mask
-from napari_samic.io.normalize import read_rgb
+from napari_samic.io.normalize import open_rgb
 from napari_samic.pipeline.common import JobResult, groups, input_hashes, make_folder, reason
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.lookahead import Begun, Lookahead
@@ -88,7 +89,7 @@ class PlaneStats:
     iou: float | None
 
 
-Work = Callable[[ImagePlane, Image], PlaneResult | Job[PlaneResult]]
+Work = Callable[[ImagePlane, Image | LazyImage], PlaneResult | Job[PlaneResult]]
 """Answers a plane; a job, if that may take long."""
 Chained = Literal["", "planes", "files"]
 
@@ -210,7 +211,9 @@ class BatchRunner:
             if not self.sheet.has_room:
                 return
             with suppress(SamicError):  # what is on the sheet is a comfort
-                image = read_rgb(plane, self.writer.normalization)
+                image = open_rgb(plane, self.writer.normalization)
+                if isinstance(image, LazyImage):
+                    continue  # its labels would fill the memory
                 labels = read_mask(plane, target, shape=image.shape)
                 objects = self.writer.objects_of(plane.label)
                 self.sheet.add(image, labels, objects, f"{plane.label}  done before")
@@ -258,7 +261,7 @@ class BatchRunner:
         """Read a plane and ask for its answer, which a job may give later."""
         begun, start = Begun[PlaneResult](plane), time.monotonic()
         try:
-            begun.image = read_rgb(
+            begun.image = open_rgb(
                 plane,
                 self.writer.normalization,
                 is_strict=self.is_strict,

@@ -24,9 +24,17 @@ from napari_samic.core.settings import (
     StrategySettings,
     check_together,
 )
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, Prompts, Segmentation
+from napari_samic.core.types import (
+    Image,
+    ImagePlane,
+    Job,
+    JobProgress,
+    LazyImage,
+    Prompts,
+    Segmentation,
+)
 from napari_samic.io import files
-from napari_samic.io.normalize import Normalization, fit_outside, read_rgb
+from napari_samic.io.normalize import Normalization, fit_outside, open_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.text_files import pixels_sha256, sha256_of, text_sha256
 from napari_samic.models.features import backbones
@@ -177,7 +185,7 @@ def segment(
             Path(prompter).resolve(), header.sha256, chosen, strategy, refine, heatmaps,
             model=model, encoder=encoder, method=method, device=device, peaks=peaks,
         )  # fmt: skip
-        predictor = make()
+        predictor = replace(make(), scratch=folder)
         chained = _CHAINED[memory.link if links else memory.follow]
         references = {pixels_sha256(r.image) for r in predictor.prompter.references}
         own: Work = _with_memory(predictor, memory)
@@ -296,7 +304,7 @@ class AnnotatedImages:
         sha256 = result.prompts.sha256 if result.prompts is not None else ""
         if not sha256 or self._normalization is None:
             return result.labels().shape == plane.read().shape[:2]
-        image = read_rgb(plane, Normalization.from_dict(self._normalization))
+        image = open_rgb(plane, Normalization.from_dict(self._normalization))
         return sha256 == pixels_sha256(image)
 
     def inputs(self, plane: ImagePlane) -> Mapping[str, str]:
@@ -339,10 +347,13 @@ class _WithAnnotated:
         self._work, self._drawn, self._references = work, drawn, references
         self._predicted: Counter[bool] = Counter()
 
-    def __call__(self, plane: ImagePlane, image: Image) -> PlaneResult | Job[PlaneResult]:
+    def __call__(
+        self, plane: ImagePlane, image: Image | LazyImage
+    ) -> PlaneResult | Job[PlaneResult]:
         if (result := self._drawn.answer(plane)) is not None:
             if isinstance(self._work, VideoPredictor):
-                return replace(result, numbers=self._work.take(plane, image, result.result))
+                whole = np.asarray(image)
+                return replace(result, numbers=self._work.take(plane, whole, result.result))
             return result
         self._predicted[pixels_sha256(image) in self._references] += 1
         return self._work(plane, image)

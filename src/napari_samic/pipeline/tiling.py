@@ -9,8 +9,11 @@ the same one seen whole, and pieces of one that no tile sees whole get one numbe
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -23,7 +26,9 @@ from napari_samic.core.types import (
     JobProgress,
     Prompts,
     Segmentation,
+    row_blocks,
 )
+from napari_samic.io.files import TEMP_SUFFIX, output_error
 
 LARGE_PX = 2048
 """Images up to this are seen as a whole, unless tiles are asked for: photos of one scene come in
@@ -89,6 +94,7 @@ def segment_tiles(
     *,
     instances: bool = True,
     has_heat_map: bool = True,
+    scratch: Path | None = None,
 ) -> Job[Segmentation]:
     """Segment an image tile by tile; a job with a step for each.
 
@@ -102,9 +108,17 @@ def segment_tiles(
     instances : bool
         Number the objects; else every pixel gets its object's class.
     has_heat_map : bool
-        Whether the maps are put together, too: four bytes a pixel.
+        Whether the maps are put together, too: four bytes a pixel, in memory.
+    scratch : Path, optional
+        Folder for a file without a name that holds the labels; the result's are a map of it.
+        Default: in memory.
+
+    Raises
+    ------
+    OutputError
+        The disk of `scratch` refuses.
     """
-    mosaic = Mosaic((shape[0], shape[1]), has_heat_map=has_heat_map)
+    mosaic = Mosaic((shape[0], shape[1]), has_heat_map=has_heat_map, scratch=scratch)
     for i, window in enumerate(places):
         yield JobProgress(i, len(places), f"tile {i + 1} of {len(places)}")
         mosaic.add(predict(i, window), window)
@@ -119,20 +133,70 @@ class _Placed:
     score: float
     box: Window
     is_cut: bool
+    area_px: int = 0
+
+
+class _StoredLabels:
+    """(H, W) int32 in a file that has no name, and goes with the last that uses it.
+
+    Plain writes, no memory map: on a full disk a map kills the process.
+    """
+
+    def __init__(self, shape: tuple[int, int], folder: Path) -> None:
+        self.shape, self._folder = shape, folder
+        try:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115
+                dir=folder, prefix=".", suffix=TEMP_SUFFIX
+            )
+            self._file.truncate(4 * math.prod(shape))
+        except OSError as error:
+            raise output_error(folder, error) from error
+
+    def __getitem__(self, window: Window) -> IntArray:
+        rows, columns = (range(n)[part] for part, n in zip(window, self.shape, strict=True))
+        out = np.empty((len(rows), len(columns)), np.int32)
+        for row, line in zip(rows, out, strict=True):
+            self._file.seek(4 * (row * self.shape[1] + columns.start))
+            self._file.readinto(line.data)
+        return out
+
+    def __setitem__(self, window: Window, labels: IntArray) -> None:
+        rows, columns = (range(n)[part] for part, n in zip(window, self.shape, strict=True))
+        try:
+            for row, line in zip(rows, np.ascontiguousarray(labels), strict=True):
+                self._file.seek(4 * (row * self.shape[1] + columns.start))
+                self._file.write(line.data)
+            self._file.flush()
+        except OSError as error:
+            raise output_error(self._folder, error) from error
+
+    def mapped(self) -> IntArray:
+        """All of it, not to be written to; parts are read when they are looked at."""
+        return np.memmap(self._file, np.int32, "r", shape=self.shape)
 
 
 class Mosaic:
-    """Results of tiles, stitched to one.
+    """Results of tiles, stitched to one; tiles come as `windows` gives them.
+
+    A pixel keeps the number that it got first; a table says which number that is now, as pieces
+    may be joined and objects replaced later. So only a tile's own pixels are ever at hand.
 
     Parameters
     ----------
     shape : (int, int)
         Rows and columns of the whole image.
     has_heat_map : bool
+    scratch : Path, optional
+        As of `segment_tiles`.
     """
 
-    def __init__(self, shape: tuple[int, int], *, has_heat_map: bool = True) -> None:
-        self._labels = np.zeros(shape, np.int32)
+    def __init__(
+        self, shape: tuple[int, int], *, has_heat_map: bool = True, scratch: Path | None = None
+    ) -> None:
+        self._labels: IntArray | _StoredLabels = (
+            np.zeros(shape, np.int32) if scratch is None else _StoredLabels(shape, scratch)
+        )
+        self._table = np.zeros(1, np.int32)
         self._objects: dict[int, _Placed] = {}
         self._count = 0
         self._windows: list[Window] = []
@@ -141,7 +205,10 @@ class Mosaic:
 
     def add(self, result: Segmentation, window: Window) -> None:
         """Put the result of one tile, numbered by its objects, at its place."""
-        before = self._labels[window].copy()
+        tile = self._table[self._labels[window]]
+        before = tile.copy()
+        more = np.zeros(len(result.objects), np.int32)
+        self._table = np.append(self._table[: self._count + 1], more)
         areas_px = dict(zip(*np.unique(before, return_counts=True), strict=True))
         covered = self._covered(window)
         places = ndimage.find_objects(result.labels, max_label=len(result.objects))
@@ -155,7 +222,8 @@ class Mosaic:
                     self._is_cut(place, window),
                 )
                 same = self._same(inside, before[place], covered[place], areas_px)
-                self._place(placed, inside, same)
+                self._place(placed, inside, same, tile, window)
+        self._labels[window] = tile
         self._windows.append(window)
         for label, agreement in result.agreement.items():
             self._agreements.setdefault(label, []).append(agreement)
@@ -165,26 +233,31 @@ class Mosaic:
 
     def segmentation(self, *, instances: bool = True) -> Segmentation:
         """All that was put, numbered row by row of the tiles; else one value a class."""
-        table = np.zeros(self._count + 1, np.int32)
-        is_present = np.zeros(self._count + 1, bool)
-        for row in self._labels:
-            is_present[row] = True
-        kept = [k for k in self._objects if is_present[k]]
+        kept = [k for k, placed in self._objects.items() if placed.area_px]
+        values = np.zeros(self._count + 1, np.int32)
         for number, k in enumerate(kept, start=1):
-            table[k] = number if instances else self._objects[k].prompts.label
-        for row in self._labels:
-            row[:] = table[row]
-        self._labels.setflags(write=False)
+            values[k] = number if instances else self._objects[k].prompts.label
+        table = values[self._table[: self._count + 1]]
+        for rows in row_blocks(self._labels.shape):
+            block = (rows, slice(None))
+            self._labels[block] = table[self._labels[block]]
         return Segmentation(
-            self._labels,
+            self._locked(),
             np.array([self._objects[k].score for k in kept], np.float32),
             tuple(self._objects[k].prompts for k in kept),
             None if self._heat is None else HeatMap(self._heat),
             {label: float(np.mean(values)) for label, values in self._agreements.items()},
         )
 
+    def _locked(self) -> IntArray:
+        if isinstance(self._labels, _StoredLabels):
+            return self._labels.mapped()
+        self._labels.setflags(write=False)
+        return self._labels
+
     def _covered(self, window: Window) -> BoolArray:
         """Where earlier tiles have looked, of a window."""
+        self._windows = [other for other in self._windows if other[0].stop > window[0].start]
         covered = np.zeros([part.stop - part.start for part in window], bool)
         for other in self._windows:
             rows, columns = (
@@ -215,40 +288,51 @@ class Mosaic:
             if k and n > SAME * min(own, areas_px[k])
         ]
 
-    def _place(self, placed: _Placed, inside: BoolArray, same: list[int]) -> None:
+    def _place(
+        self, placed: _Placed, inside: BoolArray, same: list[int], tile: IntArray, window: Window
+    ) -> None:
+        """Paint an object on a tile, where nothing is yet; `same` are the one that it is of."""
         same = [k for k in same if k in self._objects]  # those of this tile may have joined some
         if any(not self._objects[k].is_cut for k in same):
             return
-        if not placed.is_cut and any(self._area(k) > inside.sum() / SAME for k in same):
+        area_px = int(inside.sum())
+        if not placed.is_cut and any(self._objects[k].area_px > area_px / SAME for k in same):
             return  # a part of it
+        place = _inside(placed.box, window)
         if same and placed.is_cut:
             number = min(same)
             for k in same:
-                self._join(number, k)
+                if k != number:
+                    self._renumber(k, number, tile, window)
+                    self._objects[number] = _joined(self._objects[number], self._objects.pop(k))
             self._objects[number] = _joined(self._objects[number], placed)
         else:
             for k in same:
-                self._erase(k)
+                self._renumber(k, 0, tile, window)
+                del self._objects[k]
             self._count += 1
             number = self._count
+            self._table[number] = number
             self._objects[number] = placed
-        part = self._labels[placed.box]
-        part[inside & (part == 0)] = number
+        part = tile[place]
+        is_free = inside & (part == 0)
+        part[is_free] = number
+        self._objects[number].area_px += int(is_free.sum())
 
-    def _area(self, k: int) -> int:
-        return int((self._labels[self._objects[k].box] == k).sum())
+    def _renumber(self, k: int, number: int, tile: IntArray, window: Window) -> None:
+        """Give the pixels of an object to another, or to the ground."""
+        self._table[self._table == k] = number
+        part = tile[_inside(self._objects[k].box, window)]
+        part[part == k] = number
 
-    def _join(self, number: int, k: int) -> None:
-        """Make one object of two."""
-        if k != number:
-            other = self._objects.pop(k)
-            part = self._labels[other.box]
-            part[part == k] = number
-            self._objects[number] = _joined(self._objects[number], other)
 
-    def _erase(self, k: int) -> None:
-        part = self._labels[self._objects.pop(k).box]
-        part[part == k] = 0
+def _inside(box: Window, window: Window) -> Window:
+    """The part of a box that is in a window, in the window."""
+    rows, columns = (
+        slice(max(0, part.start - tile.start), max(0, part.stop - tile.start))
+        for part, tile in zip(box, window, strict=True)
+    )
+    return rows, columns
 
 
 def _within(place: Window, window: Window) -> Window:
@@ -281,4 +365,5 @@ def _joined(first: _Placed, second: _Placed) -> _Placed:
         is_foreground=np.concatenate([p.is_foreground for p in pieces]),
         box_rc=np.r_[np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]] if boxes else None,
     )
-    return _Placed(prompts, max(first.score, second.score), (rows, columns), is_cut=True)
+    score, area_px = max(first.score, second.score), first.area_px + second.area_px
+    return _Placed(prompts, score, (rows, columns), True, area_px)

@@ -21,6 +21,7 @@ from napari_samic.core.types import (
     ImagePlane,
     IntArray,
     Job,
+    LazyImage,
     PromptProposal,
     Prompts,
     Reference,
@@ -135,13 +136,13 @@ class VideoPredictor:
         first_new = int(labels.max(initial=0)) + 1
         self.track = Track(reference.image, labels, classes, first_new)
 
-    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
+    def __call__(self, plane: ImagePlane, image: Image | LazyImage) -> Job[PlaneResult]:
         """Result of one plane, for `BatchRunner`, with `numbers` that last."""
         place = self._enter(plane)
         if place is None:
             plane_result = yield from self.predictor(plane, image)
         else:
-            plane_result = self._plane_result(image)
+            plane_result = self._plane_result(np.asarray(image))
         self._place = place
         return plane_result
 

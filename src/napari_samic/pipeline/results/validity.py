@@ -16,7 +16,7 @@ from napari_samic.core.errors import SamicError, StaleError
 from napari_samic.core.types import ImagePlane
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.masks import read_mask
-from napari_samic.io.normalize import read_rgb
+from napari_samic.io.normalize import open_rgb
 from napari_samic.io.paths import folded, some
 from napari_samic.io.text_files import sha256_of
 from napari_samic.pipeline.common import input_hashes, reason
@@ -73,7 +73,7 @@ class ResultValidity:
 
     def _can_be_read(self, plane: ImagePlane) -> bool:
         with suppress(SamicError):
-            read_rgb(plane, self.writer.normalization)
+            open_rgb(plane, self.writer.normalization)
             return True
         return False
 

@@ -17,7 +17,16 @@ from typing import Any, Self
 import numpy as np
 
 from napari_samic.core.errors import FormatError, InputError, OutputError, SamicError, StaleError
-from napari_samic.core.types import Image, ImagePlane, IntArray, Prompts, Segmentation
+from napari_samic.core.types import (
+    Image,
+    ImagePlane,
+    IntArray,
+    LazyImage,
+    Prompts,
+    Segmentation,
+    row_blocks,
+    row_parts,
+)
 from napari_samic.io import files as io_files
 from napari_samic.io import writers
 from napari_samic.io.normalize import Normalization
@@ -49,7 +58,6 @@ from napari_samic.pipeline.results.provenance import (
 )
 
 FAILURES = "failures.csv"
-_AREA_PX = 2**24  # counted at once: they take eight bytes each
 _HEAD = {"run", "overwrite", "model", "normalisation"}
 
 
@@ -300,7 +308,7 @@ def recorded_prompts(path: Path | str) -> PromptFile:
 
 def make_record(
     plane: ImagePlane,
-    image: Image,
+    image: Image | LazyImage,
     result: Segmentation,
     *,
     objects: Sequence[Prompts] | None = None,
@@ -343,7 +351,7 @@ def make_record(
 
 def _rows(
     plane: ImagePlane,
-    image: Image,
+    image: Image | LazyImage,
     result: Segmentation,
     extra: Mapping[int, dict[str, Any]],
     numbers: Sequence[int],
@@ -354,13 +362,12 @@ def _rows(
     if result.labels.shape != image.shape[:2]:
         msg = f"labels of {result.labels.shape} for an image of {image.shape[:2]}."
         raise InputError(f"{plane.label}: {msg}")
-    areas = np.zeros(max(len(result.scores), int(result.labels.max(initial=0))) + 1, np.int64)
-    light, parts = np.zeros(len(areas)), max(1, result.labels.size // _AREA_PX)
-    for part, pixels in zip(
-        *(np.array_split(a, parts) for a in (result.labels, image)), strict=True
-    ):
+    highest = max(int(part.max(initial=0)) for part in row_parts(result.labels))
+    areas = np.zeros(max(len(result.scores), highest) + 1, np.int64)
+    light = np.zeros(len(areas))
+    for place, part in zip(row_blocks(image.shape), row_parts(result.labels), strict=True):
         areas += np.bincount(part.ravel(), minlength=len(areas))
-        light += np.bincount(part.ravel(), pixels.mean(-1).ravel(), len(areas))
+        light += np.bincount(part.ravel(), image[place, :].mean(-1).ravel(), len(areas))
     brightness = light / np.maximum(areas, 1)
     rows = [
         {
@@ -573,6 +580,8 @@ class ResultsWriter:
                 in_place[entry["file"]] = is_in_place(self.out, entry)
         done = {k: v for k, v in self._done.items() if in_place[v["file"]]}
         self._tables.join(done, self.run)
+        done.clear()
+        self._done.clear()  # of 100,000 objects they take as much as the tables
         self._write_tables()
         write_failures(self.out, self.failures)
         if complete or not (self._parts or self.overwrite):
