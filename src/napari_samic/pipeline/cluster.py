@@ -22,9 +22,9 @@ from typing import Any
 
 from napari_samic import __version__
 from napari_samic.core.errors import InputError, ModelError, SamicError, SettingsError
-from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, run_job
+from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, LazyImage, run_job
 from napari_samic.io.images import open_images
-from napari_samic.io.normalize import Normalization, read_rgb
+from napari_samic.io.normalize import Normalization, open_rgb
 from napari_samic.io.text_files import pixels_sha256
 from napari_samic.pipeline.runner import PlaneResult, Work
 
@@ -72,7 +72,7 @@ def answer(task: PlaneTask) -> PlaneResult | SamicError:
         if task.version != __version__:
             msg = f"a Dask worker has napari-samic {__version__}, this is {task.version}."
             raise ModelError(f"{msg} Install the same on both.")
-        image = read_rgb(_plane(task), task.normalization, is_strict=True)
+        image = open_rgb(_plane(task), task.normalization, is_strict=True)
         if pixels_sha256(image) != task.sha256:
             raise InputError(f"{task.path}: a Dask worker reads other pixels there.")
         with _lock:  # networks are loaded once, and many can't be shared by threads
@@ -135,7 +135,7 @@ class RemoteWork:
     def __post_init__(self) -> None:
         self._pickled = pickle.dumps(self.make)
 
-    def __call__(self, plane: ImagePlane, image: Image) -> Job[PlaneResult]:
+    def __call__(self, plane: ImagePlane, image: Image | LazyImage) -> Job[PlaneResult]:
         """See `Work`."""
         if plane.path is None:
             raise InputError(f"{plane.label}: a Dask worker can only read files. Save it first.")
