@@ -16,10 +16,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +144,25 @@ def contents(folder: Path) -> dict[str, Any]:
             files[name] = timeless(torch.load(path, map_location="cpu", weights_only=True))
         elif path.suffix == ".tif":
             files[name] = tifffile.imread(path).tolist()
+        elif path.suffix == ".sqlite":
+            files[name] = ledger(path)
         elif path.suffix == ".json":
             files[name] = timeless(json.loads(path.read_text().replace(str(folder), "OUT")))
         elif path.suffix == ".csv":
             with path.open() as file:
                 files[name] = timeless(list(csv.DictReader(file)))
-        else:
+        elif path.exists():  # not what SQLite has tidied away above
             files[name] = path.read_bytes()
     return files
+
+
+def ledger(path: Path) -> list[Any]:
+    """What it says of each image, but for times and how often it was tried."""
+    images = "label, state, error, score, objects, runs.run, file, labels, inputs, heatmaps"
+    with closing(sqlite3.connect(path)) as db:
+        query = f"SELECT {images} FROM images JOIN runs ON runs.id = images.run ORDER BY label"
+        left = db.execute("SELECT * FROM notes").fetchall()
+        return db.execute(query).fetchall() + left
 
 
 def timeless(tree: Any) -> Any:

@@ -372,7 +372,7 @@ def test_ctrl_c_in_a_run_leaves_whole_results(
     ran = shell("segment", scenes / "images", "--prompter", prompter, "--out", tmp_path)
     assert ran.code == 130
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["p0.tif", "p1.tif", "prompts.json", "provenance.json", "scores.csv"]
+    assert names == ["ledger.sqlite", "p0.tif", "p1.tif", "prompts.json", "scores.csv"]
     stored = json.loads((tmp_path / "prompts.json").read_text())
     assert [i["name"] for i in stored["images"]] == ["p0", "p1"]
 

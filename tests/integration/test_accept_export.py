@@ -373,7 +373,7 @@ def test_clean_folder_has_what_is_accepted_and_says_why(results, review, tmp_pat
     assert outcome.done == ("a", "b")
     assert outcome.figures == {"accepted": 1, "edited": 1, "rejected": 1, "unreviewed": 0}
     assert sorted(p.name for p in kept.iterdir()) == [
-        "a.tif", "b.tif", "prompts.json", "provenance.json", "review.json", "scores.csv",
+        "a.tif", "b.tif", "prompts.json", "review.json", "scores.csv",
     ]  # fmt: skip
     np.testing.assert_array_equal(read_labels(kept / "a.tif"), read_labels(results / "a.tif"))
     edited = tmp_path / "edits" / "b.tif"

@@ -92,7 +92,7 @@ def test_replay_gives_the_same_files(finished, tmp_path, is_elsewhere):
         True, None, True, None, True, True]  # fmt: skip
     for name in ("kept", "out"):
         for found in (now := tree(out / name), before[name]):
-            found.pop("provenance.json", None)  # of a prompter that took another time to train
+            found.pop("ledger.sqlite", None)  # of a prompter that took another time to train
         assert now == before[name]
     kept = before["labels"]
     assert {k: v for k, v in tree(out / "labels").items() if k.endswith(".tif")} == {

@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -427,6 +429,11 @@ def test_result_without_records_is_left_alone_and_told(stack):
 # Killed: no line of Python runs any more.
 
 
+def change_ledger(folder, statement):
+    with closing(sqlite3.connect(folder / "out" / "ledger.sqlite")) as db, db:
+        assert db.execute(statement).rowcount > 0
+
+
 def killed(folder, name, **options):
     """Run in a process that dies in the middle of one image."""
     child = os.fork()
@@ -477,27 +484,29 @@ def test_killed_stack_goes_on_where_it_stopped(stack):
     assert not hidden_files(stack / "out")
 
 
-def test_line_of_the_journal_that_was_cut_off_is_passed_over(folder):
+def test_note_of_a_killed_run_that_was_lost_is_missed(folder):
     killed(folder, "p9")
-    journal = next((folder / "out").glob(".*journal"))
-    journal.write_text(journal.read_text()[:-20])
+    change_ledger(folder, "DELETE FROM notes WHERE label = 'p8'")
     again = run_job(make(folder).run())
     assert set(again.failures) == {"p8"}  # labels that nobody answers for
     assert len(again.skipped) == 4
 
 
-def test_tables_of_a_stranger_lead_nowhere(folder):
-    run_job(make(folder).run())
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("UPDATE images SET file = '../mine.tif' WHERE label = 'p5'", id="images"),
+        pytest.param(
+            """UPDATE notes SET entry = replace(entry, '"p5.tif"', '"../mine.tif"')""", id="notes"
+        ),
+    ],
+)
+def test_ledger_of_a_stranger_leads_nowhere(folder, statement):
+    run_job(make(folder, source=folder / "images" / "p5.png").run())
+    killed(folder, "p6", overwrite=True)
     mine = folder / "mine.tif"
     writers.write_labels(mine, np.full((10, 12), 5))
-    told = (folder / "out" / "provenance.json").read_text()
-    (folder / "out" / "provenance.json").write_text(told.replace('"p5.tif"', '"../mine.tif"'))
-    (folder / "out" / ".samic.journal").write_text(
-        json.dumps({"run": {}, "overwrite": True, "model": "toy", "normalisation": GREY.to_dict()})
-        + "\n"
-        + json.dumps({"image": "p5", "file": "../mine.tif", "stamp": [1, 1, 1], "made": None})
-        + "\n[[[[[\n"
-    )
+    change_ledger(folder, statement)
     with pytest.raises(OutputError, match=r"\.\./mine"):
         make(folder)
     assert (tifffile.imread(mine) == 5).all()
@@ -625,7 +634,7 @@ def test_label_file_that_somebody_edited_is_not_written_over(folder):
 
 def test_tables_that_were_deleted_are_missed(folder):
     run_job(make(folder).run())
-    for name in ("prompts.json", "scores.csv", "provenance.json"):
+    for name in ("prompts.json", "scores.csv", "ledger.sqlite"):
         (folder / "out" / name).unlink()
     assert len(run_job(make(folder).run()).failures) == 8
 

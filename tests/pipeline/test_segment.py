@@ -212,7 +212,7 @@ def test_cancel_keeps_what_is_done(prompter, scenes, tmp_path):
         next(job)
     job.close()
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "p0.tif", "p1.tif", "prompts.json", "provenance.json", "scores.csv",
+        "ledger.sqlite", "p0.tif", "p1.tif", "prompts.json", "scores.csv",
     ]  # fmt: skip
     again = segment(scenes / "images", prompter=prompter, out=tmp_path)
     assert (again.done, again.skipped) == (("p2", "p3"), ("p0", "p1"))

@@ -24,9 +24,12 @@ from napari_samic.io.reviews import EDITED, FORMAT, VERSION, Verdict, load_revie
 from napari_samic.io.text_files import sha256_of
 from napari_samic.io.writers import write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.results.journal import complete_results
-from napari_samic.pipeline.results.provenance import NAME as PROVENANCE
-from napari_samic.pipeline.results.provenance import Provenance, load_provenance, save_provenance
+from napari_samic.pipeline.results.ledger import (
+    Ledger,
+    Provenance,
+    complete_results,
+    load_provenance,
+)
 from napari_samic.pipeline.results.reader import (
     StoredResult,
     StoredResults,
@@ -59,7 +62,7 @@ def accept(
     review : Path
         Review file: a verdict for each image; those without one are left out.
     out : Path
-        Folder for label TIFFs, `prompts.json`, `scores.csv`, `provenance.json`, and `review.json`,
+        Folder for label TIFFs, `prompts.json`, `scores.csv`, `ledger.sqlite`, and `review.json`,
         which says of each image whether it is there, and why.
     edits : Path, optional
         Folder of the edited label files; needed if there are any.
@@ -111,7 +114,7 @@ def accept(
                     rows += result_rows
             done += [result.label for result in members if _is_kept(verdicts, result)]
             yield JobProgress(len(done), len(stored_results.images), name)
-        _write_tables(folder, stored_results, stored, rows, done, verdicts)
+        _write_tables(session.ledger, stored_results, stored, rows, done, verdicts)
     counts = Counter(v.verdict for v in verdicts.values())
     figures = {kind: counts[kind] for kind in ("accepted", "edited", "rejected")}
     figures["unreviewed"] = len(stored_results.images) - len(verdicts)
@@ -219,7 +222,7 @@ def _rows_of(
 
 def _clear_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Raise if anything is in the way; drop labels of an earlier review that are not renewed."""
-    ours = (*names, REVIEW, "prompts.json", "scores.csv", PROVENANCE)
+    ours = (*names, REVIEW, "prompts.json", "scores.csv")
     if not overwrite:
         for name in ours:
             io_files.check_free(folder / name, overwrite=False)
@@ -242,13 +245,14 @@ def load_kept_names(path: Path) -> list[str]:
 
 
 def _write_tables(
-    folder: Path,
+    ledger: Ledger,
     results: StoredResults,
     stored: PromptFile | None,
     rows: Sequence[dict[str, Any]],
     done: Sequence[str],
     verdicts: Mapping[str, Verdict],
 ) -> None:
+    folder = ledger.folder
     write_csv(folder / "scores.csv", rows, columns=COLUMNS, overwrite=True)
     if results.stored is not None:
         kept = _prompts(results, stored, done)
@@ -258,8 +262,7 @@ def _write_tables(
         for result in results.images
         if result.label in done and result.label in results.provenance
     ]
-    save_provenance(
-        folder,
+    ledger.store(
         {result.label: _updated_provenance(folder, result, results) for result in kept_images},
     )
     images = {result.label: _verdict_tree(result.label, verdicts) for result in results.images}

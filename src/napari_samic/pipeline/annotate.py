@@ -26,7 +26,7 @@ from napari_samic.ops import simulated_annotator
 from napari_samic.ops.label_fusion import join
 from napari_samic.pipeline import common
 from napari_samic.pipeline.contact_sheet import ContactSheet
-from napari_samic.pipeline.results.journal import stamp_of
+from napari_samic.pipeline.results.ledger import stamp_of
 from napari_samic.pipeline.results.writer import ResultsWriter, recorded_prompts
 from napari_samic.pipeline.runner import BatchRunner, PlaneResult, PlaneStats
 
@@ -148,7 +148,7 @@ class _PromptPredictor:
 
     @property
     def run(self) -> dict[str, Any]:
-        """What makes the results: see `provenance`."""
+        """What makes the results: see `ledger`."""
         model = getattr(self.segmenter, "weights_sha256", "") or self.segmenter.name
         settings = {"segment": self.segment.to_dict()}
         if not self.entries:

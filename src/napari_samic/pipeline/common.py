@@ -161,7 +161,7 @@ def make_folder(path: Path | str) -> Path:
 
 
 TABLES = (
-    "prompts.json", "scores.csv", "provenance.json", "failures.csv", "review.json", "coco.json",
+    "prompts.json", "scores.csv", "ledger.sqlite", "failures.csv", "review.json", "coco.json",
     "measurements.csv", "overlay.png",
 )  # fmt: skip
 """What jobs write beside the files that are called as images."""

@@ -35,7 +35,7 @@ from napari_samic.io.prompts import PromptFile, save_prompts
 from napari_samic.io.tiff import slice_stack
 from napari_samic.io.writers import Calibration, write_csv, write_json
 from napari_samic.pipeline import common
-from napari_samic.pipeline.results.journal import complete_results
+from napari_samic.pipeline.results.ledger import complete_results
 from napari_samic.pipeline.results.reader import (
     StoredResult,
     StoredResults,

@@ -36,7 +36,7 @@ from napari_samic.io.normalize import open_rgb
 from napari_samic.pipeline.common import JobResult, groups, input_hashes, make_folder, reason
 from napari_samic.pipeline.contact_sheet import ContactSheet
 from napari_samic.pipeline.lookahead import Begun, Lookahead
-from napari_samic.pipeline.results.journal import part_of
+from napari_samic.pipeline.results.ledger import part_of
 from napari_samic.pipeline.results.reader import stem_of_plane
 from napari_samic.pipeline.results.validity import ResultValidity
 from napari_samic.pipeline.results.writer import LabelFileWriter, Part, ResultsWriter, make_record
@@ -163,8 +163,9 @@ class BatchRunner:
         if self.chained == "files":
             validity.all_or_none({target: members for _, members, target in files})
         is_complete = False
-        self.writer.begin()
         is_open = [t not in validity.failed and t not in validity.valid for *_, t in files]
+        todo = [p.label for (_, m, _), o in zip(files, is_open, strict=True) if o for p in m]
+        self.writer.begin(todo)
         wanted = (
             plane
             for (_, members, _), open_now in zip(files, is_open, strict=True)

@@ -88,9 +88,9 @@ def segment(
     prompter : Path
         File of `train`; names the segmenter and the normalisation to use.
     out : Path
-        Folder for one label TIFF an image, `prompts.json`, `scores.csv`, `provenance.json`. Scores
+        Folder for one label TIFF an image, `prompts.json`, `scores.csv`, `ledger.sqlite`. Scores
         tell of each object its score, and how much the references agree about its class in this
-        image; provenance says what made the labels. A run that was stopped is gone on with.
+        image; the ledger says what made the labels. A run that was stopped is gone on with.
     annotated : Path, optional
         Folder of `annotate`: its images, told by name and pixels, keep their labels, and nothing
         is predicted for them. Without it references are segmented as all images are, and told.

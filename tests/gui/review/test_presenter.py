@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ from napari_samic.io.masks import read_labels
 from napari_samic.io.prompts import load_prompts
 from napari_samic.io.reviews import EDITED, load_review
 from napari_samic.io.text_files import sha256_of
-from napari_samic.pipeline.results.provenance import Provenance, save_provenance
+from napari_samic.pipeline.results.ledger import Ledger, Provenance
 
 
 class NoViewer:
@@ -313,7 +314,8 @@ def test_new_point_is_a_new_object_unless_it_is_inside_one(world):
 def test_new_object_of_a_volume_has_a_number_of_no_other_plane(world):
     run = {"memory": {"follow": "never", "link": "always"}}
     made = {name: Provenance(run, f"{name}.tif", "", {}, False) for name in "abcd"}
-    save_provenance(world.project.results_folder, made)
+    with closing(Ledger(world.project.results_folder)) as ledger:
+        ledger.store(made)
     world.look().go("c")
     world.place([*world.reviewed.points, (result.NEW, (6.0, 6.0, True))])
     assert world.reviewed.values == [1, 3]

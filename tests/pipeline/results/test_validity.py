@@ -1,7 +1,7 @@
 """What is no longer what the results were made of: done again, refused or told; never silent."""
 
-import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from napari_samic.core.types import run_job
 from napari_samic.gui.review import scan
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
+from napari_samic.pipeline.results.ledger import Ledger
 
 
 @pytest.fixture
@@ -205,8 +206,8 @@ def test_folder_that_may_not_be_entered_is_not_known(done, monkeypatch):
 
 @pytest.mark.parametrize("look", [export, accept, review])
 def test_results_of_a_killed_accept_are_read_and_told(done, look):
-    head = {"run": {"job": "accept"}}
-    (done / "labels" / ".samic.journal").write_text(json.dumps(head) + "\n")
+    with closing(Ledger(done / "labels")) as ledger:
+        ledger.begin({"run": {"job": "accept"}})
     assert any("stopped" in n for n in look(done).notices)
     with pytest.raises(OutputError, match="accept"):
         segment(done)

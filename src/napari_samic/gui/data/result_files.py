@@ -130,7 +130,7 @@ class LabelFiles:
         tables : bool
             Also the tables: those to come are of another kind.
         """
-        others = ("prompts.json", "scores.csv", "provenance.json") if tables else ()
+        others = ("prompts.json", "scores.csv", "ledger.sqlite") if tables else ()
         for file in [*(self.file(name) for name in names), *(self.folder / n for n in others)]:
             if file.is_file():
                 _move(file, self.folder / BEFORE / file.name)

@@ -276,6 +276,7 @@ def propagate(
     names = yield from _names_of(paths)
     keep = results.protected()
     from napari_samic import pipeline
+    from napari_samic.pipeline.results.ledger import settle
 
     todo = [p for p in paths if _is_free(names[p], results, keep, anew=request.anew)]
     if not todo:
@@ -289,6 +290,7 @@ def propagate(
     if foreign and not request.anew:
         raise InputError(f"the results are of another model or other colours. {_TICK}")
     if request.anew:
+        settle(results.folder)
         results.set_aside((name for path in todo for name in names[path]), tables=foreign)
     job = recipes.recorded(pipeline.segment, request.recipe)(
         todo,

@@ -1,1 +1,1 @@
-"""The folder of a run: journal, provenance, tables, and what in it is still valid."""
+"""The folder of a run: ledger, tables, and what in it is still valid."""

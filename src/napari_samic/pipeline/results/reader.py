@@ -22,7 +22,7 @@ from napari_samic.io.paths import check_stems, folded, natural_key, some
 from napari_samic.io.prompts import ImagePrompts, PromptFile
 from napari_samic.io.text_files import sha256_of, text_sha256
 from napari_samic.pipeline.common import input_hashes, open_planes, planes_of, with_recorded_name
-from napari_samic.pipeline.results.provenance import Provenance, Run, difference, same_run
+from napari_samic.pipeline.results.ledger import Provenance, Run, difference, same_run
 from napari_samic.pipeline.results.writer import read_tables
 
 SUFFIXES = (".tif", ".tiff")

@@ -20,7 +20,7 @@ from napari_samic.io.normalize import open_rgb
 from napari_samic.io.paths import folded, some
 from napari_samic.io.text_files import sha256_of
 from napari_samic.pipeline.common import input_hashes, reason
-from napari_samic.pipeline.results.provenance import Provenance, difference, same_run
+from napari_samic.pipeline.results.ledger import Provenance, difference, same_run
 from napari_samic.pipeline.results.writer import ResultsWriter
 
 MAX_NAMES = 3

@@ -1,4 +1,4 @@
-"""What a run leaves beside its label files: prompts, scores, provenance and failures.
+"""What a run leaves beside its label files: prompts, scores and failures, and the ledger.
 
 They are joined to those of earlier runs. A record counts only once its label file is there, so that
 the tables always tell of the files.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -41,20 +41,17 @@ from napari_samic.io.prompts import (
 )
 from napari_samic.io.text_files import pixels_sha256, read_text, sha256_of
 from napari_samic.io.writers import plain
-from napari_samic.pipeline.results.journal import (
-    Journal,
-    UnfinishedResults,
-    is_in_place,
-    read_journal,
-    stamp_of,
-    stopped_job_error,
-)
-from napari_samic.pipeline.results.provenance import (
+from napari_samic.pipeline.results.ledger import (
+    Ledger,
     Provenance,
     Run,
+    UnfinishedResults,
     load_provenance,
+    part_of,
+    read_unfinished,
     same_run,
-    save_provenance,
+    stamp_of,
+    stopped_job_error,
 )
 
 FAILURES = "failures.csv"
@@ -267,7 +264,7 @@ def read_tables(folder: Path) -> Tables:
     ]:
         tables.drop(label)
         tables.lost.append(label)
-    tables.unfinished = unfinished = read_journal(folder)
+    tables.unfinished = unfinished = read_unfinished(folder)
     if unfinished is None or not {"model", "normalisation"} <= unfinished.head.keys():
         return tables
     kind = (unfinished.head["model"], unfinished.head["normalisation"])
@@ -301,7 +298,7 @@ def recorded_prompts(path: Path | str) -> PromptFile:
         As `load_prompts`.
     """
     source = Path(path)
-    if source.name == "prompts.json" and read_journal(source.parent) is not None:
+    if source.name == "prompts.json" and read_unfinished(source.parent) is not None:
         return read_tables(source.parent).prompts
     return load_prompts(source)
 
@@ -395,7 +392,7 @@ class ResultsWriter:
     model : str
     normalization : Normalization
     run : dict
-        What makes the results: see `provenance`.
+        What makes the results: see `ledger`.
     overwrite : bool
         Do again what is there. One that was stopped is gone on with, also without this.
 
@@ -435,10 +432,8 @@ class ResultsWriter:
         self.resumes, self.overwrite_requested = bool(head), overwrite
         self.overwrite = overwrite or bool(head.get("overwrite"))
         self.replaces = bool(head.get("replaces"))
-        self._parts = dict(unfinished.parts) if unfinished is not None and self.resumes else {}
-        self._done: dict[str, dict[str, Any]] = {}
         self._spelled: dict[str, str] | None = None
-        self._journal = Journal(out)
+        self._ledger = Ledger(out)
         self._check_kind()
 
     def _check_kind(self) -> None:
@@ -450,8 +445,8 @@ class ResultsWriter:
             raise StaleError(self.out, f"results of {what}")
         self._tables, self.replaces = Tables(), True
 
-    def begin(self) -> None:
-        """Keep what a killed run had noted, and begin to note what this one does.
+    def begin(self, labels: Iterable[str]) -> None:
+        """Keep what a killed run had noted, and begin to note what this one does of `labels`.
 
         Raises
         ------
@@ -460,13 +455,10 @@ class ResultsWriter:
         """
         if self._tables.unfinished is not None:
             self._write_tables()
-        self._journal.begin(self._head, self._parts.values())
-
-    @property
-    def _head(self) -> dict[str, Any]:
         kind = {"model": self.model, "normalisation": self.normalization.to_dict()}
         how = {"overwrite": self.overwrite, "replaces": self.replaces}
-        return {"run": self.run, **how, **kind}
+        self._ledger.begin({"run": self.run, **how, **kind}, resumes=self.resumes)
+        self._ledger.plan(labels)
 
     def provenance_of(self, label: str) -> Provenance | None:
         """What made the labels that are there; None if that is not known."""
@@ -496,10 +488,10 @@ class ResultsWriter:
 
     def part(self, label: str) -> Part | None:
         """A plane that lies in an unfinished stack."""
-        entry = self._parts.get(label)
-        if entry is None:
-            return None
         try:
+            entry = self._ledger.part(label)
+            if entry is None or not part_of(self.out, entry["file"]).exists():
+                return None
             provenance = Provenance.from_tree(entry["made"], self.run)
             return Part(
                 Record.from_tree(entry, label), provenance.inputs, provenance.heatmaps, entry["iou"]
@@ -511,8 +503,7 @@ class ResultsWriter:
         """Note a plane of a stack that is not finished."""
         provenance = Provenance(self.run, file, "", part.inputs, part.heatmaps)
         entry = {"image": label, "file": file, "stamp": None, "made": provenance.to_tree()}
-        self._parts[label] = entry | {"iou": part.iou} | part.record.to_tree()
-        self._journal.add(self._parts[label])
+        self._ledger.note([entry | {"iou": part.iou} | part.record.to_tree()])
 
     def commit(
         self,
@@ -532,17 +523,17 @@ class ResultsWriter:
         done : dict of str to Part
             By plane.
         """
-        sha256, stamp = sha256_of(ready), stamp_of(ready)
-        for plane in planes:
-            entry = {"image": plane.label, "file": file.name, "stamp": stamp, "labels": sha256}
-            entry["made"] = None
-            if plane.label in done:
-                part = done[plane.label]
-                provenance = Provenance(self.run, file.name, sha256, part.inputs, part.heatmaps)
-                entry |= {"made": provenance.to_tree()} | part.record.to_tree()
-            self._journal.add(entry)
-            self._parts.pop(plane.label, None)
-            self._done[plane.label] = entry
+        sha256 = sha256_of(ready)
+        of_file = {"file": file.name, "stamp": stamp_of(ready), "labels": sha256, "made": None}
+
+        def entry(label: str) -> dict[str, Any]:
+            if label not in done:
+                return {"image": label, **of_file}
+            part = done[label]
+            made = Provenance(self.run, file.name, sha256, part.inputs, part.heatmaps)
+            return {"image": label, **of_file, "made": made.to_tree(), **part.record.to_tree()}
+
+        self._ledger.note(entry(plane.label) for plane in planes)
 
     def objects_of(self, label: str) -> tuple[Prompts, ...]:
         """Prompts that are recorded for a plane."""
@@ -552,6 +543,7 @@ class ResultsWriter:
     def fail(self, label: str, reason: str) -> None:
         """Note an image that could not be done."""
         self.failures[label] = reason
+        self._ledger.fail(label, reason)
 
     def recall(self, planes: Sequence[ImagePlane]) -> list[str]:
         """Labels of planes done before; those that an earlier run left blank fail again."""
@@ -562,7 +554,7 @@ class ResultsWriter:
         return [p.label for p in planes if p.label in self._tables.images]
 
     def save(self, *, complete: bool) -> None:
-        """Write prompts.json, scores.csv, provenance.json, and failures.csv if there were any.
+        """Write prompts.json, scores.csv, and failures.csv if there were any, of the ledger.
 
         Parameters
         ----------
@@ -574,20 +566,19 @@ class ResultsWriter:
         OutputError
             The disk refuses.
         """
-        in_place = {}
-        for entry in self._done.values():
-            if entry["file"] not in in_place:
-                in_place[entry["file"]] = is_in_place(self.out, entry)
-        done = {k: v for k, v in self._done.items() if in_place[v["file"]]}
-        self._tables.join(done, self.run)
-        done.clear()
-        self._done.clear()  # of 100,000 objects they take as much as the tables
-        self._write_tables()
-        write_failures(self.out, self.failures)
-        if complete or not (self._parts or self.overwrite):
-            self._journal.end()
-        else:
-            self._journal.begin(self._head, self._parts.values())
+        with closing(self._ledger) as ledger:
+            ledger.check()
+            self._join_noted()
+            self._write_tables()
+            write_failures(self.out, self.failures)
+            if complete or not (ledger.has_parts or self.overwrite):
+                ledger.end()
+
+    def _join_noted(self) -> None:
+        """Take what this run has noted; of many images it is much, so nothing else keeps it."""
+        noted = read_unfinished(self.out)
+        if noted is not None:
+            self._tables.join(noted.entries, self.run)
 
     def _write_tables(self) -> None:
         tables = self._tables
@@ -598,8 +589,7 @@ class ResultsWriter:
         rows = [row for name in sorted(tables.rows, key=natural_key) for row in tables.rows[name]]
         if rows or (self.out / "scores.csv").exists():
             writers.write_csv(self.out / "scores.csv", rows, overwrite=True)
-        provenances = {k: tables.provenance[k] for k in sorted(tables.provenance, key=natural_key)}
-        save_provenance(self.out, provenances)
+        self._ledger.store(tables.provenance)
 
 
 def write_failures(folder: Path, failures: Mapping[str, str]) -> None:
