@@ -25,6 +25,7 @@ _ROOMS = {
         "run_benchmark",
         "demo",
         "run_recipe",
+        "status",
     ),
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names}

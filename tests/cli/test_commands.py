@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_images_without_annotation_reach_the_training(shell, asked):
 @pytest.mark.parametrize(
     "words",
     [[], ["demo"], ["annotate"], ["train"], ["segment"], ["evaluate"], ["accept"], ["export"],
-     ["run"], ["benchmark"], ["models"], ["models", "import"]],
+     ["status"], ["run"], ["benchmark"], ["models"], ["models", "import"]],
     ids="-".join,
 )  # fmt: skip
 def test_help_of_every_command_fits_a_screen(shell, monkeypatch, words):
@@ -251,6 +252,24 @@ def test_the_whole_way(shell, scenes, toy, tmp_path):
     assert "mIoU 0.8" in ran.out
     assert {"miou", "dice", "n", "object_f1"} <= set(json.loads((out / "m.json").read_text()))
     assert not hidden_files(out)
+
+
+def test_status_says_how_far_a_folder_is_and_what_to_do(shell, scenes, prompter, tmp_path):
+    images, out = shutil.copytree(scenes / "images", tmp_path / "images"), tmp_path / "s"
+    (images / "p2.png").write_bytes(b"no image")
+    segment = ("segment", images, "--prompter", prompter, "--out", out)
+    assert shell(*segment).code == 1
+    ran = shell("status", out)
+    assert ran.code == 1
+    assert ["done", "3"] in [line.split() for line in ran.out.splitlines()]
+    assert "p2" in ran.err
+    assert "the same command again" in ran.out
+    shutil.copy(scenes / "images" / "p2.png", images)
+    assert shell(*segment).code == 0
+    assert shell("status", out, "--verify").code == 0
+    (out / "p1.tif").unlink()
+    ran = shell("status", out, "--json")
+    assert (ran.code, ran.json["done"], ran.json["missing"]) == (1, 3, 1)
 
 
 def test_json_is_one_document_and_nothing_else(shell, scenes, toy, prompter, tmp_path):

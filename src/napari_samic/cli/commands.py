@@ -31,7 +31,7 @@ from napari_samic.cli.options import (
 )
 from napari_samic.cli.progress import counts, drive, report
 from napari_samic.cli.recipes import run
-from napari_samic.cli.results import accept, export
+from napari_samic.cli.results import accept, export, status
 from napari_samic.core.settings import (
     PRESETS,
     AdaptSettings,
@@ -298,6 +298,7 @@ def evaluate(
 app.command()(accept)
 app.command()(benchmark)
 app.command()(export)
+app.command()(status)
 
 
 def _version(is_asked: bool) -> None:

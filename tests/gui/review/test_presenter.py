@@ -758,7 +758,8 @@ def test_objects_of_a_linked_stack_are_counted_as_a_whole_too(world):
         (folder / table).write_text(text)
     run = {"memory": {"follow": "never", "link": "always"}}
     made = {f"s[{i}]": Provenance(run, f"s[{i}].tif", "", {}, False) for i in range(2)}
-    save_provenance(folder, made)
+    with closing(Ledger(folder)) as ledger:
+        ledger.store(made)
     world.session.scheduler.state.style_class(1, name="cell")
     world.look()
     assert world.review.class_counts == {"cell": 5}
