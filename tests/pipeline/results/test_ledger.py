@@ -170,6 +170,28 @@ def test_file_system_without_shared_memory_does_without(folder):
     assert told(folder) == {"done": 6}
 
 
+def test_drive_that_knows_no_locks_is_written_to_and_read(folder, monkeypatch):
+    class Drive(sqlite3.Connection):
+        def execute(self, statement, *values):
+            if statement.endswith("schema_version") or "sqlite_master" in statement:
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR_LOCK
+                raise error
+            return super().execute(statement, *values)
+
+    connect = sqlite3.connect
+
+    def connected(place, **options):
+        is_unlocked = "nolock" in place or "immutable" in place
+        return connect(place, factory=sqlite3.Connection if is_unlocked else Drive, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    killed(folder, "p3")
+    assert told(folder) == {"done": 3, "unfinished": 3}
+    assert len(run_job(job(folder)).skipped) == 3
+    assert told(folder, verify=True) == {"done": 6}
+
+
 def test_clock_that_was_set_back_changes_nothing(folder):
     killed(folder, "p3")
     sql(folder, "UPDATE runs SET started = '2999-01-01T00:00:00+00:00'")

@@ -225,16 +225,16 @@ def rows(folder: Path, query: str) -> list[Any]:
         return []
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}).") from error
-    # A run that was killed may have left what only a writer can take back; where nobody may write,
-    # and nothing lies beside the file, all is in it.
-    *modes, last = "mode=ro", "mode=rw", "immutable=1"
-    if path.with_name(f"{NAME}-wal").exists():
-        *modes, last = modes
     with _sound(path):
-        for mode in modes:
-            with suppress(sqlite3.OperationalError):
-                return _fetched(path, mode, query)
-        return _fetched(path, last, query)
+        try:
+            return _fetched(path, "mode=ro", query)
+        except sqlite3.OperationalError as error:
+            if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR):
+                raise
+        # A run that was killed may have left what only a writer can take back. Else all is in the
+        # file, where nobody may write or no file can be locked.
+        beside = any(path.with_name(NAME + ending).exists() for ending in ("-wal", "-journal"))
+        return _fetched(path, "mode=rw" if beside else "immutable=1", query)
 
 
 def _fetched(path: Path, mode: str, query: str) -> list[Any]:
@@ -252,7 +252,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
     )  # fmt: skip
     try:
         db.execute("PRAGMA trusted_schema = OFF")
-        if mode == "mode=rwc" and not db.execute("PRAGMA schema_version").fetchone()[0]:
+        if mode.startswith("mode=rwc") and not db.execute("PRAGMA schema_version").fetchone()[0]:
             db.executescript(_SCHEMA)
         kind, version = (
             db.execute(f"PRAGMA {k}").fetchone()[0] for k in ("application_id", "user_version")
@@ -312,7 +312,12 @@ class Ledger:
 
     @cached_property
     def _db(self) -> sqlite3.Connection:
-        db = _connected(self.path, "mode=rwc")
+        try:
+            db = _connected(self.path, "mode=rwc")
+        except sqlite3.OperationalError as error:
+            if _code(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL):
+                raise
+            db = _connected(self.path, "mode=rwc&nolock=1")  # a drive that knows no locks
         with suppress(sqlite3.OperationalError):  # a network drive: it stays without
             db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
