@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from napari_samic import __version__
@@ -24,8 +25,13 @@ ARGUMENTS = {"annotate": "images", "segment": "images"}
 """Of commands of the shell, the input that stands without its name."""
 
 
-def as_command(recipe: Recipe) -> str:
+def as_command(recipe: Recipe, *, out: Path | str | None = None) -> str:
     r"""Write each step as a command, one after the other.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Folder for all that the steps write, as of `replay`; else they write where they did.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def as_command(recipe: Recipe) -> str:
         --coco
     """
     commands = []
-    for planned in make_plan(recipe):
+    for planned in make_plan(recipe, out=out):
         head, *parts = _parts(planned)
         if os.name == "nt":
             commands.append(subprocess.list2cmdline([*head, *(w for part in parts for w in part)]))
@@ -123,9 +129,9 @@ def _many(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def as_python(recipe: Recipe) -> str:
-    """Write a script that makes the same calls."""
-    calls = [_call(planned) for planned in make_plan(recipe)]
+def as_python(recipe: Recipe, *, out: Path | str | None = None) -> str:
+    """Write a script that makes the same calls; `out` as of `as_command`."""
+    calls = [_call(planned) for planned in make_plan(recipe, out=out)]
     text = "\n".join(calls)
     kinds = {kind.__name__ for schema in STEP_SCHEMAS.values() for kind in schema.groups.values()}
     names = sorted(name for name in kinds if f"={name}(" in text)

@@ -1,15 +1,22 @@
 """The recipe shown, saved, loaded and replayed, without a window."""
 
+import shlex
+
 import pytest
 from discs import Inline
+from lab import annotate, begin, make_session
 
 import napari_samic
 from napari_samic import pipeline, recipes
 from napari_samic.core.errors import FormatError, InputError
-from napari_samic.core.settings import SegmentSettings
+from napari_samic.core.settings import ExportSettings, SegmentSettings, TrainSettings
 from napari_samic.core.types import run_job
 from napari_samic.gui.data.project import Project
+from napari_samic.gui.propagate.presenter import PropagationModel
+from napari_samic.gui.review.export import ACCEPTED_RESULTS, Exporter
+from napari_samic.gui.review.presenter import ReviewModel
 from napari_samic.gui.review.recipe import RecipeRunner
+from napari_samic.gui.train.presenter import TrainingModel
 
 
 @pytest.fixture
@@ -50,6 +57,43 @@ def test_replay_makes_the_same_labels(recipe_runner, recorded, tmp_path):
     made = tmp_path / "again" / "results"
     for name in recorded.done:
         assert (made / f"{name}.tif").read_bytes() == (recorded.out / f"{name}.tif").read_bytes()
+
+
+def test_copied_commands_make_all_again_from_the_prompts_to_the_export(
+    tmp_path, monkeypatch, toy, no_finetuning, shell
+):
+    monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / "home"))
+    session = make_session(monkeypatch, toy)
+    settle = session.runner.settle
+    project = begin(session, tmp_path / "a project")
+    annotate(session, 0, 1)
+    training = TrainingModel(session)
+    training.choose(TrainSettings(epochs=1))
+    training.start()
+    settle()
+    PropagationModel(session).start()
+    settle()
+    review = ReviewModel(session)
+    review.scan_results()
+    settle()
+    assert review.accept_above(0.0) > 0
+    exporter = Exporter(review, lambda: False)
+    exporter.export(ACCEPTED_RESULTS, project.exports_folder, ExportSettings(table=True))
+    settle()
+    assert not session.runner.errors
+    text = RecipeRunner(session.runner, lambda: project).as_text("command")
+    commands = text.replace("\\\n", " ").splitlines()
+    assert [shlex.split(command)[1] for command in commands] == [
+        "annotate", "train", "segment", "accept", "export",
+    ]  # fmt: skip
+    for command in commands:
+        ran = shell(*shlex.split(command)[1:])
+        assert ran.code == 0, ran.err
+    made = {p.name: p.read_bytes() for p in project.exports_folder.iterdir() if p.is_file()}
+    again = project.folder / "again-1" / project.exports_folder.name
+    assert {"cells.tif", "measurements.csv"} <= made.keys()
+    assert {name: (again / name).read_bytes() for name in made} == made
+    session.close()
 
 
 def test_stopped_replay_says_so(recipe_runner, recorded, tmp_path):

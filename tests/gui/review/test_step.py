@@ -191,7 +191,8 @@ def test_queue_is_judged_edited_and_exported(story, tmp_path):
     recipe = load_recipe(story.project.recipe)
     for name, write in (("Copy as command", as_command), ("Copy as Python", as_python)):
         story.step.recipe.buttons[name].click()
-        assert QApplication.clipboard().text() == write(recipe)
+        again = story.project.folder / "again-1"
+        assert QApplication.clipboard().text() == write(recipe, out=again)
 
 
 def test_everything_is_let_go_and_comes_back(story):

@@ -6,6 +6,7 @@ Plain Python: knows no Qt and no napari.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ class RecipeRunner:
         self.on_change()
 
     def as_text(self, kind: str) -> str:
-        """The recipe as what one would type, to be copied.
+        """The recipe as what one would type, to be copied: it writes into a folder of its own.
 
         Parameters
         ----------
@@ -101,11 +102,13 @@ class RecipeRunner:
         """
         write = scripting.as_python if kind == "Python" else scripting.as_command
         recipe = recipes.load_recipe(self._needed())
-        text = write(recipe)
-        count = len(recipe.steps)
+        folders = (recipe.folder / f"again-{number}" for number in count(1))
+        out = next(folder for folder in folders if not folder.exists())
+        text = write(recipe, out=out)
+        steps = len(recipe.steps)
         self._set_status(
-            f"Copied {count} step{'s' * (count != 1)} as {kind}. What they write is in the project "
-            "already: give them other places, or overwrite."
+            f"Copied {steps} step{'s' * (steps != 1)} as {kind}. What was drawn is read from the "
+            f"project; all that is made goes to {out}."
         )
         return text
 
