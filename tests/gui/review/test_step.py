@@ -249,6 +249,12 @@ def test_images_that_are_not_open_are_shown_from_their_files(make_napari_viewer,
 
 
 def test_a_click_on_a_dot_shows_its_object(story):
+    summary = story.queue.summary
+    summary.setText("5000 results: ✓ 1234  ✎ 567  ✗ 890, 2309 to do")  # of a large project
+    story.queue.resize(270, 700)  # in a dock of 300 px
+    story.queue.grab()
+    assert summary.width() < summary.fontMetrics().horizontalAdvance(summary.text())
+    assert summary.height() >= 2 * summary.fontMetrics().height()  # in two lines: nothing is cut
     story.step.tabs.setCurrentIndex(1)
     story.step.tabs.resize(320, 500)
     story.settle()

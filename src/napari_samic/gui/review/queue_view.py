@@ -122,7 +122,7 @@ class QueueView(QWidget):
 
     def _head(self) -> QWidget:
         self.summary = QLabel()
-        self.summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.summary.setWordWrap(True)
         self.again = self._button("↻", "look", "Read the results of the project anew")
         self.again.setFixedWidth(32)
         self.classes = QLabel()
