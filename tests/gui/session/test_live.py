@@ -41,6 +41,7 @@ def session(monkeypatch, request):
         return Discs(name)
 
     monkeypatch.setattr(jobs, "open_model", open_model)
+    monkeypatch.setattr(jobs, "OTHERS_PAUSE_S", 0)
     has_more = getattr(request, "param", False)
     stack = np.stack([picture(i, has_more=has_more) for i in range(2)])
     layer = SimpleNamespace(

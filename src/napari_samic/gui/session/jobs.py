@@ -6,6 +6,7 @@ seconds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from napari_samic.io.normalize import read_rgb
 
 CUT = 0.5
 """Probability from which a pixel is inside an object, live."""
+OTHERS_PAUSE_S = 0.5
+"""After the shown slice, before others are looked at."""
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -191,11 +194,21 @@ def live(
             image, thumb = pixels.image(index), None
             result = _live_result(predictor, image)
         else:  # read past what `pixels` keeps, which is little
+            if index == indices[1]:
+                yield from _pause(JobProgress(done, total, "looking"))
             image = read_rgb(pixels.plane(index), pixels.normalization())
             result, picture = _live_result(predictor, image), small(image)
             overlay = tinted(picture, result.labels, colors)
             thumb = Thumb(pixels.label(index), picture, result.count, overlay)
         yield LiveStep(done=done, total=total, message="found", result=result, thumb=thumb)
+
+
+def _pause(step: JobProgress) -> Job[None]:
+    """Leave the cores to the user's next click, which ends this job."""
+    ends = time.monotonic() + OTHERS_PAUSE_S
+    while time.monotonic() < ends:
+        time.sleep(0.02)
+        yield step
 
 
 def _live_result(predictor: InstantPredictor, image: Image) -> LiveResult:
