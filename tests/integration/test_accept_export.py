@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from napari_samic.io.reviews import Verdict, load_review, save_review
 from napari_samic.io.text_files import sha256_of
 from napari_samic.io.writers import write_csv
 from napari_samic.pipeline.accept import COLUMNS
+from napari_samic.pipeline.results.ledger import Ledger, Provenance
 from napari_samic.pipeline.results.reader import read_results
 
 EVERYTHING = ExportSettings(
@@ -110,6 +112,22 @@ def test_planes_of_an_exported_volume_are_as_far_apart_as_those_of_the_image(tmp
     settings = ExportSettings(tiff=False, ome_zarr=True)
     run_job(pipeline.export(results, out=tmp_path / "out", settings=settings))
     assert pixel_size(tmp_path / "out" / "v.ome.zarr") == PixelSize(0.5, 0.5, 0.6)
+
+
+def test_stack_that_is_linked_in_part_is_told_and_not_measured_as_a_whole(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    labels = np.ones((2, *SHAPE), np.int32)
+    tifffile.imwrite(results / "v.tif", labels, photometric="minisblack", metadata={"axes": "ZYX"})
+    runs = {"v[0]": {"memory": {"link": "stacks"}}, "v[1]": {"memory": {"link": "never"}}}
+    made = {name: Provenance(run, "v.tif", "", {}) for name, run in runs.items()}
+    with closing(Ledger(results)) as ledger:
+        ledger.store(made)
+    settings = ExportSettings(table=True)
+    outcome = run_job(pipeline.export(results, out=tmp_path / "out", settings=settings))
+    assert any("not measured as a whole" in notice for notice in outcome.notices)
+    assert len(table(tmp_path / "out" / "measurements.csv")) == 2
+    assert not (tmp_path / "out" / "measurements_3d.csv").exists()
 
 
 def test_exported_time_series_has_its_axis_and_no_volumes(shell, prompter, tmp_path):

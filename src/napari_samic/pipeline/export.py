@@ -132,6 +132,9 @@ def export(
     if writing.blank:
         what = "slices without a result are empty in their stack"
         notices = (*notices, f"{what}: {some(writing.blank)}.")
+    if writing.mixed:
+        what = "not measured as a whole, as objects are linked in some of the slices only"
+        notices = (*notices, f"{what}: {some(writing.mixed)}.")
     if writing.dark:
         what = "no intensities, as the image is not where it was, or another"
         notices = (*notices, f"{what}: {some(writing.dark)}.")
@@ -187,6 +190,7 @@ class _ExportWriter:
         self.objects = 0
         self.dark: list[str] = []
         self.blank: list[str] = []
+        self.mixed: list[str] = []
         self._images: dict[Path, dict[str, ImagePlane]] = {}
         self._rows: list[dict[str, Any]] = []
         self._volumes: list[dict[str, Any]] = []
@@ -242,7 +246,10 @@ class _ExportWriter:
                 self._path("ome_zarr", name), _filled(members, planes), stack_shape, depth=depth,
                 spacing=spacing, unit=unit, stack_axes=axes, overwrite=self.overwrite,
             )  # fmt: skip
-        if settings.table and all(map(self._is_linked, members)):
+        linked = [self._is_linked(result) for result in members]
+        if settings.table and any(linked) and not all(linked):
+            self.mixed.append(name)
+        elif settings.table and all(linked):
             self._volumes += volumes.rows(spacing=spacing, depth=depth, unit=unit or "px")
         self.done += [result.label for result in members]
         indices = {result.plane.index for result in members}
