@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image as PillowImage
 
 from napari_samic.core.errors import InputError
-from napari_samic.io.images import open_images
+from napari_samic.io.images import channel_names, open_images
 
 RNG = np.random.default_rng(0)
 
@@ -183,3 +184,17 @@ def test_planes_of_a_stack_have_unique_labels() -> None:
     assert [p.label for p in planes][:4] == [
         "image[0][0]", "image[0][1]", "image[0][2]", "image[1][0]",
     ]  # fmt: skip
+
+
+def test_channel_names_are_those_of_the_file(tmp_path):
+    planes = np.zeros((2, 8, 8), np.uint8)
+    named = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes, metadata=named, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "b.tif", planes, photometric="minisblack")
+    zarr.create_array(
+        tmp_path / "c.zarr", shape=planes.shape, dtype="uint8",
+        attributes={"ome": {"omero": {"channels": [{"label": "red"}, {}]}}},
+    )  # fmt: skip
+    zarr.create_array(tmp_path / "d.zarr", shape=(2,), dtype="uint8", attributes={"omero": 3})
+    names = [channel_names(tmp_path / n) for n in ("a.ome.tif", "b.tif", "c.zarr", "d.zarr", "e")]
+    assert names == [("DAPI", "GFP"), (), ("red", ""), (), ()]

@@ -37,10 +37,11 @@ from napari_samic.io.readers import (
     open_zarr,
     read_pillow,
     reading,
+    zarr_channel_names,
     zarr_pixel_size,
 )
 from napari_samic.io.text_files import is_name, writable
-from napari_samic.io.tiff import open_tiff, tiff_pixel_size
+from napari_samic.io.tiff import open_tiff, tiff_channel_names, tiff_pixel_size
 from napari_samic.io.vendor_formats import open_vendor
 
 _FEW, _MANY = 15, 16
@@ -319,6 +320,16 @@ def pixel_size(path: Path) -> PixelSize | None:
         if ending_of(path) in TIFF_SUFFIXES:
             return tiff_pixel_size(path)
     return None
+
+
+def channel_names(path: Path) -> tuple[str, ...]:
+    """What a file calls its channels; () if it says nothing, or is not there."""
+    with suppress(SamicError, OSError, ValueError, AttributeError, TypeError):
+        if is_zarr(path):
+            return zarr_channel_names(path)
+        if ending_of(path) in TIFF_SUFFIXES:
+            return tiff_channel_names(path)
+    return ()
 
 
 def stack_axes(path: Path, stack_shape: tuple[int, ...]) -> str:

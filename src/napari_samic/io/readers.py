@@ -322,6 +322,16 @@ def zarr_pixel_size(path: Path) -> PixelSize | None:
         )
 
 
+def zarr_channel_names(path: Path) -> tuple[str, ...]:
+    """Labels of the channels in OME's rendering metadata; () if there are none."""
+    import zarr
+
+    with reading(path.name):
+        attributes = dict(getattr(zarr.open(path, mode="r"), "attrs", {}))
+        channels = attributes.get("ome", attributes).get("omero", {}).get("channels", ())
+        return tuple(str(channel.get("label", "")) for channel in channels)
+
+
 def _axis_letter(axis: Any) -> str:
     """Of a name, or of NGFF's dict of name and type."""
     name, kind = (axis, "") if isinstance(axis, str) else (axis["name"], axis.get("type"))

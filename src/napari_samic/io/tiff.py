@@ -576,6 +576,15 @@ def _ome_pixel_size(path: Path) -> PixelSize | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def tiff_channel_names(path: Path) -> tuple[str, ...]:
+    """Names of the channels as OME tells them; () if it does not, or of images that differ."""
+    root = _ome_root(path)
+    names = set()
+    for pixels in () if root is None else (e for e in root.iter() if _is(e, "Pixels")):
+        names.add(tuple(e.get("Name", "") for e in pixels if _is(e, "Channel")))
+    return names.pop() if len(names) == 1 else ()
+
+
 def _files_of(image: ElementTree.Element, path: Path, own: str | None) -> list[str]:
     """Names of an image's files in the set; the one that is open may have been renamed."""
     names: dict[str, None] = {}

@@ -312,6 +312,18 @@ def test_short_first_axis_can_be_taken_for_channels(window):
     assert w.layers["masks"].data[10, 12] == 1
 
 
+def test_split_channels_are_called_as_the_file_calls_them(window, tmp_path):
+    path = tmp_path / "cells.ome.tif"
+    planes = np.stack([np.stack([IMAGE, 255 - IMAGE]) for _ in range(5)])
+    metadata = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "anti-GFP"]}}
+    tifffile.imwrite(path, planes, metadata=metadata, photometric="minisblack")
+    w = window(None)
+    w.viewer.open(path, plugin="napari")
+    w.settle()
+    choose(w, w.panel.channels, "split")
+    assert "cells DAPI + cells anti-GFP" in w.panel.channels.currentText()
+
+
 def test_channels_of_a_stack_are_split_and_the_box_says_which_are_seen(window, tmp_path):
     path = tmp_path / "cells.ome.tif"
     planes = np.stack([np.stack([IMAGE // (z + 1), 255 - IMAGE]) for z in range(5)])

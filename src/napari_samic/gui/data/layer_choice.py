@@ -11,7 +11,7 @@ from typing import Any
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.gui.canvas.owned_layers import OURS, user_images
 from napari_samic.gui.data.layer_pixels import CHANNEL, FILE, STORED, file_of
-from napari_samic.io.images import open_file
+from napari_samic.io.images import channel_names, open_file
 
 _LETTERS = {"C": "C", "CHANNEL": "C", "CHANNELS": "C", "S": "C", "Z": "Z", "T": "T", "TIME": "T"}
 
@@ -123,8 +123,12 @@ def channel_layers(image: Any, name: str) -> list[Any]:
     metadata = {**image.metadata, FILE: file_of(image)}
     metadata[STORED] = bool(metadata.get(STORED) or image.source.path)
     layers: list[Any] = stack_to_images(image, axis)
+    titles = [f"channel {number}" for number in range(len(layers))]
+    told = channel_names(Path(file_of(image) or "."))
+    if len(told) == len(layers):
+        titles = [told[i] or title for i, title in enumerate(titles)]
     for number, layer in enumerate(layers):
-        layer.name = f"{name} channel {number}"
+        layer.name = f"{name} {titles[number]}"
         layer.units = [image.units[n] for n in kept]
         if not image.axis_labels[0].startswith("-"):  # so napari calls axes without a name
             layer.axis_labels = [image.axis_labels[n] for n in kept]
