@@ -158,7 +158,9 @@ def test_session_in_the_window_is_replayed_by_the_shell_label_for_label(
     step = session.review()
     rejected = step.review.order[0].name
     exported = hashes(project.exports_folder)
-    assert len(labels(project.exports_folder)) == SLICES - 1
+    assert list(labels(project.exports_folder)) == ["SAMIC samples.tif"]
+    volume = tifffile.imread(project.exports_folder / "SAMIC samples.tif")
+    assert [f"SAMIC samples[{n}]" for n in range(SLICES) if not volume[n].any()] == [rejected]
     assert not any(rejected in name for name in exported)
     jobs = [one.do for one in load_recipe(project.recipe).steps]
     assert jobs == ["annotate", "train", "segment", "accept", "export"]
