@@ -202,8 +202,13 @@ class Cluster:
         return AHEAD * max(1, self._threads)
 
     def submit(self, task: PlaneTask) -> Any:
-        """Begin a task; its Dask future."""
-        return self._client.submit(answer, task, pure=False, retries=0)
+        """Begin a task; its Dask future, None if the scheduler is lost."""
+        try:
+            return self._client.submit(answer, task, pure=False, retries=0)
+        except Exception:
+            if self._client.status == "running":
+                raise
+            return None
 
     def wait(self, future: Any) -> Job[Any]:
         """The result of a task, with a step every half second.
@@ -219,7 +224,7 @@ class Cluster:
         """
         from distributed import KilledWorker
 
-        if future.client is not self._client:
+        if future is None or future.client is not self._client:
             raise CancelledError  # of an earlier scheduler
         last = time.monotonic()
         while True:
@@ -231,7 +236,10 @@ class Cluster:
             except TimeoutError:
                 if self._client.status != "running":
                     raise CancelledError from None
-                has_workers = bool(self._client.nthreads())
+                try:
+                    has_workers = bool(self._client.nthreads())
+                except OSError:
+                    raise CancelledError from None
                 last = time.monotonic() if has_workers else last
                 if time.monotonic() - last > PATIENCE_S:
                     raise SettingsError(f"{self.address}: has no Dask worker.") from None
