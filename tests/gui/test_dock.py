@@ -773,6 +773,18 @@ def test_dock_is_there_before_layers_and_model(make_napari_viewer, qtbot, discs)
     assert dock.session.scheduler.segmenter is discs
 
 
+def test_dock_that_is_closed_at_once_begins_nothing(make_napari_viewer, qtbot, discs):
+    viewer, runner = make_napari_viewer(), Inline()
+    viewer.add_image(IMAGE, name="cells")
+    closed = SamicDock(viewer, runner)
+    closed.release()
+    later = SamicDock(viewer, Inline())
+    qtbot.waitUntil(lambda: len(viewer.layers) == 4)  # so the first would have begun, too
+    runner.settle()
+    assert closed.session.scheduler.segmenter is None
+    later.release()
+
+
 @pytest.mark.skipif(os.environ.get("QT_QPA_PLATFORM") == "offscreen", reason="needs a screen")
 def test_packaged_model_answers_a_click_in_the_window(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()

@@ -390,13 +390,12 @@ class AnnotationLayers(OwnedLayers):
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
 
-    def use_scribble(self, sign: bool) -> None:
-        """Let the next drag be a stroke on the object, or on what is too much."""
-        self.sign = sign
+    def use_scribble(self) -> None:
+        """Let the next drag be a stroke: by `sign` on the object, or on what is too much."""
         self.use_boxes()
         layer = self.layers["boxes"]
         layer.mode = "add_path"
-        layer.current_edge_color = POSITIVE if sign else NEGATIVE
+        layer.current_edge_color = POSITIVE if self.sign else NEGATIVE
 
     def use_brush(self) -> None:
         """Let napari's brush correct the masks: it paints the current object."""

@@ -167,7 +167,7 @@ class AnnotateStep:
         if tool == "draw":
             self.owned_layers.use_boxes()
         elif tool == "scribble":
-            self.owned_layers.use_scribble(self.owned_layers.sign)
+            self.owned_layers.use_scribble()
             self.panel.show_sign(self.owned_layers.sign)
         elif tool == "brush":
             self.owned_layers.use_brush()
@@ -614,6 +614,7 @@ class AnnotateStep:
             return
         self._leave()
         self._closed = True
+        self._begin.stop()
         self._repaint_blocker.end()
         self.disconnect()
         for layer in self.viewer.layers:
