@@ -162,7 +162,7 @@ def make_folder(path: Path | str) -> Path:
 
 TABLES = (
     "prompts.json", "scores.csv", "ledger.sqlite", "failures.csv", "review.json", "coco.json",
-    "measurements.csv", "overlay.png",
+    "measurements.csv", "measurements_3d.csv", "overlay.png",
 )  # fmt: skip
 """What jobs write beside the files that are called as images."""
 

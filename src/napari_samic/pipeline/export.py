@@ -226,18 +226,18 @@ class _ExportWriter:
         settings, (spacing, unit, depth) = self.settings, self._pixel_size(members[0])
         axes = _stack_axes(members[0])
         planes: list[LabelObjects] = []
-        volumes = Volumes(name)
+        volumes, linked = Volumes(name), [self._is_linked(result) for result in members]
         size = PixelSize.of(*spacing, unit, math.nan if depth is None else depth)
         with LabelFileWriter(
             self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite,
             calibration=Calibration(axes, size),
         ) as labels:  # fmt: skip
-            for result in members:
+            for result, is_linked in zip(members, linked, strict=True):
                 image = result.label_objects()
                 if settings.tiff:
                     labels.write(result.plane, image.labels)
                 self._plane(result, image, spacing, unit)
-                if settings.table and self._is_linked(result):
+                if settings.table and is_linked:
                     volumes.add(image, result.plane.index)
                 planes += [image] * settings.ome_zarr
         if settings.ome_zarr:
@@ -246,7 +246,6 @@ class _ExportWriter:
                 self._path("ome_zarr", name), _filled(members, planes), stack_shape, depth=depth,
                 spacing=spacing, unit=unit, stack_axes=axes, overwrite=self.overwrite,
             )  # fmt: skip
-        linked = [self._is_linked(result) for result in members]
         if settings.table and any(linked) and not all(linked):
             self.mixed.append(name)
         elif settings.table and all(linked):
@@ -257,11 +256,9 @@ class _ExportWriter:
         self.blank += [replace(members[0].plane, index=i).label for i in lacking]
 
     def _is_linked(self, result: StoredResult) -> bool:
-        """Whether a number is one object in all planes of a stack."""
-        provenance = self.results.provenance.get(result.label)
-        memory = provenance.run.get("memory") if provenance is not None else None
-        ways = {memory.get("follow"), memory.get("link")} if isinstance(memory, dict) else set()
-        return bool(result.plane.stack_shape) and bool(ways & {"stacks", "always"})
+        """Whether it is of a stack, in all planes of which a number is one object."""
+        made = self.results.provenance.get(result.label)
+        return bool(result.plane.stack_shape) and made is not None and made.is_linked
 
     def _plane(
         self,

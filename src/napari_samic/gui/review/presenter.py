@@ -8,7 +8,7 @@ sees napari only through the session.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,9 +145,7 @@ class ReviewModel:
     @property
     def class_counts(self) -> dict[str, int]:
         """Objects of each class, by its name, in all results that are not rejected."""
-        counts = Counter(label for _, _, label in self._objects())
-        classes = self.session.scheduler.state.classes
-        return {classes.style(label).name: counts[label] for label in sorted(counts)}
+        return self._by_class(label for _, _, label in self._objects())
 
     @property
     def linked_counts(self) -> dict[str, int]:
@@ -157,8 +155,10 @@ class ReviewModel:
             for result, number, label in self._objects()
             if self._is_linked(result.label)
         }
-        counts = Counter(label for _, _, label in linked)
-        classes = self.session.scheduler.state.classes
+        return self._by_class(label for _, _, label in linked)
+
+    def _by_class(self, labels: Iterable[int]) -> dict[str, int]:
+        counts, classes = Counter(labels), self.session.scheduler.state.classes
         return {classes.style(label).name: counts[label] for label in sorted(counts)}
 
     def _objects(self) -> Iterator[tuple[StoredResult, int, int]]:
@@ -177,8 +177,7 @@ class ReviewModel:
     def _is_linked(self, name: str) -> bool:
         """Whether a number is one object in all slices of the stack."""
         made = self.scanned.results.provenance.get(name) if self.scanned is not None else None
-        memory = made.run.get("memory", {}) if made is not None else {}
-        return {memory.get(key, "never") for key in ("follow", "link")} != {"never"}
+        return made is not None and made.is_linked
 
     def object_figures(self) -> list[ObjectFigures]:
         """Every object as it was segmented; not those of results that are rejected or edited."""

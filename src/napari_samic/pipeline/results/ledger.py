@@ -91,6 +91,13 @@ class Provenance:
     inputs: Mapping[str, str]
     heatmaps: bool = False
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether a number is one object in all planes of a stack."""
+        memory = self.run.get("memory")
+        ways = (memory.get("follow"), memory.get("link")) if isinstance(memory, Mapping) else ()
+        return any(way in ("stacks", "always") for way in ways)
+
     def to_tree(self) -> dict[str, Any]:
         """Plain values, without the run."""
         inputs = dict(self.inputs)
