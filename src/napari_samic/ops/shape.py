@@ -1,4 +1,4 @@
-"""Where a mask is, and what its shape says of it: ragged, in pieces, along the border.
+"""Where a mask is, coarser, and what its shape says of it: ragged, in pieces, along the border.
 
 Masks in, numbers out: knows no file and no model.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samic.core.label_objects import CroppedObject
@@ -28,6 +29,19 @@ def bounds(mask: BoolArray) -> Window | None:
         return None
     columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def nearest(array: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """Values of an array, (..., H, W), at the middles of `size` cells: (..., h, w).
+
+    >>> nearest(np.arange(16).reshape(4, 4), (2, 1)).tolist()
+    [[6], [14]]
+    """
+    rows, columns = (
+        ((np.arange(n) + 0.5) * of / n).astype(int)
+        for n, of in zip(size, array.shape[-2:], strict=True)
+    )
+    return np.asarray(array[..., rows[:, None], columns])
 
 
 def window_of(mask: BoolArray, margin_px: int = 0) -> Window:

@@ -79,11 +79,12 @@ def answer(task: PlaneTask) -> PlaneResult | SamicError:
         if task.version != __version__:
             msg = f"a Dask worker has napari-samic {__version__}, this is {task.version}."
             raise ModelError(f"{msg} Install the same on both.")
-        image = open_rgb(_plane(task), task.normalization, is_strict=True)
+        plane = _plane(task)
+        image = open_rgb(plane, task.normalization, is_strict=True)
         if pixels_sha256(image) != task.sha256:
             raise InputError(f"{task.path}: a Dask worker reads other pixels there.")
         with _lock:  # networks are loaded once, and many can't be shared by threads
-            result = _work(task.work)(_plane(task), image)
+            result = _work(task.work)(plane, image)
             if not isinstance(result, PlaneResult):
                 result = run_job(result)
     except SamicError as error:

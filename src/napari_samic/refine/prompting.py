@@ -39,7 +39,7 @@ from napari_samic.core.types import (
     Segmenter,
 )
 from napari_samic.ops.label_fusion import add_rival_clicks, join
-from napari_samic.ops.shape import Window, around, bounds
+from napari_samic.ops.shape import Window, around, bounds, nearest
 from napari_samic.refine.point_sampling import interior_point
 from napari_samic.refine.regions import RegionProposal
 
@@ -151,11 +151,7 @@ class LogitFrame:
 
     def _fit(self, masks: BoolArray, logits: FloatArray) -> float:
         """Share of cells whose sign is that of the mask there."""
-        rows, columns = (
-            ((np.arange(n) + 0.5) * full / n).astype(int)
-            for n, full in zip(self.part_hw, masks.shape[-2:], strict=True)
-        )
-        coarse = masks[..., rows, :][..., columns]  # (..., rows, columns)
+        coarse = nearest(masks, self.part_hw)  # (..., rows, columns)
         return float((coarse == (self.unpadded(logits) > 0)).mean())
 
     def unpadded(self, logits: FloatArray) -> FloatArray:

@@ -322,9 +322,10 @@ class PropagationModel:
         self.preview_status = (
             "Looking at the slice ..." if predictor else "Loading the prompter ..."
         )
+        fits = predictor is None and self.options.rescale  # to all planes, which takes a while
         job = work.preview(
             file, plane, self.options,
-            stack=[pixels.plane(each) for each in pixels.indices()] if predictor is None else (),
+            stack=[pixels.plane(each) for each in pixels.indices()] if fits else (),
             results=self.session.need_project().results_folder,
             predictor=predictor, features=features,
         )  # fmt: skip

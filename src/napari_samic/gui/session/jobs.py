@@ -28,6 +28,7 @@ from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.state.objects import Hint, MaskCandidates
 from napari_samic.gui.state.thumbnails import Thumb, small, tinted
 from napari_samic.io.normalize import read_rgb
+from napari_samic.ops.shape import nearest
 
 CUT = 0.5
 """Probability from which a pixel is inside an object, live."""
@@ -146,6 +147,7 @@ class LiveResult:
 class LiveStep(JobProgress):
     """A step after which it is known what is in a slice; with a thumbnail if that is not shown."""
 
+    index: tuple[int, ...]
     result: LiveResult
     thumb: Thumb | None = None
 
@@ -200,7 +202,7 @@ def live(
             result, picture = _live_result(predictor, image), small(image)
             overlay = tinted(picture, result.labels, colors)
             thumb = Thumb(pixels.label(index), picture, result.count, overlay)
-        yield LiveStep(done=done, total=total, message="found", result=result, thumb=thumb)
+        yield LiveStep(done=done, total=total, index=index, result=result, thumb=thumb)
 
 
 def _pause(step: JobProgress) -> Job[None]:
@@ -242,10 +244,6 @@ def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: ObjectConfid
     cells = hints.parts(embedding)
     yield JobProgress(1, 2, "next click")
     shape = image.shape[:2]
-    rows, columns = (
-        np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int)
-        for n, m in zip(shape, cells.shape, strict=True)
-    )
     small = [_shrunk(c, cells.shape) for c in doubt.candidates]
     taken = [_shrunk(c, cells.shape) for c in doubt.others]
     others = np.any(taken, axis=0) if taken else None
@@ -255,14 +253,10 @@ def explore(segmenter: Segmenter, read: Callable[[], Image], doubt: ObjectConfid
     if place is not None:
         row, column = ((p + 0.5) * s - 0.5 for p, s in zip(place, scale, strict=True))
         point = (row, column)
-    return Hint(hints.colors(cells)[rows][:, columns], point)
+    picture = nearest(np.moveaxis(hints.colors(cells), -1, 0), shape)
+    return Hint(np.moveaxis(picture, 0, -1), point)
 
 
 def _shrunk(mask: CroppedMask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The mask at the middles of the cells."""
-    full = mask.full()
-    rows, columns = (
-        np.minimum((np.arange(m) + 0.5) * n / m, n - 1).astype(int)
-        for n, m in zip(full.shape, shape, strict=True)
-    )
-    return np.asarray(full[rows][:, columns], bool)
+    return nearest(mask.full(), shape)

@@ -130,7 +130,7 @@ class LivePreview:
             self._kept[1],
         )
         calls = Calls(
-            on_step=partial(self._found, pixels),
+            on_step=self._found,
             on_error=self._failed,
             on_end=partial(self._ended, self._stop),
         )
@@ -163,14 +163,14 @@ class LivePreview:
         picks = np.linspace(0, len(out) - 1, min(len(out), OTHERS)).round().astype(int)
         return [out[i] for i in picks]
 
-    def _found(self, pixels: LayerPixels, step: JobProgress) -> None:
+    def _found(self, step: JobProgress) -> None:
         if not isinstance(step, LiveStep):
             return
         if step.thumb is None:
             count = step.result.count
             self._show(step.result, f"Live: {count} object{'s' * (count != 1)} here.")
-        elif (index := pixels.index_of(step.thumb.name)) is not None:
-            self.thumbs = dict(sorted({**self.thumbs, index: step.thumb}.items()))
+        else:
+            self.thumbs = dict(sorted({**self.thumbs, step.index: step.thumb}.items()))
             self.changed.emit()
 
     def _failed(self, error: Exception) -> bool:

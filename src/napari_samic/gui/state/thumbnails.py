@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.types import Image, IntArray
+from napari_samic.ops.shape import nearest
 
 SIDE_PX = 92
 """Longest side of a thumbnail."""
@@ -62,11 +63,7 @@ def tinted(
     colors : dict of int to tuple
         Red, green and blue in [0, 1] of each label.
     """
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(int)
-        for n, m in zip(picture.shape[:2], labels.shape, strict=True)
-    )
-    near, out = labels[np.ix_(rows, columns)], picture.astype(float)
+    near, out = nearest(labels, picture.shape[:2]), picture.astype(float)
     for label, color in colors.items():
         out[near == label] = 0.5 * out[near == label] + 127.5 * np.array(color[:3])
     return out.round().astype(np.uint8)

@@ -23,6 +23,7 @@ from napari_samic.gui.state.thumbnails import SIDE_PX, Thumb, small
 from napari_samic.io.images import planes_of_file
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.ops import heatmaps
+from napari_samic.ops.shape import nearest
 
 MAP_PX = 512
 """Longest side of a heat map that is shown as a layer."""
@@ -60,10 +61,7 @@ def heat_map(
     frame = shape if squeeze else (longest, longest)
     rows, columns = (max(1, round(n * side_px / longest)) for n in shape)
     square = heatmaps.from_prompts(objects, frame, side_px, heat).values
-    if not squeeze:
-        return square[:rows, :columns]
-    picks = [((np.arange(n) + 0.5) * side_px / n).astype(int) for n in (rows, columns)]
-    return np.asarray(square[np.ix_(*picks)])
+    return nearest(square, (rows, columns)) if squeeze else square[:rows, :columns]
 
 
 def draw(
