@@ -25,7 +25,7 @@ from torchvision.transforms import Normalize
 
 from napari_samic.core.errors import ModelError, TrainingError
 from napari_samic.core.types import Image, Job, JobProgress, PromptProposal, Reference, Segmenter
-from napari_samic.models.encoders.pyramid_encoder import bfloat16_autocast, has_fast_bfloat16
+from napari_samic.models.encoders.pyramid_encoder import bfloat16_autocast
 from napari_samic.models.features import timm_weights
 from napari_samic.models.features.reference_masks import InstanceMasks, classes_of, mask_of
 from napari_samic.models.finetune import dataset
@@ -197,7 +197,7 @@ def _step(
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:
     """Logits in float32."""
-    with bfloat16_autocast(has_fast_bfloat16()):
+    with bfloat16_autocast(x.device):
         return torch.as_tensor(net(x)).float()
 
 

@@ -61,6 +61,8 @@ def test_network_gives_its_blocks_fine_to_coarse(files, name, side_px, wanted):
     path = files / f"{name}-1.pth"
     backbone = backbones.build(f"path:{path}", None, device="cpu")
     image = picture((50, 90))
+    in_sixteen_bits = backbone.features(image)
+    backbone.quick = False
     levels = backbone.features(image)
     assert [(len(x), *x[0].shape) for x in levels] == [(n, 1, c, g, g) for n, c, g in wanted]
     assert (backbone.input_px, backbone.map_px) == (side_px, side_px)
@@ -73,6 +75,9 @@ def test_network_gives_its_blocks_fine_to_coarse(files, name, side_px, wanted):
         for y, z in zip(a, b, strict=True):
             assert y.dtype == torch.float32
             torch.testing.assert_close(y, z, atol=2e-3 * float(z.abs().max()), rtol=0)
+    for a, b in zip(levels, in_sixteen_bits, strict=True):
+        for y, z in zip(a, b, strict=True):
+            torch.testing.assert_close(y, z, atol=0.03 * float(z.abs().max()), rtol=0)
     assert (backbone.name, backbone.weights_sha256) == (
         f"path:{path}", registry.weights_sha256(f"path:{path}"),
     )  # fmt: skip
@@ -113,7 +118,11 @@ def test_cache_hit_equals_the_miss_and_spares_the_network(resnet, tmp_path, monk
         assert not passes
         again.features(picture((50, 90), seed=1))
         assert len(passes) == 1
-    assert_equal(backbones.build(resnet, None, device="cpu").features(image), missed)
+    uncached = backbones.build(resnet, None, device="cpu")
+    with counted_passes() as passes:
+        assert_equal(uncached.features(image), missed)
+        assert_equal(uncached.features(image), missed)
+        assert len(passes) == 1
 
 
 def test_other_weights_miss_the_cache(resnet, tmp_path):

@@ -12,7 +12,7 @@ from napari_samic.core.types import run_job
 from napari_samic.evaluation.metrics import iou
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune import dataset, encoder, network
-from napari_samic.models.finetune.network import ForegroundPredictor
+from napari_samic.models.finetune.network import ForegroundDistanceNet, ForegroundPredictor
 
 QUICK = AdaptSettings(adapt_steps=30)
 
@@ -215,3 +215,24 @@ def test_stopped_after_it_was_judged_what_was_learned_is_used():
     assert finder is not None
     assert (report.steps, report.stopped) == (20, True)
     assert (report.before, report.after) == (0.4, 0.6)
+
+
+def test_finder_goes_on_on_the_cpu_when_the_memory_of_its_device_is_full(grown, monkeypatch):
+    image, forward = np.zeros((64, 80, 3), np.uint8), ForegroundDistanceNet.forward
+    content = grown[0].pack()
+    wanted = ForegroundPredictor.unpack(content, CPU).predict(image)[1]
+    finder = ForegroundPredictor.unpack(content, torch.device("cpu:0"))  # stands in for a GPU
+
+    def full(net, x):
+        if finder.device != CPU:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(net, x)
+
+    monkeypatch.setattr(ForegroundDistanceNet, "forward", full)
+    with pytest.warns(RuntimeWarning, match="continuing on the CPU"):
+        found = finder.predict(image)[1]
+    np.testing.assert_array_equal(found.foreground_prob, wanted.foreground_prob)
+    monkeypatch.setattr(finder, "device", torch.device("cpu:0"))
+    monkeypatch.setattr(ForegroundDistanceNet, "forward", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        finder.predict(image)

@@ -1,5 +1,6 @@
 """From references and an image to prompts in the image's own pixels."""
 
+import copy
 from itertools import cycle
 
 import numpy as np
@@ -398,3 +399,51 @@ def test_maps_are_made_once_for_many_peak_settings():
     np.testing.assert_array_equal(same.heat_map.values, whole.heat_map.values)
     fewer = made.proposal(maps, image.shape, PeakSettings(threshold=0.6))
     assert (len(whole.objects), len(fewer.objects)) == (2, 1)
+
+
+def test_fewer_references_are_compared_at_once_when_memory_runs_out(trained):
+    given, image = references(5), discs([(20, 45, 1)])
+    wanted = trained.maps(given, image)[1]
+    made, predict, batches = trained.copy(), trained.learner.predict, []
+
+    def full(pyramid, size):
+        batches.append(len(pyramid[0]))
+        if batches[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict(pyramid, size)
+
+    made.learner = copy.copy(trained.learner)
+    made.learner.predict = full
+    made.batch_size = 4
+    np.testing.assert_allclose(made.maps(given, image)[1], wanted, atol=1e-6)
+    made.maps(given, image)
+    assert batches == [4, 2, 2, 1, 2, 2, 1]
+
+
+def test_prompter_goes_to_the_cpu_with_the_network_of_its_features(trained):
+    given, image = references(2), discs([(20, 45, 1)])
+    wanted = trained.maps(given, image)[1]
+    made, predict = trained.copy(), trained.learner.predict
+    made.backbone = copy.copy(trained.backbone)
+    made.backbone.device = torch.device("cpu:0")  # stands in for a GPU
+    made.learner = copy.copy(trained.learner)
+
+    def moved(pyramid, size):
+        if made.backbone.device == torch.device("cpu"):
+            return predict(pyramid, size)
+        made.backbone.device = torch.device("cpu")
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+    made.learner.predict = moved
+    np.testing.assert_allclose(made.maps(given, image)[1], wanted, atol=1e-6)
+
+
+def test_other_faults_of_the_network_are_not_taken_for_a_move(trained):
+    def broken(pyramid, size):
+        raise RuntimeError("a fault")
+
+    made = trained.copy()
+    made.learner = copy.copy(trained.learner)
+    made.learner.predict = broken
+    with pytest.raises(RuntimeError, match="a fault"):
+        made.maps(references(2), discs([(20, 45, 1)]))

@@ -94,7 +94,7 @@ class PyramidEncoder(nn.Module):
         taps : three lists of (B, C, h, w)
             Block outputs before their last activation at strides 8, 16 and 32.
         """
-        with bfloat16_autocast(self.quick):
+        with bfloat16_autocast(x.device, on=self.quick):
             maps = self.backbone.blocks(x)
             size = (int(x.shape[-2]), int(x.shape[-1]))
             return self.neck(self.backbone.ends(maps, size)), self.backbone.levels(maps, size)
@@ -104,15 +104,18 @@ class PyramidEncoder(nn.Module):
         return self.encode(x)[0]
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether this processor is made for sixteen-bit products."""
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device is made for sixteen-bit products."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return device.type == "cpu" and bool(fast)
 
 
-def bfloat16_autocast(on: bool) -> torch.autocast:
-    """Sixteen-bit products on a processor that is made for them; no effect on other devices."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=on)
+def bfloat16_autocast(device: torch.device, *, on: bool = True) -> torch.autocast:
+    """Sixteen-bit products, if wanted, on a device that is made for them."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=on and has_fast_bfloat16(device))
 
 
 def fuse_batch_norms(encoder: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ IEEE TMI 2019, divided by its maximum in each object.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +27,10 @@ from napari_samic.models.encoders.pyramid_encoder import (
     PyramidEncoder,
     bfloat16_autocast,
     fuse_batch_norms,
-    has_fast_bfloat16,
 )
 from napari_samic.models.features import timm_weights
 from napari_samic.models.finetune.field_of_view import field_of_view
-from napari_samic.models.hub import checkpoints
+from napari_samic.models.hub import checkpoints, devices
 
 STRIDE = 32
 """Sides of the input are multiples of it."""
@@ -83,7 +83,7 @@ class ForegroundDistanceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 255], sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
-        with bfloat16_autocast(has_fast_bfloat16()):
+        with bfloat16_autocast(x.device):
             x = (x - self.mean) / self.deviation  # type: ignore[operator]
             ends = self.encoder.backbone.ends(self.encoder.backbone.blocks(x), size)
             whole = self.context(F.relu(ends[-1]).mean((-2, -1)))  # (B, 64)
@@ -170,12 +170,28 @@ class ForegroundPredictor:
     def predict(self, image: Image) -> dict[int, ForegroundPrediction]:
         """What it sees of each class, at the size of the image: the mean over scales and flips.
 
-        If it looks at the field of view alone, nothing is in the frame around it.
+        If it looks at the field of view alone, nothing is in the frame around it. When the memory
+        of its device runs out, it goes on on the CPU.
 
         Parameters
         ----------
         image : (H, W, 3) uint8
         """
+        full, last = self.device, torch.device("cpu")
+        try:
+            return self._predict(image)
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error) or full == last:
+                raise
+        msg = (
+            f"fine-tuned network: {full} is out of memory; continuing on the CPU, which is slower."
+        )
+        warnings.warn(msg, RuntimeWarning, stacklevel=2)
+        self.device, self._quick = last, None
+        devices.release(full)
+        return self._predict(image)
+
+    def _predict(self, image: Image) -> dict[int, ForegroundPrediction]:
         if self._quick is None:
             self._quick = (
                 fuse_batch_norms(self._net).to(self.device).to(memory_format=torch.channels_last)

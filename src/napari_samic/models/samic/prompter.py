@@ -40,6 +40,7 @@ from napari_samic.models.features.backbones import Backbone, Levels
 from napari_samic.models.finetune.checkpointing import TrainingControl
 from napari_samic.models.finetune.encoder import FinetuneReport
 from napari_samic.models.finetune.network import ForegroundPredictor
+from napari_samic.models.hub import devices
 from napari_samic.models.samic import aggregation, trainer
 from napari_samic.models.samic.episodes import labels_of
 from napari_samic.models.samic.fit_report import FitReport
@@ -85,6 +86,9 @@ class SamicPrompter:
         Weights of the segmenter's mask decoder, tuned to the references, if that helped.
     tuning : FinetuneReport or None
         How that went.
+    batch_size : int
+        References that an image is compared with at once; 0: one on the CPU, where more is slower,
+        else 8. Halved for good when memory runs out.
     """
 
     name = "samic"
@@ -116,6 +120,7 @@ class SamicPrompter:
         self.growth: FinetuneReport | None = None
         self.decoder: dict[str, Tensor] | None = None
         self.tuning: FinetuneReport | None = None
+        self.batch_size = 0
         self._prepared: OrderedDict[tuple[int, int], tuple[Reference, NormalizedFeatures]] = (
             OrderedDict()
         )
@@ -254,6 +259,23 @@ class SamicPrompter:
         labels = sorted({label for r in references for label in labels_of(r)})
         if not labels:
             raise PromptError("no reference with a prompt. Annotate an image, or train first.")
+        device = self.backbone.device
+        try:
+            return self._class_maps(references, image, labels, shares)
+        except RuntimeError:
+            if self.backbone.device == device:
+                raise
+        return self._class_maps(references, image, labels, shares)  # it has moved in between
+
+    def _class_maps(
+        self,
+        references: Sequence[Reference],
+        image: Image,
+        labels: Sequence[int],
+        shares: Mapping[int, float] | None,
+    ) -> tuple[dict[int, FloatArray], dict[int, float]]:
+        """As `maps_and_agreement`, of these classes."""
+        self._follow_backbone()
         levels = self.backbone.features(image)
         target = prepare_target(levels, self.center)
         rows, columns = self._frame_part(image.shape)
@@ -329,13 +351,32 @@ class SamicPrompter:
         self, references: Sequence[Reference], target: NormalizedFeatures, label: int
     ) -> Tensor:
         """Map of each of these references of a class, (K, S, S)."""
+        count = self.batch_size or (1 if self.backbone.device.type == "cpu" else 8)
         size = (self.backbone.map_px, self.backbone.map_px)
-        with torch.inference_mode():
-            maps = [
-                self.learner.predict(correlate(target, self.prepare_reference(r, label)), size)[0]
-                for r in references
-            ]
-        return torch.stack(maps)
+        prepared = [self.prepare_reference(r, label) for r in references]
+        batches = [
+            NormalizedFeatures.join(prepared[i : i + count]) for i in range(0, len(prepared), count)
+        ]
+        try:
+            with torch.inference_mode():
+                maps = [self.learner.predict(correlate(target, b), size) for b in batches]
+            return torch.cat(maps)
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error) or count == 1:
+                raise
+        devices.release(self.backbone.device)
+        self.batch_size = count // 2
+        return self._single_maps(references, target, label)
+
+    def _follow_backbone(self) -> None:
+        """To the device that it is on; a segmenter goes to the CPU when its memory is full."""
+        device = self.backbone.device
+        if next(self.learner.parameters()).device == device:
+            return
+        self.learner.to(device)
+        if self.center is not None:
+            self.center = [[mean.to(device) for mean in level] for level in self.center]
+        self.clear_caches()
 
     def _frame_part(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of the map that show the image, not padding."""

@@ -234,14 +234,14 @@ class TinyMaskDecoder(nn.Module):
         last = self._last
         if last is not None and last[0] is embedding and not torch.is_grad_enabled():
             return last[1]
-        with bfloat16_autocast(self.quick):
+        with bfloat16_autocast(embedding.device, on=self.quick):
             features: Tensor = self.from_image(embedding)
         self._last = None if torch.is_grad_enabled() else (embedding, features)
         return features
 
     def _decode(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """As `all_masks`, from (1 or P, w0, h, w)."""
-        with bfloat16_autocast(self.quick):
+        with bfloat16_autocast(image.device, on=self.quick):
             x = F.relu(self.norm(image + self.from_prompt(maps)))
             skips = [x]
             for down in self.down:

@@ -18,11 +18,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from napari_samic.core.errors import FormatError, ModelError
-from napari_samic.models.encoders.pyramid_encoder import (
-    PyramidEncoder,
-    fuse_batch_norms,
-    has_fast_bfloat16,
-)
+from napari_samic.models.encoders.pyramid_encoder import PyramidEncoder, fuse_batch_norms
 from napari_samic.models.hub import checkpoints
 from napari_samic.models.tiny.decoder import PROMPT_MAPS, STRIDE, TinyMaskDecoder, TinyPromptEncoder
 
@@ -113,10 +109,10 @@ def unpack(content: Any, name: str) -> Sam:
 def optimize_for_inference(model: Sam) -> Sam:
     """Fastest form of the same network, changed in place; it can't be trained any more.
 
-    Sixteen bits where the processor is made for that.
+    Sixteen bits where the device is made for that.
     """
     model.image_encoder = fuse_batch_norms(model.image_encoder)
-    model.image_encoder.quick = model.mask_decoder.quick = has_fast_bfloat16()
+    model.image_encoder.quick = model.mask_decoder.quick = True
     return model.eval().to(memory_format=torch.channels_last)
 
 
