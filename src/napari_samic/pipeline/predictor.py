@@ -114,10 +114,10 @@ class ImagePredictor:
 
     @property
     def workers(self) -> int:
-        """Threads that may use it at once: one, unless a fine-tuned network says where to look."""
+        """Threads that may use it at once: one with another method, or where masks are refined."""
         import torch
 
-        may = self.finder is not None and self.other is None and self.refine == RefineSettings()
+        may = self.other is None and self.refine == RefineSettings()
         return torch.get_num_threads() if may else 1
 
     def __call__(

@@ -1,6 +1,7 @@
 """From references and an image to prompts in the image's own pixels."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
 import numpy as np
@@ -447,3 +448,13 @@ def test_other_faults_of_the_network_are_not_taken_for_a_move(trained):
     made.learner.predict = broken
     with pytest.raises(RuntimeError, match="a fault"):
         made.maps(references(2), discs([(20, 45, 1)]))
+
+
+def test_threads_share_one_prompter(trained):
+    given = references(3)
+    images = [discs([(20 + 4 * k, 45 - 4 * k, 1)]) for k in range(4)]
+    alone = [trained.maps(given, image)[1] for image in images]
+    made = trained.copy()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: made.maps(given, image)[1], images))
+    np.testing.assert_allclose(together, alone, atol=1e-6)

@@ -9,6 +9,7 @@ Source: SAMIC, sections 3.2 to 3.4.
 from __future__ import annotations
 
 import copy
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -125,6 +126,7 @@ class SamicPrompter:
             OrderedDict()
         )
         self._embedded: WeakKeyDictionary[Reference, Tensor] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
     def fit(
         self,
@@ -144,6 +146,7 @@ class SamicPrompter:
         """The same weights and references, with a cache of its own for what it computes of them."""
         other = copy.copy(self)
         other._prepared, other._embedded = OrderedDict(), WeakKeyDictionary()
+        other._lock = threading.Lock()
         return other
 
     def map_of(self, objects: Sequence[Prompts], shape: tuple[int, ...]) -> Tensor:
@@ -160,20 +163,21 @@ class SamicPrompter:
     def prepare_reference(self, reference: Reference, label: int) -> NormalizedFeatures:
         """Features of a reference under the heat map of one class; the last few are kept."""
         key = (id(reference), label)
-        if key not in self._prepared:
-            objects = [p for p in reference.objects if p.label == label]
-            mode = self.settings.mask_mode
-            features = prepare_reference(
-                self.backbone.features(reference.image),
-                self.map_of(objects, reference.image.shape),
-                self.center,
-                mask_mode="weighted" if mode == "weighted" else "faithful",
-            )
-            self._prepared[key] = (reference, features)  # holding it keeps its id its own
-            while len(self._prepared) > 4 * max(self.settings.keeps, len(self.references)):
-                self._prepared.popitem(last=False)
-        self._prepared.move_to_end(key)
-        return self._prepared[key][1]
+        with self._lock:
+            if key not in self._prepared:
+                objects = [p for p in reference.objects if p.label == label]
+                mode = self.settings.mask_mode
+                features = prepare_reference(
+                    self.backbone.features(reference.image),
+                    self.map_of(objects, reference.image.shape),
+                    self.center,
+                    mask_mode="weighted" if mode == "weighted" else "faithful",
+                )
+                self._prepared[key] = (reference, features)  # holding it keeps its id its own
+                while len(self._prepared) > 4 * max(self.settings.keeps, len(self.references)):
+                    self._prepared.popitem(last=False)
+            self._prepared.move_to_end(key)
+            return self._prepared[key][1]
 
     def network_map(self, references: Sequence[Reference], image: Image, label: int = 1) -> Tensor:
         """Mean map of the references for one class in the network's frame, (S, S) in [0, 1]."""
@@ -338,10 +342,11 @@ class SamicPrompter:
         return [r for i, r in enumerate(references) if i not in left_out]
 
     def _embedding_of(self, reference: Reference) -> Tensor:
-        if reference not in self._embedded:
-            levels = self.backbone.features(reference.image)
-            self._embedded[reference] = self._embedding(levels, reference.image.shape)
-        return self._embedded[reference]
+        with self._lock:
+            if reference not in self._embedded:
+                levels = self.backbone.features(reference.image)
+                self._embedded[reference] = self._embedding(levels, reference.image.shape)
+            return self._embedded[reference]
 
     def _embedding(self, levels: Levels, shape: tuple[int, ...]) -> Tensor:
         center = None if self.center is None else self.center[-1]
