@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import PIL.Image
 from scipy import ndimage
 
 from napari_samic.core.errors import InputError
@@ -172,10 +173,9 @@ class LogitFrame:
         -------
         (h, w) float32
         """
-        from skimage.transform import resize  # slow to import
-
         out = np.full(self.logits_hw, -strength, np.float32)
-        part = resize(mask_prompt.astype(np.float32), self.part_hw, order=1, anti_aliasing=True)
+        picture, size = PIL.Image.fromarray(mask_prompt.astype(np.float32)), self.part_hw[::-1]
+        part = np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR))
         out[: self.part_hw[0], : self.part_hw[1]] = strength * (2 * np.clip(part, 0, 1) - 1)
         return out
 

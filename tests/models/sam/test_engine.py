@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from toy_sam import Counting, FullMemory, assert_same, box, picture, point, random_sam
 
 from napari_samic.core.errors import ModelError
 from napari_samic.io.cache import ArrayCache
 from napari_samic.models.hub import devices
-from napari_samic.models.sam import encoding
+from napari_samic.models.sam import decoding, encoding
 from napari_samic.models.sam.segmenter import SamSegmenter
 from napari_samic.models.tiny import model
 
@@ -303,3 +304,28 @@ def test_elsewhere_another_decoder_has_a_network_of_its_own(segmenter, monkeypat
     assert all(
         torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 64), (30, 47), (100, 130)])
+@pytest.mark.parametrize(
+    "on",
+    [
+        pytest.param(np.s_[4:7, 5:9], id="inside"),
+        pytest.param(np.s_[0:2, 12:16], id="corner"),
+        pytest.param(np.s_[0:16, 0:16], id="all"),
+        pytest.param(np.s_[0:0, 0:0], id="nothing"),
+    ],
+)
+def test_masks_are_those_of_the_logits_over_the_whole_image(network, shape, on):
+    """Only the part around a mask is brought to the size of the image."""
+    image = picture(shape)
+    embedding = encoding.encode(image, network, torch.device("cpu"))
+    side = network.image_encoder.img_size
+    logits = -torch.rand(2, side // 4, side // 4, generator=torch.Generator().manual_seed(0))
+    logits[:, *on] += 2
+    rows, columns = embedding.input_hw
+    full = F.interpolate(logits[:, None], (side, side), mode="bilinear")[..., :rows, :columns]
+    if embedding.image_hw != (rows, columns):
+        full = F.interpolate(full, embedding.image_hw, mode="bilinear")
+    wanted = (full[:, 0] > network.mask_threshold).numpy()
+    np.testing.assert_array_equal(decoding.to_image(logits, network, embedding), wanted)

@@ -11,10 +11,13 @@ from torch import nn
 from toy_sam import picture, random_sam
 
 from napari_samic.core.errors import FormatError, PromptError, WeightsError
+from napari_samic.core.types import Prompts
 from napari_samic.models.finetune import network as finetune_network
 from napari_samic.models.hub import checkpoints, registry
 from napari_samic.models.sam.segmenter import SamSegmenter
-from napari_samic.models.tiny import model
+from napari_samic.models.sam.segmenter import build as build_segmenter
+from napari_samic.models.tiny import decoder, model
+from napari_samic.ops.shape import box_of
 from napari_samic.sample_data.samples import sample_set
 
 SMALL = model.TinyConfig(encoder="test_efficientnet", side_px=64, embed=16, unet=(16, 24, 32, 40))
@@ -474,3 +477,56 @@ def test_every_level_of_the_packaged_neck_is_heard(packaged):
                 silent = [t * 0 if i == level else t for i, t in enumerate(ends)]
                 change = (encoder.neck(silent) - whole).abs().mean() / whole.abs().mean()
                 assert change > 0.02, level  # one behind a lateral without a norm: 0.004
+
+
+def boxed(*boxes, grid=128):
+    """Maps of the insides of boxes, as rows and columns of cells."""
+    maps = torch.zeros(len(boxes), grid, grid)
+    for inside, (top, left, bottom, right) in zip(maps, boxes, strict=True):
+        inside[top:bottom, left:right] = 1
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("boxes", "wanted"),
+    [
+        pytest.param([(20, 40, 24, 43)], [(0, 17)], id="least"),
+        pytest.param([(50, 110, 64, 124)], [(29, 72)], id="four_boxes_at_a_corner"),
+        pytest.param([(20, 30, 24, 33), (90, 10, 104, 20)], [(0, 3), (69, 0)], id="one_size"),
+        pytest.param([(0, 0, 30, 3)], [], id="most_of_the_map"),
+        pytest.param([(20, 30, 24, 33), (0, 0, 0, 0)], [], id="no_box"),
+    ],
+)
+def test_crops_hold_boxes_with_their_surroundings(boxes, wanted):
+    crops = decoder.crops_around_boxes(boxed(*boxes))
+    assert [(rows.start, columns.start) for rows, columns in crops] == wanted
+    sides = {at.stop - at.start for crop in crops for at in crop}
+    assert len(sides) <= 1
+    assert not crops or all(
+        crop[0].start <= box[0] <= box[2] <= crop[0].stop <= 128
+        and crop[1].start <= box[1] <= box[3] <= crop[1].stop <= 128
+        for crop, box in zip(crops, boxes, strict=True)
+    )
+
+
+def test_small_boxes_are_answered_as_before_from_their_surroundings(monkeypatch):
+    segmenter = build_segmenter("tiny", device="cpu")
+    scene = sample_set("cells")[0]
+    image = np.pad(scene.image, ((0, 256), (0, 256), (0, 0)), mode="reflect")
+    objects = [
+        Prompts(np.empty((0, 2)), np.empty(0, bool), box_of(scene.truth == number))
+        for number in np.unique(scene.truth)[1:9]
+    ]
+    sides = []
+    head = segmenter.engine.network.mask_decoder.head
+    handle = head.register_forward_pre_hook(lambda _, args: sides.append(args[0].shape[-1]))
+    near = segmenter.candidates(image, objects)
+    assert max(sides) < 128
+    monkeypatch.setattr(decoder, "crops_around_boxes", lambda _: [])
+    whole = segmenter.candidates(image, objects)
+    handle.remove()
+    assert sides[-1] == 128
+    for a, b in zip(near, whole, strict=True):
+        x, y = a.masks[a.best], b.masks[b.best]
+        assert (x & y).sum() / (x | y).sum() > 0.85
+        assert abs(a.scores[a.best] - b.scores[b.best]) < 0.15

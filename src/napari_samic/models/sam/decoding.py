@@ -169,11 +169,26 @@ def to_image(logits: Tensor, network: Any, encoded: ImageEmbedding) -> BoolArray
     -------
     (M, H, W) bool
     """
-    side = int(network.image_encoder.img_size)
     rows, columns = encoded.input_hw
-    masks = logits[:, None]  # (M, 1, h, w): one channel each is half the time of M channels
-    full = F.interpolate(masks, (side, side), mode="bilinear", align_corners=False)
-    full = full[..., :rows, :columns]
+    times = int(network.image_encoder.img_size) // logits.shape[-1]
+    full = logits.new_full((len(logits), 1, rows, columns), network.mask_threshold - 1)
+    place = _around((logits > network.mask_threshold).any(0))
+    part = logits[:, None, *place]  # (M, 1, h, w): one channel each is half the time of M channels
+    size = (times * part.shape[-2], times * part.shape[-1])
+    large = F.interpolate(part, size, mode="bilinear", align_corners=False)
+    top, left = (slice(times * at.start, times * at.stop) for at in place)
+    target = full[..., top, left]
+    target.copy_(large[..., : target.shape[-2], : target.shape[-1]])
     if encoded.image_hw != (rows, columns):
         full = F.interpolate(full, encoded.image_hw, mode="bilinear", align_corners=False)
     return np.asarray((full[:, 0] > network.mask_threshold).cpu().numpy())
+
+
+def _around(on: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of all that is true in (h, w), with two cells around it."""
+    spans = []
+    for axis in (1, 0):
+        cells = on.any(axis).nonzero()
+        first, last = (int(cells[0]), int(cells[-1])) if len(cells) else (0, 0)
+        spans.append(slice(max(0, first - 2), last + 3))
+    return spans[0], spans[1]

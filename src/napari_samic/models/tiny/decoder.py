@@ -20,6 +20,14 @@ STRIDE = 4
 PROMPT_MAPS = 10
 DISC_PX, NEAR_PX, FAR_PX = 4.1, 15.4, 64.0
 """Widths of a point's three maps in pixels of the input, whatever its side."""
+LEAST, STEP, MOST = 48, 8, 0.75
+"""Sides of crops around boxes: at least, in steps of, in cells; at most, as a share of the map.
+
+On two sets of nuclei Dice fell by 0.003 against the whole map, object F1 stayed, and an image took
+half the time or less. With a least of 32 and three times the box Dice fell by 0.003 to 0.005.
+"""
+OUTSIDE = -12.0
+"""Logits of what was not looked at."""
 ALIKE = 0.8
 """Two masks of a higher IoU are not offered both, if there is another."""
 
@@ -188,6 +196,9 @@ class TinyMaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The surest mask, or the three surest that differ, surest first.
 
+        Of objects with a small box it looks at their surroundings alone (see `crops_around_boxes`),
+        unless gradients are wanted: many nuclei take half the time.
+
         Parameters
         ----------
         image_embeddings : (1, 64, h, w)
@@ -200,8 +211,19 @@ class TinyMaskDecoder(nn.Module):
         scores : (P, M)
             Expected IoU of each mask, in [0, 1].
         """
-        image = self._image_features(image_embeddings)
-        logits, scores = self._decode(image, dense_prompt_embeddings)
+        image, maps = self._image_features(image_embeddings), dense_prompt_embeddings
+        crops = [] if torch.is_grad_enabled() else crops_around_boxes(maps[:, 6])
+        if crops:
+            near, scores = self._decode(
+                torch.cat([image[..., *crop] for crop in crops]),
+                torch.stack([m[:, *crop] for m, crop in zip(maps, crops, strict=True)]),
+                whole=maps.shape[-2:].numel(),
+            )
+            logits = near.new_full((*near.shape[:2], *maps.shape[-2:]), OUTSIDE)
+            for part, own, crop in zip(logits, near, crops, strict=True):
+                part[:, *crop] = own
+        else:
+            logits, scores = self._decode(image, maps)
         chosen = _distinct(scores, _overlaps(logits), 3 if multimask_output else 1)  # (P, M)
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return logits[rows, chosen], scores[rows, chosen]
@@ -239,8 +261,10 @@ class TinyMaskDecoder(nn.Module):
         self._last = None if torch.is_grad_enabled() else (embedding, features)
         return features
 
-    def _decode(self, image: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """As `all_masks`, from (1 or P, w0, h, w)."""
+    def _decode(
+        self, image: Tensor, maps: Tensor, *, whole: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `all_masks`, from (1 or P, w0, h, w); `whole`: cells of what these are crops of."""
         with bfloat16_autocast(image.device, on=self.quick):
             x = F.relu(self.norm(image + self.from_prompt(maps)))
             skips = [x]
@@ -258,14 +282,48 @@ class TinyMaskDecoder(nn.Module):
                     middle = x  # (P, w1, h/2, w/2)
             logits = self.head(x)  # (P, 4, h, w)
         logits = logits.float()
-        facts = _score_features(logits.detach(), maps, middle.float(), bottom.float())
+        share = maps.shape[-2:].numel() / whole if whole else 1.0
+        facts = _score_features(logits.detach(), maps, middle.float(), bottom.float(), share)
         return logits, torch.sigmoid(self.confidence(facts)[..., 0].float())
 
 
-def _score_features(logits: Tensor, maps: Tensor, middle: Tensor, bottom: Tensor) -> Tensor:
-    """What the confidence of each mask goes by, (P, 4, F)."""
+def crops_around_boxes(inside: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and columns around the box of each prompt, squares of one size.
+
+    Parameters
+    ----------
+    inside : (P, h, w)
+        Above 0.5 inside the box; 0 where a prompt has none.
+
+    Returns
+    -------
+    list of (slice, slice)
+        Four times as large as the largest box, at least `LEAST` cells; none if a prompt has no
+        box, or if that is most of the map.
+    """
+    within = inside > 0.5
+    rows, columns = within.any(2), within.any(1)  # (P, h), (P, w)
+    if not bool(rows.any(1).all()):
+        return []
+    firsts = [on.float().argmax(1) for on in (rows, columns)]
+    ends = [on.shape[1] - on.flip(1).float().argmax(1) for on in (rows, columns)]
+    longest = max(int((end - first).max()) for first, end in zip(firsts, ends, strict=True))
+    side = max(LEAST, -(-longest * 4 // STEP) * STEP)
+    if side > MOST * min(inside.shape[1:]):
+        return []
+    starts = [
+        ((first + end - side) // 2).clamp(0, size - side).tolist()
+        for first, end, size in zip(firsts, ends, inside.shape[1:], strict=True)
+    ]
+    return [(slice(y, y + side), slice(x, x + side)) for y, x in zip(*starts, strict=True)]
+
+
+def _score_features(
+    logits: Tensor, maps: Tensor, middle: Tensor, bottom: Tensor, share: float
+) -> Tensor:
+    """What the confidence of each mask goes by, (P, 4, F); `share` of the whole that is shown."""
     soft = torch.sigmoid(logits)
-    area = soft.mean((-2, -1))  # (P, 4)
+    area = share * soft.mean((-2, -1))  # (P, 4)
     hard = (soft > 0.5).float()
     certain = (soft * hard).sum((-2, -1)) / hard.sum((-2, -1)).clamp(min=1)
     stable = (soft > 0.7).sum((-2, -1)) / (soft > 0.3).sum((-2, -1)).clamp(min=1)
