@@ -1,12 +1,13 @@
 """Tiles of a large image: where they lie, and objects over their seams."""
 
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_samic.core.errors import OutputError
+from napari_samic.core.errors import InputError, OutputError
 from napari_samic.core.types import HeatMap, Prompts, Segmentation, run_job
 from napari_samic.pipeline import tiling
 
@@ -155,6 +156,36 @@ def test_labels_kept_in_a_file_are_those_kept_in_memory(tmp_path, radius, instan
     assert kept.labels.max() > 1
     assert stored.scores.tolist() == kept.scores.tolist()
     assert not list(tmp_path.iterdir())
+
+
+def test_tiles_in_threads_give_what_they_give_one_by_one():
+    truth, begun, all_wait = discs(), [], threading.Barrier(2, timeout=20)
+
+    def predict(i, window):
+        if i < 2:
+            all_wait.wait()  # two at once
+        begun.append(i)
+        return answer(truth)(i, window)
+
+    together = segment(truth, predict=predict, workers=2)
+    alone = segment(truth)
+    np.testing.assert_array_equal(together.labels, alone.labels)
+    assert together.scores.tolist() == alone.scores.tolist()
+    assert len(begun) == 15
+
+
+def test_fault_in_a_thread_ends_the_job_and_the_next_tiles_are_not_begun():
+    begun = []
+
+    def predict(i, window):
+        begun.append(i)
+        if i == 3:
+            raise InputError("broken tile")
+        return answer(discs())(i, window)
+
+    with pytest.raises(InputError, match="broken tile"):
+        segment(discs(), predict=predict, workers=2)
+    assert len(begun) < 15
 
 
 def test_memory_is_that_of_a_part_of_a_large_image(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, LazyImage
 
 A = TypeVar("A")
+T = TypeVar("T")
 LARGEST_PX = 2**22
 """Larger images are answered one by one: several would fill the memory."""
 MOST = 4
@@ -77,9 +78,7 @@ class Lookahead(Generic[A]):
         self._stop = threading.Event()
         self._pool: ThreadPoolExecutor | None = None
         if self._workers > 1:
-            self._threads = _torch_threads()
-            share = partial(_torch_threads, max(1, self._threads // self._workers))
-            self._pool = ThreadPoolExecutor(self._workers, initializer=share)
+            self._pool, self._threads = _shared_threads(self._workers)
 
     def answer(self, plane: ImagePlane) -> Job[Begun[A]]:
         """The answer to a plane; raises what reading or answering it raised."""
@@ -120,6 +119,44 @@ class Lookahead(Generic[A]):
         for begun in self._begun:
             if begun.job is not None and (begun.future is None or begun.future.cancelled()):
                 begun.job.close()
+
+
+def in_order(
+    answer: Callable[[int, T], A], items: Sequence[T], workers: int
+) -> Generator[A, None, None]:
+    """Answers to items, by their places, in their order; the next ones in threads.
+
+    Parameters
+    ----------
+    answer : callable
+        Takes the number of an item, from 0, and the item.
+    items : sequence
+    workers : int
+        Threads; below 2 nothing is done ahead.
+    """
+    if workers < 2:
+        yield from (answer(i, item) for i, item in enumerate(items))
+        return
+    workers = min(workers, MOST)
+    pool, threads = _shared_threads(workers)
+    begun: deque[Future[A]] = deque()
+    try:
+        for i, item in enumerate(items):
+            begun.append(pool.submit(answer, i, item))
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        _torch_threads(threads)
+
+
+def _shared_threads(workers: int) -> tuple[ThreadPoolExecutor, int]:
+    """Workers that share torch's threads, and how many these are: to be set again at the end."""
+    threads = _torch_threads()
+    share = partial(_torch_threads, max(1, threads // workers))
+    return ThreadPoolExecutor(workers, initializer=share), threads
 
 
 def _is_large(begun: Begun[A]) -> bool:

@@ -6,7 +6,9 @@ like them; without one they are the peaks of the references' mean map, as in the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +46,7 @@ from napari_samic.models.samic.prompter import SamicPrompter
 from napari_samic.models.video.optical_flow import resized
 from napari_samic.ops.label_fusion import rejoined
 from napari_samic.pipeline import tiling
+from napari_samic.pipeline.lookahead import in_order
 from napari_samic.pipeline.runner import PlaneResult
 from napari_samic.refine import prompting, refinement, regions, strategies
 from napari_samic.refine.point_sampling import interior_point
@@ -141,19 +144,27 @@ class ImagePredictor:
         side_px = self.tile_side(image.shape)
         if side_px is None:
             return self.segment_whole(np.asarray(image), peaks)
-        windows = tiling.windows(image.shape, side_px)
+        windows, workers = tiling.windows(image.shape, side_px), self.workers
         maps: list[ImageFeatures] = []
+        reading = threading.Lock()
+
+        def read(window: tiling.Window) -> Image:
+            with reading:
+                return image[window]
+
         if self.finder is None and self.other is None:
-            for i, window in enumerate(windows):
-                yield JobProgress(i, len(windows), f"looking at tile {i + 1} of {len(windows)}")
-                maps.append(self.extract_features(image[window]))
+            look = lambda _, window: self.extract_features(read(window))  # noqa: E731
+            with closing(in_order(look, windows, workers)) as features:
+                for i in range(len(windows)):
+                    yield JobProgress(i, len(windows), f"looking at tile {i + 1} of {len(windows)}")
+                    maps.append(next(features))
             chosen = peaks or self.prompter.peaks
             maps = _leveled(maps, chosen)
             peaks = replace(chosen, normalise=False, subtract_background=False)
         settings = replace(self.settings, instances=True)
 
         def predict(i: int, window: tiling.Window) -> Segmentation:
-            tile = image[window]
+            tile = read(window)
             features = maps[i] if maps else self.extract_features(tile)
             return self.predict_masks(tile, features, settings, peaks, is_tile=True)
 
@@ -161,7 +172,7 @@ class ImagePredictor:
             yield from tiling.segment_tiles(
                 predict, image.shape, windows,
                 instances=self.settings.instances, has_heat_map=self.has_heat_map,
-                scratch=self.scratch if isinstance(image, LazyImage) else None,
+                scratch=self.scratch if isinstance(image, LazyImage) else None, workers=workers,
             )
         )  # fmt: skip
 

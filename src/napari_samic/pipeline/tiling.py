@@ -12,6 +12,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from napari_samic.core.types import (
     row_blocks,
 )
 from napari_samic.io.files import TEMP_SUFFIX, output_error
+from napari_samic.pipeline.lookahead import in_order
 
 LARGE_PX = 2048
 """Images up to this are seen as a whole, unless tiles are asked for: photos of one scene come in
@@ -95,6 +97,7 @@ def segment_tiles(
     instances: bool = True,
     has_heat_map: bool = True,
     scratch: Path | None = None,
+    workers: int = 1,
 ) -> Job[Segmentation]:
     """Segment an image tile by tile; a job with a step for each.
 
@@ -112,6 +115,8 @@ def segment_tiles(
     scratch : Path, optional
         Folder for a file without a name that holds the labels; the result's are a map of it.
         Default: in memory.
+    workers : int
+        Tiles that are segmented at once, in threads.
 
     Raises
     ------
@@ -119,9 +124,10 @@ def segment_tiles(
         The disk of `scratch` refuses.
     """
     mosaic = Mosaic((shape[0], shape[1]), has_heat_map=has_heat_map, scratch=scratch)
-    for i, window in enumerate(places):
-        yield JobProgress(i, len(places), f"tile {i + 1} of {len(places)}")
-        mosaic.add(predict(i, window), window)
+    with closing(in_order(predict, places, workers)) as results:
+        for i, window in enumerate(places):
+            yield JobProgress(i, len(places), f"tile {i + 1} of {len(places)}")
+            mosaic.add(next(results), window)
     return mosaic.segmentation(instances=instances)
 
 
