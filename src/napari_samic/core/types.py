@@ -49,6 +49,11 @@ def frozen(array: Any, dtype: Any) -> NDArray[Any]:
     return out
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether an image of (H, W, ...) is one of `LARGE_PX`."""
+    return shape[0] * shape[1] > LARGE_PX
+
+
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows of each part of a large image, from above; all rows of another."""
     size = shape[0] * shape[1]
@@ -61,8 +66,13 @@ def row_parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The same of an array; a map of a file gives the memory of each part back."""
     for rows in row_blocks(array.shape):
         yield array[rows]
-        if (map_ := _map_of(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
-            map_.madvise(mmap.MADV_DONTNEED)
+        give_back(array)
+
+
+def give_back(array: Any) -> None:
+    """Let go of the memory of what was read of a map of a file; of another array, nothing."""
+    if (map_ := _map_of(array)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+        map_.madvise(mmap.MADV_DONTNEED)
 
 
 def _map_of(array: Any) -> mmap.mmap | None:

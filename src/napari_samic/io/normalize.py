@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import FormatError, InputError
 from napari_samic.core.types import (
-    LARGE_PX,
     Image,
     ImagePlane,
     Job,
     JobProgress,
     LazyImage,
     every,
+    is_large,
 )
 from napari_samic.io.readers import check_pixels, too_large
 
@@ -457,8 +457,8 @@ def open_rgb(
     Its scale is checked, by a sample, before it is given.
     """
     shape = (0, 0) if plane.kind is None else plane.kind[0]
-    read, size = plane.read_part, shape[0] * shape[1]
-    if read is None or size <= LARGE_PX:
+    read = plane.read_part
+    if read is None or not is_large(shape):
         return read_rgb(plane, normalization, is_strict=is_strict, is_own=is_own, tell=tell)
     sample = every(read, shape, _sample_step(shape))
     own = normalization.taking(sample, plane.label, is_strict=is_strict, is_own=is_own, tell=tell)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.label_objects import checked_labels
-from napari_samic.core.types import LARGE_PX, HeatMap, Image, IntArray, PixelSize, row_parts
+from napari_samic.core.types import HeatMap, Image, IntArray, PixelSize, is_large, row_parts
 from napari_samic.io.files import atomic_file, kept_file
 from napari_samic.io.text_files import writable
 
@@ -109,10 +109,10 @@ def write_labels(
     """
     import tifffile
 
-    is_large = labels.ndim == 2 and labels.size > LARGE_PX
-    data = _tiles(labels, str(path)) if is_large else checked_labels(labels, str(path))
+    by_tile = labels.ndim == 2 and is_large(labels.shape)
+    data = _tiles(labels, str(path)) if by_tile else checked_labels(labels, str(path))
     options = calibration.options(Path(path).name, labels.ndim - 2) if calibration else {}
-    if is_large:
+    if by_tile:
         options |= {"shape": labels.shape, "dtype": np.int32, "tile": (_TILE_PX, _TILE_PX)}
     with atomic_file(path, overwrite=overwrite) as temporary:
         tifffile.imwrite(temporary, data, compression="zlib", photometric="minisblack", **options)

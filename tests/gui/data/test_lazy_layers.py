@@ -143,3 +143,20 @@ def test_stack_and_images_of_a_folder_know_their_files(tmp_path):
     assert {name: shape for name, (shape, _) in layers.items()} == {"s": (4, 8, 9), "a": (6, 7)}
     for name, (_, options) in layers.items():
         assert options["metadata"][FILES] == [str(tmp_path / f"{name}.tif")]
+
+
+def test_a_large_file_is_shown_by_levels_and_read_part_by_part(tmp_path, reads, monkeypatch):
+    monkeypatch.setattr("napari_samic.core.types.LARGE_PX", 1000)
+    pixels = np.arange(64 * 80, dtype=np.uint16).reshape(64, 80)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(16, 16), photometric="minisblack")
+    ((data, options, _),) = lazy_layers(tmp_path)
+    fine, coarse = data
+    assert reads == []  # as a whole
+    assert (fine.shape, fine.dtype, fine.ndim, options["rgb"]) == ((64, 80), np.uint16, 2, False)
+    np.testing.assert_array_equal(coarse, pixels[::4, ::4])
+    for key in (np.s_[10:20, 30:70], np.s_[63, 79], np.s_[5], np.s_[..., 79], np.s_[::7, 60:2:-3]):
+        np.testing.assert_array_equal(fine[key], pixels[key])
+    np.testing.assert_array_equal(np.asarray(fine), pixels)
+    tifffile.imwrite(tmp_path / "a.tif", pixels[..., None].repeat(5, 2), planarconfig="contig")
+    ((data, _, _),) = lazy_layers(tmp_path)  # channels are layers of their own
+    assert data.shape == (64, 80, 5)

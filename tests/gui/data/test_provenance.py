@@ -28,10 +28,12 @@ class Viewer:
         self.layers, self.asked = [], []
 
     def add_image(self, data, name, rgb=None, metadata=None):
-        rgb = (data.ndim > 2 and data.shape[-1] in (3, 4)) if rgb is None else rgb
+        levels = isinstance(data, list)
+        first = data[0] if levels else data
+        rgb = (first.ndim > 2 and first.shape[-1] in (3, 4)) if rgb is None else rgb
         self.layers.append(Layer(
-            data=data, name=name, rgb=rgb, metadata=metadata or {}, multiscale=False,
-            source=SimpleNamespace(path=None, sample=None), ndim=data.ndim - rgb,
+            data=data, name=name, rgb=rgb, metadata=metadata or {}, multiscale=levels,
+            source=SimpleNamespace(path=None, sample=None), ndim=first.ndim - rgb,
         ))  # fmt: skip
 
     def open_sample(self, plugin, key):
@@ -333,3 +335,18 @@ def test_oldest_folders_are_forgotten(tmp_path, monkeypatch):
     for name in "abc":
         trusted_files.remember([tmp_path / name / "x.tif"])
     assert trusted_files.folders() == [str(tmp_path / "b"), str(tmp_path / "c")]
+
+
+def test_a_large_image_comes_back_as_it_was_opened(project, monkeypatch):
+    monkeypatch.setattr("napari_samic.core.types.LARGE_PX", 100)
+    path, values = project.folder / "a.tif", np.arange(600, dtype=np.uint8).reshape(20, 30)
+    tifffile.imwrite(path, values, tile=(16, 16), photometric="minisblack")
+    ((data, options, _),) = lazy_layers(project.folder)
+    viewer = Viewer()
+    viewer.add_image(data, options["name"], options["rgb"], options["metadata"])
+    notes = {}
+    provenance.note_images(notes, viewer.layers, None)
+    again, _, told = back(project, *notes["annotate"]["images"])
+    assert told == ""
+    assert isinstance(again.layers[0].data, list)
+    np.testing.assert_array_equal(np.asarray(again.layers[0].data[0]), values)

@@ -105,7 +105,12 @@ class AnnotationLayers(OwnedLayers):
             layers.move(layers.index(image), top + 1)
 
     def ensure(self) -> None:
-        """Make the layers that are missing, masks below, clicks on top; activate the clicks."""
+        """Make the layers that are missing, masks below, clicks on top; activate the clicks.
+
+        None of an image that is too large to be clicked in.
+        """
+        if not self.pixels.is_clicked:
+            return
         missing = [kind for kind in ("masks", "boxes", "clicks") if not self.has(kind)]
         active = self.viewer.layers.selection.active
         make = {"masks": self._make_masks, "boxes": self._make_boxes, "clicks": self._make_clicks}

@@ -162,6 +162,9 @@ class AnnotateStep:
         """
         if self.owned_layers is None:
             return
+        if not self.owned_layers.pixels.is_clicked:
+            self.panel.show_tool(tool)
+            return
         self.owned_layers.ensure()
         self.redraw()
         if tool == "draw":

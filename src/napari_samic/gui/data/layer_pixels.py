@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import Image, ImagePlane, PixelSize
+from napari_samic.core.types import Image, ImagePlane, PixelSize, is_large, row_blocks
 from napari_samic.io.images import pixel_size, stack_axes
 from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
 from napari_samic.io.paths import list_source, stem_of
+from napari_samic.io.readers import check_pixels
 from napari_samic.io.text_files import is_name, writable
 
 FILES = "napari-samic files"
@@ -38,9 +39,13 @@ STORED = "napari-samic stored"
 """Metadata of a layer that we read as napari's reader had: numbers as stored, colors or not."""
 CHANNEL = "napari-samic channel"
 """Metadata of a layer that is a channel of an image: the axis, maybe -1, and which channel."""
+LEVELS = "napari-samic levels"
+"""Metadata of a layer whose levels we made of a large file: it is the finest that counts."""
 Channel = tuple[int, int]
 KEPT = 6
-"""RGB images that are kept in memory."""
+"""RGB images that are kept in memory; of large ones a single one."""
+CLICKED_PX = 2**26
+"""Pixels up to which an image can be clicked in: models see it as a whole."""
 LARGEST_PX = 4096 * 4096
 """Of a multiscale image, the finest level with planes up to this is annotated."""
 SAMPLED = 8
@@ -111,6 +116,16 @@ class LayerPixels:
         """Whether they share an array, as a channel and the image that it is one of."""
         return any(mine is theirs for mine in self._arrays for theirs in other._arrays)
 
+    @property
+    def is_large(self) -> bool:
+        """A lone image that is read, segmented and shown part by part, as far as may be."""
+        return not self.stack_shape and is_large(self.shape)
+
+    @property
+    def is_clicked(self) -> bool:
+        """Whether it is small enough to be clicked in."""
+        return math.prod(self.shape) <= CLICKED_PX
+
     def label(self, index: tuple[int, ...]) -> str:
         """Name of a slice, as `ImagePlane.label`."""
         return self.plane(index).label
@@ -123,16 +138,29 @@ class LayerPixels:
 
     def plane(self, index: tuple[int, ...]) -> ImagePlane:
         """One slice, not read yet."""
-        if self.files:
-            place = int(np.ravel_multi_index(index, self.stack_shape)) if index else 0
-            file = self.files[place]
-            return ImagePlane(_stem(file), (), partial(self._raw, index), (), file)
+        read = partial(self._raw, index)
         path = Path(self.file) if self.file else None
-        return ImagePlane(self.name, index, partial(self._raw, index), self.stack_shape, path)
+        plane = ImagePlane(
+            self.name, index, read, self.stack_shape, path,
+            kind=self._kind, read_part=partial(self._raw_part, index),
+        )  # fmt: skip
+        if not self.files:
+            return plane
+        file = self.files[int(np.ravel_multi_index(index, self.stack_shape)) if index else 0]
+        return replace(plane, name=_stem(file), index=(), stack_shape=(), path=file)
 
-    def _raw(self, index: tuple[int, ...]) -> NDArray[Any]:
+    @property
+    def _kind(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        tail = tuple(int(n) for n in self._arrays[0].shape[len(self.stack_shape) + 2 :])
+        depth = (len(self._arrays),) if len(self._arrays) > 1 else tail
+        return (*self.shape, *depth), np.dtype(self._arrays[0].dtype)
+
+    def _raw(self, index: tuple[Any, ...]) -> NDArray[Any]:
         parts = [np.asarray(array[index]) for array in self._arrays]
         return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
+
+    def _raw_part(self, index: tuple[int, ...], rows: slice, columns: slice) -> NDArray[Any]:
+        return check_pixels(self._raw((*index, rows, columns)), self.name)
 
     def normalization(self) -> Normalization:
         """How pixels become RGB; reads some slices the first time."""
@@ -187,7 +215,7 @@ class LayerPixels:
         image = read_rgb(self.plane(index), normalization)
         with self._lock:
             self._kept[index] = image
-            while len(self._kept) > KEPT:
+            while len(self._kept) > (1 if is_large(self.shape) else KEPT):
                 self._kept.popitem(last=False)
         return image
 
@@ -275,8 +303,25 @@ def _show_same(pixels: LayerPixels, other: LayerPixels, names: Sequence[str]) ->
         return False
     with suppress(SamicError, OSError, ValueError):
         picks = (planes[0], planes[len(planes) // 2], planes[-1])
-        return all(np.array_equal(a.read(), b.read()) for a, b in picks)
+        return all(shows_same(a, b) for a, b in picks)
     return False
+
+
+def shows_same(first: ImagePlane, other: ImagePlane) -> bool:
+    """Whether two planes have the same pixels; large ones are read part by part."""
+    reads = (first.read_part, other.read_part)
+    if first.kind is None or other.kind is None or None in reads or not is_large(first.kind[0]):
+        return _is_same(first.read(), other.read())
+    shape = first.kind[0]
+    return shape == other.kind[0] and all(
+        _is_same(*(read(rows, slice(0, shape[1])) for read in reads if read is not None))
+        for rows in row_blocks(shape)
+    )
+
+
+def _is_same(first: NDArray[Any], other: NDArray[Any]) -> bool:
+    is_alike = first.dtype == other.dtype and first.shape == other.shape
+    return is_alike and bool(np.all(first == other))
 
 
 def _place(plane: ImagePlane) -> tuple[Path | None, tuple[int, ...]]:
@@ -338,6 +383,8 @@ def _level(layer: Any) -> tuple[Any, float]:
     if not getattr(layer, "multiscale", False):
         return layer.data, 1.0
     levels = list(layer.data)
+    if LEVELS in getattr(layer, "metadata", {}):
+        return levels[0], 1.0
     axis = -2 if layer.rgb else -1
     for level in levels:
         height, width = (int(n) for n in level.shape[axis - 1 : axis + 1 or None])

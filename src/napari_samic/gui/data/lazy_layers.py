@@ -1,20 +1,23 @@
 """Image files as lazy layers: stacks and folders are opened, and slices read when looked at.
 
 napari reads a TIFF stack as a whole; this reads what is shown. Images of a folder that differ in
-size become a layer for each size. Speaks napari's layer tuples: needs no viewer.
+size become a layer for each size; a lone large one is shown part by part, from afar by levels of
+every fourth pixel and fewer. Speaks napari's layer tuples: needs no viewer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import ImagePlane
-from napari_samic.gui.data.layer_pixels import CHANNEL, FILES
+from napari_samic.core.types import ImagePlane, LazyImage, every, give_back, is_large
+from napari_samic.gui.data.layer_pixels import CHANNEL, FILES, LEVELS
 from napari_samic.io.images import open_images
 from napari_samic.io.readers import (
     PILLOW_SUFFIXES,
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from napari.types import LayerData
 
 Kind = tuple[tuple[int, ...], np.dtype[Any]]
+COARSER = 4
+"""Pixels of a level along one of the next."""
+COARSE_PX = 2**25
+"""Pixels of the finest level that is held in memory, at most."""
 
 
 def lazy_layers(
@@ -112,10 +119,12 @@ def _layer(planes: Sequence[ImagePlane], name: str, stack_shape: tuple[int, ...]
     import dask
     import dask.array as da
 
-    first = planes[0].read()
-    is_rgb = first.ndim == 3 and first.shape[2] in (3, 4)
     files = list(dict.fromkeys(str(plane.path) for plane in planes))
     metadata = {FILES: files} if len(files) in (1, len(planes)) else {}
+    if len(planes) == 1 and (large := large_layer(planes[0], name, metadata)) is not None:
+        return large
+    first = planes[0].read()
+    is_rgb = first.ndim == 3 and first.shape[2] in (3, 4)
     options: dict[str, Any] = {"name": name, "rgb": is_rgb, "metadata": metadata}
     if first.ndim == 3 and not is_rgb:
         channels = range(first.shape[2])
@@ -131,3 +140,89 @@ def _layer(planes: Sequence[ImagePlane], name: str, stack_shape: tuple[int, ...]
         for plane in planes
     ]
     return da.stack(lazy).reshape(*stack_shape, *first.shape), options, "image"
+
+
+def large_layer(
+    plane: ImagePlane, name: str, metadata: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any], str] | None:
+    """A lone plane as levels, the finest read part by part; None if it is read as a whole.
+
+    That is one that is not large, can't be read part by part, or has channels that are not color.
+    """
+    if plane.stack_shape or plane.read_part is None or plane.kind is None:
+        return None
+    shape, dtype = plane.kind
+    is_rgb = len(shape) == 3 and shape[2] in (3, 4)
+    if not is_large(shape) or not (is_rgb or len(shape) == 2):
+        return None
+    options = {"name": name, "rgb": is_rgb, "metadata": {**metadata, LEVELS: True}}
+    return levels(PartArray(plane.read_part, shape, dtype)), options, "image"
+
+
+class PartArray:
+    """A plane, (H, W) or (H, W, C), of which the rows and columns that are asked for are read.
+
+    Has what napari asks of a layer's data.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the pixels of some rows and columns, which are slices without steps.
+    shape : tuple of int
+    dtype : dtype
+    """
+
+    def __init__(
+        self, read: Callable[[slice, slice], NDArray[Any]], shape: tuple[int, ...], dtype: Any
+    ) -> None:
+        self._read, self.shape, self.dtype = read, shape, np.dtype(dtype)
+        self.ndim, self.size = len(shape), math.prod(shape)
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any] | LazyImage) -> PartArray:
+        """Of a map of a file, which keeps no memory of what was read; or of a lazy image."""
+        if isinstance(pixels, LazyImage):
+            return cls(pixels.read, pixels.shape, np.uint8)
+
+        def read(rows: slice, columns: slice) -> NDArray[Any]:
+            part = np.array(pixels[rows, columns])
+            give_back(pixels)
+            return part
+
+        return cls(read, pixels.shape, pixels.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        place = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+        count = len(keys[:place] + keys[place + 1 :])
+        keys[place : place + 1] = [slice(None)] * (self.ndim - count)
+        bounds, inner = [], []
+        for k, n in zip(keys[:2], self.shape[:2], strict=True):
+            places = np.arange(n)[k]
+            low = min(int(places.min()), n - 2) if places.size else 0  # no image is 1 pixel wide
+            high = max(int(places.max()) + 1, low + 2) if places.size else 2
+            bounds.append(slice(low, high))
+            is_plain = isinstance(k, slice) and places.size and k.step in (None, 1)
+            inner.append(
+                slice(int(places[0]) - low, int(places[-1]) + 1 - low) if is_plain else places - low
+            )
+        part = self._read(bounds[0], bounds[1])[(slice(None), slice(None), *keys[2:])]
+        return np.asarray(part[:, inner[1]][inner[0]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy
+        return np.asarray(self[:, :], dtype)
+
+
+def levels(image: NDArray[Any] | LazyImage | PartArray) -> list[Any]:
+    """Levels for napari, from fine to coarse; reads all of the pixels once, part by part."""
+    pixels = image if isinstance(image, PartArray) else PartArray.of(image)
+    rows, columns = pixels.shape[:2]
+    step = max(COARSER, math.ceil(math.sqrt(rows * columns / COARSE_PX)))
+    out: list[Any] = [pixels, every(lambda *part: pixels[part], pixels.shape, step)]
+    while out[-1].shape[0] * out[-1].shape[1] > COARSE_PX // COARSER**4:
+        out.append(np.ascontiguousarray(out[-1][::COARSER, ::COARSER]))
+    return out

@@ -29,7 +29,7 @@ from napari_samic.core.types import (
     Segmenter,
 )
 from napari_samic.gui.data import prompts_io, trusted_files
-from napari_samic.gui.data.layer_pixels import LayerPixels
+from napari_samic.gui.data.layer_pixels import LayerPixels, shows_same
 from napari_samic.gui.data.project import frozen
 from napari_samic.gui.state.annotator import AnnotationModel
 from napari_samic.gui.state.image_annotation import ImageAnnotation
@@ -122,20 +122,15 @@ def _is_own(plane: ImagePlane) -> bool:
         planes = planes_of_file(plane.path)
         if len(planes) != 1 or planes[0].label != plane.label:
             return False
-        return _is_same(planes[0].read(), plane.read())
+        return shows_same(planes[0], plane)
     except SamicError:
         return not plane.stack_shape  # the pipeline says what is wrong with it, and goes on
 
 
-def _is_same(first: NDArray[Any], other: NDArray[Any]) -> bool:
-    is_alike = first.dtype == other.dtype and first.shape == other.shape
-    return is_alike and bool(np.all(first == other))
-
-
 def _written(plane: ImagePlane, folder: Path, of: LayerPixels) -> Path:
-    path, pixels = folder / f"{plane.label}.tif", plane.read()
+    path = folder / f"{plane.label}.tif"
     if path.exists():
-        if not _is_same(planes_of_file(path)[0].read(), pixels):
+        if not shows_same(planes_of_file(path)[0], plane):
             msg = (
                 f"{path}: another image of this name is in the project. Remove that file, or "
                 "begin another project."
@@ -147,7 +142,7 @@ def _written(plane: ImagePlane, folder: Path, of: LayerPixels) -> Path:
         stack = {"stack_axes": of.stack_axes, "stack_shape": of.stack_shape}
     if size is not None and size.depth_um is not None and of.stack_axes[-1:] in ("", "Z"):
         stack["depth_um"] = size.depth_um
-    write_image(path, pixels, size, stack)
+    write_image(path, plane.read(), size, stack)
     return path
 
 

@@ -27,6 +27,7 @@ from napari_samic.gui.data.layer_pixels import (
     LayerNames,
     file_of,
 )
+from napari_samic.gui.data.lazy_layers import large_layer
 from napari_samic.gui.data.project import Project
 from napari_samic.io.images import open_file, open_images
 from napari_samic.io.paths import is_readable, list_source, natural_key
@@ -200,6 +201,8 @@ def _read_layer(files: Sequence[Path], note: Note) -> tuple[Any, dict[str, Any]]
         options = {"name": name, "rgb": rgb, "metadata": metadata}
     else:
         array, options, _ = stack(files, name)
+    if isinstance(array, list):  # levels of a large one
+        return (array, options) if note.get("shape") in (None, list(array[0].shape)) else None
     if (channel := _channel_of(note, array)) is not None:
         array = np.moveaxis(array, channel[0], 0)[channel[1]]
         options["metadata"][CHANNEL] = channel
@@ -292,6 +295,9 @@ def stack(files: Sequence[Path], name: str) -> tuple[Any, dict[str, Any], str]:
             p for p in images if p.name == images[0].name
         ]
         stack_shape = planes[0].stack_shape
+    metadata = {FILES: [str(path) for path in files]}
+    if len(planes) == 1 and (large := large_layer(planes[0], name, metadata)) is not None:
+        return large
     first = planes[0].read()
     lazy = [
         da.from_delayed(dask.delayed(_read)(plane, first), shape=first.shape, dtype=first.dtype)
@@ -299,7 +305,6 @@ def stack(files: Sequence[Path], name: str) -> tuple[Any, dict[str, Any], str]:
     ]
     array = da.stack(lazy).reshape(*stack_shape, *first.shape) if stack_shape else first
     rgb = first.ndim == 3 and first.shape[2] in (3, 4)
-    metadata = {FILES: [str(path) for path in files]}
     return array, {"name": name, "rgb": rgb, "metadata": metadata}, "image"
 
 

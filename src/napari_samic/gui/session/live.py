@@ -102,6 +102,9 @@ class LivePreview:
         segmenter, pixels = scheduler.segmenter, scheduler.pixels
         if not self.is_on or segmenter is None or pixels is None or scheduler.is_busy:
             return
+        if not pixels.is_clicked:
+            self._show(None, "Live: this image has too many pixels to be looked at as a whole.")
+            return
         references = self._references()
         inputs = (segmenter, pixels, scheduler.index, references)
         if inputs == self._inputs:

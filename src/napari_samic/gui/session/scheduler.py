@@ -21,6 +21,11 @@ from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import Hint, MaskCandidates
 from napari_samic.gui.state.requests import SegmentationRequest
 
+TOO_LARGE = (
+    "{} x {} pixels are too many to click in. Annotate crops of it, as files of their own, and "
+    "propagate to it."
+)
+
 
 class SchedulerEvents(SignalGroup):
     """What changed: the status or the hint; a request was begun, or answered.
@@ -138,6 +143,9 @@ class PromptScheduler:
         self._stop_preparing()
         if self.pixels is None or self._asking:
             return
+        if not self.pixels.is_clicked:
+            self._set_status(self._ready())
+            return
         wanted = [self.index, *(self.pixels.after(self.index) if encode else ())]
         ready = self._encoded if encode else self._summaries
         todo = [i for i in wanted if self.pixels.label(i) not in ready]
@@ -178,6 +186,8 @@ class PromptScheduler:
             self._preparing = None
 
     def _ready(self) -> str:
+        if self.pixels is not None and not self.pixels.is_clicked:
+            return TOO_LARGE.format(*self.pixels.shape)
         if self.segmenter is None:
             return "Loading the model ..." if self._loading else "No model is loaded."
         device = getattr(self.segmenter, "device", "")
@@ -186,6 +196,9 @@ class PromptScheduler:
     # --- requests
 
     def _ask(self, request: SegmentationRequest) -> None:
+        if self.pixels is not None and not self.pixels.is_clicked:
+            self.state.refuse(request)
+            return
         self._queue.pop((request.image_name, request.number), None)
         self._queue[request.image_name, request.number] = request
         self._next()
@@ -262,7 +275,8 @@ class PromptScheduler:
         self._refresh_hint()
 
     def _refresh_hint(self) -> None:
-        ready = self._wants_hint and self.pixels is not None and self.state.annotation is not None
+        has_image = self.pixels is not None and self.pixels.is_clicked
+        ready = self._wants_hint and has_image and self.state.annotation is not None
         if self._hinting is not None:
             self._hinting.cancel()
             self._hinting = None
