@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from napari.layers import Image, Labels, Points
 from toys import scene, write_image
 
 from napari_samic.core.settings import PeakSettings, SegmentSettings
-from napari_samic.core.types import PixelSize
+from napari_samic.core.types import ImagePlane, PixelSize
 from napari_samic.gui.data.project import Project
 from napari_samic.gui.dock import SamicDock
 from napari_samic.gui.propagate.jobs import SegmentOptions
@@ -109,6 +111,109 @@ def test_preview_shows_layers_that_follow_slice_and_settings(story, qtbot):
     assert s.of.preview.label == "cells[2]"
     s.dock.go_to("Annotate")
     assert not s.ours()
+
+
+@pytest.fixture
+def mosaic(story, tmp_path, monkeypatch):
+    """An image too large to click in, that the dock opened; and how much of it is read at once."""
+    monkeypatch.setattr("napari_samic.core.types.LARGE_PX", 100**2)
+    monkeypatch.setattr("napari_samic.core.types.PART_PX", 60**2)
+    monkeypatch.setattr("napari_samic.gui.data.layer_pixels.CLICKED_PX", 100**2)
+    reads, before = [], ImagePlane.__init__
+
+    def watched(self, *args, **kwargs):
+        before(self, *args, **kwargs)
+        for name in ("read", "read_part"):
+            if (read := getattr(self, name)) is not None:
+                object.__setattr__(self, name, partial(spied, read))
+
+    def spied(read, *part):
+        pixels = read(*part)
+        reads.append(pixels.shape[0] * pixels.shape[1])
+        return pixels
+
+    path = tmp_path / "large" / "mosaic.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, np.tile(STACK[0], (4, 3, 1)), photometric="rgb", tile=(16, 16))
+    s = story
+    s.dock.annotate.open_folder(path.parent)
+    s.settle()
+    s.dock.go_to("Propagate")
+    s.panel.form.show_values(SegmentSettings(tile_px=64))
+    s.of.change(SegmentSettings(tile_px=64))
+    monkeypatch.setattr(ImagePlane, "__init__", watched)
+    layer = s.viewer.layers["mosaic"]
+    return SimpleNamespace(path=path, reads=reads, layer=layer, most=layer.data[0].size // 12)
+
+
+def test_a_large_image_is_previewed_and_propagated_to_part_by_part(story, mosaic):
+    s = story
+    assert mosaic.layer.multiscale
+    s.panel.preview.click()
+    job = s.runner.jobs[-1]
+    while "Tile 3" not in s.panel.preview_text.text():
+        job.advance()
+    s.panel.preview.click()  # in the middle
+    s.settle()
+    assert not s.ours()
+    assert s.of.preview_status == ""
+    s.panel.preview.click()
+    s.settle()
+    masks = s.ours()["mosaic preview masks [SAMIC]"]
+    assert masks.multiscale
+    assert not masks.editable
+    preview = np.asarray(masks.data[0])
+    assert preview.max() == len(s.of.preview.result.scores) > 4
+    assert max(mosaic.reads) <= mosaic.most
+
+    s.panel.start.click()
+    s.settle()
+    file = s.project.results_folder / "mosaic.tif"
+    np.testing.assert_array_equal(tifffile.imread(file), preview)
+    assert max(mosaic.reads) <= mosaic.most
+    results = s.ours()["mosaic results [SAMIC]"]
+    assert results.visible
+    assert results.multiscale
+    assert not results.editable
+    np.testing.assert_array_equal(np.asarray(results.data[0]), preview)
+    np.testing.assert_array_equal(results.data[1], preview[::4, ::4])
+    assert "not painted on" in s.panel.status.text()
+    tifffile.imwrite(file, np.zeros_like(preview), tile=(16, 16))
+    s.dock.session.events.review.emit()
+    s.settle()
+    assert not np.asarray(s.ours()["mosaic results [SAMIC]"].data[0]).any()
+
+
+def test_a_large_image_of_a_folder_is_shown_by_levels(story, mosaic):
+    s = story
+    s.of.run.choose(mosaic.path.parent)
+    s.panel.start.click()
+    s.settle()
+    mosaic.reads.clear()
+    s.of.open_folder_image("mosaic")
+    s.settle()
+    picture, labels = (s.ours()[f"mosaic {kind}[SAMIC]"] for kind in ("", "labels "))
+    np.testing.assert_array_equal(np.asarray(picture.data[0]), tifffile.imread(mosaic.path))
+    file = s.project.results_folder / "mosaic.tif"
+    np.testing.assert_array_equal(np.asarray(labels.data[0]), tifffile.imread(file))
+
+
+def test_an_image_too_large_to_click_in_says_so(story, mosaic, qtbot):
+    s, annotate = story, story.dock.annotate
+    s.dock.go_to("Annotate")
+    annotate.choose_layer(mosaic.layer)
+    s.settle()
+    assert not [x for x in s.viewer.layers if x.name.startswith("mosaic ")]  # nothing to click in
+    qtbot.waitUntil(lambda: "too many to click in" in annotate.panel.status.text())
+    for tool in annotate.panel.tools.values():
+        tool.click()
+        s.settle()
+    assert not s.runner.errors
+    assert max(mosaic.reads, default=0) <= mosaic.most
+    annotate.choose_layer(s.image)
+    s.settle()
+    assert "cells clicks" in s.viewer.layers
+    qtbot.waitUntil(lambda: "too many" not in annotate.panel.status.text())
 
 
 def test_preset_and_method_are_chosen_and_say_what_they_are(story, qtbot):

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
 from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress
+from napari_samic.gui.data.lazy_layers import PartArray, levels
 from napari_samic.io import files as io_files
+from napari_samic.io.images import planes_of_file
 from napari_samic.io.masks import read_labels, read_mask
 from napari_samic.io.paths import image_of
 from napari_samic.io.prompts import PromptFile, load_prompts
@@ -180,3 +182,25 @@ def _move(source: Path, target: Path) -> None:
         source.replace(target)
     except OSError as error:
         raise io_files.output_error(target, error) from error
+
+
+def large_labels(path: Path, shape: tuple[int, ...]) -> list[Any]:
+    """Labels of a large image as levels for napari; background if there are none.
+
+    Raises
+    ------
+    InputError
+        A damaged file, or one of another shape.
+    """
+    if not path.is_file():
+        return levels(np.broadcast_to(np.int32(0), shape))
+    plane = planes_of_file(path, palette_indices=True)[0]
+    is_numbers = plane.kind is not None and plane.kind[1].kind in "iu"
+    if plane.read_part is None or plane.kind is None or not is_numbers:
+        labels: Any = read_labels(path)
+    else:
+        labels = PartArray(plane.read_part, *plane.kind)
+    if labels.shape != tuple(shape):
+        msg = f"{path.name}: {labels.shape} pixels for an image of {shape}. Propagate again."
+        raise InputError(msg)
+    return levels(labels)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_samic import recipes
 from napari_samic.core.errors import InputError, StaleError
 from napari_samic.core.settings import (
@@ -26,17 +28,18 @@ from napari_samic.core.types import (
     HeatMap,
     Image,
     ImagePlane,
-    IntArray,
     Job,
     JobProgress,
+    LazyImage,
     Segmentation,
     map_progress,
 )
 from napari_samic.gui.data import trusted_files
+from napari_samic.gui.data.lazy_layers import levels
 from napari_samic.gui.data.materialize import Drawing, write_drawing
-from napari_samic.gui.data.result_files import LabelFiles, read_result
+from napari_samic.gui.data.result_files import LabelFiles, large_labels, read_result
 from napari_samic.gui.session.notices import in_words
-from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
+from napari_samic.io.normalize import Normalization, fit_normalization, open_rgb
 from napari_samic.io.paths import list_source, stem_of
 from napari_samic.models.prompters import registry
 
@@ -107,7 +110,7 @@ class ImagePreview:
     """What a prompter sees in an image: all that takes long, whatever the settings are."""
 
     label: str
-    image: Image
+    image: Image | LazyImage
     seen: Any
 
 
@@ -118,11 +121,14 @@ class Preview:
     Attributes
     ----------
     result : Segmentation
-        With the heat map and, as `objects`, the predicted points.
+        With the heat map, unless it is of a large image, and, as `objects`, the predicted points.
+    levels : list or None
+        Its labels as napari shows them, of a large image; see `lazy_layers.levels`.
     """
 
     label: str
     result: Segmentation
+    levels: list[Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +164,13 @@ def preview(
     results: Path | None = None,
     predictor: LoadedPredictor | None = None,
     features: ImagePreview | None = None,
+    scratch: Path | None = None,
 ) -> Job[Preview]:
     """Segment one slice by itself, also where a run would follow objects from the one before.
 
     `PreviewStep`s bring the heat map and what is to be given back: a predictor serves its method
-    only. A large slice is done tile by tile, with a step for each, and nothing is given back of it.
+    only. A large slice is done tile by tile, with a step for each, and nothing is given back of it;
+    where it is read part by part, its labels are held in a file without a name in `scratch`.
     With `rescale` the range is that of the `results`, or fitted to the `stack`, as a run does.
     """
     yield JobProgress(0, 3, "loading the prompter" if predictor is None else "")
@@ -177,8 +185,12 @@ def preview(
     )
     image = _read(predictor, plane) if features is None else features.image
     if worker.tile_side(image.shape) is not None:
+        is_lazy = isinstance(image, LazyImage)
+        worker = replace(worker, scratch=scratch, has_heat_map=not is_lazy)
         with predictor.lock:
-            return Preview(plane.label, (yield from worker.segment_job(image, options.peaks)))
+            result = yield from worker.segment_job(image, options.peaks)
+        return Preview(plane.label, result, levels(result.labels) if is_lazy else None)
+    image = np.asarray(image)
     if features is None:
         with predictor.lock:
             features = ImagePreview(plane.label, image, worker.extract_features(image))
@@ -221,9 +233,9 @@ def _open(
     return LoadedPredictor(stamp, method, options.rescale, worker, normalization)
 
 
-def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image:
+def _read(predictor: LoadedPredictor, plane: ImagePlane) -> Image | LazyImage:
     try:
-        return read_rgb(plane, predictor.normalization, is_strict=True)
+        return open_rgb(plane, predictor.normalization, is_strict=True)
     except InputError as error:
         raise InputError(in_words(str(error))) from error
 
@@ -377,11 +389,11 @@ def _is_foreign(results: LabelFiles, request: PropagateRequest) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class FolderImage:
-    """An image of a folder with its labels."""
+    """An image of a folder with its labels, as napari shows them: a large one as levels."""
 
     label: str
-    image: Image
-    labels: IntArray
+    image: Any
+    labels: Any
 
 
 def open_folder_image(paths: Sequence[Path], label: str, results: LabelFiles) -> Job[FolderImage]:
@@ -399,6 +411,8 @@ def open_folder_image(paths: Sequence[Path], label: str, results: LabelFiles) ->
     plane = next((p for path in near for p in planes_of(path) if p.label == label), None)
     if plane is None:
         raise InputError(f"{label}: no longer in its folder.")
-    image: Any = read_rgb(plane, fit_normalization([plane]))
+    image = open_rgb(plane, fit_normalization([plane]))
     result_path = results.current_file(plane.name) or results.file(plane.name)
+    if isinstance(image, LazyImage):
+        return FolderImage(label, levels(image), large_labels(result_path, image.shape[:2]))
     return FolderImage(label, image, read_result(result_path, plane, image.shape))

@@ -18,10 +18,12 @@ from napari_samic.gui.canvas import style
 from napari_samic.gui.canvas.owned_layers import OURS, OwnedLayers
 from napari_samic.gui.canvas.visibility import SUFFIX, LayerVisibility
 from napari_samic.gui.data.lazy_labels import LabelStack
-from napari_samic.gui.propagate.jobs import FolderImage
+from napari_samic.gui.propagate.jobs import FolderImage, Preview
 
 PREVIEW = ("heat map", "preview masks", "predicted points")
 """From below to the top."""
+MOST_POINTS = 500
+"""Of more, points and their scores would hide the image, and take napari minutes."""
 OUTLINE = "#5fe3ff"
 """Of the masks of a preview: to be seen over a heat map, where napari's own colors may be dark."""
 
@@ -41,21 +43,23 @@ class PropagationLayers(OwnedLayers):
         self._on_paint = on_paint
         self._visibility = LayerVisibility(viewer)
         self._covered: Any | None = None
+        self._results: LabelStack | list[Any] | None = None
 
     # --- preview
 
     def show_preview(
-        self, image: Any, factor: float, heat: HeatMap | None, segmentation: Segmentation | None
+        self, image: Any, factor: float, heat: HeatMap | None, preview: Preview | None
     ) -> None:
-        """Show what is known of the preview; what is None is taken away."""
-        if heat is None or image not in self.viewer.layers:
+        """Show what is known of the preview; of a large image there is no heat map."""
+        if (heat is None and preview is None) or image not in self.viewer.layers:
             self.hide_preview()
             return
         flat = style.flat_frame(image, factor)
-        self._show_heat(image, heat, flat)
-        if segmentation is not None:
-            self._show_masks(image, segmentation, flat)
-            self._show_points(image, segmentation, flat)
+        if heat is not None:
+            self._show_heat(image, heat, flat)
+        if preview is not None:
+            self._show_masks(image, preview, flat)
+            self._show_points(image, preview.result, flat)
 
     def hide_preview(self) -> None:
         """Take the layers of the preview away."""
@@ -76,15 +80,19 @@ class PropagationLayers(OwnedLayers):
             **style.heat(), **flat,
         ))  # fmt: skip
 
-    def _show_masks(self, image: Any, segmentation: Segmentation, flat: dict[str, Any]) -> None:
-        if self.has("preview masks"):
-            self.layers["preview masks"].data = np.array(segmentation.labels)
+    def _show_masks(self, image: Any, preview: Preview, flat: dict[str, Any]) -> None:
+        labels = preview.levels or np.array(preview.result.labels)
+        if self.has("preview masks") and self.layers["preview masks"].multiscale == isinstance(
+            labels, list
+        ):
+            self.layers["preview masks"].data = labels
             return
+        self.remove("preview masks")
         from napari.layers import Labels
         from napari.utils.colormaps import DirectLabelColormap
 
         bright = DirectLabelColormap(color_dict={None: OUTLINE, 0: "transparent"})
-        layer = Labels(np.array(segmentation.labels), colormap=bright, opacity=1.0,
+        layer = Labels(labels, colormap=bright, opacity=1.0,
                        metadata={OURS: True}, **flat)  # fmt: skip
         layer.contour = 2  # the heat map below stays to be seen
         layer.editable = False
@@ -100,6 +108,8 @@ class PropagationLayers(OwnedLayers):
         data = np.array([at for at, _ in places], float).reshape(-1, 2)
         scores = np.array([float(score) for _, score in places])
         self.remove("predicted points")
+        if len(places) > MOST_POINTS:
+            return
         self._add("predicted points", image, Points(
             data, size=max(3.0, max(segmentation.labels.shape) / 60), canvas_size_limits=(2, 16),
             face_color="#ffe14d", border_color="#101010", border_width=0.12,
@@ -110,12 +120,15 @@ class PropagationLayers(OwnedLayers):
 
     # --- results
 
-    def show_results(self, image: Any, factor: float, name: str, stack: LabelStack | None) -> None:
-        """Show the results of a stack; of None, none."""
-        if self.has("results") and self.layers["results"].data is stack:
+    def show_results(
+        self, image: Any, factor: float, name: str, labels: LabelStack | list[Any] | None
+    ) -> None:
+        """Show the results of a stack, or levels of those of a large image; of None, none."""
+        if self.has("results") and self._results is labels:
             return
         self._release_results(remove=True)
-        if stack is None or image not in self.viewer.layers:
+        self._results = labels
+        if labels is None or image not in self.viewer.layers:
             return
         from napari.layers import Labels
 
@@ -124,7 +137,7 @@ class PropagationLayers(OwnedLayers):
             other for other in self.viewer.layers if other.metadata.get(OURS) == mark[OURS]
         ]:
             self.viewer.layers.remove(left)  # of the time before the dock was closed
-        layer = Labels(stack, opacity=0.55, metadata=mark, **style.frame(image, factor))
+        layer = Labels(labels, opacity=0.55, metadata=mark, **style.frame(image, factor))
         self._add("results", image, layer, above=True)
         layer.events.paint.connect(self._painted)
 

@@ -327,7 +327,7 @@ class PropagationModel:
             file, plane, self.options,
             stack=[pixels.plane(each) for each in pixels.indices()] if fits else (),
             results=self.session.need_project().results_folder,
-            predictor=predictor, features=features,
+            predictor=predictor, features=features, scratch=self.session.need_project().folder,
         )  # fmt: skip
         calls = Calls(
             on_step=partial(self._preview_stepped, request),

@@ -9,14 +9,14 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal, SignalGroup
 
 from napari_samic.core.errors import SamicError
 from napari_samic.core.types import IntArray, Job, JobProgress
 from napari_samic.gui.data.lazy_labels import Index, LabelStack
-from napari_samic.gui.data.result_files import LabelFiles
+from napari_samic.gui.data.result_files import LabelFiles, large_labels
 from napari_samic.gui.runner.jobs import Calls
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class ResultStore:
     results : LabelFiles or None
         Of the project.
     stack : LabelStack or None
-        Labels of the chosen layer; None without project or image.
+        Labels of the chosen layer; None without project or image, and of a large image.
+    levels : list or None
+        Labels of a large image, once they were read: to be looked at, not painted on.
     events : ResultStoreEvents
     """
 
@@ -57,6 +59,7 @@ class ResultStore:
         self.session, self.events = session, ResultStoreEvents()
         self.results: LabelFiles | None = None
         self.stack: LabelStack | None = None
+        self.levels: list[Any] | None = None
         self._pixels: LayerPixels | None = None
         self._writing = False
         self._has_any: bool | None = None
@@ -81,8 +84,10 @@ class ResultStore:
         self.keep_now()
         project, pixels = self.session.project, self.session.pixels
         self.results = LabelFiles(project.results_folder, project.notes) if project else None
-        self._pixels, self.stack, self._has_any = pixels, None, None
-        if self.results is not None and pixels is not None:
+        self._pixels, self.stack, self.levels, self._has_any = pixels, None, None, None
+        if pixels is not None and pixels.is_large:
+            self._read_large()
+        elif self.results is not None and pixels is not None:
             read = partial(_read, self.results, pixels)
             shape, later = pixels.shape, self._read_later
             self.stack = LabelStack(pixels.stack_shape, shape, read, self._painted, later)
@@ -90,9 +95,11 @@ class ResultStore:
 
     def reread(self) -> None:
         """Files changed: look at them again."""
-        if self.stack is not None:
+        self._has_any = None
+        if self._pixels is not None and self._pixels.is_large:
+            self._read_large()
+        elif self.stack is not None:
             self.stack.forget()
-            self._has_any = None
             self.events.slice.emit()
 
     @property
@@ -103,7 +110,7 @@ class ResultStore:
         return self._has_any
 
     def _look_for_any(self) -> bool:
-        if self.stack is None or self.results is None or self._pixels is None:
+        if self.results is None or self._pixels is None:
             return False
         names = self.results.names() | self.results.protected()
         return any(self._pixels.label(index) in names for index in self._pixels.indices())
@@ -125,9 +132,29 @@ class ResultStore:
 
         self.session.runner.start(read(), Calls(on_end=ended))
 
+    def _read_large(self) -> None:
+        """Read the levels of a large image's labels in a job; then they are shown."""
+        results, pixels = self.results, self._pixels
+        if results is None or pixels is None:
+            return
+
+        def read() -> Job[list[Any] | None]:
+            yield JobProgress(0, 1)
+            path = results.current_file(pixels.label(()))
+            return None if path is None else large_labels(path, pixels.shape)
+
+        def done(levels: list[Any] | None) -> None:
+            if pixels is self._pixels and results is self.results:
+                self.levels = levels
+                self.events.slice.emit()
+
+        self.session.runner.start(read(), Calls(on_done=done))
+
     def add_result(self, label: str, labels: IntArray) -> None:
         """A run has made the labels of an image; an edit goes on being shown."""
         index = self._pixels.index_of(label) if self._pixels is not None else None
+        if index is not None and self._pixels is not None and self._pixels.is_large:
+            self.reread()
         if index is None or self.stack is None or self.results is None:
             return
         if not self._has_any:

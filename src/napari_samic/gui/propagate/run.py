@@ -195,6 +195,9 @@ class PropagationRun:
         parts += [f"{bad} failed"] if bad else []
         is_other = any(f"'{RESCALE}'" in why for why in self.failures.values())
         way_on = [f"Of another depth or scale: tick '{RESCALE}'."] if is_other else []
+        pixels = self.session.pixels
+        if self.folder is None and pixels is not None and pixels.is_large:
+            way_on.append("An image this large is looked at here, not painted on.")
         self.status = " ".join([", ".join(parts) + ".", *way_on, *sentences(outcome.notices)])
         self._unfinished = self.status
 

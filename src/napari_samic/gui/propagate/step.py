@@ -145,16 +145,15 @@ class PropagateStep:
         if pixels is None or self.session.layer is None:
             self.owned_layers.hide_preview()
             return
-        segmentation = of.preview.result if of.preview is not None else None
-        self.owned_layers.show_preview(self.session.layer, pixels.factor, of.heat, segmentation)
+        self.owned_layers.show_preview(self.session.layer, pixels.factor, of.heat, of.preview)
 
     def _show_results(self) -> None:
         """The layer comes with the first result."""
         store, pixels = self.presenter.store, self.session.pixels
         if pixels is None or self.session.layer is None:
             return
-        stack = store.stack if store.any_here else None
-        self.owned_layers.show_results(self.session.layer, pixels.factor, pixels.name, stack)
+        labels = (store.stack or store.levels) if store.any_here else None
+        self.owned_layers.show_results(self.session.layer, pixels.factor, pixels.name, labels)
         self._arrange()
 
     def _arrange(self) -> None:
