@@ -280,3 +280,35 @@ def test_a_click_on_a_dot_shows_its_object(story):
     assert len(plot.places()) == 3
     plot.show_dots(np.array([[9.0, 0.5], [65940.0, 1.0]]), ["red"] * 2, ["", ""])
     assert plot.end_texts() == ("9", "65940", "0.5", "1")
+
+
+def test_results_of_large_images_are_looked_at_judged_and_not_changed(
+    make_napari_viewer, tmp_path, monkeypatch
+):
+    from napari.utils.notifications import notification_manager
+
+    monkeypatch.setattr("napari_samic.core.types.LARGE_PX", 1000)
+    s = Story(make_napari_viewer(), tmp_path, opened=False)
+    assert s.cells(1) == ["d", "b", "a", "c"]
+    s.do("go", "a")
+    assert s.layer("labels").multiscale
+    np.testing.assert_array_equal(np.asarray(s.layer("labels").data[0]), labels_of("a"))
+    assert not s.layer("labels").editable
+    assert "not changed" in s.queue.status.text()
+    for tool in ("brush", "positive", "reference"):
+        s.do(tool)
+        assert "not changed" in notification_manager.records[-1].message
+        notification_manager.records.clear()
+    s.layer("points").add((5, 5))
+    s.settle()
+    assert len(s.layer("points").data) == 0
+    assert s.review.decision("a").edit is None
+    s.review.show_object("a", 2)
+    s.settle()
+    camera = getattr(s.viewer, "scene", s.viewer).camera
+    np.testing.assert_allclose(camera.center[-2:], PLACES["a"][1])
+    s.do("accept")
+    assert s.review.decision("a").verdict == "accepted"
+    s.step.exporter.export("accepted results", tmp_path / "out", s.step.exporter.settings)
+    s.settle()
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.tif"), labels_of("a"))

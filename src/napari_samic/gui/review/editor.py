@@ -150,6 +150,9 @@ class ResultEditor:
         """
         if self.reviewed is None:
             return
+        if self.reviewed.levels is not None:
+            self.events.points.emit()
+            self.reviewed.check_changeable()
         if not self.reviewed.numbered:
             self.events.points.emit()
             raise InputError(f"{self.reviewed.name}: its values are classes. Paint in the labels.")
@@ -205,7 +208,15 @@ class ResultEditor:
     # --- painting
 
     def take_labels(self, labels: NDArray[Any]) -> None:
-        """The user painted."""
+        """The user painted.
+
+        Raises
+        ------
+        InputError
+            The labels are those of a large image.
+        """
+        if self.reviewed is not None:
+            self.reviewed.check_changeable()
         if self.reviewed is not None and (labels != self.reviewed.labels).any():
             self._remember(self.reviewed)
             self.reviewed = result.painted(self.reviewed, labels, self.label)

@@ -17,12 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError
-from napari_samic.core.types import Image, IntArray, Job, JobProgress, Prompts, Segmenter
+from napari_samic.core.types import (
+    Image,
+    IntArray,
+    Job,
+    JobProgress,
+    LazyImage,
+    Prompts,
+    Segmenter,
+)
 from napari_samic.evaluation.quality import QualityFlag, suggest_next_image
+from napari_samic.gui.data.lazy_layers import levels
 from napari_samic.gui.data.project import frozen
+from napari_samic.gui.data.result_files import large_labels
 from napari_samic.gui.review.result import ReviewedResult
 from napari_samic.gui.review.scan import ScannedResults
 from napari_samic.gui.review.verdicts import Edit, ReviewDecision
+from napari_samic.gui.state.objects import Box
 from napari_samic.io.prompts import ImagePrompts, PromptFile, save_prompts
 from napari_samic.io.reviews import save_review
 from napari_samic.io.text_files import sha256_of
@@ -31,17 +42,25 @@ from napari_samic.io.writers import write_labels
 if TYPE_CHECKING:
     from napari_samic.pipeline.results.reader import StoredResult
 
-Read = Callable[[], Image]
+Read = Callable[[], Image | LazyImage]
 
 
 def fetch(
     result: StoredResult, edit: Edit | None, edits: Path, read: Read | None
 ) -> Job[tuple[ReviewedResult, Any]]:
-    """Read one result, edited or not; and its image (None: it is open already)."""
+    """Read one result, edited or not; and its image (None: it is open already).
+
+    Those of a large image come as levels.
+    """
     yield JobProgress(0, 1, result.label)
     from napari_samic.io import masks
 
-    image = read() if read is not None else None
+    image: Any = read() if read is not None else None
+    if isinstance(image, LazyImage):
+        image = levels(image)
+    if result.is_large and result.plane.kind is not None:
+        file = edits / edit.file if edit is not None else result.plane.path
+        return _large(result, edit, large_labels(Path(file or ""), result.plane.kind[0])), image
     objects, prompts = result.label_objects(), result.prompts_by_value()
     points = tuple(
         (n, (float(r), float(c), bool(sign)))
@@ -74,6 +93,18 @@ def fetch(
     return kept, image
 
 
+def _large(result: StoredResult, edit: Edit | None, labels: list[Any]) -> ReviewedResult:
+    """A result that is only looked at, without the points of what may be 100,000 objects."""
+    boxes: dict[int, Box] = {}
+    for number, prompts in result.prompts_by_value().items():
+        box = () if prompts.box_rc is None else prompts.box_rc
+        corners = [*prompts.points_rc, *np.reshape(box, (-1, 2))]
+        (top, left), (bottom, right) = np.min(corners, axis=0), np.max(corners, axis=0)
+        boxes[number] = (float(top), float(left), float(bottom), float(right))
+    about = result.records() if edit is None else edit.objects
+    return ReviewedResult(result.label, labels[0], about, (), boxes, result.numbered, levels=labels)
+
+
 def read_painted(path: Path) -> Job[Any]:
     """Read labels that were painted in the Propagate step."""
     from napari_samic.io import masks
@@ -82,15 +113,15 @@ def read_painted(path: Path) -> Job[Any]:
     return masks.read_labels(path)
 
 
-def read_file(result: StoredResult, stored: PromptFile | None) -> Image:
-    """The image of a result from its file, (H, W, 3) uint8.
+def read_file(result: StoredResult, stored: PromptFile | None) -> Image | LazyImage:
+    """The image of a result from its file, (H, W, 3) uint8; a large one is read part by part.
 
     Raises
     ------
     InputError
         It is not there any more, or can't be read.
     """
-    from napari_samic.io.normalize import Normalization, fit_normalization, read_rgb
+    from napari_samic.io.normalize import Normalization, fit_normalization, open_rgb
     from napari_samic.pipeline.common import planes_of
 
     planes = planes_of(Path(result.image_file))
@@ -98,8 +129,8 @@ def read_file(result: StoredResult, stored: PromptFile | None) -> Image:
     if not matches:
         raise InputError(f"{result.label}: not in {result.image_file}. Open the image in napari.")
     if stored is not None and stored.normalization:
-        return read_rgb(matches[0], Normalization.from_dict(stored.normalization))
-    return read_rgb(matches[0], fit_normalization(matches))
+        return open_rgb(matches[0], Normalization.from_dict(stored.normalization))
+    return open_rgb(matches[0], fit_normalization(matches))
 
 
 def redo(
@@ -107,7 +138,7 @@ def redo(
 ) -> Job[dict[int, tuple[NDArray[np.bool_], float]]]:
     """Ask for some objects again: the surest mask of each."""
     yield JobProgress(0, len(wanted), "mask")
-    image = read()
+    image = np.asarray(read())
     candidates = segmenter.candidates(image, list(wanted.values()), multimask=True)
     return {
         number: (candidate.masks[candidate.best], float(candidate.scores[candidate.best]))
@@ -264,7 +295,7 @@ def advise(
     everything = [*rest, *(name for name in annotated if name in readers)]
     for done, name in enumerate(everything):
         yield JobProgress(done, len(everything), name)
-        embedding = see(readers[name]())  # (D, h, w)
+        embedding = see(np.asarray(readers[name]()))  # (D, h, w)
         features[name] = embedding.reshape(len(embedding), -1).mean(1)
     seen = [features[name] for name in everything[len(rest) :]]
     own = np.array([features[name] for name in rest])

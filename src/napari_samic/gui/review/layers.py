@@ -78,7 +78,7 @@ class ReviewLayers(OwnedLayers):
     def _show_picture(self, picture: Any) -> None:
         from napari.layers import Image
 
-        layer = self.get("picture")
+        layer = self._fitting("picture", picture)
         if picture is None:
             if layer is not None:
                 self.viewer.layers.remove(layer)
@@ -90,10 +90,19 @@ class ReviewLayers(OwnedLayers):
             )
             self._add("picture", image_layer)
 
+    def _fitting(self, kind: str, data: Any) -> Any | None:
+        """The layer, if it can take the data; one of levels takes no array, nor the reverse."""
+        layer = self.get(kind)
+        if layer is not None and data is not None and layer.multiscale != isinstance(data, list):
+            self.viewer.layers.remove(layer)
+            return None
+        return layer
+
     def _show_labels(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:
         from napari.layers import Labels
 
-        layer, labels = self.get("labels"), np.array(reviewed.labels)
+        labels = reviewed.levels or np.array(reviewed.labels)
+        layer = self._fitting("labels", labels)
         if layer is None:
             labels_layer = Labels(labels, opacity=0.5, name=f"review labels {SUFFIX}",
                           metadata={OURS: True}, **frame)  # fmt: skip
@@ -103,7 +112,9 @@ class ReviewLayers(OwnedLayers):
         else:
             layer.data = labels
             _place(layer, frame)
-        if reviewed.numbered:  # the brush paints a new object, not one of another place
+        if (
+            reviewed.numbered and reviewed.levels is None
+        ):  # the brush paints a new object, not one of another place
             self.layers["labels"].selected_label = reviewed.next_number
 
     def _show_points(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:
@@ -132,15 +143,18 @@ class ReviewLayers(OwnedLayers):
     def draw_labels(self, reviewed: ReviewedResult) -> None:
         """Draw the labels anew."""
         layer = self.get("labels")
-        if layer is not None:
+        if layer is not None and reviewed.levels is None:
             with self.silent():
                 layer.data = np.array(reviewed.labels)
 
-    def look_at(self, number: int) -> None:
+    def look_at(self, number: int, reviewed: ReviewedResult) -> None:
         """Bring an object to the middle of the canvas, and let it take a quarter of its height."""
         layer = self.get("labels")
-        inside = None if layer is None else np.argwhere(np.asarray(layer.data) == number)
-        if layer is None or inside is None or not len(inside):
+        if reviewed.levels is not None:
+            inside = np.reshape(reviewed.boxes.get(number, ()), (-1, 2))
+        else:
+            inside = np.argwhere(reviewed.labels == number)
+        if layer is None or not len(inside):
             return
         low, high = (np.array(layer.data_to_world(p)) for p in (inside.min(0), inside.max(0)))
         layer.selected_label = number

@@ -23,7 +23,7 @@ from napari_samic.gui.data.result_files import LabelFiles
 from napari_samic.gui.review import jobs, scan
 from napari_samic.gui.review.editor import ResultEditor
 from napari_samic.gui.review.jobs import Read
-from napari_samic.gui.review.result import ReviewedResult, take_reviewed
+from napari_samic.gui.review.result import TOO_LARGE, ReviewedResult, take_reviewed
 from napari_samic.gui.review.scan import ScannedResults
 from napari_samic.gui.review.verdicts import KEY, Edit, ReviewDecision, from_notes, to_notes
 from napari_samic.gui.runner.jobs import Calls, Handle
@@ -333,6 +333,8 @@ class ReviewModel:
         self.editor.label = self.session.scheduler.state.label
         self._before.pop(reviewed.name, None)
         self.editor.show(reviewed, read, is_edit=self.decision(reviewed.name).edit is not None)
+        if reviewed.levels is not None:
+            self.set_status(sentence(TOO_LARGE))
         self._look_for_painted(reviewed.name)
 
     def _first_new(self, name: str) -> int:
@@ -496,6 +498,8 @@ class ReviewModel:
             Nothing is shown, or it has no object.
         """
         reviewed, result = self.editor.reviewed, self._result(self.current)
+        if reviewed is not None:
+            reviewed.check_changeable()
         if reviewed is None or result is None or not reviewed.values or not reviewed.numbered:
             raise InputError("this result has no object to learn from. Click on one first.")
         take_reviewed(self.session.scheduler.state, reviewed, result.image_file)

@@ -21,6 +21,10 @@ from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import AnnotatedObject, Box, MaskCandidates, Point, is_inside
 from napari_samic.ops.simulated_annotator import inner_maximum
 
+TOO_LARGE = (
+    "an image this large can be looked at, accepted and rejected here, but not changed. Change its "
+    "label file in another program."
+)
 NEW = 0
 """Number of a point that belongs to no object yet."""
 
@@ -42,6 +46,9 @@ class ReviewedResult:
         Values count objects; else they are classes, and points can't be moved.
     first_new : int
         The least number that a new object may have.
+    levels : list or None
+        Labels of a large image as napari shows them: they are not changed here, and `boxes` says
+        where each object is.
     """
 
     name: str
@@ -51,6 +58,12 @@ class ReviewedResult:
     boxes: Mapping[int, Box] = field(default_factory=dict)
     numbered: bool = True
     first_new: int = 1
+    levels: list[Any] | None = None
+
+    def check_changeable(self) -> None:
+        """Raise InputError for labels of a large image."""
+        if self.levels is not None:
+            raise InputError(f"{self.name}: {TOO_LARGE}")
 
     @property
     def values(self) -> list[int]:

@@ -180,6 +180,11 @@ def _models(references: Path) -> tuple[ResultFeatures, ...]:
 
 
 def _facts(result: StoredResult) -> ResultFeatures:
+    if result.is_large:  # by the tables alone
+        sizes = sorted(float(row["area_px"]) for row in result.rows if row.get("area_px"))
+        median = sizes[(len(sizes) - 1) // 2] if sizes else 0.0
+        facts = ResultFeatures(result.label, None, len(result.rows), median)
+        return replace(_with_table_facts(facts, result), largest_px=max(sizes, default=0.0))
     labels = result.labels()
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
     size = float(np.sort(areas)[(len(areas) - 1) // 2]) if len(areas) else 0.0

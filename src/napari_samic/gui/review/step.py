@@ -149,6 +149,8 @@ class ReviewStep:
 
     def use_tool(self, tool: str) -> None:
         """Choose what the mouse does: "positive", "negative", "select", "brush"; again: nothing."""
+        if self.review.editor.reviewed is not None:
+            self.review.editor.reviewed.check_changeable()
         self._tool = "" if tool == self._tool else tool
         if not self._tool:
             self.owned_layers.use_hand()
@@ -248,7 +250,7 @@ class ReviewStep:
             self._rest.stop()
             self.owned_layers.show(reviewed, self.session.find(reviewed.name), self.review.picture)
             if self.review.wanted is not None and self.review.wanted[0] == reviewed.name:
-                self.owned_layers.look_at(self.review.wanted[1])
+                self.owned_layers.look_at(self.review.wanted[1], reviewed)
             self.review.wanted = None
 
     def _show_labels(self) -> None:

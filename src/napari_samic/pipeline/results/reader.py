@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_samic.core.errors import FormatError, InputError, SamicError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
-from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress, Prompts
+from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress, Prompts, is_large
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
 from napari_samic.io.normalize import Normalization
@@ -63,6 +63,11 @@ class StoredResult:
         return not self.rows or any(row.get("area_px") for row in self.rows)
 
     @property
+    def is_large(self) -> bool:
+        """Whether its labels are not to be held in memory as a whole."""
+        return self.plane.kind is not None and is_large(self.plane.kind[0])
+
+    @property
     def image_file(self) -> str:
         """Where the image was; "" if not known."""
         return self.prompts.file if self.prompts is not None else ""
@@ -89,18 +94,22 @@ class StoredResult:
             return dict(enumerate(present, start=1))
         return dict(zip((int(row["object"]) for row in self.rows), present, strict=True))
 
-    def label_objects(self) -> LabelObjects:
-        """The label image with all that is known of its objects."""
-        objects = {
+    def records(self) -> dict[int, ObjectRecord]:
+        """What the table tells of each object, by its number; nothing where values are classes."""
+        return {
             int(r["object"]): ObjectRecord(int(r["class"]), _number(r.get("score")))
             for r in self.rows
+            if self.numbered
         }
+
+    def label_objects(self) -> LabelObjects:
+        """The label image with all that is known of its objects."""
         file = Path(self.image_file).name if self.image_file else ""
         return LabelObjects(
             self.label,
             self.labels(),
             file,
-            objects if self.numbered else {},
+            self.records(),
             self.classes,
             self.numbered,
         )
