@@ -4,6 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from napari_samic.core.errors import InputError
@@ -148,8 +149,10 @@ def test_stack_and_images_of_a_folder_know_their_files(tmp_path):
 def test_a_large_file_is_shown_by_levels_and_read_part_by_part(tmp_path, reads, monkeypatch):
     monkeypatch.setattr("napari_samic.core.types.LARGE_PX", 1000)
     pixels = np.arange(64 * 80, dtype=np.uint16).reshape(64, 80)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(16, 16), photometric="minisblack")
-    ((data, options, _),) = lazy_layers(tmp_path)
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, pixels, tile=(16, 16), photometric="minisblack")
+    (data, options, _), (_, other, _) = lazy_layers(tmp_path)
+    assert (options["name"], other["name"]) == ("a", "b")  # no stack, which is read as planes
     fine, coarse = data
     assert reads == []  # as a whole
     assert (fine.shape, fine.dtype, fine.ndim, options["rgb"]) == ((64, 80), np.uint16, 2, False)
@@ -157,6 +160,12 @@ def test_a_large_file_is_shown_by_levels_and_read_part_by_part(tmp_path, reads, 
     for key in (np.s_[10:20, 30:70], np.s_[63, 79], np.s_[5], np.s_[..., 79], np.s_[::7, 60:2:-3]):
         np.testing.assert_array_equal(fine[key], pixels[key])
     np.testing.assert_array_equal(np.asarray(fine), pixels)
+    array = zarr.create_array(tmp_path / "c.zarr", shape=(64, 80), chunks=(16, 16), dtype="u2")
+    array[...] = pixels
+    (((fine, coarse), _, _),) = lazy_layers(tmp_path / "c.zarr")
+    np.testing.assert_array_equal(coarse, pixels[::4, ::4])
+    np.testing.assert_array_equal(fine[30:50, 2:4], pixels[30:50, 2:4])
+    assert reads == []
     tifffile.imwrite(tmp_path / "a.tif", pixels[..., None].repeat(5, 2), planarconfig="contig")
-    ((data, _, _),) = lazy_layers(tmp_path)  # channels are layers of their own
+    ((data, _, _),) = lazy_layers(tmp_path / "a.tif")  # channels are layers of their own
     assert data.shape == (64, 80, 5)

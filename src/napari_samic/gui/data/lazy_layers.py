@@ -82,9 +82,9 @@ def lazy_layers(
 def _groups(
     files: Sequence[list[ImagePlane]], name: str, faults: list[str]
 ) -> list[tuple[str, list[ImagePlane]]]:
-    """What becomes a layer, under which name: a stack file, or lone images of one kind."""
-    lone = [members[0] for members in files if not members[0].stack_shape]
-    groups = [(m[0].name, m) for m in files if m[0].stack_shape]
+    """What becomes a layer, under which name: a stack file, a large image, others of one kind."""
+    lone = [m[0] for m in files if not (m[0].stack_shape or _has_levels(m[0]))]
+    groups = [(m[0].name, m) for m in files if m[0].stack_shape or _has_levels(m[0])]
     by_kind: dict[Kind, list[ImagePlane]] = {}
     for plane in lone:
         try:
@@ -149,14 +149,18 @@ def large_layer(
 
     That is one that is not large, can't be read part by part, or has channels that are not color.
     """
-    if plane.stack_shape or plane.read_part is None or plane.kind is None:
+    if plane.read_part is None or plane.kind is None or not _has_levels(plane):
         return None
     shape, dtype = plane.kind
-    is_rgb = len(shape) == 3 and shape[2] in (3, 4)
-    if not is_large(shape) or not (is_rgb or len(shape) == 2):
-        return None
-    options = {"name": name, "rgb": is_rgb, "metadata": {**metadata, LEVELS: True}}
+    options = {"name": name, "rgb": len(shape) == 3, "metadata": {**metadata, LEVELS: True}}
     return levels(PartArray(plane.read_part, shape, dtype)), options, "image"
+
+
+def _has_levels(plane: ImagePlane) -> bool:
+    shape = plane.kind[0] if plane.kind is not None else (0, 0)
+    is_picture = len(shape) == 2 or shape[2] in (3, 4)
+    is_lone = not plane.stack_shape and plane.read_part is not None
+    return is_lone and is_picture and is_large(shape)
 
 
 class PartArray:
