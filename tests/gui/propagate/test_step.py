@@ -170,6 +170,7 @@ def test_a_large_image_is_previewed_and_propagated_to_part_by_part(story, mosaic
     s.settle()
     file = s.project.results_folder / "mosaic.tif"
     np.testing.assert_array_equal(tifffile.imread(file), preview)
+    assert not (file.parent / "heatmaps").exists()  # it would be held as a whole
     assert max(mosaic.reads) <= mosaic.most
     results = s.ours()["mosaic results [SAMIC]"]
     assert results.visible
@@ -204,7 +205,8 @@ def test_an_image_too_large_to_click_in_says_so(story, mosaic, qtbot):
     annotate.choose_layer(mosaic.layer)
     s.settle()
     assert not [x for x in s.viewer.layers if x.name.startswith("mosaic ")]  # nothing to click in
-    qtbot.waitUntil(lambda: "too many to click in" in annotate.panel.status.text())
+    qtbot.waitUntil(lambda: "Too large" in annotate.panel.status.text())
+    assert "Annotate crops" in annotate.panel.guide.text()
     for tool in annotate.panel.tools.values():
         tool.click()
         s.settle()
@@ -213,7 +215,7 @@ def test_an_image_too_large_to_click_in_says_so(story, mosaic, qtbot):
     annotate.choose_layer(s.image)
     s.settle()
     assert "cells clicks" in s.viewer.layers
-    qtbot.waitUntil(lambda: "too many" not in annotate.panel.status.text())
+    qtbot.waitUntil(lambda: "Too large" not in annotate.panel.status.text())
 
 
 def test_preset_and_method_are_chosen_and_say_what_they_are(story, qtbot):

@@ -10,6 +10,10 @@ CHANNELS = (
     "By its file, an axis of this image is channels. Split them under Colours, or each is annotated"
     " as an image of its own."
 )
+TOO_LARGE = (
+    "This image has too many pixels to be clicked in: a model sees an image as a whole. Annotate "
+    "crops of it, as files of their own, train with these, and propagate to it."
+)
 DOUBTFUL = 0.7
 """Confidence below which a mask that clicks no longer change is not called done."""
 _NEW, _SIGN, _CYCLE = text("new"), text("sign"), text("cycle")

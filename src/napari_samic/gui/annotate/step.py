@@ -563,6 +563,9 @@ class AnnotateStep:
 
     def _show_guide(self, _event: Any = None) -> None:
         owned_layers = self.owned_layers
+        if owned_layers is not None and not owned_layers.pixels.is_clicked:
+            self.panel.guide.setText(guide.TOO_LARGE)
+            return
         self.panel.guide.setText(
             guide.what_next(
                 self.scheduler.state,

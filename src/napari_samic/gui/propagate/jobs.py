@@ -32,6 +32,7 @@ from napari_samic.core.types import (
     JobProgress,
     LazyImage,
     Segmentation,
+    is_large,
     map_progress,
 )
 from napari_samic.gui.data import trusted_files
@@ -268,7 +269,8 @@ def propagate(
 ) -> Job[JobResult]:
     """Segment all images but those that have a result, and those that are protected.
 
-    A file with several images is passed over if one that is protected might be done again.
+    A file with several images is passed over if one that is protected might be done again. Where
+    one is large, no heat maps are written: they would be held as a whole.
 
     Parameters
     ----------
@@ -285,7 +287,7 @@ def propagate(
         results are of another model, normalisation, prompter or settings, and `anew` is off.
     """
     paths = yield from images
-    names = yield from _names_of(paths)
+    names, has_large = yield from _names_of(paths)
     keep = results.protected()
     from napari_samic import pipeline
     from napari_samic.pipeline.results.ledger import settle
@@ -309,7 +311,7 @@ def propagate(
         prompter=request.prompter,
         out=results.folder,
         annotated=annotated,
-        heatmaps=True,
+        heatmaps=not has_large,
         **{spec.name: getattr(request.options, spec.name) for spec in fields(SegmentOptions)},
     )
     try:
@@ -349,15 +351,18 @@ Names = dict[str, list[str]]
 """What the results of a file's images will be called, and the labels of their planes."""
 
 
-def _names_of(paths: Sequence[Path]) -> Job[dict[Path, Names]]:
-    """As `segment` will call them: one file may hold several images."""
+def _names_of(paths: Sequence[Path]) -> Job[tuple[dict[Path, Names], bool]]:
+    """As `segment` will call them: one file may hold several images. And whether one is large."""
     from napari_samic.pipeline.common import groups, planes_of
 
     out: dict[Path, Names] = {}
+    has_large = False
     for done, path in enumerate(paths):
         yield JobProgress(done, len(paths), "looking into the files", {"phase": "files"})
-        out[path] = {name: [p.label for p in of] for name, of in groups(planes_of(path))}
-    return out
+        planes = planes_of(path)
+        has_large = has_large or any(p.kind is not None and is_large(p.kind[0]) for p in planes)
+        out[path] = {name: [p.label for p in of] for name, of in groups(planes)}
+    return out, has_large
 
 
 def _is_free(names: Names, results: LabelFiles, keep: set[str], *, anew: bool) -> bool:

@@ -21,11 +21,6 @@ from napari_samic.gui.state.image_annotation import ImageAnnotation
 from napari_samic.gui.state.objects import Hint, MaskCandidates
 from napari_samic.gui.state.requests import SegmentationRequest
 
-TOO_LARGE = (
-    "{} x {} pixels are too many to click in. Annotate crops of it, as files of their own, and "
-    "propagate to it."
-)
-
 
 class SchedulerEvents(SignalGroup):
     """What changed: the status or the hint; a request was begun, or answered.
@@ -187,7 +182,7 @@ class PromptScheduler:
 
     def _ready(self) -> str:
         if self.pixels is not None and not self.pixels.is_clicked:
-            return TOO_LARGE.format(*self.pixels.shape)
+            return "Too large to click in: {} x {} pixels.".format(*self.pixels.shape)
         if self.segmenter is None:
             return "Loading the model ..." if self._loading else "No model is loaded."
         device = getattr(self.segmenter, "device", "")
