@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,6 +259,23 @@ def test_large_image_read_in_parts_is_the_whole() -> None:
     np.testing.assert_array_equal(lazy[2000:2600, 17:1040], whole[2000:2600, 17:1040])
     np.testing.assert_array_equal(lazy, whole)
     assert pixels_sha256(lazy) == pixels_sha256(whole)
+
+
+def test_large_image_is_read_once_for_its_hash() -> None:
+    reads = []
+    plane = large_plane()
+    read = plane.read_part
+    assert read is not None
+
+    def counted(rows: slice, columns: slice) -> Any:
+        reads.append(rows)
+        return read(rows, columns)
+
+    lazy = open_rgb(replace(plane, read_part=counted), Normalization((0.0,), (4000.0,), (0,)))
+    first = pixels_sha256(lazy)
+    count = len(reads)
+    assert pixels_sha256(lazy) == first
+    assert len(reads) == count
 
 
 def test_small_image_is_read_at_once() -> None:

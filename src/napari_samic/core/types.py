@@ -8,10 +8,12 @@ Knows no torch, no file format and no napari.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
@@ -122,6 +124,14 @@ class LazyImage:
         """All rows, some at once."""
         for rows in row_blocks(self.shape):
             yield self[rows, :]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of its values, as of the whole array; reads it all, the first time."""
+        digest = hashlib.sha256()
+        for part in self.parts():
+            digest.update(part.tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
