@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,6 @@ from typing import Any
 
 from napari_samic import pipeline
 from napari_samic.core.types import Job
-
-PORT = 8795
 
 
 def fill(folder: Path, source: Path, count: int) -> None:
@@ -61,7 +60,10 @@ class Machines:
     """A scheduler and two workers, which can be killed and come again."""
 
     def __init__(self) -> None:
-        self.address = f"tcp://127.0.0.1:{PORT}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
         self.scheduler = self._scheduler()
         self.workers = [self._worker(), self._worker()]
 
@@ -71,7 +73,7 @@ class Machines:
         return subprocess.Popen(line, stderr=subprocess.DEVNULL, env=env)
 
     def _scheduler(self) -> subprocess.Popen[bytes]:
-        return self._start("scheduler", "--host", "127.0.0.1", "--port", str(PORT))
+        return self._start("scheduler", "--host", "127.0.0.1", "--port", str(self.port))
 
     def _worker(self) -> subprocess.Popen[bytes]:
         return self._start("worker", self.address, "--nthreads", "1", "--no-nanny")

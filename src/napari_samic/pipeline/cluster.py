@@ -1,9 +1,10 @@
-"""Planes answered by the workers of a Dask cluster, on this machine or on many.
+"""Images answered by the workers of a Dask cluster, on this machine or on many.
 
-A task carries paths and settings, never pixels or a network: a worker loads the network once and
-keeps it, and reads the image from where this process reads it. What it reads must be the same, by
-its hash. Results are written here, in their order, as without a cluster. A worker that is lost has
-its tasks done by others; after a scheduler that is lost, another at the same address is waited for.
+A task is a function of a module and its arguments: paths, settings, and what is of one plane; never
+pixels or a network. A worker loads the network once and keeps it, and reads the image from where
+this process reads it. What it reads must be the same, by its hash. Results are written here, in
+their order, as without a cluster. A worker that is lost has its tasks done by others; after a
+scheduler that is lost, another at the same address is waited for.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from napari_samic import __version__
 from napari_samic.core.errors import InputError, ModelError, SamicError, SettingsError
 from napari_samic.core.types import Image, ImagePlane, Job, JobProgress, LazyImage, run_job
 from napari_samic.io.images import open_images
 from napari_samic.io.normalize import Normalization, open_rgb
+from napari_samic.io.paths import folded
 from napari_samic.io.text_files import pixels_sha256
-from napari_samic.pipeline.runner import PlaneResult, Work
+from napari_samic.pipeline import common
 
 AHEAD = 2
 """Tasks for each thread of a worker: one at work, one waiting."""
@@ -41,9 +43,65 @@ WORKER_ENVIRONMENT = {
 }
 """As glibc comes to by itself. By Dask's own, memory is given back and taken again for every layer
 of a network, which doubles the time of an image."""
+Opener: TypeAlias = Callable[..., list[ImagePlane]]
 _STEP_S, _COUNT_S = 0.5, 5.0
 _lock = threading.Lock()
-_loaded: tuple[bytes, Work] | None = None
+_kept: tuple[bytes, Any] | None = None
+
+
+def answer(version: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a module; in a worker.
+
+    Errors of ours are results: to try again would not help.
+    """
+    try:
+        if version != __version__:
+            msg = f"a Dask worker has napari-samic {__version__}, this is {version}."
+            raise ModelError(f"{msg} Install the same on both.")
+        return function(*arguments)
+    except SamicError as error:
+        return error
+
+
+@contextmanager
+def kept(make: bytes) -> Iterator[Any]:
+    """What a pickled callable makes; in a worker, which keeps the last one.
+
+    Networks are loaded once, and many can't be shared by threads: one at a time has it.
+    """
+    global _kept
+    with _lock:
+        if _kept is None or _kept[0] != make:
+            _kept = None  # two networks would not fit where one does
+            _kept = make, pickle.loads(make)()
+        yield _kept[1]
+
+
+def load(make: bytes) -> None:
+    """Load what answers; in a worker. What is wrong with it is told before the first image."""
+    with kept(make):
+        pass
+
+
+def plane_at(path: str, label: str, open_file: Opener, *how: Any) -> ImagePlane:
+    """One plane of a file that a function of a module opens; in a worker."""
+    stat = Path(path).stat() if Path(path).is_file() else None
+    stamp = None if stat is None else (stat.st_mtime_ns, stat.st_size)
+    planes = _opened(path, open_file, how, stamp)
+    if folded(label) not in planes:
+        raise InputError(f"{path}: a Dask worker finds no {label} there.")
+    return common.with_recorded_name(planes[folded(label)], {folded(label): label})
+
+
+@lru_cache(maxsize=2)
+def _opened(
+    path: str, open_file: Opener, how: tuple[Any, ...], _stamp: Any
+) -> dict[str, ImagePlane]:
+    return {folded(plane.label): plane for plane in open_file(path, *how)}
+
+
+def _open_image(path: str, axes: str | None, series: int | None) -> list[ImagePlane]:
+    return open_images(path, axes=axes, series=series)
 
 
 @dataclass(frozen=True)
@@ -52,122 +110,86 @@ class PlaneTask:
 
     Attributes
     ----------
-    work : bytes
-        Pickled callable that makes a `Work`; a worker keeps the last one.
+    make : bytes
+        Pickled callable that makes what answers.
     path : str
         Of the image, as every worker finds it.
     label : str
         Of the plane in the file.
     sha256 : str
-        Of its pixels as they were read here.
+        Of its pixels as they were read here; "" if they were not.
+    arguments : tuple
+        What else is given to what answers.
     """
 
-    work: bytes
+    make: bytes
     path: str
     label: str
     sha256: str
     normalization: Normalization
     axes: str | None
     series: int | None
-    has_heat_map: bool
-    version: str = __version__
+    is_own: bool
+    arguments: tuple[Any, ...] = ()
 
 
-def answer(task: PlaneTask) -> PlaneResult | SamicError:
-    """Answer a plane; in a worker. Errors of ours are results: to try again would not help."""
-    try:
-        if task.version != __version__:
-            msg = f"a Dask worker has napari-samic {__version__}, this is {task.version}."
-            raise ModelError(f"{msg} Install the same on both.")
-        plane = _plane(task)
-        image = open_rgb(plane, task.normalization, is_strict=True)
-        if pixels_sha256(image) != task.sha256:
-            raise InputError(f"{task.path}: a Dask worker reads other pixels there.")
-        with _lock:  # networks are loaded once, and many can't be shared by threads
-            result = _work(task.work)(plane, image)
-            if not isinstance(result, PlaneResult):
-                result = run_job(result)
-    except SamicError as error:
-        return error
-    if not task.has_heat_map:
-        result = replace(result, result=replace(result.result, heat_map=None))
-    return result
+def answer_plane(task: PlaneTask) -> Any:
+    """Answer a plane; in a worker."""
+    plane = plane_at(task.path, task.label, _open_image, task.axes, task.series)
+    image = open_rgb(plane, task.normalization, is_strict=True, is_own=task.is_own)
+    if task.sha256 and pixels_sha256(image) != task.sha256:
+        raise InputError(f"{task.path}: a Dask worker reads other pixels there.")
+    with kept(task.make) as work:
+        result = work(plane, image, *task.arguments)
+        return run_job(result) if isinstance(result, Generator) else result
 
 
-def _plane(task: PlaneTask) -> ImagePlane:
-    stat = Path(task.path).stat() if Path(task.path).is_file() else None
-    stamp = None if stat is None else (stat.st_mtime_ns, stat.st_size)
-    planes = _opened(task.path, task.axes, task.series, stamp)
-    if task.label not in planes:
-        raise InputError(f"{task.path}: a Dask worker finds no {task.label} there.")
-    return planes[task.label]
-
-
-@lru_cache(maxsize=2)
-def _opened(path: str, axes: str | None, series: int | None, _stamp: Any) -> dict[str, ImagePlane]:
-    return {plane.label: plane for plane in open_images(path, axes=axes, series=series)}
-
-
-def _work(pickled: bytes) -> Work:
-    global _loaded
-    if _loaded is None or _loaded[0] != pickled:
-        _loaded = None  # two networks would not fit where one does
-        _loaded = pickled, pickle.loads(pickled)()
-    return _loaded[1]
-
-
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class RemoteWork:
     """A `Work` that lets a cluster answer; a task is sent when it is called.
 
     Attributes
     ----------
     cluster : Cluster
-    make : callable
-        Makes the `Work` in a worker; pickled by reference, so a function of a module or a partial.
+    make : bytes
+        Pickled callable that makes what answers in a worker; pickled by reference, so a function of
+        a module or a partial. What it makes is called with plane, image and `arguments` of the
+        plane.
     normalization : Normalization
     axes, series
         As of `open_images`.
-    has_heat_map : bool
-        Whether maps are to come back.
+    is_own : bool
+        As of `BatchRunner`.
+    arguments : callable
+        What a plane's task carries beside: little, and only of this plane.
     """
 
     cluster: Cluster
-    make: Callable[[], Work]
+    make: bytes
     normalization: Normalization
     axes: str | None = None
     series: int | None = None
-    has_heat_map: bool = False
-    _pickled: bytes = field(init=False)
+    is_own: bool = False
+    arguments: Callable[[ImagePlane], tuple[Any, ...]] = lambda _: ()
 
-    def __post_init__(self) -> None:
-        self._pickled = pickle.dumps(self.make)
-
-    def __call__(self, plane: ImagePlane, image: Image | LazyImage) -> Job[PlaneResult]:
+    def __call__(self, plane: ImagePlane, image: Image | LazyImage) -> Job[Any]:
         """See `Work`."""
-        if plane.path is None:
-            raise InputError(f"{plane.label}: a Dask worker can only read files. Save it first.")
-        task = PlaneTask(
-            self._pickled, str(plane.path.resolve()), plane.label, pixels_sha256(image),
-            self.normalization, self.axes, self.series, self.has_heat_map,
-        )  # fmt: skip
-        return self._answer(task, self.cluster.submit(task))
+        return self.ask(plane, pixels_sha256(image))
 
-    def _answer(self, task: PlaneTask, future: Any) -> Job[PlaneResult]:
-        try:
-            while True:
-                try:
-                    result = yield from self.cluster.wait(future)
-                    break
-                except CancelledError:  # with the scheduler, tasks are lost
-                    yield from self.cluster.reconnect()
-                    future = self.cluster.submit(task)
-        finally:
-            with suppress(Exception):  # of a client that is closed
-                future.release()
-        if isinstance(result, SamicError):
-            raise result
-        return result  # type: ignore[no-any-return]
+    def ask(self, plane: ImagePlane, sha256: str = "") -> Job[Any]:
+        """The same; whether the worker reads these pixels is not looked at without their hash."""
+        task = PlaneTask(
+            self.make, path_of(plane), plane.label, sha256, self.normalization,
+            self.axes, self.series, self.is_own, self.arguments(plane),
+        )  # fmt: skip
+        return self.cluster.run(answer_plane, task)
+
+
+def path_of(plane: ImagePlane) -> str:
+    """Where workers find a plane's file; raises an InputError if it has none."""
+    if plane.path is None:
+        raise InputError(f"{plane.label}: a Dask worker can only read files. Save it first.")
+    return str(plane.path.absolute())
 
 
 class Cluster:
@@ -202,10 +224,37 @@ class Cluster:
                 self._threads = sum(self._client.nthreads().values())
         return AHEAD * max(1, self._threads)
 
-    def submit(self, task: PlaneTask) -> Any:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Job[Any]:
+        """Let a worker call a function of a module; begins at once, the job waits for the result.
+
+        Raises
+        ------
+        SamicError
+            What the function raises, and as `wait` and `reconnect`.
+        """
+        task = (__version__, function, *arguments)
+        return self._result(task, self._submit(task))
+
+    def _result(self, task: tuple[Any, ...], future: Any) -> Job[Any]:
+        try:
+            while True:
+                try:
+                    result = yield from self.wait(future)
+                    break
+                except CancelledError:  # with the scheduler, tasks are lost
+                    yield from self.reconnect()
+                    future = self._submit(task)
+        finally:
+            with suppress(Exception):  # of a client that is closed
+                future.release()
+        if isinstance(result, SamicError):
+            raise result
+        return result
+
+    def _submit(self, task: tuple[Any, ...]) -> Any:
         """Begin a task; its Dask future, None if the scheduler is lost."""
         try:
-            return self._client.submit(answer, task, pure=False, retries=0)
+            return self._client.submit(answer, *task, pure=False, retries=0)
         except Exception:
             if self._client.status == "running":
                 raise

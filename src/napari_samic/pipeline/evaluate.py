@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import ImagePlane, Job, JobProgress
+from napari_samic.core.errors import InputError, SamicError, SettingsError
+from napari_samic.core.types import ImagePlane, Job, JobProgress, map_progress
 from napari_samic.evaluation.matching import as_instances
 from napari_samic.evaluation.metrics import image_scores, summarize
 from napari_samic.io import files as io_files
 from napari_samic.io import masks, writers
 from napari_samic.io import paths as io_paths
 from napari_samic.io.mask_values import ADVICE, MaskValues
-from napari_samic.pipeline import common
+from napari_samic.pipeline import cluster, common
+from napari_samic.pipeline.lookahead import Begun, Lookahead, counted
+
+Scores: TypeAlias = dict[str, float]
 
 
 def evaluate(
@@ -25,6 +31,7 @@ def evaluate(
     mask_values: str | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
+    dask: str | None = None,
 ) -> Job[common.JobResult]:
     """Score label files against ground truth.
 
@@ -41,6 +48,10 @@ def evaluate(
         JSON file for the figures.
     overwrite : bool
         Replace `out`.
+    dask : str, optional
+        Let the workers of a Dask cluster score: the address of a scheduler whose workers find both
+        folders under the same paths, or "local:N" for N processes. What values mean is looked at
+        here.
 
     Returns
     -------
@@ -52,6 +63,8 @@ def evaluate(
     InputError
         No predictions, or none that has a truth, or truth that could mean this or that, or `out`
         has the ending of an image or is a table of the predictions.
+    SettingsError
+        No cluster where `dask` says.
     """
     target = Path(out) if out is not None else None
     if target is not None:
@@ -64,19 +77,37 @@ def evaluate(
     meaning = yield from masks.meaning_of(pairs.values(), mask_values)
     notices.append(meaning.line + " Void is not scored." * bool(meaning.values.void))
     prediction_values = yield from _meaning_of_predictions(planes, notices.append)
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, Scores] = {}
     failures: dict[str, str] = {}
-    for i, plane in enumerate(planes):
-        try:
-            predicted = masks.read_labels(plane, values=prediction_values)
-            truth_labels, void = masks.read_truth(
-                plane, pairs[plane.label], shape=predicted.shape, values=meaning.values
-            )
-            rows[plane.label] = image_scores(predicted, as_instances(truth_labels), void=void)
-            message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
-        except SamicError as error:
-            failures[plane.label] = message = common.reason(plane, error)
-        yield JobProgress(i + 1, len(planes), message)
+    with cluster.opened(dask) as remote:
+
+        def begin(plane: ImagePlane) -> Begun[Scores]:
+            begun = Begun[Scores](plane)
+            about = (pairs[plane.label].absolute(), prediction_values, meaning.values)
+            try:
+                if remote is None:
+                    begun.answer = _scores(plane, *about)
+                else:
+                    path = cluster.path_of(plane)
+                    begun.job = remote.run(_scores_at, path, plane.label, *about)
+            except SamicError as error:  # raised where the plane's turn comes
+                begun.error = error
+            return begun
+
+        ahead = Lookahead(planes, begin, 1, None if remote is None else remote.ahead)
+        with closing(ahead):
+            for i, plane in enumerate(planes):
+                count = partial(counted, i, len(planes))
+                try:
+                    begun = yield from map_progress(ahead.answer(plane), count)
+                    assert begun.answer is not None
+                    rows[plane.label] = begun.answer
+                    message = f"{plane.label}: IoU {rows[plane.label]['iou']:.3f}"
+                except SettingsError:  # no worker is left
+                    raise
+                except SamicError as error:
+                    failures[plane.label] = message = common.reason(plane, error)
+                yield JobProgress(i + 1, len(planes), message)
     if not rows:
         raise InputError(f"nothing scored: {next(iter(failures.values()))}")
     figures = {
@@ -89,6 +120,24 @@ def evaluate(
     if target is not None:
         writers.write_json(target, figures, overwrite=overwrite)
     return common.JobResult(target, tuple(rows), (), failures, figures, notices=tuple(notices))
+
+
+def _scores(
+    plane: ImagePlane, truth: Path, prediction_values: MaskValues, truth_values: MaskValues
+) -> Scores:
+    """Figures of one prediction."""
+    predicted = masks.read_labels(plane, values=prediction_values)
+    labels, void = masks.read_truth(plane, truth, shape=predicted.shape, values=truth_values)
+    return image_scores(predicted, as_instances(labels), void=void)
+
+
+def _scores_at(path: str, label: str, *about: Any) -> Scores:
+    """The same of a file; in a worker."""
+    return _scores(cluster.plane_at(path, label, _open_labels), *about)
+
+
+def _open_labels(path: str) -> list[ImagePlane]:
+    return common.planes_of(Path(path), palette_indices=True)
 
 
 def _meaning_of_predictions(
@@ -121,7 +170,7 @@ def _pairs(
 ) -> tuple[dict[str, Path], list[ImagePlane]]:
     """Truth of each prediction that has one; the overlay among the predictions needs none."""
     files = io_paths.list_source(str(predictions), tell=tell)
-    planes = [p for path in files for p in common.planes_of(path, palette_indices=True)]
+    planes = [p for path in files for p in _open_labels(str(path))]
     pairs = masks.match_by_stem(planes, str(truth), require_all=False, tell=tell)
     scored = [p for p in planes if p.label in pairs]
     unpaired = [p.label for p in planes if p.label not in pairs and p.name != "overlay"]

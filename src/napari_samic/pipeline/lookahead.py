@@ -159,6 +159,11 @@ def _shared_threads(workers: int) -> tuple[ThreadPoolExecutor, int]:
     return ThreadPoolExecutor(workers, initializer=share), threads
 
 
+def counted(done: int, total: int, step: JobProgress) -> JobProgress:
+    """A step of a plane's job as that of the run."""
+    return JobProgress(done, total, step.message)
+
+
 def _is_large(begun: Begun[A]) -> bool:
     return begun.image is not None and begun.image.shape[0] * begun.image.shape[1] > LARGEST_PX
 

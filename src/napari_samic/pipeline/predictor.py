@@ -94,7 +94,7 @@ class ImagePredictor:
     strategy : StrategySettings
     refine : RefineSettings
     has_heat_map : bool
-        Whether the maps of tiles are put together, too.
+        Whether results for `BatchRunner` have a map, and those of tiles are put together.
     scratch : Path or None
         Folder for a file that holds the labels of an image that is read part by part, which may not
         fit into the memory; None: they are held there.
@@ -130,6 +130,8 @@ class ImagePredictor:
     ) -> Job[PlaneResult]:
         """Result of one plane, for `BatchRunner`."""
         result = yield from self.segment_job(image)
+        if not self.has_heat_map:
+            result = replace(result, heat_map=None)
         remarks = tuple(line for line in [self.size_remark(image.shape)] if line)
         return replace(to_plane_result(result, self.settings), remarks=remarks)
 
@@ -398,9 +400,9 @@ def to_plane_result(
 ) -> PlaneResult:
     """A result for `BatchRunner`; `numbers`: lasting ones of its objects, if they last."""
     agreements = {label: round(value, 4) for label, value in result.agreement.items()}
-    extra: dict[int, dict[str, Any]] = {
-        id(p): {"agreement": agreements[p.label]} for p in result.objects if p.label in agreements
-    }
+    extra = tuple(
+        {"agreement": agreements[p.label]} if p.label in agreements else {} for p in result.objects
+    )
     count = len(result.scores)
     caption = f"{count} object{'s' if count != 1 else ''}, score {result.score:.2f}"
     return PlaneResult(result, caption, extra=extra, numbered=settings.instances, numbers=numbers)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_samic.core.errors import OutputError, SamicError
+from napari_samic.core.errors import OutputError, SamicError, SettingsError
 from napari_samic.core.types import (
     Image,
     ImagePlane,
@@ -50,8 +50,8 @@ class PlaneResult:
     ----------
     objects : tuple of Prompts, optional
         All that was asked for; default: what `result` shows.
-    extra : dict of int to dict
-        Further columns of the scores, by id() of the Prompts.
+    extra : tuple of dict
+        Further columns of the scores, for each of `objects`; (): none.
     numbered : bool
         Labels count objects; else they are classes.
     remarks : tuple of str
@@ -63,7 +63,7 @@ class PlaneResult:
     result: Segmentation
     caption: str
     objects: tuple[Prompts, ...] | None = None
-    extra: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    extra: tuple[Mapping[str, Any], ...] = ()
     clicks: int | None = None
     iou: float | None = None
     truth: IntArray | None = None
@@ -148,8 +148,9 @@ class BatchRunner:
         ------
         StaleError
             Results of other settings or images are there.
-        OutputError
-            A name that is too long, or the disk refuses: the next image would meet the same.
+        OutputError, SettingsError
+            A name that is too long, the disk refuses, or no cluster answers: the next image would
+            meet the same.
         """
         validity = ResultValidity(self.writer, self.inputs, self.heatmaps)
         files = [(name, members, self._target(name)) for name, members in groups(self.planes)]
@@ -246,7 +247,7 @@ class BatchRunner:
                     message = f"{plane.label}: {caption}"
                     data: dict[str, Any] = {"result": result, "labels": plane_result.labels}
                     data["caption"] = caption
-                except OutputError:
+                except (OutputError, SettingsError):  # as of a cluster without workers
                     raise
                 except (SamicError, MemoryError, RuntimeError) as error:
                     message = _reason(plane, error)

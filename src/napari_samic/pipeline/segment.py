@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from napari_samic.core.types import (
     Segmentation,
 )
 from napari_samic.io import files
+from napari_samic.io.cache import ArrayCache
 from napari_samic.io.normalize import Normalization, fit_outside, open_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.text_files import pixels_sha256, sha256_of, text_sha256
@@ -152,7 +154,7 @@ def segment(
         raise SettingsError("with dask, images are answered by themselves: not with follow or link")
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
-    header = _PrompterHeader.of(prompter)
+    header = PrompterHeader.of(prompter)
     chosen = settings or SegmentSettings()
     drawn = AnnotatedImages(annotated, instances=chosen.instances)
     sources = [*(p.path for p in planes), *drawn.files]
@@ -185,17 +187,20 @@ def segment(
             Path(prompter).resolve(), header.sha256, chosen, strategy, refine, heatmaps,
             model=model, encoder=encoder, method=method, device=device, peaks=peaks,
         )  # fmt: skip
-        predictor = replace(make(), scratch=folder)
         chained = _CHAINED[memory.link if links else memory.follow]
-        references = {pixels_sha256(r.image) for r in predictor.prompter.references}
-        own: Work = _with_memory(predictor, memory)
-        if remote is not None:
-            own = cluster.RemoteWork(remote, make, normalization, axes, series, heatmaps)
-        predict = _WithAnnotated(own, drawn, references)
+        own: Work
+        if remote is None:
+            predictor = replace(make(), scratch=folder)
+            own, workers = _with_memory(predictor, memory), predictor.workers
+        else:
+            pickled, workers = pickle.dumps(make), 1
+            yield from remote.run(cluster.load, pickled)
+            own = cluster.RemoteWork(remote, pickled, normalization, axes, series)
+        predict = _WithAnnotated(own, drawn, header.references)
         work = ObjectLinker(predict, memory.link) if links else predict
         runner = BatchRunner(
             planes, work, writer, sheet, heatmaps, chained, drawn.inputs, is_strict=True,
-            workers=predictor.workers, elsewhere=None if remote is None else remote.ahead,
+            workers=workers, elsewhere=None if remote is None else remote.ahead,
         )  # fmt: skip
         result = yield from runner.run()
     all_notices = (*notices, *result.notices, *drawn.notices, *predict.notices)
@@ -343,7 +348,7 @@ class _WithAnnotated:
     Where frames follow each other, those after one that was drawn follow what was drawn.
     """
 
-    def __init__(self, work: Work, drawn: AnnotatedImages, references: set[str]) -> None:
+    def __init__(self, work: Work, drawn: AnnotatedImages, references: frozenset[str]) -> None:
         self._work, self._drawn, self._references = work, drawn, references
         self._predicted: Counter[bool] = Counter()
 
@@ -383,10 +388,14 @@ def open_predictor(
     method: str = AUTO,
     device: str = "auto",
     peaks: PeakSettings | None = None,
+    cache: ArrayCache | None = None,
 ) -> ImagePredictor:
-    """Load all that segments one image; parameters and errors are those of `segment`."""
-    header = _PrompterHeader.of(prompter)
-    cache = common.default_cache()
+    """Load all that segments one image; parameters and errors are those of `segment`.
+
+    Encoded images are kept in `cache`, by default the user's.
+    """
+    header = PrompterHeader.of(prompter)
+    cache = cache or common.default_cache()
     name = common.full_name(model or header.model)
     segmenter = load_segmenter(name, device=device, cache=cache)
     header.check(segmenter)
@@ -435,11 +444,11 @@ def stored_peaks(prompter: Path | str) -> PeakSettings:
     FormatError
         A damaged or foreign prompter file.
     """
-    return _PrompterHeader.of(prompter).peaks
+    return PrompterHeader.of(prompter).peaks
 
 
 @dataclass(frozen=True)
-class _PrompterHeader:
+class PrompterHeader:
     """What a prompter file asks for."""
 
     file: str
@@ -450,9 +459,11 @@ class _PrompterHeader:
     normalization: Normalization
     peaks: PeakSettings
     has_finder: bool
+    references: frozenset[str]
 
     @classmethod
-    def of(cls, prompter: Path | str) -> _PrompterHeader:
+    def of(cls, prompter: Path | str) -> PrompterHeader:
+        """Read it; raises a FormatError for a damaged or foreign file."""
         name = Path(prompter).name
         try:
             header = serialization.describe(prompter)
@@ -466,6 +477,7 @@ class _PrompterHeader:
                 Normalization.from_dict(data),
                 PeakSettings.from_dict(header["settings"]["peaks"]),
                 bool(header.get("growth") and header["growth"]["accepted"]),
+                frozenset(header["references"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"{name}: lacks what segmenting needs ({error}). Train again with `train`."

@@ -96,13 +96,19 @@ def _plain(value: Any) -> Any:
 def describe(path: Path | str) -> dict[str, Any]:
     """Header of a prompter file: which frozen network it needs, settings, reports.
 
+    `references` are the hashes of the annotated images as they were, before they were shrunk.
+
     Raises
     ------
     FormatError
-        Not such a file.
+        Not such a file, or a damaged one.
     """
     content = _read(Path(path))
-    return {k: content.get(k) for k in ("backbone", "settings", "normalisation", *REPORTS)}
+    header = {k: content.get(k) for k in ("backbone", "settings", "normalisation", *REPORTS)}
+    try:
+        return header | {"references": [tree.get("sha256", "") for tree in content["references"]]}
+    except (TypeError, AttributeError) as error:
+        raise FormatError(f"{Path(path).name}: damaged ({error}). Train again.") from error
 
 
 def load(path: Path | str, backbone: Backbone) -> SamicPrompter:

@@ -309,7 +309,7 @@ def make_record(
     result: Segmentation,
     *,
     objects: Sequence[Prompts] | None = None,
-    extra: Mapping[int, dict[str, Any]] | None = None,
+    extra: Sequence[Mapping[str, Any]] = (),
     clicks: int | None = None,
     seconds: float | None = None,
     numbered: bool = True,
@@ -322,8 +322,8 @@ def make_record(
     objects : sequence of Prompts, optional
         All that was asked for, if that is more than what `result` shows: a hidden object keeps its
         clicks, with a score of 0.
-    extra : dict of int to dict, optional
-        Further columns for the object whose Prompts have this id().
+    extra : sequence of dict
+        Further columns for each of `objects`; (): none.
     numbered : bool
         Labels count objects; else they are classes, and no object has an area of its own.
     numbers : sequence of int
@@ -342,7 +342,8 @@ def make_record(
         clicks,
         seconds,
     )
-    rows = _rows(plane, image, result, extra or {}, numbers, numbered=numbered)
+    columns = {id(p): row for p, row in zip(requested, extra, strict=bool(extra))}
+    rows = _rows(plane, image, result, columns, numbers, numbered=numbered)
     return Record(prompts, tuple(rows))
 
 
@@ -350,7 +351,7 @@ def _rows(
     plane: ImagePlane,
     image: Image | LazyImage,
     result: Segmentation,
-    extra: Mapping[int, dict[str, Any]],
+    extra: Mapping[int, Mapping[str, Any]],
     numbers: Sequence[int],
     *,
     numbered: bool,
