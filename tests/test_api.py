@@ -13,7 +13,7 @@ from napari_samic.core.settings import AdaptSettings, TrainSettings
 from napari_samic.core.types import JobProgress
 
 RECORDED = ("annotate", "train", "segment", "evaluate", "accept", "export_results")
-JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "demo", "status")}
+JOBS = {n: getattr(pipeline, n) for n in (*RECORDED[:-1], "demo", "precompute", "status")}
 JOBS |= {"export_results": pipeline.export}
 JOBS |= {"run_benchmark": benchmark, "run_recipe": recipes.replay}
 

@@ -26,6 +26,7 @@ _ROOMS = {
         "demo",
         "run_recipe",
         "status",
+        "precompute",
     ),
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names}

@@ -69,5 +69,6 @@ accept = _recorded(pipeline.accept)
 export_results = _recorded(pipeline.export)  # `export` is the room of the writers
 run_benchmark = _blocking(benchmark)
 demo = _blocking(pipeline.demo)
+precompute = _blocking(pipeline.precompute)
 status = _blocking(pipeline.status)
 run_recipe = _blocking(recipes.replay)

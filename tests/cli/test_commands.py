@@ -113,7 +113,7 @@ def test_images_without_annotation_reach_the_training(shell, asked):
 @pytest.mark.parametrize(
     "words",
     [[], ["demo"], ["annotate"], ["train"], ["segment"], ["evaluate"], ["accept"], ["export"],
-     ["status"], ["run"], ["benchmark"], ["models"], ["models", "import"]],
+     ["precompute"], ["status"], ["run"], ["benchmark"], ["models"], ["models", "import"]],
     ids="-".join,
 )  # fmt: skip
 def test_help_of_every_command_fits_a_screen(shell, monkeypatch, words):

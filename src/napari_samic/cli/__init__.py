@@ -1,4 +1,4 @@
-"""The shell: `napari-samic demo|annotate|train|segment|evaluate|run|models`.
+"""The shell: `napari-samic demo|annotate|train|precompute|segment|evaluate|run|models`.
 
 Wiring only: options come from the settings dataclasses, work from the pipeline's jobs.
 Exit codes: 0 done; 1 done, but some images failed; 2 bad input or usage; 3 something of the machine

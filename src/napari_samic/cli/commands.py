@@ -109,6 +109,7 @@ def annotate(
     series: Series = None,
     overlay: Overlay = False,
     overwrite: Overwrite = False,
+    dask: Dask = None,
     record: Record = None,
     json_: AsJson = False,
     settings: AnnotateSettings,
@@ -122,7 +123,7 @@ def annotate(
         images, out=out, prompts=prompts, masks=masks, mask_values=mask_values,
         simulate=simulate, model=model, device=device, channels=check_channels(channels),
         axes=axes, series=series,
-        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite,
+        settings=settings, segment=segment, overlay=overlay, overwrite=overwrite, dask=dask,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     figures = outcome.figures
@@ -195,6 +196,42 @@ def train(
         f"wrote {outcome.out}",
     ]
     report(outcome, lines, as_json=json_)
+
+
+@app.command()
+def precompute(
+    images: Images,
+    *,
+    prompter: Annotated[
+        Path | None, typer.Option(help="Prompter file that is to segment them.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Segmenter; else the prompter's, or tiny.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Another network whose features are kept, too.")
+    ] = None,
+    device: Device = "auto",
+    channels: Channels = None,
+    axes: Axes = None,
+    series: Series = None,
+    dask: Dask = None,
+    json_: AsJson = False,
+) -> None:
+    """Encode images ahead, so that to annotate or segment them is quick."""
+    from napari_samic import pipeline
+    from napari_samic.pipeline.common import check_channels
+
+    job = pipeline.precompute(
+        images, prompter=prompter, model=model, encoder=encoder, device=device,
+        channels=check_channels(channels), axes=axes, series=series, dask=dask,
+    )  # fmt: skip
+    outcome = drive(job, as_json=json_)
+    line = (
+        f"{len(outcome.done)} encoded, {len(outcome.skipped)} known before: "
+        f"{outcome.figures['bytes'] / 1e6:.1f} MB in {outcome.out}"
+    )
+    report(outcome, [line], as_json=json_)
 
 
 @app.command()
@@ -274,6 +311,7 @@ def evaluate(
     mask_values: MaskValues = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
     overwrite: Overwrite = False,
+    dask: Dask = None,
     record: Record = None,
     json_: AsJson = False,
 ) -> None:
@@ -282,7 +320,7 @@ def evaluate(
 
     job = recipes.recorded(pipeline.evaluate, record)(
         predictions=predictions, truth=truth, mask_values=mask_values, out=out,
-        overwrite=overwrite,
+        overwrite=overwrite, dask=dask,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)
     figures = outcome.figures

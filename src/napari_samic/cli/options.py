@@ -23,7 +23,7 @@ Model = Annotated[str, typer.Option(help="Segmenter of `models list`, or path:FI
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dask = Annotated[
     str | None,
-    typer.Option(help="Dask workers to answer: local:N processes, or a scheduler's address."),
+    typer.Option(help="Dask workers to do it: local:N processes, or a scheduler's address."),
 ]
 Channels = Annotated[
     str | None, typer.Option(help="Channels that become red, green, blue, as 2,0,1.")

@@ -10,6 +10,7 @@ from napari_samic.pipeline.common import JobResult
 from napari_samic.pipeline.demo import demo
 from napari_samic.pipeline.evaluate import evaluate
 from napari_samic.pipeline.export import export
+from napari_samic.pipeline.precompute import precompute
 from napari_samic.pipeline.results.status import status
 from napari_samic.pipeline.segment import segment
 from napari_samic.pipeline.train import train
@@ -21,6 +22,7 @@ __all__ = [
     "demo",
     "evaluate",
     "export",
+    "precompute",
     "segment",
     "status",
     "train",
