@@ -104,6 +104,18 @@ def test_workers_encode_what_a_single_process_does(toy, tmp_path, cache):
     assert entries(cache) == before
 
 
+def test_range_of_a_prompt_file_is_taken(toy, tmp_path, cache):
+    images = write_dark(tmp_path / "images")
+    kind = {"low": [0], "high": [30_000], "channels": [0], "channel_count": 3, "dtype": "uint16"}
+    prompts = write_prompts(
+        tmp_path / "p.json", [("d1", (48, 60), CLICKS)], model=toy, normalisation=kind
+    )
+    precompute(images, prompts=prompts, model=toy)
+    before = entries(cache)
+    napari_samic.annotate(images, prompts=prompts, out=tmp_path / "o", model=toy, device="cpu")
+    assert entries(cache) == before
+
+
 def test_channels_of_a_prompter_are_not_chosen_anew(prompter, scenes):
     with pytest.raises(InputError, match="channels"):
         precompute(scenes / "images", prompter=prompter, channels=(0,))

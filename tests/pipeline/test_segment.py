@@ -396,6 +396,19 @@ def test_references_that_are_predicted_are_told(prompter, scenes, tmp_path, two_
     assert any("2 images are references" in line for line in outcome.notices)
 
 
+def test_reference_that_was_shrunk_for_the_network_is_told(toy, tmp_path, two_points):
+    for i in range(2):
+        image, labels = scene(i, (120, 150))  # the toy sees 64 px
+        write_image(tmp_path / "images" / f"p{i}.png", image)
+        write_image(tmp_path / "masks" / f"p{i}.png", labels)
+    images, file = tmp_path / "images", tmp_path / "p.pt"
+    few, alone = TrainSettings(epochs=1, views=1), AdaptSettings(adapt=False)
+    options = {"masks": tmp_path / "masks", "model": toy, "settings": few, "adapt": alone}
+    run_job(pipeline.train(images, out=file, **options))
+    outcome = segment(images, prompter=file, out=tmp_path / "out")
+    assert any("2 images are references" in line for line in outcome.notices)
+
+
 def test_annotated_labels_become_classes_where_these_are_wanted(
     prompter, scenes, tmp_path, annotated
 ):

@@ -205,6 +205,9 @@ def precompute(
     prompter: Annotated[
         Path | None, typer.Option(help="Prompter file that is to segment them.")
     ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompt file whose range of pixels is taken.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Segmenter; else the prompter's, or tiny.")
     ] = None,
@@ -223,7 +226,7 @@ def precompute(
     from napari_samic.pipeline.common import check_channels
 
     job = pipeline.precompute(
-        images, prompter=prompter, model=model, encoder=encoder, device=device,
+        images, prompter=prompter, prompts=prompts, model=model, encoder=encoder, device=device,
         channels=check_channels(channels), axes=axes, series=series, dask=dask,
     )  # fmt: skip
     outcome = drive(job, as_json=json_)

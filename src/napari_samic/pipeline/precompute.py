@@ -30,6 +30,7 @@ from napari_samic.models.features import backbones
 from napari_samic.models.sam.segmenter import SamSegmenter, load_segmenter
 from napari_samic.pipeline import cluster, common, tiling
 from napari_samic.pipeline.lookahead import Begun, Lookahead, counted
+from napari_samic.pipeline.results.writer import recorded_prompts
 from napari_samic.pipeline.segment import PrompterHeader, open_predictor
 
 
@@ -37,6 +38,7 @@ def precompute(
     images: Any,
     *,
     prompter: Path | str | None = None,
+    prompts: Path | str | None = None,
     model: str | None = None,
     encoder: str | None = None,
     device: str = "auto",
@@ -52,6 +54,9 @@ def precompute(
     images : path, glob, folder, list of those, or array
     prompter : Path, optional
         File of `train` with which they are to be segmented. Without it, they are to be annotated.
+    prompts : Path, optional
+        Prompt file, as of a project of the window, whose range of pixels is taken; without it, it
+        is fitted to the images.
     model : str, optional
         The segmenter: default the prompter's, or "tiny".
     encoder : str, optional
@@ -77,7 +82,7 @@ def precompute(
     Raises
     ------
     InputError
-        Nothing to read, or channels with a prompter.
+        Nothing to read, or channels or prompts with a prompter.
     ModelError
         A segmenter of another package, which keeps nothing in the cache.
     OutputError
@@ -85,17 +90,20 @@ def precompute(
     SettingsError
         No cluster where `dask` says.
     """
-    if prompter is not None and channels is not None:
-        raise InputError("channels are those of the prompter's training. Leave them out.")
+    if prompter is not None and (channels is not None or prompts is not None):
+        msg = "range and channels are those of the prompter's training. Leave others out."
+        raise InputError(msg)
     notices: list[str] = []
     planes = common.open_planes(images, axes=axes, series=series, tell=notices.append)
     header = PrompterHeader.of(prompter) if prompter is not None else None
     name = common.full_name(model or (header.model if header is not None else "tiny"))
     file = None if prompter is None else Path(prompter).resolve()
     yield JobProgress(0, len(planes), "looking at the images")
-    normalization = (
-        common.normalization_of(planes, None, channels) if header is None else header.normalization
-    )
+    if header is not None:
+        normalization = header.normalization
+    else:
+        stored = recorded_prompts(prompts) if prompts is not None else None
+        normalization = common.normalization_of(planes, stored, channels)
     make = partial(_Encoder, name, file, encoder, device)
     yield JobProgress(0, len(planes), f"loading {name}")
     with cluster.opened(dask) as remote:

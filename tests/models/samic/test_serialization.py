@@ -269,7 +269,9 @@ def test_damaged_file_is_one_line_and_runs_no_code(tmp_path, damage, match, caps
     assert "boom" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("damage", "match"), DAMAGE)
+@pytest.mark.parametrize(
+    ("damage", "match"), [*DAMAGE, pytest.param(edit(references=3), "damaged", id="references")]
+)
 def test_header_of_a_damaged_file_is_refused_too(tmp_path, damage, match):
     path = tmp_path / "p.samic"
     serialization.save(given(), path)
