@@ -1,5 +1,7 @@
 """Review in a real viewer. Viewers are slow to make, so each test tells a whole story."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from reviewed import PLACES, SHAPE, labels_of, write_results
 
+from napari_samic.core.errors import InputError
 from napari_samic.gui.data import trusted_files
 from napari_samic.gui.data.layer_pixels import FILES
 from napari_samic.gui.data.project import Project
@@ -309,6 +312,10 @@ def test_results_of_large_images_are_looked_at_judged_and_not_changed(
     np.testing.assert_allclose(camera.center[-2:], PLACES["a"][1])
     s.do("accept")
     assert s.review.decision("a").verdict == "accepted"
+    with monkeypatch.context() as full:
+        full.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=40 * 60 * 30))
+        with pytest.raises(InputError, match="GB are free"):
+            s.step.exporter.export("accepted results", tmp_path / "out", s.step.exporter.settings)
     s.step.exporter.export("accepted results", tmp_path / "out", s.step.exporter.settings)
     s.settle()
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.tif"), labels_of("a"))

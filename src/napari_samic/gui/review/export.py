@@ -26,12 +26,15 @@ from napari_samic.gui.review.verdicts import ReviewDecision
 from napari_samic.gui.runner.jobs import Calls, Handle
 from napari_samic.gui.session.notices import sentences
 from napari_samic.io.paths import some
+from napari_samic.io.readers import check_memory
 from napari_samic.io.reviews import ACCEPTED, REJECTED
 
 if TYPE_CHECKING:
     from napari_samic.gui.data.materialize import Drawing
     from napari_samic.gui.data.project import Project
 
+EXPORT_BYTES = 36
+"""Of memory that exporting takes for each pixel of a large image, as measured."""
 ACCEPTED_RESULTS, ALL_RESULTS = "accepted results", "all results"
 
 
@@ -93,8 +96,9 @@ class Exporter:
         Raises
         ------
         InputError
-            Nothing to export, no format chosen, or an edit that is being written; as the job
-            runs, an image that was annotated since its result was made.
+            Nothing to export, no format chosen, an edit that is being written, or a large image
+            that needs more memory than is free; as the job runs, an image that was annotated since
+            its result was made.
         """
         project = self.session.need_project()
         scanned = self.review.scanned
@@ -102,6 +106,9 @@ class Exporter:
             raise InputError("there are no results to export. Propagate first.")
         if self._is_writing():
             raise InputError("an edit is being written. Export in a moment.")
+        for result in scanned.results.images:
+            if result.is_large and result.plane.kind is not None:
+                check_memory(result.plane.kind[0], EXPORT_BYTES, result.label)
         self.choose(settings)
         if not settings.has_pixel_size:
             settings = replace(settings, **self._pixel_size(scanned))
