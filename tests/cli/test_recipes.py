@@ -222,7 +222,7 @@ def test_command_into_a_file_that_is_no_recipe_does_not_begin(shell, recorded, t
 def test_ctrl_c_leaves_the_recipe_as_it_was(shell, recorded, monkeypatch):
     before = recorded.read_bytes()
 
-    def evaluate(*, predictions, truth, mask_values=None, out=None, overwrite=False):
+    def evaluate(*, predictions, truth, mask_values=None, out=None, overwrite=False, dask=None):
         yield JobProgress(1, 2, "half")
         signal.raise_signal(signal.SIGINT)
         yield JobProgress(2, 2, "never")
