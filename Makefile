@@ -8,7 +8,7 @@ endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench venv window
+.PHONY: help demo test lint bench docs venv window
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ lint: .venv/.dev ## Check style, format and types
 bench: .venv/.dev ## Time the literal pipeline and ours in turn; fails where we became slower
 	$(BIN)/python benchmarks/baseline.py --check --out benchmarks/RESULTS.md
 
+docs: .venv/.docs ## Build the documentation into docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
+
 venv: .venv/.dev
 
 window:
@@ -44,8 +47,8 @@ window:
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-.venv/.dev: pyproject.toml | .venv/bin/pip
+.venv/.dev .venv/.docs: .venv/.%: pyproject.toml | .venv/bin/pip
 	@echo "Installing into .venv; the first time, torch takes some minutes and gigabytes."
 	@$(BIN)/python -m pip install --quiet "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -e . --group dev
+	$(BIN)/python -m pip install --quiet -e . --group $*
 	@touch .venv/.run $@

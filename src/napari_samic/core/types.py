@@ -484,6 +484,11 @@ def run_job(job: Job[R], on_step: Callable[[JobProgress], None] | None = None) -
     job : generator of JobProgress
     on_step : callable, optional
         Called with each JobProgress, in the caller's thread.
+
+    Returns
+    -------
+    object
+        What the job returns.
     """
     try:
         while True:

@@ -67,6 +67,8 @@ def annotate(
     mask_values : str, optional
         What their values mean, as `mask_values.parse_mask_values` takes it; else it is decided from
         all of them. Void is ground here.
+    simulate : bool
+        Click from `masks`.
     model, device : str
     channels : sequence of int, optional
         Which become red, green and blue.
