@@ -129,7 +129,7 @@ def test_reference_of_the_shell_has_every_setting_of_a_command(command, kinds):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     section = module.commands().partition(f"\n## {command}\n")[2].partition("\n## ")[0]
-    names = {spec.name.replace("_", "-") for kind in kinds for spec in settings.public_fields(kind)}
+    names = {x.name.replace("_", "-") for kind in kinds for x in settings.public_fields(kind)}
     assert names <= set(re.findall(r"`--([a-z-]+)`", section))
 
 
@@ -225,7 +225,7 @@ def readme_block(word):
 def test_commands_of_the_readme_run(shell, toy):
     lines = [x for x in readme_block("annotate images/").splitlines() if x.startswith("napari-")]
     assert len(lines) > 10
-    more = {"annotate": f" --model {toy}", "train": f" --model {toy} --epochs 1 --no-adapt"}
+    more = {"annotate": f" --model {toy}", "train": f" --model {toy} --epochs 1"}
     for line in lines:
         command, out = line.split()[1], re.search(r"--out (\S+)", line)
         again = " --overwrite" if out is not None and Path(out[1]).exists() else ""
