@@ -167,8 +167,11 @@ def test_geojson_says_class_score_and_frame() -> None:
     assert tree["type"] == "FeatureCollection"
     assert "(0.5, 0.5)" in tree["frame"]
     first, *_, last = tree["features"]
-    assert first["properties"] == {"id": 1, "class": 2, "class_name": "polyp", "score": 0.75}
-    assert last["properties"] == {"id": 7, "class": 1, "class_name": "class 1", "score": None}
+    for_qupath = {"objectType": "annotation", "classification": {"name": "polyp"}}
+    own = {"id": 1, "class": 2, "class_name": "polyp", "score": 0.75}
+    assert first["properties"] == own | for_qupath
+    own = {"id": 7, "class": 1, "class_name": "class 1", "score": None}
+    assert last["properties"] == own | for_qupath | {"classification": {"name": "class 1"}}
     assert [f["geometry"]["type"] for f in tree["features"]] == [
         "Polygon", "Polygon", "MultiPolygon"]  # fmt: skip
 

@@ -32,7 +32,8 @@ def geojson_tree(image: LabelObjects) -> dict[str, Any]:
     -------
     dict
         A FeatureCollection with one Feature for each object; its properties are `id` (the value in
-        the labels), `class`, `class_name` and `score` (null if not known).
+        the labels), `class`, `class_name` and `score` (null if not known), and for QuPath
+        `objectType` and `classification`.
     """
     height, width = image.labels.shape
     return {
@@ -55,6 +56,8 @@ def _feature(image: LabelObjects, cutout: CroppedObject) -> dict[str, Any]:
             "class": about.label,
             "class_name": image.class_name(about.label),
             "score": about.score,
+            "objectType": "annotation",
+            "classification": {"name": image.class_name(about.label)},
         },
     }
 
