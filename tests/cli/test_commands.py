@@ -301,6 +301,13 @@ def test_error_with_json_is_still_one_line_on_stderr(shell, tmp_path):
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
 
 
+def test_samples_are_written_by_the_shell(shell, tmp_path):
+    ran = shell("demo", "--samples-only", "--out", tmp_path / "samples")
+    assert ran.code == 0
+    assert "prompts.json" in ran.out
+    assert len(list((tmp_path / "samples" / "cells" / "references").iterdir())) == 6
+
+
 def test_demo_prints_every_image_and_the_mean(shell, monkeypatch, tmp_path):
     row = {"iou": 0.5, "n_matched": 3.0, "n_true": 4.0, "n_predicted": 5.0}
     found = {"training": "30 epochs", "images": {"cells-06": row}, "miou": 0.5, "dice": 0.6,

@@ -12,6 +12,7 @@ from napari_samic import pipeline
 from napari_samic.core.errors import OutputError
 from napari_samic.core.settings import TrainSettings
 from napari_samic.core.types import run_job
+from napari_samic.io.prompts import load_prompts
 from napari_samic.sample_data import samples
 
 
@@ -54,6 +55,16 @@ def test_demo_leaves_labels_figures_and_a_sheet(small, toy):
     assert done == sorted(done)
     assert done[-1] == 1.0
     assert max(d for s, d in zip(steps, done, strict=True) if s.message.startswith("one")) == 0.5
+
+
+def test_pictures_and_clicks_alone_can_be_had(small):
+    outcome = run_job(pipeline.demo(out=small / "samples", samples_only=True))
+    assert (outcome.done, outcome.figures) == (("one", "two"), {})
+    found = {p.relative_to(outcome.out / "one").as_posix() for p in outcome.out.glob("one/**/*.*")}
+    pictures = {"references/one-0.png", "references/one-1.png", "images/one-2.png"}
+    assert found == pictures | {"truth/one-2.tif", "prompts.json"}
+    names = [entry.name for entry in load_prompts(outcome.out / "one" / "prompts.json").images]
+    assert names == ["one-0", "one-1"]
 
 
 def test_demo_is_repeated_only_on_demand(small, toy):

@@ -62,15 +62,19 @@ def demo(
     out: Out = Path("samic-demo"),
     model: Model = "tiny",
     device: Device = "auto",
+    samples_only: Annotated[
+        bool, typer.Option("--samples-only", help="Write the pictures and clicks, and stop.")
+    ] = False,
     overwrite: Overwrite = False,
     json_: AsJson = False,
 ) -> None:
     """Annotate, train, segment and evaluate the packaged sample sets; needs no download."""
     from napari_samic import pipeline
 
-    outcome = drive(
-        pipeline.demo(out=out, model=model, device=device, overwrite=overwrite), as_json=json_
+    job = pipeline.demo(
+        out=out, model=model, device=device, samples_only=samples_only, overwrite=overwrite
     )
+    outcome = drive(job, as_json=json_)
     lines = []
     for name, figures in outcome.figures.items():
         lines.append(f"{name}: {figures['training']}")
@@ -82,7 +86,12 @@ def demo(
             f"{name}: mIoU {figures['miou']:.3f}  Dice {figures['dice']:.3f}  "
             f"object F1 {figures['object_f1']:.3f}  ({figures['seconds']} s)"
         )
-    lines.append(f"look at {out / 'contact-sheet.png'}")
+    names = ", ".join(outcome.done)
+    lines.append(
+        f"{names}: references, images, truth and prompts.json in {out}"
+        if samples_only
+        else f"look at {out / 'contact-sheet.png'}"
+    )
     report(outcome, lines, as_json=json_)
 
 

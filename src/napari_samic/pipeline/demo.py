@@ -33,7 +33,12 @@ ADAPT = AdaptSettings(adapt_steps=60)
 
 
 def demo(
-    *, out: Path | str, model: str = "tiny", device: str = "auto", overwrite: bool = False
+    *,
+    out: Path | str,
+    model: str = "tiny",
+    device: str = "auto",
+    samples_only: bool = False,
+    overwrite: bool = False,
 ) -> Job[common.JobResult]:
     """Run everything once on pictures that come with the package.
 
@@ -42,13 +47,16 @@ def demo(
     out : Path
         Folder; gets one subfolder for each sample set and `contact-sheet.png`.
     model, device : str
+    samples_only : bool
+        Write the pictures, their true masks and the clicks on the references, and stop.
     overwrite : bool
         Use a folder of an earlier demo again.
 
     Returns
     -------
     Job of JobResult
-        `figures`: for each set `miou`, `dice`, `object_f1`, `seconds` and the scores of each image.
+        `figures`: for each set `miou`, `dice`, `object_f1`, `seconds` and the scores of each image;
+        of `samples_only` none.
 
     Raises
     ------
@@ -56,7 +64,12 @@ def demo(
         `out` exists and is not of an earlier demo, or `overwrite` is off.
     """
     folder = _prepare(Path(out), overwrite=overwrite)
+    yield JobProgress(0, 1, "writing the pictures")
+    for name in samples.NAMES:
+        _write_samples(name, folder / name)
     figures: dict[str, Any] = {}
+    if samples_only:
+        return common.JobResult(folder, samples.NAMES, (), {}, figures)
     tiles: list[Any] = []
     captions: list[str] = []
     for i, name in enumerate(samples.NAMES):
@@ -90,16 +103,25 @@ def stored_prompts(name: str) -> Iterator[Path]:
         yield path
 
 
-def _run_sample_set(
-    name: str, folder: Path, model: str, device: str, progress: _OverallProgress
-) -> Job[dict[str, Any]]:
-    started = time.monotonic()
+def _write_samples(name: str, folder: Path) -> None:
+    """The pictures of a set, the truth of those that are to be segmented, and `prompts.json`."""
     for sample in samples.sample_set(name):
         part = "references" if sample.is_reference else "images"
         writers.write_png(folder / part / f"{sample.name}.png", sample.image, overwrite=True)
         if not sample.is_reference:
             target = folder / "truth" / f"{sample.name}.tif"
             writers.write_labels(target, sample.truth, overwrite=True)
+    with (
+        stored_prompts(name) as prompts,
+        atomic_file(folder / "prompts.json", overwrite=True) as to,
+    ):
+        to.write_bytes(prompts.read_bytes())
+
+
+def _run_sample_set(
+    name: str, folder: Path, model: str, device: str, progress: _OverallProgress
+) -> Job[dict[str, Any]]:
+    started = time.monotonic()
     prompter = folder / "prompter.pt"
     with stored_prompts(name) as prompts:
         jobs = {
