@@ -226,7 +226,7 @@ def test_commands_of_the_readme_run(shell, toy):
     lines = [x for x in readme_block("annotate images/").splitlines() if x.startswith("napari-")]
     assert len(lines) > 10
     more = {"annotate": f" --model {toy}", "train": f" --model {toy} --epochs 1"}
-    for line in lines:
+    for line in (x.replace("--model vit_b", f"--model {toy}") for x in lines):
         command, out = line.split()[1], re.search(r"--out (\S+)", line)
         again = " --overwrite" if out is not None and Path(out[1]).exists() else ""
         if "--dask" not in line:  # has tests of its own
