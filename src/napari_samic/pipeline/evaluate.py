@@ -82,17 +82,11 @@ def evaluate(
     with cluster.opened(dask) as remote:
 
         def begin(plane: ImagePlane) -> Begun[Scores]:
-            begun = Begun[Scores](plane)
             about = (pairs[plane.label].absolute(), prediction_values, meaning.values)
-            try:
-                if remote is None:
-                    begun.answer = _scores(plane, *about)
-                else:
-                    path = cluster.path_of(plane)
-                    begun.job = remote.run(_scores_at, path, plane.label, *about)
-            except SamicError as error:  # raised where the plane's turn comes
-                begun.error = error
-            return begun
+            if remote is None:
+                return Begun(plane, answer=_scores(plane, *about))
+            path = cluster.path_of(plane)
+            return Begun(plane, job=remote.run(_scores_at, path, plane.label, *about))
 
         ahead = Lookahead(planes, begin, 1, None if remote is None else remote.ahead)
         with closing(ahead):

@@ -57,7 +57,7 @@ class Lookahead(Generic[A]):
     planes : iterable of ImagePlane
         In the order in which they are asked for.
     begin : callable
-        Reads a plane; called in the caller's thread.
+        Reads a plane; called in the caller's thread. What it raises comes in the plane's turn.
     workers : int
         Threads; below 2 nothing is done ahead, unless others do it.
     elsewhere : callable, optional
@@ -83,7 +83,7 @@ class Lookahead(Generic[A]):
     def answer(self, plane: ImagePlane) -> Job[Begun[A]]:
         """The answer to a plane; raises what reading or answering it raised."""
         self._fill()
-        begun = self._begun.popleft() if self._is_next(plane) else self._begin(plane)
+        begun = self._begun.popleft() if self._is_next(plane) else self._start(plane)
         self._fill()
         if begun.error is not None:
             raise begun.error
@@ -95,6 +95,12 @@ class Lookahead(Generic[A]):
             begun.answer = yield from _timed(begun.job, begun)
         return begun
 
+    def _start(self, plane: ImagePlane) -> Begun[A]:
+        try:
+            return self._begin(plane)
+        except Exception as error:  # raised where the plane's turn comes
+            return Begun(plane, error=error)
+
     def _is_next(self, plane: ImagePlane) -> bool:
         return bool(self._begun) and self._begun[0].plane is plane
 
@@ -104,7 +110,7 @@ class Lookahead(Generic[A]):
                 return
             if (plane := next(self._planes, None)) is None:
                 return
-            begun = self._begin(plane)
+            begun = self._start(plane)
             if self._pool is not None and begun.job is not None and not _is_large(begun):
                 begun.future = self._pool.submit(_run, begun.job, begun, self._stop)
                 begun.future.add_done_callback(partial(_ended, begun.steps))

@@ -117,17 +117,10 @@ def precompute(
             )
 
         def begin(plane: ImagePlane) -> Begun[_Kept]:
-            begun = Begun[_Kept](plane)
-            try:
-                if remote is None:
-                    is_own = header is None
-                    image = open_rgb(plane, normalization, is_strict=True, is_own=is_own)
-                    begun.answer = encode(plane, image)
-                else:
-                    begun.job = work.ask(plane)
-            except SamicError as error:  # raised where the plane's turn comes
-                begun.error = error
-            return begun
+            if remote is not None:
+                return Begun(plane, job=work.ask(plane))
+            image = open_rgb(plane, normalization, is_strict=True, is_own=header is None)
+            return Begun(plane, answer=encode(plane, image))
 
         ahead = Lookahead(planes, begin, 1, None if remote is None else remote.ahead)
         with closing(ahead):

@@ -262,21 +262,18 @@ class BatchRunner:
     def _begin_plane(self, plane: ImagePlane) -> Begun[PlaneResult]:
         """Read a plane and ask for its answer, which a job may give later."""
         begun, start = Begun[PlaneResult](plane), time.monotonic()
-        try:
-            begun.image = open_rgb(
-                plane,
-                self.writer.normalization,
-                is_strict=self.is_strict,
-                is_own=self.is_own,
-                tell=begun.remarks.append,
-            )
-            answer = self.work(plane, begun.image)
-            if isinstance(answer, PlaneResult):
-                begun.answer = answer
-            else:
-                begun.job = answer
-        except Exception as error:  # raised where the plane's turn comes
-            begun.error = error
+        begun.image = open_rgb(
+            plane,
+            self.writer.normalization,
+            is_strict=self.is_strict,
+            is_own=self.is_own,
+            tell=begun.remarks.append,
+        )
+        answer = self.work(plane, begun.image)
+        if isinstance(answer, PlaneResult):
+            begun.answer = answer
+        else:
+            begun.job = answer
         begun.seconds = time.monotonic() - start
         return begun
 
