@@ -412,6 +412,11 @@ class ImagePlane:
         """Unique name within a data set: `name`, or `name[3]` inside a stack."""
         return self.name + "".join(f"[{i}]" for i in self.index)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is not to be held in memory as a whole, as far as its header tells."""
+        return self.kind is not None and is_large(self.kind[0])
+
 
 MICROMETERS = {
     **dict.fromkeys(("micrometer", "micrometre", "micron", "microns", "um", "µm", "μm"), 1.0),

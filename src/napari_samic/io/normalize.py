@@ -24,7 +24,6 @@ from napari_samic.core.types import (
     JobProgress,
     LazyImage,
     every,
-    is_large,
 )
 from napari_samic.io.readers import check_pixels, too_large
 
@@ -456,10 +455,10 @@ def open_rgb(
 
     Its scale is checked, by a sample, before it is given.
     """
-    shape = (0, 0) if plane.kind is None else plane.kind[0]
     read = plane.read_part
-    if read is None or not is_large(shape):
+    if read is None or plane.kind is None or not plane.is_large:
         return read_rgb(plane, normalization, is_strict=is_strict, is_own=is_own, tell=tell)
+    shape = plane.kind[0]
     sample = every(read, shape, _sample_step(shape))
     own = normalization.taking(sample, plane.label, is_strict=is_strict, is_own=is_own, tell=tell)
     return LazyImage(

@@ -310,7 +310,7 @@ def _show_same(pixels: LayerPixels, other: LayerPixels, names: Sequence[str]) ->
 def shows_same(first: ImagePlane, other: ImagePlane) -> bool:
     """Whether two planes have the same pixels; large ones are read part by part."""
     reads = (first.read_part, other.read_part)
-    if first.kind is None or other.kind is None or None in reads or not is_large(first.kind[0]):
+    if first.kind is None or other.kind is None or None in reads or not first.is_large:
         return _is_same(first.read(), other.read())
     shape = first.kind[0]
     return shape == other.kind[0] and all(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samic.core.errors import InputError, SamicError
-from napari_samic.core.types import ImagePlane, LazyImage, every, give_back, is_large
+from napari_samic.core.types import ImagePlane, LazyImage, every, give_back
 from napari_samic.gui.data.layer_pixels import CHANNEL, FILES, LEVELS
 from napari_samic.io.images import open_images
 from napari_samic.io.readers import (
@@ -157,10 +157,10 @@ def large_layer(
 
 
 def _has_levels(plane: ImagePlane) -> bool:
-    shape = plane.kind[0] if plane.kind is not None else (0, 0)
-    is_picture = len(shape) == 2 or shape[2] in (3, 4)
-    is_lone = not plane.stack_shape and plane.read_part is not None
-    return is_lone and is_picture and is_large(shape)
+    if plane.kind is None or plane.read_part is None or plane.stack_shape or not plane.is_large:
+        return False
+    shape = plane.kind[0]
+    return len(shape) == 2 or shape[2] in (3, 4)
 
 
 class PartArray:

@@ -32,7 +32,6 @@ from napari_samic.core.types import (
     JobProgress,
     LazyImage,
     Segmentation,
-    is_large,
     map_progress,
 )
 from napari_samic.gui.data import trusted_files
@@ -360,7 +359,7 @@ def _names_of(paths: Sequence[Path]) -> Job[tuple[dict[Path, Names], bool]]:
     for done, path in enumerate(paths):
         yield JobProgress(done, len(paths), "looking into the files", {"phase": "files"})
         planes = planes_of(path)
-        has_large = has_large or any(p.kind is not None and is_large(p.kind[0]) for p in planes)
+        has_large = has_large or any(plane.is_large for plane in planes)
         out[path] = {name: [p.label for p in of] for name, of in groups(planes)}
     return out, has_large
 

@@ -112,9 +112,8 @@ class ReviewLayers(OwnedLayers):
         else:
             layer.data = labels
             _place(layer, frame)
-        if (
-            reviewed.numbered and reviewed.levels is None
-        ):  # the brush paints a new object, not one of another place
+        if reviewed.numbered and reviewed.levels is None:
+            # the brush paints a new object, not one of another place
             self.layers["labels"].selected_label = reviewed.next_number
 
     def _show_points(self, reviewed: ReviewedResult, frame: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_samic.core.errors import FormatError, InputError, SamicError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
-from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress, Prompts, is_large
+from napari_samic.core.types import ImagePlane, IntArray, Job, JobProgress, Prompts
 from napari_samic.io import files as io_files
 from napari_samic.io import masks
 from napari_samic.io.normalize import Normalization
@@ -65,7 +65,7 @@ class StoredResult:
     @property
     def is_large(self) -> bool:
         """Whether its labels are not to be held in memory as a whole."""
-        return self.plane.kind is not None and is_large(self.plane.kind[0])
+        return self.plane.is_large
 
     @property
     def image_file(self) -> str:
