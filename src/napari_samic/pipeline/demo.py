@@ -122,26 +122,25 @@ def _run_sample_set(
     name: str, folder: Path, model: str, device: str, progress: _OverallProgress
 ) -> Job[dict[str, Any]]:
     started = time.monotonic()
-    prompter = folder / "prompter.pt"
-    with stored_prompts(name) as prompts:
-        jobs = {
-            "annotate": annotate(
-                folder / "references", prompts=prompts, out=folder / "annotated", model=model,
-                device=device, overlay=True, overwrite=True,
-            ),
-            "train": train(
-                folder / "references", prompts=prompts, out=prompter, model=model, device=device,
-                settings=SETTINGS, adapt=ADAPT, overwrite=True,
-            ),
-            "segment": segment(
-                folder / "images", prompter=prompter, out=folder / "labels", device=device,
-                heatmaps=True, overwrite=True,
-            ),
-            "evaluate": evaluate(predictions=folder / "labels", truth=folder / "truth"),
-        }  # fmt: skip
-        done: dict[str, common.JobResult] = {}
-        for i, part in enumerate(PARTS):
-            done[part] = yield from progress.relay(jobs[part], i, f"{name}: {part}")
+    prompter, prompts = folder / "prompter.pt", folder / "prompts.json"
+    jobs = {
+        "annotate": annotate(
+            folder / "references", prompts=prompts, out=folder / "annotated", model=model,
+            device=device, overlay=True, overwrite=True,
+        ),
+        "train": train(
+            folder / "references", prompts=prompts, out=prompter, model=model, device=device,
+            settings=SETTINGS, adapt=ADAPT, overwrite=True,
+        ),
+        "segment": segment(
+            folder / "images", prompter=prompter, out=folder / "labels", device=device,
+            heatmaps=True, overwrite=True,
+        ),
+        "evaluate": evaluate(predictions=folder / "labels", truth=folder / "truth"),
+    }  # fmt: skip
+    done: dict[str, common.JobResult] = {}
+    for i, part in enumerate(PARTS):
+        done[part] = yield from progress.relay(jobs[part], i, f"{name}: {part}")
     return {
         **done["evaluate"].figures,
         "training": done["train"].figures["growth"] or done["train"].figures["summary"],

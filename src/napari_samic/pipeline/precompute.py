@@ -136,7 +136,7 @@ def precompute(
             "kept is what the segmenter sees."
         )
     figures = {
-        "bytes": sum(tally.sizes.values()),
+        "bytes": tally.bytes,
         "most_bytes": tally.cache.max_bytes,
         "left_out": tally.left_out,
     }
@@ -170,17 +170,18 @@ class _Tally:
 
     def __init__(self) -> None:
         self.cache = common.default_cache()
-        self.sizes: dict[str, int] = {}
+        self.bytes = 0
         self.encoded: list[str] = []
         self.known: list[str] = []
         self.failures: dict[str, str] = {}
         self.left_out = 0
+        self._files: set[str] = set()
         self._largest = 0
 
     @property
     def is_full(self) -> bool:
         """Whether one more image would push out one of these."""
-        return sum(self.sizes.values()) + self._largest > self.cache.max_bytes
+        return self.bytes + self._largest > self.cache.max_bytes
 
     def take(self, plane: ImagePlane, kept: _Kept) -> None:
         """Note an image; raises an OutputError if the cache has not got it."""
@@ -191,7 +192,8 @@ class _Tally:
         except FileNotFoundError as error:
             msg = f"{self.cache.folder}: a Dask worker has its cache elsewhere."
             raise OutputError(f"{msg} Set NAPARI_SAMIC_HOME to one folder for all.") from error
-        self.sizes |= sizes
+        self.bytes += sum(sizes[name] for name in sizes.keys() - self._files)
+        self._files |= sizes.keys()
         self._largest = max(self._largest, sum(sizes.values()))
         (self.encoded if kept.is_new else self.known).append(plane.label)
 
