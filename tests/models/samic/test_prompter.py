@@ -439,6 +439,17 @@ def test_prompter_goes_to_the_cpu_with_the_network_of_its_features(trained):
     np.testing.assert_allclose(made.maps(given, image)[1], wanted, atol=1e-6)
 
 
+def test_device_without_its_number_is_no_move(trained):
+    given = references(2)
+    made, features, looked = trained.copy(), trained.backbone.features, []
+    made.backbone = copy.copy(trained.backbone)
+    made.backbone.device = torch.device("cpu:0")  # as "cuda" and "cuda:0" are one
+    made.backbone.features = lambda image: looked.append(id(image)) or features(image)
+    for row in (20, 30):
+        made.maps(given, discs([(row, 45, 1)]))
+    assert [looked.count(id(reference.image)) for reference in given] == [1, 1]
+
+
 def test_other_faults_of_the_network_are_not_taken_for_a_move(trained):
     def broken(pyramid, size):
         raise RuntimeError("a fault")

@@ -375,8 +375,8 @@ class SamicPrompter:
 
     def _follow_backbone(self) -> None:
         """To the device that it is on; a segmenter goes to the CPU when its memory is full."""
-        device = self.backbone.device
-        if next(self.learner.parameters()).device == device:
+        device = self.backbone.device  # "cuda" is "cuda:0" to what lies there
+        if next(self.learner.parameters()).device.type == device.type:
             return
         self.learner.to(device)
         if self.center is not None:
