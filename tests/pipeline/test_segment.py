@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from napari_samic.core.settings import (
 )
 from napari_samic.core.types import HeatMap, PromptProposal, Prompts, run_job
 from napari_samic.io.prompts import load_prompts
+from napari_samic.models.encoders.openvino_engine import OpenVinoNetwork
 from napari_samic.models.samic import prompter as samic_prompter
 from napari_samic.pipeline.results.reader import read_results
 from napari_samic.pipeline.segment import stored_peaks
@@ -419,3 +421,26 @@ def test_annotated_labels_become_classes_where_these_are_wanted(
         settings=SegmentSettings(instances=False),
     )  # fmt: skip
     assert set(np.unique(imread(tmp_path / "out" / "p0.tif"))) == {0, 1}
+
+
+def test_openvino_segments_as_torch_does(prompter, scenes, tmp_path, monkeypatch):
+    if find_spec("openvino") is None:
+        pytest.skip("the extra openvino is not installed")
+    asked, call = [], OpenVinoNetwork.__call__
+    monkeypatch.setattr(
+        OpenVinoNetwork, "__call__", lambda self, x: asked.append(1) or call(self, x)
+    )
+    for device in ("cpu", "openvino"):
+        monkeypatch.setenv("NAPARI_SAMIC_HOME", str(tmp_path / f"{device}-home"))  # encode anew
+        run_job(
+            pipeline.segment(
+                scenes / "images", prompter=prompter, out=tmp_path / device, device=device
+            )
+        )
+    assert len(asked) >= 4
+    files = sorted((tmp_path / "cpu").glob("*.tif"))
+    assert len(files) == 4
+    for file in files:
+        a, b = imread(file), imread(tmp_path / "openvino" / file.name)
+        assert len(np.unique(a)) == len(np.unique(b)) > 1
+        assert np.mean((a > 0) == (b > 0)) > 0.99

@@ -20,7 +20,7 @@ _NAMED = inspect.Parameter.KEYWORD_ONLY
 Images = Annotated[list[str], typer.Argument(help="Images: files, folders, globs, OME-Zarr.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[str, typer.Option(help="Segmenter of `models list`, or path:FILE.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps or openvino.")]
 Dask = Annotated[
     str | None,
     typer.Option(help="Dask workers to do it: local:N processes, or a scheduler's address."),

@@ -40,6 +40,7 @@ from napari_samic.io.normalize import Normalization, fit_outside, open_rgb
 from napari_samic.io.paths import some
 from napari_samic.io.text_files import pixels_sha256, sha256_of, text_sha256
 from napari_samic.models.features import backbones
+from napari_samic.models.hub.devices import OPENVINO
 from napari_samic.models.prompters import registry
 from napari_samic.models.sam.segmenter import load_segmenter
 from napari_samic.models.samic import serialization
@@ -104,6 +105,7 @@ def segment(
         references' map; or a method that needs no training, one of `registry.names()`, with the
         references of the file.
     device : str
+        auto, cpu, cuda, mps; or openvino: the CPU, with encoders by OpenVINO (extra `openvino`).
     axes : str, optional
         As of `images.open_images`, instead of the files' own.
     series : int, optional
@@ -404,6 +406,8 @@ def open_predictor(
     loaded = serialization.load(prompter, backbone)
     if peaks is not None:
         loaded.peaks = peaks
+    if device == OPENVINO and loaded.finder is not None:
+        loaded.finder.use_openvino()
     if method == registry.TRAINED:
         return ImagePredictor(loaded, segmenter, SegmentSettings())
     if method == AUTO:

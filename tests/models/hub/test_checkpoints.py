@@ -73,6 +73,7 @@ def test_official_format_is_imported_with_its_checksum_and_answers(tmp_path, one
     path, sha256 = save(vit_state(), tmp_path / "mine.pth")
     registry.import_file(path, name="mine", arch="vit_b", sha256=sha256)
     segmenter = sam_segmenter.load_segmenter("mine", device="cpu")
+    segmenter.engine.quick = False
     assert segmenter.weights_sha256 == sha256
     assert segmenter.side_px == 128
     [answer] = segmenter.candidates(IMAGE, [CLICK])
@@ -90,6 +91,7 @@ def test_whole_vit_b_equals_segment_anythings_own(tmp_path):
     path, sha256 = save(theirs.state_dict(), tmp_path / "sam_vit_b_01ec64.pth")
     registry.import_file(path, name="random-b", arch="vit_b", sha256=sha256)
     segmenter = sam_segmenter.load_segmenter("random-b", device="cpu")
+    segmenter.engine.quick = False
     predictor = SamPredictor(theirs.eval())
     predictor.set_image(IMAGE)
     _, _, logits = predictor.predict(np.array([[30.0, 10.0]]), np.array([1]))

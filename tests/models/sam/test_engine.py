@@ -13,6 +13,7 @@ from toy_sam import Counting, FullMemory, assert_same, box, picture, point, rand
 
 from napari_samic.core.errors import ModelError
 from napari_samic.io.cache import ArrayCache
+from napari_samic.models.encoders import pyramid_encoder
 from napari_samic.models.hub import devices
 from napari_samic.models.sam import decoding, encoding
 from napari_samic.models.sam.segmenter import SamSegmenter
@@ -89,7 +90,9 @@ def test_memory_keeps_only_the_last_images():
 
 def test_taps_are_pooled_blocks_of_the_same_pass():
     network = random_sam(side=512, depth=4)
-    taps = SamSegmenter(network, name="toy", device="cpu").taps(picture((100, 200)))
+    segmenter = SamSegmenter(network, name="toy", device="cpu")
+    segmenter.engine.quick = False
+    taps = segmenter.taps(picture((100, 200)))
     assert taps.valid_rc == (0.5, 1.0)
     assert [[t.shape[-2:] for t in level] for level in taps.levels] == [
         [(g, g)] * 2 for g in (32, 16, 8)
@@ -102,6 +105,15 @@ def test_taps_are_pooled_blocks_of_the_same_pass():
     plain = caught[0].permute(0, 3, 1, 2)
     pooled = nn.functional.avg_pool2d(plain, 4)
     torch.testing.assert_close(taps.levels[2][-1], pooled, atol=1e-5, rtol=1e-5)
+
+
+def test_sixteen_bits_answer_alike(monkeypatch):
+    network, image = random_sam(), picture()
+    exact, quick = (SamSegmenter(network, name="toy", device="cpu") for _ in range(2))
+    exact.engine.quick = False
+    monkeypatch.setattr(pyramid_encoder, "has_fast_bfloat16", lambda device: True)
+    a, b = exact.embedding(image), quick.embedding(image)
+    assert 0 < np.linalg.norm(a - b) < 0.03 * np.linalg.norm(a)
 
 
 def test_taps_can_be_trained_on(segmenter):
@@ -268,7 +280,7 @@ def test_answering_leaves_gradients_on_and_hooks_alone(segmenter):
 @pytest.mark.parametrize(
     ("device", "match"),
     [
-        pytest.param("abacus", "expected auto, cuda, mps or cpu", id="nonsense"),
+        pytest.param("abacus", "expected auto, cuda, mps, cpu or openvino", id="nonsense"),
         pytest.param("mps", "this machine has none", id="absent"),
     ],
 )

@@ -29,7 +29,9 @@ def network():
 
 @pytest.fixture
 def segmenter(network):
-    return SamSegmenter(network, name="toy", weights_sha256="ab", device="cpu")
+    segmenter = SamSegmenter(network, name="toy", weights_sha256="ab", device="cpu")
+    segmenter.engine.quick = False  # as segment-anything computes
+    return segmenter
 
 
 MIXED = [

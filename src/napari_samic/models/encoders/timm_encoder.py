@@ -321,7 +321,7 @@ class TimmEncoder(nn.Module):
         if not self.layout.tokens:
             return run(self.network, modules, x)[1]
         patch = self.layout.strides[0]
-        grid = [max(1, round(n / patch)) for n in x.shape[-2:]]
+        grid = [max(1, round(int(n) / patch)) for n in x.shape[-2:]]
         size = [n * patch for n in grid]
         if size != list(x.shape[-2:]):
             x = _resized(x, size)

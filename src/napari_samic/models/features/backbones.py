@@ -12,11 +12,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import PIL.Image
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_samic.core.errors import ModelError
 from napari_samic.core.types import Image
 from napari_samic.io.cache import ArrayCache
+from napari_samic.models.encoders.openvino_engine import OpenVinoNetwork
 from napari_samic.models.encoders.pyramid_encoder import (
     bfloat16_autocast,
     fuse_batch_norms,
@@ -24,7 +25,7 @@ from napari_samic.models.encoders.pyramid_encoder import (
 )
 from napari_samic.models.encoders.timm_encoder import STRIDES
 from napari_samic.models.features import timm_weights
-from napari_samic.models.hub.devices import pick
+from napari_samic.models.hub.devices import OPENVINO, pick
 from napari_samic.models.sam.encoding import check_image
 
 Levels: TypeAlias = list[list[Tensor]]
@@ -138,6 +139,7 @@ class TimmBackbone:
         self._encoder: Any = fuse_batch_norms(encoder).requires_grad_(False).to(self._device)
         self._encoder.to(memory_format=torch.channels_last)
         self.quick = True
+        self._compiled = OpenVinoNetwork(_AllBlocks(self._encoder)) if device == OPENVINO else None
         self._cache, self._keys = cache, cache or ArrayCache()
         self._recent: OrderedDict[str, Levels] = OrderedDict()
 
@@ -181,12 +183,24 @@ class TimmBackbone:
         x = normal.permute(2, 0, 1)[None].contiguous().to(self._device)  # (1, 3, S, S)
         grid_px = min(self.input_px, FINEST * STRIDES[1])
         with torch.inference_mode(), bfloat16_autocast(self._device, on=self.quick):
-            levels: Levels = self._encoder.levels(self._encoder.blocks(x), (grid_px, grid_px))
+            blocks = self._compiled(x) if self._compiled else self._encoder.blocks(x)
+            levels: Levels = self._encoder.levels(blocks, (grid_px, grid_px))
         return levels
 
     def frame(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """The image itself."""
         return (shape[0], shape[1])
+
+
+class _AllBlocks(nn.Module):
+    """The blocks of an encoder as one tuple, as they are traced."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self._encoder = encoder
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self._encoder.blocks(x))
 
 
 def build(

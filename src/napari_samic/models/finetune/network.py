@@ -10,8 +10,9 @@ IEEE TMI 2019, divided by its maximum in each object.
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import FormatError, ModelError
 from napari_samic.core.types import FloatArray, Image
+from napari_samic.models.encoders.openvino_engine import OpenVinoNetwork
 from napari_samic.models.encoders.pyramid_encoder import (
     PyramidEncoder,
     bfloat16_autocast,
@@ -68,7 +70,14 @@ class ForegroundDistanceNet(nn.Module):
     encoder : str
         timm's name.
     classes : int
+
+    Attributes
+    ----------
+    quick : bool
+        Sixteen bits where the device is made for that.
     """
+
+    quick = True
 
     def __init__(self, encoder: str, classes: int) -> None:
         super().__init__()
@@ -83,7 +92,7 @@ class ForegroundDistanceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 255], sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
-        with bfloat16_autocast(x.device):
+        with bfloat16_autocast(x.device, on=self.quick):
             x = (x - self.mean) / self.deviation  # type: ignore[operator]
             ends = self.encoder.backbone.ends(self.encoder.backbone.blocks(x), size)
             whole = self.context(F.relu(ends[-1]).mean((-2, -1)))  # (B, 64)
@@ -165,7 +174,13 @@ class ForegroundPredictor:
         self.device = device
         self.whole = whole
         self._net = net
-        self._quick: nn.Module | None = None
+        self._is_openvino = False
+        self._fused: Callable[[Tensor], Tensor] | None = None
+        self._fusing = threading.Lock()
+
+    def use_openvino(self) -> None:
+        """Let OpenVINO answer from now on, on the CPU."""
+        self._is_openvino, self._fused = True, None
 
     def predict(self, image: Image) -> dict[int, ForegroundPrediction]:
         """What it sees of each class, at the size of the image: the mean over scales and flips.
@@ -187,29 +202,38 @@ class ForegroundPredictor:
             f"fine-tuned network: {full} is out of memory; continuing on the CPU, which is slower."
         )
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
-        self.device, self._quick = last, None
+        self.device, self._fused = last, None
         devices.release(full)
         return self._predict(image)
 
     def _predict(self, image: Image) -> dict[int, ForegroundPrediction]:
-        if self._quick is None:
-            self._quick = (
-                fuse_batch_norms(self._net).to(self.device).to(memory_format=torch.channels_last)
-            )
+        with self._fusing:
+            if self._fused is None:
+                self._fused = self._fuse()
+            net = self._fused
         inner = np.s_[:, :] if self.whole else field_of_view(image)
         count = len(self.labels)
         part = image[inner]
         with torch.inference_mode():
-            total = self._flip_averaged(self._quick, part, TTA_SCALES[0])
+            total = self._flip_averaged(net, part, TTA_SCALES[0])
             for scale in TTA_SCALES[1:]:
-                total += self._flip_averaged(self._quick, part, scale)
+                total += self._flip_averaged(net, part, scale)
             values = np.zeros((2 * count, *image.shape[:2]), np.float32)
             values[:, *inner] = total.div_(len(TTA_SCALES)).cpu().numpy()
         return {
             k: ForegroundPrediction(values[i], values[count + i]) for i, k in enumerate(self.labels)
         }
 
-    def _flip_averaged(self, net: nn.Module, image: Image, scale: float) -> Tensor:
+    def _fuse(self) -> Callable[[Tensor], Tensor]:
+        net: Any = fuse_batch_norms(self._net).to(self.device)
+        if not self._is_openvino:
+            quick: nn.Module = net.to(memory_format=torch.channels_last)
+            return quick
+        net.quick = False
+        compiled = OpenVinoNetwork(net)
+        return lambda x: compiled(x)[0]
+
+    def _flip_averaged(self, net: Callable[[Tensor], Tensor], image: Image, scale: float) -> Tensor:
         """(2 C, H, W), of the image and of its mirror image at `scale` times the usual size."""
         x, (rows, columns) = to_input(image, round(self.side_px * scale))
         x = x.to(self.device)

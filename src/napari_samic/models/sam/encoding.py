@@ -6,9 +6,11 @@ and right, as segment-anything does. Must not know prompts, masks or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -19,6 +21,8 @@ from torch.nn import functional as F
 
 from napari_samic.core.errors import InputError
 from napari_samic.core.types import FloatArray, Image
+from napari_samic.models.encoders.openvino_engine import OpenVinoNetwork
+from napari_samic.models.encoders.pyramid_encoder import bfloat16_autocast
 from napari_samic.models.encoders.timm_encoder import run, spread_blocks
 
 VERSION = "sam-1"
@@ -26,6 +30,8 @@ VERSION = "sam-1"
 GRIDS = (32, 16, 8)
 """Cells along a side of each level of taps, fine to coarse."""
 _HALF_MAX = 65504.0
+Look: TypeAlias = tuple[Tensor, list[list[Tensor]]]
+"""Embedding (1, D, e, e), and levels of taps (1, C, h, w), fine to coarse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +125,14 @@ def to_input(image: Image, network: Any, device: torch.device) -> Tensor:
     return F.pad(x, (0, side - columns, 0, side - rows))
 
 
-def encode(image: Image, network: Any, device: torch.device) -> ImageEmbedding:
+def encode(
+    image: Image,
+    network: Any,
+    device: torch.device,
+    *,
+    look: Callable[[Tensor], Look] | None = None,
+    quick: bool = True,
+) -> ImageEmbedding:
     """One pass of the encoder.
 
     Parameters
@@ -128,6 +141,10 @@ def encode(image: Image, network: Any, device: torch.device) -> ImageEmbedding:
     network : Sam
     device : torch.device
         Where the network is.
+    look : callable, optional
+        In place of `look_through` its encoder.
+    quick : bool
+        As of `look_through`.
 
     Returns
     -------
@@ -135,15 +152,55 @@ def encode(image: Image, network: Any, device: torch.device) -> ImageEmbedding:
     """
     encoder = network.image_encoder
     x = to_input(image, network, device)
-    if hasattr(encoder, "encode"):
-        embedding, raw = encoder.encode(x)
-    else:
-        embedding, raw = _of_blocks(encoder, x)
+    embedding, raw = look_through(encoder, x, quick=quick) if look is None else look(x)
     levels = [[_pool(t, g) for t in level] for level, g in zip(raw, GRIDS, strict=True)]
     image_hw = (image.shape[0], image.shape[1])
     return ImageEmbedding(
         embedding.float(), levels, input_size(image_hw, encoder.img_size), image_hw
     )
+
+
+def look_through(encoder: nn.Module, x: Tensor, *, quick: bool) -> Look:
+    """Embedding and taps of a (1, 3, S, S) input, by any encoder.
+
+    With `quick`, in 16 bits where the device is made for that; the packaged encoder decides itself.
+    """
+    encode: Callable[[Tensor], Look] | None = getattr(encoder, "encode", None)
+    if encode is not None:
+        return encode(x)
+    with bfloat16_autocast(x.device, on=quick):
+        return _of_blocks(encoder, x)
+
+
+class OpenVinoEncoder(nn.Module):
+    """`look_through` an encoder, by OpenVINO.
+
+    Raises
+    ------
+    ModelError
+        As `OpenVinoNetwork`.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self._encoder: Any = encoder
+        if hasattr(encoder, "quick"):
+            self._encoder = copy.deepcopy(encoder)
+            self._encoder.quick = False
+        self._counts: list[int] = []
+        self._compiled = OpenVinoNetwork(self)
+
+    def look(self, x: Tensor) -> Look:
+        """As `look_through`."""
+        embedding, *taps = self._compiled(x)
+        rest = iter(taps)
+        return embedding, [list(islice(rest, n)) for n in self._counts]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """All as one tuple, as it is traced."""
+        embedding, levels = look_through(self._encoder, x, quick=False)
+        self._counts = [len(level) for level in levels]
+        return (embedding, *(tap for level in levels for tap in level))
 
 
 def _pool(features: Tensor, cells: int) -> Tensor:
@@ -152,7 +209,7 @@ def _pool(features: Tensor, cells: int) -> Tensor:
     return F.adaptive_avg_pool2d(features.float(), (rows, columns))
 
 
-def _of_blocks(encoder: nn.Module, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+def _of_blocks(encoder: nn.Module, x: Tensor) -> Look:
     """Embedding and blocks of segment-anything's ViT."""
     blocks: Any = getattr(encoder, "blocks", None)
     if blocks is None:

@@ -47,6 +47,12 @@ class Engine:
     cache : ArrayCache or None
     batch_size : int
         What its owner asks for unless told otherwise; 0: what suits the device.
+
+    Attributes
+    ----------
+    quick : bool
+        Whether SAM's encoders compute in 16 bits where the device is made for that; what they
+        answer is 0.8 % off then.
     """
 
     def __init__(
@@ -67,7 +73,11 @@ class Engine:
         self._cache = cache
         self._keys = cache or ArrayCache()
         self._recent: OrderedDict[str, ImageEmbedding] = OrderedDict()
+        self.quick = True
+        self._look: Callable[[Tensor], encoding.Look] | None = None
         self.lock, self._encoding = threading.Lock(), threading.Lock()
+        if device == devices.OPENVINO:
+            self._look = encoding.OpenVinoEncoder(self.network.image_encoder).look
         self._run_with_oom_fallback(lambda: self.network.to(self.device))
 
     def with_network(self, network: Any) -> Engine:
@@ -123,7 +133,11 @@ class Engine:
         )
 
     def _fresh(self, image: Image, key: str) -> ImageEmbedding:
-        new = self._run_with_oom_fallback(lambda: encoding.encode(image, self.network, self.device))
+        new = self._run_with_oom_fallback(
+            lambda: encoding.encode(
+                image, self.network, self.device, look=self._look, quick=self.quick
+            )
+        )
         if self._cache is None:
             return new
         arrays = encoding.pack(new)
