@@ -5,6 +5,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
+import yaml
 
 import napari_samic
 
@@ -49,3 +50,17 @@ def test_qt_is_an_extra_and_nothing_is_pinned_from_above() -> None:
 def test_shell_command_is_declared() -> None:
     (command,) = entry_points(group="console_scripts", name="napari-samic")
     assert command.value == "napari_samic.cli:main"
+
+
+def test_conda_recipe_asks_for_what_the_package_does() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    context = recipe["context"]
+    assert context["version"] == declared["version"]
+    assert f">={context['python_min']}" == declared["requires-python"]
+    needs = {need.replace(">=", " >=").replace("torch ", "pytorch ", need.startswith("torch>"))
+             for need in declared["dependencies"]}  # fmt: skip
+    assert {need for need in recipe["requirements"]["run"] if "python_min" not in need} == needs
+    (entry,) = recipe["build"]["python"]["entry_points"]
+    name, target = entry.split(" = ")
+    assert declared["scripts"] == {name: target}
