@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from roifile import roiread
 from toys import SHAPE, hidden_files, scene
 
 from napari_samic import pipeline
@@ -28,7 +29,7 @@ from napari_samic.pipeline.results.ledger import Ledger, Provenance
 from napari_samic.pipeline.results.reader import read_results
 
 EVERYTHING = ExportSettings(
-    png=True, ome_zarr=True, coco=True, geojson=True, table=True, prompt_file=True
+    png=True, ome_zarr=True, coco=True, geojson=True, roi=True, table=True, prompt_file=True
 )
 
 
@@ -179,6 +180,7 @@ def test_every_format_has_every_object(results, names, tmp_path):
         assert [r["class_name"] for r in rows if r["image"] == name] == ["disc", "polyp"]
         features = json.loads((out / f"{name}.geojson").read_text())["features"]
         assert [f["properties"]["score"] for f in features] == [0.9, 0.7]
+        assert [r.name for r in roiread(out / f"{name}.roi.zip")] == ["disc-1", "polyp-2"]
     assert coco["images"][0]["file_name"] == "a.png"
     assert load_prompts(out / "prompts.json").classes == {1: "disc", 2: "polyp"}
     assert not hidden_files(tmp_path)
@@ -215,7 +217,7 @@ def test_files_of_images_that_are_gone_are_named_and_left(results, tmp_path):
     before = {p: p.read_bytes() for p in out.rglob("*") if p.name.startswith("b.") and p.is_file()}
     outcome = run_job(pipeline.export(results, out=out, settings=EVERYTHING, overwrite=True))
     line = outcome.notices[-1]
-    assert line.endswith(": b.geojson, b.ome.zarr, b.png, b.tif.")
+    assert line.endswith(": b.geojson, b.ome.zarr, b.png, b.roi.zip, b.tif.")
     assert {p: p.read_bytes() for p in before} == before
 
 
@@ -239,6 +241,8 @@ def test_stack_stays_one_file_where_the_format_knows_stacks(tmp_path):
     np.testing.assert_array_equal(tifffile.imread(out / "s.tif"), stack)
     np.testing.assert_array_equal(read_labels(out / "s-0002.png"), stack[2])
     assert {p.name for p in out.iterdir()} >= {"s.ome.zarr", "s-0001.geojson"}
+    rois = roiread(out / "s.roi.zip")
+    assert [(r.position, r.z_position) for r in rois] == [(k, k) for k in (1, 1, 2, 2, 3, 3)]
     images = json.loads((out / "coco.json").read_text())["images"]
     assert [(i["name"], i["file_name"]) for i in images] == [(f"s[{k}]", "s.tif") for k in range(3)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from PIL import Image as PillowImage
+from roifile import ROI_TYPE, ImagejRoi, roiread
 from skimage.draw import polygon2mask
 from skimage.measure import regionprops
 from toys import hidden_files
@@ -19,6 +21,7 @@ from napari_samic.core.errors import FormatError, InputError, OutputError
 from napari_samic.core.label_objects import LabelObjects, ObjectRecord
 from napari_samic.export.coco import coco_tree
 from napari_samic.export.geojson import geojson_tree
+from napari_samic.export.imagej_roi import imagej_rois, write_roi_set
 from napari_samic.export.label_png import write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
 from napari_samic.export.polygons import polygons, signed_area
@@ -174,6 +177,56 @@ def test_geojson_says_class_score_and_frame() -> None:
     assert last["properties"] == own | for_qupath | {"classification": {"name": "class 1"}}
     assert [f["geometry"]["type"] for f in tree["features"]] == [
         "Polygon", "Polygon", "MultiPolygon"]  # fmt: skip
+
+
+def from_rois(rois: list[ImagejRoi], shape: tuple[int, int]) -> np.ndarray:
+    out = np.zeros(shape, np.int32)
+    for roi in rois:
+        out[drawn(roi.coordinates(multi=True), shape)] = int(roi.name.rpartition("-")[2])
+    return out
+
+
+@pytest.mark.parametrize("mask", SHAPES)
+def test_rois_read_and_drawn_again_are_the_labels(mask: np.ndarray, tmp_path: Path) -> None:
+    labels = np.pad(mask, ((70, 5), (130, 2))) * np.int32(9)
+    write_roi_set(tmp_path / "a.roi.zip", imagej_rois(LabelObjects("a", labels)))
+    with zipfile.ZipFile(tmp_path / "a.roi.zip") as file:
+        rois = [ImagejRoi.frombytes(file.read(name)) for name in file.namelist()]
+    np.testing.assert_array_equal(from_rois(rois, labels.shape), labels)
+    for roi in rois:
+        rows, columns = np.nonzero(labels)
+        box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+        assert (roi.top, roi.left, roi.bottom, roi.right) == box
+
+
+def test_outline_of_one_ring_has_whole_numbers_and_others_are_composites() -> None:
+    hole, plain, parts = imagej_rois(labelled())
+    assert (hole.composite, plain.composite, parts.composite) == (True, False, True)
+    assert (plain.roitype, plain.subpixelresolution) == (ROI_TYPE.TRACED, False)
+
+
+def test_rois_lie_right_where_16_bits_end(tmp_path: Path) -> None:
+    labels = np.zeros((3, 70_000), np.int32)
+    labels[:2, 66_000:66_004], labels[1, 40_000:40_003] = 1, 2
+    write_roi_set(tmp_path / "a.zip", imagej_rois(LabelObjects("a", labels)))
+    np.testing.assert_array_equal(from_rois(roiread(tmp_path / "a.zip"), labels.shape), labels)
+
+
+def test_rois_say_class_and_place_in_a_stack(tmp_path: Path) -> None:
+    image = labelled(classes={2: "a/b"}, about={1: ObjectRecord(2), 3: ObjectRecord(300)})
+    lone = list(imagej_rois(image))
+    assert [roi.name for roi in lone] == ["a_b-1", "class 300-3", "class 1-7"]
+    assert [roi.group for roi in lone] == [2, 0, 1]
+    assert {roi.position for roi in lone} == {0}
+    stack = {"index": (2, 1), "stack_shape": (5, 4)}
+    write_roi_set(tmp_path / "a.zip", imagej_rois(image, **stack, stack_axes="TZ"))
+    first = roiread(tmp_path / "a.zip")[0]
+    places = (first.position, first.c_position, first.z_position, first.t_position)
+    assert (first.name, *places) == ("0010-a_b-1", 10, 0, 2, 3)
+    other = next(imagej_rois(image, **stack))
+    assert (other.position, other.z_position, other.t_position) == (10, 0, 0)
+    channels = next(imagej_rois(image, **stack, stack_axes="CZ"))
+    assert channels.position == 1 * 5 + 2 + 1
 
 
 def test_measurements_are_those_of_the_objects() -> None:

@@ -15,6 +15,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from roifile import roiread
 
 from napari_samic.gui.data.layer_pixels import LayerPixels
 from napari_samic.gui.data.project import Project
@@ -264,7 +265,7 @@ def test_labels_are_saved_by_every_writer(viewer, tmp_path):
     values[0, 2:6, 3:9] = 1
     values[1, 8:12, 10:20] = 2
     layer = viewer.add_labels(values, name="cells")
-    for name in ("a.tif", "a.json", "a.geojson"):
+    for name in ("a.tif", "a.json", "a.geojson", "a.zip"):
         path = tmp_path / name
         assert viewer.layers.save(str(path), plugin="napari-samic"), name
     del layer
@@ -275,6 +276,7 @@ def test_labels_are_saved_by_every_writer(viewer, tmp_path):
     assert sorted(p.name for p in tmp_path.glob("*.geojson")) == ["a[0].geojson", "a[1].geojson"]
     second = json.loads((tmp_path / "a[1].geojson").read_text())
     assert [f["id"] for f in second["features"]] == [2]
+    assert [roi.name for roi in roiread(tmp_path / "a.zip")] == ["0001-class 1-1", "0002-class 1-2"]
 
 
 def test_packaged_samples_open(viewer):

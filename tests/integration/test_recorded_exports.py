@@ -17,7 +17,9 @@ from napari_samic.io.masks import read_labels
 from napari_samic.io.reviews import Verdict, save_review
 from napari_samic.io.text_files import sha256_of
 
-HOW = ExportSettings(png=True, ome_zarr=True, coco=True, geojson=True, table=True, prompt_file=True)
+HOW = ExportSettings(
+    png=True, ome_zarr=True, coco=True, geojson=True, roi=True, table=True, prompt_file=True
+)
 
 
 def tree(folder):
@@ -77,7 +79,7 @@ def test_steps_name_the_review_the_edits_and_what_came_out(finished):
     assert (kept.out, kept.results.files) == ("kept", 2)
     assert exported.inputs == {"results": "kept"}
     assert exported.settings == {"png": True, "ome_zarr": True, "coco": True, "geojson": True,
-                                 "table": True, "prompt_file": True}  # fmt: skip
+                                 "roi": True, "table": True, "prompt_file": True}  # fmt: skip
     assert exported.results.files == len(tree(finished / "out")) - 1  # prompts name a folder
 
 
@@ -134,7 +136,7 @@ def test_formats_can_be_changed(finished, tmp_path):
     changes = {"export.png": "false", "export.unit": "micrometer", "pixel_width": "0.5"}
     replay(finished, set=changes, out=tmp_path / "again")
     names = {p.suffix for p in (tmp_path / "again" / "out").iterdir()}
-    assert names == {".tif", ".zarr", ".json", ".geojson", ".csv"}
+    assert names == {".tif", ".zarr", ".json", ".geojson", ".zip", ".csv"}
     assert "micrometer" in (tmp_path / "again" / "out" / "measurements.csv").read_text()
 
 

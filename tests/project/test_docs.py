@@ -237,7 +237,7 @@ def test_commands_of_the_readme_run(shell, toy):
     for folder, name in (("followed", "stack"), ("linked", "volume")):
         assert tifffile.imread(f"{folder}/{name}.tif").shape == (3, 48, 60)
     made = {path.name for path in Path("exported").iterdir()}
-    assert made >= {"coco.json", "measurements.csv", "q5.geojson", "q5.ome.zarr", "q5.tif"}
+    assert made >= {"coco.json", "measurements.csv", "q5.geojson", "q5.roi.zip", "q5.ome.zarr"}
 
 
 @pytest.mark.slow

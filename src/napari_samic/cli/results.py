@@ -47,8 +47,8 @@ def accept(
 
 
 @with_settings(
-    "results", "out", "tiff", "png", "ome_zarr", "coco", "geojson", "table", "prompt_file",
-    "overwrite",
+    "results", "out", "tiff", "png", "ome_zarr", "coco", "geojson", "roi", "table",
+    "prompt_file", "overwrite",
     settings=ExportSettings,
 )  # fmt: skip
 def export(
@@ -63,7 +63,7 @@ def export(
     json_: AsJson = False,
     settings: ExportSettings,
 ) -> None:
-    """Write results as label TIFF, PNG, OME-Zarr, COCO, GeoJSON, measurements or prompts."""
+    """Write results as label TIFF, PNG, OME-Zarr, COCO, GeoJSON, ROIs, measurements or prompts."""
     from napari_samic import pipeline, recipes
 
     job = recipes.recorded(pipeline.export, record)(

@@ -364,6 +364,7 @@ class ExportSettings(Settings):
     ome_zarr: bool = option(False, "OME-Zarr 0.5 label images.")
     coco: bool = option(False, "One COCO file of all objects, coco.json.")
     geojson: bool = option(False, "GeoJSON outlines with holes.")
+    roi: bool = option(False, "ImageJ ROIs with holes, a zip for each image or stack.")
     table: bool = option(False, "measurements.csv: size, shape and intensity of each object.")
     prompt_file: bool = option(False, "prompts.json: points and boxes of each object.")
     coco_masks: str = option(

@@ -1,4 +1,4 @@
-"""Results to the files that others read: TIFF, PNG, OME-Zarr, COCO, GeoJSON, tables, prompts."""
+"""Results to the files that others read: TIFF, PNG, OME-Zarr, COCO, GeoJSON, ROIs, tables, prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from napari_samic.core.types import MICROMETERS, ImagePlane, Job, JobProgress, P
 from napari_samic.export import ome_zarr
 from napari_samic.export.coco import CocoTree
 from napari_samic.export.geojson import geojson_tree
+from napari_samic.export.imagej_roi import imagej_rois, write_roi_set
 from napari_samic.export.label_png import check_numbers, write_label_png
 from napari_samic.export.ome_zarr import write_ome_zarr
 from napari_samic.export.regionprops import (
@@ -47,12 +48,16 @@ from napari_samic.pipeline.results.reader import (
 )
 from napari_samic.pipeline.results.writer import LabelFileWriter, recorded_prompts
 
+if TYPE_CHECKING:
+    from roifile import ImagejRoi
+
 FORMATS = {
     "tiff": ("stack", ".tif"),
     "png": ("plane", ".png"),
     "ome_zarr": ("stack", ".ome.zarr"),
     "coco": ("all", "coco.json"),
     "geojson": ("plane", ".geojson"),
+    "roi": ("stack", ".roi.zip"),
     "table": ("all", "measurements.csv"),
     "prompt_file": ("all", "prompts.json"),
 }
@@ -226,11 +231,13 @@ class _ExportWriter:
         settings, (spacing, unit, depth) = self.settings, self._pixel_size(members[0])
         axes = _stack_axes(members[0])
         planes: list[LabelObjects] = []
+        rois: list[ImagejRoi] = []
         volumes, linked = Volumes(name), [self._is_linked(result) for result in members]
         size = PixelSize.of(*spacing, unit, math.nan if depth is None else depth)
+        calibration = Calibration(axes, size)
         with LabelFileWriter(
             self._path("tiff", name, on=settings.tiff), overwrite=self.overwrite,
-            calibration=Calibration(axes, size),
+            calibration=calibration,
         ) as labels:  # fmt: skip
             for result, is_linked in zip(members, linked, strict=True):
                 image = result.label_objects()
@@ -240,6 +247,15 @@ class _ExportWriter:
                 if settings.table and is_linked:
                     volumes.add(image, result.plane.index)
                 planes += [image] * settings.ome_zarr
+                if settings.roi:
+                    stack_shape = result.plane.stack_shape
+                    stack_axes = calibration.letters(len(stack_shape)).removesuffix("YX")
+                    rois += imagej_rois(
+                        image, index=result.plane.index, stack_shape=stack_shape,
+                        stack_axes=stack_axes,
+                    )  # fmt: skip
+        if settings.roi:
+            write_roi_set(self._path("roi", name), rois, overwrite=self.overwrite)
         if settings.ome_zarr:
             stack_shape = members[0].plane.stack_shape
             write_ome_zarr(

@@ -1,4 +1,4 @@
-"""Labels layers to COCO JSON, GeoJSON and label TIFF, for napari's "Save selected layers".
+"""Labels layers to COCO, GeoJSON, ImageJ ROIs and label TIFF, for "Save selected layers".
 
 Speaks napari's writer protocol: paths in, written paths out. The user chose the path in napari's
 own dialog, which asks before it replaces a file. Needs no viewer.
@@ -65,6 +65,29 @@ def write_geojson(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         write_json(file, geojson_tree(image), overwrite=True)
         out.append(str(file))
     return out
+
+
+def write_rois(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
+    """One labels layer as a zip of ImageJ ROIs, those of a stack with their places.
+
+    Raises
+    ------
+    InputError, OutputError
+        Not labels, or a place that can't be written to.
+    """
+    from napari_samic.export.imagej_roi import imagej_rois, write_roi_set
+    from napari_samic.io.writers import Calibration
+
+    stack_shape = np.shape(_full(data))[:-2]
+    stack_axes = Calibration().letters(len(stack_shape)).removesuffix("YX")
+    planes = zip(np.ndindex(*stack_shape), _images(data, meta), strict=True)
+    rois = [
+        roi
+        for index, image in planes
+        for roi in imagej_rois(image, index=index, stack_shape=stack_shape, stack_axes=stack_axes)
+    ]
+    write_roi_set(path, rois, overwrite=True)
+    return [path]
 
 
 def _images(data: Any, meta: Mapping[str, Any]) -> Iterator[Any]:

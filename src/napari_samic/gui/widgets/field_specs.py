@@ -45,6 +45,7 @@ TITLES = {
     "ome_zarr": "OME-Zarr labels",
     "coco": "COCO JSON",
     "geojson": "GeoJSON outlines",
+    "roi": "ImageJ ROIs",
     "table": "CSV of measurements",
     "prompt_file": "Prompts JSON",
 }
