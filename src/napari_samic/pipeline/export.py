@@ -1,4 +1,4 @@
-"""Results to the files that others read: TIFF, PNG, OME-Zarr, COCO, GeoJSON, ROIs, tables, prompts."""
+"""Results to files that others read: TIFF, PNG, OME-Zarr, COCO, GeoJSON, ROIs, tables, prompts."""
 
 from __future__ import annotations
 
