@@ -17,7 +17,6 @@ from napari_samic import recipes
 from napari_samic.core import settings
 from napari_samic.io.paths import bare_stem
 from napari_samic.io.reviews import ACCEPTED, Verdict, save_review
-from napari_samic.models.hub import plugins
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -182,14 +181,6 @@ def test_table_of_measurements_is_read_as_its_page_says(shell, tmp_path, monkeyp
     of_channels = {re.sub(r"-\d$", "", column) for column in names["table"].columns}
     assert listed == of_channels
     assert set(names["table"]["image"]) == {"p0", "p1", "p2", "p3"}
-
-
-def test_prompter_of_its_page_fits_the_protocol_and_clicks(shell):
-    kind = run_blocks("how-to/prompter.md", shell)["Brightest"]
-    image = scene()[0]
-    (click,) = plugins.check(kind, "prompters", "page")().propose((), image).objects
-    row, column = click.points_rc[0].astype(int)
-    assert image[row, column].mean() == image.mean(axis=-1).max()
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ def segment(
         str,
         typer.Option(
             help="What says where objects are: auto, samic, persam, persam-f, matcher, prototypes, "
-            "forest, instant, registration."
+            "forest, instant, registration; other packages' are in `models list`."
         ),
     ] = "auto",
     device: Device = "auto",

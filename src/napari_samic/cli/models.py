@@ -19,13 +19,18 @@ models_app = typer.Typer(help="List, fetch, import and verify networks.", no_arg
 
 @models_app.command("list")
 def models_list(json_: AsJson = False) -> None:
-    """What is known, and what is on this machine."""
+    """What is known, what is on this machine, and what other packages bring."""
     from napari_samic.models.hub import registry
 
     states = {name: status for name, status, _ in registry.verify(quick=True)}
     rows = [
         (s.name, s.role, states.get(s.name, ""), s.licence, str(registry.card(s) or ""))
         for s in registry.specs()
+    ]
+    rows += [
+        (name, role, "another package's", "", "")
+        for role in ("segmenter", "prompter")
+        for name in registry.plugins(f"{role}s")
     ]
     if json_:
         keys = ("name", "role", "status", "licence", "card")
