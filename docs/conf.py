@@ -20,7 +20,7 @@ author = copyright = "napari-samic developers"
 release = version = version_of("napari-samic")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # with myst_parser
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinxcontrib.mermaid",
@@ -36,6 +36,11 @@ numpydoc_show_class_members = False
 numpydoc_validation_checks = {"GL08", "PR01", "PR02", "RT01"}
 numpydoc_validation_exclude = {r"\.[A-Z]"}  # dataclasses have attributes in place of parameters
 nitpicky = True
+
+nb_execution_mode = "auto"  # notebooks are stored without outputs, so they run in each build
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
 
 html_theme = "pydata_sphinx_theme"
 html_title = "napari-samic"
