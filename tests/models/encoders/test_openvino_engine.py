@@ -1,6 +1,7 @@
 """OpenVINO in place of torch: the same answers, for any shape, from any thread."""
 
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
@@ -53,6 +54,26 @@ def test_many_threads_and_shapes_get_the_answers_of_torch(openvino):
             assert theirs.shape == ours.shape
             torch.testing.assert_close(theirs, ours, atol=0.02, rtol=0.02)  # of 16 bits
     assert sys.modules.get("openvino_telemetry") is None  # it would use the network
+
+
+def test_main_thread_leaves_the_work_to_another(openvino):
+    threads = []
+
+    class Where(Two):
+        def forward(self, x):
+            threads.append(threading.current_thread())
+            return super().forward(x)
+
+    OpenVinoNetwork(Where().eval())(torch.rand(1, 3, 16, 24))
+    assert threads
+    assert threading.main_thread() not in threads  # a signal there would end the process
+
+
+def test_a_network_is_left_as_it_was(openvino):
+    net = Two().eval().to(memory_format=torch.channels_last)
+    OpenVinoNetwork(net)(torch.rand(1, 3, 16, 24))
+    assert net.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert net.conv.weight.requires_grad
 
 
 def test_a_network_that_cannot_be_compiled_is_a_clear_error(openvino):

@@ -23,8 +23,7 @@ class OpenVinoNetwork:
     Parameters
     ----------
     net : nn.Module
-        In eval mode, on the CPU; takes one tensor, answers one or several, and does not choose
-        16 bits itself.
+        In eval mode, on the CPU; takes one tensor, answers one or several.
 
     Raises
     ------
@@ -33,7 +32,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self._net = net.requires_grad_(False).to(memory_format=torch.contiguous_format)
+        self._net = net
         self._models: dict[tuple[int, ...], Any] = {}
         self._lock = threading.Lock()
         self._local = threading.local()

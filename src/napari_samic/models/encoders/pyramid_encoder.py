@@ -114,8 +114,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def bfloat16_autocast(device: torch.device, *, on: bool = True) -> torch.autocast:
-    """Sixteen-bit products, if wanted, on a device that is made for them."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=on and has_fast_bfloat16(device))
+    """Sixteen-bit products, if wanted, on a device that is made for them.
+
+    None in a network that is traced: the engine that will compute it chooses its bits itself.
+    """
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    enabled = on and not is_traced and has_fast_bfloat16(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def fuse_batch_norms(encoder: nn.Module) -> nn.Module:

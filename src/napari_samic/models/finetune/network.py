@@ -70,14 +70,7 @@ class ForegroundDistanceNet(nn.Module):
     encoder : str
         timm's name.
     classes : int
-
-    Attributes
-    ----------
-    quick : bool
-        Sixteen bits where the device is made for that.
     """
-
-    quick = True
 
     def __init__(self, encoder: str, classes: int) -> None:
         super().__init__()
@@ -92,7 +85,7 @@ class ForegroundDistanceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 255], sides multiples of 32, to logits (B, 2 C, h, w) in float32."""
         size = (int(x.shape[-2]), int(x.shape[-1]))
-        with bfloat16_autocast(x.device, on=self.quick):
+        with bfloat16_autocast(x.device):
             x = (x - self.mean) / self.deviation  # type: ignore[operator]
             ends = self.encoder.backbone.ends(self.encoder.backbone.blocks(x), size)
             whole = self.context(F.relu(ends[-1]).mean((-2, -1)))  # (B, 64)
@@ -225,11 +218,9 @@ class ForegroundPredictor:
         }
 
     def _fuse(self) -> Callable[[Tensor], Tensor]:
-        net: Any = fuse_batch_norms(self._net).to(self.device)
+        net = fuse_batch_norms(self._net).to(self.device)
         if not self._is_openvino:
-            quick: nn.Module = net.to(memory_format=torch.channels_last)
-            return quick
-        net.quick = False
+            return net.to(memory_format=torch.channels_last)
         compiled = OpenVinoNetwork(net)
         return lambda x: compiled(x)[0]
 

@@ -6,7 +6,6 @@ and right, as segment-anything does. Must not know prompts, masks or files.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -160,7 +159,7 @@ def encode(
     )
 
 
-def look_through(encoder: nn.Module, x: Tensor, *, quick: bool) -> Look:
+def look_through(encoder: nn.Module, x: Tensor, *, quick: bool = True) -> Look:
     """Embedding and taps of a (1, 3, S, S) input, by any encoder.
 
     With `quick`, in 16 bits where the device is made for that; the packaged encoder decides itself.
@@ -183,10 +182,7 @@ class OpenVinoEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self._encoder: Any = encoder
-        if hasattr(encoder, "quick"):
-            self._encoder = copy.deepcopy(encoder)
-            self._encoder.quick = False
+        self._encoder = encoder
         self._counts: list[int] = []
         self._compiled = OpenVinoNetwork(self)
 
@@ -198,7 +194,7 @@ class OpenVinoEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """All as one tuple, as it is traced."""
-        embedding, levels = look_through(self._encoder, x, quick=False)
+        embedding, levels = look_through(self._encoder, x)
         self._counts = [len(level) for level in levels]
         return (embedding, *(tap for level in levels for tap in level))
 
