@@ -57,9 +57,13 @@ class Calibration:
 
     def letters(self, count: int) -> str:
         """Of all axes, with so many of the stack; "" if OME has no room for them."""
+        return f"{self.stack_letters(count)}YX" if count < len(_USUAL) else ""
+
+    def stack_letters(self, count: int) -> str:
+        """Of the `count` axes of the stack; "" if OME has no room for them."""
         given = self.stack_axes
         is_known = len(given) == len(set(given)) == count and set(given) <= set("TCZ")
-        return f"{given if is_known else _USUAL[count]}YX" if count < len(_USUAL) else ""
+        return given if is_known else "".join(_USUAL[count : count + 1])
 
     def options(self, name: str, count: int) -> dict[str, Any]:
         """Of `tifffile.imwrite`; the same for the same name, so that a replay makes the same."""

@@ -249,7 +249,7 @@ class _ExportWriter:
                 planes += [image] * settings.ome_zarr
                 if settings.roi:
                     stack_shape = result.plane.stack_shape
-                    stack_axes = calibration.letters(len(stack_shape)).removesuffix("YX")
+                    stack_axes = calibration.stack_letters(len(stack_shape))
                     rois += imagej_rois(
                         image, index=result.plane.index, stack_shape=stack_shape,
                         stack_axes=stack_axes,

@@ -79,7 +79,7 @@ def write_rois(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
     from napari_samic.io.writers import Calibration
 
     stack_shape = np.shape(_full(data))[:-2]
-    stack_axes = Calibration().letters(len(stack_shape)).removesuffix("YX")
+    stack_axes = Calibration().stack_letters(len(stack_shape))
     planes = zip(np.ndindex(*stack_shape), _images(data, meta), strict=True)
     rois = [
         roi
