@@ -58,8 +58,9 @@ def test_conda_recipe_asks_for_what_the_package_does() -> None:
     context = recipe["context"]
     assert context["version"] == declared["version"]
     assert f">={context['python_min']}" == declared["requires-python"]
-    needs = {need.replace(">=", " >=").replace("torch ", "pytorch ", need.startswith("torch>"))
-             for need in declared["dependencies"]}  # fmt: skip
+    on_conda = {"torch": "pytorch"}
+    pairs = [need.split(">=") for need in declared["dependencies"]]
+    needs = {f"{on_conda.get(name, name)} >={lowest}" for name, lowest in pairs}
     assert {need for need in recipe["requirements"]["run"] if "python_min" not in need} == needs
     (entry,) = recipe["build"]["python"]["entry_points"]
     name, target = entry.split(" = ")
