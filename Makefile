@@ -27,8 +27,8 @@ lint: .venv/.dev ## Check style, format and types
 bench: .venv/.dev ## Time the literal pipeline and ours in turn; fails where we became slower
 	$(BIN)/python benchmarks/baseline.py --check --out benchmarks/RESULTS.md
 
-docs: .venv/.docs ## Build the documentation into docs/_build; a warning is an error
-	$(BIN)/python -m sphinx -W --keep-going docs docs/_build
+docs: .venv/.docs ## Build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 
 venv: .venv/.dev
 

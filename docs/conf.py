@@ -1,4 +1,4 @@
-"""Sphinx settings of the documentation site: `make docs` builds it into docs/_build.
+"""Sphinx settings of the documentation site: `make docs` builds it into docs/_build/html.
 
 The shell's reference is written from the commands themselves each time, so it can't be out of date.
 """
